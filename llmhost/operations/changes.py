@@ -1,0 +1,59 @@
+"""Why an operation is about to change something, or refuses to.
+
+pyinfra knows that an operation changes, not why; operators want both. Reasons are told twice: on
+the terminal while running, and to `llmhost plan` through `reasons`.
+"""
+
+from collections import defaultdict
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
+
+from pyinfra import host, logger
+from pyinfra.api import FunctionCommand, Host, State
+from pyinfra.api.command import PyinfraCommand
+
+Commands = Generator[PyinfraCommand, None, None]
+"""What an operation's body returns."""
+
+
+@dataclass
+class Reasons:
+    """Sentences of one operation on one host."""
+
+    changes: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+
+
+_reasons: dict[tuple[str, str], Reasons] = defaultdict(Reasons)
+
+
+def reasons(host_name: str, operation_hash: str) -> Reasons:
+    """What an operation said on a host; empty if it had nothing to say."""
+    return _reasons.get((host_name, operation_hash), Reasons())
+
+
+def explain(sentences: Iterable[str]) -> None:
+    """Say, before the first command is yielded, what differs from what is declared."""
+    told = _reasons[_current()]
+    told.changes = list(sentences)
+    if host.state.is_executing:
+        for sentence in told.changes:
+            host.log(f"  {sentence}")
+
+
+def refuse(sentences: Iterable[str]) -> FunctionCommand:
+    """A command that fails the operation on this host alone, after saying why."""
+    told = _reasons[_current()]
+    told.refusals = list(sentences)
+    return FunctionCommand(_refuse, [tuple(told.refusals)], {})
+
+
+def _refuse(state: State, host: Host, sentences: tuple[str, ...]) -> bool:
+    del state  # pyinfra passes the host only to functions that have both parameters
+    for sentence in sentences:
+        host.log_styled(sentence, fg="red", log_func=logger.error)
+    return False
+
+
+def _current() -> tuple[str, str]:
+    return host.name, str(host.current_op_hash)

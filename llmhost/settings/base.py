@@ -1,0 +1,18 @@
+"""What every section of the settings has in common."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Section(BaseModel):
+    """Immutable options of one component; the string below each field is its documentation.
+
+    Values never appear in validation errors: an operator may have pasted a secret.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )

@@ -1,0 +1,140 @@
+"""From flat inventory data to `Settings`, with every mistake told at once."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from llmhost.services import catalogue
+from llmhost.settings.base import Section
+from llmhost.settings.problem import Problem, SettingsError
+from llmhost.settings.root import RECORDS, Settings, component_sections
+from llmhost.settings.rules import broken_rules
+
+# Keys that belong to pyinfra: its connectors' data, and its global arguments (underscore).
+PYINFRA_PREFIXES = ("ssh_", "_")
+
+
+def read_settings(data: Mapping[str, Any]) -> Settings:
+    """Settings of one host from its merged inventory data (`host.data.dict()`).
+
+    Raises SettingsError with one Problem for each mistake. A mistaken option counts as its
+    default while the others are examined, so that one run shows all of them.
+    """
+    reader = _Reader(data)
+    settings = reader.settings()
+    mistaken = {problem.key.partition("[")[0] for problem in reader.problems}
+    rules = [problem for problem in broken_rules(settings) if problem.key not in mistaken]
+    if problems := [*reader.problems, *rules]:
+        raise SettingsError(problems)
+    return settings
+
+
+def known_keys() -> list[str]:
+    """Every key an inventory may hold, whatever services it declares."""
+    options = [f"{name}_{option}" for name, section in _sections().items() for option in section]
+    return sorted([*options, "services", *RECORDS])
+
+
+def _sections() -> dict[str, list[str]]:
+    """Option names by section or service."""
+    services = {name: service.options for name, service in catalogue().items()}
+    classes: dict[str, type[Section]] = {**component_sections(), **services}
+    return {name: list(section.model_fields) for name, section in classes.items()}
+
+
+class _Reader:
+    """Collects values and problems while it walks through the data once."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data = {k: v for k, v in data.items() if not k.startswith(PYINFRA_PREFIXES)}
+        self.problems: list[Problem] = []
+
+    def settings(self) -> Settings:
+        services = self._services()
+        options = self._sorted_options()
+        values: dict[str, Any] = {
+            name: self._section(name, section, options[name])
+            for name, section in component_sections().items()
+        }
+        values |= {key: self._records(key, record) for key, record in RECORDS.items()}
+        values["service_options"] = {
+            name: self._section(name, catalogue()[name].options, options[name]) for name in services
+        }
+        return Settings(services=tuple(services), **values)
+
+    def _services(self) -> list[str]:
+        known = []
+        for name in self._list("services", "names of services"):
+            if name in catalogue():
+                known.append(str(name))
+            else:
+                hint = _nearest(str(name), catalogue())
+                self.problems.append(Problem("services", f"'{name}' is not a service", hint))
+        return known
+
+    def _list(self, key: str, of_what: str) -> list[Any]:
+        value = self.data.get(key, ())
+        if isinstance(value, list | tuple):
+            return list(value)
+        self.problems.append(Problem(key, f"must be a list of {of_what}", f"write {key} = [...]"))
+        return []
+
+    def _sorted_options(self) -> dict[str, dict[str, Any]]:
+        """Move `docker_data_root` to `docker` → `data_root`; unknown keys become problems."""
+        sections = _sections()
+        options: dict[str, dict[str, Any]] = {name: {} for name in sections}
+        for key, value in self.data.items():
+            if key in RECORDS or key == "services":
+                continue
+            for name, fields in sections.items():
+                option = key.removeprefix(f"{name}_")
+                if option != key and option in fields:
+                    options[name][option] = value
+                    break
+            else:
+                self.problems.append(Problem(key, "unknown key", _nearest(key, known_keys())))
+        return options
+
+    def _section(self, name: str, section: type[Section], options: dict[str, Any]) -> Section:
+        try:
+            return section.model_validate(options)
+        except ValidationError as error:
+            self.problems += [_problem(f"{name}_", detail) for detail in error.errors()]
+            mistaken = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
+        return _or_default(section, {k: v for k, v in options.items() if k not in mistaken})
+
+    def _records(self, key: str, record: type[Section]) -> tuple[Section, ...]:
+        good = []
+        for index, value in enumerate(self._list(key, "records")):
+            try:
+                good.append(record.model_validate(value))
+            except ValidationError as error:
+                prefix = f"{key}[{index}]."
+                self.problems += [_problem(prefix, detail) for detail in error.errors()]
+        return tuple(good)
+
+
+def _or_default(section: type[Section], options: dict[str, Any]) -> Section:
+    try:
+        return section.model_validate(options)
+    except ValidationError:
+        return section()
+
+
+def _problem(prefix: str, detail: ErrorDetails) -> Problem:
+    place = ".".join(str(part) for part in detail["loc"])
+    key = f"{prefix}{place}".rstrip("._")
+    if detail["type"] == "missing":
+        return Problem(key, "is missing", "add it")
+    if detail["type"] == "extra_forbidden":
+        return Problem(key, "unknown key", "remove it, or look the name up in docs/options.md")
+    what = detail["msg"].removeprefix("Value error, ")
+    return Problem(key, what[0].lower() + what[1:], "see docs/options.md")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else "docs/options.md lists them all"

@@ -1,0 +1,74 @@
+"""All sections joined."""
+
+import hashlib
+from collections.abc import Mapping
+
+from pydantic import Field, SerializeAsAny
+
+from llmhost.services import catalogue
+from llmhost.services.base import Service, ServiceOptions
+from llmhost.settings.base import Section
+from llmhost.settings.docker import Docker
+from llmhost.settings.firewall import Firewall
+from llmhost.settings.gateway import ApiClient, Gateway
+from llmhost.settings.model import Model
+from llmhost.settings.preflight import Preflight
+from llmhost.settings.receipt import Receipt
+from llmhost.settings.stack import Stack
+from llmhost.settings.system import System
+
+
+class Settings(Section):
+    """Everything llmhost knows of one host's desired state."""
+
+    preflight: Preflight = Field(default_factory=Preflight)
+    system: System = Field(default_factory=System)
+    docker: Docker = Field(default_factory=Docker)
+    firewall: Firewall = Field(default_factory=Firewall)
+    gateway: Gateway = Field(default_factory=Gateway)
+    stack: Stack = Field(default_factory=Stack)
+    receipt: Receipt = Field(default_factory=Receipt)
+
+    services: tuple[str, ...] = ()
+    """Services of the stack, by the names of the catalogue; the first is the gateway's default."""
+
+    models: tuple[Model, ...] = ()
+    """Models baked into the services' images."""
+
+    api_clients: tuple[ApiClient, ...] = ()
+    """Who may call the gateway."""
+
+    service_options: Mapping[str, SerializeAsAny[ServiceOptions]] = Field(default_factory=dict)
+    """Options of each declared service; in the inventory they are written `<service>_<option>`."""
+
+    def options(self, service: str) -> ServiceOptions:
+        """The options of a declared service."""
+        return self.service_options[service]
+
+    @property
+    def catalogue(self) -> tuple[Service, ...]:
+        """The declared services' entries of the catalogue."""
+        return tuple(catalogue()[name] for name in self.services)
+
+    def models_of(self, service: str) -> tuple[Model, ...]:
+        """The models that a service runs."""
+        return tuple(model for model in self.models if model.service == service)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all settings: equal settings, equal digest."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def component_sections() -> dict[str, type[Section]]:
+    """Section classes by their prefix in the inventory."""
+    fields = Settings.model_fields.items()
+    return {
+        name: field.annotation
+        for name, field in fields
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    }
+
+
+RECORDS: dict[str, type[Section]] = {"models": Model, "api_clients": ApiClient}
+"""Lists of records, by their key in the inventory."""

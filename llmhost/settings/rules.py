@@ -1,0 +1,62 @@
+"""Rules that hold between options of different sections."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmhost.settings.problem import Problem
+from llmhost.settings.root import Settings
+
+
+def broken_rules(settings: Settings) -> Iterator[Problem]:
+    """Every cross-field mistake, each as a sentence that names its key and the fix."""
+    yield from _repeated_names(settings)
+    yield from _clashing_ports(settings)
+    yield from _misplaced_models(settings)
+    if settings.services and not settings.api_clients:
+        yield Problem(
+            "api_clients",
+            "nobody may call the gateway",
+            "make a key with: llmhost key new NAME, and add the line it prints",
+        )
+
+
+def _repeated_names(settings: Settings) -> Iterator[Problem]:
+    named = {
+        "services": settings.services,
+        "models": tuple(model.name for model in settings.models),
+        "api_clients": tuple(client.name for client in settings.api_clients),
+    }
+    for key, names in named.items():
+        for name, count in Counter(names).items():
+            if count > 1:
+                yield Problem(key, f"'{name}' is declared {count} times", "keep one")
+
+
+def _clashing_ports(settings: Settings) -> Iterator[Problem]:
+    ports = {"firewall_ssh_port": settings.firewall.ssh_port, "gateway_port": settings.gateway.port}
+    ports |= {f"{name}_port": options.port for name, options in settings.service_options.items()}
+    for port in sorted(set(ports.values())):
+        keys = [key for key in ports if ports[key] == port]
+        if len(keys) > 1:
+            clash = f"{' and '.join(keys)} are both {port}"
+            yield Problem(keys[0], clash, "give each its own port")
+
+
+def _misplaced_models(settings: Settings) -> Iterator[Problem]:
+    for model in settings.models:
+        if model.service not in settings.services:
+            yield Problem(
+                "models",
+                f"'{model.name}' is for the service '{model.service}', which is not declared",
+                f"add '{model.service}' to services, or change the model's service",
+            )
+        if model.kind == "file" and not Path(model.source).is_file():
+            yield Problem(
+                "models",
+                f"'{model.name}': there is no file at its source",
+                "give a path that exists on the controller, relative to where pyinfra is run",
+            )
+    for service in settings.catalogue:
+        for sentence in service.check_models(settings.models_of(service.name)):
+            yield Problem("models", f"service '{service.name}' {sentence}")

@@ -1,0 +1,23 @@
+"""`stack_*`: the Docker Compose project."""
+
+from pydantic import Field
+
+from llmhost.settings.base import Section
+
+
+class Stack(Section):
+    """Where the project lives and how it is named."""
+
+    directory: str = Field(default="/opt/llmhost", pattern=r"^/[^\s]+$")
+    """Directory of the Compose project and its build contexts."""
+
+    project: str = Field(default="llmhost", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """Name of the Compose project."""
+
+    start_timeout_seconds: int = Field(default=900, ge=10)
+    """Longest wait for the services to become healthy."""
+
+    @property
+    def compose_file(self) -> str:
+        """Path of the project's root file."""
+        return f"{self.directory}/compose.yaml"

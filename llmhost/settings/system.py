@@ -1,0 +1,45 @@
+"""`system_*`: the operating system below the components."""
+
+from zoneinfo import available_timezones
+
+from pydantic import Field, field_validator
+
+from llmhost.settings.base import Section
+
+
+class System(Section):
+    """Time, updates and kernel limits."""
+
+    timezone: str = "Etc/UTC"
+    """IANA time zone name, for example `Asia/Seoul`."""
+
+    unattended_upgrades: bool = True
+    """Install security updates of the distribution every night, without rebooting."""
+
+    apt_lock_timeout_seconds: int = Field(default=300, ge=0, le=3600)
+    """How long apt waits for another package manager before it gives up."""
+
+    sysctl: dict[str, str] = Field(default_factory=dict)
+    """Further kernel parameters, name to value; they extend and override what the stack needs."""
+
+    open_files_limit: int = Field(default=1_048_576, ge=65_536)
+    """Highest number of open files for services and their containers."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_exists(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError("is not a time zone; list them with: timedatectl list-timezones")
+        return name
+
+    @property
+    def kernel_parameters(self) -> dict[str, str]:
+        """Everything written to sysctl.d, in the order of the names."""
+        needed = {
+            # Vector stores and model runtimes map many files: Qdrant and Elasticsearch ask for it.
+            "vm.max_map_count": "1048576",
+            # A burst of clients must not overflow the accept queue of nginx.
+            "net.core.somaxconn": "4096",
+            "fs.inotify.max_user_instances": "1024",
+        }
+        return dict(sorted({**needed, **self.sysctl}.items()))

@@ -1,0 +1,181 @@
+"""Starting, watching and ending processes, always by an identity that cannot be mistaken.
+
+A pid alone names nothing for long: it is reused. A pid together with its start time and the
+kernel's boot id names one process for ever (proc_pid_stat(5), field 22 ``starttime``), so a
+record that outlives its process, or the whole boot, can never end somebody else's.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class MachineError(RuntimeError):
+    """A test machine could not be made, reached or used; the message says what to look at."""
+
+
+def boot_id() -> str:
+    """The random id the kernel drew for this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _start_time(pid: int) -> int | None:
+    """Clock ticks from boot to the start of ``pid``; None when it is gone or only a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field, the program's name, may contain spaces and brackets: count after it.
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in "ZX" else int(fields[18])
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """One process, told apart from every other that ever had or will have its number."""
+
+    pid: int
+    started: int
+    boot: str
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId:
+        """The identity of the running process ``pid``; MachineError if there is none."""
+        started = _start_time(pid)
+        if started is None:
+            raise MachineError(f"process {pid} ended right after it was started")
+        return cls(pid, started, boot_id())
+
+    def alive(self) -> bool:
+        return self.boot == boot_id() and _start_time(self.pid) == self.started
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, to this very process or to none."""
+        with suppress(ProcessLookupError), _pidfd(self.pid) as descriptor:
+            # The descriptor pins the process, so the check below cannot be outdated by a reuse.
+            if self.alive():
+                signal.pidfd_send_signal(descriptor.fileno(), number)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the process has ended, waiting up to ``seconds`` for it."""
+        with suppress(ProcessLookupError), _pidfd(self.pid) as descriptor:
+            if self.alive():
+                select.select([descriptor], [], [], max(0.0, seconds))
+        with suppress(ChildProcessError):  # it may be ours to reap, or not
+            os.waitpid(self.pid, os.WNOHANG)
+        return not self.alive()
+
+
+class _pidfd:
+    """A pidfd_open(2) descriptor as a context manager."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._descriptor = -1
+
+    def __enter__(self) -> _pidfd:
+        self._descriptor = os.pidfd_open(self._pid)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    check: bool = True,
+    input: str | None = None,
+    timeout: float | None = None,
+    env: Mapping[str, str] | None = None,
+    output: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, in a session of its own.
+
+    Ctrl-C in a terminal goes to every process of the foreground group: with an own session the
+    programs that clean up are not cut off by it. If we are interrupted while waiting, the whole
+    session is ended, so that no grandchild (apt under mmdebstrap, say) goes on by itself.
+
+    ``output`` collects stdout and stderr in a file instead of in the result.
+    """
+    sink = output.open("a") if output else None
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdout=sink or subprocess.PIPE,
+            stderr=subprocess.STDOUT if sink else subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, **env} if env else None,
+            start_new_session=True,
+        )
+        with child:
+            try:
+                out, err = child.communicate(input, timeout=timeout)
+            except BaseException:
+                _end_session(child)
+                raise
+    finally:
+        if sink:
+            sink.close()
+    result = subprocess.CompletedProcess(list(argv), child.returncode, out or "", err or "")
+    if check and result.returncode:
+        raise MachineError(failure(result, output))
+    return result
+
+
+def failure(result: subprocess.CompletedProcess[str], log: Path | None = None) -> str:
+    """What a failed command was, how it ended, and the end of what it said."""
+    said = log.read_text(errors="replace") if log else result.stdout + result.stderr
+    tail = "\n".join(said.strip().splitlines()[-15:])
+    return f"`{' '.join(result.args)}` ended with {result.returncode}:\n{tail}"
+
+
+def _end_session(child: subprocess.Popen[str]) -> None:
+    """End a child and all that it started in its session."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(5)
+            return
+
+
+def spawn(argv: Sequence[str], log: Path) -> ProcessId:
+    """Start a program that outlives us, its output appended to ``log``."""
+    with log.open("ab") as sink:
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd="/",
+        )
+    identity = ProcessId.of(child.pid)
+    # Popen warns about a child that still runs when the object goes; this one is meant to.
+    child.returncode = 0
+    return identity
+
+
+def wait_until(condition: object, seconds: float, step: float = 0.1) -> bool:
+    """Whether ``condition()`` became true within ``seconds``."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(step)
+    return True
