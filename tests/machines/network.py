@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, ip_network
 from pathlib import Path
 
 from tests.machines.process import run
@@ -45,7 +45,7 @@ class Network:
 
     def address6(self, number: int) -> str:
         # A unique local address (RFC 4193) whose "random" part spells the owner.
-        return f"fd6c:6c6d:686f:{self.index:x}::{number:x}"
+        return str(IPv6Address(f"fd6c:6c6d:686f:{self.index:x}::{number:x}"))
 
     def mac(self, number: int) -> str:
         return f"02:6c:68:6d:{self.index:02x}:{number:02x}"

@@ -1,0 +1,24 @@
+"""The deploy: what a host becomes, in order. Run it with `pyinfra inventory/llm.py deploy.py`."""
+
+from pyinfra import host, state
+
+from llmhost.operations.connection import quicken
+from llmhost.operations.inventory import settings_of
+from tasks.docker import install_docker
+from tasks.firewall import guard_host
+from tasks.gateway import configure_gateway
+from tasks.preflight import check_host
+from tasks.receipt import write_receipt
+from tasks.stack import run_stack
+from tasks.system import configure_system
+
+quicken(state, host)
+settings = settings_of(state, host)
+
+check_host(settings)
+configure_system(settings)
+install_docker(settings)
+guard_host(settings)
+configure_gateway(settings)
+run_stack(settings)
+write_receipt(settings)

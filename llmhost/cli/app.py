@@ -1,0 +1,15 @@
+"""All commands under one name."""
+
+import typer
+
+from llmhost.cli import plan, verify
+
+app = typer.Typer(
+    name="llmhost",
+    help="Plan, verify and look after LLM servers that `pyinfra INVENTORY deploy.py` provisions.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("plan")(plan.plan)
+app.command("verify")(verify.verify)

@@ -1,0 +1,18 @@
+"""How a command ends when the operator has to do something."""
+
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+ERROR = 1
+DRIFT = 2
+
+
+def stop(*sentences: str) -> NoReturn:
+    """Print what is wrong and what to do, and end with the status of an error."""
+    console = Console(stderr=True, soft_wrap=True)
+    for sentence in sentences:
+        console.print(f"[red]error:[/red] {escape(sentence)}", highlight=False)
+    raise typer.Exit(ERROR)

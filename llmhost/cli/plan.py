@@ -1,0 +1,113 @@
+"""`llmhost plan`: what a deploy would change, host by host."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import typer
+from pyinfra.api import Host, State
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from llmhost.cli.errors import DRIFT, ERROR
+from llmhost.cli.session import Messages, dry_run
+from llmhost.operations.changes import Reasons, reasons
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation that would run: its component, its name and why."""
+
+    component: str
+    operation: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """One host. `status` is `converged`, `drift`, `refused` or `unreachable`."""
+
+    host: str
+    status: str
+    steps: tuple[Step, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+def plan(
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    limit: Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeat")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines; see docs/plan.md")] = False,
+) -> None:
+    """Show what `pyinfra INVENTORY deploy.py` would change. Changes nothing.
+
+    Exit status: 0 nothing to do, 2 drift, 1 error.
+    """
+    with dry_run(inventory, limit or []) as (state, messages):
+        plans = [_host_plan(state, host, messages) for host in _limited(state)]
+    if as_json:
+        typer.echo(json.dumps({"schema": SCHEMA, "hosts": [asdict(each) for each in plans]}))
+    else:
+        _print(plans)
+    raise typer.Exit(exit_status(plans))
+
+
+def exit_status(plans: Sequence[HostPlan]) -> int:
+    """The worst of all hosts: an error weighs more than drift."""
+    statuses = {each.status for each in plans}
+    if statuses & {"refused", "unreachable"}:
+        return ERROR
+    return DRIFT if "drift" in statuses else 0
+
+
+def _limited(state: State) -> list[Host]:
+    return sorted(filter(state.is_host_in_limit, state.inventory), key=lambda host: host.name)
+
+
+def _host_plan(state: State, host: Host, messages: Messages) -> HostPlan:
+    if host in state.failed_hosts or host not in state.active_hosts:
+        about = tuple(line for line in messages.lines if host.name in line)
+        return HostPlan(host.name, "unreachable", errors=about or ("no connection was made",))
+    pending = [
+        (operation, reasons(host.name, operation))
+        for operation in host.op_hash_order
+        if state.ops[host][operation].operation_meta.will_change
+    ]
+    refusals = tuple(sentence for _, told in pending for sentence in told.refusals)
+    steps = tuple(_step(state, operation, told) for operation, told in pending if not told.refusals)
+    if refusals:
+        return HostPlan(host.name, "refused", steps, refusals)
+    return HostPlan(host.name, "drift" if steps else "converged", steps)
+
+
+def _step(state: State, operation: str, told: Reasons) -> Step:
+    label = min(state.get_op_meta(operation).names)
+    component, _, title = label.partition(" | ")
+    return Step(component, title or component, tuple(told.changes))
+
+
+def _print(plans: Sequence[HostPlan]) -> None:
+    console = Console(soft_wrap=False)
+    for each in plans:
+        for error in each.errors:
+            console.print(f"[bold]{escape(each.host)}[/bold]: [red]{escape(error)}[/red]")
+        if each.steps:
+            console.print(_table(each))
+        elif each.status == "converged":
+            console.print(f"[bold]{escape(each.host)}[/bold]: [green]nothing to do[/green]")
+    drifted = sum(each.status == "drift" for each in plans)
+    failed = sum(each.status in {"refused", "unreachable"} for each in plans)
+    console.print(f"{len(plans)} host(s): {drifted} to change, {failed} failed", highlight=False)
+
+
+def _table(host_plan: HostPlan) -> Table:
+    table = Table(title=host_plan.host, title_justify="left", title_style="bold", expand=False)
+    for column in ("component", "operation", "why"):
+        table.add_column(column, overflow="fold")
+    for step in host_plan.steps:
+        why = escape("\n".join(step.reasons))
+        table.add_row(escape(step.component), escape(step.operation), why)
+    return table

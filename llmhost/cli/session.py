@@ -1,0 +1,114 @@
+"""pyinfra without its command line: an inventory, connections, and deploy.py as a dry run.
+
+pyinfra's own command exits with 0 on drift, on a mistyped inventory and on a limit that matches
+nobody (docs/decisions/0002-plan-reads-pyinfra-state.md); here each of these is told apart.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pyinfra
+from pyinfra.api import Config, Host, Inventory, State
+from pyinfra.api.connect import connect_all, disconnect_all
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.state import StateStage
+from pyinfra.context import ctx_config, ctx_inventory, ctx_state
+from pyinfra_cli.inventory import make_inventory
+from pyinfra_cli.util import load_deploy_file
+
+from llmhost.cli.errors import stop
+from llmhost.template import ROOT
+
+DEPLOY = ROOT / "deploy.py"
+
+
+class Messages(logging.Handler):
+    """Keeps what pyinfra says of each host, instead of mixing it with our own output."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def load_inventory(path: str) -> Inventory:
+    """The inventory in this file; stops with a sentence if there is none or it is empty."""
+    if not Path(path).is_file():
+        stop(f"there is no inventory file {path}; name one, for example inventory/llm.py")
+    try:
+        inventory: Inventory = make_inventory(path, cwd=str(Path.cwd()))
+    except Exception as error:  # an inventory is Python of the operator's own
+        stop(f"{path} can not be read: {type(error).__name__}: {error}")
+    if len(inventory) == 0:
+        stop(f"{path} holds no host; add one to a list of hosts in it")
+    return inventory
+
+
+def inventory_data(path: str) -> dict[str, dict[str, object]]:
+    """Merged data of every host in an inventory file, by host name."""
+    return {host.name: host.data.dict() for host in load_inventory(path)}
+
+
+def hosts_within(inventory: Inventory, limit: Sequence[str]) -> list[Host]:
+    """Hosts that match a limit (names, patterns or groups); all if there is no limit."""
+    hosts = [host for host in inventory if not limit or _matches(host, limit)]
+    if not hosts:
+        stop(f"no host matches --limit {' '.join(limit)}; the inventory has: {_names(inventory)}")
+    return hosts
+
+
+def _matches(host: Host, limit: Sequence[str]) -> bool:
+    return any(fnmatch(host.name, pattern) or pattern in host.groups for pattern in limit)
+
+
+def _names(inventory: Inventory) -> str:
+    return ", ".join(sorted(host.name for host in inventory))
+
+
+@contextmanager
+def dry_run(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]:
+    """Connect to the hosts and evaluate deploy.py against them, changing nothing.
+
+    Hosts that could not be reached or failed are in `state.failed_hosts`.
+    """
+    inventory = load_inventory(path)
+    hosts = hosts_within(inventory, limit)
+    messages = _capture()
+    state = State(check_for_changes=True)
+    state.cwd = str(Path.cwd())
+    sys.path.append(str(ROOT))  # where deploy.py finds the tasks
+    pyinfra.is_cli = True  # deploy.py orders its operations by call position only then
+    config = Config()
+    with ctx_state.use(state), ctx_config.use(config), ctx_inventory.use(inventory):
+        state.init(inventory, config, initial_limit=hosts)
+        config.lock_current_state()
+        try:
+            _evaluate(state)
+            yield state, messages
+        finally:
+            disconnect_all(state)
+
+
+def _evaluate(state: State) -> None:
+    state.set_stage(StateStage.Connect)
+    try:
+        connect_all(state)
+        state.set_stage(StateStage.Prepare)
+        load_deploy_file(state, str(DEPLOY))
+    except PyinfraError as error:
+        if not state.failed_hosts:
+            stop(*str(error).splitlines())
+
+
+def _capture() -> Messages:
+    messages = Messages()
+    logger = logging.getLogger("pyinfra")
+    logger.handlers = [messages]
+    logger.propagate = False
+    return messages

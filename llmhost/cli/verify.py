@@ -1,0 +1,41 @@
+"""`llmhost verify`: the server tests, run against the inventory's hosts."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmhost.cli.errors import stop
+from llmhost.cli.session import hosts_within, load_inventory
+from llmhost.template import ROOT
+
+
+def verify(
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    limit: Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeat")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file")] = None,
+    outside: Annotated[
+        str | None,
+        typer.Option(help="Command prefix that runs a command on another machine of the LAN"),
+    ] = None,
+    pytest_args: Annotated[
+        list[str] | None, typer.Argument(help="Further arguments for pytest, after --")
+    ] = None,
+) -> None:
+    """Prove that the servers do what the inventory declares.
+
+    LLMHOST_API_KEY in the environment lets it send real completions. Exit status: 0 or 1.
+    """
+    hosts = hosts_within(load_inventory(inventory), limit or [])
+    tests = ROOT / "tests" / "server"
+    if not tests.is_dir():
+        stop(f"{tests} is missing; run llmhost from a complete checkout")
+    command = [sys.executable, "-m", "pytest", str(tests), "--inventory", inventory]
+    command += [option for host in hosts for option in ("--server", host.name)]
+    command += ["--junitxml", str(junit)] if junit else []
+    command += ["--outside", outside] if outside else []
+    command += ["-p", "no:cacheprovider", *(pytest_args or [])]
+    result = subprocess.run(command, check=False)
+    raise typer.Exit(min(result.returncode, 1))

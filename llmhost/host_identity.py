@@ -1,0 +1,68 @@
+"""What kind of host this is, as read by facts/system.py."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+# dpkg's names for what `uname -m` prints.
+_PACKAGE_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+@dataclass(frozen=True)
+class HostIdentity:
+    """One host. Memory and free space in KiB, `clock` in seconds since the epoch, `free_kib` by
+    path, `virtualization` as systemd-detect-virt names it (`none`, `kvm`, `wsl`,
+    `systemd-nspawn`, …), `init` the name of process 1."""
+
+    distribution: str
+    version: str
+    codename: str
+    machine: str
+    kernel: str
+    uid: int
+    user: str
+    init: str
+    boot_id: str
+    virtualization: str
+    memory_kib: int
+    clock: float
+    deployed: bool
+    free_kib: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def package_architecture(self) -> str:
+        """The architecture as dpkg writes it."""
+        return _PACKAGE_ARCHITECTURES.get(self.machine, self.machine)
+
+    @property
+    def is_wsl(self) -> bool:
+        """Windows Subsystem for Linux, recognised as systemd does (src/basic/virt.c)."""
+        release = self.kernel.lower()
+        return self.virtualization == "wsl" or "microsoft" in release or "wsl" in release
+
+    @property
+    def is_container(self) -> bool:
+        """A container shares its kernel: clock, modules and many kernel parameters are not its."""
+        return self.virtualization in {"systemd-nspawn", "lxc", "docker", "podman", "lxc-libvirt"}
+
+
+def parse_identity(lines: Iterable[str]) -> HostIdentity:
+    """From `key=value` lines; free space comes as `free_kib PATH=KIB`."""
+    values: dict[str, str] = {}
+    free: dict[str, int] = {}
+    for line in lines:
+        key, _, value = (
+            line.rpartition("=") if line.startswith("free_kib ") else line.partition("=")
+        )
+        if key.startswith("free_kib "):
+            free[key.removeprefix("free_kib ")] = int(value or 0)
+        else:
+            values[key] = value
+    return HostIdentity(
+        **{key: values[key] for key in ("distribution", "version", "codename", "machine")},
+        **{key: values[key] for key in ("kernel", "user", "init", "boot_id", "virtualization")},
+        uid=int(values["uid"]),
+        memory_kib=int(values["memory_kib"]),
+        clock=float(values["clock"]),
+        deployed="deployed" in values,
+        free_kib=free,
+    )

@@ -1,0 +1,37 @@
+"""The check that precedes every change."""
+
+import time
+
+from pyinfra import host
+from pyinfra.api import operation
+
+from llmhost.facts.system import HostIdentityFact
+from llmhost.operations.changes import Commands, refuse
+from llmhost.preflight import findings
+
+
+@operation()
+def fit(
+    *,
+    paths: list[str],
+    receipt: str,
+    min_memory_gib: float,
+    min_free_disk_gib: float,
+    max_clock_skew_seconds: float,
+) -> Commands:
+    """Refuse the host, with all reasons at once, if it can not become a server."""
+    identity = host.get_fact(HostIdentityFact, paths=paths, receipt=receipt)
+    if identity is None:
+        yield refuse(["nothing could be read from the host; the lines above say why"])
+        return
+    wrong = list(
+        findings(
+            identity,
+            min_memory_gib=min_memory_gib,
+            min_free_disk_gib=min_free_disk_gib,
+            max_clock_skew_seconds=max_clock_skew_seconds,
+            controller_clock=time.time(),
+        )
+    )
+    if wrong:
+        yield refuse(wrong)

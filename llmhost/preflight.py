@@ -1,0 +1,84 @@
+"""Whether a host can become an LLM server: findings as sentences, each with its fix."""
+
+from collections.abc import Iterator
+
+from llmhost.host_identity import HostIdentity
+
+SUPPORTED = {
+    "ubuntu": ("22.04", "24.04", "26.04"),
+    "debian": ("12", "13"),
+}
+ARCHITECTURES = ("amd64", "arm64")
+# A host that llmhost has already filled with images needs room for a small change only.
+FREE_GIB_WHEN_DEPLOYED = 1.0
+_KIB_PER_GIB = 1024 * 1024
+
+
+def findings(
+    identity: HostIdentity,
+    *,
+    min_memory_gib: float,
+    min_free_disk_gib: float,
+    max_clock_skew_seconds: float,
+    controller_clock: float,
+) -> Iterator[str]:
+    """Every reason not to begin; none if the host will do. `controller_clock` in epoch seconds."""
+    yield from _wrong_system(identity)
+    yield from _no_power(identity)
+    yield from _too_small(identity, min_memory_gib, min_free_disk_gib)
+    skew = identity.clock - controller_clock
+    if abs(skew) > max_clock_skew_seconds:
+        yield (
+            f"the host's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the"
+            " controller's; set it with: timedatectl set-ntp true"
+        )
+
+
+def _wrong_system(identity: HostIdentity) -> Iterator[str]:
+    if identity.version not in SUPPORTED.get(identity.distribution, ()):
+        known = "; ".join(f"{name} {', '.join(all_)}" for name, all_ in SUPPORTED.items())
+        yield (
+            f"the host runs {identity.distribution} {identity.version}; reinstall it with one of:"
+            f" {known}"
+        )
+    if identity.package_architecture not in ARCHITECTURES:
+        yield (
+            f"the host's architecture is {identity.machine}; llmhost needs one of:"
+            f" {', '.join(ARCHITECTURES)}"
+        )
+
+
+def _no_power(identity: HostIdentity) -> Iterator[str]:
+    if identity.uid != 0:
+        yield (
+            f"the deploy runs as {identity.user}, not as root; connect as root, or give the host"
+            " `_sudo=True` in the inventory"
+        )
+    if identity.init != "systemd" and identity.is_wsl:
+        yield (
+            "systemd is off; put [boot] systemd=true into /etc/wsl.conf, run `wsl.exe --shutdown`"
+            " in Windows, and start the distribution again"
+        )
+    elif identity.init != "systemd":
+        yield f"process 1 is {identity.init}, not systemd; llmhost needs a host that boots systemd"
+
+
+def _too_small(
+    identity: HostIdentity, min_memory_gib: float, min_free_disk_gib: float
+) -> Iterator[str]:
+    memory = identity.memory_kib / _KIB_PER_GIB
+    if memory < min_memory_gib:
+        yield (
+            f"the host has {memory:.1f} GiB of memory and {min_memory_gib:g} are asked for; add"
+            " memory, or lower preflight_min_memory_gib"
+        )
+    needed = (
+        min(FREE_GIB_WHEN_DEPLOYED, min_free_disk_gib) if identity.deployed else min_free_disk_gib
+    )
+    for path, free_kib in identity.free_kib.items():
+        free = free_kib / _KIB_PER_GIB
+        if free < needed:
+            yield (
+                f"{path} has {free:.1f} GiB free and {needed:g} are needed for images; free some,"
+                " move docker_data_root, or lower preflight_min_free_disk_gib"
+            )

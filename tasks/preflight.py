@@ -1,0 +1,22 @@
+"""Preflight: look before anything is changed."""
+
+from pyinfra.api import deploy
+
+from llmhost.operations import preflight
+from llmhost.settings.root import Settings
+
+# Since Docker 29 a fresh engine keeps layers in containerd's directory, whatever data-root says.
+CONTAINERD_ROOT = "/var/lib/containerd"
+
+
+@deploy("Preflight")
+def check_host(settings: Settings) -> None:
+    """Stop before the first change if the host can not become what is declared."""
+    preflight.fit(
+        name="Check that the host can become an LLM server",
+        paths=[settings.docker.data_root, CONTAINERD_ROOT],
+        receipt=settings.receipt.path,
+        min_memory_gib=settings.preflight.min_memory_gib,
+        min_free_disk_gib=settings.preflight.min_free_disk_gib,
+        max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
+    )

@@ -1,0 +1,235 @@
+"""A LAN of test machines on this controller, and its life from creation to the last trace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import NoReturn
+
+from tests.machines.apt import default_suite
+from tests.machines.client import Client
+from tests.machines.controller import (
+    install_requirements,
+    prepare_controller,
+    restore_controller,
+)
+from tests.machines.machine import Machine
+from tests.machines.network import FIRST_HOST
+from tests.machines.nspawn import NspawnMachine
+from tests.machines.process import MachineError, ProcessId, run
+from tests.machines.registry import HostRecord, LanRecord, allocate, find, locked, records
+from tests.machines.rootfs import cache, root_file_system
+from tests.machines.ssh import SshAccess
+from tests.machines.vm import VirtualMachine
+
+_SOCKETS = Path("/run/llmhost-lans")
+_KINDS: dict[str, type[Machine]] = {"nspawn": NspawnMachine, "vm": VirtualMachine}
+
+DOCKER_VOLUMES = ("/var/lib/docker", "/var/lib/containerd")
+"""On plain directories: overlayfs, and with it Docker's overlay2, refuses to work on an overlay."""
+
+
+class Lan:
+    """A bridge with machines and clients on it. Use it as a context manager, or detached."""
+
+    def __init__(self, record: LanRecord) -> None:
+        self._record = record
+        self._access = SshAccess(record.state / "ssh", _SOCKETS / str(record.index))
+        self._handlers: dict[signal.Signals, signal._HANDLER] = {}
+        self.machines: dict[str, Machine] = {}
+        self.clients: dict[str, Client] = {}
+
+    @classmethod
+    def create(cls, name: str, state: Path | None = None, *, detached: bool = False) -> Lan:
+        """A new, empty LAN.
+
+        ``state`` is the directory of its disks, keys and logs, below the cache if not given. A
+        detached LAN outlives this process: `Lan.open` finds it again by its ``state``.
+        """
+        if detached and state is None:
+            raise MachineError("a detached LAN needs a state directory, to be found again by")
+        install_requirements()
+        collect_garbage()
+        owner = None if detached else ProcessId.of(os.getpid())
+        directory = state or cache() / "lans" / f"{name}-{uuid.uuid4().hex[:8]}"
+        if directory.exists() and any(directory.iterdir()):
+            # destroy() removes the directory: never one that holds something else.
+            raise MachineError(f"{directory} is not empty: a LAN needs a directory of its own")
+        with _uninterrupted():
+            lan = cls(allocate(name, directory.resolve(), owner))
+        try:
+            lan._record.state.mkdir(parents=True, exist_ok=True)
+            lan.up()
+        except BaseException:
+            lan.destroy()
+            raise
+        return lan
+
+    @classmethod
+    def open(cls, state: Path) -> Lan:
+        """The detached LAN with this state directory, its machines as they are.
+
+        After the controller rebooted, they are off: `Machine.start` switches them on again.
+        """
+        lan = cls(find(state))
+        lan._attach()
+        lan.up()
+        return lan
+
+    @property
+    def name(self) -> str:
+        return self._record.name
+
+    @property
+    def gateway(self) -> str:
+        """The address under which the controller itself is seen on the LAN."""
+        return self._record.network.gateway
+
+    @property
+    def gateway6(self) -> str:
+        return self._record.network.address6(1)
+
+    @property
+    def subnet(self) -> str:
+        return str(self._record.network.subnet)
+
+    @property
+    def ssh_config(self) -> Path:
+        """An ssh_config(5) file with every machine of the LAN."""
+        return self._access.config
+
+    def up(self) -> None:
+        """Make the network and the clients, or what is missing of them."""
+        prepare_controller()
+        self._record.network.up()
+        self._access.prepare()
+        for client in self.clients.values():
+            client.start()
+
+    def machine(
+        self,
+        name: str,
+        *,
+        kind: str = "nspawn",
+        suite: str | None = None,
+        volumes: tuple[str, ...] = (),
+    ) -> Machine:
+        """A new machine, booted and reachable by SSH.
+
+        ``kind`` is "nspawn" or "vm". ``suite`` names the distribution's release. ``volumes`` are
+        directories of an nspawn machine that shall not be on an overlay, besides Docker's.
+        """
+        if kind not in _KINDS:
+            raise MachineError(f"no kind of machine is called {kind}: use one of {[*_KINDS]}")
+        if kind == "vm":
+            install_requirements(vm=True)
+        plain = [*DOCKER_VOLUMES, *volumes] if kind == "nspawn" else []
+        suite = suite or default_suite()
+        lower = root_file_system(suite, kernel=_KINDS[kind].kernel)
+        host = self._new_host(HostRecord(name, kind, 0, suite, str(lower), plain))
+        machine = self._machine(host)
+        machine.create_disk()
+        self.machines[name] = machine
+        self._tell_names()
+        machine.start()
+        return machine
+
+    def client(self, name: str = "client") -> Client:
+        """A new client: it only runs programs, but from an address of its own."""
+        client = Client(self._record, self._new_host(HostRecord(name, "client", 0)))
+        self.clients[name] = client
+        client.start()
+        self._tell_names()
+        return client
+
+    def destroy(self) -> None:
+        """Remove the LAN with all that is on it. May be repeated."""
+        with _uninterrupted():
+            self._attach()
+            self._access.hang_up()
+            for host in [*self.machines.values(), *self.clients.values()]:
+                host.destroy()
+            self._record.network.down()
+            for directory in (self._record.state, self._access.sockets):
+                run(["rm", "-rf", "--one-file-system", str(directory)])
+            with locked():
+                self._record.forget()
+                restore_controller()
+
+    def __enter__(self) -> Lan:
+        # SIGTERM and a closed terminal end a process without running a single finally clause.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            self._handlers[number] = signal.signal(number, _exit)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.destroy()
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+
+    def _attach(self) -> None:
+        """Make objects for the hosts in the record that have none."""
+        for host in self._record.hosts.values():
+            if host.kind == "client":
+                self.clients.setdefault(host.name, Client(self._record, host))
+            elif host.name not in self.machines:
+                self.machines[host.name] = self._machine(host)
+
+    def _machine(self, host: HostRecord) -> Machine:
+        return _KINDS[host.kind](self._record, host, self._access)
+
+    def _new_host(self, host: HostRecord) -> HostRecord:
+        """Give the host a number and remember it, before anything of it exists."""
+        if host.name in self._record.hosts:
+            raise MachineError(f"the LAN {self.name} already has a host named {host.name}")
+        taken = {other.number for other in self._record.hosts.values()}
+        host.number = min(set(range(FIRST_HOST, 255)) - taken)
+        self._record.hosts[host.name] = host
+        self._record.save()
+        return host
+
+    def _tell_names(self) -> None:
+        """Let ssh know the machines, and the clients know their names."""
+        machines = self.machines.values()
+        self._access.write_config(machine.endpoint() for machine in machines)
+        names = (f"{address} {m.name}\n" for m in machines for address in (m.address, m.address6))
+        hosts = "127.0.0.1 localhost\n::1 localhost\n" + "".join(names)
+        for client in self.clients.values():
+            client.introduce(hosts)
+
+
+def collect_garbage() -> list[str]:
+    """Remove the LANs that nobody can want any more; returns their names."""
+    with locked():
+        abandoned = [record for record in records() if record.abandoned]
+        for record in abandoned:
+            Lan(record).destroy()
+    return [record.name for record in abandoned]
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    """End this process by an exception, so that context managers clean up."""
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C and SIGTERM until the block is done."""
+    blocked = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,87 @@
+"""Fixtures of the server tests: a connection, the declared settings, and a view from outside."""
+
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import testinfra
+from testinfra.host import Host
+
+from llmhost.cli.session import inventory_data
+from llmhost.cli.ssh import ssh_config
+from llmhost.settings.reader import read_settings
+from llmhost.settings.root import Settings
+
+Outside = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """These tests mean nothing without servers; `llmhost verify` names them."""
+    return True if config.getoption("inventory") is None else None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server_name" in metafunc.fixturenames:
+        names = metafunc.config.getoption("server")
+        metafunc.parametrize("server_name", names, scope="session", ids=str)
+
+
+_data = cache(inventory_data)
+
+
+@pytest.fixture(scope="session")
+def host_data(server_name: str, pytestconfig: pytest.Config) -> dict[str, object]:
+    """The inventory's data of the server, as pyinfra merged it."""
+    return _data(pytestconfig.getoption("inventory"))[server_name]
+
+
+@pytest.fixture(scope="session")
+def settings(host_data: dict[str, object]) -> Settings:
+    """What the deploy was given: checks and deploy can not disagree."""
+    return read_settings(host_data)
+
+
+@pytest.fixture(scope="session")
+def ssh_config_path(
+    server_name: str, host_data: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """How to reach the server, for OpenSSH, with one connection shared by all commands."""
+    directory = tmp_path_factory.mktemp("ssh")
+    config = directory / "config"
+    config.write_text(ssh_config(server_name, host_data, directory))
+    return config
+
+
+@pytest.fixture(scope="session")
+def host(server_name: str, host_data: dict[str, object], ssh_config_path: Path) -> Host:
+    """The server, through testinfra."""
+    sudo = bool(host_data.get("_sudo"))
+    if server_name == "@local":
+        return testinfra.get_host("local://", sudo=sudo)
+    return testinfra.get_host(f"ssh://{server_name}?ssh_config={ssh_config_path}", sudo=sudo)
+
+
+@pytest.fixture(scope="session")
+def address(server_name: str, ssh_config_path: Path) -> str:
+    """The server's address as clients use it."""
+    if server_name == "@local":
+        return "127.0.0.1"
+    asked = ["ssh", "-G", "-F", str(ssh_config_path), server_name]
+    found = subprocess.run(asked, capture_output=True, text=True, check=True)
+    return dict(line.split(" ", 1) for line in found.stdout.splitlines() if " " in line)["hostname"]
+
+
+@pytest.fixture(scope="session")
+def outside(server_name: str, pytestconfig: pytest.Config) -> Iterator[Outside]:
+    """Runs a command from another machine: the controller, or the one that --outside reaches."""
+    if server_name == "@local" and not pytestconfig.getoption("outside"):
+        pytest.skip("the controller is the server itself: name another machine with --outside")
+    prefix = shlex.split(pytestconfig.getoption("outside") or "")
+
+    def run(*command: str, timeout: float = 60) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=timeout)
+
+    yield run
