@@ -16,6 +16,7 @@ from llmhost.cli.session import Messages, dry_run
 from llmhost.operations.changes import Reasons, reasons
 
 SCHEMA = 1
+ERRORS = {"refused", "failed", "unreachable"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Step:
 
 @dataclass(frozen=True)
 class HostPlan:
-    """One host. `status` is `converged`, `drift`, `refused` or `unreachable`."""
+    """One host. `status` is `converged`, `drift`, `refused`, `failed` or `unreachable`."""
 
     host: str
     status: str
@@ -58,7 +59,7 @@ def plan(
 def exit_status(plans: Sequence[HostPlan]) -> int:
     """The worst of all hosts: an error weighs more than drift."""
     statuses = {each.status for each in plans}
-    if statuses & {"refused", "unreachable"}:
+    if statuses & ERRORS:
         return ERROR
     return DRIFT if "drift" in statuses else 0
 
@@ -68,9 +69,10 @@ def _limited(state: State) -> list[Host]:
 
 
 def _host_plan(state: State, host: Host, messages: Messages) -> HostPlan:
-    if host in state.failed_hosts or host not in state.active_hosts:
-        about = tuple(line for line in messages.lines if host.name in line)
-        return HostPlan(host.name, "unreachable", errors=about or ("no connection was made",))
+    if host not in state.active_hosts:
+        status = "failed" if host in state.activated_hosts else "unreachable"
+        about = tuple(line for line in messages.lines if f"[{host.name}]" in line)
+        return HostPlan(host.name, status, errors=about or ("no connection was made",))
     pending = [
         (operation, reasons(host.name, operation))
         for operation in host.op_hash_order
@@ -99,7 +101,7 @@ def _print(plans: Sequence[HostPlan]) -> None:
         elif each.status == "converged":
             console.print(f"[bold]{escape(each.host)}[/bold]: [green]nothing to do[/green]")
     drifted = sum(each.status == "drift" for each in plans)
-    failed = sum(each.status in {"refused", "unreachable"} for each in plans)
+    failed = sum(each.status in ERRORS for each in plans)
     console.print(f"{len(plans)} host(s): {drifted} to change, {failed} failed", highlight=False)
 
 

@@ -17,6 +17,7 @@ from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_config, ctx_inventory, ctx_state
+from pyinfra_cli.exceptions import UnexpectedExternalError
 from pyinfra_cli.inventory import make_inventory
 from pyinfra_cli.util import load_deploy_file
 
@@ -42,9 +43,10 @@ def load_inventory(path: str) -> Inventory:
     if not Path(path).is_file():
         stop(f"there is no inventory file {path}; name one, for example inventory/llm.py")
     try:
-        inventory: Inventory = make_inventory(path, cwd=str(Path.cwd()))
-    except Exception as error:  # an inventory is Python of the operator's own
-        stop(f"{path} can not be read: {type(error).__name__}: {error}")
+        with ctx_state.use(State()):
+            inventory: Inventory = make_inventory(path, cwd=str(Path.cwd()))
+    except UnexpectedExternalError as error:  # an inventory is Python of the operator's own
+        stop(f"{path} can not be read: {type(error.exception).__name__}: {error.exception}")
     if len(inventory) == 0:
         stop(f"{path} holds no host; add one to a list of hosts in it")
     return inventory
@@ -102,8 +104,10 @@ def _evaluate(state: State) -> None:
         state.set_stage(StateStage.Prepare)
         load_deploy_file(state, str(DEPLOY))
     except PyinfraError as error:
-        if not state.failed_hosts:
+        if state.active_hosts:
             stop(*str(error).splitlines())
+    except UnexpectedExternalError as error:
+        stop(f"{DEPLOY.name} failed: {type(error.exception).__name__}: {error.exception}")
 
 
 def _capture() -> Messages:

@@ -1,10 +1,10 @@
 """Real hosts to test on: `Lan` makes machines with their own systemd, sshd and addresses.
 
-    with Lan.create("example") as lan:
-        server = lan.machine("server")
-        client = lan.client("client")
-        server.ssh("uname -a")
-        client.run(["curl", f"http://{server.address}/"])
+with Lan.create("example") as lan:
+    server = lan.machine("server")
+    client = lan.client("client")
+    server.ssh("uname -a")
+    client.run(["curl", f"http://{server.address}/"])
 """
 
 from tests.machines.client import Client

@@ -47,9 +47,8 @@ class Archive:
     @classmethod
     def of_controller(cls) -> Archive:
         """As apt itself understands its configuration, whichever format the files are in."""
-        listed = run(
-            ["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"]
-        ).stdout
+        query = ["--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"]
+        listed = run(["apt-get", "indextargets", *query]).stdout
         by_suite = dict(reversed([line.split(None, 1) for line in listed.splitlines() if line]))
         release = os_release()
         suite = release["VERSION_CODENAME"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
+import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from tests.machines.process import run
+from tests.machines.process import MachineError, ProcessId, run
 from tests.machines.registry import HostRecord, LanRecord
 
 
@@ -73,6 +74,8 @@ class Client:
         self._end_processes()
         for command in self._network.unplug(self._host.number):
             run(command, check=False)
+        self._lan.hosts.pop(self.name, None)
+        self._lan.save()
         directory = Path("/etc/netns", self._space)
         (directory / "hosts").unlink(missing_ok=True)
         if directory.is_dir():
@@ -82,6 +85,5 @@ class Client:
         """End what was started on the client and still runs."""
         pids = run(["ip", "netns", "pids", self._space], check=False).stdout.split()
         for pid in pids:
-            subprocess.run(["kill", "-KILL", pid], check=False, capture_output=True)
-
-
+            with suppress(MachineError):  # just ended by itself
+                ProcessId.of(int(pid)).send(signal.SIGKILL)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
+import re
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import NoReturn
+from types import TracebackType
 
 from tests.machines.apt import default_suite
 from tests.machines.client import Client
-from tests.machines.controller import (
-    install_requirements,
-    prepare_controller,
-    restore_controller,
-)
+from tests.machines.controller import install_requirements, prepare_controller, restore_controller
+from tests.machines.lifetime import Termination, uninterrupted
 from tests.machines.machine import Machine
 from tests.machines.network import FIRST_HOST
 from tests.machines.nspawn import NspawnMachine
@@ -27,22 +22,24 @@ from tests.machines.rootfs import cache, root_file_system
 from tests.machines.ssh import SshAccess
 from tests.machines.vm import VirtualMachine
 
-_SOCKETS = Path("/run/llmhost-lans")
 _KINDS: dict[str, type[Machine]] = {"nspawn": NspawnMachine, "vm": VirtualMachine}
+_SOCKETS = Path("/run/llmhost-lans")
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 DOCKER_VOLUMES = ("/var/lib/docker", "/var/lib/containerd")
 """On plain directories: overlayfs, and with it Docker's overlay2, refuses to work on an overlay."""
 
 
 class Lan:
-    """A bridge with machines and clients on it. Use it as a context manager, or detached."""
+    """A bridge with machines and clients on it.
+
+    As a context manager it is removed at the end of the block; a detached one stays.
+    """
 
     def __init__(self, record: LanRecord) -> None:
         self._record = record
         self._access = SshAccess(record.state / "ssh", _SOCKETS / str(record.index))
-        self._handlers: dict[signal.Signals, signal._HANDLER] = {}
-        self.machines: dict[str, Machine] = {}
-        self.clients: dict[str, Client] = {}
+        self._termination = Termination()
 
     @classmethod
     def create(cls, name: str, state: Path | None = None, *, detached: bool = False) -> Lan:
@@ -55,15 +52,15 @@ class Lan:
             raise MachineError("a detached LAN needs a state directory, to be found again by")
         install_requirements()
         collect_garbage()
-        owner = None if detached else ProcessId.of(os.getpid())
         directory = state or cache() / "lans" / f"{name}-{uuid.uuid4().hex[:8]}"
         if directory.exists() and any(directory.iterdir()):
             # destroy() removes the directory: never one that holds something else.
             raise MachineError(f"{directory} is not empty: a LAN needs a directory of its own")
-        with _uninterrupted():
+        directory.mkdir(parents=True, exist_ok=True)
+        owner = None if detached else ProcessId.of(os.getpid())
+        with uninterrupted():
             lan = cls(allocate(name, directory.resolve(), owner))
         try:
-            lan._record.state.mkdir(parents=True, exist_ok=True)
             lan.up()
         except BaseException:
             lan.destroy()
@@ -74,11 +71,13 @@ class Lan:
     def open(cls, state: Path) -> Lan:
         """The detached LAN with this state directory, its machines as they are.
 
-        After the controller rebooted, they are off: `Machine.start` switches them on again.
+        After the controller rebooted they are off: `Machine.start` switches them on again.
         """
         lan = cls(find(state))
-        lan._attach()
         lan.up()
+        for host in [*lan._record.hosts.values()]:
+            if not host.complete:  # its maker was killed at work
+                lan._host(host).destroy()
         return lan
 
     @property
@@ -92,7 +91,7 @@ class Lan:
 
     @property
     def gateway6(self) -> str:
-        return self._record.network.address6(1)
+        return self._record.network.gateway6
 
     @property
     def subnet(self) -> str:
@@ -102,6 +101,18 @@ class Lan:
     def ssh_config(self) -> Path:
         """An ssh_config(5) file with every machine of the LAN."""
         return self._access.config
+
+    @property
+    def machines(self) -> dict[str, Machine]:
+        """All machines, by name."""
+        hosts = map(self._host, self._record.hosts.values())
+        return {host.name: host for host in hosts if isinstance(host, Machine)}
+
+    @property
+    def clients(self) -> dict[str, Client]:
+        """All clients, by name."""
+        hosts = map(self._host, self._record.hosts.values())
+        return {host.name: host for host in hosts if isinstance(host, Client)}
 
     def up(self) -> None:
         """Make the network and the clients, or what is missing of them."""
@@ -128,32 +139,34 @@ class Lan:
             raise MachineError(f"no kind of machine is called {kind}: use one of {[*_KINDS]}")
         if kind == "vm":
             install_requirements(vm=True)
-        plain = [*DOCKER_VOLUMES, *volumes] if kind == "nspawn" else []
         suite = suite or default_suite()
         lower = root_file_system(suite, kernel=_KINDS[kind].kernel)
-        host = self._new_host(HostRecord(name, kind, 0, suite, str(lower), plain))
-        machine = self._machine(host)
-        machine.create_disk()
-        self.machines[name] = machine
-        self._tell_names()
-        machine.start()
+        plain = [*DOCKER_VOLUMES, *volumes] if kind == "nspawn" else []
+        host = self._register(HostRecord(name, kind, 0, suite, str(lower), plain))
+        machine = _KINDS[kind](self._record, host, self._access)
+        try:
+            machine.create_disk()
+            self._introduce()
+            machine.start()
+        except BaseException:
+            with uninterrupted():
+                machine.destroy()
+            raise
         return machine
 
     def client(self, name: str = "client") -> Client:
         """A new client: it only runs programs, but from an address of its own."""
-        client = Client(self._record, self._new_host(HostRecord(name, "client", 0)))
-        self.clients[name] = client
+        client = Client(self._record, self._register(HostRecord(name, "client", 0, complete=True)))
         client.start()
-        self._tell_names()
+        self._introduce()
         return client
 
     def destroy(self) -> None:
         """Remove the LAN with all that is on it. May be repeated."""
-        with _uninterrupted():
-            self._attach()
+        with uninterrupted():
             self._access.hang_up()
-            for host in [*self.machines.values(), *self.clients.values()]:
-                host.destroy()
+            for host in [*self._record.hosts.values()]:
+                self._host(host).destroy()
             self._record.network.down()
             for directory in (self._record.state, self._access.sockets):
                 run(["rm", "-rf", "--one-file-system", str(directory)])
@@ -162,9 +175,7 @@ class Lan:
                 restore_controller()
 
     def __enter__(self) -> Lan:
-        # SIGTERM and a closed terminal end a process without running a single finally clause.
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            self._handlers[number] = signal.signal(number, _exit)
+        self._termination.catch()
         return self
 
     def __exit__(
@@ -174,24 +185,20 @@ class Lan:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self.destroy()
+            if self._record.owner:
+                self.destroy()
         finally:
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
+            self._termination.restore()
 
-    def _attach(self) -> None:
-        """Make objects for the hosts in the record that have none."""
-        for host in self._record.hosts.values():
-            if host.kind == "client":
-                self.clients.setdefault(host.name, Client(self._record, host))
-            elif host.name not in self.machines:
-                self.machines[host.name] = self._machine(host)
-
-    def _machine(self, host: HostRecord) -> Machine:
+    def _host(self, host: HostRecord) -> Machine | Client:
+        if host.kind == "client":
+            return Client(self._record, host)
         return _KINDS[host.kind](self._record, host, self._access)
 
-    def _new_host(self, host: HostRecord) -> HostRecord:
+    def _register(self, host: HostRecord) -> HostRecord:
         """Give the host a number and remember it, before anything of it exists."""
+        if not _HOST_NAME.fullmatch(host.name):
+            raise MachineError(f"{host.name!r} is no host name: use a-z, 0-9 and -")
         if host.name in self._record.hosts:
             raise MachineError(f"the LAN {self.name} already has a host named {host.name}")
         taken = {other.number for other in self._record.hosts.values()}
@@ -200,7 +207,7 @@ class Lan:
         self._record.save()
         return host
 
-    def _tell_names(self) -> None:
+    def _introduce(self) -> None:
         """Let ssh know the machines, and the clients know their names."""
         machines = self.machines.values()
         self._access.write_config(machine.endpoint() for machine in machines)
@@ -212,24 +219,13 @@ class Lan:
 
 def collect_garbage() -> list[str]:
     """Remove the LANs that nobody can want any more; returns their names."""
+    removed = []
     with locked():
-        abandoned = [record for record in records() if record.abandoned]
-        for record in abandoned:
-            Lan(record).destroy()
-    return [record.name for record in abandoned]
-
-
-def _exit(number: int, frame: FrameType | None) -> NoReturn:
-    """End this process by an exception, so that context managers clean up."""
-    raise SystemExit(128 + number)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM until the block is done."""
-    blocked = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for record in records():
+            if record.abandoned:
+                try:
+                    Lan(record).destroy()
+                    removed.append(record.name)
+                except MachineError as error:  # not a reason to fail who only wanted a LAN
+                    warnings.warn(f"the abandoned LAN {record.name} stays: {error}", stacklevel=2)
+    return removed

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import socket
+import json
 import sys
-import time
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess
 
+from tests.machines.boot import BootWatch
+from tests.machines.cgroup import Cgroup
 from tests.machines.disk import Disk
-from tests.machines.process import MachineError, ProcessId, run, spawn
+from tests.machines.network import Command
+from tests.machines.process import run, spawn
 from tests.machines.registry import HostRecord, LanRecord
 from tests.machines.ssh import Endpoint, SshAccess, public_key
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
+
+REBOOT_STATUS = 133
+"""With it systemd-nspawn says that its system wants a reboot: see supervisor.py."""
 
 
 class Machine(ABC):
@@ -31,6 +35,7 @@ class Machine(ABC):
         self._host = host
         self._access = access
         self._network = lan.network
+        self._cgroup = Cgroup(self._network.namespace(host.number))
         self._disk = Disk(lan.state / "machines" / host.name, Path(host.lower))
 
     @property
@@ -72,8 +77,8 @@ class Machine(ABC):
     ) -> CompletedProcess[str]:
         """Run a shell command on the machine, as root unless ``user`` says otherwise.
 
-        Raises MachineError when it fails and ``check`` is set, subprocess.TimeoutExpired when it
-        takes longer than ``timeout`` seconds.
+        ``operator`` is a user who may use sudo without a password. Raises MachineError when the
+        command fails and ``check`` is set, subprocess.TimeoutExpired after ``timeout`` seconds.
         """
         return self._access.run(
             self.name, command, user=user, input=input, timeout=timeout, check=check
@@ -83,37 +88,46 @@ class Machine(ABC):
         """Switch it on and wait until it has booted; nothing to do if it runs."""
         if self.is_running:
             return
-        self._clear()
-        self._power_on()
+        self._power_off()  # what a power loss of the controller or a killed supervisor left
+        self._cgroup.create()
+        spec = self._disk.directory / "supervisor.json"
+        command = [*self._cgroup.entering("machine"), *self._command()]
+        spec.write_text(
+            json.dumps({"before": self._connect(), "argv": command, "again": REBOOT_STATUS})
+        )
+        supervisor = [*self._cgroup.entering("supervisor"), sys.executable, str(SUPERVISOR)]
+        self._host.process = spawn([*supervisor, str(spec)], self.console)
         self._lan.save()
-        self.wait_until_ready()
+        self._watch().wait_until_up()
 
     def stop(self) -> None:
         """Shut it down in an orderly way."""
         if self._host.process and self.is_running:
-            self._request_shutdown()
-            self._host.process.wait(30)
+            self.ssh("systemctl poweroff", check=False, timeout=30)
+            self._host.process.wait(60)
         self.kill()
 
     def kill(self) -> None:
         """Take its power away: no process of it gets to run another instruction."""
         self._power_off()
         self._host.process = None
-        self._clear()
         self._lan.save()
 
     def reboot(self) -> None:
         """Reboot from inside, as an administrator would, and wait until it is back."""
-        before = self._boot_id()
+        watch = self._watch()
+        before = watch.boot_id()
         self.ssh("systemctl reboot", check=False, timeout=30)
-        self._access.hang_up()
-        self.wait_until_ready(other_than=before)
+        self._access.hang_up(self.name)
+        watch.wait_until_up(other_than=before)
 
     def destroy(self) -> None:
-        """Switch it off and remove its disk."""
+        """Switch it off and remove it, disk and all."""
         self.kill()
         self._disk.collect_packages(self._host.suite)
         run(["rm", "-rf", "--one-file-system", str(self._disk.directory)])
+        self._lan.hosts.pop(self.name, None)
+        self._lan.save()
 
     def create_disk(self) -> None:
         """Make its disk; to be called once."""
@@ -122,71 +136,37 @@ class Machine(ABC):
         self._disk.mount()
         self._disk.individualise(self.name, public_key(self._access.identity))
         self._furnish()
+        self._host.complete = True
+        self._lan.save()
 
     def endpoint(self) -> Endpoint:
         addresses = (self.address, self.address6)
         return Endpoint(self.name, addresses, self._disk.public_host_key())
 
-    def wait_until_ready(self, other_than: str = "") -> None:
-        """Wait until sshd answers and systemd has started everything, without a failed unit.
+    def _watch(self) -> BootWatch:
+        return BootWatch(self._access, self.endpoint(), self.console, self._host, self.boot_seconds)
 
-        ``other_than`` is the id of a boot that does not count.
-        """
-        deadline = time.monotonic() + self.boot_seconds
-        while time.monotonic() < deadline:
-            if not self.is_running:
-                raise MachineError(f"{self.name} ended while booting:\n{self._console_tail()}")
-            if self._answers() and (current := self._boot_id()) and current != other_than:
-                return self._check_state()
-            time.sleep(0.05)
-        raise MachineError(
-            f"{self.name} did not boot in {self.boot_seconds:.0f} s:\n{self._console_tail()}"
-        )
-
-    def _boot_id(self) -> str:
-        reply = self.ssh("cat /proc/sys/kernel/random/boot_id", check=False, timeout=20)
-        return reply.stdout.strip()
-
-    def _answers(self) -> bool:
-        with suppress(OSError), socket.create_connection((self.address, 22), 1) as connection:
-            connection.settimeout(1)
-            return connection.recv(4) == b"SSH-"
-        return False
-
-    def _check_state(self) -> None:
-        state = self.ssh("systemctl is-system-running --wait", check=False).stdout.strip()
-        if state != "running":
-            failed = self.ssh("systemctl --failed --no-legend --plain", check=False).stdout
-            raise MachineError(f"{self.name} booted, but it is {state}:\n{failed}")
-
-    def _console_tail(self) -> str:
-        lines = self.console.read_text(errors="replace").splitlines()
-        return "\n".join(lines[-20:])
-
-    def _supervise(self, spec: Path) -> None:
-        """Start the supervisor with this specification."""
-        self._host.process = spawn([sys.executable, str(SUPERVISOR), str(spec)], self.console)
-
-    @property
-    def _process(self) -> ProcessId | None:
-        return self._host.process
+    def _power_off(self) -> None:
+        """End all its processes at once and remove what a run of it leaves behind."""
+        self._cgroup.kill()
+        self._access.hang_up(self.name)
+        for command in self._network.unplug(self._host.number):
+            run(command, check=False)
+        self._cgroup.remove()
+        self._release()
 
     @abstractmethod
     def _furnish(self) -> None:
         """Write what this kind of machine needs on its disk, which is mounted."""
 
     @abstractmethod
-    def _power_on(self) -> None:
-        """Start it, and remember its process in the record."""
+    def _connect(self) -> list[Command]:
+        """Get the disk ready; returns what plugs the machine into the LAN ahead of every boot."""
 
     @abstractmethod
-    def _request_shutdown(self) -> None:
-        """Press the power button."""
+    def _command(self) -> Command:
+        """The program that is the running machine."""
 
     @abstractmethod
-    def _power_off(self) -> None:
-        """End all its processes, at once; nothing to do if there are none."""
-
-    @abstractmethod
-    def _clear(self) -> None:
-        """Remove the namespaces, mounts and devices that a run of it leaves behind."""
+    def _release(self) -> None:
+        """Undo what `_connect` did to the disk; nothing to do if it did nothing."""

@@ -40,6 +40,10 @@ class Network:
         """The controller's own address on the LAN."""
         return self.address(1)
 
+    @property
+    def gateway6(self) -> str:
+        return self.address6(1)
+
     def address(self, number: int) -> str:
         return str(self.subnet[number])
 
@@ -83,7 +87,7 @@ class Network:
         # The kernel makes a bridge without IPv6 where a container runtime switched it off.
         Path(f"/proc/sys/net/ipv6/conf/{self.bridge}/disable_ipv6").write_text("0")
         run(["ip", "address", "replace", f"{self.gateway}/24", "dev", self.bridge])
-        six = f"{self.address6(1)}/64"
+        six = f"{self.gateway6}/64"
         run(["ip", "address", "replace", six, "dev", self.bridge, "nodad"])
         run(["ip", "link", "set", self.bridge, "up"])
         for program, (table, chain, *rule) in self.rules():
@@ -140,7 +144,11 @@ class Network:
 
 
 # No duplicate address detection: it would keep the link-local address unusable for a second.
-_ENABLE_IPV6 = "cd /proc/sys/net/ipv6/conf/default && echo 0 >disable_ipv6 && echo 0 >accept_dad"
+_ENABLE_IPV6 = """
+for name in all default eth0; do
+    cd /proc/sys/net/ipv6/conf/$name && echo 0 >disable_ipv6 && echo 0 >accept_dad || exit
+done
+"""
 
 
 def free(network: Network) -> bool:

@@ -35,8 +35,10 @@ class HostRecord:
     lower: str = ""
     """The root file system below its disk: never another, whatever the recipe becomes."""
     volumes: list[str] = field(default_factory=list)
+    complete: bool = False
+    """Whether its disk was made to the end."""
     process: ProcessId | None = None
-    """The supervisor or emulator, while the machine is switched on."""
+    """Its supervisor, while it is switched on."""
 
 
 @dataclass

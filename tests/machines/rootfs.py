@@ -100,6 +100,9 @@ def _build_lock(key: str) -> Iterator[None]:
         yield
 
 
+_MMDEBSTRAP = ("mmdebstrap", "--mode=root", "--variant=minbase")
+
+
 def _bootstrap(recipe: Recipe, draft: Path) -> None:
     """mmdebstrap(1) into a directory."""
     sources = cache() / f"rootfs-{recipe.key}.sources"
@@ -110,8 +113,7 @@ def _bootstrap(recipe: Recipe, draft: Path) -> None:
     log = cache() / f"rootfs-{recipe.key}.log"
     log.unlink(missing_ok=True)
     run(
-        ["mmdebstrap", "--mode=root", "--variant=minbase", *options, *include]
-        + [recipe.suite, str(draft), str(sources)],
+        [*_MMDEBSTRAP, *options, *include, recipe.suite, str(draft), str(sources)],
         output=log,
     )
     placed = next((draft / "etc/apt/sources.list.d").iterdir())

@@ -75,7 +75,7 @@ class SshAccess:
             "ServerAliveInterval 5",
             "ServerAliveCountMax 3",
             "ControlMaster auto",
-            f"ControlPath {self.sockets}/%C",
+            f"ControlPath {self.sockets}/%n.%r",
             "ControlPersist 60",
         ]
 
@@ -88,15 +88,20 @@ class SshAccess:
         input: str | None = None,
         timeout: float | None = None,
         check: bool = True,
+        fresh: bool = False,
     ) -> CompletedProcess[str]:
-        """Run a shell command on the machine ``name``, as root if not told otherwise."""
-        login = ["-l", user] if user else []
-        argv = ["ssh", "-F", str(self.config), *login, name, command]
+        """Run a shell command on the machine ``name``, as root if not told otherwise.
+
+        ``fresh`` asks for a connection of its own.
+        """
+        options = ["-l", user] if user else []
+        options += ["-o", "ControlPath=none"] if fresh else []
+        argv = ["ssh", "-F", str(self.config), *options, name, command]
         return run(argv, input=input, timeout=timeout, check=check)
 
-    def hang_up(self) -> None:
-        """End the connections that ControlPersist keeps."""
-        for socket in self.sockets.glob("*"):
+    def hang_up(self, name: str = "*") -> None:
+        """End the connections that ControlPersist keeps, all or those to one machine."""
+        for socket in self.sockets.glob(f"{name}.*"):
             # The path of the socket says which connection is meant; the host name is not used.
             argv = ["ssh", "-F", "none", "-o", f"ControlPath={socket}", "-O", "exit", "none"]
             run(argv, check=False)

@@ -1,0 +1,212 @@
+"""Debian packages as declared, compared with dpkg's database.
+
+Pure: the state comes from facts/apt.py, the commands are run by operations/apt.py.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Package:
+    """One package in dpkg's database. `status` is dpkg's: `installed`, `half-configured`, …"""
+
+    version: str
+    status: str
+    held: bool = False
+
+    @property
+    def present(self) -> bool:
+        return self.status not in {"not-installed", "config-files"}
+
+
+@dataclass(frozen=True)
+class PackageDatabase:
+    """What dpkg knows: `packages` by name, of those that were asked for; `unfinished` names those
+    that an interrupted run left between states; `journal` tells that dpkg itself was killed."""
+
+    packages: Mapping[str, Package]
+    unfinished: tuple[str, ...] = ()
+    journal: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What apt has to do. `install` holds names, or name=version; `unhold` comes first and `hold`
+    last, because apt refuses to touch what is held."""
+
+    install: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    unhold: tuple[str, ...] = ()
+    hold: tuple[str, ...] = ()
+    repair: bool = False
+    reasons: tuple[str, ...] = ()
+
+
+def plan(
+    wanted: Sequence[str],
+    versions: Mapping[str, str],
+    absent: Sequence[str],
+    hold: bool | None,
+    found: PackageDatabase,
+) -> Plan:
+    """Compare; `hold=None` leaves holds as the operator set them. No reasons: nothing to do."""
+    installs = {name: _lacking(found.packages.get(name), versions.get(name)) for name in wanted}
+    installs = {name: reason for name, reason in installs.items() if reason}
+    removals = [name for name in absent if _present(found, name)]
+    held = {name for name, package in found.packages.items() if package.held}
+    to_hold = [name for name in wanted if hold and name not in held]
+    to_unhold = [name for name in wanted if hold is False and name in held]
+    reasons = [f"{name} {reason}" for name, reason in installs.items()]
+    reasons += [f"{name} must not be installed" for name in removals]
+    reasons += [f"{name} is not held" for name in to_hold]
+    reasons += [f"{name} is held, though no version is pinned" for name in to_unhold]
+    reasons += ["dpkg was interrupted"] if found.journal else []
+    touched = [name for name in (*installs, *removals) if name in held]
+    still_held = [name for name in installs if name in held and hold is not False]
+    return Plan(
+        tuple(_spec(name, versions) for name in installs),
+        tuple(removals),
+        tuple(dict.fromkeys([*touched, *to_unhold])),
+        tuple(
+            dict.fromkeys(
+                [*to_hold, *(name for name in installs if hold is not False and name in held)]
+            )
+        ),
+        found.journal or bool(reasons and found.unfinished),
+        tuple(reasons),
+    )
+
+
+def _lacking(package: Package | None, version: str | None) -> str:
+    if package is None or not package.present:
+        return "is not installed"
+    if package.status != "installed":
+        return f"is {package.status}"
+    if version and package.version != version:
+        return f"is {package.version}, not {version}"
+    return ""
+
+
+def _present(found: PackageDatabase, name: str) -> bool:
+    return name in found.packages and found.packages[name].present
+
+
+def _spec(name: str, versions: Mapping[str, str]) -> str:
+    return f"{name}={versions[name]}" if name in versions else name
+
+
+def script(todo: Plan, keep_stopped: Sequence[str] = ()) -> str:
+    """POSIX shell script that carries a plan out and says in a sentence why it could not.
+
+    `keep_stopped` names units that must not be started by the packages that bring them.
+    """
+    parts = [_PRELUDE]
+    parts += ["finish_interrupted"] if todo.repair else []
+    parts += [_mark("unhold", todo.unhold)] if todo.unhold else []
+    if todo.install or todo.remove or todo.repair:
+        parts += [_keep_stopped(keep_stopped)] if keep_stopped else []
+        parts += [_transaction(todo)]
+    parts += [_mark("hold", todo.hold)] if todo.hold else []
+    return "\n".join(parts)
+
+
+def _transaction(todo: Plan) -> str:
+    """One transaction, so that a replacement (docker.io by docker-ce) is never half done."""
+    options = ["--allow-downgrades"] if any("=" in spec for spec in todo.install) else []
+    options += ["--fix-broken"] if todo.repair else []
+    specs = [*todo.install, *(f"{name}-" for name in todo.remove)]
+    removable = shlex.quote(f" {' '.join(todo.remove)} ")
+    return f"removable={removable}\ntransact {shlex.join([*options, *specs])}"
+
+
+def _mark(state: str, names: Sequence[str]) -> str:
+    return f"wait_for_lock; apt-mark {state} {shlex.join(names)} || exit 1"
+
+
+def _keep_stopped(units: Sequence[str]) -> str:
+    """A run-time mask, which deb-systemd-invoke(1) respects and a reboot forgets."""
+    listed = shlex.join(units)
+    return (
+        f"systemctl --quiet mask --runtime {listed} || exit 1\n"
+        f"trap 'systemctl --quiet unmask --runtime {listed}' EXIT"
+    )
+
+
+# apt-get has waited for dpkg's lock since 1.9.11 (DPkg::Lock::Timeout), but `apt-get update` does
+# not wait for the lists' lock, nor do dpkg and apt-mark for dpkg's: `apt-get check` waits for them.
+#
+# --force-confold: an operator's edited configuration file stays.
+# A simulation first: apt may solve a conflict by removing packages that nobody named.
+_PRELUDE = r"""
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C.UTF-8
+timeout=300
+eval "$(apt-config shell timeout DPkg::Lock::Timeout)"
+lists=/var/lib/apt/lists
+refreshed=
+not_offered="
+  s/^E: Unable to locate package //p
+  s/^E: Package '\(.*\)' has no installation candidate/\1/p
+  s/^E: Version '\(.*\)' for '\(.*\)' was not found/\2 \1/p
+"
+
+apt() {
+  apt-get -y -q -o DPkg::Lock::Timeout="$timeout" -o Dpkg::Use-Pty=0 \
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+    --no-install-recommends "$@"
+}
+
+wait_for_lock() {
+  apt check >/dev/null 2>&1 || true
+}
+
+finish_interrupted() {
+  wait_for_lock
+  dpkg --force-confdef --force-confold --configure -a || true
+}
+
+fresh() {
+  ls "$lists"/*Release >/dev/null 2>&1 && [ -z "$(find "$lists" -maxdepth 0 -mmin +60)" ] &&
+    [ -z "$(find /etc/apt -newer "$lists" 2>/dev/null)" ]
+}
+
+refresh() {
+  waited=0
+  refreshed=yes
+  until said=$(apt update 2>&1); do
+    case $said in
+      *"Unable to lock"* | *"Could not get lock"*) ;;
+      *) printf '%s\n' "$said" >&2; return ;;
+    esac
+    [ "$waited" -lt "$timeout" ] || { printf '%s\n' "$said" >&2; return; }
+    sleep 2
+    waited=$((waited + 2))
+  done
+  touch "$lists"
+}
+
+acceptable() {
+  if ! simulated=$(apt --simulate install "$@" 2>&1); then
+    printf '%s\n' "$simulated" >&2
+    missing=$(printf '%s\n' "$simulated" | sed -n "$not_offered" | paste -sd, -)
+    [ -z "$missing" ] || echo "No package source of this host offers: $missing" >&2
+    return 1
+  fi
+  for gone in $(printf '%s\n' "$simulated" | awk '$1 == "Remv" { print $2 }'); do
+    case $removable in
+      *" $gone "*) ;;
+      *) echo "Refused: $* would also remove $gone; remove it by hand if that is right" >&2
+        return 1 ;;
+    esac
+  done
+}
+
+transact() {
+  fresh || refresh
+  if acceptable "$@" && apt install "$@"; then return; fi
+  [ -z "$refreshed" ] || exit 1
+  refresh
+  acceptable "$@" && apt install "$@" || exit 1
+}
+"""

@@ -1,0 +1,45 @@
+"""What systemd runs."""
+
+import shlex
+
+from pyinfra.api import FactBase
+
+from llmhost.systemd import UnitState, parse_unit
+
+_PROPERTIES = ",".join(
+    [
+        "LoadState",
+        "ActiveState",
+        "UnitFileState",
+        "NeedDaemonReload",
+        "ReloadResult",
+        "ActiveEnterTimestamp",
+        "StateChangeTimestamp",
+        "ExecMainStartTimestamp",
+    ]
+)
+
+
+class Unit(FactBase[UnitState]):
+    """State of a unit, and when the newest of its configuration paths was changed.
+
+    A directory counts with all that is below it. The time is ctime, which moves even when a file
+    with an older mtime is put in place.
+    """
+
+    @staticmethod
+    def default() -> UnitState:
+        return UnitState()
+
+    def command(self, unit: str, configuration: list[str]) -> str:
+        newest = ""
+        if configuration:
+            paths = " ".join(shlex.quote(path) for path in configuration)
+            newest = f"$(find {paths} -printf '%C@\\n' 2>/dev/null | sort -n | tail -n1)"
+        return (
+            f"systemctl show --timestamp=us+utc --property={_PROPERTIES} {shlex.quote(unit)}"
+            f' 2>/dev/null; echo "Configured={newest}"'
+        )
+
+    def process(self, output: list[str]) -> UnitState:
+        return parse_unit(output)

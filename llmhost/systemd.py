@@ -1,0 +1,138 @@
+"""A unit as declared, compared with what systemd runs.
+
+Pure: the state comes from facts/systemd.py, the commands are run by operations/systemd.py.
+"""
+
+import shlex
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """What systemd says of a unit. Times are in seconds since the epoch, 0.0 for never.
+
+    `started` is when its main process started, `loaded` when it last started or was reloaded;
+    `configured` is when the newest of the asked paths was changed.
+    """
+
+    load: str = "not-found"
+    active: str = "inactive"
+    file: str = ""
+    needs_daemon_reload: bool = False
+    reload_failed: bool = False
+    started: float = 0.0
+    loaded: float = 0.0
+    configured: float = 0.0
+
+    @property
+    def masked(self) -> bool:
+        return self.load == "masked"
+
+    @property
+    def running(self) -> bool:
+        return self.active in {"active", "reloading", "refreshing"}
+
+
+def parse_unit(lines: list[str]) -> UnitState:
+    """Lines of `systemctl show` (Key=Value, times as --timestamp=us+utc prints them), and one
+    `Configured=` with seconds since the epoch."""
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
+    entered = _time(values.get("ActiveEnterTimestamp", ""))
+    started = _time(values.get("ExecMainStartTimestamp", "")) or entered
+    return UnitState(
+        load=values.get("LoadState", "not-found"),
+        active=values.get("ActiveState", "inactive"),
+        file=values.get("UnitFileState", ""),
+        needs_daemon_reload=values.get("NeedDaemonReload") == "yes",
+        reload_failed=values.get("ReloadResult", "success") != "success",
+        started=started,
+        # A reload leaves the process and ActiveEnterTimestamp alone, but the unit passes through
+        # the state "reloading" (systemd, src/core/unit.c, unit_notify).
+        loaded=max(started, _time(values.get("StateChangeTimestamp", ""))),
+        configured=float(values.get("Configured") or 0),
+    )
+
+
+def _time(text: str) -> float:
+    """`Sat 2026-11-21 07:40:28.123456 UTC`; systemd prints nothing, or n/a, for never."""
+    _, _, moment = text.partition(" ")
+    if not moment:
+        return 0.0
+    parsed = datetime.strptime(moment, "%Y-%m-%d %H:%M:%S.%f UTC")
+    return parsed.replace(tzinfo=UTC).timestamp()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One systemctl command and why it is needed."""
+
+    verb: str
+    reason: str
+
+    def command(self, unit: str) -> str:
+        """The shell command; `daemon-reload` concerns no unit."""
+        return f"systemctl {self.verb}" + ("" if self.verb == "daemon-reload" else f" {unit}")
+
+
+def steps(
+    unit: str, state: UnitState, *, running: bool, enabled: bool, reload: bool
+) -> tuple[Step, ...]:
+    """What is to be done, in order; empty when the unit is as declared."""
+    found = [
+        _unmasking(unit, state, wanted=running or enabled),
+        _daemon_reload(unit, state, running=running),
+        _enabling(unit, state, enabled=enabled),
+        _running(unit, state, reload=reload) if running else _stopping(unit, state),
+    ]
+    return tuple(step for step in found if step)
+
+
+def _unmasking(unit: str, state: UnitState, *, wanted: bool) -> Step | None:
+    if not (wanted and state.masked):
+        return None
+    runtime = "--runtime " if state.file == "masked-runtime" else ""
+    return Step(f"unmask {runtime}".rstrip(), f"{unit} is masked")
+
+
+def _daemon_reload(unit: str, state: UnitState, *, running: bool) -> Step | None:
+    # Only when it is due: it takes GPUs away from containers that got them by the legacy hook
+    # (NVIDIA Container Toolkit, issues 48 and 1744).
+    due = running and state.needs_daemon_reload
+    return Step("daemon-reload", f"systemd runs an older {unit} than is on disk") if due else None
+
+
+def _enabling(unit: str, state: UnitState, *, enabled: bool) -> Step | None:
+    # static, indirect, generated and alias units can be neither enabled nor disabled.
+    if enabled and (state.file == "disabled" or state.load == "not-found" or state.masked):
+        return Step("enable --quiet", f"{unit} does not start at boot")
+    if not enabled and state.file in {"enabled", "enabled-runtime"}:
+        return Step("disable --quiet", f"{unit} starts at boot")
+    return None
+
+
+def _running(unit: str, state: UnitState, *, reload: bool) -> Step | None:
+    if not state.running:
+        # After too many failures systemd refuses to start a unit until that is forgotten.
+        return Step("start", f"{unit} is {state.active}")
+    if state.needs_daemon_reload:
+        return Step("restart", f"{unit} runs with an older unit file than is on disk")
+    if reload and state.configured > state.loaded:
+        return Step("reload", f"{unit} has not loaded its configuration since it changed")
+    if reload and state.reload_failed:
+        return Step("reload", f"{unit} could not load its configuration the last time")
+    if not reload and state.configured > state.started:
+        return Step("restart", f"{unit} runs with an older configuration than is on disk")
+    return None
+
+
+def _stopping(unit: str, state: UnitState) -> Step | None:
+    stopped = state.active in {"inactive", "failed"}
+    return None if stopped else Step("stop", f"{unit} must not run")
+
+
+def script(unit: str, state: UnitState, todo: tuple[Step, ...]) -> str:
+    """Shell script that takes the steps, each after the one before succeeded."""
+    quoted = shlex.quote(unit)
+    forget = [f"systemctl reset-failed {quoted}"] if state.active == "failed" else []
+    return " && ".join([*forget, *(step.command(quoted) for step in todo)])

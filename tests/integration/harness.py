@@ -1,0 +1,91 @@
+"""Runs deploy code under the real pyinfra, over SSH, against a machine."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.machines import Machine
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_DEPLOY = """\
+import pickle
+from pathlib import Path
+
+pickle.loads(Path("function.pickle").read_bytes())()
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: `changed` names the operations that changed something (or, in a dry run,
+    would), `output` is everything that was said."""
+
+    succeeded: bool
+    changed: list[str]
+    output: str
+
+
+def deploy(
+    machine: Machine,
+    function: Callable[..., Any],
+    *args: object,
+    dry: bool = False,
+    sudo: bool = False,
+) -> Outcome:
+    """Run `function(*args)`, which calls operations, as a deploy on one machine.
+
+    The function has to be importable: one of a module, not of a test. With `sudo` the login is an
+    ordinary user's. Operations are recognised in `changed` by the name that they were given.
+    """
+    data: dict[str, object] = {"ssh_config_file": str(machine.ssh_config)}
+    if sudo:
+        data |= {"ssh_user": "operator", "_sudo": True}
+    with tempfile.TemporaryDirectory(prefix="llmhost-deploy-") as directory:
+        place = Path(directory)
+        (place / "deploy.py").write_text(_DEPLOY)
+        (place / "function.pickle").write_bytes(pickle.dumps(partial(function, *args)))
+        (place / "inventory.py").write_text(f"hosts = [({machine.name!r}, {data!r})]\n")
+        return _pyinfra(place, machine.name, dry=dry)
+
+
+def _pyinfra(place: Path, machine: str, *, dry: bool) -> Outcome:
+    program = Path(sys.executable).with_name("pyinfra")
+    result = subprocess.run(
+        [program, "inventory.py", "deploy.py", "--json", "--dry" if dry else "-y"],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    said = result.stderr + result.stdout
+    if result.returncode:  # pyinfra prints no JSON then
+        return Outcome(False, [], said)
+    return Outcome(True, _changed(json.loads(result.stdout), machine, dry=dry), said)
+
+
+def _changed(report: dict[str, Any], machine: str, *, dry: bool) -> list[str]:
+    if dry:
+        gates = ("hosts_with_change", "hosts_with_conditional_change")
+        return [op["name"] for op in report["plan"] if any(machine in op[gate] for gate in gates)]
+    return [op["name"] for op in report["results"]["operations"] if machine in op["success"]]
+
+
+def converge(machine: Machine, function: Callable[..., Any], *args: object) -> Outcome:
+    """Deploy, and require what every one of our operations promises: it succeeds, and then
+    neither a second run nor a dry run finds anything to do. Returns the first run's outcome."""
+    first = deploy(machine, function, *args)
+    assert first.succeeded, first.output
+    again = deploy(machine, function, *args)
+    assert again.succeeded and again.changed == [], again.output
+    assert deploy(machine, function, *args, dry=True).changed == []
+    return first

@@ -1,0 +1,125 @@
+"""A language model small enough to make on the spot: real GGUF, real llama, nothing learned.
+
+Two layers with weights drawn from a fixed seed, so every engine that reads GGUF loads it and streams
+tokens from it, and the file has the same SHA-256 wherever it is made. What it writes is a babble of
+lower-case letters. It exists because no model hub can be reached from a closed network, and because
+half a megabyte keeps a test fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFWriter, LlamaFileType, TokenType
+from numpy.typing import NDArray
+
+SHA256 = "6aa52de006ab6af5bb8fa932b9c65dbf847a7f4505f8b28f32d2155135d3896b"
+"""Of the file that `write` makes."""
+
+CONTEXT_TOKENS = 4096
+_SEED = 20261121
+_LAYERS, _WIDTH, _HEADS, _HIDDEN = 2, 64, 4, 192
+
+_CONTROL = ("<unk>", "<s>", "</s>")
+_BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
+# U+2581 is how SentencePiece writes a space. Several spaces make words of a readable length.
+_LETTERS = tuple("abcdefghijklmnopqrstuvwxyz.,▁")
+_TOKENS = _CONTROL + _BYTES + _LETTERS
+_END = _TOKENS.index("</s>")
+
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+Tensor = NDArray[np.float32]
+
+
+def write(path: Path) -> str:
+    """Write the model to ``path`` and return its SHA-256."""
+    writer = GGUFWriter(path, "llama")
+    _describe(writer)
+    _add_vocabulary(writer)
+    for name, tensor in _tensors():
+        writer.add_tensor(f"{name}.weight", tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _describe(writer: GGUFWriter) -> None:
+    writer.add_name("llmhost tiny")
+    writer.add_license("cc0-1.0")
+    writer.add_file_type(LlamaFileType.ALL_F32)
+    writer.add_context_length(CONTEXT_TOKENS)
+    writer.add_embedding_length(_WIDTH)
+    writer.add_block_count(_LAYERS)
+    writer.add_feed_forward_length(_HIDDEN)
+    writer.add_head_count(_HEADS)
+    writer.add_head_count_kv(_HEADS)
+    writer.add_rope_dimension_count(_WIDTH // _HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(_TOKENS))
+
+
+def _add_vocabulary(writer: GGUFWriter) -> None:
+    """SentencePiece tokens: every text can be read byte by byte, letters have tokens of their own."""
+    types = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL]
+    types += [TokenType.BYTE] * len(_BYTES) + [TokenType.NORMAL] * len(_LETTERS)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(list(_TOKENS))
+    writer.add_token_scores([0.0] * len(_TOKENS))
+    writer.add_token_types(types)
+    writer.add_bos_token_id(_TOKENS.index("<s>"))
+    writer.add_eos_token_id(_END)
+    writer.add_unk_token_id(_TOKENS.index("<unk>"))
+    writer.add_chat_template(_CHAT_TEMPLATE)
+
+
+def _tensors() -> Iterator[tuple[str, Tensor]]:
+    # RandomState's streams are frozen for all versions of NumPy (NEP 19), and a uniform draw is
+    # exact arithmetic: the same bits on every machine.
+    random = np.random.RandomState(_SEED)
+
+    def draw(rows: int, columns: int) -> Tensor:
+        spread = np.sqrt(3.0 / columns)
+        return random.uniform(-spread, spread, (rows, columns)).astype(np.float32)
+
+    ones = np.ones(_WIDTH, np.float32)
+    embedding = draw(len(_TOKENS), _WIDTH) * 4
+    embedding[:, 0] = _ANCHOR
+    yield "token_embd", embedding
+    for layer in range(_LAYERS):
+        yield f"blk.{layer}.attn_norm", ones
+        for part in ("attn_q", "attn_k", "attn_v"):
+            yield f"blk.{layer}.{part}", draw(_WIDTH, _WIDTH)
+        yield f"blk.{layer}.attn_output", _keeping_anchor(draw(_WIDTH, _WIDTH))
+        yield f"blk.{layer}.ffn_norm", ones
+        yield f"blk.{layer}.ffn_gate", draw(_HIDDEN, _WIDTH)
+        yield f"blk.{layer}.ffn_up", draw(_HIDDEN, _WIDTH)
+        yield f"blk.{layer}.ffn_down", _keeping_anchor(draw(_WIDTH, _HIDDEN))
+    yield "output_norm", ones
+    yield "output", _speaking_letters_only(draw(len(_TOKENS), _WIDTH))
+
+
+_ANCHOR = 4.0
+"""Value of the first feature of every token; no layer writes to it, so the output can rely on it."""
+
+
+def _keeping_anchor(matrix: Tensor) -> Tensor:
+    matrix[0, :] = 0
+    return matrix
+
+
+def _speaking_letters_only(output: Tensor) -> Tensor:
+    """Turn the anchor into a bias: single bytes would not be valid UTF-8, so they never come."""
+    output[:, 0] = -20
+    output[len(_CONTROL) + len(_BYTES) :, 0] = 0
+    output[_TOKENS.index("▁"), 0] = 0.6
+    output[_END] = 0  # as likely as a letter, whatever was said: some thirty letters a reply
+    return output

@@ -1,0 +1,76 @@
+"""Findings of the preflight check."""
+
+from dataclasses import replace
+
+import pytest
+
+from llmhost.host_identity import HostIdentity, parse_identity
+from llmhost.preflight import findings
+
+LINES = """distribution=debian
+version=13
+codename=trixie
+machine=x86_64
+kernel=6.12.0-amd64
+uid=0
+user=root
+init=systemd
+boot_id=0b1f
+virtualization=none
+memory_kib=33554432
+clock=1000.5
+free_kib /var/lib/docker=104857600""".splitlines()
+GOOD = parse_identity(LINES)
+
+
+def told(identity: HostIdentity, controller_clock: float = 1000.0) -> list[str]:
+    return list(
+        findings(
+            identity,
+            min_memory_gib=4,
+            min_free_disk_gib=20,
+            max_clock_skew_seconds=60,
+            controller_clock=controller_clock,
+        )
+    )
+
+
+def test_good_host_has_no_findings() -> None:
+    assert told(GOOD) == []
+
+
+def test_identity_is_read_from_lines() -> None:
+    assert GOOD.package_architecture == "amd64"
+    assert GOOD.free_kib == {"/var/lib/docker": 104857600}
+    assert not GOOD.is_wsl
+    assert not GOOD.deployed
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"distribution": "fedora", "version": "41"}, "the host runs fedora 41; reinstall it"),
+        ({"version": "11"}, "the host runs debian 11"),
+        ({"machine": "riscv64"}, "architecture is riscv64"),
+        ({"uid": 1000, "user": "bob"}, "runs as bob, not as root"),
+        ({"init": "docker-init"}, "process 1 is docker-init"),
+        ({"init": "init", "kernel": "5.15.0-microsoft-standard-WSL2"}, "systemd=true"),
+        ({"memory_kib": 1048576}, "has 1.0 GiB of memory and 4 are asked for"),
+        ({"free_kib": {"/var/lib/docker": 1048576}}, "has 1.0 GiB free and 20 are needed"),
+        ({"clock": 4000.0}, "3000 s ahead of the controller's"),
+        ({"clock": 10.0}, "behind the controller's"),
+    ],
+)
+def test_finding_names_what_is_wrong_and_the_fix(change: dict[str, object], sentence: str) -> None:
+    sentences = told(replace(GOOD, **change))  # type: ignore[arg-type]
+    assert len(sentences) == 1
+    assert sentence in sentences[0]
+
+
+def test_all_findings_come_at_once() -> None:
+    assert len(told(replace(GOOD, uid=1, version="9", memory_kib=1))) == 3
+
+
+def test_deployed_host_may_be_nearly_full() -> None:
+    full = replace(GOOD, deployed=True, free_kib={"/var/lib/docker": 2 * 1024 * 1024})
+    assert told(full) == []

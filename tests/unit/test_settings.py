@@ -1,0 +1,84 @@
+"""Reading an inventory: every mistake is told, at once, without its value."""
+
+from typing import Any
+
+import pytest
+
+from llmhost.settings.problem import SettingsError
+from llmhost.settings.reader import known_keys, read_settings
+
+CLIENT = {"name": "app", "sha256": "0" * 64}
+
+
+def mistakes(data: dict[str, Any]) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(data)
+    return [problem.sentence("host") for problem in caught.value.problems]
+
+
+def test_empty_inventory_gives_the_defaults() -> None:
+    settings = read_settings({})
+    assert settings.docker.log_max_size_mib == 50
+    assert settings.services == ()
+
+
+def test_prefix_becomes_section() -> None:
+    assert read_settings({"docker_data_root": "/data"}).docker.data_root == "/data"
+
+
+def test_keys_of_pyinfra_are_left_alone() -> None:
+    read_settings({"ssh_user": "root", "_sudo": True})
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (
+            {"dcoker_data_root": "/x"},
+            "host: dcoker_data_root: unknown key; did you mean docker_dat",
+        ),
+        ({"docker_data_rot": "/x"}, "did you mean docker_data_root?"),
+        ({"zzz": 1}, "host: zzz: unknown key; docs/options.md lists them all"),
+        ({"gateway_port": "many"}, "host: gateway_port: input should be a valid integer"),
+        ({"gateway_port": 70000}, "gateway_port: input should be less than or equal to 65535"),
+        ({"services": ["lamacpp"]}, "'lamacpp' is not a service; did you mean llamacpp?"),
+        ({"services": "llamacpp"}, "services: must be a list"),
+        ({"api_clients": "me"}, "api_clients: must be a list"),
+        ({"api_clients": [{"name": "a"}]}, "api_clients[0].sha256"),
+        ({"system_timezone": "Mars/Base"}, "system_timezone: is not a time zone"),
+        ({"gateway_port": 22}, "firewall_ssh_port and gateway_port are both 22"),
+        ({"api_clients": [CLIENT, CLIENT]}, "'app' is declared 2 times"),
+    ],
+)
+def test_mistake_is_told_with_key_and_fix(data: dict[str, Any], sentence: str) -> None:
+    assert any(sentence in told for told in mistakes(data)), mistakes(data)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    told = mistakes({"nonsense": 1, "docker_data_root": "relative", "gateway_port": 22})
+    assert len(told) == 3
+
+
+def test_missing_model_file_is_told() -> None:
+    model = {"name": "m", "source": "/nonexistent/m.gguf", "sha256": "0" * 64}
+    told = mistakes({"services": ["llamacpp"], "models": [model], "api_clients": [CLIENT]})
+    assert any("there is no file at its source" in sentence for sentence in told)
+
+
+def test_services_without_clients_are_a_mistake() -> None:
+    assert any("nobody may call" in told for told in mistakes({"services": ["llamacpp"]}))
+
+
+def test_values_are_never_shown() -> None:
+    secret = "hunter2-hunter2"
+    data = {"docker_version": [secret], "api_clients": [{"name": "x", "sha256": secret}]}
+    assert secret not in "\n".join(mistakes(data))
+
+
+def test_equal_settings_have_equal_digests() -> None:
+    assert read_settings({}).digest == read_settings({}).digest
+    assert read_settings({}).digest != read_settings({"docker_data_root": "/data"}).digest
+
+
+def test_known_keys_are_readable_back() -> None:
+    assert {"docker_data_root", "llamacpp_port", "services", "models"} <= set(known_keys())
