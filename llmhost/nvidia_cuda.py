@@ -33,12 +33,15 @@ def version(text: str) -> Version:
 
 
 def own_driver(cuda: str) -> Version:
-    """Driver that this CUDA version was released with; between two known ones, the newer."""
+    """Driver that this CUDA version was released with; of one not listed, that of the next.
+
+    Raises ValueError for a version newer than the table.
+    """
     wanted = version(cuda)
     for known, driver in _OWN_DRIVER.items():
         if version(known) >= wanted:
             return version(driver)
-    raise ValueError(f"CUDA {cuda} is newer than llmhost knows ({KNOWN_CUDA[-1]})")
+    raise ValueError(f"CUDA {cuda} is newer than {KNOWN_CUDA[-1]}, the newest that llmhost knows")
 
 
 def floor(cuda: str) -> int:

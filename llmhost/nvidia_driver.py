@@ -18,8 +18,11 @@ LONG_TERM = 580
 NEWEST = 595
 """Newest branch with a published security floor."""
 
-# Maintained branches and the version below which they have known holes (NVIDIA security bulletins).
-FLOORS = {580: "580.159.03", 595: "595.71.05"}
+MAINTAINED = (LONG_TERM, NEWEST)
+"""Branches that get security fixes."""
+
+# The version below which a branch has known holes (NVIDIA's security bulletins).
+FLOORS = {535: "535.309.01", 580: "580.159.03", 595: "595.71.05"}
 # Branches that a supported release still packages although NVIDIA has ended them.
 ENDED = {
     535: "ended in June 2026",
@@ -159,7 +162,7 @@ def _unpackaged(branch: int, release: str, source: Source) -> Iterator[str]:
 
 def unmaintained(branch: int) -> str:
     """Why a branch gets no security fixes, or nothing if it does or is newer than the table."""
-    if branch in FLOORS or branch > NEWEST:
+    if branch in MAINTAINED or branch > NEWEST:
         return ""
     why = ENDED.get(branch, "is not one that NVIDIA maintains")
     return f"driver branch {branch} {why}: it gets no security fixes"
@@ -168,7 +171,7 @@ def unmaintained(branch: int) -> str:
 def _way_out(wish: Wish, source: Source) -> str:
     if source == "distribution" and wish.branch == "auto":
         return 'set nvidia_driver_source = "nvidia"'
-    return f"set nvidia_driver_branch to one of {', '.join(map(str, FLOORS))}"
+    return f"set nvidia_driver_branch to {' or '.join(map(str, MAINTAINED))}"
 
 
 def _notes(

@@ -89,6 +89,7 @@ function refusedRoute(r, v) {
     if (!v.gateway_route) {
         return 'route_unknown';
     }
+    v.gateway_path = v.uri;
     const route = v.gateway_route.split('|');
     if (route[1].split(',').indexOf(r.method) < 0) {
         return 'method_denied';

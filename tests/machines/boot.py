@@ -43,7 +43,7 @@ class BootWatch:
     def boot_id(self) -> str:
         """The id of the machine's present boot; empty when it can not be asked.
 
-        By a connection of its own: one kept by ControlPersist may be to a system that is going down.
+        By a connection of its own: one that is kept open may be to a system that is going down.
         """
         command = "cat /proc/sys/kernel/random/boot_id"
         reply = self.access.run(self.host.name, command, fresh=True, check=False, timeout=20)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import uuid
 import warnings
 from pathlib import Path
@@ -14,7 +13,6 @@ from tests.machines.client import Client
 from tests.machines.controller import install_requirements, prepare_controller, restore_controller
 from tests.machines.lifetime import Termination, uninterrupted
 from tests.machines.machine import Machine
-from tests.machines.network import FIRST_HOST
 from tests.machines.nspawn import NspawnMachine
 from tests.machines.process import MachineError, ProcessId, run
 from tests.machines.registry import HostRecord, LanRecord, allocate, find, locked, records
@@ -22,9 +20,11 @@ from tests.machines.rootfs import cache, root_file_system
 from tests.machines.ssh import SshAccess
 from tests.machines.vm import VirtualMachine
 
-_KINDS: dict[str, type[Machine]] = {"nspawn": NspawnMachine, "vm": VirtualMachine}
+_KINDS: dict[str, type[NspawnMachine] | type[VirtualMachine]] = {
+    "nspawn": NspawnMachine,
+    "vm": VirtualMachine,
+}
 _SOCKETS = Path("/run/llmhost-lans")
-_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 DOCKER_VOLUMES = ("/var/lib/docker", "/var/lib/containerd")
 """On plain directories: overlayfs, and with it Docker's overlay2, refuses to work on an overlay."""
@@ -142,7 +142,7 @@ class Lan:
         suite = suite or default_suite()
         lower = root_file_system(suite, kernel=_KINDS[kind].kernel)
         plain = [*DOCKER_VOLUMES, *volumes] if kind == "nspawn" else []
-        host = self._register(HostRecord(name, kind, 0, suite, str(lower), plain))
+        host = self._record.add(HostRecord(name, kind, 0, suite, str(lower), plain))
         machine = _KINDS[kind](self._record, host, self._access)
         try:
             machine.create_disk()
@@ -156,7 +156,9 @@ class Lan:
 
     def client(self, name: str = "client") -> Client:
         """A new client: it only runs programs, but from an address of its own."""
-        client = Client(self._record, self._register(HostRecord(name, "client", 0, complete=True)))
+        client = Client(
+            self._record, self._record.add(HostRecord(name, "client", 0, complete=True))
+        )
         client.start()
         self._introduce()
         return client
@@ -194,18 +196,6 @@ class Lan:
         if host.kind == "client":
             return Client(self._record, host)
         return _KINDS[host.kind](self._record, host, self._access)
-
-    def _register(self, host: HostRecord) -> HostRecord:
-        """Give the host a number and remember it, before anything of it exists."""
-        if not _HOST_NAME.fullmatch(host.name):
-            raise MachineError(f"{host.name!r} is no host name: use a-z, 0-9 and -")
-        if host.name in self._record.hosts:
-            raise MachineError(f"the LAN {self.name} already has a host named {host.name}")
-        taken = {other.number for other in self._record.hosts.values()}
-        host.number = min(set(range(FIRST_HOST, 255)) - taken)
-        self._record.hosts[host.name] = host
-        self._record.save()
-        return host
 
     def _introduce(self) -> None:
         """Let ssh know the machines, and the clients know their names."""

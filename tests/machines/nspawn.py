@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.machines.machine import Command, Machine
+from tests.machines.machine import Machine
+from tests.machines.network import Command
 
 _MASKED = (
     # They would set off and handle events of the controller's devices.

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.machines.network import Network, free
+from tests.machines.network import FIRST_HOST, Network, free
 from tests.machines.process import MachineError, ProcessId
 
 REGISTRY = Path("/var/lib/llmhost-lans")
 INDEXES = range(256)
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass
@@ -56,6 +58,18 @@ class LanRecord:
     @property
     def network(self) -> Network:
         return Network(self.index)
+
+    def add(self, host: HostRecord) -> HostRecord:
+        """Give the host a number and remember it, before anything of it exists."""
+        if not _HOST_NAME.fullmatch(host.name):
+            raise MachineError(f"{host.name!r} is no host name: use a-z, 0-9 and -")
+        if host.name in self.hosts:
+            raise MachineError(f"the LAN {self.name} already has a host named {host.name}")
+        taken = {other.number for other in self.hosts.values()}
+        host.number = min(set(range(FIRST_HOST, 255)) - taken)
+        self.hosts[host.name] = host
+        self.save()
+        return host
 
     def save(self) -> None:
         path = _path(self.index)

@@ -1,0 +1,29 @@
+"""The demo machine. `script/demo` makes it and writes .demo/site.json, which this file reads."""
+
+import json
+from pathlib import Path
+
+_site = json.loads(Path(".demo/site.json").read_text())
+
+demo = (
+    [("llm-demo", {"ssh_config_file": ".demo/ssh_config"})],
+    {
+        # A demo machine is small.
+        "preflight_min_memory_gib": 1.0,
+        "preflight_min_free_disk_gib": 3.0,
+        # The engine comes from the demo's own registry, as at a site without internet.
+        "docker_insecure_registries": [_site["registry"]],
+        "services": ["llamacpp"],
+        "llamacpp_image": _site["engine"],
+        "models": [
+            {
+                "name": "tiny",
+                "service": "llamacpp",
+                "source": _site["model"],
+                "sha256": _site["model_sha256"],
+                "context_tokens": 512,
+            },
+        ],
+        "api_clients": [{"name": "demo", "sha256": _site["client_sha256"]}],
+    },
+)

@@ -1,0 +1,249 @@
+"""The header of a GGUF file: metadata and tensor descriptions, never the weights.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import BinaryIO
+
+MAGIC = b"GGUF"
+# llama.cpp reads these too; version 1 is from before August 2023.
+VERSIONS = (2, 3)
+
+# A vocabulary of 262,144 tokens (Gemma 3) makes a header of about 15 MiB. The limit bounds the
+# memory and the time that a hostile file can cost.
+LARGEST_HEADER = 64 * 2**20
+
+# Arrays with a value for each layer are kept; vocabularies, which are much longer, are skipped.
+LONGEST_KEPT_ARRAY = 1024
+
+_DEFAULT_ALIGNMENT = 32
+_MOST_DIMENSIONS = 4
+
+# Codes of metadata types that have a fixed size, as formats of `struct`.
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
+_SCALARS[12] = "d"
+_STRING = 8
+_ARRAY = 9
+
+# Tensor types by code: name, values a block, bytes a block (ggml.c, `type_traits`).
+TENSOR_TYPES = {
+    0: ("F32", 1, 4),
+    1: ("F16", 1, 2),
+    2: ("Q4_0", 32, 18),
+    3: ("Q4_1", 32, 20),
+    6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24),
+    8: ("Q8_0", 32, 34),
+    9: ("Q8_1", 32, 40),
+    10: ("Q2_K", 256, 84),
+    11: ("Q3_K", 256, 110),
+    12: ("Q4_K", 256, 144),
+    13: ("Q5_K", 256, 176),
+    14: ("Q6_K", 256, 210),
+    15: ("Q8_K", 256, 292),
+    16: ("IQ2_XXS", 256, 66),
+    17: ("IQ2_XS", 256, 74),
+    18: ("IQ3_XXS", 256, 98),
+    19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18),
+    21: ("IQ3_S", 256, 110),
+    22: ("IQ2_S", 256, 82),
+    23: ("IQ4_XS", 256, 136),
+    24: ("I8", 1, 1),
+    25: ("I16", 1, 2),
+    26: ("I32", 1, 4),
+    27: ("I64", 1, 8),
+    28: ("F64", 1, 8),
+    29: ("IQ1_M", 256, 56),
+    30: ("BF16", 1, 2),
+    34: ("TQ1_0", 256, 54),
+    35: ("TQ2_0", 256, 66),
+    39: ("MXFP4", 32, 17),
+    40: ("NVFP4", 64, 36),
+    41: ("Q1_0", 128, 18),
+}
+
+Value = int | float | bool | str | list[int | float | bool | str]
+
+
+class GgufError(ValueError):
+    """The file can not be used; the text continues a sentence that begins with "the file"."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor: `shape` as stored (fastest dimension first), `kind` such as `Q4_K`, `offset`
+    and `size` in bytes."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    offset: int
+    size: int
+
+    @property
+    def values(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Gguf:
+    """What the header says. Metadata arrays longer than LONGEST_KEPT_ARRAY are left out."""
+
+    metadata: Mapping[str, Value]
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def architecture(self) -> str:
+        """Name of the architecture, such as `llama`; raises GgufError if there is none."""
+        return self.text("general.architecture") or _refuse("does not name its architecture")
+
+    def text(self, key: str) -> str:
+        """Metadata under this key, as text; empty if it is missing or not a text."""
+        value = self.metadata.get(key)
+        return value if isinstance(value, str) else ""
+
+    def number(self, key: str) -> int | None:
+        """Whole number under the architecture's own key (`block_count`, …)."""
+        value = self.metadata.get(f"{self.architecture}.{key}")
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise GgufError(f"has no whole number under {self.architecture}.{key}")
+        return value
+
+
+def read_gguf(stream: BinaryIO, size: int) -> Gguf:
+    """Read the header at the start of `stream`; `size` is the length of the whole file in bytes.
+
+    Nothing behind the header is read, so the stream may be the first part of a download. Raises
+    GgufError with the reason when the file is no GGUF, is damaged, or is too new.
+    """
+    header = _Header(stream, size)
+    if size < len(MAGIC) or header.take(len(MAGIC)) != MAGIC:
+        raise GgufError("is not a GGUF: it does not begin with the letters GGUF")
+    version = header.number("I")
+    if version not in VERSIONS:
+        raise GgufError(f"has GGUF version {version}, and llmhost reads 2 and 3")
+    tensor_count, entry_count = header.number("Q"), header.number("Q")
+    metadata = _metadata(header, entry_count)
+    tensors = _tensors(header, tensor_count)
+    _check_length(tensors, metadata, header.position, size)
+    return Gguf(metadata, tuple(tensors.values()))
+
+
+class _Header:
+    """Takes values off a stream, and stops before the file's end or an absurd length."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self.stream = stream
+        self.size = size
+        self.position = 0
+
+    def take(self, count: int) -> bytes:
+        self.position += count
+        if self.position > self.size:
+            raise GgufError("is truncated: it ends inside its header")
+        if self.position > LARGEST_HEADER:
+            raise GgufError(f"is damaged: its header is longer than {LARGEST_HEADER >> 20} MiB")
+        data = self.stream.read(count)
+        if len(data) < count:
+            raise GgufError("is truncated: it ends inside its header")
+        return data
+
+    def number(self, code: str) -> int:
+        return int(self.scalar(code))
+
+    def scalar(self, code: str) -> int | float | bool:
+        layout = struct.Struct(f"<{code}")
+        value: int | float | bool = layout.unpack(self.take(layout.size))[0]
+        return value
+
+    def text(self) -> str:
+        return self.take(self.number("Q")).decode("utf-8", errors="replace")
+
+
+def _metadata(header: _Header, count: int) -> dict[str, Value]:
+    metadata: dict[str, Value] = {}
+    seen = set()
+    for _ in range(count):
+        key = header.text()
+        if key in seen:
+            raise GgufError("is damaged: a metadata key appears twice")
+        seen.add(key)
+        value = _value(header, header.number("I"))
+        if value is not None:
+            metadata[key] = value
+    return metadata
+
+
+def _value(header: _Header, code: int) -> Value | None:
+    """One value; none for an array that is too long to be kept."""
+    if code == _ARRAY:
+        return _array(header)
+    return _single(header, code)
+
+
+def _single(header: _Header, code: int) -> int | float | bool | str:
+    if code == _STRING:
+        return header.text()
+    if code not in _SCALARS:
+        raise GgufError(f"is damaged or too new: metadata type {code} is not known")
+    return header.scalar(_SCALARS[code])
+
+
+def _array(header: _Header) -> Value | None:
+    code, length = header.number("I"), header.number("Q")
+    if length <= LONGEST_KEPT_ARRAY:
+        return [_single(header, code) for _ in range(length)]
+    if code in _SCALARS:
+        header.take(length * struct.calcsize(f"<{_SCALARS[code]}"))
+    else:
+        for _ in range(length):
+            _single(header, code)
+    return None
+
+
+def _tensors(header: _Header, count: int) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for _ in range(count):
+        tensor = _tensor(header)
+        if tensor.name in tensors:
+            raise GgufError("is damaged: a tensor appears twice")
+        tensors[tensor.name] = tensor
+    return tensors
+
+
+def _tensor(header: _Header) -> Tensor:
+    name, dimensions = header.text(), header.number("I")
+    if not 1 <= dimensions <= _MOST_DIMENSIONS:
+        raise GgufError(f"is damaged: a tensor has {dimensions} dimensions")
+    shape = tuple(header.number("Q") for _ in range(dimensions))
+    code, offset = header.number("I"), header.number("Q")
+    if code not in TENSOR_TYPES:
+        raise GgufError(f"is damaged or too new: tensor type {code} is not known")
+    kind, block_values, block_bytes = TENSOR_TYPES[code]
+    if shape[0] % block_values:
+        raise GgufError(f"is damaged: rows of a {kind} tensor do not fill whole blocks")
+    return Tensor(name, shape, kind, offset, prod(shape) // block_values * block_bytes)
+
+
+def _check_length(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, Value], position: int, size: int
+) -> None:
+    alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise GgufError("is damaged: its alignment is not a positive number")
+    start = -(-position // alignment) * alignment
+    end = max((start + each.offset + each.size for each in tensors.values()), default=0)
+    if end > size:
+        raise GgufError(f"is truncated: its tensors need {end:,} bytes, and it has {size:,}")
+
+
+def _refuse(reason: str) -> str:
+    raise GgufError(reason)
