@@ -13,12 +13,31 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _repeated_names(settings)
     yield from _clashing_ports(settings)
     yield from _misplaced_models(settings)
+    yield from _placeholders(settings)
     if settings.services and not settings.api_clients:
         yield Problem(
             "api_clients",
             "nobody may call the gateway",
             "make a key with: llmhost key new NAME, and add the line it prints",
         )
+
+
+def _placeholders(settings: Settings) -> Iterator[Problem]:
+    """Zeros stand in the sample inventory where a site's own pins belong."""
+    for model in settings.models:
+        if not int(model.sha256, 16) or (model.revision and not int(model.revision, 16)):
+            yield Problem(
+                "models",
+                f"'{model.name}' still has the sample's zeros",
+                "put the repository's commit and the file's SHA-256 there",
+            )
+    for client in settings.api_clients:
+        if not int(client.sha256, 16):
+            yield Problem(
+                "api_clients",
+                f"'{client.name}' still has the sample's zeros",
+                "make a key with: llmhost key new NAME, and put its digest there",
+            )
 
 
 def _repeated_names(settings: Settings) -> Iterator[Problem]:

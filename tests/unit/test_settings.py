@@ -7,7 +7,7 @@ import pytest
 from llmhost.settings.problem import SettingsError
 from llmhost.settings.reader import known_keys, read_settings
 
-CLIENT = {"name": "app", "sha256": "0" * 64}
+CLIENT = {"name": "app", "sha256": "a" * 64}
 
 
 def mistakes(data: dict[str, Any]) -> list[str]:
