@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,8 +47,11 @@ class BootWatch:
         By a connection of its own: one that is kept open may be to a system that is going down.
         """
         command = "cat /proc/sys/kernel/random/boot_id"
-        reply = self.access.run(self.host.name, command, fresh=True, check=False, timeout=20)
-        return reply.stdout.strip()
+        # A login waits for logind, which comes up late on an emulated machine: ask again then.
+        with suppress(subprocess.TimeoutExpired):
+            reply = self.access.run(self.host.name, command, fresh=True, check=False, timeout=20)
+            return reply.stdout.strip()
+        return ""
 
     def _answers(self) -> bool:
         address = (self.endpoint.addresses[0], 22)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.machines.process import MachineError, wait_until
@@ -59,7 +60,7 @@ class Cgroup:
         nspawn also makes cgroups of the same name in a v1 hierarchy, where there is one.
         """
         for path in self._paths("cgroup2", "cgroup"):
-            if path.exists() and not wait_until(lambda p=path: _removed(p), 5, step=0.01):
+            if path.exists() and not wait_until(partial(_removed, path), 5, step=0.01):
                 raise MachineError(f"{path} can not be removed: a process is in it")
 
     def _paths(self, *kinds: str) -> Iterator[Path]:

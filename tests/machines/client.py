@@ -11,6 +11,10 @@ from subprocess import CompletedProcess
 from tests.machines.process import MachineError, ProcessId, run
 from tests.machines.registry import HostRecord, LanRecord
 
+_PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+_WITHOUT_PROXY = [f"--unset={name}" for name in _PROXIES]
+"""Options of env(1): the controller's proxy would answer for machines that it can not see."""
+
 
 class Client:
     """Runs the controller's programs with the network of another host on the LAN."""
@@ -39,7 +43,7 @@ class Client:
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """``argv`` as it must be started to run on this client; for subprocess.Popen."""
-        return ["ip", "netns", "exec", self._space, *argv]
+        return ["ip", "netns", "exec", self._space, "env", *_WITHOUT_PROXY, *argv]
 
     def run(
         self,

@@ -43,7 +43,8 @@ def install_requirements(*, vm: bool = False) -> None:
             _install_for_vm(missing)
 
 
-_INSTALL = ("apt-get", "install", "-y", "-qq", "--no-install-recommends")
+_WAIT = "-oDPkg::Lock::Timeout=300"  # unattended-upgrades may be at work
+_INSTALL = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", _WAIT)
 _QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 
 

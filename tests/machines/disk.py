@@ -136,13 +136,16 @@ def _authorise(home: Path, client_key: str) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
+RESOLVER_FILES = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
+
+
 def name_servers() -> str:
     """resolv.conf(5) of the controller, fit for a machine that is not the controller.
 
     A resolver on a loopback address (systemd-resolved's stub) is not reachable from elsewhere;
     systemd-resolved keeps the list of the real ones beside it.
     """
-    for file in ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
+    for file in RESOLVER_FILES:
         lines = Path(file).read_text().splitlines() if Path(file).exists() else []
         servers = [line.split()[1] for line in lines if line.startswith("nameserver ")]
         if outside := [server for server in servers if not server.startswith(("127.", "::1"))]:

@@ -50,21 +50,22 @@ class Lan:
         """
         if detached and state is None:
             raise MachineError("a detached LAN needs a state directory, to be found again by")
-        install_requirements()
-        collect_garbage()
         directory = state or cache() / "lans" / f"{name}-{uuid.uuid4().hex[:8]}"
         if directory.exists() and any(directory.iterdir()):
             # destroy() removes the directory: never one that holds something else.
             raise MachineError(f"{directory} is not empty: a LAN needs a directory of its own")
-        directory.mkdir(parents=True, exist_ok=True)
         owner = None if detached else ProcessId.of(os.getpid())
-        with uninterrupted():
-            lan = cls(allocate(name, directory.resolve(), owner))
-        try:
-            lan.up()
-        except BaseException:
-            lan.destroy()
-            raise
+        with Termination():
+            install_requirements()
+            collect_garbage()
+            directory.mkdir(parents=True, exist_ok=True)
+            record = allocate(name, directory.resolve(), owner)
+            try:
+                lan = cls(record)
+                lan.up()
+            except BaseException:
+                cls(record).destroy()
+                raise
         return lan
 
     @classmethod
@@ -142,7 +143,7 @@ class Lan:
         suite = suite or default_suite()
         lower = root_file_system(suite, kernel=_KINDS[kind].kernel)
         plain = [*DOCKER_VOLUMES, *volumes] if kind == "nspawn" else []
-        host = self._record.add(HostRecord(name, kind, 0, suite, str(lower), plain))
+        host = self._record.add(HostRecord(name, kind, 0, suite, str(lower), plain, complete=False))
         machine = _KINDS[kind](self._record, host, self._access)
         try:
             machine.create_disk()
@@ -156,9 +157,7 @@ class Lan:
 
     def client(self, name: str = "client") -> Client:
         """A new client: it only runs programs, but from an address of its own."""
-        client = Client(
-            self._record, self._record.add(HostRecord(name, "client", 0, complete=True))
-        )
+        client = Client(self._record, self._record.add(HostRecord(name, "client", 0)))
         client.start()
         self._introduce()
         return client
@@ -177,7 +176,7 @@ class Lan:
                 restore_controller()
 
     def __enter__(self) -> Lan:
-        self._termination.catch()
+        self._termination.__enter__()
         return self
 
     def __exit__(
@@ -190,7 +189,7 @@ class Lan:
             if self._record.owner:
                 self.destroy()
         finally:
-            self._termination.restore()
+            self._termination.__exit__()
 
     def _host(self, host: HostRecord) -> Machine | Client:
         if host.kind == "client":

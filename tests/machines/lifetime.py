@@ -21,12 +21,12 @@ class Termination:
     def __init__(self) -> None:
         self._before: dict[signal.Signals, signal._HANDLER] = {}
 
-    def catch(self) -> None:
+    def __enter__(self) -> None:
         # Python lets only the main thread set handlers; in others the caller has to see to it.
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, _interrupt) for number in _ENDING}
 
-    def restore(self) -> None:
+    def __exit__(self, *_: object) -> None:
         while self._before:
             signal.signal(*self._before.popitem())
 

@@ -12,7 +12,7 @@ from tests.machines.boot import BootWatch
 from tests.machines.cgroup import Cgroup
 from tests.machines.disk import Disk
 from tests.machines.network import Command
-from tests.machines.process import run, spawn
+from tests.machines.process import MachineError, run, spawn
 from tests.machines.registry import HostRecord, LanRecord
 from tests.machines.ssh import Endpoint, SshAccess, public_key
 
@@ -116,7 +116,8 @@ class Machine(ABC):
     def reboot(self) -> None:
         """Reboot from inside, as an administrator would, and wait until it is back."""
         watch = self._watch()
-        before = watch.boot_id()
+        if not (before := watch.boot_id()):
+            raise MachineError(f"{self.name} can not be rebooted: it does not answer")
         self.ssh("systemctl reboot", check=False, timeout=30)
         self._access.hang_up(self.name)
         watch.wait_until_up(other_than=before)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Address, ip_network
+from ipaddress import IPv4Network, IPv6Address
 from pathlib import Path
 
 from tests.machines.process import run
@@ -156,12 +156,15 @@ def free(network: Network) -> bool:
     if Path("/sys/class/net", network.bridge).exists():
         return False
     routes = json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"]).stdout)
-    taken = (route["dst"] for route in routes if route.get("dst", "default") != "default")
-    return not any(_ipv4(destination).overlaps(network.subnet) for destination in taken)
+    return not any(reaches(str(route.get("dst", "default")), network.subnet) for route in routes)
 
 
-def _ipv4(destination: str) -> IPv4Network:
-    found = ip_network(destination, strict=False)
-    assert isinstance(found, IPv4Network)
-    # A half of everything (0.0.0.0/1, as VPNs set) is a default route in disguise.
-    return found if found.prefixlen > 7 else IPv4Network("0.0.0.0/32")
+def reaches(destination: str, subnet: IPv4Network) -> bool:
+    """Whether a route to ``destination``, as ip-route(8) prints it, covers a part of ``subnet``.
+
+    A default route does not count, nor does one to half of everything (0.0.0.0/1), as VPNs set.
+    """
+    if destination == "default":
+        return False
+    route = IPv4Network(destination, strict=False)
+    return route.prefixlen > 7 and route.overlaps(subnet)

@@ -50,12 +50,14 @@ class NspawnMachine(Machine):
         space = self._network.namespace(self._host.number)
         binds = [f"--bind={self._disk.volume(path)}:{path}" for path in self._host.volumes]
         return [
+            # Not by --network-namespace-path: with it, /sys/class/net shows the controller's links,
+            # as nspawn mounts a writable sysfs before it enters the namespace.
+            *("nsenter", f"--net=/run/netns/{space}"),
             *("env", *_ENVIRONMENT),
             *("systemd-nspawn", "--quiet", "--boot"),
             f"--directory={self._disk.root}",
             f"--machine={space}",
             f"--hostname={self.name}",
-            f"--network-namespace-path=/run/netns/{space}",
             # No service manager or machined to ask: our own cgroup does.
             *("--register=no", "--keep-unit"),
             # Container engines inside need what a host's root may do, and three system calls that

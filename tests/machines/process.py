@@ -12,7 +12,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,9 +170,8 @@ def spawn(argv: Sequence[str], log: Path) -> ProcessId:
     return identity
 
 
-def wait_until(condition: object, seconds: float, step: float = 0.1) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float, step: float = 0.1) -> bool:
     """Whether ``condition()`` became true within ``seconds``."""
-    assert callable(condition)
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -37,7 +37,7 @@ class HostRecord:
     lower: str = ""
     """The root file system below its disk: never another, whatever the recipe becomes."""
     volumes: list[str] = field(default_factory=list)
-    complete: bool = False
+    complete: bool = True
     """Whether its disk was made to the end."""
     process: ProcessId | None = None
     """Its supervisor, while it is switched on."""
@@ -142,6 +142,8 @@ def find(state: Path) -> LanRecord:
 def allocate(name: str, state: Path, owner: ProcessId | None) -> LanRecord:
     """Take the lowest free index and remember a LAN under it."""
     with locked():
+        if any(record.state == state for record in records()):
+            raise MachineError(f"{state} is the state of another LAN: open or destroy that one")
         taken = {record.index for record in records()}
         for index in INDEXES:
             if index not in taken and free(Network(index)):

@@ -1,9 +1,9 @@
 """A language model small enough to make on the spot: real GGUF, real llama, nothing learned.
 
-Two layers with weights drawn from a fixed seed, so every engine that reads GGUF loads it and streams
-tokens from it, and the file has the same SHA-256 wherever it is made. What it writes is a babble of
-lower-case letters. It exists because no model hub can be reached from a closed network, and because
-half a megabyte keeps a test fast.
+Two layers with weights drawn from a fixed seed, so every engine that reads GGUF loads it and
+streams tokens from it, and the file has the same SHA-256 wherever it is made. What it writes is a
+babble of lower-case letters. It exists because no model hub can be reached from a closed network,
+and because half a megabyte keeps a test fast.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _describe(writer: GGUFWriter) -> None:
 
 
 def _add_vocabulary(writer: GGUFWriter) -> None:
-    """SentencePiece tokens: every text can be read byte by byte, letters have tokens of their own."""
+    """SentencePiece tokens: any text can be read byte by byte, letters have tokens of their own."""
     types = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL]
     types += [TokenType.BYTE] * len(_BYTES) + [TokenType.NORMAL] * len(_LETTERS)
     writer.add_tokenizer_model("llama")
@@ -108,7 +108,7 @@ def _tensors() -> Iterator[tuple[str, Tensor]]:
 
 
 _ANCHOR = 4.0
-"""Value of the first feature of every token; no layer writes to it, so the output can rely on it."""
+"""The first feature of every token: no layer writes to it, so the output can rely on it."""
 
 
 def _keeping_anchor(matrix: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ _DISK_SIZE = "40G"
 _TUN = Path("/dev/net/tun")
 
 # mitigations=off halves the time of an emulated boot; there is nobody to be protected inside.
-_KERNEL_OPTIONS = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off"
+_KERNEL_OPTIONS = "root=/dev/vda rootfstype=ext4 rw console=ttyS0 net.ifnames=0 mitigations=off"
 
 
 class VirtualMachine(Machine):

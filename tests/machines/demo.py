@@ -1,0 +1,151 @@
+"""`script/demo`: a machine, provisioned by the real deploy, verified, and ready to answer."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from llmhost.apikey import digest, new_key
+from tests.machines import Lan, Machine, MachineError, tiny_model
+from tests.machines.engine import engine_archive, push_engine
+from tests.machines.image_registry import ImageRegistry
+
+HOME = Path(".demo")
+LAN = HOME / "lan"
+NAME = "llm-demo"
+PORT = 8080
+_console = Console(highlight=False)
+
+
+def demo(
+    down: Annotated[
+        bool, typer.Option("--down", help="Remove the demo and all its traces")
+    ] = False,
+    vm: Annotated[
+        bool, typer.Option("--vm", help="A virtual machine instead of a container")
+    ] = False,
+) -> None:
+    """Make a local LLM server, or use the one that is there, and show how to talk to it."""
+    if os.geteuid() != 0:
+        sys.exit("error: test machines need root; run: sudo script/demo")
+    try:
+        _remove() if down else _bring_up("vm" if vm else "nspawn")
+    except MachineError as error:
+        sys.exit(f"error: {error}\nscript/demo --down removes what was made so far.")
+
+
+def _remove() -> None:
+    if LAN.exists():
+        Lan.open(LAN).destroy()
+    shutil.rmtree(HOME, ignore_errors=True)
+    _console.print("The demo is gone.")
+
+
+def _bring_up(kind: str) -> None:
+    HOME.mkdir(mode=0o700, exist_ok=True)
+    with _step("Machine and engine image"), ThreadPoolExecutor() as pool:
+        engine = pool.submit(engine_archive)
+        lan = _lan(kind)
+        engine.result()
+    machine = lan.machines[NAME]
+    _link_ssh_config(machine)
+    url = f"http://{machine.address}:{PORT}"
+    key = _key()
+    _write_env(url, key)
+    with ImageRegistry(lan.gateway, HOME / "registry") as registry:
+        _write_site(key, registry, push_engine(registry))
+        with _step("Provisioning: pyinfra inventory/demo.py deploy.py -y"):
+            _run(".venv/bin/pyinfra", "inventory/demo.py", "deploy.py", "-y")
+    with _step("Verifying: llmhost verify inventory/demo.py"):
+        outside = shlex.join(lan.clients["client"].command([]))
+        os.environ["LLMHOST_API_KEY"] = key
+        _run(".venv/bin/llmhost", "verify", "inventory/demo.py", "--outside", outside, "--", "-q")
+    _tell(url, key)
+
+
+def _lan(kind: str) -> Lan:
+    """The demo's LAN with its machine switched on; made if it is not there."""
+    if not LAN.exists():
+        lan = Lan.create("demo", state=LAN, detached=True)
+        lan.client("client")
+        lan.machine(NAME, kind=kind)
+        return lan
+    lan = Lan.open(LAN)
+    if NAME not in lan.machines:  # an earlier run ended before it was made
+        lan.machine(NAME, kind=kind)
+    lan.machines[NAME].start()
+    return lan
+
+
+def _link_ssh_config(machine: Machine) -> None:
+    config = HOME / "ssh_config"
+    config.unlink(missing_ok=True)
+    config.symlink_to(machine.ssh_config.resolve())
+
+
+def _key() -> str:
+    """The demo's API key: the one of an earlier run, or a new one."""
+    path = HOME / "env"
+    lines = path.read_text().splitlines() if path.exists() else []
+    known = [line.partition("=")[2] for line in lines if line.startswith("LLMHOST_API_KEY=")]
+    return known[0] if known else new_key()
+
+
+def _write_site(key: str, registry: ImageRegistry, engine: str) -> None:
+    model = HOME / "tiny.gguf"
+    site = {
+        "registry": registry.name,
+        "engine": engine,
+        "model": str(model),
+        "model_sha256": tiny_model.write(model),
+        "client_sha256": digest(key),
+    }
+    (HOME / "site.json").write_text(json.dumps(site, indent=2))
+
+
+def _write_env(url: str, key: str) -> None:
+    path = HOME / "env"
+    path.touch(mode=0o600)
+    path.write_text(f"LLMHOST_URL={url}\nLLMHOST_API_KEY={key}\n")
+
+
+def _run(*command: str) -> None:
+    result = subprocess.run(command)
+    if result.returncode:
+        raise MachineError(f"`{shlex.join(command)}` failed: what it printed is above")
+
+
+@contextmanager
+def _step(title: str) -> Iterator[None]:
+    _console.print(f"[bold]--> {title}[/bold]")
+    begun = time.monotonic()
+    yield
+    _console.print(f"    {time.monotonic() - begun:.1f} s")
+
+
+def _tell(url: str, key: str) -> None:
+    body = json.dumps({"model": "tiny", "stream": True, "max_tokens": 40, "prompt": "Hello"})
+    _console.print(
+        f"\nThe server answers at  {url}\nAPI key                {key}\n", soft_wrap=True
+    )
+    _console.print("Stream tokens from it (the demo's model is tiny and babbles):\n")
+    print(
+        f"curl -N {url}/v1/completions -H 'Authorization: Bearer {key}'"
+        f" -H 'Content-Type: application/json' -d '{body}'"
+    )
+    _console.print("\nLog in: ssh -F .demo/ssh_config llm-demo     Remove: script/demo --down")
+
+
+if __name__ == "__main__":
+    typer.run(demo)
