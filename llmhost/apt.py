@@ -52,30 +52,28 @@ def plan(
     found: PackageDatabase,
 ) -> Plan:
     """Compare; `hold=None` leaves holds as the operator set them. No reasons: nothing to do."""
-    installs = {name: _lacking(found.packages.get(name), versions.get(name)) for name in wanted}
-    installs = {name: reason for name, reason in installs.items() if reason}
+    lacking = {name: _lacking(found.packages.get(name), versions.get(name)) for name in wanted}
+    installs = [name for name in wanted if lacking[name]]
     removals = [name for name in absent if _present(found, name)]
     held = {name for name, package in found.packages.items() if package.held}
     to_hold = [name for name in wanted if hold and name not in held]
     to_unhold = [name for name in wanted if hold is False and name in held]
-    reasons = [f"{name} {reason}" for name, reason in installs.items()]
-    reasons += [f"{name} must not be installed" for name in removals]
-    reasons += [f"{name} is not held" for name in to_hold]
-    reasons += [f"{name} is held, though no version is pinned" for name in to_unhold]
-    reasons += ["dpkg was interrupted"] if found.journal else []
-    touched = [name for name in (*installs, *removals) if name in held]
-    still_held = [name for name in installs if name in held and hold is not False]
+    hold_again = [name for name in installs if hold is not False and name in held]
+    touched = [name for name in (*installs, *removals, *to_unhold) if name in held]
+    reasons = [
+        *(f"{name} {lacking[name]}" for name in installs),
+        *(f"{name} must not be installed" for name in removals),
+        *(f"{name} is not held" for name in to_hold),
+        *(f"{name} is held, though no version is pinned" for name in to_unhold),
+        *(["dpkg was interrupted"] if found.journal else []),
+    ]
     return Plan(
-        tuple(_spec(name, versions) for name in installs),
-        tuple(removals),
-        tuple(dict.fromkeys([*touched, *to_unhold])),
-        tuple(
-            dict.fromkeys(
-                [*to_hold, *(name for name in installs if hold is not False and name in held)]
-            )
-        ),
-        found.journal or bool(reasons and found.unfinished),
-        tuple(reasons),
+        install=tuple(_spec(name, versions) for name in installs),
+        remove=tuple(removals),
+        unhold=tuple(dict.fromkeys(touched)),
+        hold=(*to_hold, *hold_again),
+        repair=bool(reasons and (found.journal or found.unfinished)),
+        reasons=tuple(reasons),
     )
 
 
@@ -168,7 +166,7 @@ finish_interrupted() {
 
 fresh() {
   ls "$lists"/*Release >/dev/null 2>&1 && [ -z "$(find "$lists" -maxdepth 0 -mmin +60)" ] &&
-    [ -z "$(find /etc/apt -newer "$lists" 2>/dev/null)" ]
+    [ -z "$(find /etc/apt/sources.list* /etc/apt/keyrings -newer "$lists" 2>/dev/null)" ]
 }
 
 refresh() {
@@ -188,6 +186,7 @@ refresh() {
 
 acceptable() {
   if ! simulated=$(apt --simulate install "$@" 2>&1); then
+    [ -n "$refreshed" ] || return 1
     printf '%s\n' "$simulated" >&2
     missing=$(printf '%s\n' "$simulated" | sed -n "$not_offered" | paste -sd, -)
     [ -z "$missing" ] || echo "No package source of this host offers: $missing" >&2
@@ -197,7 +196,7 @@ acceptable() {
     case $removable in
       *" $gone "*) ;;
       *) echo "Refused: $* would also remove $gone; remove it by hand if that is right" >&2
-        return 1 ;;
+        exit 1 ;;
     esac
   done
 }

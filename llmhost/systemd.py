@@ -135,4 +135,6 @@ def script(unit: str, state: UnitState, todo: tuple[Step, ...]) -> str:
     """Shell script that takes the steps, each after the one before succeeded."""
     quoted = shlex.quote(unit)
     forget = [f"systemctl reset-failed {quoted}"] if state.active == "failed" else []
-    return " && ".join([*forget, *(step.command(quoted) for step in todo)])
+    commands = " && ".join([*forget, *(step.command(quoted) for step in todo)])
+    # systemctl itself only says that a unit failed, not why.
+    return f"{commands} || {{ systemctl status --no-pager --lines=15 {quoted} >&2; exit 1; }}"

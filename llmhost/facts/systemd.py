@@ -43,3 +43,19 @@ class Unit(FactBase[UnitState]):
 
     def process(self, output: list[str]) -> UnitState:
         return parse_unit(output)
+
+
+class EnabledUnits(FactBase[dict[str, str]]):
+    """Whether units start at boot, as systemctl list-unit-files says; those that do not exist are
+    left out."""
+
+    @staticmethod
+    def default() -> dict[str, str]:
+        return {}
+
+    def command(self, units: list[str]) -> str:
+        listed = " ".join(shlex.quote(unit) for unit in units)
+        return f"systemctl list-unit-files --no-legend --no-pager {listed} 2>/dev/null || true"
+
+    def process(self, output: list[str]) -> dict[str, str]:
+        return {unit: state for unit, state, *_ in map(str.split, output)}

@@ -5,15 +5,26 @@ the terminal while running, and to `llmhost plan` through `reasons`.
 """
 
 from collections import defaultdict
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 from pyinfra import host, logger
-from pyinfra.api import FunctionCommand, Host, State
+from pyinfra.api import FunctionCommand, Host, State, operation
 from pyinfra.api.command import PyinfraCommand
+from pyinfra.api.operation import OperationMeta
 
 Commands = Generator[PyinfraCommand, None, None]
 """What an operation's body returns."""
+
+
+def declared(body: Callable[..., Commands]) -> Callable[..., OperationMeta]:
+    """Make an operation of its body.
+
+    pyinfra's own annotation puts its global arguments before an operation's positional ones, so
+    that no call with a positional argument would pass the type checker.
+    """
+    return cast(Callable[..., OperationMeta], operation()(body))
 
 
 @dataclass

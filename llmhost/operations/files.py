@@ -1,14 +1,14 @@
 """Files, directories and absences."""
 
 from pyinfra import host
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import StringCommand
 
 from llmhost.facts.files import PathStates
 from llmhost.filetree import Entry, File, apply_script, archive, candidate_path, differences
-from llmhost.operations.changes import Commands, explain
+from llmhost.operations.changes import Commands, declared, explain
 
 
-@operation()
+@declared
 def present(*entries: Entry) -> Commands:
     """Make every entry as declared: one round trip to look, one to correct.
 

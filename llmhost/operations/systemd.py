@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from pyinfra import host
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import QuoteString, StringCommand
 
-from llmhost.facts.systemd import Unit
-from llmhost.operations.changes import Commands, explain
+from llmhost.facts.systemd import EnabledUnits, Unit
+from llmhost.operations.changes import Commands, declared, explain
 from llmhost.systemd import script, steps
 
 
-@operation()
+@declared
 def service(
     unit: str,
     *,
@@ -30,3 +30,17 @@ def service(
     if todo:
         explain([step.reason for step in todo])
         yield StringCommand(script(unit, state, todo))
+
+
+@declared
+def starts_at_boot(*units: str) -> Commands:
+    """Let at least one of several alternatives start at boot; the first that exists if none does.
+
+    For what the distributions start in different ways. Nothing is started or stopped now, and
+    where none of the units exists there is nothing to do.
+    """
+    states = host.get_fact(EnabledUnits, units=list(units))
+    existing = [unit for unit in units if unit in states]
+    if existing and "enabled" not in states.values():
+        explain([f"{existing[0]} does not start at boot"])
+        yield StringCommand("systemctl", "enable", "--quiet", QuoteString(existing[0]))
