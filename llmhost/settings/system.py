@@ -1,10 +1,13 @@
 """`system_*`: the operating system below the components."""
 
+from typing import Annotated
 from zoneinfo import available_timezones
 
-from pydantic import Field, field_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from llmhost.settings.base import Section
+
+ParameterName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+([./][A-Za-z0-9_.:-]+)+$")]
 
 
 class System(Section):
@@ -19,11 +22,8 @@ class System(Section):
     apt_lock_timeout_seconds: int = Field(default=300, ge=0, le=3600)
     """How long apt waits for another package manager before it gives up."""
 
-    sysctl: dict[str, str] = Field(default_factory=dict)
+    sysctl: dict[ParameterName, str | int] = Field(default_factory=dict)
     """Further kernel parameters, name to value; they extend and override what the stack needs."""
-
-    open_files_limit: int = Field(default=1_048_576, ge=65_536)
-    """Highest number of open files for services and their containers."""
 
     @field_validator("timezone")
     @classmethod
@@ -35,11 +35,11 @@ class System(Section):
     @property
     def kernel_parameters(self) -> dict[str, str]:
         """Everything written to sysctl.d, in the order of the names."""
-        needed = {
+        needed: dict[str, str | int] = {
             # Vector stores and model runtimes map many files: Qdrant and Elasticsearch ask for it.
             "vm.max_map_count": "1048576",
             # A burst of clients must not overflow the accept queue of nginx.
             "net.core.somaxconn": "4096",
             "fs.inotify.max_user_instances": "1024",
         }
-        return dict(sorted({**needed, **self.sysctl}.items()))
+        return {name: str(value) for name, value in sorted({**needed, **self.sysctl}.items())}

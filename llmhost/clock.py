@@ -1,0 +1,69 @@
+"""A host's time zone and who keeps its clock right.
+
+Pure: the state comes from facts/clock.py, the commands are run by operations/clock.py.
+"""
+
+import shlex
+from dataclasses import dataclass
+
+ZONES = "/usr/share/zoneinfo"
+TIMESYNCD = "systemd-timesyncd.service"
+DAEMONS = (TIMESYNCD, "chrony.service", "ntpsec.service", "openntpd.service", "ntp.service")
+"""Units that keep a clock right; Debian's packages of them exclude each other."""
+
+
+@dataclass(frozen=True)
+class ClockState:
+    """`link` is where /etc/localtime points, `zone_file` the first line of /etc/timezone (None if
+    there is no such file), `daemons` those of DAEMONS that start at boot, `installed` those that
+    exist; `container` tells that the clock is another's."""
+
+    link: str = ""
+    zone_file: str | None = None
+    daemons: frozenset[str] = frozenset()
+    installed: frozenset[str] = frozenset()
+    container: bool = False
+
+
+def parse_clock(lines: list[str]) -> ClockState:
+    """Lines `link …`, `zone …`, `container`, and `unit NAME STATE` of systemctl list-unit-files."""
+    units = [line.split()[1:3] for line in lines if line.startswith("unit ")]
+    zones = [line.removeprefix("zone ") for line in lines if line.startswith("zone ")]
+    links = [line.removeprefix("link ") for line in lines if line.startswith("link ")]
+    return ClockState(
+        link="".join(links),
+        zone_file=zones[0] if zones else None,
+        daemons=frozenset(unit for unit, state in units if state == "enabled"),
+        installed=frozenset(unit for unit, _ in units),
+        container="container" in lines,
+    )
+
+
+def wrong_zone(zone: str, state: ClockState) -> str:
+    """Why the time zone is not as declared; empty if it is."""
+    found = state.link.partition("/zoneinfo/")[2] or "UTC"  # what localtime(5) falls back to
+    if found != zone:
+        return f"the time zone is {found}, not {zone}"
+    if state.zone_file not in (None, zone):
+        return f"/etc/timezone says {state.zone_file}, not {zone}"
+    return ""
+
+
+def unsynchronised(state: ClockState) -> str:
+    """Why the clock may go wrong; empty if it is kept right, or is another's."""
+    return "" if state.container or state.daemons else "nothing keeps the clock right"
+
+
+def zone_script(zone: str, *, file: bool) -> str:
+    """Shell script that sets the time zone; `file` tells that /etc/timezone says it too."""
+    target = shlex.quote(f"{ZONES}/{zone}")
+    lines = [
+        f"[ -e {target} ] ||"
+        f" {{ echo The package tzdata of this host has no time zone {shlex.quote(zone)} >&2;"
+        " exit 1; }",
+        # One rename, so that no process finds the link missing.
+        f"ln -sfn {target} /etc/.localtime.llmhost-new",
+        "mv -fT /etc/.localtime.llmhost-new /etc/localtime",
+    ]
+    lines += [f"printf '%s\\n' {shlex.quote(zone)} > /etc/timezone"] if file else []
+    return "set -e\n" + "\n".join(lines)

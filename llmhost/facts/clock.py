@@ -1,0 +1,25 @@
+"""Time zone and time synchronisation."""
+
+from pyinfra.api import FactBase
+
+from llmhost.clock import DAEMONS, ClockState, parse_clock
+
+
+class Clock(FactBase[ClockState]):
+    """The host's time zone, and which daemons could keep its clock right."""
+
+    @staticmethod
+    def default() -> ClockState:
+        return ClockState()
+
+    def command(self) -> str:
+        return (
+            'echo "link $(readlink /etc/localtime)";'
+            " [ -e /etc/timezone ] && sed '1s/^/zone /;q' /etc/timezone;"
+            " systemd-detect-virt --quiet --container && echo container;"
+            f" systemctl list-unit-files --no-legend --no-pager {' '.join(DAEMONS)} 2>/dev/null"
+            " | sed 's/^/unit /'; true"
+        )
+
+    def process(self, output: list[str]) -> ClockState:
+        return parse_clock(output)

@@ -1,0 +1,32 @@
+"""A host's clock."""
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+
+from llmhost import apt
+from llmhost.clock import TIMESYNCD, ClockState, unsynchronised, wrong_zone, zone_script
+from llmhost.facts.clock import Clock
+from llmhost.operations.changes import Commands, declared, explain
+
+
+@declared
+def right(zone: str) -> Commands:
+    """Show the time of an IANA zone, and let a daemon keep the clock right.
+
+    Whichever of the usual daemons the operator chose is enough; where there is none, it is
+    systemd-timesyncd. A container's clock is its host's.
+    """
+    state = host.get_fact(Clock)
+    zone_reason, daemon_reason = wrong_zone(zone, state), unsynchronised(state)
+    if zone_reason or daemon_reason:
+        explain(reason for reason in (zone_reason, daemon_reason) if reason)
+    if zone_reason:
+        yield StringCommand(zone_script(zone, file=state.zone_file is not None))
+    if daemon_reason:
+        yield from _synchronise(state)
+
+
+def _synchronise(state: ClockState) -> Commands:
+    if TIMESYNCD not in state.installed:
+        yield StringCommand(apt.script(apt.Plan(install=(TIMESYNCD.removesuffix(".service"),))))
+    yield StringCommand(f"systemctl enable --quiet --now {TIMESYNCD}")

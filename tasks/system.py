@@ -1,0 +1,38 @@
+"""System: clock, packages, updates and kernel parameters below everything else."""
+
+from pyinfra.api import deploy
+
+from llmhost.filetree import File
+from llmhost.operations import apt, clock, files, sysctl, systemd
+from llmhost.settings.root import Settings
+from llmhost.template import render
+
+# apparmor: without its parser dockerd confines no container, and does not say so (moby,
+# pkg/apparmor: HostSupports). tzdata: a minimal Debian 13 has no time zones.
+_PACKAGES = ("apparmor", "ca-certificates", "tzdata")
+
+
+@deploy("System")
+def configure_system(settings: Settings) -> None:
+    """The operating system, as the other components expect it."""
+    system = settings.system
+    files.present(
+        File(
+            "/etc/apt/apt.conf.d/60llmhost",
+            render("system/60llmhost.j2", system=system, updates=int(system.unattended_upgrades)),
+        ),
+        name="Configure apt and its automatic updates",
+    )
+    apt.packages(
+        *_PACKAGES,
+        *(["unattended-upgrades"] if system.unattended_upgrades else []),
+        name="Install the base packages",
+    )
+    clock.right(system.timezone, name="Set the time zone and keep the clock right")
+    sysctl.parameters(
+        system.kernel_parameters,
+        path="/etc/sysctl.d/60-llmhost.conf",
+        name="Set the kernel parameters",
+    )
+    # Ubuntu has started sshd by its socket since 22.10.
+    systemd.starts_at_boot("ssh.service", "ssh.socket", name="Start sshd at boot")
