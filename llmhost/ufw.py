@@ -1,0 +1,215 @@
+"""ufw: who may reach the host, as declared, as written on disk and as loaded into the kernel.
+
+Pure: the state comes from facts/ufw.py, the commands are run by operations/ufw.py.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from llmhost.filetree import File, PathState, differences
+
+STAGE = "/run/llmhost-firewall"
+"""Where new rules are on trial; on a tmpfs, so that a reboot ends the trial."""
+
+RECORD = "/var/lib/llmhost/firewall"
+"""What was loaded last: `ip` and `ip6` in normal form, `sources` the digests of ufw's files."""
+
+UNDO_UNIT = "llmhost-firewall-undo"
+"""The timer that ends a trial."""
+
+USER_RULES = {4: "/etc/ufw/user.rules", 6: "/etc/ufw/user6.rules"}
+AFTER_RULES = {4: "/etc/ufw/after.rules", 6: "/etc/ufw/after6.rules"}
+DEFAULTS = "/etc/default/ufw"
+CONFIGURATION = "/etc/ufw/ufw.conf"
+PATHS = (*USER_RULES.values(), *AFTER_RULES.values(), DEFAULTS, CONFIGURATION)
+"""All files that llmhost writes; ufw.conf, which switches ufw on, comes last."""
+
+SOURCES = "/etc/ufw/*.rules /etc/ufw/*.init /etc/ufw/sysctl.conf"
+"""Shell patterns of the files that ufw loads."""
+
+BEGIN = "# BEGIN llmhost: edit the inventory (firewall_*) instead"
+END = "# END llmhost"
+_BLOCK = re.compile(rf"\n?{re.escape(BEGIN)}\n.*?{re.escape(END)}\n", re.DOTALL)
+
+NORMAL_FORM = r"""awk '
+/^:(INPUT|FORWARD|OUTPUT) / { print $1, $2 }
+/^-A (ufw|DOCKER-USER )/ || /^-A (INPUT|FORWARD|OUTPUT) -j ufw/ || /^-A INPUT .*-j ACCEPT/
+/^-A FORWARD -j DOCKER-USER/ { guarded = 1 }
+/^-A FORWARD .*-j (ACCEPT|DOCKER)/ && !guarded
+' | LC_ALL=C sort -s -k1,2"""
+"""Shell filter from `iptables-save` to what must be as ufw loaded it.
+
+That is its chains, DOCKER-USER, policies and jumps; and of others' rules those that never occur in
+what ufw loads, because they admit what ufw would not: any that accepts in INPUT, and any that
+forwards before DOCKER-USER was asked. Chains of other programs (fail2ban, Docker) are theirs.
+"""
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A port that is open to some networks."""
+
+    port: int
+    protocol: str
+    sources: tuple[Network, ...]
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A port that is open to one network: one rule of ufw."""
+
+    port: int
+    protocol: str
+    source: Network
+    comment: str
+
+    @property
+    def _source(self) -> str:
+        """As ufw writes it: a single address without its prefix length."""
+        one = self.source.prefixlen == self.source.max_prefixlen
+        return str(self.source.network_address if one else self.source)
+
+    @property
+    def tuple(self) -> str:
+        """ufw's own notation, from which `ufw status` is made (backend_iptables.py)."""
+        anywhere = "0.0.0.0/0" if self.source.version == 4 else "::/0"
+        comment = f" comment={self.comment.encode().hex()}" if self.comment else ""
+        return f"allow {self.protocol} {self.port} {anywhere} any {self._source} in{comment}"
+
+    @property
+    def arguments(self) -> str:
+        """The rule for iptables-restore."""
+        source = f" -s {self._source}" if self.source.prefixlen else ""
+        return f"-p {self.protocol} --dport {self.port}{source} -j ACCEPT"
+
+
+def openings(rules: Iterable[Rule], version: int) -> list[Opening]:
+    """The rules of one IP version, in the order they are declared."""
+    return [
+        Opening(rule.port, rule.protocol, source, rule.comment)
+        for rule in rules
+        for source in rule.sources
+        if source.version == version
+    ]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The SSH connection that is being used, as the host sees it."""
+
+    client: IPv4Address | IPv6Address
+    port: int
+
+
+def parse_connection(text: str) -> Connection | None:
+    """From SSH_CONNECTION (ssh(1)): client, its port, server, its port; None when it is empty."""
+    fields = text.split()
+    if len(fields) != 4:
+        return None
+    return Connection(ip_address(fields[0].partition("%")[0]), int(fields[3]))
+
+
+@dataclass(frozen=True)
+class UfwState:
+    """What a host shows.
+
+    `paths` are states of `PATHS`, `texts` contents by path, `live` the lines by which the loaded
+    rules differ from the recorded ones: family, `<` (gone) or `>` (not ours), rule. `uplinks` are
+    interfaces of default routes. `edited`: a file was changed since it was loaded.
+    """
+
+    paths: Mapping[str, PathState] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    starts_at_boot: bool = False
+    connection: Connection | None = None
+    recorded: bool = False
+    edited: bool = False
+    live: Sequence[str] = ()
+    uplinks: Sequence[str] = ()
+    other_backend: str = ""
+
+    @property
+    def outside_bridges(self) -> list[str]:
+        """Uplinks that DOCKER-USER would take for a container network by their name."""
+        return sorted({name for name in self.uplinks if re.match(r"br-|docker", name)})
+
+
+def lifeline(rules: Iterable[Rule], connection: Connection | None) -> tuple[Rule, ...]:
+    """The rule that admits the connection in use; none if a declared rule does already."""
+    if connection is None:
+        return ()
+    client = ip_network(connection.client)
+    for rule in rules:
+        if (rule.port, rule.protocol) == (connection.port, "tcp") and any(
+            _covers(source, client) for source in rule.sources
+        ):
+            return ()
+    return (Rule(connection.port, "tcp", (client,), "llmhost: whoever deployed last"),)
+
+
+def _covers(wider: Network, narrower: Network) -> bool:
+    if isinstance(wider, IPv4Network) and isinstance(narrower, IPv4Network):
+        return narrower.subnet_of(wider)
+    if isinstance(wider, IPv6Network) and isinstance(narrower, IPv6Network):
+        return narrower.subnet_of(wider)
+    return False
+
+
+def with_block(text: str, block: str) -> str:
+    """`text` with our marked block at its end and everything else as it was."""
+    rest = _BLOCK.sub("", text)
+    if rest and not rest.endswith("\n"):
+        rest += "\n"
+    return f"{rest}\n{block}"
+
+
+def drift(files: Sequence[File], rules: Sequence[Rule], state: UfwState) -> list[str]:
+    """Why the firewall is not as declared, in sentences; empty if it is."""
+    told = [
+        sentence
+        for version, path in USER_RULES.items()
+        for sentence in _rule_drift(openings(rules, version), state.texts.get(path, ""))
+    ]
+    wrong = differences(files, state.paths)
+    told += [
+        why for entry, why in wrong.items() if not (told and entry.path in USER_RULES.values())
+    ]
+    if not state.starts_at_boot:
+        told.append("ufw does not start at boot")
+    if not state.recorded:
+        return [*told, "llmhost has not loaded the rules of this host yet"]
+    if state.edited:
+        told.append("files of ufw were edited since they were loaded")
+    return told + _live_drift(state.live)
+
+
+def _rule_drift(wanted: Sequence[Opening], text: str) -> list[str]:
+    found = re.findall(r"^### tuple ### (.+)$", text, re.MULTILINE)
+    missing = [opening for opening in wanted if opening.tuple not in found]
+    foreign = [rule for rule in found if rule not in {opening.tuple for opening in wanted}]
+    told = [f"port {o.port}/{o.protocol} is to be open to {o.source}" for o in missing]
+    told += [f"the rule '{_readable(rule)}' is not declared" for rule in foreign]
+    if not told and found != [opening.tuple for opening in wanted]:
+        told.append("the rules are in another order")
+    return told
+
+
+def _readable(rule: str) -> str:
+    """A tuple of ufw in the words of its command."""
+    action, protocol, port, _to, _from_port, source, *_ = [*rule.split(), *[""] * 6]
+    return f"{action} {port}/{protocol} from {source}"
+
+
+def _live_drift(lines: Sequence[str], most: int = 3) -> list[str]:
+    gone = [line.split(" ", 2)[2] for line in lines if " < " in line]
+    foreign = [line.split(" ", 2)[2] for line in lines if " > " in line]
+    told = [f"'{rule}' is no longer loaded" for rule in gone[:most]]
+    told += [f"'{rule}' is loaded and not ufw's" for rule in foreign[:most]]
+    if more := max(0, len(gone) - most) + max(0, len(foreign) - most):
+        told.append(f"{more} more loaded rules are not as ufw loaded them")
+    return told

@@ -1,0 +1,22 @@
+"""Firewall: who may reach the host."""
+
+from pyinfra.api import deploy
+
+from llmhost.operations import apt, ufw
+from llmhost.settings.root import Settings
+from llmhost.ufw import Rule
+
+
+@deploy("Firewall")
+def guard_host(settings: Settings) -> None:
+    """Close the host to everyone but the declared networks."""
+    if not settings.firewall.enabled:
+        return
+    apt.packages("ufw", name="Install ufw")
+    ufw.rules(
+        Rule(settings.firewall.ssh_port, "tcp", settings.firewall.ssh_sources, "SSH"),
+        Rule(settings.gateway.port, "tcp", settings.gateway.sources, "llmhost gateway"),
+        *(Rule(r.port, r.protocol, r.sources, r.comment) for r in settings.firewall.rules),
+        confirm_seconds=settings.firewall.confirm_seconds,
+        name="Admit the declared networks and nobody else",
+    )
