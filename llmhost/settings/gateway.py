@@ -1,12 +1,35 @@
 """`gateway_*` and `api_clients`: the server's only door."""
 
-from ipaddress import IPv4Network, IPv6Network
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from itertools import combinations
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from llmhost.settings.base import Section
 
 Network = IPv4Network | IPv6Network
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def overlap(one: Network, other: Network) -> bool:
+    """Whether two networks have addresses in common."""
+    if isinstance(one, IPv4Network):
+        return isinstance(other, IPv4Network) and one.overlaps(other)
+    return isinstance(other, IPv6Network) and one.overlaps(other)
+
+
+def _distinct(networks: Sequence[Network]) -> Sequence[Network]:
+    if not networks:
+        raise ValueError("is empty: name a network, or leave the key out")
+    for one, other in combinations(networks, 2):
+        if overlap(one, other):
+            raise ValueError("holds networks that overlap: keep the wider one")
+    return networks
+
+
+Networks = Annotated[tuple[Network, ...], AfterValidator(_distinct)]
 
 
 class ApiClient(Section):
@@ -15,8 +38,42 @@ class ApiClient(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")
     """Name shown in logs."""
 
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: Digest
     """SHA-256 digest of the key, in lower-case hex: `llmhost key new NAME` prints it."""
+
+    previous_sha256: Digest | None = None
+    """Digest of the key before a rotation."""
+
+    previous_until: AwareDatetime | None = None
+    """When the previous key stops working, with a time zone: `2027-01-31T00:00:00+09:00`."""
+
+    scope: Literal["inference", "admin"] | tuple[str, ...] = "inference"
+    """`inference`: asking models. `admin`: also the routes that change or reveal what a service
+    holds. A list of services: asking these services only."""
+
+    sources: Networks | None = None
+    """Networks that the client may call from; none: wherever the gateway can be reached from."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Most requests in a minute; none: no limit."""
+
+    burst: int = Field(default=10, ge=0, le=100_000)
+    """Requests that may come at once, ahead of the pace of `requests_per_minute`."""
+
+    concurrent_streams: int | None = Field(default=None, ge=1, le=65_535)
+    """Most requests answered at the same time; none: no limit."""
+
+    expires: AwareDatetime | None = None
+    """When all keys of the client stop working, with a time zone; no deploy is needed for it."""
+
+    revoked: bool = False
+    """Refuse the client's keys, and go on showing its name in the logs when they are tried."""
+
+    @model_validator(mode="after")
+    def _rotation_is_whole(self) -> "ApiClient":
+        if (self.previous_sha256 is None) != (self.previous_until is None):
+            raise ValueError("previous_sha256 and previous_until only work together: give both")
+        return self
 
 
 class Gateway(Section):
@@ -25,7 +82,13 @@ class Gateway(Section):
     port: int = Field(default=8080, ge=1, le=65535)
     """Port that clients use."""
 
-    sources: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+    addresses: tuple[IPv4Address | IPv6Address, ...] = (
+        IPv4Address("0.0.0.0"),  # noqa: S104 - the firewall and the keys say who comes in
+        IPv6Address("::"),
+    )
+    """Addresses of the host that the port is opened on."""
+
+    sources: Networks = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
     """Networks that may reach the port; a key is needed all the same."""
 
     read_timeout_seconds: int = Field(default=900, ge=60)
@@ -33,3 +96,16 @@ class Gateway(Section):
 
     max_body_mib: int = Field(default=64, ge=1)
     """Largest request body."""
+
+    stranger_requests_per_minute: int = Field(default=60, ge=1)
+    """Pace at which an address may be told that it has no valid key; beyond it, 429."""
+
+    stranger_burst: int = Field(default=20, ge=0)
+    """Refusals of an address that may come at once, ahead of that pace."""
+
+    status_port: int = Field(default=8079, ge=1, le=65535)
+    """Port on 127.0.0.1 where nginx tells how it is, without a key."""
+
+    def url(self, host: str) -> str:
+        """Address of the gateway for clients that call the host by this name or address."""
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"

@@ -1,0 +1,153 @@
+"""`llmhost key`: API keys of the gateway's clients. A key is shown once and stored nowhere."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from llmhost.apikey import digest, new_key
+from llmhost.cli.errors import stop
+from llmhost.cli.session import inventory_data
+from llmhost.client_records import EditError, added, changed, field
+from llmhost.settings.gateway import ApiClient
+
+app = typer.Typer(help="Make, rotate, revoke and list API keys.", no_args_is_help=True)
+
+Client = Annotated[str, typer.Argument(metavar="NAME", help="Name of the client")]
+Source = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Python file that holds the list api_clients")
+]
+
+DEPLOY = "Deploy to make it so: pyinfra INVENTORY deploy.py"
+
+
+@app.command()
+def new(
+    client: Client,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Python file to add the client to")
+    ] = None,
+) -> None:
+    """Make a key for a new client: print it once, and the line for the inventory."""
+    key = new_key()
+    record = f'{{"name": "{client}", "sha256": "{digest(key)}"}}'
+    try:
+        ApiClient(name=client, sha256=digest(key))
+    except ValidationError:
+        stop(f"'{client}' can not be a name: use lower-case letters, digits, '.', '_' and '-'")
+    if file:
+        _edit(file, lambda source: added(source, client, digest(key)))
+    _show(key)
+    if file:
+        _say(f"{file} has its digest now. {DEPLOY}")
+    else:
+        _say("Add this line to api_clients in the inventory, then deploy:")
+        typer.echo(f"{record},")
+
+
+@app.command()
+def rotate(
+    client: Client,
+    file: Source,
+    keep_days: Annotated[
+        float, typer.Option(min=0, help="How long the old key goes on working")
+    ] = 7.0,
+) -> None:
+    """Give a client a new key; the old one goes on working for a while."""
+    key = new_key()
+    until = (datetime.now(UTC) + timedelta(days=keep_days)).replace(microsecond=0).isoformat()
+
+    def rotated(source: str) -> str:
+        old = field(source, client, "sha256")
+        if not isinstance(old, str):
+            raise EditError(f"'{client}' has no sha256 to rotate: add one by hand")
+        previous = {"previous_sha256": old, "previous_until": until}
+        return changed(source, client, {"sha256": digest(key), **previous})
+
+    _edit(file, rotated)
+    _show(key)
+    _say(f"The old key works until {until}. {DEPLOY}")
+
+
+@app.command()
+def revoke(client: Client, file: Source) -> None:
+    """Refuse all keys of a client; the log goes on naming it when one is tried."""
+    _edit(file, lambda source: changed(source, client, {"revoked": True}))
+    _say(f"'{client}' is revoked in {file}. {DEPLOY}")
+
+
+@app.command("list")
+def list_clients(
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+) -> None:
+    """Show who may call which host, and until when."""
+    columns = ("host", "client", "scope", "sources", "limits", "state", "digest")
+    table = Table(*columns, box=None)
+    now = datetime.now(UTC)
+    for host, data in inventory_data(inventory).items():
+        for record in _records(data.get("api_clients")):
+            table.add_row(host, *_row(record, now))
+    Console().print(table)
+
+
+def _records(data: object) -> list[ApiClient]:
+    try:
+        return TypeAdapter(list[ApiClient]).validate_python(data or [])
+    except ValidationError:
+        stop("api_clients has mistakes; llmhost plan INVENTORY tells them")
+
+
+def _row(client: ApiClient, now: datetime) -> tuple[str, ...]:
+    scope = client.scope if isinstance(client.scope, str) else ", ".join(client.scope)
+    sources = ", ".join(map(str, client.sources)) if client.sources else "any"
+    return (client.name, scope, sources, _limits(client), _state(client, now), client.sha256[:8])
+
+
+def _limits(client: ApiClient) -> str:
+    limits = []
+    if client.requests_per_minute:
+        limits.append(f"{client.requests_per_minute}/min +{client.burst}")
+    if client.concurrent_streams:
+        limits.append(f"{client.concurrent_streams} streams")
+    return ", ".join(limits) or "none"
+
+
+def _state(client: ApiClient, now: datetime) -> str:
+    if client.revoked:
+        return "revoked"
+    if client.expires and client.expires <= now:
+        return "expired"
+    parts = [f"expires {client.expires:%Y-%m-%d %H:%M %Z}"] if client.expires else ["valid"]
+    if client.previous_until and client.previous_until > now:
+        parts.append(f"old key until {client.previous_until:%Y-%m-%d %H:%M %Z}")
+    return ", ".join(parts)
+
+
+def _edit(file: Path, edit: Callable[[str], str]) -> None:
+    """Replace a file by its edited text in one rename, keeping its permissions."""
+    file = file.resolve()
+    try:
+        text = edit(file.read_text(encoding="utf-8"))
+        draft = file.with_name(f".{file.name}.new")
+        draft.write_text(text, encoding="utf-8")
+        draft.chmod(file.stat().st_mode & 0o7777)
+        draft.replace(file)
+    except EditError as error:
+        stop(f"{file}: {error}")
+    except OSError as error:
+        stop(f"{file}: {error.strerror}")
+
+
+def _show(key: str) -> None:
+    _say("The key is shown this once and stored nowhere; hand it to the client:")
+    typer.echo(key)
+
+
+def _say(sentence: str) -> None:
+    """To the terminal only, so that the key can be piped to where it is needed."""
+    typer.echo(sentence, err=True)

@@ -1,0 +1,158 @@
+"""nginx's configuration tree as declared, compared with the host's and with what nginx runs.
+
+What nginx runs is asked of nginx itself: the tree carries its own digest, which the running process
+serves on a loopback port. Neither a clock that jumped nor a reload that silently failed can hide
+that the loaded configuration is another one than that on disk.
+
+Pure: the state comes from facts/nginx.py, the commands are run by operations/nginx.py.
+"""
+
+import hashlib
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from llmhost.filetree import UNPACK, Absent, Entry, File, PathState, archive, differences
+from llmhost.template import render
+
+ERROR_LOG = "/var/log/nginx/error.log"
+
+CANDIDATE = ".llmhost-new"
+"""Directory beside nginx.conf where a new tree waits for its test."""
+
+
+@dataclass(frozen=True)
+class NginxState:
+    """`loaded` is the digest that the running nginx serves, empty if none answers."""
+
+    paths: Mapping[str, PathState] = field(default_factory=dict)
+    active: bool = False
+    enablement: str = ""
+    loaded: str = ""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A configuration: `files` are nginx.conf and whatever lies in `directory` beside it.
+
+    Other files in `directory` do not belong there. On `status_port` of 127.0.0.1 the running nginx
+    tells its state.
+    """
+
+    files: tuple[File, ...]
+    directory: str
+    status_port: int
+
+    @property
+    def root(self) -> str:
+        return str(PurePosixPath(self.directory).parent)
+
+    @property
+    def digest(self) -> str:
+        """Equal trees have equal digests; the status file, which holds it, does not count."""
+        listed = sorted((file.path, file.sha256) for file in self.files)
+        return hashlib.sha256(repr(listed).encode()).hexdigest()
+
+    @property
+    def all_files(self) -> tuple[File, ...]:
+        """With the status file."""
+        status = render("gateway/status.conf.j2", digest=self.digest, port=self.status_port)
+        return (*self.files, File(f"{self.directory}/status.conf", status))
+
+    def wrong(self, state: NginxState) -> dict[Entry, str]:
+        """What is not as declared on disk, with the reason."""
+        files = self.all_files
+        declared = {file.path for file in files}
+        strays = [Absent(path) for path in state.paths if path not in declared]
+        return differences([*files, *strays], state.paths)
+
+
+def install_script(tree: Tree, wrong: Iterable[Entry]) -> str:
+    """Shell script that tests the whole tree beside the live one, then puts it in its place.
+
+    stdin is `candidate_archive`. A tree that nginx refuses leaves everything as it was.
+    """
+    candidate = f"{tree.root}/{CANDIDATE}"
+    quoted = shlex.quote(candidate)
+    moves = [
+        f"mv -fT {shlex.quote(_below(file.path, tree.root, candidate))} {shlex.quote(file.path)}"
+        for file in tree.all_files
+    ]
+    removals = [f"rm -f {shlex.quote(stray.path)}" for stray in wrong if isinstance(stray, Absent)]
+    lines = [
+        "set -e",
+        f"trap 'rm -rf {quoted}' EXIT",
+        f"rm -rf {quoted}",
+        UNPACK,
+        f"nginx -t -q -c {quoted}/nginx.conf",
+        f"install -d -m 0755 {shlex.quote(tree.directory)}",
+        *moves,
+        *removals,
+    ]
+    return "\n".join(lines)
+
+
+def candidate_archive(tree: Tree) -> str:
+    """The tree for the stdin of `install_script`."""
+    candidate = f"{tree.root}/{CANDIDATE}"
+    return archive({_below(file.path, tree.root, candidate): file for file in tree.all_files})
+
+
+def _below(path: str, root: str, candidate: str) -> str:
+    return str(PurePosixPath(candidate) / PurePosixPath(path).relative_to(root))
+
+
+def service_drift(state: NginxState, digest: str) -> list[str]:
+    """Sentences on how the running nginx is not as declared."""
+    sentences = []
+    if state.enablement != "enabled":
+        sentences.append("nginx does not start at boot")
+    if not state.active:
+        sentences.append("nginx does not run")
+    elif state.loaded != digest:
+        sentences.append("nginx runs another configuration than the declared one")
+    return sentences
+
+
+def activate_script(status_port: int, digest: str) -> str:
+    """Shell script that makes nginx run the tree on disk, and waits until it does.
+
+    `nginx -s reload` reports success even if the new configuration can not be used, when a port is
+    taken for instance; the reason is then in nginx's log, of which only such lines are shown.
+    """
+    return "\n".join(
+        [
+            f"seen=$(wc -c < {ERROR_LOG} 2>/dev/null || echo 0)",
+            "systemctl unmask -q nginx 2>/dev/null",
+            "systemctl enable -q nginx",
+            "if systemctl -q is-active nginx; then systemctl reload nginx;"
+            " else systemctl restart nginx; fi",
+            "for _ in $(seq 50); do",
+            f'    [ "$({loaded_command(status_port)})" = {digest} ] && exit 0',
+            "    sleep 0.1",
+            "done",
+            "echo 'nginx did not take up the new configuration' >&2",
+            f"tail -c +$((seen + 1)) {ERROR_LOG} | grep -F '[emerg]' | tail -n 3 >&2",
+            "exit 1",
+        ]
+    )
+
+
+def loaded_command(status_port: int) -> str:
+    """Shell command that prints the digest of the configuration that the running nginx has loaded.
+
+    bash's /dev/tcp, because a bare host has neither curl nor wget.
+    """
+    ask = (
+        f"exec 3<>/dev/tcp/127.0.0.1/{status_port} && "
+        r'printf "GET /configuration HTTP/1.0\r\n\r\n" >&3 && tail -n 1 <&3'
+    )
+    return f"timeout 3 bash -c {shlex.quote(ask)} 2>/dev/null"
+
+
+def parse_state(paths: Mapping[str, PathState], lines: Sequence[str]) -> NginxState:
+    """Lines of `active=`, `enablement=` and `loaded=`."""
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
+    active = values.get("active") == "active"
+    return NginxState(paths, active, values.get("enablement", ""), values.get("loaded", ""))

@@ -1,0 +1,139 @@
+"""A double of an inference engine: answers at once, streams on time, and remembers what it got.
+
+It proves what passes the gateway and when; it says nothing about a real engine.
+"""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Request:
+    """What arrived: header names in lower case, the target as it was sent."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The JSON body, empty if there is none."""
+        try:
+            options = json.loads(self.body)
+        except ValueError:
+            return {}
+        return options if isinstance(options, dict) else {}
+
+
+@dataclass
+class Engine:
+    """Serves 127.0.0.1:`port` in a thread of its own, as a context manager.
+
+    A request's JSON body says how to answer: `stream` (server-sent events; below /api/ lines of
+    JSON), `chunks` (how many), `interval` (seconds between them), `status`, `headers`. `abandoned`
+    counts streams whose client hung up.
+    """
+
+    port: int
+    requests: list[Request] = field(default_factory=list)
+    abandoned: int = 0
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
+        self._thread.start()
+        assert ready.wait(10), f"port {self.port} is not to be had"
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def _run(self, ready: threading.Event) -> None:
+        asyncio.set_event_loop(self._loop)
+        start = asyncio.start_server(self._connection, "127.0.0.1", self.port, backlog=1024)
+        server = self._loop.run_until_complete(start)
+        ready.set()
+        self._loop.run_forever()
+        server.close()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while request := await _read(reader):
+                self.requests.append(request)
+                await self._answer(request, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        options = request.options
+        if not options.get("stream"):
+            said = {"headers": request.headers, "target": request.target}
+            _head(writer, options, "application/json", [json.dumps(said).encode()])
+            await writer.drain()
+            return
+        lines = request.target.startswith("/api/")
+        _head(writer, options, "application/x-ndjson" if lines else "text/event-stream", None)
+        try:
+            async for chunk in _chunks(options, lines=lines):
+                writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+                await writer.drain()
+                if writer.transport.is_closing():
+                    raise ConnectionError
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+        except ConnectionError:
+            self.abandoned += 1
+            raise
+
+
+async def _read(reader: asyncio.StreamReader) -> Request | None:
+    head = await reader.readuntil(b"\r\n\r\n") if not reader.at_eof() else b""
+    if not head:
+        return None
+    first, *lines = head.decode("latin-1").split("\r\n")
+    method, target, _ = first.split(" ", 2)
+    pairs = (line.split(":", 1) for line in lines if line)
+    headers = {key.lower(): value.strip() for key, value in pairs}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return Request(method, target, headers, body)
+
+
+def _head(
+    writer: asyncio.StreamWriter, options: dict[str, Any], kind: str, body: list[bytes] | None
+) -> None:
+    lines = [f"HTTP/1.1 {options.get('status', 200)} Double", f"Content-Type: {kind}"]
+    lines += [f"{key}: {value}" for key, value in options.get("headers", {}).items()]
+    if body is None:
+        lines.append("Transfer-Encoding: chunked")
+    else:
+        lines.append(f"Content-Length: {sum(map(len, body))}")
+    writer.write("\r\n".join([*lines, "", ""]).encode() + b"".join(body or []))
+
+
+async def _chunks(options: dict[str, Any], *, lines: bool) -> AsyncIterator[bytes]:
+    for number in range(options.get("chunks", 3)):
+        if number:
+            await asyncio.sleep(options.get("interval", 0.05))
+        said = json.dumps({"number": number})
+        yield f"{said}\n".encode() if lines else f"data: {said}\n\n".encode()
+    if not lines:
+        yield b"data: [DONE]\n\n"
