@@ -1,11 +1,15 @@
 """`docker_*`: Docker Engine."""
 
 from ipaddress import IPv4Network
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from llmhost.settings.base import Section
+
+# https://docs.docker.com/engine/install/debian/, and files/docker/docker.asc, which the unit tests
+# hold to it.
+DOCKER_KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 
 
 class Docker(Section):
@@ -17,8 +21,14 @@ class Docker(Section):
     version: str | None = None
     """Exact version of the engine's package to install and hold; none: what the source offers."""
 
-    repository_url: str = "https://download.docker.com/linux"
+    repository_url: str = Field(
+        default="https://download.docker.com/linux", pattern=r"^https?://[^\s]+$"
+    )
     """Base of Docker's repository, for `docker_source = "docker"`; a site's mirror goes here."""
+
+    repository_key_fingerprint: str = Field(default=DOCKER_KEY, pattern=r"^[0-9A-F]{40}$")
+    """Fingerprint of the key that signs the repository, without spaces. Another than Docker's is
+    fetched from the repository itself, at `<repository_url>/<debian or ubuntu>/gpg`."""
 
     data_root: str = Field(default="/var/lib/docker", pattern=r"^/[^\s]+$")
     """Directory for images, containers and volumes."""
@@ -43,3 +53,49 @@ class Docker(Section):
 
     daemon_options: dict[str, object] = Field(default_factory=dict)
     """Further keys of daemon.json; they override what llmhost sets."""
+
+    @field_validator("daemon_options")
+    @classmethod
+    def _socket_stays_local(cls, options: dict[str, object]) -> dict[str, object]:
+        # It also clashes with the -H of docker.service, which dockerd finds only when it starts.
+        if "hosts" in options:
+            raise ValueError("must not set 'hosts': the Docker API is for root on the host alone")
+        return options
+
+    @model_validator(mode="after")
+    def _networks_fit_the_pool(self) -> Self:
+        if self.address_pool_prefix < self.address_pool.prefixlen:
+            raise ValueError("address_pool_prefix must not be shorter than that of address_pool")
+        return self
+
+    def daemon_config(self) -> dict[str, Any]:
+        """The keys of daemon.json that llmhost sets.
+
+        No default ulimits: a container fails to start when they exceed what the host's containerd
+        may grant, so a service that needs more open files asks for them itself.
+        """
+        config: dict[str, Any] = {
+            "data-root": self.data_root,
+            "log-driver": "local",
+            # dockerd takes log options as strings only.
+            "log-opts": {
+                "max-size": f"{self.log_max_size_mib}m",
+                "max-file": f"{self.log_max_files}",
+            },
+            "live-restore": True,
+            "default-address-pools": [
+                {"base": str(self.address_pool), "size": self.address_pool_prefix}
+            ],
+            # Published ports bypass ufw. `ip` covers the default bridge alone, the option for new
+            # networks those of compose; it came with Docker 24.0 (moby #43197).
+            "ip": "127.0.0.1",
+            "default-network-opts": {
+                "bridge": {"com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"}
+            },
+            # Since 29.0 containers start with 1024, too few for vector stores.
+        }
+        if self.registry_mirrors:
+            config["registry-mirrors"] = list(self.registry_mirrors)
+        if self.insecure_registries:
+            config["insecure-registries"] = list(self.insecure_registries)
+        return config | self.daemon_options

@@ -1,0 +1,103 @@
+"""daemon.json merged: keys that llmhost sets win, foreign keys stay, and keys that llmhost set
+earlier but no longer wants go.
+
+Pure. What is owned is remembered as paths of keys, beside the file: `["features", "cdi"]`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+KeyPath = tuple[str, ...]
+
+# The options belong to the driver: what is left of another driver's would be refused by dockerd.
+_WHOLE = frozenset({"log-opts"})
+
+
+class BrokenConfig(ValueError):
+    """daemon.json can not be understood; the message is a sentence with the position."""
+
+
+def parse_config(text: str, path: str) -> dict[str, Any]:
+    """The configuration in a file's text; an empty file is an empty configuration, as dockerd
+    takes it. Raises BrokenConfig."""
+    if not text.strip():
+        return {}
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise BrokenConfig(f"{path} is not valid JSON at {place}: {error.msg}") from error
+    if not isinstance(config, dict):
+        raise BrokenConfig(f"{path} must hold a JSON object, {{…}}")
+    return config
+
+
+def parse_owned(text: str) -> set[KeyPath]:
+    """Key paths that an earlier run set; unreadable text owns nothing."""
+    try:
+        return {tuple(path) for path in json.loads(text)}
+    except (ValueError, TypeError):
+        return set()
+
+
+def render_owned(paths: Iterable[KeyPath]) -> str:
+    """The text that `parse_owned` reads."""
+    return json.dumps(sorted(paths)) + "\n"
+
+
+def render_config(config: Mapping[str, Any]) -> str:
+    """Text of daemon.json. It can hold no comment that says who manages it."""
+    return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+
+def key_paths(config: Mapping[str, Any], above: KeyPath = ()) -> set[KeyPath]:
+    """The paths of all keys that a configuration sets, down to what is not an object."""
+    paths: set[KeyPath] = set()
+    for key, value in config.items():
+        path = (*above, key)
+        paths |= key_paths(value, path) if _is_branch(key, value) else {path}
+    return paths
+
+
+def merge(
+    existing: Mapping[str, Any], wanted: Mapping[str, Any], owned: Iterable[KeyPath]
+) -> dict[str, Any]:
+    """The configuration that should stand where `existing` stands."""
+    kept = {**existing}
+    for path in set(owned) - key_paths(wanted):
+        kept = _without(kept, path)
+    return _overlay(kept, wanted)
+
+
+def changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Names of the top-level keys that differ; values are left out, they may hold secrets."""
+    return sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+
+
+def _is_branch(key: str, value: object) -> bool:
+    return isinstance(value, Mapping) and bool(value) and key not in _WHOLE
+
+
+def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    result = {**below}
+    for key, value in above.items():
+        under = below.get(key)
+        branches = _is_branch(key, value) and isinstance(under, Mapping)
+        result[key] = _overlay(under, value) if branches and under is not None else value
+    return result
+
+
+def _without(config: Mapping[str, Any], path: KeyPath) -> dict[str, Any]:
+    """A copy without the key at a path, nor the objects that it leaves empty."""
+    key, *rest = path
+    result = {**config}
+    if key not in result:
+        return result
+    if rest and isinstance(result[key], Mapping):
+        result[key] = _without(result[key], tuple(rest))
+        if not result[key]:
+            del result[key]
+    elif not rest:
+        del result[key]
+    return result

@@ -1,0 +1,81 @@
+"""What there is of Docker Engine."""
+
+import base64
+import shlex
+from dataclasses import dataclass, field
+
+from pyinfra.api import FactBase
+
+from llmhost.apt import PackageDatabase
+from llmhost.facts.apt import InstalledPackages, RepositoryFiles, RepositoryState
+from llmhost.facts.files import PathStates, parse_states
+from llmhost.filetree import PathState
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """The host's distribution as os-release names it, and what it has of the engine's packages and
+    of Docker's repository."""
+
+    distribution: str = ""
+    version: str = ""
+    codename: str = ""
+    packages: PackageDatabase = field(default_factory=lambda: PackageDatabase({}))
+    repository: RepositoryState = field(default_factory=lambda: RepositoryState({}, b""))
+
+
+class Engine(FactBase[EngineState]):
+    """All that decides whether the engine's packages are as declared."""
+
+    @staticmethod
+    def default() -> EngineState:
+        return EngineState()
+
+    def command(self, packages: list[str], key: str, paths: list[str]) -> str:
+        return (
+            '. /etc/os-release; echo "$ID|$VERSION_ID|$VERSION_CODENAME";'
+            f" {InstalledPackages().command(packages)}; echo repository;"
+            f" {RepositoryFiles().command(key, paths)}"
+        )
+
+    def process(self, output: list[str]) -> EngineState:
+        distribution, version, codename = output[0].split("|")
+        middle = output.index("repository")
+        return EngineState(
+            distribution,
+            version,
+            codename,
+            InstalledPackages().process(output[1:middle]),
+            RepositoryFiles().process(output[middle + 1 :]),
+        )
+
+
+@dataclass(frozen=True)
+class DaemonFiles:
+    """What stands in daemon.json and in the record of our keys, empty where nothing does."""
+
+    config: str = ""
+    record: str = ""
+    states: dict[str, PathState] = field(default_factory=dict)
+
+
+class DaemonConfig(FactBase[DaemonFiles]):
+    """daemon.json, and the file that remembers which of its keys are ours."""
+
+    @staticmethod
+    def default() -> DaemonFiles:
+        return DaemonFiles()
+
+    def command(self, config: str, record: str) -> str:
+        contents = (
+            f"base64 -w0 {shlex.quote(path)} 2>/dev/null; echo" for path in (config, record)
+        )
+        return "; ".join([*contents, PathStates().command([config, record])])
+
+    def process(self, output: list[str]) -> DaemonFiles:
+        config, record, *states = output
+        return DaemonFiles(_text(config), _text(record), parse_states(states))
+
+
+def _text(encoded: str) -> str:
+    return base64.b64decode(encoded).decode(errors="replace")

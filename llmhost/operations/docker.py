@@ -1,0 +1,130 @@
+"""Docker Engine: its packages, and the configuration of its daemon."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+
+from llmhost import apt
+from llmhost.daemon_json import (
+    BrokenConfig,
+    KeyPath,
+    changed_keys,
+    key_paths,
+    merge,
+    parse_config,
+    parse_owned,
+    render_config,
+    render_owned,
+)
+from llmhost.docker_packages import (
+    ALL_NAMES,
+    DOCKER,
+    docker_repository,
+    engine_packages,
+    unsupported,
+)
+from llmhost.facts.docker import DaemonConfig, Engine
+from llmhost.filetree import UNPACK, File, archive, candidate_path, differences
+from llmhost.operations.apt import distrusted, trust
+from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.files import apply_command
+
+CONFIG = "/etc/docker/daemon.json"
+_RECORDS = "/var/lib/llmhost/docker"
+_UNITS = ("docker.service", "docker.socket")
+
+
+@declared
+def engine(
+    source: str,
+    *,
+    version: str | None = None,
+    repository_url: str,
+    key_fingerprint: str,
+    key: bytes | None = None,
+) -> Commands:
+    """Install Docker Engine with compose and buildx from one source, and remove the other's.
+
+    `version` pins the engine's package and holds all of them. A new engine is not started: its
+    first start, without a configuration, would take address ranges that may be the site's.
+    """
+    vendor = partial(docker_repository, repository_url, key_fingerprint, key)
+    paths = vendor("", "")
+    found = host.get_fact(Engine, packages=list(ALL_NAMES), key=paths.key_path, paths=paths.paths)
+    chosen = engine_packages(source, found.distribution, found.version)
+    if chosen is None:
+        yield refuse([unsupported(source, found.distribution, found.version)])
+        return
+    repository = vendor(found.distribution, found.codename)
+    pins = dict.fromkeys(chosen.pinned, version) if version else {}
+    todo = apt.plan(chosen.wanted, pins, chosen.conflicting, bool(version), found.packages)
+    untrusted = distrusted(repository, found.repository) if source == DOCKER else []
+    leftover = differences(repository.removal, found.repository.paths) if source != DOCKER else {}
+    if reasons := [*untrusted, *leftover.values(), *todo.reasons]:
+        explain(reasons)
+    if untrusted:
+        yield from trust(repository, found.repository)
+    if leftover:
+        yield apply_command(list(leftover))
+    if todo.reasons:
+        installed = any(name in found.packages.packages for name in chosen.pinned)
+        yield StringCommand(apt.script(todo, () if installed else _UNITS))
+
+
+@declared
+def daemon(config: Mapping[str, Any], *, owner: str = "docker") -> Commands:
+    """Keep keys of daemon.json as declared, and leave everybody else's alone.
+
+    `owner` names whose keys these are: keys that an earlier run set for the same owner, and that
+    are no longer in `config`, are removed. dockerd examines the file before it is put in place.
+    It takes effect when the daemon is restarted: systemd.service(…, newer_than=[CONFIG]).
+    """
+    record = f"{_RECORDS}/{owner}.json"
+    found = host.get_fact(DaemonConfig, config=CONFIG, record=record)
+    try:
+        existing = parse_config(found.config, CONFIG)
+    except BrokenConfig as error:
+        yield refuse([str(error), "Mend it, or move it away to start from an empty one."])
+        return
+    earlier, ours = parse_owned(found.record), key_paths(config)
+    merged = merge(existing, config, earlier)
+    changed = changed_keys(existing, merged)
+    text = render_config(merged) if changed else found.config
+    wrong = differences([File(CONFIG, text), File(record, render_owned(ours))], found.states)
+    if wrong:
+        explain(f"{CONFIG} differs in {key}" for key in changed) if changed else explain(
+            wrong.values()
+        )
+        yield _install_config(text, record, earlier | ours, ours)
+
+
+def _install_config(
+    text: str, record: str, union: set[KeyPath], ours: set[KeyPath]
+) -> StringCommand:
+    """The record first lists every key that may be ours, then those that are: a run that is killed
+    in between forgets none of them."""
+    before, after = candidate_path(f"{record}.before"), candidate_path(record)
+    candidate = candidate_path(CONFIG)
+    contents = {
+        candidate: File(CONFIG, text),
+        before: File(record, render_owned(union)),
+        after: File(record, render_owned(ours)),
+    }
+    script = f"""set -e
+mkdir -p -m 0755 {PurePosixPath(CONFIG).parent} {PurePosixPath(record).parent}
+{UNPACK}
+if command -v dockerd >/dev/null && ! dockerd --validate --config-file {candidate} >&2; then
+  rm -f {candidate} {before} {after}
+  echo "dockerd refuses these settings; {CONFIG} stays as it was" >&2
+  exit 1
+fi
+mv -fT {before} {record}
+mv -fT {candidate} {CONFIG}
+mv -fT {after} {record}
+# A daemon that learns of live-restore before it is restarted keeps its containers running.
+if systemctl --quiet is-active docker.service; then systemctl reload docker.service; fi"""
+    return StringCommand(script, _stdin=archive(contents))

@@ -1,0 +1,32 @@
+"""Docker: the engine, its configuration, and the daemon that runs it."""
+
+from pathlib import Path
+
+from pyinfra.api import deploy
+
+from llmhost.operations import docker, systemd
+from llmhost.settings.root import Settings
+
+_KEY = Path(__file__).resolve().parent.parent / "files/docker/docker.asc"
+
+
+@deploy("Docker")
+def install_docker(settings: Settings) -> None:
+    """Docker Engine with compose and buildx, configured before its first start."""
+    docker.engine(
+        settings.docker.source,
+        name="Install Docker Engine",
+        version=settings.docker.version,
+        repository_url=settings.docker.repository_url,
+        key_fingerprint=settings.docker.repository_key_fingerprint,
+        key=_KEY.read_bytes(),
+    )
+    docker.daemon(
+        settings.docker.daemon_config(),
+        name="Configure the Docker daemon",
+    )
+    systemd.service(
+        "docker.service",
+        name="Run the Docker daemon with its configuration",
+        newer_than=[docker.CONFIG],
+    )
