@@ -8,6 +8,10 @@ from pydantic import Field
 
 from llmhost.settings.base import Section
 from llmhost.settings.model import Model
+from llmhost.settings.nvidia_driver import CudaVersion
+
+IMAGE = r"^[a-z0-9][\w.:/-]*@sha256:[0-9a-f]{64}$"
+"""An image reference that always means the same image; `docker pull` prints the digest."""
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "HEAD"]
 
@@ -24,8 +28,9 @@ class Route:
 class ServiceOptions(Section):
     """Options that every service has; its own module adds to them."""
 
-    image: str
-    """Base image of the engine, pinned by digest."""
+    image: str = Field(pattern=IMAGE)
+    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. The tag is for people,
+    the digest is what is pulled."""
 
     port: int = Field(ge=1024, le=65535)
     """Port on 127.0.0.1 of the host."""
@@ -33,17 +38,29 @@ class ServiceOptions(Section):
     memory_limit: str | None = Field(default=None, pattern=r"^\d+[kmg]$")
     """Most memory the container may use, such as `16g`; none: no limit."""
 
+    gpu: int | None = Field(default=None, ge=0)
+    """Number of the GPU it runs on, as `nvidia-smi` counts; none: it runs on the CPU."""
+
+    cuda: CudaVersion | None = None
+    """CUDA version that the image is built with, such as `12.8`; the host's driver must know it."""
+
+    gpu_fraction: float | None = Field(default=None, gt=0, le=1)
+    """Fraction of the GPU's whole memory that it takes for itself, as vLLM does; none: what its
+    models need."""
+
 
 @dataclass(frozen=True)
 class Service:
     """One entry of the catalogue.
 
-    `options` is its settings class, `routes` what the gateway offers, `check_models` returns a
-    sentence for each mistake in the models given to it. Its Compose file is
-    templates/services/<name>.yaml.j2 and its build context files/images/<name>/.
+    `options` is its settings class, `container_port` the port that it listens on inside its
+    container, `routes` what the gateway offers, `check_models` returns a sentence for each mistake
+    in the models given to it. Its Compose file is templates/services/<name>.yaml.j2 and its build
+    context files/images/<name>/: docs/adding-a-service.md.
     """
 
     name: str
     options: type[ServiceOptions]
+    container_port: int
     routes: tuple[Route, ...] = ()
     check_models: Callable[[Sequence[Model]], Sequence[str]] = field(default=lambda _models: ())

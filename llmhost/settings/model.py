@@ -3,10 +3,12 @@
 import re
 from pathlib import PurePosixPath
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from llmhost.settings.base import Section
+from llmhost.settings.shape import Shape
 
 _HUB = re.compile(r"^hf:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+)$")
 
@@ -36,6 +38,31 @@ class Model(Section):
     parallel: int = Field(default=1, ge=1, le=64)
     """Requests answered at the same time."""
 
+    quantisation: str | None = None
+    """How the weights are quantised, such as `Q4_K_M`; a file that says otherwise is refused."""
+
+    cache_type: Literal["f16", "bf16", "f32", "fp8", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = "f16"
+    """Type of the KV cache; quantised ones save GPU memory."""
+
+    resident: bool = True
+    """Whether the model stays on the GPU; if not it is loaded when asked for, in place of another
+    such model of its service."""
+
+    adapter: str | None = None
+    """Path of a LoRA adapter (GGUF) on the controller; it must be made for exactly this model."""
+
+    base_models: tuple[str, ...] = ()
+    """What the model was made from, as `PUBLISHER/NAME`, beyond what its file and card say."""
+
+    licence: str | None = None
+    """Licence as its model card names it, such as `apache-2.0`."""
+
+    shape: Shape | None = None
+    """Sizes of the model, for the VRAM ledger; needed only if the file is not on the controller."""
+
+    vram_gib: float | None = Field(default=None, gt=0)
+    """GPU memory in GiB, measured with this context and parallelism; it replaces the estimate."""
+
     @field_validator("source")
     @classmethod
     def _source_is_known(cls, source: str) -> str:
@@ -64,6 +91,7 @@ class Model(Section):
         return self.source
 
     @property
-    def file_name(self) -> str:
-        """Name of the file inside the image."""
-        return PurePosixPath(self.source).name
+    def path(self) -> str:
+        """Path of the weights inside the image."""
+        suffix = PurePosixPath(urlsplit(self.source).path).suffix
+        return f"/models/{self.name}{suffix}"

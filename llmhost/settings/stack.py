@@ -9,7 +9,7 @@ class Stack(Section):
     """Where the project lives and how it is named."""
 
     directory: str = Field(default="/opt/llmhost", pattern=r"^/[^\s]+$")
-    """Directory of the Compose project and its build contexts."""
+    """Directory of the Compose project; weights pass through it when an image is built."""
 
     project: str = Field(default="llmhost", pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """Name of the Compose project."""
@@ -21,3 +21,8 @@ class Stack(Section):
     def compose_file(self) -> str:
         """Path of the project's root file."""
         return f"{self.directory}/compose.yaml"
+
+    @property
+    def uploads(self) -> str:
+        """Directory that weights pass through on their way into an image."""
+        return f"{self.directory}/uploads"

@@ -1,0 +1,186 @@
+"""A Docker Compose project as declared, compared with its files and containers on a host.
+
+Pure: the state comes from facts/compose.py, the commands are run by operations/compose.py.
+"""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from llmhost.filetree import UNPACK, Absent, Directory, Entry, File, PathState, differences
+from llmhost.image import ImageState
+
+
+@dataclass(frozen=True)
+class Project:
+    """What shall run.
+
+    `root` is the text of compose.yaml, which includes one file of services/ for each of `services`,
+    by name. `images` are the services' image references. Services must be healthy after
+    `start_timeout_seconds`.
+    """
+
+    name: str
+    directory: str
+    root: str
+    services: Mapping[str, str]
+    images: Mapping[str, str]
+    start_timeout_seconds: int
+
+    @property
+    def file(self) -> str:
+        return f"{self.directory}/compose.yaml"
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """All files; none at all when there is no service, which Compose does not allow."""
+        parts = [File(self.service_file(name), text) for name, text in self.services.items()]
+        return (File(self.file, self.root), *parts) if parts else ()
+
+    @property
+    def candidate(self) -> str:
+        """Directory where new files wait until Compose has found them valid."""
+        return f"{self.directory}/.candidate"
+
+    def service_file(self, service: str) -> str:
+        return f"{self.directory}/services/{service}.yaml"
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container of the project. `config` is Compose's hash of the service it was made from,
+    `image` an id, `state` and `health` as Docker names them; `health` is empty without a check."""
+
+    name: str
+    service: str
+    config: str
+    image: str
+    state: str
+    health: str
+
+
+@dataclass(frozen=True)
+class ProjectState:
+    """What is on the host: files by path, Compose's hash of each service in those files, the
+    project's containers, and the declared images that are there."""
+
+    paths: Mapping[str, PathState]
+    configs: Mapping[str, str]
+    containers: tuple[Container, ...]
+    images: Mapping[str, ImageState]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to be done, and why. `remake` names services whose containers Compose would leave
+    as they are. No reasons: nothing to do."""
+
+    entries: tuple[Entry, ...]
+    remake: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+def plan(project: Project, found: ProjectState) -> Plan:
+    """Compare what is declared with what runs."""
+    entries = _entries(project, found)
+    reasons = [*differences(entries, found.paths).values()]
+    reasons += [
+        f"container {container.name} is not declared"
+        for container in found.containers
+        if container.service not in project.services
+    ]
+    remake = []
+    for service in project.services:
+        containers = [each for each in found.containers if each.service == service]
+        reasons += _service_reasons(project, service, containers, found)
+        if any(each.health == "unhealthy" for each in containers):
+            remake.append(service)
+    return Plan(entries, tuple(remake), tuple(reasons))
+
+
+def _entries(project: Project, found: ProjectState) -> tuple[Entry, ...]:
+    """Declared files, and the absence of all others that Compose could be given by mistake."""
+    declared = {file.path for file in project.files}
+    others = tuple(
+        Absent(path)
+        for path, state in sorted(found.paths.items())
+        if path not in declared and state.kind != "directory"
+    )
+    directories = (Directory(project.directory), Directory(f"{project.directory}/services"))
+    return (*(directories if declared else ()), *project.files, *others)
+
+
+def _service_reasons(
+    project: Project, service: str, containers: Sequence[Container], found: ProjectState
+) -> Iterator[str]:
+    if len(containers) != 1:
+        times = "does not run" if not containers else f"runs {len(containers)} times"
+        yield f"service {service} {times}"
+        return
+    (container,) = containers
+    image = found.images.get(project.images[service])
+    if container.config != found.configs.get(service):
+        yield f"service {service} runs with another configuration"
+    if image and container.image != image.id:
+        yield f"service {service} runs another image than {project.images[service]}"
+    if container.state != "running":
+        yield f"service {service} is {container.state}"
+    elif container.health not in ("", "healthy"):
+        yield f"service {service} is {container.health}"
+
+
+def apply_script(project: Project, todo: Plan) -> str:
+    """Shell script that brings the project about; new files come archived on stdin.
+
+    They replace the old ones only when Compose finds them valid. When a service does not become
+    healthy, its last words are shown and the script fails.
+    """
+    absent = [entry.path for entry in todo.entries if isinstance(entry, Absent)]
+    lines = ["set -e"]
+    if not project.services:
+        lines += [f"docker compose --project-name {project.name} down --remove-orphans"]
+        return "\n".join([*lines, _remove([*absent, project.candidate])])
+    compose = f"docker compose --file {shlex.quote(project.file)}"
+    lines += [*_activate_files(project), _remove([*absent, project.candidate])]
+    if todo.remake:
+        lines.append(f"{compose} rm --stop --force {shlex.join(todo.remake)}")
+    start = f"up --detach --remove-orphans --wait --wait-timeout {project.start_timeout_seconds}"
+    return "\n".join([*lines, f"{compose} {start} || {{", _last_words(project), "}"])
+
+
+def candidate_path(project: Project, file: File) -> str:
+    """Where a new file waits until Compose has found it valid."""
+    return project.candidate + file.path.removeprefix(project.directory)
+
+
+def _activate_files(project: Project) -> Iterator[str]:
+    candidate = shlex.quote(project.candidate)
+    services = shlex.quote(f"{project.directory}/services")
+    yield f"rm -rf {candidate}"
+    yield f"install -d -m 0755 -o root -g root {services}"
+    yield f"install -d -m 0755 -o root -g root {candidate} {candidate}/services"
+    yield UNPACK
+    yield f"(cd {candidate} && docker compose --file compose.yaml config --quiet)"
+    for file in project.files:
+        yield f"mv -fT {shlex.quote(candidate_path(project, file))} {shlex.quote(file.path)}"
+
+
+def _remove(paths: Sequence[str]) -> str:
+    return f"rm -rf {shlex.join(paths)}"
+
+
+def _last_words(project: Project) -> str:
+    """Tell, for each container that is not healthy, what its log ends with."""
+    filters = f"--filter label=com.docker.compose.project={project.name}"
+    state = "{{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{end}}"
+    return f"""  for container in $(docker ps --all --quiet {filters}); do
+    case $(docker inspect --format '{state}' "$container") in
+      "running healthy" | "running ") continue ;;
+    esac
+    name=$(docker inspect --format '{{{{.Name}}}}' "$container")
+    echo "${{name#/}} did not become healthy; its log ends with:" >&2
+    docker logs --tail 20 "$container" >&2
+    echo "Correct its options or its models in the inventory and deploy again;" \\
+      "more of the log: docker logs ${{name#/}}" >&2
+  done
+  exit 1"""

@@ -1,0 +1,191 @@
+"""Images named by what goes into them, so that whether one must be built is known without building.
+
+Weights are images of their own, with one file each. A service's image begins with them and lays the
+engine on top, so that an engine of another version moves no weights: docs/decisions/0005.
+
+Pure: which images a host has comes from facts/images.py, the commands are run by
+operations/images.py.
+"""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from llmhost.filetree import File
+
+INPUTS_LABEL = "llmhost.inputs"
+"""Label with the digest of all inputs: a tag can be moved to another image, a label can not."""
+
+
+@dataclass(frozen=True)
+class ModelImage:
+    """The weights of one model: a file at `path` and nothing else.
+
+    `source` is an address that the host downloads from when `remote` is set, else a path on the
+    controller.
+    """
+
+    model: str
+    sha256: str
+    source: str
+    remote: bool
+    path: str
+
+    @property
+    def inputs(self) -> str:
+        return _digest({self.path: self.sha256})
+
+    @property
+    def reference(self) -> str:
+        """Repository and tag; the tag begins like the SHA-256 of the weights."""
+        return f"llmhost/model-{self.model}:{self.sha256[:12]}"
+
+
+@dataclass(frozen=True)
+class ServiceImage:
+    """A service with its models baked in.
+
+    `engine` is the reference of the image it is based on, `context` the files of its build context,
+    a Dockerfile among them, by relative path. The Dockerfile finds the stages `weights`, which it
+    must begin with, and `engine`.
+    """
+
+    service: str
+    engine: str
+    models: tuple[ModelImage, ...]
+    context: tuple[File, ...]
+
+    @property
+    def build_files(self) -> tuple[File, ...]:
+        """The build context as it is sent to the builder."""
+        stages = [f"FROM {self.engine} AS engine", _weights_stage(self.models)]
+        return tuple(
+            File(file.path, "\n".join([*stages, file.data.decode()]), file.mode)
+            if file.path == "Dockerfile"
+            else file
+            for file in self.context
+        )
+
+    @property
+    def inputs(self) -> str:
+        files = {file.path: [file.mode, file.sha256] for file in self.build_files}
+        return _digest({"files": files, "models": [model.inputs for model in self.models]})
+
+    @property
+    def reference(self) -> str:
+        """Repository and tag; equal inputs, equal tag."""
+        return f"llmhost/{self.service}:{self.inputs[:16]}"
+
+
+AnyImage = TypeVar("AnyImage", ModelImage, ServiceImage)
+
+
+@dataclass(frozen=True)
+class ImageState:
+    """An image on a host: its id, and the digest in its label, empty if it has none."""
+
+    id: str
+    inputs: str
+
+
+def missing(images: Iterable[AnyImage], found: Mapping[str, ImageState]) -> dict[AnyImage, str]:
+    """Images to be made, each with the reason in words; `found` is by reference."""
+    reasons = {image: _reason(image, found.get(image.reference)) for image in images}
+    return {image: reason for image, reason in reasons.items() if reason}
+
+
+def _reason(image: ModelImage | ServiceImage, state: ImageState | None) -> str:
+    if state is None:
+        return f"image {image.reference} is missing"
+    if state.inputs != image.inputs:
+        return f"{image.reference} names another image"
+    return ""
+
+
+def _weights_stage(models: Sequence[ModelImage]) -> str:
+    if not models:
+        return "FROM scratch AS weights"
+    first, *others = models
+    copies = [f"COPY --link --from={model.reference} / /" for model in others]
+    return "\n".join([f"FROM {first.reference} AS weights", *copies])
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def upload_path(model: ModelImage, uploads: str) -> str:
+    """Where weights are complete and verified, until they are in their image."""
+    return f"{uploads}/{model.sha256}"
+
+
+def partial_path(model: ModelImage, uploads: str) -> str:
+    """Where weights arrive."""
+    return f"{upload_path(model, uploads)}.part"
+
+
+def prepare_script(uploads: str) -> str:
+    """Make the directory in which weights arrive, writable for who logs in: SFTP knows no sudo."""
+    directory = shlex.quote(uploads)
+    return (
+        f"mkdir -p -m 0755 {shlex.quote(str(PurePosixPath(uploads).parent))} &&"
+        f' install -d -m 0700 -o "${{SUDO_USER:-root}}" {directory}'
+    )
+
+
+def download_script(model: ModelImage, uploads: str) -> str:
+    """Fetch weights, going on where a broken download ended."""
+    part = shlex.quote(partial_path(model, uploads))
+    address = shlex.quote(model.source)
+    fetch = f"curl --fail --location --silent --show-error --retry 3 --output {part} {address}"
+    # A server asked to go on at the end of a complete file answers 416, an error to curl; one that
+    # can not go on at all makes curl end with 33 (curl(1)).
+    return f"""echo '{model.sha256}  '{part} | sha256sum --check --status 2>/dev/null ||
+  {fetch} --continue-at - || {{ [ $? -eq 33 ] && rm -f {part} && {fetch}; }}"""
+
+
+def import_script(model: ModelImage, uploads: str) -> str:
+    """Verify weights and make their image: without a builder, which would copy them twice more."""
+    part, whole = (
+        shlex.quote(path) for path in (partial_path(model, uploads), upload_path(model, uploads))
+    )
+    # Equal weights shall give an equal layer, whoever downloaded them and when.
+    tar = "tar --create --numeric-owner --owner=0 --group=0 --mode=0444 --mtime=@0"
+    rename = shlex.quote(f"s|^{model.sha256}$|{model.path.lstrip('/')}|")
+    label = shlex.quote(f"LABEL {INPUTS_LABEL}={model.inputs}")
+    return f"""set -e
+if [ -e {part} ]; then
+  found=$(sha256sum {part}); found=${{found%% *}}
+  if [ "$found" != {model.sha256} ]; then
+    rm -f {part}
+    echo "The weights of {model.model} have the SHA-256 $found, not {model.sha256}:" \\
+      "correct sha256 or source in models" >&2
+    exit 1
+  fi
+  mv -f {part} {whole}
+fi
+{tar} --directory {shlex.quote(uploads)} --transform {rename} {model.sha256} |
+  docker import --change {label} - {model.reference} >/dev/null
+rm -f {whole}"""
+
+
+def build_script(image: ServiceImage) -> str:
+    """Build a service's image from the archived context on stdin.
+
+    The engine is pulled first, for a builder forgets what it pulled itself: after that, building
+    again needs no network.
+    """
+    engine = shlex.quote(image.engine)
+    build = "docker buildx build --builder default --provenance=false --progress plain"
+    return f"""set -e
+docker image inspect --format . {engine} >/dev/null 2>&1 </dev/null ||
+  docker pull --quiet {engine} </dev/null || {{
+    echo "The engine's image {image.engine} could not be pulled:" \\
+      "correct {image.service}_image, or let this host reach its registry" >&2
+    exit 1
+  }}
+base64 -d | {build} --label {INPUTS_LABEL}={image.inputs} --tag {image.reference} -"""
