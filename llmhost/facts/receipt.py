@@ -1,0 +1,45 @@
+"""What a receipt tells, as it is on the host, and the receipts that are there."""
+
+import base64
+import shlex
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from pyinfra.api import FactBase
+
+from llmhost.facts.images import inspect_command, parse_images
+from llmhost.receipt import PACKAGES, ReceiptState
+
+
+class Receipts(FactBase[ReceiptState]):
+    """Versions, the ids of the named images, and the receipts."""
+
+    @staticmethod
+    def default() -> ReceiptState:
+        return ReceiptState({}, {}, "", ())
+
+    def command(self, path: str, images: Sequence[str]) -> str:
+        earlier = shlex.quote(str(PurePosixPath(path).parent / "receipts"))
+        return (
+            'echo "version kernel $(uname -r)";'
+            # "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build …".
+            " sed -nE '1s/.*[[:space:]]([0-9]+[.][0-9.]+)[[:space:]].*/version nvidia_driver \\1/p'"
+            " /proc/driver/nvidia/version 2>/dev/null;"
+            " dpkg-query -W -f '${db:Status-Status} version ${Package} ${Version}\\n'"
+            f" {' '.join(PACKAGES)} 2>/dev/null | sed -n 's/^installed //p';"
+            f" {inspect_command(images)};"
+            f" ls {earlier} 2>/dev/null | sed 's/^/earlier /';"
+            f" printf 'newest '; base64 -w0 {shlex.quote(path)} 2>/dev/null; echo"
+        )
+
+    def process(self, output: list[str]) -> ReceiptState:
+        versions = [line.split()[1:3] for line in output if line.startswith("version ")]
+        newest = next(line for line in output if line.startswith("newest "))
+        return ReceiptState(
+            versions=dict(versions),
+            images={key: image.id for key, image in parse_images(output).items()},
+            newest=base64.b64decode(newest.removeprefix("newest ")).decode(errors="replace"),
+            earlier=tuple(
+                line.removeprefix("earlier ") for line in output if line.startswith("earlier ")
+            ),
+        )

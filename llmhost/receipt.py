@@ -1,0 +1,84 @@
+"""The record of what was deployed, written anew only when something in it but the time differs.
+
+Pure: what stands on the host comes from facts/receipt.py, operations/receipt.py writes.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from llmhost.filetree import Absent, Directory, Entry, File
+
+PACKAGES = (
+    *("docker.io", "docker-ce", "containerd", "containerd.io", "runc"),
+    *("docker-buildx", "docker-buildx-plugin"),
+    *("docker-compose", "docker-compose-v2", "docker-compose-plugin"),
+    *("nginx", "libnginx-mod-http-js", "ufw", "nvidia-container-toolkit"),
+)
+"""Packages whose versions are recorded, of whichever source they are."""
+
+KEPT = 10
+"""Earlier receipts that are kept."""
+
+
+@dataclass(frozen=True)
+class ReceiptState:
+    """What is on the host: versions by component, image ids by reference, the text of the newest
+    receipt, empty if there is none, and names of the earlier ones."""
+
+    versions: Mapping[str, str]
+    images: Mapping[str, str]
+    newest: str
+    earlier: tuple[str, ...]
+
+
+def content(record: Mapping[str, Any], found: ReceiptState) -> dict[str, Any]:
+    """A receipt without its time: what was asked for and what it became."""
+    return {
+        **record,
+        "versions": dict(sorted(found.versions.items())),
+        "images": dict(sorted(found.images.items())),
+    }
+
+
+def reasons(wanted: Mapping[str, Any], newest: str) -> list[str]:
+    """Why the newest receipt is not true any more; empty if it is."""
+    recorded = parse(newest)
+    if recorded is None:
+        return ["the receipt can not be read" if newest else "there is no receipt yet"]
+    keys = sorted({*wanted, *recorded} - {"time"})
+    changed = [key for key in keys if wanted.get(key) != recorded.get(key)]
+    return [f"the receipt tells other {key}" for key in changed]
+
+
+def parse(text: str) -> dict[str, Any] | None:
+    """A receipt from its text; None if it is not one."""
+    try:
+        receipt = json.loads(text)
+    except ValueError:
+        return None
+    return receipt if isinstance(receipt, dict) else None
+
+
+def entries(path: str, wanted: Mapping[str, Any], time: str, found: ReceiptState) -> list[Entry]:
+    """The new receipt in its place, the one before it among the earlier ones, the oldest gone.
+
+    `time` is in ISO 8601; it names the receipt once it is an earlier one.
+    """
+    directory = PurePosixPath(path).parent
+    archive = directory / "receipts"
+    text = json.dumps({"time": time, **wanted}, indent=2) + "\n"
+    made: list[Entry] = [Directory(str(directory)), Directory(str(archive)), File(path, text)]
+    earlier = set(found.earlier)
+    if before := parse(found.newest):
+        name = re.sub(r"[^\w-]", "", str(before.get("time", "unknown"))) + ".json"
+        made.append(File(str(archive / name), found.newest))
+        earlier.add(name)
+    return made + [Absent(str(archive / name)) for name in _superfluous(sorted(earlier))]
+
+
+def _superfluous(names: Sequence[str]) -> Sequence[str]:
+    return names[: max(0, len(names) - KEPT)]

@@ -1,0 +1,29 @@
+"""Which llmhost is at work: its version and the revision of its checkout, on the controller."""
+
+import subprocess
+from functools import cache
+from importlib.metadata import version
+
+from llmhost.template import ROOT
+
+
+@cache
+def toolkit() -> dict[str, str | bool | None]:
+    """`version`, `revision` (a commit, None outside a git checkout) and `modified`: whether the
+    checkout differs from that commit."""
+    revision = _git("rev-parse", "HEAD")
+    return {
+        "version": version("llmhost"),
+        "revision": revision or None,
+        "modified": bool(revision and _git("status", "--porcelain")),
+    }
+
+
+def _git(*arguments: str) -> str:
+    """What git says about the checkout; empty if it can not say anything."""
+    # Under sudo the checkout belongs to somebody else, which git takes for an attack by default.
+    command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

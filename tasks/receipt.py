@@ -1,0 +1,23 @@
+"""Receipt: what was deployed, by which llmhost, from which settings."""
+
+from pyinfra.api import deploy
+
+from llmhost.operations import receipt
+from llmhost.settings.root import Settings
+from llmhost.stack import service_images
+from llmhost.toolkit import toolkit
+
+
+@deploy("Receipt")
+def write_receipt(settings: Settings) -> None:
+    """Leave a record on the host, once everything else is done."""
+    receipt.written(
+        settings.receipt.path,
+        {
+            "settings": settings.digest,
+            "toolkit": toolkit(),
+            "models": {model.name: model.sha256 for model in settings.models},
+        },
+        [image.reference for image in service_images(settings)],
+        name="Record what was deployed",
+    )
