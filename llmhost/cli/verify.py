@@ -1,8 +1,10 @@
 """`llmhost verify`: the server tests, run against the inventory's hosts."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Annotated
 
 import typer
@@ -32,10 +34,11 @@ def verify(
     tests = ROOT / "tests" / "server"
     if not tests.is_dir():
         stop(f"{tests} is missing; run llmhost from a complete checkout")
-    command = [sys.executable, "-m", "pytest", str(tests), "--inventory", inventory]
-    command += [option for host in hosts for option in ("--server", host.name)]
+    command = [sys.executable, "-m", "pytest", str(tests), "-p", "no:cacheprovider"]
     command += ["--junitxml", str(junit)] if junit else []
     command += ["--outside", outside] if outside else []
-    command += ["-p", "no:cacheprovider", *(pytest_args or [])]
-    result = subprocess.run(command, check=False)
+    with NamedTemporaryFile("w", suffix=".json") as site:
+        json.dump({host.name: host.data.dict() for host in hosts}, site, default=str)
+        site.flush()
+        result = subprocess.run([*command, "--site", site.name, *(pytest_args or [])], check=False)
     raise typer.Exit(min(result.returncode, 1))

@@ -1,5 +1,6 @@
 """Fixtures of the server tests: a connection, the declared settings, and a view from outside."""
 
+import json
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,7 +11,6 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from llmhost.cli.session import inventory_data
 from llmhost.cli.ssh import ssh_config
 from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
@@ -20,22 +20,25 @@ Outside = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """These tests mean nothing without servers; `llmhost verify` names them."""
-    return True if config.getoption("inventory") is None else None
+    return True if config.getoption("site") is None else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server_name" in metafunc.fixturenames:
-        names = metafunc.config.getoption("server")
+        names = _site(metafunc.config.getoption("site"))
         metafunc.parametrize("server_name", names, scope="session", ids=str)
 
 
-_data = cache(inventory_data)
+@cache
+def _site(path: str) -> dict[str, dict[str, object]]:
+    data: dict[str, dict[str, object]] = json.loads(Path(path).read_text())
+    return data
 
 
 @pytest.fixture(scope="session")
 def host_data(server_name: str, pytestconfig: pytest.Config) -> dict[str, object]:
     """The inventory's data of the server, as pyinfra merged it."""
-    return _data(pytestconfig.getoption("inventory"))[server_name]
+    return _site(pytestconfig.getoption("site"))[server_name]
 
 
 @pytest.fixture(scope="session")

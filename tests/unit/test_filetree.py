@@ -27,7 +27,7 @@ CONF = File("/etc/app.conf", "one\n", mode="0640", group="adm")
 def state(**changes: str) -> PathState:
     values = {"kind": "file", "owner": "root", "group": "adm", "mode": "0640"}
     values |= {"sha256": CONF.sha256} | changes
-    return PathState(modified=1.0, **values)  # type: ignore[arg-type]
+    return PathState(modified=1.0, **values)
 
 
 def test_file_as_declared_differs_in_nothing() -> None:
