@@ -1,12 +1,14 @@
 """The demo machine. `script/demo` makes it and writes .demo/site.json, which this file reads."""
 
 import json
+import os
 from pathlib import Path
 
-_site = json.loads(Path(".demo/site.json").read_text())
+_demo = os.environ.get("LLMHOST_DEMO", ".demo")
+_site = json.loads(Path(_demo, "site.json").read_text())
 
 demo = (
-    [("llm-demo", {"ssh_config_file": ".demo/ssh_config"})],
+    [("llm-demo", {"ssh_config_file": f"{_demo}/ssh_config"})],
     {
         # A demo machine is small.
         "preflight_min_memory_gib": 1.0,

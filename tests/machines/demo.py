@@ -21,7 +21,8 @@ from tests.machines import Lan, Machine, MachineError, tiny_model
 from tests.machines.engine import engine_archive, push_engine
 from tests.machines.image_registry import ImageRegistry
 
-HOME = Path(".demo")
+HOME = Path(os.environ.get("LLMHOST_DEMO", ".demo"))
+"""Where the demo is kept; inventory/demo.py looks there too."""
 LAN = HOME / "lan"
 NAME = "llm-demo"
 PORT = 8080
@@ -66,11 +67,11 @@ def _bring_up(kind: str) -> None:
     with ImageRegistry(lan.gateway, HOME / "registry") as registry:
         _write_site(key, registry, push_engine(registry))
         with _step("Provisioning: pyinfra inventory/demo.py deploy.py -y"):
-            _run(".venv/bin/pyinfra", "inventory/demo.py", "deploy.py", "-y")
+            _run("pyinfra", "inventory/demo.py", "deploy.py", "-y")
     with _step("Verifying: llmhost verify inventory/demo.py"):
         outside = shlex.join(lan.clients["client"].command([]))
         os.environ["LLMHOST_API_KEY"] = key
-        _run(".venv/bin/llmhost", "verify", "inventory/demo.py", "--outside", outside, "--", "-q")
+        _run("llmhost", "verify", "inventory/demo.py", "--outside", outside, "--", "-q")
     _tell(url, key)
 
 
@@ -120,7 +121,8 @@ def _write_env(url: str, key: str) -> None:
     path.write_text(f"LLMHOST_URL={url}\nLLMHOST_API_KEY={key}\n")
 
 
-def _run(*command: str) -> None:
+def _run(program: str, *arguments: str) -> None:
+    command = [str(Path(sys.executable).with_name(program)), *arguments]
     result = subprocess.run(command)
     if result.returncode:
         raise MachineError(f"`{shlex.join(command)}` failed: what it printed is above")

@@ -1,0 +1,243 @@
+"""The whole path, as a stranger walks it: a bare machine becomes a server, and stays one.
+
+One machine serves all tests of this module, in the order of the file: converge, converge again,
+verify, drift, reboot, verify.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.machines import Client, Lan, Machine
+
+pytestmark = pytest.mark.machines
+ROOT = Path(__file__).parents[2]
+BODY = '{"model": "tiny", "prompt": "Hello", "max_tokens": 8, "stream": true}'
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A demo that is up; `env` finds it again."""
+
+    home: Path
+    env: dict[str, str]
+    server: Machine
+    client: Client
+
+    @property
+    def url(self) -> str:
+        return self.env["LLMHOST_URL"]
+
+    def run(self, program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return run_program(self.env, program, *arguments)
+
+    def deploy(self, *options: str) -> "subprocess.CompletedProcess[str]":
+        return self.run("pyinfra", "inventory/demo.py", "deploy.py", *options)
+
+    def curl(self, *arguments: str) -> str:
+        """Status code, or curl's own exit status as `curl N`, as the client on the LAN sees it."""
+        command = ["curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", *arguments]
+        result = self.client.run(command, check=False)
+        return result.stdout if result.returncode == 0 else f"curl {result.returncode}"
+
+
+def run_program(
+    env: dict[str, str], program: str, *arguments: str
+) -> "subprocess.CompletedProcess[str]":
+    command = [str(Path(sys.executable).with_name(program)), *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=900
+    )
+
+
+def values(path: Path) -> dict[str, str]:
+    lines = path.read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line)
+
+
+@pytest.fixture(scope="module", params=["nspawn", pytest.param("vm", marks=pytest.mark.vm)])
+def demo(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Demo]:
+    home = tmp_path_factory.mktemp("demo") / "demo"
+    env = {"LLMHOST_DEMO": str(home)}
+    options = ["--vm"] if request.param == "vm" else []
+    try:
+        up = run_program(env, "python", "-m", "tests.machines.demo", *options)
+        assert up.returncode == 0, up.stdout + up.stderr
+        lan = Lan.open(home / "lan")
+        env |= values(home / "env")
+        yield Demo(home, env, lan.machines["llm-demo"], lan.clients["client"])
+    finally:
+        down = run_program(env, "python", "-m", "tests.machines.demo", "--down")
+        assert down.returncode == 0, down.stdout + down.stderr
+        assert not home.exists()
+
+
+def changed(report: str) -> list[str]:
+    """Operations that changed something, from pyinfra's report of a run."""
+    operations = json.loads(report)["results"]["operations"]
+    assert len(operations) > 10, "the report must tell of the whole deploy"
+    return [operation["name"] for operation in operations if operation["success"]]
+
+
+def test_second_run_changes_nothing(demo: Demo) -> None:
+    again = demo.deploy("-y", "--json")
+    assert again.returncode == 0, again.stderr
+    assert changed(again.stdout) == []
+
+
+def test_dry_run_finds_nothing_to_do(demo: Demo) -> None:
+    plan = json.loads(demo.deploy("--dry", "--json").stdout)["plan"]
+    assert len(plan) > 10
+    gates = ("hosts_with_change", "hosts_with_conditional_change")
+    assert [step["name"] for step in plan if any(step[gate] for gate in gates)] == []
+
+
+def test_plan_of_a_converged_host_exits_with_0(demo: Demo) -> None:
+    plan = demo.run("llmhost", "plan", "inventory/demo.py", "--json")
+    assert plan.returncode == 0, plan.stdout + plan.stderr
+    assert json.loads(plan.stdout)["hosts"] == [
+        {"host": "llm-demo", "status": "converged", "steps": [], "errors": []}
+    ]
+
+
+def test_client_with_key_gets_a_stream_of_tokens(demo: Demo) -> None:
+    key = demo.env["LLMHOST_API_KEY"]
+    command = ["curl", "-sN", "-m", "60", f"{demo.url}/v1/completions", "-d", BODY]
+    command += ["-H", f"Authorization: Bearer {key}", "-H", "Content-Type: application/json"]
+    lines = [line for line in demo.client.run(command).stdout.splitlines() if line]
+    assert lines[-1] == "data: [DONE]"
+    assert sum(line.startswith("data: {") for line in lines) >= 8
+
+
+@pytest.mark.parametrize("key", ["", "llmhost-" + "0" * 64])
+def test_client_without_the_right_key_is_refused(demo: Demo, key: str) -> None:
+    headers = ["-H", f"Authorization: Bearer {key}"] if key else []
+    assert demo.curl(*headers, "-d", BODY, f"{demo.url}/v1/completions") == "401"
+
+
+def test_undeclared_route_is_not_passed_on(demo: Demo) -> None:
+    header = f"Authorization: Bearer {demo.env['LLMHOST_API_KEY']}"
+    assert demo.curl("-H", header, f"{demo.url}/v1/models") == "200"
+    assert demo.curl("-H", header, f"{demo.url}/slots") == "404"
+
+
+def test_engine_is_not_reachable_from_outside(demo: Demo) -> None:
+    for address in (demo.server.address, f"[{demo.server.address6}]"):
+        assert demo.curl(f"http://{address}:8081/health").startswith("curl ")
+
+
+def test_port_published_by_hand_is_not_reachable_from_outside(demo: Demo) -> None:
+    image = demo.server.ssh(
+        "docker inspect -f '{{.Config.Image}}' llmhost-llamacpp-1"
+    ).stdout.strip()
+    start = f"docker run -d --rm --name stray -p 0.0.0.0:9000:8080 --entrypoint sleep {image} 60"
+    demo.server.ssh(start)
+    try:
+        assert demo.server.ssh("ss -Hltn sport = :9000").stdout, "the port must be published"
+        assert demo.curl(f"http://{demo.server.address}:9000/") == "curl 28"
+    finally:
+        demo.server.ssh("docker rm -f stray")
+
+
+@pytest.mark.parametrize(
+    ("drift", "component", "sign"),
+    [
+        ("docker stop llmhost-llamacpp-1", "Stack", "llamacpp"),
+        ("sed -i s/8080/8888/ /etc/nginx/nginx.conf", "Gateway", "/etc/nginx/nginx.conf"),
+        ("ufw allow 9999/tcp", "Firewall", "9999"),
+        ("rm /etc/sysctl.d/60-llmhost.conf", "System", "60-llmhost.conf"),
+        ("touch /etc/docker/daemon.json", "Docker", "docker.service"),
+    ],
+)
+def test_drift_is_found_named_and_corrected(
+    demo: Demo, drift: str, component: str, sign: str
+) -> None:
+    demo.server.ssh(drift)
+    plan = demo.run("llmhost", "plan", "inventory/demo.py", "--json")
+    assert plan.returncode == 2, plan.stdout + plan.stderr
+    steps = json.loads(plan.stdout)["hosts"][0]["steps"]
+    told = [
+        reason for step in steps if step["component"] == component for reason in step["reasons"]
+    ]
+    assert any(sign in reason for reason in told), steps
+    assert demo.deploy("-y").returncode == 0
+    assert demo.run("llmhost", "plan", "inventory/demo.py").returncode == 0
+
+
+def verify(demo: Demo, tmp_path: Path) -> dict[str, int]:
+    """Counts of a run of the server tests, from their JUnit report."""
+    report = tmp_path / "verify.xml"
+    outside = " ".join(demo.client.command([]))
+    options = ["--outside", outside, "--junit", str(report)]
+    result = demo.run("llmhost", "verify", "inventory/demo.py", *options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    suite = ElementTree.parse(report).getroot()[0]
+    return {count: int(suite.attrib[count]) for count in ("tests", "failures", "errors", "skipped")}
+
+
+def test_server_passes_its_tests_before_and_after_a_reboot(demo: Demo, tmp_path: Path) -> None:
+    before = verify(demo, tmp_path)
+    assert before["tests"] > 20
+    demo.server.reboot()
+    assert verify(demo, tmp_path) == before
+    again = demo.deploy("-y", "--json")
+    assert changed(again.stdout) == []
+
+
+def test_demo_started_again_uses_the_same_machine_and_key(demo: Demo) -> None:
+    born = demo.server.ssh("cat /etc/machine-id").stdout
+    again = run_program(demo.env, "python", "-m", "tests.machines.demo")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert values(demo.home / "env")["LLMHOST_API_KEY"] == demo.env["LLMHOST_API_KEY"]
+    assert demo.server.ssh("cat /etc/machine-id").stdout == born
+
+
+def test_verify_fails_on_a_server_that_drifted(demo: Demo) -> None:
+    demo.server.ssh("systemctl stop nginx")
+    try:
+        assert demo.run("llmhost", "verify", "inventory/demo.py").returncode == 1
+    finally:
+        demo.server.ssh("systemctl start nginx")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["inventory/nowhere.py"], "there is no inventory file inventory/nowhere.py"),
+        (["inventory/demo.py", "--limit", "nobody"], "no host matches --limit nobody"),
+    ],
+)
+def test_plan_of_nothing_is_an_error(demo: Demo, arguments: list[str], sentence: str) -> None:
+    result = demo.run("llmhost", "plan", *arguments)
+    assert result.returncode == 1
+    assert sentence in result.stderr
+
+
+def test_mistaken_inventory_changes_nothing(demo: Demo, tmp_path: Path) -> None:
+    config = demo.home / "ssh_config"
+    site = tmp_path / "site.py"
+    site.write_text(
+        f"hosts = [('llm-demo', {{'ssh_config_file': '{config}', 'docker_data_rot': '/x',"
+        " 'gateway_port': 22}})]\n".replace("}}", "}")
+    )
+    before = demo.server.ssh("cat /var/lib/llmhost/receipt.json").stdout
+    for result in (
+        demo.run("pyinfra", str(site), "deploy.py", "-y"),
+        demo.run("llmhost", "plan", str(site)),
+    ):
+        assert result.returncode == 1
+        assert (
+            "llm-demo: docker_data_rot: unknown key; did you mean docker_data_root?"
+            in result.stderr
+        )
+        assert "firewall_ssh_port and gateway_port are both 22" in result.stderr
+    assert demo.server.ssh("cat /var/lib/llmhost/receipt.json").stdout == before
