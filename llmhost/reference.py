@@ -1,9 +1,11 @@
 """Write docs/options.md from the settings classes; script/docs calls it."""
 
-import re
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -11,6 +13,22 @@ from pydantic_core import PydanticUndefined
 from llmhost.services import catalogue
 from llmhost.settings.base import Section
 from llmhost.settings.root import RECORDS, component_sections
+from llmhost.settings.shape import Shape
+
+_NAMES: dict[Any, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "`True` or `False`",
+    object: "anything",
+    NoneType: "none",
+    IPv4Address: "address",
+    IPv6Address: "address",
+    IPv4Network: "network",
+    IPv6Network: "network",
+    date: "date",
+    datetime: "time",
+}
 
 _HEAD = """# Options
 
@@ -32,6 +50,7 @@ def _lines() -> Iterator[str]:
     yield from _list_of_services()
     for name, record in RECORDS.items():
         yield from _section(f"`{name}`: a list of records", record, "")
+    yield from _section("`shape` of a model", Shape, "")
     for name, service in catalogue().items():
         yield from _section(f"Service `{name}`: `{name}_*`", service.options, f"{name}_")
 
@@ -47,7 +66,12 @@ def _section(title: str, section: type[Section], prefix: str) -> Iterator[str]:
     yield _flat(section.__doc__ or "")
     yield "\n| option | type | default | |\n| --- | --- | --- | --- |"
     for option, field in section.model_fields.items():
-        cells = (f"`{prefix}{option}`", _type(field), _default(field), _flat(field.description))
+        cells = (
+            f"`{prefix}{option}`",
+            _type(field.annotation),
+            _default(field),
+            _flat(field.description),
+        )
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
@@ -55,10 +79,20 @@ def _flat(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-def _type(field: FieldInfo) -> str:
-    annotation: Any = field.annotation
-    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    return f"`{re.sub(r'[a-z_]+[.]', '', text, flags=re.IGNORECASE)}`"
+def _type(annotation: Any) -> str:
+    """A type in words: `list of network`, `text or none`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_type(argument) for argument in arguments))
+    if origin is tuple:
+        return f"list of {_type(arguments[0])}"
+    if origin in (dict, Mapping):
+        return f"mapping of {_type(arguments[0])} to {_type(arguments[1])}"
+    return _NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
 def _default(field: FieldInfo) -> str:

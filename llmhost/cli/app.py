@@ -2,7 +2,7 @@
 
 import typer
 
-from llmhost.cli import plan, verify
+from llmhost.cli import key, plan, verify, vram
 
 app = typer.Typer(
     name="llmhost",
@@ -13,3 +13,5 @@ app = typer.Typer(
 )
 app.command("plan")(plan.plan)
 app.command("verify")(verify.verify)
+app.command("vram")(vram.vram)
+app.add_typer(key.app, name="key")

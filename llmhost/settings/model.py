@@ -16,7 +16,8 @@ _HUB = re.compile(r"^hf:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+)$")
 class Model(Section):
     """One set of weights, pinned by its hash."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")
+    # As Docker allows it in the name of an image (distribution, reference/regexp.go).
+    name: str = Field(max_length=63, pattern=r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$")
     """Name that clients ask for: a role such as `coder`, or the model's own name."""
 
     service: str = "llamacpp"

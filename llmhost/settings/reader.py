@@ -1,6 +1,6 @@
 """From flat inventory data to `Settings`, with every mistake told at once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -17,7 +17,9 @@ from llmhost.settings.rules import broken_rules
 PYINFRA_PREFIXES = ("ssh_", "_")
 
 
-def read_settings(data: Mapping[str, Any]) -> Settings:
+def read_settings(
+    data: Mapping[str, Any], rules: Callable[[Settings], Iterable[Problem]] = broken_rules
+) -> Settings:
     """Settings of one host from its merged inventory data (`host.data.dict()`).
 
     Raises SettingsError with one Problem for each mistake. A mistaken option counts as its
@@ -26,8 +28,8 @@ def read_settings(data: Mapping[str, Any]) -> Settings:
     reader = _Reader(data)
     settings = reader.settings()
     mistaken = {problem.key.partition("[")[0] for problem in reader.problems}
-    rules = [problem for problem in broken_rules(settings) if problem.key not in mistaken]
-    if problems := [*reader.problems, *rules]:
+    broken = [problem for problem in rules(settings) if problem.key not in mistaken]
+    if problems := [*reader.problems, *broken]:
         raise SettingsError(problems)
     return settings
 

@@ -8,14 +8,18 @@ from pydantic import Field, SerializeAsAny
 from llmhost.services import catalogue
 from llmhost.services.base import Service, ServiceOptions
 from llmhost.settings.base import Section
+from llmhost.settings.container_toolkit import ContainerToolkit
 from llmhost.settings.docker import Docker
 from llmhost.settings.firewall import Firewall
 from llmhost.settings.gateway import ApiClient, Gateway
 from llmhost.settings.model import Model
+from llmhost.settings.nvidia_driver import NvidiaDriver
+from llmhost.settings.policy import Policy
 from llmhost.settings.preflight import Preflight
 from llmhost.settings.receipt import Receipt
 from llmhost.settings.stack import Stack
 from llmhost.settings.system import System
+from llmhost.settings.vram import Vram
 
 
 class Settings(Section):
@@ -23,10 +27,14 @@ class Settings(Section):
 
     preflight: Preflight = Field(default_factory=Preflight)
     system: System = Field(default_factory=System)
+    nvidia_driver: NvidiaDriver = Field(default_factory=NvidiaDriver)
     docker: Docker = Field(default_factory=Docker)
+    container_toolkit: ContainerToolkit = Field(default_factory=ContainerToolkit)
     firewall: Firewall = Field(default_factory=Firewall)
     gateway: Gateway = Field(default_factory=Gateway)
     stack: Stack = Field(default_factory=Stack)
+    vram: Vram = Field(default_factory=Vram)
+    policy: Policy = Field(default_factory=Policy)
     receipt: Receipt = Field(default_factory=Receipt)
 
     services: tuple[str, ...] = ()

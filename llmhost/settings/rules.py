@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmhost.settings.gateway_rules import gateway_problems
+from llmhost.settings.model_rules import model_problems
 from llmhost.settings.problem import Problem
 from llmhost.settings.root import Settings
 
@@ -14,6 +16,8 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _clashing_ports(settings)
     yield from _misplaced_models(settings)
     yield from _placeholders(settings)
+    yield from model_problems(settings)
+    yield from gateway_problems(settings)
     if settings.services and not settings.api_clients:
         yield Problem(
             "api_clients",
@@ -54,7 +58,13 @@ def _repeated_names(settings: Settings) -> Iterator[Problem]:
 
 def _clashing_ports(settings: Settings) -> Iterator[Problem]:
     ports = {"firewall_ssh_port": settings.firewall.ssh_port, "gateway_port": settings.gateway.port}
+    ports["gateway_status_port"] = settings.gateway.status_port
     ports |= {f"{name}_port": options.port for name, options in settings.service_options.items()}
+    ports |= {
+        f"firewall_rules[{i}]": r.port
+        for i, r in enumerate(settings.firewall.rules)
+        if r.protocol == "tcp"
+    }
     for port in sorted(set(ports.values())):
         keys = [key for key in ports if ports[key] == port]
         if len(keys) > 1:

@@ -1,0 +1,173 @@
+"""`llmhost vram`: whether the models of an inventory fit into the GPUs that it declares."""
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from llmhost.cli.errors import stop
+from llmhost.cli.session import hosts_within, load_inventory
+from llmhost.settings.model_rules import Shortfall
+from llmhost.settings.problem import Problem, SettingsError
+from llmhost.settings.reader import read_settings
+from llmhost.settings.root import Settings
+from llmhost.settings.rules import broken_rules
+from llmhost.vram import GIB, Ledger, Load, gib, shortfalls
+from llmhost.vram_plan import Plan, vram_plan
+from llmhost.vram_remedies import remedies
+
+SCHEMA = 1
+DOES_NOT_FIT = 2
+
+_BAR_CELLS = 60
+_COLOURS = ("green", "cyan", "blue", "magenta", "yellow")
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """One host's plan."""
+
+    host: str
+    plan: Plan
+
+
+def vram(
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    limit: Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeat")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines; see docs/vram.md")] = False,
+) -> None:
+    """Show what each model takes of its GPU's memory, and whether all of them fit.
+
+    The GPUs are those that vram_gpus_gib declares; no host is contacted. Exit status: 0 it fits,
+    2 it does not fit, 1 error.
+    """
+    hosts = hosts_within(load_inventory(inventory), limit or [])
+    plans = [HostPlan(host.name, _plan(host.name, host.data.dict())) for host in hosts]
+    if as_json:
+        typer.echo(json.dumps({"schema": SCHEMA, "hosts": [_as_data(each) for each in plans]}))
+    else:
+        _print(plans)
+    raise typer.Exit(0 if all(each.plan.fits for each in plans) else DOES_NOT_FIT)
+
+
+def _plan(host: str, data: dict[str, Any]) -> Plan:
+    try:
+        settings = read_settings(data, rules=_rules_beside_memory)
+    except SettingsError as error:
+        stop(*(problem.sentence(host) for problem in error.problems))
+    on_gpu = any(options.gpu is not None for options in settings.service_options.values())
+    if on_gpu and not settings.vram.gpus_gib:
+        what = "is empty; list the memory of each GPU, as `nvidia-smi` prints it (MiB / 1024)"
+        stop(f"{host}: vram_gpus_gib {what}")
+    plan = vram_plan(settings, settings.vram.gpu_bytes)
+    if plan.uncounted:
+        stop(*(f"{host}: {sentence}" for sentence in plan.uncounted))
+    return plan
+
+
+def _rules_beside_memory(settings: Settings) -> Iterator[Problem]:
+    """A plan that does not fit is what this command is for, not an error."""
+    return (each for each in broken_rules(settings) if not isinstance(each, Shortfall))
+
+
+def _as_data(host_plan: HostPlan) -> dict[str, Any]:
+    gpus = [_ledger_as_data(ledger) for ledger in host_plan.plan.ledgers]
+    return {"host": host_plan.host, "fits": host_plan.plan.fits, "gpus": gpus}
+
+
+def _ledger_as_data(ledger: Ledger) -> dict[str, Any]:
+    return {
+        "gpu": ledger.gpu,
+        "fits": ledger.fits,
+        "total_bytes": ledger.total_bytes,
+        "reserve_bytes": ledger.reserve_bytes,
+        "peak_bytes": ledger.peak_bytes,
+        "free_bytes": ledger.free_bytes,
+        "problems": list(shortfalls(ledger)),
+        "remedies": [] if ledger.fits else list(remedies(ledger)),
+        "shares": [
+            {"service": share.service, "bytes": ledger.share_bytes(share)}
+            for share in ledger.shares
+        ],
+        "models": [_load_as_data(load) for load in ledger.loads],
+    }
+
+
+def _load_as_data(load: Load) -> dict[str, Any]:
+    return {
+        "model": load.model,
+        "service": load.service,
+        "resident": load.resident,
+        "measured": load.measured_bytes is not None,
+        "context_tokens": load.context_tokens,
+        "weights_bytes": load.weights_bytes,
+        "cache_bytes": load.cache_bytes,
+        "work_bytes": load.work_bytes,
+        "total_bytes": load.total_bytes,
+    }
+
+
+def _print(plans: list[HostPlan]) -> None:
+    console = Console(soft_wrap=False)
+    for each in plans:
+        if not each.plan.ledgers:
+            console.print(f"{escape(each.host)}: nothing runs on a GPU", highlight=False)
+        for ledger in each.plan.ledgers:
+            console.print(_table(f"{each.host}, GPU {ledger.gpu}, in GiB", ledger))
+            console.print(_bar(ledger))
+            _print_verdict(console, ledger)
+
+
+def _table(title: str, ledger: Ledger) -> Table:
+    table = Table(title=escape(title), title_justify="left", title_style="bold", expand=False)
+    table.add_column("model", overflow="fold")
+    table.add_column("service", overflow="fold")
+    for column in ("context", "weights", "cache", "work", "total"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("loaded")
+    for load in ledger.loads:
+        measured = load.measured_bytes is not None
+        parts = (load.weights_bytes, load.cache_bytes, load.work_bytes)
+        cells = ["" if measured else f"{part / GIB:.2f}" for part in parts]
+        loaded = ("always" if load.resident else "on demand") + (", measured" if measured else "")
+        context = f"{load.parallel} x {load.context_tokens}"
+        total = f"{load.total_bytes / GIB:.2f}"
+        table.add_row(escape(load.model), escape(load.service), context, *cells, total, loaded)
+    return table
+
+
+def _bar(ledger: Ledger) -> Text:
+    """One cell for each sixtieth of the GPU, or of the peak if that is more: full cells are in
+    use, light ones free, hatched ones in reserve, dark ones in use though they may not be."""
+    cell = max(ledger.total_bytes, ledger.peak_bytes) / _BAR_CELLS
+    ends = list(accumulate(size for _, size in ledger.at_peak()))
+    bar = Text()
+    for place in (cell * (number + 0.5) for number in range(_BAR_CELLS)):
+        load, allowed = bisect_right(ends, place), place < ledger.limit_bytes
+        if load < len(ends):
+            colour = _COLOURS[load % len(_COLOURS)] if allowed else "red"
+            bar.append("█" if allowed else "▓", style=colour)
+        else:
+            bar.append("░" if allowed else "▒", style="dim")
+    return bar
+
+
+def _print_verdict(console: Console, ledger: Ledger) -> None:
+    names = ", ".join(f"{name} {gib(size)}" for name, size in ledger.at_peak())
+    console.print(f"at its peak: {escape(names) or 'nothing'}", highlight=False)
+    if ledger.fits:
+        left = f"{gib(ledger.free_bytes)} free, beside {gib(ledger.reserve_bytes)} in reserve"
+        console.print(f"[green]fits[/green]: {left}", highlight=False)
+    for sentence in shortfalls(ledger):
+        console.print(f"[red]does not fit[/red]: {escape(sentence)}", highlight=False)
+    for sentence in () if ledger.fits else remedies(ledger):
+        console.print(f"  would fit: {escape(sentence)}", highlight=False)
+    console.print()

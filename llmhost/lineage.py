@@ -1,0 +1,122 @@
+"""What a model is and what it was made from, gathered from all that says so.
+
+Quantised files of one model are published under many accounts; metadata of the file and the model
+card keep the names of those who made it and of the models it derives from.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import yaml
+
+_HUB = re.compile(
+    r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co|ollama\.com)/|hf\.co/|hf:|ollama:)(?P<path>.+)"
+)
+_BASE_KEY = re.compile(r"general\.(?:base_model\.\d+|source)\.")
+
+# DeepSeek, R, 1, Qwen, 2, …: the parts of a name, however they are joined.
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
+
+OWN = "the file"
+"""Where the names of the model itself stand, as told by `Ancestor.found_in`."""
+
+# A model card's front matter is a few KiB; more is not read.
+_LONGEST_CARD = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A model, by one of its names. `found_in` tells where the name stands; empty means unknown."""
+
+    name: str
+    publisher: str
+    found_in: str
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A model with all its ancestors, and the licences stated for it."""
+
+    ancestors: tuple[Ancestor, ...] = ()
+    licences: tuple[str, ...] = ()
+
+    def __add__(self, other: "Lineage") -> "Lineage":
+        return Lineage(self.ancestors + other.ancestors, self.licences + other.licences)
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name in lower case: `DeepSeek-R1` has `deep`, `seek`, `r`, `1`."""
+    return [word.lower() for word in _WORD.findall(name)]
+
+
+def compact(name: str) -> str:
+    """A name without case and punctuation, to compare it with another spelling."""
+    return "".join(words_of(name))
+
+
+def declared(source: str, base_models: Iterable[str], licence: str | None) -> Lineage:
+    """From the inventory: a hub's `PUBLISHER/NAME…`, an address or a path, and what is declared."""
+    on_hub = _HUB.match(source)
+    name = "" if on_hub else source.rpartition("/")[2]
+    origin = _reference(source, "its source") if on_hub else Ancestor(name, "", "its source")
+    bases = [_reference(base, "base_models of the inventory") for base in base_models]
+    return Lineage((origin, *bases), (licence,) if licence else ())
+
+
+def of_metadata(metadata: Mapping[str, object]) -> Lineage:
+    """From the `general.*` metadata of a GGUF file."""
+    texts = {key: value for key, value in metadata.items() if isinstance(value, str) and value}
+    entries = {match[0] for key in texts if (match := _BASE_KEY.match(key))}
+    ancestors = [each for entry in sorted(entries) for each in _entry(texts, entry)]
+    licences = _licences(texts.get("general.license"), texts.get("general.license.name"))
+    return Lineage((*_entry(texts, "general."), *ancestors), licences)
+
+
+def of_card(text: str) -> Lineage:
+    """From a model card: YAML between two lines of dashes at its start; empty if there is none."""
+    if not text.startswith("---\n"):
+        return Lineage()
+    try:
+        card = yaml.safe_load(text[4:_LONGEST_CARD].partition("\n---")[0])
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return Lineage()
+    if not isinstance(card, dict):
+        return Lineage()
+    bases = [*_texts(card.get("base_model")), *_texts(card.get("base_models"))]
+    licences = _licences(card.get("license"), card.get("license_name"))
+    return Lineage(tuple(_reference(base, "the model card") for base in bases), licences)
+
+
+def _entry(texts: Mapping[str, str], prefix: str) -> Iterator[Ancestor]:
+    """Names under `general.` (the model) or `general.base_model.N.` (an ancestor)."""
+    place = OWN if prefix == "general." else f"{prefix[:-1]} of the file"
+    organisation = texts.get(f"{prefix}organization") or texts.get(f"{prefix}author", "")
+    names = {texts.get(f"{prefix}name", ""), texts.get(f"{prefix}basename", "")}
+    if organisation or names != {""}:
+        yield from (Ancestor(name, organisation, place) for name in sorted(names))
+    for key in ("repo_url", "url", "huggingface.repository"):
+        if f"{prefix}{key}" in texts:
+            yield _reference(texts[f"{prefix}{key}"], place)
+
+
+def _reference(reference: str, found_in: str) -> Ancestor:
+    """From `PUBLISHER/NAME`, with or without a hub's address before and a file's name behind."""
+    match = _HUB.match(reference)
+    path = match["path"] if match else reference
+    if "://" in path:
+        return Ancestor(path, "", found_in)
+    publisher, slash, name = path.strip("/").partition("/")
+    return Ancestor(name, publisher, found_in) if slash else Ancestor(path, "", found_in)
+
+
+def _licences(licence: object, name: object) -> tuple[str, ...]:
+    """Licences as a hub names them; one that it has no name for is `other`, with its own name."""
+    stated = _texts(licence)
+    return tuple(_texts(name)) or tuple(stated) if stated == ["other"] else tuple(stated)
+
+
+def _texts(value: object) -> list[str]:
+    """A value that may be one text or a list of them."""
+    values = value if isinstance(value, list) else [value]
+    return [each for each in values if isinstance(each, str) and each]

@@ -1,0 +1,95 @@
+"""What the files of models on the controller say. Only headers are read, and each only once."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+from llmhost.architecture import shape_of_config, shape_of_gguf
+from llmhost.gguf import Gguf, GgufError, read_gguf
+from llmhost.lineage import Lineage, declared, of_card, of_metadata
+from llmhost.safetensors import Weights, files_of_index, read_safetensors
+from llmhost.settings.model import Model
+from llmhost.settings.shape import Shape
+
+_INDEX = ".safetensors.index.json"
+
+# Files of these kinds are for other engines than llama.cpp and Ollama; all others must be GGUF.
+_OTHER_KINDS = (".safetensors", _INDEX, ".onnx", ".bin", ".pt", ".pth")
+
+
+def holds_gguf(model: Model) -> bool:
+    """Whether the model's file is on the controller and must be a GGUF."""
+    return _is_here(model) and not model.source.endswith(_OTHER_KINDS)
+
+
+def gguf_at(path: str) -> Gguf:
+    """Header of a GGUF file; raises GgufError."""
+    try:
+        status = Path(path).stat()
+        return _gguf(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise GgufError(f"can not be read: {error.strerror}") from None
+
+
+def shape_of(model: Model) -> Shape | None:
+    """Sizes of a model, from its file or as declared; none if neither is there.
+
+    Raises ValueError, whose text continues "the file", if the file does not tell them.
+    """
+    try:
+        found = _shape_in_file(model)
+    except ValueError:
+        if model.shape is None:
+            raise
+        found = None
+    return found or model.shape
+
+
+def lineage_of(model: Model) -> Lineage:
+    """The model's names and ancestors, from the inventory, its file and the card beside it."""
+    lineage = declared(model.source, model.base_models, model.licence)
+    if not _is_here(model):
+        return lineage
+    if holds_gguf(model):
+        lineage += of_metadata(gguf_at(model.source).metadata)
+    card = Path(model.source).with_name("README.md")
+    return lineage + of_card(_text(card)) if card.is_file() else lineage
+
+
+def _is_here(model: Model) -> bool:
+    return model.kind == "file" and Path(model.source).is_file()
+
+
+def _shape_in_file(model: Model) -> Shape | None:
+    if holds_gguf(model):
+        return shape_of_gguf(gguf_at(model.source))
+    path = Path(model.source)
+    if not _is_here(model) or not path.name.endswith((".safetensors", _INDEX)):
+        return None
+    config = path.with_name("config.json")
+    if not config.is_file():
+        raise ValueError("has no config.json beside it")
+    return shape_of_config(json.loads(_text(config)), _weights(path))
+
+
+def _weights(path: Path) -> Weights:
+    if not path.name.endswith(_INDEX):
+        with path.open("rb") as stream:
+            return read_safetensors(stream, path.stat().st_size)
+    parts = [path.with_name(name) for name in files_of_index(path.read_bytes())]
+    if missing := [part.name for part in parts if not part.is_file()]:
+        raise ValueError(f"names {missing[0]}, which is not beside it")
+    weights = [_weights(part) for part in parts]
+    return Weights(sum(each.values for each in weights), sum(each.size for each in weights))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+@lru_cache(maxsize=32)
+def _gguf(path: str, size: int, modified_ns: int) -> Gguf:
+    """Reading a vocabulary takes 0.2 s; settings are read several times in one run."""
+    del modified_ns  # a changed file is another entry of the cache
+    with Path(path).open("rb") as stream:
+        return read_gguf(stream, size)

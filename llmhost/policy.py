@@ -1,0 +1,73 @@
+"""Whether a site's rules allow a model, judged by all of its ancestors."""
+
+import re
+from collections.abc import Iterator
+from itertools import accumulate
+
+from llmhost.lineage import Ancestor, Lineage, compact, words_of
+from llmhost.settings.policy import Policy
+
+# Endings of account names that a model's name does not carry: `deepseek-ai` makes DeepSeek.
+_ACCOUNT_ENDINGS = frozenset({"ai", "hf", "inc", "lab", "labs", "org", "research", "team"})
+
+
+def violations(policy: Policy, lineage: Lineage) -> Iterator[str]:
+    """Why the policy refuses the model; each text continues a sentence that begins with it."""
+    for rule in policy.denied_publishers:
+        for ancestor in _each_place_once(lineage, rule):
+            yield f"is refused by policy_denied_publishers '{rule}': {_told(ancestor)}"
+    if policy.allowed_publishers:
+        yield from _not_allowed_publishers(policy, lineage)
+    yield from _licences(policy, lineage)
+
+
+def _each_place_once(lineage: Lineage, rule: str) -> list[Ancestor]:
+    found = {each.found_in: each for each in lineage.ancestors if _matches(rule, each)}
+    return list(found.values())
+
+
+def _not_allowed_publishers(policy: Policy, lineage: Lineage) -> Iterator[str]:
+    allowed = {compact(publisher) for publisher in policy.allowed_publishers}
+    known = [each for each in lineage.ancestors if each.publisher]
+    if not known:
+        yield "has no known publisher, and policy_allowed_publishers demands one; add base_models"
+    for ancestor in known:
+        if compact(ancestor.publisher) not in allowed:
+            yield f"is not covered by policy_allowed_publishers: {_told(ancestor)}"
+
+
+def _licences(policy: Policy, lineage: Lineage) -> Iterator[str]:
+    stated = dict.fromkeys(licence.lower() for licence in lineage.licences)
+    denied = {licence.lower() for licence in policy.denied_licences}
+    allowed = {licence.lower() for licence in policy.allowed_licences}
+    for licence in stated:
+        if licence in denied:
+            yield f"is refused by policy_denied_licences: its licence is '{licence}'"
+        if allowed and licence not in allowed:
+            yield f"is not covered by policy_allowed_licences: its licence is '{licence}'"
+    if allowed and not stated:
+        yield "has no known licence, and policy_allowed_licences demands one; add licence"
+
+
+def _told(ancestor: Ancestor) -> str:
+    name = "/".join(part for part in (ancestor.publisher, ancestor.name) if part)
+    return f"'{name}', in {ancestor.found_in}"
+
+
+def _matches(rule: str, ancestor: Ancestor) -> bool:
+    words = words_of(rule)
+    short = words[:-1] if words[-1:] and words[-1] in _ACCOUNT_ENDINGS else words
+    publisher = compact(ancestor.publisher)
+    return bool(words) and (
+        publisher == "".join(words)
+        or _contains(words_of(ancestor.publisher), short)
+        or _contains(words_of(ancestor.name), short)
+    )
+
+
+def _contains(words: list[str], rule: list[str]) -> bool:
+    """Whether some words in a row, joined, are the rule: `Deep Seek` is `deepseek`."""
+    wanted, joined = "".join(rule), "".join(words)
+    edges = {0, *accumulate(len(word) for word in words)}
+    places = (match.start() for match in re.finditer(f"(?={re.escape(wanted)})", joined))
+    return any({place, place + len(wanted)} <= edges for place in places)

@@ -1,0 +1,80 @@
+"""The header of a safetensors file, and the index of a model that is split over several.
+
+Format: https://github.com/huggingface/safetensors#format
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, BinaryIO
+
+# The format's own limit (safetensors/src/tensor.rs, MAX_HEADER_SIZE).
+LARGEST_HEADER = 100_000_000
+
+_LENGTH_BYTES = 8
+
+
+class SafetensorsError(ValueError):
+    """The file can not be used; the text continues a sentence that begins with "the file"."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """All tensors together: how many values, how many bytes."""
+
+    values: int
+    size: int
+
+
+def read_safetensors(stream: BinaryIO, size: int) -> Weights:
+    """Read the header at the start of `stream`; `size` is the length of the whole file in bytes.
+
+    Raises SafetensorsError with the reason when the file is not safetensors or is damaged.
+    """
+    length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+    if size < _LENGTH_BYTES or length > LARGEST_HEADER:
+        raise SafetensorsError("is not a safetensors file: it does not begin with a header")
+    if _LENGTH_BYTES + length > size:
+        raise SafetensorsError("is truncated or not a safetensors file: its header is cut")
+    header = _json_object(stream.read(length), "is not a safetensors file: its header is no JSON")
+    tensors = [value for key, value in header.items() if key != "__metadata__"]
+    if not all(_is_tensor(tensor) for tensor in tensors):
+        raise SafetensorsError("is damaged: a tensor's description is incomplete")
+    end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+    if _LENGTH_BYTES + length + end > size:
+        needed = _LENGTH_BYTES + length + end
+        raise SafetensorsError(f"is truncated: it needs {needed:,} bytes, and it has {size:,}")
+    return Weights(sum(prod(tensor["shape"]) for tensor in tensors), end)
+
+
+def files_of_index(text: bytes) -> tuple[str, ...]:
+    """Names of the files that `model.safetensors.index.json` joins; raises SafetensorsError."""
+    weight_map = _json_object(text, "is not an index of safetensors files").get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise SafetensorsError("is not an index of safetensors files: it has no weight_map")
+    names = list(weight_map.values())
+    if not all(isinstance(name, str) and "/" not in name and name != ".." for name in names):
+        raise SafetensorsError("is damaged: it names files outside its own directory")
+    return tuple(sorted(set(names)))
+
+
+def _json_object(text: bytes, refusal: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise SafetensorsError(refusal) from None
+    if not isinstance(value, dict):
+        raise SafetensorsError(refusal)
+    return value
+
+
+def _is_tensor(value: object) -> bool:
+    if not isinstance(value, dict):
+        return False
+    shape, offsets = value.get("shape"), value.get("data_offsets")
+    return _are_sizes(shape) and _are_sizes(offsets) and len(value["data_offsets"]) == 2
+
+
+def _are_sizes(value: object) -> bool:
+    return isinstance(value, list) and all(type(each) is int and each >= 0 for each in value)

@@ -1,0 +1,94 @@
+"""Rules for models that their files decide: they are read before anything is built."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmhost.adapter import mismatches
+from llmhost.architecture import check_known, check_whole
+from llmhost.gguf import Gguf, GgufError
+from llmhost.model_files import gguf_at, holds_gguf, lineage_of, shape_of
+from llmhost.policy import violations
+from llmhost.quantisation import FILE_TYPES
+from llmhost.settings.model import Model
+from llmhost.settings.problem import Problem
+from llmhost.settings.root import Settings
+from llmhost.vram import shortfalls
+from llmhost.vram_plan import vram_plan
+from llmhost.vram_remedies import remedies
+
+
+class Shortfall(Problem):
+    """The models do not fit into a GPU's memory."""
+
+
+def model_problems(settings: Settings) -> Iterator[Problem]:
+    """Everything wrong with the models themselves; their files are looked at, never changed."""
+    found = [problem for model in settings.models for problem in _problems_of(settings, model)]
+    yield from found
+    if not settings.vram.gpus_gib:
+        return
+    plan = vram_plan(settings, settings.vram.gpu_bytes)
+    # A file that can not be read has been told already.
+    for sentence in () if found else plan.uncounted:
+        yield Shortfall("vram_gpus_gib", f"the plan is not complete: {sentence}")
+    for ledger in plan.ledgers:
+        for sentence in shortfalls(ledger):
+            yield Shortfall("vram_gpus_gib", sentence, "; or ".join(remedies(ledger)))
+
+
+def _problems_of(settings: Settings, model: Model) -> Iterator[Problem]:
+    try:
+        gguf = gguf_at(model.source) if holds_gguf(model) else None
+    except GgufError as error:
+        yield _problem(model, f"its file {error}", "compare its SHA-256 with the publisher's")
+        return
+    if gguf:
+        yield from _file_problems(model, gguf)
+    yield from _context_problems(model)
+    yield from _adapter_problems(model, gguf)
+    for sentence in violations(settings.policy, lineage_of(model)):
+        yield _problem(model, sentence, "use another model, or change the policy")
+
+
+def _problem(model: Model, what: str, fix: str) -> Problem:
+    return Problem("models", f"'{model.name}': {what}", fix)
+
+
+def _file_problems(model: Model, gguf: Gguf) -> Iterator[Problem]:
+    code = gguf.metadata.get("general.file_type")
+    kind = FILE_TYPES.get(code) if isinstance(code, int) else None
+    if model.quantisation and kind and model.quantisation.upper() != kind:
+        yield _problem(model, f"its file is quantised as {kind}", "correct its quantisation")
+    try:
+        check_whole(gguf)
+        if model.vram_gib is None and model.shape is None:
+            check_known(gguf)
+    except GgufError as error:
+        fix = "if the engine runs it, measure its GPU memory and give it as vram_gib"
+        yield _problem(model, f"its file {error}", fix)
+
+
+def _context_problems(model: Model) -> Iterator[Problem]:
+    try:
+        shape = shape_of(model)
+    except ValueError:
+        return  # the ledger tells it, if the model is on a GPU
+    trained = shape.trained_context_tokens if shape else None
+    if trained and model.context_tokens > trained:
+        what = f"context_tokens is {model.context_tokens}, and it was trained for {trained}"
+        yield _problem(model, what, f"set context_tokens to {trained} or less")
+
+
+def _adapter_problems(model: Model, gguf: Gguf | None) -> Iterator[Problem]:
+    if model.adapter is None:
+        return
+    if not Path(model.adapter).is_file():
+        yield _problem(model, "there is no file at its adapter", "give a path on the controller")
+        return
+    try:
+        sentences = list(mismatches(gguf_at(model.adapter), gguf, model.base_models))
+    except GgufError as error:
+        sentences = [str(error)]
+    for sentence in sentences:
+        fix = "give an adapter that was made for this model"
+        yield _problem(model, f"its adapter {sentence}", fix)

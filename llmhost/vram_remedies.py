@@ -1,0 +1,71 @@
+"""Changes to a plan that does not fit, each of which makes it fit by itself."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from llmhost.quantisation import LADDER
+from llmhost.vram import Ledger, Load, Share, gib
+
+_CONTEXT_STEP = 256
+
+# Less context than this is of no use to anyone.
+_LEAST_CONTEXT = 1024
+
+
+def remedies(ledger: Ledger) -> Iterator[str]:
+    """Sentences that say what would fit; at least one, for a plan that does not fit."""
+    found = [sentence for load in ledger.loads for sentence in _of_load(ledger, load)]
+    found += [sentence for share in ledger.shares for sentence in _of_share(ledger, share)]
+    yield from found or [
+        "no single change is enough: combine a smaller context, a smaller quantisation and fewer"
+        " resident models, or use a GPU with more memory"
+    ]
+
+
+def _of_load(ledger: Ledger, load: Load) -> Iterator[str]:
+    if load.measured_bytes is None and load.shape is not None:
+        if context := _largest_context(ledger, load):
+            yield f"'{load.model}' fits with context_tokens = {context}"
+        if load in ledger.unshared and (kind := _best_quantisation(ledger, load)):
+            yield f"'{load.model}' fits as {kind}"
+    if load.resident and _with(ledger, load, replace(load, resident=False)).fits:
+        yield f"'{load.model}' fits with resident = False: loaded on demand"
+
+
+def _of_share(ledger: Ledger, share: Share) -> Iterator[str]:
+    """The fractions, in whole percent, that hold its models and leave enough for the others."""
+    others = ledger.peak_bytes - ledger.share_bytes(share)
+    least = -(-100 * ledger.needed_in_share(share) // ledger.total_bytes)
+    most = 100 * (ledger.limit_bytes - others) // ledger.total_bytes
+    if 0 < least <= most:
+        yield f"'{share.service}' fits with a fraction of {least / 100:.2f} to {most / 100:.2f}"
+
+
+def _largest_context(ledger: Ledger, load: Load) -> int:
+    """The largest context that makes the plan fit, in steps of 256; 0 if none does."""
+    smallest, largest = _LEAST_CONTEXT // _CONTEXT_STEP - 1, load.context_tokens // _CONTEXT_STEP
+    while smallest < largest:
+        middle = (smallest + largest + 1) // 2
+        if _with(ledger, load, replace(load, context_tokens=middle * _CONTEXT_STEP)).fits:
+            smallest = middle
+        else:
+            largest = middle - 1
+    tokens = smallest * _CONTEXT_STEP
+    return tokens if tokens >= _LEAST_CONTEXT else 0
+
+
+def _best_quantisation(ledger: Ledger, load: Load) -> str:
+    """The best quantisation that makes the plan fit, with its size; empty if none does."""
+    shape = load.shape
+    if shape is None or shape.parameters is None:
+        return ""
+    for kind, bits in LADDER.items():
+        size = int(shape.parameters * bits / 8)
+        smaller = shape.model_copy(update={"weights_bytes": size})
+        if size < shape.weights_bytes and _with(ledger, load, replace(load, shape=smaller)).fits:
+            return f"{kind} (about {gib(size)} of weights)"
+    return ""
+
+
+def _with(ledger: Ledger, old: Load, new: Load) -> Ledger:
+    return replace(ledger, loads=tuple(new if load is old else load for load in ledger.loads))

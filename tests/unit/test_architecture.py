@@ -1,0 +1,220 @@
+"""From metadata to sizes: figures of public models, and what can not be told."""
+
+from typing import Any
+
+import pytest
+from gguf.constants import MODEL_ARCH_NAMES
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmhost.architecture import CACHED, ENCODERS, UNSIZED, shape_of_config, shape_of_gguf
+from llmhost.gguf import Gguf, GgufError, Tensor
+from llmhost.safetensors import Weights
+from tests.unit.model_files import sizes
+
+# Architectures that are no language models: parts of pictures and sounds.
+PARTS = {"clip", "wavtokenizer-dec"}
+
+
+def described(architecture: str, *tensors: Tensor, **metadata: Any) -> Gguf:
+    """A file whose architecture's keys have `__` for a dot."""
+    keys = {f"{architecture}.{key.replace('__', '.')}": value for key, value in metadata.items()}
+    return Gguf({"general.architecture": architecture, **keys}, tensors)
+
+
+def llama_8b(**metadata: Any) -> Gguf:
+    """Llama-3-8B, from its config.json."""
+    table = Tensor("token_embd.weight", (4096, 128_256), "Q4_K", 0, 295_501_824)
+    output = Tensor("output.weight", (4096, 128_256), "Q6_K", 0, 430_940_160)
+    own = {"general.architecture": "llama", **sizes(32, 4096, 32, 8, 8192)}
+    return Gguf({**own, **metadata}, (table, output))
+
+
+def test_cache_of_llama_3_8b_takes_128_kib_a_token() -> None:
+    shape = shape_of_gguf(llama_8b())
+    assert shape.cache_values * 2 == 128 * 1024
+    assert shape.window_cache_values == 0
+    assert shape.trained_context_tokens == 8192
+    assert (shape.vocabulary_size, shape.hidden_size) == (128_256, 4096)
+
+
+def test_table_of_the_input_layer_stays_in_main_memory() -> None:
+    model = llama_8b()
+    assert shape_of_gguf(model).weights_bytes == 430_940_160
+    tied = Gguf(model.metadata, model.tensors[:1])
+    assert shape_of_gguf(tied).weights_bytes == 295_501_824
+
+
+def test_heads_may_differ_by_layer() -> None:
+    model = described(
+        "openelm",
+        block_count=3,
+        embedding_length=1280,
+        attention__head_count=[12, 16, 20],
+        attention__head_count_kv=[3, 4, 5],
+        attention__key_length=64,
+        attention__value_length=64,
+    )
+    assert shape_of_gguf(model).cache_values == (3 + 4 + 5) * 128
+
+
+def test_sliding_layers_of_gemma_3_are_counted_apart() -> None:
+    """Gemma-3-12B: 48 layers, every sixth without a window."""
+    gemma: dict[str, Any] = {
+        "block_count": 48,
+        "embedding_length": 3840,
+        "attention__head_count": 16,
+        "attention__head_count_kv": 8,
+        "attention__key_length": 256,
+        "attention__value_length": 256,
+        "attention__sliding_window": 1024,
+    }
+    shape = shape_of_gguf(described("gemma3", **gemma))
+    assert (shape.cache_values, shape.window_cache_values) == (8 * 8 * 512, 40 * 8 * 512)
+    assert shape.window_tokens == 1024
+    pattern = [True, False] * 24
+    own = shape_of_gguf(described("gemma3", **gemma, attention__sliding_window_pattern=pattern))
+    assert (own.cache_values, own.window_cache_values) == (24 * 8 * 512, 24 * 8 * 512)
+
+
+def test_unused_window_saves_nothing() -> None:
+    """Phi-3 and Qwen2 declare a window that llama.cpp does not use."""
+    shape = shape_of_gguf(llama_8b(**{"llama.attention.sliding_window": 2047}))
+    assert (shape.cache_values, shape.window_cache_values) == (65536, 0)
+
+
+def test_latent_attention_keeps_one_vector_a_layer() -> None:
+    """DeepSeek-V2-Lite: 27 layers; files converted before 2025 have a key for each head."""
+    lite = {"block_count": 27, "embedding_length": 2048, "attention__head_count": 16}
+    latent = described(
+        "deepseek2",
+        **lite,
+        attention__head_count_kv=1,
+        attention__key_length=576,
+        attention__value_length=512,
+        attention__key_length_mla=192,
+    )
+    assert shape_of_gguf(latent).cache_values == 27 * 576
+    old = described(
+        "deepseek2",
+        **lite,
+        attention__head_count_kv=16,
+        attention__key_length=192,
+        attention__value_length=128,
+    )
+    assert shape_of_gguf(old).cache_values == 27 * 16 * (192 + 128)
+
+
+def test_encoder_keeps_nothing() -> None:
+    shape = shape_of_gguf(described("bert", block_count=12, embedding_length=384))
+    assert (shape.cache_values, shape.vocabulary_size, shape.hidden_size) == (0, 0, 384)
+    without_mask = shape_of_gguf(llama_8b(**{"llama.attention.causal": False}))
+    assert without_mask.cache_values == 0
+
+
+def test_every_architecture_of_llama_cpp_is_sorted() -> None:
+    """Fails when a new `gguf` package knows more: look its memory up and add it to a set."""
+    assert set(MODEL_ARCH_NAMES.values()) == CACHED | ENCODERS | UNSIZED | PARTS
+    assert not CACHED & ENCODERS | CACHED & UNSIZED | ENCODERS & UNSIZED
+
+
+REFUSED = {
+    "unknown": (described("hal9000"), "architecture 'hal9000', which llmhost does not know"),
+    "recurrent": (described("mamba", block_count=3), "architecture 'mamba', whose memory"),
+    "adapter": (llama_8b(**{"general.type": "adapter"}), "is an adapter, not a model"),
+    "part": (llama_8b(**{"split.count": 3}), "is one of 3 parts"),
+    "no layers": (described("llama", embedding_length=8), "does not say its block_count"),
+    "no width": (
+        described("llama", block_count=8, attention__head_count=4),
+        "does not say its embedding_length",
+    ),
+    "zero heads": (llama_8b(**{"llama.attention.head_count_kv": 0}), "attention heads"),
+    "no heads": (described("llama", block_count=8, embedding_length=8), "attention heads"),
+    "absurd layers": (described("llama", block_count=2**40), "claims 1099511627776 layers"),
+    "heads of some layers": (
+        llama_8b(**{"llama.attention.head_count_kv": [8, 8]}),
+        "does not have a number for each layer",
+    ),
+    "pattern": (
+        described(
+            "gemma3",
+            block_count=6,
+            embedding_length=8,
+            attention__head_count=2,
+            attention__sliding_window=8,
+            attention__sliding_window_pattern="x",
+        ),
+        "pattern of sliding layers",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_can_not_be_told_is_refused_with_a_sentence(case: str) -> None:
+    model, expected = REFUSED[case]
+    with pytest.raises(GgufError, match=expected):
+        shape_of_gguf(model)
+
+
+VALUES = st.one_of(
+    st.integers(-(2**63), 2**64), st.booleans(), st.text(max_size=3), st.floats(), st.just([1, 2])
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(sizes(1, 1, 1, 1, 1))), VALUES))
+def test_any_metadata_is_sized_or_refused(metadata: dict[str, Any]) -> None:
+    try:
+        shape = shape_of_gguf(llama_8b(**metadata))
+    except GgufError:
+        return
+    assert shape.weights_bytes == 430_940_160
+
+
+QWEN3_8B = {
+    "model_type": "qwen3",
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "hidden_size": 4096,
+    "vocab_size": 151_936,
+    "max_position_embeddings": 40_960,
+}
+
+
+def test_config_of_transformers_tells_the_same() -> None:
+    shape = shape_of_config(QWEN3_8B, Weights(8_190_735_360, 16_381_470_720))
+    assert shape.cache_values == 2 * 36 * 8 * 128
+    assert shape.weights_bytes == 16_381_470_720
+    assert shape.trained_context_tokens == 40_960
+    inside = shape_of_config({"model_type": "vision", "text_config": QWEN3_8B}, Weights(1, 2))
+    assert inside.cache_values == shape.cache_values
+
+
+def test_config_without_grouped_heads_has_as_many_as_it_attends_with() -> None:
+    config = {key: QWEN3_8B[key] for key in QWEN3_8B if key not in {"num_key_value_heads"}}
+    assert shape_of_config(config, Weights(1, 2)).cache_values == 2 * 36 * 32 * 128
+
+
+def test_config_of_latent_attention() -> None:
+    config = QWEN3_8B | {"kv_lora_rank": 512, "qk_rope_head_dim": 64}
+    assert shape_of_config(config, Weights(1, 2)).cache_values == 36 * 576
+
+
+def test_config_of_encoders_keeps_nothing() -> None:
+    for change in ({"model_type": "xlm-roberta"}, {"use_bidirectional_attention": True}):
+        assert shape_of_config(QWEN3_8B | change, Weights(1, 2)).cache_values == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, "does not say layers, heads and sizes"),
+        (QWEN3_8B | {"num_attention_heads": 0, "num_key_value_heads": 0}, "does not say"),
+        (QWEN3_8B | {"hidden_size": "wide"}, "does not say"),
+        (QWEN3_8B | {"mamba_d_state": 128}, "keeps a recurrent state"),
+    ],
+)
+def test_config_that_does_not_tell_is_refused(config: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        shape_of_config(config, Weights(1, 2))

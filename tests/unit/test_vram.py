@@ -1,0 +1,224 @@
+"""The ledger, against figures of real logs and of the site that asked for it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmhost.architecture import shape_of_gguf
+from llmhost.gguf import read_gguf
+from llmhost.settings.shape import Shape
+from llmhost.vram import GIB, Ledger, Load, Share, shortfalls
+from llmhost.vram_remedies import remedies
+from tests.unit.model_files import decoder, sizes, write_gguf
+
+MIB = 2**20
+
+LLAMA_8B = Shape(
+    weights_bytes=4403 * MIB,
+    cache_values=2 * 32 * 8 * 128,
+    hidden_size=4096,
+    vocabulary_size=128_256,
+    parameters=7_504_924_672,
+)
+
+
+def load(model: str = "m", service: str = "ollama", context_tokens: int = 4096) -> Load:
+    return Load(model, service, 0, LLAMA_8B, context_tokens)
+
+
+def ledger(*loads: Load, gib: float = 16, shares: tuple[Share, ...] = ()) -> Ledger:
+    return Ledger(0, int(gib * GIB), GIB // 2, loads, shares)
+
+
+def of_size(model: str, gib: float, resident: bool = True, service: str = "ollama") -> Load:
+    """A model of a measured size."""
+    return Load(model, service, 0, None, 4096, resident=resident, measured_bytes=int(gib * GIB))
+
+
+def test_cache_of_llama_3_8b() -> None:
+    at_32k = load(context_tokens=32_768)
+    assert at_32k.cache_bytes == 4 * GIB
+    assert replace(at_32k, cache_type="q8_0").cache_bytes == int(4 * GIB * 1.0625 / 2)
+    assert replace(at_32k, cache_type="q4_0").cache_bytes == int(4 * GIB * 0.5625 / 2)
+    assert replace(at_32k, parallel=4).cache_bytes == 16 * GIB
+
+
+def test_sliding_layers_keep_no_more_than_window_and_batch() -> None:
+    shape = LLAMA_8B.model_copy(
+        update={"cache_values": 0, "window_cache_values": 1000, "window_tokens": 1000}
+    )
+    short, long = replace(load(), shape=shape, context_tokens=512), replace(load(), shape=shape)
+    assert short.cache_bytes == 512 * 1000 * 2
+    assert long.cache_bytes == 1536 * 1000 * 2
+
+
+def test_work_buffer_is_what_logs_say() -> None:
+    cuda = 456 * MIB
+    assert load().work_bytes - cuda == 258.5 * MIB
+    qwen_3b = LLAMA_8B.model_copy(update={"vocabulary_size": 151_936, "hidden_size": 2048})
+    assert replace(load(), shape=qwen_3b).work_bytes - cuda == 300.75 * MIB
+
+
+# From config.json of meta-llama/Meta-Llama-3-8B, Qwen/Qwen2.5-14B, yanolja/EEVE-Korean-10.8B-v1.0
+# and meta-llama/Llama-3.2-3B: layers, width, feed-forward, heads, KV heads, vocabulary, context.
+PUBLIC = {
+    "llama-8b": ("llama", "Q4_K_M", 32, 4096, 14336, 32, 8, 128_256, 8192),
+    "qwen-14b": ("qwen2", "Q4_K_M", 48, 5120, 13824, 40, 8, 152_064, 32_768),
+    "eeve-10.8b": ("llama", "Q5_K_M", 48, 4096, 14336, 32, 8, 40_960, 4096),
+    "llama-3b": ("llama", "Q8_0", 28, 3072, 8192, 24, 8, 128_256, 131_072),
+}
+
+
+def from_file(folder: Path, model: str, context_tokens: int = 4096) -> Load:
+    """The load of a public model, read from a GGUF with its true header."""
+    architecture, recipe, layers, width, feed, heads, kv_heads, words, context = PUBLIC[model]
+    tensors = decoder(
+        recipe,
+        layers=layers,
+        hidden=width,
+        feed_forward=feed,
+        kv_size=kv_heads * 128,
+        vocabulary=words,
+        tied=model == "llama-3b",
+        biased=architecture == "qwen2",
+    )
+    metadata = sizes(layers, width, heads, kv_heads, context, architecture)
+    path = write_gguf(folder / f"{model}.gguf", tensors, metadata, architecture)
+    with path.open("rb") as stream:
+        shape = shape_of_gguf(read_gguf(stream, path.stat().st_size))
+    return Load(model, "ollama", 0, shape, context_tokens)
+
+
+@pytest.mark.parametrize(
+    ("model", "context", "weights_mib", "cache_mib"),
+    [("llama-8b", 512, 4403.49, 64), ("qwen-14b", 8192, 8148.38, 1536)],
+)
+def test_weights_and_cache_are_what_logs_of_llama_cpp_say(
+    tmp_path: Path, model: str, context: int, weights_mib: float, cache_mib: float
+) -> None:
+    """ "CUDA0 model buffer size" and "KV buffer size" of loads with all layers on the GPU."""
+    found = from_file(tmp_path, model, context)
+    assert found.weights_bytes / MIB == pytest.approx(weights_mib, abs=0.01)
+    assert found.cache_bytes == cache_mib * MIB
+
+
+@pytest.mark.parametrize(
+    ("role", "model", "stated"),
+    [
+        ("brain", "qwen-14b", 9.5),
+        ("coder", "qwen-14b", 9.0),
+        ("search", "eeve-10.8b", 8.0),
+        ("router", "llama-3b", 4.0),
+    ],
+)
+def test_figures_of_the_ollama_system_are_met_within_ten_percent(
+    tmp_path: Path, role: str, model: str, stated: float
+) -> None:
+    """Stated in GB as nvidia-smi counts (its MiB by 1024), at Ollama's usual 4096 tokens."""
+    assert from_file(tmp_path, model).total_bytes / GIB == pytest.approx(stated, rel=0.1), role
+
+
+def test_the_ollama_system_fits_with_one_large_model_at_a_time(tmp_path: Path) -> None:
+    """An RTX 5070 Ti has 16,303 MiB."""
+    large = [replace(from_file(tmp_path, "qwen-14b"), model=m) for m in ("brain", "coder")]
+    large.append(from_file(tmp_path, "eeve-10.8b"))
+    router = from_file(tmp_path, "llama-3b")
+    on_demand = [replace(each, resident=False) for each in large]
+    plan = ledger(router, *on_demand, gib=16_303 / 1024)
+    assert plan.fits
+    assert plan.peak_bytes == router.total_bytes + large[0].total_bytes
+    crowded = ledger(router, *large, gib=16_303 / 1024)
+    assert not crowded.fits
+    assert "no single change is enough" in "".join(remedies(crowded))
+
+
+def test_measured_value_outweighs_the_estimate() -> None:
+    measured = replace(load(), measured_bytes=3 * GIB)
+    assert measured.total_bytes == 3 * GIB
+    assert ledger(measured).peak_bytes == 3 * GIB
+
+
+def test_adapter_counts_with_the_weights() -> None:
+    assert replace(load(), adapter_bytes=5).total_bytes == load().total_bytes + 5
+
+
+def test_of_each_service_only_the_largest_model_on_demand_counts() -> None:
+    plan = ledger(
+        of_size("always", 1),
+        of_size("small", 2, resident=False),
+        of_size("large", 3, resident=False),
+        of_size("other", 4, resident=False, service="other"),
+    )
+    assert dict(plan.at_peak()) == {"always": GIB, "large": 3 * GIB, "other": 4 * GIB}
+    assert plan.free_bytes == int((16 - 0.5 - 8) * GIB)
+
+
+def test_shortfall_says_by_how_much() -> None:
+    told = list(shortfalls(ledger(of_size("a", 9), of_size("b", 8))))
+    assert told == [
+        "GPU 0 has 16.00 GiB, of which 15.50 GiB may be used, and the models take 17.00 GiB:"
+        " 1.50 GiB too much"
+    ]
+    assert not list(shortfalls(ledger(of_size("a", 15.5))))
+    assert not ledger(of_size("a", 15.51)).fits
+
+
+def test_share_takes_its_part_of_the_whole_gpu() -> None:
+    share = Share("vllm", 0, 0.9)
+    small = replace(load(service="vllm"), parallel=64)
+    plan = ledger(small, gib=24, shares=(share,))
+    assert plan.peak_bytes == int(0.9 * 24 * GIB)
+    assert plan.fits, "vLLM queues what its cache does not hold: one request must fit, not 64"
+    crowded = replace(plan, loads=(small, of_size("x", 5)))
+    assert "3.10 GiB too much" in "".join(shortfalls(crowded))
+    assert "'vllm' fits with a fraction of 0.23 to 0.77" in list(remedies(crowded))
+
+
+def test_share_too_small_for_its_model_is_refused() -> None:
+    plan = ledger(load(service="vllm"), gib=10, shares=(Share("vllm", 0, 0.5),))
+    assert not plan.fits
+    assert list(shortfalls(plan)) == [
+        "the share of 'vllm', 5.00 GiB of GPU 0, is 0.50 GiB too small for its models"
+    ]
+    assert "'vllm' fits with a fraction of 0.55 to 0.95" in list(remedies(plan))
+    assert not any("Q4" in sentence for sentence in remedies(plan)), "vLLM reads no such files"
+
+
+def test_remedies_name_context_quantisation_and_demand() -> None:
+    long = load("long", context_tokens=65_536)
+    found = list(remedies(ledger(long, of_size("b", 3, resident=False), of_size("c", 2))))
+    assert found == [
+        "'long' fits with context_tokens = 45056",
+        "'long' fits with resident = False: loaded on demand",
+    ]
+    weighty = load("weighty").shape
+    assert weighty is not None
+    full = weighty.model_copy(update={"weights_bytes": 15_009_849_344})
+    found = list(remedies(ledger(replace(load("full"), shape=full), gib=10)))
+    assert found == ["'full' fits as Q8_0 (about 7.43 GiB of weights)"]
+
+
+@given(
+    gib=st.floats(1, 64),
+    context=st.integers(1024, 200_000),
+    other=st.floats(0.1, 20),
+    parallel=st.integers(1, 8),
+)
+def test_proposed_context_is_the_largest_that_fits(
+    gib: float, context: int, other: float, parallel: int
+) -> None:
+    model = replace(load(context_tokens=context), parallel=parallel)
+    plan = ledger(model, of_size("other", other), gib=gib)
+    if plan.fits:
+        return
+    told = [each for each in remedies(plan) if "context_tokens" in each]
+    proposed = [int(each.rpartition(" ")[2]) for each in told] or [1024 - 256]
+
+    def fits(tokens: int) -> bool:
+        return replace(plan, loads=(replace(model, context_tokens=tokens), plan.loads[1])).fits
+
+    assert not told or fits(proposed[0])
+    assert not fits(proposed[0] + 256)
