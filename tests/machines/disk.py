@@ -45,6 +45,8 @@ class Disk:
             (self.directory / part).mkdir(parents=True, exist_ok=True)
         if self.root.is_mount():
             return
+        if not self.lower.is_dir():
+            raise MachineError(f"the cache lost {self.lower}, and machines on it: remove this LAN")
         if any(character in str(self.directory) for character in ",:"):
             raise MachineError(f"overlayfs can not take a path with , or : in it: {self.directory}")
         layers = f"lowerdir={self.lower},upperdir={self.upper},workdir={self.directory}/work"

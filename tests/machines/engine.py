@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.machines.apt import Archive, os_release, transport_options
+from tests.machines.controller import install_requirements
 from tests.machines.image_registry import ImageRegistry
 from tests.machines.process import run
 from tests.machines.rootfs import cache
@@ -19,6 +20,7 @@ _PACKAGES = ("llama.cpp-tools", "curl", "base-files", "base-passwd")
 
 def engine_archive() -> Path:
     """The engine's root file system as a tar archive, built first if need be (about 15 s)."""
+    install_requirements()
     archive = Archive.of_controller()
     # Debian has llama.cpp since forky (14), Ubuntu since 26.04.
     debian = archive.distribution == "debian"

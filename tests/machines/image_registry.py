@@ -10,8 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 import signal
 import socket
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -76,6 +79,8 @@ class ImageRegistry:
             if not self._process.wait(5):
                 self._process.send(signal.SIGKILL)
                 self._process.wait(5)
+            # Its threads, and with them the socket, may outlive the process for a moment.
+            wait_until(lambda: not self._answers(), 5, 0.05)
             self._process = None
 
     def push(self, repository: str, tag: str, root: Path) -> str:
@@ -112,15 +117,23 @@ class ImageRegistry:
 def _program() -> Path:
     """The server's program, downloaded as a package and unpacked once."""
     home = cache() / "docker-registry"
-    program = home / "usr/bin/docker-registry"
-    if not program.exists():
-        home.mkdir(parents=True, exist_ok=True)
-        # In a shell for the directory: apt-get download writes into the current one.
-        script = (
-            'cd "$1" && apt-get -q download docker-registry && dpkg-deb -x docker-registry_*.deb .'
-        )
-        run(["sh", "-c", script, "sh", str(home)])
-    return program
+    if not home.exists():
+        cache().mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix="docker-registry-", dir=cache()))
+        run(["sh", "-c", _UNPACK, "sh", str(draft)])
+        with suppress(OSError):  # another process was faster
+            draft.rename(home)
+        shutil.rmtree(draft, ignore_errors=True)
+    return home / "usr/bin/docker-registry"
+
+
+# apt-get download writes into the current directory; package lists may be missing or too old.
+_UNPACK = """\
+set -e; cd "$1"; chmod 0755 .
+get='apt-get -q download docker-registry'
+$get || { apt-get -q update; $get; }
+dpkg-deb -x docker-registry_*.deb .
+"""
 
 
 def _image_config(layer_digest: str) -> dict[str, Any]:

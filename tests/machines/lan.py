@@ -105,14 +105,14 @@ class Lan:
 
     @property
     def machines(self) -> dict[str, Machine]:
-        """All machines, by name."""
-        hosts = map(self._host, self._record.hosts.values())
+        """All machines, by name, but those that are still in the making."""
+        hosts = (self._host(host) for host in [*self._record.hosts.values()] if host.complete)
         return {host.name: host for host in hosts if isinstance(host, Machine)}
 
     @property
     def clients(self) -> dict[str, Client]:
         """All clients, by name."""
-        hosts = map(self._host, self._record.hosts.values())
+        hosts = (self._host(host) for host in [*self._record.hosts.values()])
         return {host.name: host for host in hosts if isinstance(host, Client)}
 
     def up(self) -> None:

@@ -116,7 +116,7 @@ class Network:
             ["ip", "netns", "add", space],
             ["ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space],
             ["ip", "link", "set", port, "master", self.bridge, "up"],
-            ["ip", "netns", "exec", space, "sh", "-c", _ENABLE_IPV6],
+            ["ip", "netns", "exec", space, "sh", "-c", _AS_ON_A_BARE_HOST],
             [*inside, "link", "set", "eth0", "address", self.mac(number)],
             [*inside, "link", "set", "lo", "up"],
             [*inside, "link", "set", "eth0", "up"],
@@ -143,8 +143,10 @@ class Network:
         ]
 
 
-# No duplicate address detection: it would keep the link-local address unusable for a second.
-_ENABLE_IPV6 = """
+# A namespace starts with the controller's IPv4 settings, and the controller forwards. No duplicate
+# address detection: it would keep the link-local address unusable for a second.
+_AS_ON_A_BARE_HOST = """
+echo 0 >/proc/sys/net/ipv4/ip_forward || exit
 for name in all default eth0; do
     cd /proc/sys/net/ipv6/conf/$name && echo 0 >disable_ipv6 && echo 0 >accept_dad || exit
 done

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.machines.machine import Machine
 from tests.machines.network import Command
+from tests.machines.process import run
 
 _MASKED = (
     # They would set off and handle events of the controller's devices.
@@ -31,6 +32,8 @@ _ENVIRONMENT = (
     # /proc/sys and /sys writable: the machine's own net.* sysctls live there.
     "SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes",
 )
+
+_RUNTIME = Path("/run/systemd/nspawn")
 
 
 class NspawnMachine(Machine):
@@ -71,3 +74,8 @@ class NspawnMachine(Machine):
 
     def _release(self) -> None:
         self._disk.unmount()
+        # A killed nspawn leaves its runtime directories, and a newer one then refuses the name.
+        for directory in _RUNTIME.glob(f"*/{self._network.namespace(self._host.number)}"):
+            if directory.is_mount():
+                run(["umount", "--lazy", str(directory)])
+            run(["rm", "-rf", "--one-file-system", str(directory)])

@@ -23,6 +23,9 @@ REGISTRY = Path("/var/lib/llmhost-lans")
 INDEXES = range(256)
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
+_changes = threading.RLock()
+"""Several threads may make machines on one LAN at the same time."""
+
 
 @dataclass
 class HostRecord:
@@ -63,19 +66,21 @@ class LanRecord:
         """Give the host a number and remember it, before anything of it exists."""
         if not _HOST_NAME.fullmatch(host.name):
             raise MachineError(f"{host.name!r} is no host name: use a-z, 0-9 and -")
-        if host.name in self.hosts:
-            raise MachineError(f"the LAN {self.name} already has a host named {host.name}")
-        taken = {other.number for other in self.hosts.values()}
-        host.number = min(set(range(FIRST_HOST, 255)) - taken)
-        self.hosts[host.name] = host
-        self.save()
+        with _changes:
+            if host.name in self.hosts:
+                raise MachineError(f"the LAN {self.name} already has a host named {host.name}")
+            taken = {other.number for other in self.hosts.values()}
+            host.number = min(set(range(FIRST_HOST, 255)) - taken)
+            self.hosts[host.name] = host
+            self.save()
         return host
 
     def save(self) -> None:
-        path = _path(self.index)
-        draft = path.with_suffix(".new")
-        draft.write_text(json.dumps(asdict(self), indent=1, default=str) + "\n")
-        draft.replace(path)
+        with _changes:
+            path = _path(self.index)
+            draft = path.with_suffix(".new")
+            draft.write_text(json.dumps(asdict(self), indent=1, default=str) + "\n")
+            draft.replace(path)
 
     def forget(self) -> None:
         _path(self.index).unlink(missing_ok=True)

@@ -30,7 +30,7 @@ class VirtualMachine(Machine):
     """QEMU with a tap device on the LAN's bridge."""
 
     kernel = True
-    boot_seconds = 300.0
+    boot_seconds = 600.0  # emulated, on a busy controller
 
     @property
     def _image(self) -> Path:
