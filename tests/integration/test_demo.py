@@ -81,17 +81,16 @@ def demo(
         assert not home.exists()
 
 
-def changed(report: str) -> list[str]:
-    """Operations that changed something, from pyinfra's report of a run."""
-    operations = json.loads(report)["results"]["operations"]
+def assert_nothing_changed(run: "subprocess.CompletedProcess[str]") -> None:
+    assert run.returncode == 0, run.stderr
+    operations = json.loads(run.stdout)["results"]["operations"]
     assert len(operations) > 10, "the report must tell of the whole deploy"
-    return [operation["name"] for operation in operations if operation["success"]]
+    changed = [operation["name"] for operation in operations if operation["success"]]
+    assert changed == [], run.stderr
 
 
 def test_second_run_changes_nothing(demo: Demo) -> None:
-    again = demo.deploy("-y", "--json")
-    assert again.returncode == 0, again.stderr
-    assert changed(again.stdout) == []
+    assert_nothing_changed(demo.deploy("-y", "--json"))
 
 
 def test_dry_run_finds_nothing_to_do(demo: Demo) -> None:
@@ -139,8 +138,8 @@ def test_port_published_by_hand_is_not_reachable_from_outside(demo: Demo) -> Non
     image = demo.server.ssh(
         "docker inspect -f '{{.Config.Image}}' llmhost-llamacpp-1"
     ).stdout.strip()
-    start = f"docker run -d --rm --name stray -p 0.0.0.0:9000:8080 --entrypoint sleep {image} 60"
-    demo.server.ssh(start)
+    arguments = "--model /models/tiny.gguf --host 0.0.0.0 --port 8080"
+    demo.server.ssh(f"docker run -d --rm --name stray -p 0.0.0.0:9000:8080 {image} {arguments}")
     try:
         assert demo.server.ssh("ss -Hltn sport = :9000").stdout, "the port must be published"
         assert demo.curl(f"http://{demo.server.address}:9000/") == "curl 28"
@@ -189,8 +188,7 @@ def test_server_passes_its_tests_before_and_after_a_reboot(demo: Demo, tmp_path:
     assert before["tests"] > 20
     demo.server.reboot()
     assert verify(demo, tmp_path) == before
-    again = demo.deploy("-y", "--json")
-    assert changed(again.stdout) == []
+    assert_nothing_changed(demo.deploy("-y", "--json"))
 
 
 def test_demo_started_again_uses_the_same_machine_and_key(demo: Demo) -> None:
