@@ -93,7 +93,7 @@ def plan(project: Project, found: ProjectState) -> Plan:
     for service in project.services:
         containers = [each for each in found.containers if each.service == service]
         reasons += _service_reasons(project, service, containers, found)
-        if any(each.health == "unhealthy" for each in containers):
+        if len(containers) > 1 or any(each.health == "unhealthy" for each in containers):
             remake.append(service)
     return Plan(entries, tuple(remake), tuple(reasons))
 

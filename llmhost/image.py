@@ -189,3 +189,9 @@ docker image inspect --format . {engine} >/dev/null 2>&1 </dev/null ||
     exit 1
   }}
 base64 -d | {build} --label {INPUTS_LABEL}={image.inputs} --tag {image.reference} -"""
+
+
+def tidy_script(uploads: str) -> str:
+    """Remove the upload directory, and images of ours that lost their name to a newer one."""
+    prune = f"docker image prune --force --filter label={INPUTS_LABEL} >/dev/null"
+    return f"rm -rf {shlex.quote(uploads)}; {prune}"

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from pyinfra import host
-from pyinfra.api import FileUploadCommand, QuoteString, StringCommand
+from pyinfra.api import FileUploadCommand, StringCommand
 
 from llmhost import image as core
 from llmhost.facts.images import Images
@@ -41,7 +41,7 @@ def built(*images: ServiceImage, uploads: str) -> Commands:
         for image in services:
             contents = archive({file.path: file for file in image.build_files})
             yield StringCommand(core.build_script(image), _stdin=contents)
-        yield StringCommand("rm", "-rf", QuoteString(uploads))
+        yield StringCommand(core.tidy_script(uploads))
 
 
 def _obtain(model: ModelImage, uploads: str, waiting: Sequence[str]) -> Commands:

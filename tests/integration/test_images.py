@@ -1,0 +1,213 @@
+"""Images under the real Docker: what is built, what is not, and what is refused."""
+
+import hashlib
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmhost.filetree import File
+from llmhost.image import ModelImage, ServiceImage
+from llmhost.operations import images
+from llmhost.settings.root import Settings
+from llmhost.stack import service_images
+from tests.integration.docker_site import DockerSite, docker_site
+from tests.integration.file_server import file_server
+from tests.integration.harness import converge, deploy
+from tests.machines import Lan, Machine
+
+pytestmark = pytest.mark.machines
+
+UPLOADS = "/opt/llmhost/uploads"
+
+
+@pytest.fixture(scope="module")
+def site(
+    lan: Lan, machine: Machine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DockerSite]:
+    with docker_site(lan, machine, tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@pytest.fixture(autouse=True)
+def _clean(site: DockerSite) -> None:
+    site.forget_images()
+
+
+def bake(settings: Settings) -> None:
+    images.built(*service_images(settings), uploads=settings.stack.uploads, name="Bake")
+
+
+def _images(site: DockerSite) -> list[str]:
+    listed = site.machine.ssh("docker image ls --format '{{.Repository}}:{{.Tag}}' 'llmhost/*'")
+    return sorted(listed.stdout.split())
+
+
+def _layers(site: DockerSite, reference: str) -> list[str]:
+    layers = site.machine.ssh(
+        f"docker image inspect --format '{{{{json .RootFS.Layers}}}}' {reference}"
+    )
+    return list(json.loads(layers.stdout))
+
+
+def _baked_sha256(site: DockerSite, reference: str, path: str) -> str:
+    """Digest of a file in an image, read without running anything of it."""
+    script = (
+        f"id=$(docker create {reference} none) && docker cp -q $id:{path} - | tar -xO | sha256sum;"
+        " docker rm $id >/dev/null"
+    )
+    return site.machine.ssh(script).stdout.split()[0]
+
+
+def test_weights_and_engine_are_in_the_image(site: DockerSite) -> None:
+    settings = site.settings()
+    assert converge(site.machine, bake, settings).changed == ["Bake"]
+    (image,) = service_images(settings)
+    assert _images(site) == sorted([image.reference, image.models[0].reference])
+    assert _baked_sha256(site, image.reference, "/models/tiny.gguf") == site.model_sha256
+    assert site.machine.ssh(f"test -e {UPLOADS}", check=False).returncode == 1
+
+
+def test_ordinary_user_with_sudo_can_bake(site: DockerSite) -> None:
+    assert deploy(site.machine, bake, site.settings(), sudo=True).changed == ["Bake"]
+    assert len(_images(site)) == 2
+
+
+def test_weights_with_another_hash_are_refused_before_anything_changes(site: DockerSite) -> None:
+    outcome = deploy(site.machine, bake, site.settings(model={"sha256": "12" * 32}))
+    assert not outcome.succeeded
+    assert f"SHA-256 {site.model_sha256}, not {'12' * 32}" in outcome.output
+    assert _images(site) == []
+    assert site.machine.ssh("test -e /opt/llmhost", check=False).returncode == 1
+
+
+def test_newer_engine_moves_no_weights(site: DockerSite) -> None:
+    old, new = site.settings(), site.settings(llamacpp_image=site.other_engine())
+    (before,), (after,) = service_images(old), service_images(new)
+    weights = before.models[0].reference
+    converge(site.machine, bake, old)
+    made = site.machine.ssh(f"docker image inspect --format {{{{.Created}}}} {weights}").stdout
+    converge(site.machine, bake, new)
+    assert (
+        site.machine.ssh(f"docker image inspect --format {{{{.Created}}}} {weights}").stdout == made
+    )
+    # The same layer on the same parent, which is none: Docker keeps it once for all three images.
+    layers = _layers(site, weights)
+    assert _layers(site, before.reference)[:1] == _layers(site, after.reference)[:1] == layers
+
+
+def bake_pair(engine: str, model: tuple[str, str], second: tuple[str, str]) -> None:
+    first = ModelImage("first", model[1], model[0], False, "/models/first.gguf")
+    other = ModelImage("second", second[1], second[0], False, "/models/second.gguf")
+    dockerfile = File("Dockerfile", "FROM weights\nCOPY --link --from=engine / /\n")
+    images.built(
+        ServiceImage("pair", engine, (first, other), (dockerfile,)),
+        uploads=UPLOADS,
+        name="Bake",
+    )
+
+
+def test_one_changed_model_of_two_is_the_only_one_made_anew(
+    site: DockerSite, tmp_path: Path
+) -> None:
+    made = []
+    for content in ("old", "new"):
+        (tmp_path / content).write_text(content)
+        sha256 = hashlib.sha256(content.encode()).hexdigest()
+        weights = (str(site.model), site.model_sha256), (str(tmp_path / content), sha256)
+        converge(site.machine, bake_pair, site.engine, *weights)
+        made.append(_images(site))
+    kept, *_ = [reference for reference in made[0] if "model-first" in reference]
+    assert kept in made[1]
+    assert [reference.split(":")[0] for reference in made[1] if reference not in made[0]] == [
+        "llmhost/model-second",
+        "llmhost/pair",
+    ]
+    (pair,) = [ref for ref in made[1] if "pair" in ref and ref not in made[0]]
+    assert _baked_sha256(site, pair, "/models/first.gguf") == site.model_sha256
+    assert _baked_sha256(site, pair, "/models/second.gguf") == sha256
+
+
+def test_moved_tag_is_noticed(site: DockerSite) -> None:
+    (image,) = service_images(site.settings())
+    converge(site.machine, bake, site.settings())
+    site.machine.ssh(f"docker tag {image.models[0].reference} {image.reference}")
+    assert deploy(site.machine, bake, site.settings(), dry=True).changed == ["Bake"]
+    converge(site.machine, bake, site.settings())
+    assert _baked_sha256(site, image.reference, "/usr/bin/llama-server")
+
+
+@pytest.mark.parametrize("program", ["docker-buildx", "dockerd"])
+def test_build_killed_half_way_is_healed_by_the_next_run(site: DockerSite, program: str) -> None:
+    kill = (
+        "until pgrep -f 'docker-buildx [b]uildx build' >/dev/null; do sleep 0.01; done;"
+        f" sleep 0.2; pkill -KILL -x {program}"
+    )
+    killer = threading.Thread(target=site.machine.ssh, args=(kill,))
+    killer.start()
+    assert not deploy(site.machine, bake, site.settings()).succeeded
+    killer.join()
+    (image,) = service_images(site.settings())
+    assert image.reference not in _images(site)
+    site.machine.ssh("systemctl reset-failed docker; systemctl start docker")
+    converge(site.machine, bake, site.settings())
+    assert _baked_sha256(site, image.reference, "/models/tiny.gguf") == site.model_sha256
+    assert site.machine.ssh(f"test -e {UPLOADS}", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("left", ["part", "whole"])
+def test_weights_that_an_interrupted_run_left_do_no_harm(site: DockerSite, left: str) -> None:
+    name = site.model_sha256 + (".part" if left == "part" else "")
+    size = "1000" if left == "part" else "10M"
+    site.machine.ssh(f"mkdir -p -m 0700 {UPLOADS}")
+    upload = ["ssh", "-F", str(site.machine.ssh_config), site.machine.name]
+    head = subprocess.run(["head", "-c", size, site.model], capture_output=True, check=True).stdout
+    subprocess.run([*upload, f"cat >{UPLOADS}/{name}"], input=head, check=True)
+    converge(site.machine, bake, site.settings())
+    (image,) = service_images(site.settings())
+    assert _baked_sha256(site, image.reference, "/models/tiny.gguf") == site.model_sha256
+    assert site.machine.ssh(f"test -e {UPLOADS}", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("resumable", [True, False])
+def test_broken_download_is_gone_on_with(site: DockerSite, lan: Lan, resumable: bool) -> None:
+    data = site.model.read_bytes()
+    with file_server(lan.gateway, data, resumable=resumable) as server:
+        settings = site.settings(model={"source": f"{server.url}/tiny.gguf"})
+        site.machine.ssh(f"mkdir -p -m 0700 {UPLOADS}")
+        part = f"{UPLOADS}/{site.model_sha256}.part"
+        site.machine.ssh(f"curl -sS -r 0-99999 {server.url} | head -c 100000 >{part}")
+        converge(site.machine, bake, settings)
+    assert server.ranges[1:] == (["bytes=100000-"] if resumable else ["bytes=100000-", None])
+    (image,) = service_images(settings)
+    assert _baked_sha256(site, image.reference, "/models/tiny.gguf") == site.model_sha256
+
+
+def test_download_of_something_else_is_refused(site: DockerSite, lan: Lan) -> None:
+    with file_server(lan.gateway, b"not the weights") as server:
+        settings = site.settings(model={"source": f"{server.url}/tiny.gguf"})
+        outcome = deploy(site.machine, bake, settings)
+    assert not outcome.succeeded
+    assert f"not {site.model_sha256}" in outcome.output
+    assert _images(site) == []
+    assert site.machine.ssh(f"ls {UPLOADS}").stdout == ""
+
+
+def test_engine_that_can_not_be_pulled_is_named(site: DockerSite) -> None:
+    nowhere = f"{site.registry.name}/nothing:1@sha256:{'0' * 63}1"
+    outcome = deploy(site.machine, bake, site.settings(llamacpp_image=nowhere))
+    assert not outcome.succeeded
+    assert f"{nowhere} could not be pulled: correct llamacpp_image" in outcome.output
+
+
+def test_building_again_needs_no_registry(site: DockerSite) -> None:
+    converge(site.machine, bake, site.settings())
+    site.forget_images()
+    site.registry.stop()
+    try:
+        converge(site.machine, bake, site.settings())
+    finally:
+        site.registry.__enter__()

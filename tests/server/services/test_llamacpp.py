@@ -1,0 +1,72 @@
+"""What llama.cpp's server answers, asked from inside its own container."""
+
+import json
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from llmhost.settings.model import Model
+from llmhost.settings.root import Settings
+
+BASE = "http://127.0.0.1:8080"
+
+
+@pytest.fixture(scope="module")
+def model(settings: Settings) -> Model:
+    if "llamacpp" not in settings.services:
+        pytest.skip("the service llamacpp is not declared")
+    (model,) = settings.models_of("llamacpp")
+    return model
+
+
+class Api:
+    """Requests to the engine, past the gateway, by the curl that its health check uses."""
+
+    def __init__(self, host: Host, settings: Settings) -> None:
+        container = f"{settings.stack.project}-llamacpp-1"
+        self._host = host
+        self._curl = f"docker exec --interactive {container} curl --silent --max-time 300"
+
+    def get(self, path: str) -> Any:
+        return json.loads(self._host.check_output(f"{self._curl} --fail {BASE}{path}"))
+
+    def status(self, path: str) -> int:
+        code = "--output /dev/null --write-out '%{http_code}'"
+        return int(self._host.check_output(f"{self._curl} {code} {BASE}{path}"))
+
+    def stream(self, path: str, body: dict[str, Any]) -> list[str]:
+        """The events of an answer, without their `data: `."""
+        options = "--no-buffer --fail --header 'Content-Type: application/json' --data @-"
+        command = f"printf %s '{json.dumps(body)}' | {self._curl} {options} {BASE}{path}"
+        lines = self._host.check_output(command).splitlines()
+        return [line.removeprefix("data: ") for line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def api(host: Host, settings: Settings) -> Api:
+    return Api(host, settings)
+
+
+def test_model_is_offered_under_its_declared_name(api: Api, model: Model) -> None:
+    assert [each["id"] for each in api.get("/v1/models")["data"]] == [model.name]
+
+
+def test_every_request_has_the_declared_context(api: Api, model: Model) -> None:
+    properties = api.get("/props")
+    assert properties["total_slots"] == model.parallel
+    assert properties["default_generation_settings"]["n_ctx"] == model.context_tokens
+
+
+def test_chat_streams_token_by_token(api: Api, model: Model) -> None:
+    messages = [{"role": "user", "content": "Say anything."}]
+    body = {"model": model.name, "messages": messages, "stream": True, "max_tokens": 8}
+    *events, end = api.stream("/v1/chat/completions", body)
+    assert end == "[DONE]"
+    deltas = [json.loads(event)["choices"][0]["delta"] for event in events]
+    assert sum(1 for delta in deltas if delta.get("content")) > 1 or len(deltas) > 2
+
+
+def test_slots_and_web_interface_are_closed(api: Api, model: Model) -> None:
+    assert api.status("/slots") in (404, 501)
+    assert api.status("/") == 404

@@ -1,0 +1,49 @@
+"""The receipt of a provisioned server tells the truth."""
+
+import json
+from typing import Any
+
+import pytest
+
+from llmhost.settings.root import Settings
+
+
+@pytest.fixture(scope="module")
+def receipt(host: Any, settings: Settings) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(host.file(settings.receipt.path).content_string)
+    return content
+
+
+def test_receipt_is_of_these_settings(receipt: dict[str, Any], settings: Settings) -> None:
+    assert receipt["settings"] == settings.digest
+
+
+def test_receipt_names_the_models_by_hash(receipt: dict[str, Any], settings: Settings) -> None:
+    assert receipt["models"] == {model.name: model.sha256 for model in settings.models}
+
+
+def test_receipt_names_the_images_that_run(
+    host: Any, receipt: dict[str, Any], settings: Settings
+) -> None:
+    running = {
+        host.check_output(f"docker inspect -f '{{{{.Image}}}}' {settings.stack.project}-{name}-1")
+        for name in settings.services
+    }
+    assert set(receipt["images"].values()) == running
+
+
+def test_receipt_names_what_is_installed(host: Any, receipt: dict[str, Any]) -> None:
+    versions = dict(receipt["versions"])
+    assert versions.pop("kernel") == host.check_output("uname -r")
+    versions.pop("nvidia_driver", None)
+    assert "nginx" in versions
+    assert {name: host.package(name).version for name in versions} == versions
+
+
+def test_receipt_names_the_toolkit(receipt: dict[str, Any]) -> None:
+    assert {"version", "revision", "modified"} == set(receipt["toolkit"])
+
+
+def test_receipt_is_written_by_root_alone(host: Any, settings: Settings) -> None:
+    file = host.file(settings.receipt.path)
+    assert (file.user, file.group, file.mode) == ("root", "root", 0o644)

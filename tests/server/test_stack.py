@@ -1,0 +1,151 @@
+"""What the stack of a provisioned server shows: what runs, how confined, and from which weights."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from llmhost.settings.root import Settings
+from tests.server.conftest import Outside
+
+Containers = Mapping[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def containers(host: Any, settings: Settings) -> Containers:
+    """All of the project's containers, stopped ones too, as Docker describes them."""
+    label = f"label=com.docker.compose.project={settings.stack.project}"
+    ids = host.check_output(f"docker ps --all --quiet --filter {label}").split()
+    found = json.loads(host.check_output(f"docker inspect {' '.join(ids)}")) if ids else []
+    return {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in found}
+
+
+@pytest.fixture(scope="module")
+def processes(host: Any, containers: Containers) -> dict[str, dict[str, str]]:
+    """The kernel's word on each service's first process: /proc/PID/status."""
+    statuses = {
+        service: host.check_output(f"cat /proc/{each['State']['Pid']}/status")
+        for service, each in containers.items()
+    }
+    return {
+        service: dict(re.findall(r"^(\w+):\s*(.*)$", text, re.MULTILINE))
+        for service, text in statuses.items()
+    }
+
+
+def test_exactly_the_declared_services_run(containers: Containers, settings: Settings) -> None:
+    assert sorted(containers) == sorted(settings.services)
+
+
+def test_every_service_is_healthy(containers: Containers) -> None:
+    states = {service: each["State"] for service, each in containers.items()}
+    assert {state["Status"] for state in states.values()} <= {"running"}
+    health = {service: state["Health"]["Status"] for service, state in states.items()}
+    assert set(health.values()) <= {"healthy"}, health
+
+
+def test_services_come_back_after_a_reboot(host: Any, containers: Containers) -> None:
+    policies = {each["HostConfig"]["RestartPolicy"]["Name"] for each in containers.values()}
+    assert policies <= {"unless-stopped"}
+    assert host.service("docker").is_enabled
+
+
+def test_no_process_is_root_or_can_become_it(processes: Mapping[str, dict[str, str]]) -> None:
+    for service, status in processes.items():
+        assert "0" not in status["Uid"].split(), service
+        assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0, service
+        assert status["NoNewPrivs"] == "1", service
+        assert status["Seccomp"] == "2", service
+
+
+def test_root_file_systems_are_read_only(host: Any, containers: Containers) -> None:
+    for service, each in containers.items():
+        mounts = host.check_output(f"cat /proc/{each['State']['Pid']}/mounts").splitlines()
+        (root,) = [line.split() for line in mounts if line.split()[1] == "/"]
+        assert "ro" in root[3].split(","), service
+
+
+def test_ports_are_published_on_the_loopback_only(
+    host: Any, containers: Containers, settings: Settings
+) -> None:
+    published = {
+        service: {
+            (binding["HostIp"], int(binding["HostPort"]))
+            for bindings in each["NetworkSettings"]["Ports"].values()
+            for binding in bindings or ()
+        }
+        for service, each in containers.items()
+    }
+    declared = {name: {("127.0.0.1", settings.options(name).port)} for name in settings.services}
+    assert published == declared
+    listening = host.check_output("ss -Hltn").splitlines()
+    for (_, port), *_ in declared.values():
+        places = {line.split()[3] for line in listening if line.split()[3].endswith(f":{port}")}
+        assert places <= {f"127.0.0.1:{port}"}
+
+
+def test_services_can_not_be_reached_from_outside(
+    outside: Outside, address: str, settings: Settings
+) -> None:
+    for name in settings.services:
+        url = f"http://{address}:{settings.options(name).port}/"
+        tried = outside("curl", "--silent", "--max-time", "3", url)
+        # curl(1): 7 could not connect, 28 timed out. Any answer, even an error, would be 0.
+        assert tried.returncode in (7, 28), name
+
+
+def test_logs_are_capped(containers: Containers, settings: Settings) -> None:
+    cap = {
+        "max-size": f"{settings.docker.log_max_size_mib}m",
+        "max-file": str(settings.docker.log_max_files),
+    }
+    for service, each in containers.items():
+        log = each["HostConfig"]["LogConfig"]
+        assert log["Type"] == "local" and cap.items() <= log["Config"].items(), service
+
+
+def test_declared_weights_are_in_the_running_container(
+    host: Any, containers: Containers, settings: Settings
+) -> None:
+    for model in settings.models:
+        container = containers[model.service]
+        path = f"/proc/{container['State']['Pid']}/root{model.path}"
+        assert host.check_output(f"sha256sum {path}").split()[0] == model.sha256, model.name
+
+
+def test_no_volume_hides_what_is_baked(containers: Containers, settings: Settings) -> None:
+    mounted = {
+        (service, mount["Destination"])
+        for service, each in containers.items()
+        for mount in each["Mounts"]
+    }
+    for model in settings.models:
+        assert not any(
+            service == model.service and model.path.startswith(f"{place.rstrip('/')}/")
+            for service, place in mounted
+        )
+
+
+def test_weights_are_not_kept_a_second_time_beside_their_image(
+    host: Any, settings: Settings
+) -> None:
+    assert not host.file(settings.stack.uploads).exists
+
+
+def test_images_were_built_here(host: Any, containers: Containers) -> None:
+    for service, each in containers.items():
+        inspected = host.check_output(f"docker image inspect {each['Image']}")
+        (image,) = json.loads(inspected)
+        assert any(re.fullmatch(f"llmhost/{service}:[0-9a-f]{{16}}", t) for t in image["RepoTags"])
+
+
+def test_compose_files_name_who_manages_them(host: Any, settings: Settings) -> None:
+    if not settings.services:
+        pytest.skip("no service is declared")
+    names = [f"services/{name}.yaml" for name in settings.services]
+    for name in ["compose.yaml", *names]:
+        file = host.file(f"{settings.stack.directory}/{name}")
+        assert file.content_string.startswith("# Managed by llmhost")
+        assert (file.user, file.mode) == ("root", 0o644)

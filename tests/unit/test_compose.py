@@ -1,0 +1,137 @@
+"""What runs, compared with what is declared."""
+
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from llmhost.compose import Container, Plan, Project, ProjectState, apply_script, plan
+from llmhost.facts.compose import ComposeProject
+from llmhost.filetree import Absent, PathState
+from llmhost.image import ImageState
+
+PROJECT = Project(
+    name="llmhost",
+    directory="/opt/llmhost",
+    root="name: llmhost\n",
+    services={"engine": "services: {}\n"},
+    images={"engine": "llmhost/engine:1"},
+    start_timeout_seconds=60,
+)
+NOTHING = replace(PROJECT, services={}, images={})
+RUNNING = Container("llmhost-engine-1", "engine", "c0", "sha256:1", "running", "healthy")
+
+
+def _paths(project: Project = PROJECT) -> dict[str, PathState]:
+    directories = (project.directory, f"{project.directory}/services")
+    states = {path: PathState("directory", "root", "root", "0755", 0.0) for path in directories}
+    files = {
+        file.path: PathState("file", "root", "root", "0644", 0.0, file.sha256)
+        for file in project.files
+    }
+    return states | files
+
+
+CONVERGED = ProjectState(
+    paths=_paths(),
+    configs={"engine": "c0"},
+    containers=(RUNNING,),
+    images={"llmhost/engine:1": ImageState("sha256:1", "")},
+)
+
+
+def _with(*containers: Container) -> ProjectState:
+    return replace(CONVERGED, containers=containers)
+
+
+def test_converged_project_needs_nothing() -> None:
+    assert plan(PROJECT, CONVERGED).reasons == ()
+
+
+def test_service_without_health_check_needs_only_to_run() -> None:
+    assert plan(PROJECT, _with(replace(RUNNING, health=""))).reasons == ()
+
+
+DIFFERENCES = {
+    "service engine does not run": _with(),
+    "service engine runs 2 times": _with(RUNNING, replace(RUNNING, name="llmhost-engine-2")),
+    "service engine is exited": _with(replace(RUNNING, state="exited", health="")),
+    "service engine is restarting": _with(replace(RUNNING, state="restarting")),
+    "service engine is starting": _with(replace(RUNNING, health="starting")),
+    "service engine is unhealthy": _with(replace(RUNNING, health="unhealthy")),
+    "service engine runs with another configuration": _with(replace(RUNNING, config="c1")),
+    "service engine runs another image than llmhost/engine:1": _with(
+        replace(RUNNING, image="sha256:2")
+    ),
+    "container llmhost-old-1 is not declared": _with(
+        RUNNING, replace(RUNNING, name="llmhost-old-1", service="old")
+    ),
+    "/opt/llmhost/services/engine.yaml is missing": replace(
+        CONVERGED,
+        paths={path: state for path, state in _paths().items() if not path.endswith("engine.yaml")},
+    ),
+    "/opt/llmhost/services/old.yaml must not exist": replace(
+        CONVERGED,
+        paths=_paths() | {"/opt/llmhost/services/old.yaml": _paths()["/opt/llmhost/compose.yaml"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", DIFFERENCES)
+def test_difference_is_told(reason: str) -> None:
+    assert plan(PROJECT, DIFFERENCES[reason]).reasons == (reason,)
+
+
+def test_only_unhealthy_and_repeated_containers_are_removed_first() -> None:
+    assert plan(PROJECT, _with(RUNNING, RUNNING)).remake == ("engine",)
+    sick = replace(RUNNING, health="unhealthy")
+    assert plan(PROJECT, _with(sick)).remake == ("engine",)
+    assert plan(PROJECT, _with(replace(RUNNING, state="exited"))).remake == ()
+
+
+def test_image_that_is_still_to_be_built_is_no_difference() -> None:
+    assert plan(PROJECT, replace(CONVERGED, images={})).reasons == ()
+
+
+def test_project_without_services_leaves_no_file() -> None:
+    todo = plan(NOTHING, CONVERGED)
+    assert {entry.path for entry in todo.entries if isinstance(entry, Absent)} == {
+        "/opt/llmhost/compose.yaml",
+        "/opt/llmhost/services/engine.yaml",
+    }
+    assert "container llmhost-engine-1 is not declared" in todo.reasons
+    assert "down --remove-orphans" in apply_script(NOTHING, todo)
+    assert "volume" not in apply_script(NOTHING, todo)
+
+
+def test_bare_host_without_services_needs_nothing() -> None:
+    assert plan(NOTHING, ProjectState({}, {}, (), {})) == Plan((), (), ())
+
+
+@pytest.mark.parametrize("project", [PROJECT, NOTHING])
+def test_scripts_are_posix_shell(project: Project) -> None:
+    script = apply_script(project, plan(project, _with(replace(RUNNING, health="unhealthy"))))
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+
+
+def test_new_files_are_checked_before_they_replace_the_old() -> None:
+    lines = apply_script(PROJECT, plan(PROJECT, _with())).splitlines()
+    (check,) = [number for number, line in enumerate(lines) if "config --quiet" in line]
+    assert min(number for number, line in enumerate(lines) if line.startswith("mv ")) > check
+    assert min(number for number, line in enumerate(lines) if " up " in line) > check
+
+
+def test_fact_tells_files_configurations_containers_and_images_apart() -> None:
+    output = [
+        "regular file|root|root|644|1.5|/opt/llmhost/compose.yaml",
+        f"{'ab' * 32}  /opt/llmhost/compose.yaml",
+        "config engine c0",
+        "container|/llmhost-engine-1|engine|c0|sha256:1|running|healthy",
+        "image|sha256:1|12ab|llmhost/engine:1 llmhost/engine:also ",
+    ]
+    state = ComposeProject().process(output)
+    path = PathState("file", "root", "root", "0644", 1.5, "ab" * 32)
+    assert state.paths == {"/opt/llmhost/compose.yaml": path}
+    assert state.configs == {"engine": "c0"}
+    assert state.containers == (RUNNING,)
+    assert state.images["llmhost/engine:also"] == ImageState("sha256:1", "12ab")

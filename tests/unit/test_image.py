@@ -1,0 +1,96 @@
+"""An image's name says what is in it."""
+
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from llmhost.filetree import File
+from llmhost.image import (
+    ImageState,
+    ModelImage,
+    ServiceImage,
+    build_script,
+    download_script,
+    import_script,
+    missing,
+    prepare_script,
+)
+
+TINY = ModelImage("tiny", "ab" * 32, "weights/tiny.gguf", False, "/models/tiny.gguf")
+OTHER = ModelImage("other", "cd" * 32, "https://hub.example/o.gguf", True, "/models/other.gguf")
+DOCKERFILE = File("Dockerfile", "FROM weights\nCOPY --link --from=engine / /\n")
+IMAGE = ServiceImage("llamacpp", "registry/engine:1@sha256:" + "0" * 64, (TINY,), (DOCKERFILE,))
+
+
+def _states(*images: ModelImage | ServiceImage) -> dict[str, ImageState]:
+    return {image.reference: ImageState("sha256:1", image.inputs) for image in images}
+
+
+def test_references_are_made_of_what_goes_in() -> None:
+    assert TINY.reference == "llmhost/model-tiny:abababababab"
+    assert IMAGE.reference == f"llmhost/llamacpp:{IMAGE.inputs[:16]}"
+
+
+CHANGES = {
+    "engine": replace(IMAGE, engine=IMAGE.engine.replace("0", "1")),
+    "weights": replace(IMAGE, models=(replace(TINY, sha256="ef" * 32),)),
+    "place of the weights": replace(IMAGE, models=(replace(TINY, path="/models/tiny.bin"),)),
+    "another model": replace(IMAGE, models=(TINY, OTHER)),
+    "Dockerfile": replace(IMAGE, context=(replace(DOCKERFILE, content="FROM weights\n"),)),
+    "further file": replace(IMAGE, context=(DOCKERFILE, File("entrypoint", "#!/bin/sh\n"))),
+    "mode of a file": replace(IMAGE, context=(replace(DOCKERFILE, mode="0755"),)),
+}
+
+
+@pytest.mark.parametrize("changed", CHANGES)
+def test_every_input_changes_the_tag(changed: str) -> None:
+    assert CHANGES[changed].reference != IMAGE.reference
+
+
+def test_where_weights_come_from_does_not_change_the_tag() -> None:
+    moved = replace(TINY, source="https://mirror.example/tiny.gguf", remote=True)
+    assert replace(IMAGE, models=(moved,)).reference == IMAGE.reference
+
+
+def test_weights_are_the_lowest_stage_and_the_engine_comes_on_top() -> None:
+    pair = replace(IMAGE, models=(TINY, OTHER))
+    (dockerfile,) = pair.build_files
+    assert dockerfile.data.decode().splitlines() == [
+        f"FROM {IMAGE.engine} AS engine",
+        f"FROM {TINY.reference} AS weights",
+        f"COPY --link --from={OTHER.reference} / /",
+        "FROM weights",
+        "COPY --link --from=engine / /",
+    ]
+
+
+def test_service_without_models_begins_empty() -> None:
+    (dockerfile,) = replace(IMAGE, models=()).build_files
+    assert "FROM scratch AS weights\n" in dockerfile.data.decode()
+
+
+def test_nothing_is_missing_where_everything_is() -> None:
+    assert missing([IMAGE], _states(IMAGE)) == {}
+
+
+def test_missing_image_is_told() -> None:
+    assert missing([TINY], {}) == {TINY: "image llmhost/model-tiny:abababababab is missing"}
+
+
+def test_tag_on_another_image_counts_as_missing() -> None:
+    moved = {IMAGE.reference: ImageState("sha256:2", TINY.inputs)}
+    assert missing([IMAGE], moved) == {IMAGE: f"{IMAGE.reference} names another image"}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        prepare_script("/opt/llmhost/uploads"),
+        download_script(OTHER, "/opt/llmhost/uploads"),
+        import_script(TINY, "/opt/llmhost/uploads"),
+        build_script(IMAGE),
+    ],
+)
+def test_scripts_are_posix_shell(script: str) -> None:
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)

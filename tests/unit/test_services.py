@@ -1,0 +1,130 @@
+"""Every service of the catalogue renders into what Docker Compose is given."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from llmhost.services import catalogue
+from llmhost.settings.problem import SettingsError
+from llmhost.settings.reader import read_settings
+from llmhost.stack import compose_project, service_images
+from llmhost.template import ROOT
+from tests.machines import tiny_model
+
+DIGEST = "@sha256:" + "ab" * 32
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    path = tmp_path_factory.mktemp("models") / "tiny.gguf"
+    return {"name": "tiny", "sha256": tiny_model.write(path), "source": str(path)}
+
+
+@pytest.fixture
+def site(weights: dict[str, str]) -> dict[str, Any]:
+    return {
+        "services": ["llamacpp"],
+        "models": [{**weights}],
+        "api_clients": [{"name": "test", "sha256": "cd" * 32}],
+    }
+
+
+def _service(data: dict[str, Any]) -> dict[str, Any]:
+    (text,) = compose_project(read_settings(data)).services.values()
+    service: dict[str, Any] = yaml.safe_load(text)["services"]["llamacpp"]
+    return service
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_service_has_its_files(name: str) -> None:
+    assert (ROOT / f"templates/services/{name}.yaml.j2").is_file()
+    dockerfile = (ROOT / f"files/images/{name}/Dockerfile").read_text()
+    instructions = [line for line in dockerfile.splitlines() if line and not line.startswith("#")]
+    assert instructions[0] == "FROM weights"
+
+
+def test_project_includes_a_file_for_each_service(site: dict[str, Any]) -> None:
+    project = compose_project(read_settings(site))
+    included = yaml.safe_load(project.root)["include"]
+    files = [file.path.removeprefix(f"{project.directory}/") for file in project.files]
+    assert files == ["compose.yaml", *included]
+    assert all(file.data.startswith(b"# Managed by llmhost") for file in project.files)
+
+
+def test_service_runs_the_image_of_its_inputs(site: dict[str, Any]) -> None:
+    (image,) = service_images(read_settings(site))
+    assert _service(site)["image"] == image.reference
+    assert _service(site)["pull_policy"] == "never"
+
+
+def test_compose_option_changes_no_image(site: dict[str, Any]) -> None:
+    before = service_images(read_settings(site))
+    changed = site | {"llamacpp_threads": 3, "llamacpp_memory_limit": "2g"}
+    assert service_images(read_settings(changed)) == before
+    assert _service(changed)["mem_limit"] == "2g"
+
+
+def test_context_is_declared_for_all_slots_together(site: dict[str, Any]) -> None:
+    site["models"][0] |= {"context_tokens": 1000, "parallel": 3}
+    command = _service(site)["command"]
+    assert command[command.index("--ctx-size") + 1] == "3000"
+    assert command[command.index("--parallel") + 1] == "3"
+
+
+def test_extra_arguments_are_taken_literally(site: dict[str, Any]) -> None:
+    site["llamacpp_extra_arguments"] = ["--chat-template", "a: {b} # $HOME \"'\n"]
+    # Compose turns $$ back into $ (Compose specification, interpolation).
+    assert _service(site)["command"][-1] == "a: {b} # $$HOME \"'\n"
+
+
+def test_health_check_waits_for_the_model(site: dict[str, Any]) -> None:
+    check = _service(site | {"llamacpp_load_timeout_seconds": 1234})["healthcheck"]
+    assert check["start_period"] == "1234s"
+
+
+def test_gpu_is_given_by_its_cdi_name(site: dict[str, Any]) -> None:
+    granted = _service(site | {"llamacpp_gpu": 1})["deploy"]["resources"]["reservations"]["devices"]
+    device = {"driver": "cdi", "device_ids": ["nvidia.com/gpu=1"], "capabilities": ["gpu"]}
+    assert granted == [device]
+    assert "deploy" not in _service(site)
+
+
+@pytest.mark.parametrize(
+    "image", ["llama.cpp", "llama.cpp:latest", f"llama.cpp:1{DIGEST}0", f"$(id){DIGEST}", DIGEST]
+)
+def test_image_without_a_digest_is_refused(site: dict[str, Any], image: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        read_settings(site | {"llamacpp_image": image})
+    assert [problem.key for problem in refused.value.problems] == ["llamacpp_image"]
+
+
+@pytest.mark.parametrize(
+    "image", [f"10.0.0.1:5000/llama.cpp:forky-1{DIGEST}", f"ghcr.io/ggml-org/llama.cpp{DIGEST}"]
+)
+def test_image_with_a_digest_is_taken(site: dict[str, Any], image: str) -> None:
+    (built,) = service_images(read_settings(site | {"llamacpp_image": image}))
+    assert built.engine == image
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ({"resident": False}, "resident = False"),
+        ({"cache_type": "fp8"}, "cache_type = 'fp8'"),
+        ({"adapter": "lora.gguf"}, "an adapter"),
+    ],
+)
+def test_llamacpp_refuses_what_it_would_ignore(
+    site: dict[str, Any], model: dict[str, Any], told: str
+) -> None:
+    site["models"][0] |= model
+    with pytest.raises(SettingsError) as refused:
+        read_settings(site)
+    assert any(told in problem.what for problem in refused.value.problems)
+
+
+def test_llamacpp_runs_exactly_one_model(site: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError) as refused:
+        read_settings(site | {"models": []})
+    assert "needs exactly one model" in refused.value.problems[0].what
