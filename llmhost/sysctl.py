@@ -68,13 +68,16 @@ def parse_state(lines: list[str]) -> KernelState:
     container = ""
     for line in lines:
         if line.startswith("container "):
-            container = line.removeprefix("container ").removeprefix("none")
+            container = line.removeprefix("container ")
         elif line.count("|") >= 2:
             name, writable, value = line.split("|", 2)
             values[name] = normalised(value)
             if writable == "r":
                 read_only.add(name)
-    return KernelState(values, frozenset(read_only), container)
+    # systemd counts WSL among the containers, but its kernel is its own.
+    return KernelState(
+        values, frozenset(read_only), "" if container in {"none", "wsl"} else container
+    )
 
 
 def render(parameters: Mapping[str, str]) -> str:

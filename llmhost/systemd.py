@@ -113,7 +113,6 @@ def _enabling(unit: str, state: UnitState, *, enabled: bool) -> Step | None:
 
 def _running(unit: str, state: UnitState, *, reload: bool) -> Step | None:
     if not state.running:
-        # After too many failures systemd refuses to start a unit until that is forgotten.
         return Step("start", f"{unit} is {state.active}")
     if state.needs_daemon_reload:
         return Step("restart", f"{unit} runs with an older unit file than is on disk")
@@ -131,10 +130,14 @@ def _stopping(unit: str, state: UnitState) -> Step | None:
     return None if stopped else Step("stop", f"{unit} must not run")
 
 
-def script(unit: str, state: UnitState, todo: tuple[Step, ...]) -> str:
+def script(unit: str, todo: tuple[Step, ...]) -> str:
     """Shell script that takes the steps, each after the one before succeeded."""
     quoted = shlex.quote(unit)
-    forget = [f"systemctl reset-failed {quoted}"] if state.active == "failed" else []
-    commands = " && ".join([*forget, *(step.command(quoted) for step in todo)])
-    # systemctl itself only says that a unit failed, not why.
-    return f"{commands} || {{ systemctl status --no-pager --lines=15 {quoted} >&2; exit 1; }}"
+    commands = " && ".join(step.command(quoted) for step in todo)
+    return (
+        # systemd refuses to start a unit that was started too often or failed, until it forgets;
+        # Docker's may start three times a minute.
+        f"systemctl reset-failed {quoted} 2>/dev/null; {commands} ||"
+        # systemctl itself only says that a unit failed, not why.
+        f" {{ systemctl status --no-pager --lines=15 {quoted} >&2; exit 1; }}"
+    )

@@ -38,27 +38,34 @@ def packages(
 
 
 @declared
-def repository(source: Repository) -> Commands:
-    """Let apt take packages from a repository, whose key must have the pinned fingerprint.
+def repository(source: Repository, *, present: bool = True) -> Commands:
+    """Let apt take packages from a repository, whose key must have the pinned fingerprint; or, if
+    it must not be present, forget it.
 
     The key is compared on the controller before it is put in place; a wrong one fails this host
     and leaves everything as it was.
     """
     found = host.get_fact(RepositoryFiles, key=source.key_path, paths=source.paths)
-    if wrong := distrusted(source, found):
+    if wrong := repository_differences(source, found, present=present):
         explain(wrong)
-        yield from trust(source, found)
+        yield from repository_commands(source, found, present=present)
 
 
-def distrusted(source: Repository, found: RepositoryState) -> list[str]:
-    """What apt lacks to take packages from a repository, in words."""
-    if _mistrust(source, found.key):
+def repository_differences(
+    source: Repository, found: RepositoryState, *, present: bool
+) -> list[str]:
+    """What of a repository is not as declared, in words."""
+    if present and _mistrust(source, found.key):
         return [f"apt does not trust the key of {source.label}"]
-    return list(differences(source.entries(found.key), found.paths).values())
+    entries = source.entries(found.key) if present else source.removal
+    return list(differences(entries, found.paths).values())
 
 
-def trust(source: Repository, found: RepositoryState) -> Commands:
-    """The commands that bring about what `distrusted` misses."""
+def repository_commands(source: Repository, found: RepositoryState, *, present: bool) -> Commands:
+    """The commands that settle the differences."""
+    if not present:
+        yield apply_command(source.removal)
+        return
     # Something harmless first: a dry run ends at the first command, and shall fetch nothing.
     yield StringCommand("true")
     key = source.key or found.key
@@ -67,8 +74,7 @@ def trust(source: Repository, found: RepositoryState) -> Commands:
     if problem := _mistrust(source, key):
         yield refuse([problem])
     else:
-        wrong = differences(source.entries(dearmored(key)), found.paths)
-        yield apply_command(list(wrong))
+        yield apply_command(list(differences(source.entries(dearmored(key)), found.paths)))
 
 
 def _mistrust(source: Repository, key: bytes) -> str:

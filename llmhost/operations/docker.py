@@ -29,9 +29,8 @@ from llmhost.docker_packages import (
 )
 from llmhost.facts.docker import DaemonConfig, Engine
 from llmhost.filetree import UNPACK, File, archive, candidate_path, differences
-from llmhost.operations.apt import distrusted, trust
+from llmhost.operations.apt import repository_commands, repository_differences
 from llmhost.operations.changes import Commands, declared, explain, refuse
-from llmhost.operations.files import apply_command
 
 CONFIG = "/etc/docker/daemon.json"
 _RECORDS = "/var/lib/llmhost/docker"
@@ -60,16 +59,14 @@ def engine(
         yield refuse([unsupported(source, found.distribution, found.version)])
         return
     repository = vendor(found.distribution, found.codename)
+    wanted = source == DOCKER
+    misplaced = repository_differences(repository, found.repository, present=wanted)
     pins = dict.fromkeys(chosen.pinned, version) if version else {}
     todo = apt.plan(chosen.wanted, pins, chosen.conflicting, bool(version), found.packages)
-    untrusted = distrusted(repository, found.repository) if source == DOCKER else []
-    leftover = differences(repository.removal, found.repository.paths) if source != DOCKER else {}
-    if reasons := [*untrusted, *leftover.values(), *todo.reasons]:
-        explain(reasons)
-    if untrusted:
-        yield from trust(repository, found.repository)
-    if leftover:
-        yield apply_command(list(leftover))
+    if misplaced or todo.reasons:
+        explain([*misplaced, *todo.reasons])
+    if misplaced:
+        yield from repository_commands(repository, found.repository, present=wanted)
     if todo.reasons:
         installed = any(name in found.packages.packages for name in chosen.pinned)
         yield StringCommand(apt.script(todo, () if installed else _UNITS))
@@ -96,9 +93,7 @@ def daemon(config: Mapping[str, Any], *, owner: str = "docker") -> Commands:
     text = render_config(merged) if changed else found.config
     wrong = differences([File(CONFIG, text), File(record, render_owned(ours))], found.states)
     if wrong:
-        explain(f"{CONFIG} differs in {key}" for key in changed) if changed else explain(
-            wrong.values()
-        )
+        explain([f"{CONFIG} differs in {key}" for key in changed] or wrong.values())
         yield _install_config(text, record, earlier | ours, ours)
 
 

@@ -17,12 +17,11 @@ def inner(operation: Callable[..., OperationMeta]) -> Callable[..., Commands]:
 
 
 def told(reasons: Sequence[str], commands: Commands) -> Commands:
-    """The commands, under these reasons instead of those of the operation that they come from.
-
-    Nothing is said when there is nothing to run.
-    """
+    """The commands, under these reasons, if there are any, instead of those of the operation that
+    they come from. Nothing is said when there is nothing to run."""
     first = next(commands, None)
     if first is not None:
-        explain(reasons)
+        if reasons:
+            explain(reasons)
         yield first
         yield from commands

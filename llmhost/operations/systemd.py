@@ -29,7 +29,7 @@ def service(
     todo = steps(unit, state, running=running, enabled=enabled, reload=reload)
     if todo:
         explain([step.reason for step in todo])
-        yield StringCommand(script(unit, state, todo))
+        yield StringCommand(script(unit, todo))
 
 
 @declared

@@ -92,7 +92,6 @@ class Docker(Section):
             "default-network-opts": {
                 "bridge": {"com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"}
             },
-            # Since 29.0 containers start with 1024, too few for vector stores.
         }
         if self.registry_mirrors:
             config["registry-mirrors"] = list(self.registry_mirrors)

@@ -7,7 +7,9 @@ from pydantic import Field, StringConstraints, field_validator
 
 from llmhost.settings.base import Section
 
-ParameterName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+([./][A-Za-z0-9_.:-]+)+$")]
+ParameterName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9_]+([./][A-Za-z0-9_][A-Za-z0-9_.:-]*)+$")
+]
 
 
 class System(Section):

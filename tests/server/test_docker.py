@@ -1,0 +1,79 @@
+"""Docker Engine of a provisioned server."""
+
+import json
+from typing import Any
+
+import pytest
+
+from llmhost.settings.root import Settings
+
+
+@pytest.fixture(scope="module")
+def engine(host: Any) -> dict[str, Any]:
+    """What the running daemon says of itself."""
+    info: dict[str, Any] = json.loads(host.check_output("docker info --format '{{json .}}'"))
+    return info
+
+
+def test_engine_runs_now_and_at_boot(host: Any) -> None:
+    assert host.service("docker").is_running and host.service("docker").is_enabled
+
+
+def test_compose_and_buildx_are_there(host: Any) -> None:
+    assert host.run("docker compose version --short").stdout.lstrip("v").startswith(("2.", "5."))
+    assert host.run("docker buildx version").rc == 0
+
+
+def test_daemon_runs_the_declared_configuration(engine: dict[str, Any], settings: Settings) -> None:
+    declared = settings.docker.daemon_config()
+    assert engine["LoggingDriver"] == declared["log-driver"]
+    assert engine["LiveRestoreEnabled"] is declared["live-restore"]
+    assert engine["DockerRootDir"] == declared["data-root"]
+    pools = [pool["Base"] for pool in engine["DefaultAddressPools"]]
+    assert pools == [pool["base"] for pool in declared["default-address-pools"]]
+    mirrors = [mirror.rstrip("/") for mirror in engine["RegistryConfig"]["Mirrors"] or []]
+    assert mirrors == [mirror.rstrip("/") for mirror in settings.docker.registry_mirrors]
+
+
+def test_daemon_is_younger_than_its_configuration(host: Any) -> None:
+    pid = host.check_output("systemctl show -P MainPID docker.service")
+    changed = int(host.check_output("stat -c %Z /etc/docker/daemon.json"))
+    age = int(host.check_output(f"ps -o etimes= -p {pid}"))
+    now = int(host.check_output("date +%s"))
+    assert now - age >= changed - 1  # both are whole seconds
+
+
+def test_every_declared_key_is_in_the_file(host: Any, settings: Settings) -> None:
+    file = json.loads(host.file("/etc/docker/daemon.json").content_string)
+    declared = settings.docker.daemon_config()
+    assert {key: file.get(key) for key in declared} == declared
+
+
+def test_api_is_for_root_on_the_host_alone(host: Any) -> None:
+    socket = host.file("/run/docker.sock")
+    assert socket.is_socket and socket.user == "root" and socket.mode == 0o660
+    assert "dockerd" not in host.check_output("ss -Hltnp")
+
+
+def test_no_port_is_published_beyond_loopback(host: Any) -> None:
+    listeners = host.check_output("ss -Hltnp").splitlines()
+    published = [line.split()[3] for line in listeners if "docker-proxy" in line]
+    assert [each for each in published if not each.startswith(("127.", "[::1]"))] == []
+
+
+def test_networks_of_the_stack_publish_on_loopback(host: Any, settings: Settings) -> None:
+    label = f"label=com.docker.compose.project={settings.stack.project}"
+    ids = host.check_output(f"docker network ls --quiet --filter {label}").split()
+    if not ids:
+        pytest.skip("the stack has no network")
+    networks = json.loads(host.check_output(f"docker network inspect {' '.join(ids)}"))
+    option = "com.docker.network.bridge.host_binding_ipv4"
+    assert {network["Options"].get(option) for network in networks} == {"127.0.0.1"}
+
+
+def test_pinned_version_is_installed_and_held(host: Any, settings: Settings) -> None:
+    if settings.docker.version is None:
+        pytest.skip("no version is pinned")
+    package = "docker-ce" if settings.docker.source == "docker" else "docker.io"
+    assert host.package(package).version == settings.docker.version
+    assert package in host.check_output("apt-mark showhold").split()

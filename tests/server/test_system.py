@@ -1,0 +1,71 @@
+"""The operating system of a provisioned server."""
+
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from llmhost.settings.root import Settings
+
+
+@pytest.fixture(scope="module")
+def container(host: Any) -> bool:
+    """Whether the server shares its kernel and clock with others."""
+    return bool(host.run("systemd-detect-virt --quiet --container").rc == 0)
+
+
+def test_clock_shows_the_declared_zone(host: Any, settings: Settings) -> None:
+    now = datetime.now(ZoneInfo(settings.system.timezone))
+    assert host.check_output("date +%z") == now.strftime("%z")
+
+
+def test_something_keeps_the_clock_right(host: Any, container: bool) -> None:
+    if container:
+        pytest.skip("a container's clock is its host's")
+    names = ("systemd-timesyncd", "chrony", "ntpsec", "openntpd", "ntp")
+    assert any(host.service(name).is_running for name in names)
+
+
+def test_apt_waits_for_another_package_manager(host: Any, settings: Settings) -> None:
+    shell = 'eval "$(apt-config shell seconds DPkg::Lock::Timeout)"; echo "$seconds"'
+    assert host.check_output(shell) == str(settings.system.apt_lock_timeout_seconds)
+
+
+def test_security_fixes_install_themselves_without_a_reboot(host: Any, settings: Settings) -> None:
+    configuration = host.check_output("apt-config dump")
+    wanted = int(settings.system.unattended_upgrades)
+    assert f'APT::Periodic::Unattended-Upgrade "{wanted}";' in configuration
+    if not settings.system.unattended_upgrades:
+        pytest.skip("this server installs no updates by itself")
+    lists = ("Unattended-Upgrade::Origins-Pattern:: ", "Unattended-Upgrade::Allowed-Origins:: ")
+    origins = [line for line in configuration.splitlines() if line.startswith(lists)]
+    assert origins and all("security" in origin for origin in origins)
+    assert 'Unattended-Upgrade::Automatic-Reboot "false";' in configuration
+    assert host.package("unattended-upgrades").is_installed
+    for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):
+        assert host.service(timer).is_enabled and host.service(timer).is_running
+
+
+def test_kernel_has_the_declared_parameters(host: Any, settings: Settings, container: bool) -> None:
+    declared = settings.system.kernel_parameters
+    own = {name: value for name, value in declared.items() if not container or "net." in name}
+    # sysctl prints tabs between numbers.
+    found = {name: " ".join(host.check_output(f"sysctl -n {name}").split()) for name in own}
+    assert found == {name: " ".join(value.split()) for name, value in own.items()}
+
+
+def test_container_is_not_told_to_change_its_hosts_kernel(host: Any, container: bool) -> None:
+    if not container:
+        pytest.skip("the server has a kernel of its own")
+    assert "vm." not in host.file("/etc/sysctl.d/60-llmhost.conf").content_string
+
+
+def test_sshd_starts_at_boot(host: Any) -> None:
+    if not any(host.service(unit).exists for unit in ("ssh", "ssh.socket")):
+        pytest.skip("there is no sshd on this server")
+    assert "enabled" in host.run("systemctl is-enabled ssh.service ssh.socket").stdout.split()
+
+
+def test_packages_are_all_in_order(host: Any) -> None:
+    assert host.check_output("dpkg --audit") == ""

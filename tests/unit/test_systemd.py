@@ -1,0 +1,107 @@
+"""Units compared with what systemd runs."""
+
+from dataclasses import replace
+
+import pytest
+
+from llmhost.systemd import UnitState, parse_unit, script, steps
+
+CONVERGED = UnitState("loaded", "active", "enabled", started=100.0, loaded=100.0, configured=90.0)
+
+
+def verbs(
+    state: UnitState, *, running: bool = True, enabled: bool = True, reload: bool = False
+) -> list[str]:
+    return [s.verb for s in steps("x", state, running=running, enabled=enabled, reload=reload)]
+
+
+@pytest.mark.parametrize("file", ["enabled", "static", "indirect", "generated", "alias", ""])
+@pytest.mark.parametrize("reload", [False, True])
+def test_unit_as_declared_is_left_alone(file: str, reload: bool) -> None:
+    assert verbs(replace(CONVERGED, file=file), reload=reload) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (replace(CONVERGED, active="inactive"), ["start"]),
+        (replace(CONVERGED, active="failed"), ["start"]),
+        (replace(CONVERGED, file="disabled"), ["enable --quiet"]),
+        (replace(CONVERGED, configured=101.0), ["restart"]),
+        (replace(CONVERGED, needs_daemon_reload=True), ["daemon-reload", "restart"]),
+        (UnitState(), ["enable --quiet", "start"]),
+        (
+            UnitState("masked", "inactive", "masked"),
+            ["unmask", "enable --quiet", "start"],
+        ),
+        (
+            UnitState("masked", "inactive", "masked-runtime"),
+            ["unmask --runtime", "enable --quiet", "start"],
+        ),
+    ],
+)
+def test_unit_is_brought_to_run(state: UnitState, expected: list[str]) -> None:
+    assert verbs(state) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (replace(CONVERGED, configured=101.0), ["reload"]),
+        (replace(CONVERGED, configured=101.0, loaded=102.0), []),
+        (replace(CONVERGED, loaded=102.0, reload_failed=True), ["reload"]),
+        (replace(CONVERGED, configured=101.0, active="inactive"), ["start"]),
+    ],
+)
+def test_unit_is_reloaded_when_its_configuration_is_newer(
+    state: UnitState, expected: list[str]
+) -> None:
+    assert verbs(state, reload=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (CONVERGED, ["disable --quiet", "stop"]),
+        (replace(CONVERGED, active="activating"), ["disable --quiet", "stop"]),
+        (UnitState("loaded", "failed", "disabled"), []),
+        (UnitState("masked", "inactive", "masked"), []),
+        (UnitState(), []),
+    ],
+)
+def test_unwanted_unit_is_stopped(state: UnitState, expected: list[str]) -> None:
+    assert verbs(state, running=False, enabled=False) == expected
+
+
+def test_unit_may_start_again_however_often_it_did() -> None:
+    todo = steps("x y", UnitState("loaded", "failed"), running=True, enabled=True, reload=False)
+    assert script("x y", todo).startswith(
+        "systemctl reset-failed 'x y' 2>/dev/null; systemctl start 'x y' ||"
+    )
+
+
+def test_state_is_read_from_systemctl() -> None:
+    state = parse_unit(
+        [
+            "LoadState=loaded",
+            "ActiveState=active",
+            "UnitFileState=enabled",
+            "NeedDaemonReload=yes",
+            "ReloadResult=exit-code",
+            "ExecMainStartTimestamp=Thu 1970-01-01 00:01:40.250000 UTC",
+            "ActiveEnterTimestamp=Thu 1970-01-01 00:01:41.000000 UTC",
+            "StateChangeTimestamp=Thu 1970-01-01 00:02:00.500000 UTC",
+            "Configured=90.5",
+        ]
+    )
+    assert state == UnitState("loaded", "active", "enabled", True, True, 100.25, 120.5, 90.5)
+
+
+def test_unit_without_a_process_counts_from_when_it_became_active() -> None:
+    lines = ["ExecMainStartTimestamp=", "ActiveEnterTimestamp=Thu 1970-01-01 00:01:41.000000 UTC"]
+    assert parse_unit(lines).started == 101.0
+
+
+@pytest.mark.parametrize("value", ["", "n/a"])
+def test_unit_that_never_ran_has_no_times(value: str) -> None:
+    assert parse_unit([f"ExecMainStartTimestamp={value}", "Configured="]).started == 0.0
