@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from llmhost.docker_packages import unsupported
 from llmhost.host_identity import HostIdentity
 
 SUPPORTED = {
@@ -17,13 +18,14 @@ _KIB_PER_GIB = 1024 * 1024
 def findings(
     identity: HostIdentity,
     *,
+    docker_source: str,
     min_memory_gib: float,
     min_free_disk_gib: float,
     max_clock_skew_seconds: float,
     controller_clock: float,
 ) -> Iterator[str]:
     """Every reason not to begin; none if the host will do. `controller_clock` in epoch seconds."""
-    yield from _wrong_system(identity)
+    yield from _wrong_system(identity, docker_source)
     yield from _no_power(identity)
     yield from _too_small(identity, min_memory_gib, min_free_disk_gib)
     skew = identity.clock - controller_clock
@@ -34,13 +36,15 @@ def findings(
         )
 
 
-def _wrong_system(identity: HostIdentity) -> Iterator[str]:
+def _wrong_system(identity: HostIdentity, docker_source: str) -> Iterator[str]:
     if identity.version not in SUPPORTED.get(identity.distribution, ()):
         known = "; ".join(f"{name} {', '.join(all_)}" for name, all_ in SUPPORTED.items())
         yield (
             f"the host runs {identity.distribution} {identity.version}; reinstall it with one of:"
             f" {known}"
         )
+    elif problem := unsupported(docker_source, identity.distribution, identity.version):
+        yield problem
     if identity.package_architecture not in ARCHITECTURES:
         yield (
             f"the host's architecture is {identity.machine}; llmhost needs one of:"

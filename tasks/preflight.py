@@ -16,6 +16,7 @@ def check_host(settings: Settings) -> None:
         name="Check that the host can become an LLM server",
         paths=[settings.docker.data_root, CONTAINERD_ROOT],
         receipt=settings.receipt.path,
+        docker_source=settings.docker.source,
         min_memory_gib=settings.preflight.min_memory_gib,
         min_free_disk_gib=settings.preflight.min_free_disk_gib,
         max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,

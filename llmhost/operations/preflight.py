@@ -15,6 +15,7 @@ def fit(
     *,
     paths: list[str],
     receipt: str,
+    docker_source: str,
     min_memory_gib: float,
     min_free_disk_gib: float,
     max_clock_skew_seconds: float,
@@ -27,6 +28,7 @@ def fit(
     wrong = list(
         findings(
             identity,
+            docker_source=docker_source,
             min_memory_gib=min_memory_gib,
             min_free_disk_gib=min_free_disk_gib,
             max_clock_skew_seconds=max_clock_skew_seconds,

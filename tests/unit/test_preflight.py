@@ -27,6 +27,7 @@ def told(identity: HostIdentity, controller_clock: float = 1000.0) -> list[str]:
     return list(
         findings(
             identity,
+            docker_source="distribution",
             min_memory_gib=4,
             min_free_disk_gib=20,
             max_clock_skew_seconds=60,
@@ -50,6 +51,7 @@ def test_identity_is_read_from_lines() -> None:
     ("change", "sentence"),
     [
         ({"distribution": "fedora", "version": "41"}, "the host runs fedora 41; reinstall it"),
+        ({"version": "12"}, 'set docker_source = "docker"'),
         ({"version": "11"}, "the host runs debian 11"),
         ({"machine": "riscv64"}, "architecture is riscv64"),
         ({"uid": 1000, "user": "bob"}, "runs as bob, not as root"),
