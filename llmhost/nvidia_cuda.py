@@ -41,7 +41,7 @@ def own_driver(cuda: str) -> Version:
     for known, driver in _OWN_DRIVER.items():
         if version(known) >= wanted:
             return version(driver)
-    raise ValueError(f"CUDA {cuda} is newer than {KNOWN_CUDA[-1]}, the newest that llmhost knows")
+    raise ValueError(f"{cuda} is newer than {KNOWN_CUDA[-1]}, the newest CUDA that llmhost knows")
 
 
 def floor(cuda: str) -> int:

@@ -39,6 +39,8 @@ PACKAGED: dict[str, tuple[int, ...]] = {
     "debian-12": (535,),
     "debian-13": (550,),
 }
+# The first branch in NVIDIA's repository for a release, where that is not the long-term one.
+FIRST_FROM_NVIDIA = {"ubuntu-26.04": 595}
 RELEASES = tuple(PACKAGED)
 """Supported releases, as `<ID>-<VERSION_ID>` of os-release."""
 
@@ -134,6 +136,8 @@ def _branch(wish: Wish, release: str, source: Source, found: frozenset[Generatio
         return PACKAGED[release][-1]
     if any(each.needs_closed for each in found):
         return LONG_TERM
+    if source == "nvidia" and release in FIRST_FROM_NVIDIA:
+        return FIRST_FROM_NVIDIA[release]
     asked = [own_driver(cuda) for cuda in wish.cuda.values()]
     needs_newest = any(driver > version(FLOORS[LONG_TERM]) for driver in asked)
     return NEWEST if needs_newest or Generation.NEWER in found else LONG_TERM
@@ -156,8 +160,12 @@ def _unpackaged(branch: int, release: str, source: Source) -> Iterator[str]:
             f"{release} packages no branch {branch} (it has {offered}): choose another, or set "
             'nvidia_driver_source = "nvidia"'
         )
-    if source == "nvidia" and branch < LONG_TERM:
-        yield f"llmhost takes branch {LONG_TERM} or newer from NVIDIA's repository, not {branch}"
+    first = FIRST_FROM_NVIDIA.get(release, LONG_TERM)
+    if source == "nvidia" and branch < first:
+        yield (
+            f"NVIDIA's repository for {release} begins with branch {first}, not {branch}: choose "
+            'another, or set nvidia_driver_source = "distribution"'
+        )
 
 
 def unmaintained(branch: int) -> str:

@@ -7,16 +7,19 @@ packages.debian.org, NVIDIA's Driver Installation Guide r590.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from llmhost.nvidia_driver import Choice, Unsatisfiable
 
 DKMS_KEYS = {"ubuntu": "/var/lib/shim-signed/mok/MOK.der", "debian": "/var/lib/dkms/mok.pub"}
 """Where a distribution's DKMS keeps the public key that it signs modules with."""
 
-DRIVER_PATTERNS = ("linux-modules-nvidia-*", "nvidia-*", "libnvidia-*", "cuda-drivers*")
-"""dpkg patterns of everything a driver may consist of; the toolkit's packages match too."""
+REPORTED = (
+    *("linux-modules-nvidia-*", "nvidia-*", "libnvidia-*", "cuda-drivers*", "libcuda1"),
+    *("linux-image-*", "linux-headers-*"),
+)
+"""dpkg patterns of everything that matters here; the toolkit's packages match too."""
 
 TOOLKIT = (
     "nvidia-container-toolkit",
@@ -26,8 +29,11 @@ TOOLKIT = (
 )
 """The container toolkit; since 1.18 the four must have exactly the same version."""
 
+PINNING = "nvidia-driver-pinning-"
+"""Packages of NVIDIA's repository that make apt stay in the branch that follows."""
+
 # Entries of unattended-upgrades' Package-Blacklist are regular expressions anchored at the start.
-UPGRADE_BLACKLIST = ("nvidia-", "libnvidia-", "linux-modules-nvidia-", "cuda-")
+UPGRADE_BLACKLIST = ("nvidia-", "libnvidia-", "linux-modules-nvidia-", "cuda-", "libcuda1")
 """What unattended-upgrades must leave alone; `libnvidia-` covers the toolkit's library."""
 
 
@@ -42,69 +48,69 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Packages:
-    """A driver as packages. `pinning` is installed in a run of its own, before the others;
-    `signed` tells that the module carries the distribution's signature; `services` are the units
-    that the packages bring."""
+    """A driver as packages. `pinning` goes first, in an apt run of its own, because it decides
+    which versions the next run sees; `fabric` goes last, with exactly the driver's version.
+    `signed` tells that the module carries the distribution's signature."""
 
     names: tuple[str, ...]
     signed: bool
-    pinning: str | None = None
-    services: tuple[str, ...] = ("nvidia-persistenced.service",)
+    pinning: tuple[str, ...] = ()
+    fabric: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Everything to be held, the pinning package included."""
-        return (*((self.pinning,) if self.pinning else ()), *self.names)
+        """Everything to be held."""
+        return (*self.pinning, *self.names, *self.fabric)
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Units that must run for the GPUs to be usable."""
+        fabric = ("nvidia-fabricmanager.service",) if self.fabric else ()
+        return ("nvidia-persistenced.service", *fabric)
 
 
 def packages(choice: Choice, release: str, kernel: Kernel, *, nvswitch: bool) -> Packages:
-    """The packages of a choice on a release (`ubuntu-24.04`)."""
+    """The packages of a choice on a release (`ubuntu-24.04`). Raises Unsatisfiable."""
     distribution = release.partition("-")[0]
+    fabric: tuple[str, ...] = ()
     if choice.source == "nvidia":
-        pinning = f"nvidia-driver-pinning-{choice.branch}"
-        names = _from_nvidia(choice, distribution, kernel)
-        switch = ("nvidia-fabricmanager", "libnvidia-nscq")
-        found = Packages(names, signed=False, pinning=pinning)
+        found = _from_nvidia(choice, distribution, kernel)
+        fabric = ("nvidia-fabricmanager", "libnvidia-nscq")
     elif distribution == "ubuntu":
         found = _from_ubuntu(choice, kernel)
-        switch = (f"nvidia-fabricmanager-{choice.branch}", f"libnvidia-nscq-{choice.branch}")
+        fabric = (f"nvidia-fabricmanager-{choice.branch}", f"libnvidia-nscq-{choice.branch}")
     else:
-        found = Packages(_from_debian(choice), signed=False)
-        switch = ()
-    return _with_fabric(found, release, switch) if nvswitch else found
-
-
-def _with_fabric(found: Packages, release: str, switch: Sequence[str]) -> Packages:
-    """NVSwitch hosts do no CUDA at all before their fabric manager, of exactly the driver's
-    version, has set the fabric up."""
-    if not switch:
+        found = _from_debian(choice, kernel)
+    if not nvswitch:
+        return found
+    if not fabric:
         raise Unsatisfiable(
-            f"{release} packages no fabric manager, which a host with NVSwitches needs: "
-            'set nvidia_driver_source = "nvidia"'
+            f"{release} packages no fabric manager, without which a host with NVSwitches can not "
+            'use CUDA: set nvidia_driver_source = "nvidia"'
         )
-    services = (*found.services, "nvidia-fabricmanager.service")
-    return Packages((*found.names, *switch), found.signed, found.pinning, services)
+    return replace(found, fabric=fabric)
 
 
-def _from_nvidia(choice: Choice, distribution: str, kernel: Kernel) -> tuple[str, ...]:
+def _from_nvidia(choice: Choice, distribution: str, kernel: Kernel) -> Packages:
     headers = headers_package(distribution, kernel)
-    suffix = "-open" if choice.module == "open" else ""
+    open_ = "-open" if choice.module == "open" else ""
+    names: tuple[str, ...]
     if distribution == "debian":
-        module = f"nvidia-kernel{suffix}-dkms"
-        return (headers, module, "nvidia-driver-cuda", "nvidia-persistenced")
-    # From 590 on the names carry no branch; the pinning package selects it.
-    branch = f"-{choice.branch}" if choice.branch < 590 else ""
-    utilities = (f"nvidia-utils{branch}",) if branch else ()
-    module = f"nvidia-dkms{branch}{suffix}"
-    return (headers, module, f"libnvidia-compute{branch}", *utilities, "nvidia-persistenced")
+        names = (headers, f"nvidia-kernel{open_}-dkms", "nvidia-driver-cuda", "nvidia-persistenced")
+    elif choice.branch < 590:
+        dkms, suffix = f"nvidia-dkms-{choice.branch}{open_}", f"-{choice.branch}"
+        library, utilities = f"libnvidia-compute{suffix}", f"nvidia-utils{suffix}"
+        names = (headers, dkms, library, utilities, "nvidia-persistenced")
+    else:
+        # The names lost their branch with 590: the pinning package selects it.
+        names = (headers, f"nvidia-dkms{open_}", "libnvidia-compute", "nvidia-persistenced")
+    return Packages(names, signed=False, pinning=(f"{PINNING}{choice.branch}",))
 
 
 def _from_ubuntu(choice: Choice, kernel: Kernel) -> Packages:
-    flavour = f"{choice.branch}-server" + ("-open" if choice.module == "open" else "")
-    utilities = (
-        f"nvidia-utils-{choice.branch}-server",
-        f"nvidia-compute-utils-{choice.branch}-server",
-    )
+    server = f"{choice.branch}-server"
+    flavour = f"{server}-open" if choice.module == "open" else server
+    utilities = (f"nvidia-utils-{server}", f"nvidia-compute-utils-{server}")
     if prebuilt := prebuilt_kernel(kernel):
         module = f"linux-modules-nvidia-{flavour}-{prebuilt}"
         return Packages((module, f"nvidia-headless-no-dkms-{flavour}", *utilities), signed=True)
@@ -112,9 +118,11 @@ def _from_ubuntu(choice: Choice, kernel: Kernel) -> Packages:
     return Packages((headers, f"nvidia-headless-{flavour}", *utilities), signed=False)
 
 
-def _from_debian(choice: Choice) -> tuple[str, ...]:
+def _from_debian(choice: Choice, kernel: Kernel) -> Packages:
+    """In the archive's components non-free and non-free-firmware."""
     module = "nvidia-open-kernel-dkms" if choice.module == "open" else "nvidia-kernel-dkms"
-    return ("linux-headers-amd64", module, "nvidia-smi", "libcuda1", "nvidia-persistenced")
+    headers = headers_package("debian", kernel)
+    return Packages((headers, module, "nvidia-smi", "libcuda1", "nvidia-persistenced"), False)
 
 
 _FLAVOURS = ("generic", "lowlatency", "nvidia", "aws", "azure", "gcp", "oracle")
@@ -155,17 +163,55 @@ def check_signature(
     """
     if not secure_boot or found.signed or enrolled:
         return
+    ubuntu = distribution == "ubuntu"
     other = ' (or set nvidia_driver_source = "distribution": Ubuntu signs its modules)'
     raise Unsatisfiable(
         "Secure Boot is on, and DKMS signs the module it builds with a key that this host's "
         "firmware does not know, so the kernel would not load it: enrol the key with "
         f"'mokutil --import {DKMS_KEYS[distribution]}', reboot, confirm it on the console, "
-        f"then deploy again{other if distribution == 'ubuntu' else ''}"
+        f"then deploy again{other if ubuntu else ''}"
     )
+
+
+_DRIVER = re.compile(r"^(linux-modules-nvidia|nvidia|libnvidia|cuda-drivers|libcuda1)(-|$)")
+_BRANCH = re.compile(r"-(\d{3})(?=-|$)")
+_MODULES = re.compile(r"^(linux-modules-nvidia-|nvidia-(dkms|headless|kernel|open-kernel))")
+_OF_ANY_MODULE = re.compile(r"^nvidia-kernel-(common|support)")
+# What NVIDIA's repository calls the parts of a driver from 590 on, or its metapackages.
+_UNNUMBERED = {
+    "libnvidia-compute",
+    "nvidia-dkms",
+    "nvidia-dkms-open",
+    "nvidia-open",
+    "cuda-drivers",
+}
 
 
 def driver_packages(installed: Iterable[str]) -> frozenset[str]:
     """Those of the installed packages that belong to some driver, whatever its branch."""
-    toolkit = frozenset(TOOLKIT)
-    known = re.compile(r"^(linux-modules-nvidia|nvidia|libnvidia|cuda-drivers|libcuda1)(-|$)")
-    return frozenset(name for name in installed if known.match(name)) - toolkit
+    return frozenset(name for name in installed if _DRIVER.match(name)) - frozenset(TOOLKIT)
+
+
+def foreign_packages(installed: Iterable[str], choice: Choice, release: str) -> tuple[str, ...]:
+    """Installed parts of another branch, module or source: they must go in the same apt run."""
+    ubuntu = release.startswith("ubuntu")
+    return tuple(
+        sorted(name for name in driver_packages(installed) if _foreign(name, choice, ubuntu))
+    )
+
+
+def _foreign(name: str, choice: Choice, ubuntu: bool) -> bool:
+    branch = _BRANCH.search(name)
+    if branch and int(branch[1]) != choice.branch:
+        return True
+    if name.startswith(PINNING):
+        return choice.source == "distribution"
+    if _MODULES.match(name) and not _OF_ANY_MODULE.match(name):
+        module = "open" if "-open" in name else "closed"
+        if module != choice.module:
+            return True
+    if not ubuntu:
+        return False
+    if choice.source == "nvidia":
+        return "-server" in name
+    return name in _UNNUMBERED

@@ -39,6 +39,7 @@ def compose_project(settings: Settings) -> Project:
         services={
             service.name: render(
                 f"services/{service.name}.yaml.j2",
+                project=settings.stack.project,
                 service=service,
                 image=images[service.name],
                 options=settings.options(service.name),

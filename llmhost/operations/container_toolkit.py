@@ -1,0 +1,68 @@
+"""NVIDIA's container toolkit."""
+
+from collections.abc import Callable, Sequence
+
+from pyinfra.api import StringCommand
+
+from llmhost.apt_repository import Repository
+from llmhost.container_toolkit import (
+    DAEMON_CONFIG,
+    REFRESH_PATH,
+    REFRESH_SERVICE,
+    stale_specs,
+    toolkit_reasons,
+)
+from llmhost.filetree import Entry
+from llmhost.nvidia_packages import TOOLKIT
+from llmhost.nvidia_state import NvidiaState
+from llmhost.operations import apt, docker, files, systemd
+from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.nested import inner, told
+from llmhost.operations.nvidia_driver import read_state
+
+HOOK = "/usr/bin/nvidia-cdi-hook"
+"""dockerd looks for it when it starts, and offers GPUs only if it was there."""
+
+
+@declared
+def present(
+    *,
+    version: str,
+    repository: Callable[[NvidiaState], Repository],
+    wsl_files: Sequence[Entry],
+) -> Commands:
+    """The toolkit in this version, fresh CDI specs, and a dockerd that knows of both.
+
+    Nothing on a host without NVIDIA hardware. All four packages get the same version and are held.
+    `repository` makes the toolkit's repository for a host; `wsl_files` are for WSL hosts only.
+    """
+    state = read_state(wanted=False)
+    if state is None or not state.has_gpu:
+        return
+    yield from told(toolkit_reasons(state, version), _installed(version, repository(state)))
+    if state.is_wsl:
+        yield from inner(files.present)(*wsl_files)
+    yield from inner(systemd.service)(REFRESH_PATH)
+    yield from _fresh()
+    yield from inner(docker.daemon)(DAEMON_CONFIG, owner="container_toolkit")
+    yield from inner(systemd.service)("docker.service", newer_than=[docker.CONFIG, HOOK])
+
+
+def _installed(version: str, repository: Repository) -> Commands:
+    yield from inner(apt.repository)(repository)
+    versions = dict.fromkeys(TOOLKIT, version)
+    yield from inner(apt.packages)(*TOOLKIT, versions=versions, hold=True)
+
+
+def _fresh() -> Commands:
+    """CDI specs that describe the GPUs that are there."""
+    state = read_state(wanted=True)
+    stale = stale_specs(state) if state else []
+    if not stale:
+        return
+    explain(stale)
+    # The reload is for our drop-in; GPUs given by CDI outlive it.
+    yield StringCommand(f"systemctl daemon-reload && systemctl restart {REFRESH_SERVICE}")
+    state = read_state(wanted=True)
+    if state and (stale := stale_specs(state)):
+        yield refuse([f"even after {REFRESH_SERVICE} ran, {reason}" for reason in stale])

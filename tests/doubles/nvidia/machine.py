@@ -1,0 +1,99 @@
+"""A machine that seems to have NVIDIA hardware: what its kernel shows is mounted at boot."""
+
+import io
+import tarfile
+import tempfile
+from base64 import b64encode
+from pathlib import Path
+
+from tests.doubles.nvidia.hardware import GPU_LIST, PROFILES, WSL_KERNEL, write_pci
+from tests.doubles.nvidia.packages import KERNEL
+from tests.machines import Machine
+
+OS_RELEASES = {
+    "ubuntu-22.04": ("ubuntu", "22.04", "jammy"),
+    "ubuntu-24.04": ("ubuntu", "24.04", "noble"),
+    "ubuntu-26.04": ("ubuntu", "26.04", "resolute"),
+    "debian-12": ("debian", "12", "bookworm"),
+    "debian-13": ("debian", "13", "trixie"),
+}
+
+_UNIT = """\
+[Unit]
+Description=Double of NVIDIA hardware
+DefaultDependencies=no
+After=local-fs.target
+Before=sysinit.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/sbin/llmhost-double-hardware
+[Install]
+WantedBy=sysinit.target
+"""
+
+# What happens when a kernel boots: the bus shows its devices, and a module that is installed for
+# this kernel is loaded.
+_BOOT = """\
+#!/bin/sh
+double=/etc/llmhost-double
+for place in /sys/bus/pci/devices /proc/sys/kernel/osrelease /proc/driver; do
+  while mountpoint -q $place; do umount $place; done
+done
+rm -f /dev/dxg
+mount --bind $double/pci /sys/bus/pci/devices
+mount --bind $double/osrelease /proc/sys/kernel/osrelease
+[ -e $double/wsl ] && touch /dev/dxg
+module=$(find "/lib/modules/$(cat $double/osrelease)" -name nvidia.ko 2>/dev/null | head -n 1)
+[ -n "$module" ] || exit 0
+version=$(modinfo -F version "$module")
+open=; modinfo -F license "$module" | grep -q GPL && open='Open Kernel Module for x86_64 '
+mkdir -p /run/llmhost-double/driver/nvidia
+echo "NVRM version: NVIDIA UNIX ${open:-x86_64 Kernel Module }$version  Double" \\
+  >/run/llmhost-double/driver/nvidia/version
+mount --bind /run/llmhost-double/driver /proc/driver
+"""
+
+
+def furnish(machine: Machine, profile: str, release: str = "ubuntu-24.04") -> None:
+    """Give a machine the hardware of a profile and the name of a release, in place of what it
+    had; its module counts as loaded if one is installed."""
+    hardware = PROFILES[profile]
+    name, number, codename = OS_RELEASES[release]
+    kernel = WSL_KERNEL if hardware.wsl else KERNEL
+    files = {
+        "etc/os-release": (
+            f'NAME="{name} (double)"\nID={name}\nVERSION_ID="{number}"\n'
+            f"VERSION_CODENAME={codename}\n"
+        ),
+        GPU_LIST.lstrip("/"): hardware.gpu_list,
+        "etc/llmhost-double/osrelease": f"{kernel}\n",
+        "etc/systemd/system/llmhost-double-hardware.service": _UNIT,
+        "usr/local/sbin/llmhost-double-hardware": _BOOT,
+        f"boot/vmlinuz-{kernel}": "",
+    }
+    if hardware.wsl:
+        files["etc/llmhost-double/wsl"] = ""
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Path(scratch)
+        for path, text in files.items():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_text(text)
+        (tree / "usr/local/sbin/llmhost-double-hardware").chmod(0o755)
+        write_pci(tree / "etc/llmhost-double/pci", hardware)
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+            for file in sorted(each for each in tree.rglob("*") if each.is_file()):
+                archive.add(file, str(file.relative_to(tree)), filter=_owned_by_root)
+    machine.ssh(
+        "rm -f /etc/os-release; rm -rf /etc/llmhost-double; base64 -d | tar -xz -C / && "
+        "systemctl daemon-reload && systemctl enable --quiet llmhost-double-hardware && "
+        "systemctl restart llmhost-double-hardware",
+        input=b64encode(buffer.getvalue()).decode(),
+    )
+
+
+def _owned_by_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    info.uname = info.gname = "root"
+    return info

@@ -1,0 +1,181 @@
+"""Doubles of NVIDIA's packages under their real names, with doubles of what they bring."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.doubles.apt_repository import DebDouble
+from tests.doubles.nvidia.module import build_module
+
+KERNEL = "6.8.0-85-generic"
+"""The kernel that the doubles are built for."""
+_HERE = Path(__file__).parent
+_LIBRARY = "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so"
+_CANONICAL = "Canonical Ltd. Kernel Module Signing"
+
+
+def ubuntu_driver(
+    version: str, *, open_module: bool, revision: str = "0ubuntu0.24.04.1", meta: str = "generic"
+) -> list[DebDouble]:
+    """Ubuntu's server driver of this upstream version, with its signed prebuilt module."""
+    server = f"{version.partition('.')[0]}-server"
+    flavour = f"{server}-open" if open_module else server
+    full = f"{version}-{revision}"
+    module = _module(version, open_module, "nvidia-srv", signer=_CANONICAL)
+    same = f"(= {full})"
+    return [
+        DebDouble(
+            f"linux-modules-nvidia-{flavour}-{meta}",
+            f"6.8.0-85.85+{full}",
+            module,
+            {"Depends": "kmod"},
+        ),
+        DebDouble(
+            f"nvidia-headless-no-dkms-{flavour}",
+            full,
+            fields={"Depends": f"libnvidia-compute-{server} {same}"},
+        ),
+        DebDouble(
+            f"libnvidia-compute-{server}",
+            full,
+            _library(version),
+            {"Provides": "libnvidia-compute"} | {"Conflicts": "libnvidia-compute"},
+        ),
+        DebDouble(
+            f"nvidia-utils-{server}",
+            full,
+            _smi(version),
+            {"Depends": f"libnvidia-compute-{server} {same}", "Provides": "nvidia-utils"}
+            | {"Conflicts": "nvidia-utils"},
+        ),
+        DebDouble(
+            f"nvidia-compute-utils-{server}",
+            full,
+            _persistence_daemon(),
+            {"Provides": "nvidia-compute-utils", "Conflicts": "nvidia-compute-utils"},
+        ),
+        *fabric(f"-{version.partition('.')[0]}", full),
+    ]
+
+
+def debian_driver(version: str, *, open_module: bool) -> list[DebDouble]:
+    """The driver of this upstream version from NVIDIA's repository for Debian."""
+    full = f"{version}-1"
+    module = _module(version, open_module, "updates/dkms")
+    name = "nvidia-kernel-open-dkms" if open_module else "nvidia-kernel-dkms"
+    return [
+        DebDouble(name, full, module, {"Depends": "kmod"}),
+        DebDouble("nvidia-driver-cuda", full, fields={"Depends": f"nvidia-smi (= {full})"}),
+        DebDouble("nvidia-smi", full, _smi(version), {"Depends": f"libnvidia-ml1 (= {full})"}),
+        DebDouble("libnvidia-ml1", full, _library(version)),
+        DebDouble("nvidia-persistenced", full, _persistence_daemon()),
+        *fabric("", full),
+    ]
+
+
+def pinning(branch: int) -> DebDouble:
+    """The package that makes apt stay in a branch: preferences, as in NVIDIA's."""
+    preferences = f"Package: nvidia-* libnvidia-*\nPin: version {branch}.*\nPin-Priority: 1000\n"
+    path = "/etc/apt/preferences.d/nvidia-driver-pin"
+    other = dict.fromkeys(("Provides", "Conflicts", "Replaces"), "nvidia-driver-pinning")
+    return DebDouble(f"nvidia-driver-pinning-{branch}", f"{branch}-1", {path: preferences}, other)
+
+
+def fabric(suffix: str, version: str) -> list[DebDouble]:
+    """The fabric manager and its library."""
+    unit = _unit("Fabric manager (double)", "/usr/bin/nv-fabricmanager")
+    files = {
+        "/usr/lib/systemd/system/nvidia-fabricmanager.service": unit,
+        "/usr/bin/nv-fabricmanager": "#!/bin/sh\nexec sleep infinity\n",
+    }
+    return [
+        DebDouble(f"nvidia-fabricmanager{suffix}", version, files),
+        DebDouble(f"libnvidia-nscq{suffix}", version),
+    ]
+
+
+def headers(*names: str) -> list[DebDouble]:
+    """Packages of the kernel, empty. With an epoch they are newer than Debian's own, which would
+    bring a real kernel along."""
+    return [DebDouble(name, "9:6.8.0-85") for name in names]
+
+
+def toolkit(version: str) -> list[DebDouble]:
+    """The container toolkit with its refresh units, as since 1.18."""
+    upstream = version.partition("-")[0]
+    same = f"(= {version})"
+    base = "/usr/lib/systemd/system/nvidia-cdi-refresh"
+    files = {
+        "/usr/bin/nvidia-ctk": _script("nvidia-ctk", upstream),
+        "/usr/bin/nvidia-cdi-hook": "#!/bin/sh\nexit 0\n",
+        f"{base}.service": (
+            "[Unit]\nDescription=CDI spec (double)\n"
+            "[Service]\nType=oneshot\n"
+            "ExecStart=/usr/bin/nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml\n"
+            "[Install]\nWantedBy=multi-user.target\n"
+        ),
+        f"{base}.path": (
+            "[Unit]\nDescription=CDI spec (double)\n[Path]\nPathChanged=/usr/bin/nvidia-ctk\n"
+            "[Install]\nWantedBy=multi-user.target\n"
+        ),
+    }
+    runtime = {"/usr/bin/nvidia-container-runtime": '#!/bin/sh\nexec runc "$@"\n'}
+    depends = f"nvidia-container-toolkit-base {same}, libnvidia-container-tools {same}"
+    # The real one ignores a failure, too: there may be no driver yet.
+    refresh = "systemctl enable --now nvidia-cdi-refresh.path nvidia-cdi-refresh.service || true"
+    return [
+        DebDouble("nvidia-container-toolkit", version, fields={"Depends": depends}),
+        DebDouble("nvidia-container-toolkit-base", version, files | runtime, postinst=refresh),
+        DebDouble(
+            "libnvidia-container-tools", version, fields={"Depends": f"libnvidia-container1 {same}"}
+        ),
+        DebDouble("libnvidia-container1", version),
+    ]
+
+
+def build_library(path: Path, version: str) -> None:
+    """Compile the double of NVML as a driver of this version has it."""
+    define = f'-DVERSION="{version}"'
+    source = str(_HERE / "nvml.c")
+    subprocess.run(["gcc", "-shared", "-fPIC", define, "-o", str(path), source], check=True)
+
+
+def _library(version: str) -> dict[str, str | bytes]:
+    with tempfile.TemporaryDirectory() as scratch:
+        built = Path(scratch, "library")
+        build_library(built, version)
+        # Versioned as the real one, so that a CDI spec that names it goes stale with the driver.
+        return {f"{_LIBRARY}.1": built.read_bytes(), f"{_LIBRARY}.{version}": built.read_bytes()}
+
+
+def _module(
+    version: str, open_module: bool, directory: str, signer: str = ""
+) -> dict[str, str | bytes]:
+    with tempfile.TemporaryDirectory() as scratch:
+        built = Path(scratch, "nvidia.ko")
+        build_module(built, version, open_module=open_module, signer=signer)
+        return {f"/lib/modules/{KERNEL}/{directory}/nvidia.ko": built.read_bytes()}
+
+
+def _smi(version: str) -> dict[str, str | bytes]:
+    return {"/usr/bin/nvidia-smi": _script("nvidia-smi", version)}
+
+
+def _script(name: str, version: str) -> str:
+    return (_HERE / name).read_text().replace("@VERSION@", version)
+
+
+def _persistence_daemon() -> dict[str, str | bytes]:
+    daemon = "#!/bin/sh\ntest -e /proc/driver/nvidia/version && exec sleep infinity\n"
+    unit = _unit("Persistence daemon (double)", "/usr/bin/nvidia-persistenced")
+    return {
+        "/usr/bin/nvidia-persistenced": daemon,
+        "/usr/lib/systemd/system/nvidia-persistenced.service": unit,
+    }
+
+
+def _unit(description: str, program: str) -> str:
+    return (
+        f"[Unit]\nDescription={description}\n[Service]\nExecStart={program}\n"
+        "[Install]\nWantedBy=multi-user.target\n"
+    )

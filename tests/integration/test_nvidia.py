@@ -1,0 +1,361 @@
+"""Driver and toolkit on machines that seem to have NVIDIA hardware, from packages that are doubles.
+
+What is real here: apt with its signatures, pins and holds, dpkg, systemd, modinfo, dockerd, CDI,
+nvidia-ml-py and a reboot. What is a double: the hardware, the module, NVML, nvidia-smi, nvidia-ctk.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmhost.settings.reader import read_settings
+from llmhost.settings.root import Settings
+from tasks.container_toolkit import install_container_toolkit
+from tasks.nvidia_driver import install_nvidia_driver
+from tests.doubles.apt_repository import Repository, build_repository, serving
+from tests.doubles.nvidia.hardware import PROFILES
+from tests.doubles.nvidia.machine import furnish
+from tests.doubles.nvidia.packages import (
+    debian_driver,
+    fabric,
+    headers,
+    pinning,
+    toolkit,
+    ubuntu_driver,
+)
+from tests.integration.harness import converge, deploy
+from tests.machines import Lan, Machine
+
+pytestmark = pytest.mark.machines
+
+UBUNTU = [
+    *headers("linux-image-generic", "linux-headers-generic"),
+    *ubuntu_driver("580.159.03", open_module=True),
+    *ubuntu_driver("580.159.03", open_module=False)[:2],
+    *ubuntu_driver("595.71.05", open_module=True),
+    *fabric("-580", "580.173.02-0ubuntu0.24.04.1"),
+]
+OLD = [*headers("linux-image-generic"), *ubuntu_driver("580.95.05", open_module=True)]
+NVIDIA = [
+    *headers("linux-headers-amd64"),
+    *debian_driver("580.159.03", open_module=False),
+    *debian_driver("595.71.05", open_module=True),
+    pinning(580),
+    pinning(595),
+]
+TOOLKIT = toolkit("1.20.0-1")
+SMI = Path(__file__).parents[1] / "doubles/nvidia/nvidia-smi"
+
+
+@dataclass(frozen=True)
+class Site:
+    """The LAN and the repositories that its machines can reach."""
+
+    lan: Lan
+    ubuntu: Repository
+    old_ubuntu: Repository
+    nvidia: Repository
+    toolkit: Repository
+    url: str
+
+    def offer(self, machine: Machine, repository: Repository) -> None:
+        """Make a repository the distribution's own, as far as apt is concerned."""
+        machine.ssh("cat >/etc/apt/distribution.asc", input=repository.key_path.read_text())
+        path = repository.directory.name
+        source = f"deb [signed-by=/etc/apt/distribution.asc] {self.url}/{path}/ /\n"
+        machine.ssh("cat >/etc/apt/sources.list.d/distribution.list", input=source)
+        machine.ssh("apt-get -qq update")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    top = tmp_path_factory.mktemp("repositories")
+    ubuntu = build_repository(top / "ubuntu", UBUNTU)
+    old = build_repository(top / "old", OLD)
+    nvidia = build_repository(top / "debian13/x86_64", NVIDIA)
+    # NVIDIA names a key's file after the end of its fingerprint.
+    key = nvidia.directory / f"{nvidia.fingerprint[-8:]}.pub"
+    key.write_bytes(nvidia.key_path.read_bytes())
+    toolkit = build_repository(top / "toolkit/amd64", TOOLKIT)
+    with Lan.create("nvidia") as lan, serving(top, lan.gateway) as url:
+        yield Site(lan, ubuntu, old, nvidia, toolkit, url)
+
+
+@pytest.fixture
+def host(site: Site) -> Iterator[Machine]:
+    """A bare machine, gone after the test."""
+    machine = site.lan.machine("gpu-host")
+    yield machine
+    machine.destroy()
+
+
+def settings(**data: object) -> Settings:
+    return read_settings(data)
+
+
+def changed_by(machine: Machine, options: Settings) -> list[str]:
+    """What a deploy of the driver changes; it has to succeed, and to need no second one."""
+    return converge(machine, install_nvidia_driver, options).changed
+
+
+def refusal(machine: Machine, options: Settings) -> str:
+    """What a deploy says that is refused, and a dry run of it as well."""
+    outcome = deploy(machine, install_nvidia_driver, options)
+    assert not outcome.succeeded, outcome.output
+    return outcome.output
+
+
+def held(machine: Machine) -> set[str]:
+    return set(machine.ssh("apt-mark showhold").stdout.split())
+
+
+def installed(machine: Machine) -> dict[str, str]:
+    """Version of each NVIDIA package, by dpkg."""
+    form = "${db:Status-Abbrev} ${Package} ${Version}\n"
+    query = f"dpkg-query -W -f '{form}' '*nvidia*' 2>/dev/null || true"
+    lines = [line.split() for line in machine.ssh(query).stdout.splitlines()]
+    return {line[1]: line[2] for line in lines if line[0][1] == "i"}
+
+
+def boot_id(machine: Machine) -> str:
+    return machine.ssh("cat /proc/sys/kernel/random/boot_id").stdout
+
+
+def probe(machine: Machine, options: Settings) -> dict[str, Any]:
+    """What NVML says, by real nvidia-ml-py."""
+    answer = machine.ssh(options.nvidia_driver.probe_command, check=False).stdout
+    found: dict[str, Any] = json.loads(answer)
+    return found
+
+
+def ubuntu_host(site: Site, machine: Machine, profile: str) -> None:
+    furnish(machine, profile, "ubuntu-24.04")
+    site.offer(machine, site.ubuntu)
+    machine.ssh("apt-get -qq -y install linux-image-generic")
+
+
+def test_ubuntu_gets_its_signed_open_module_loaded_by_a_reboot(site: Site, host: Machine) -> None:
+    ubuntu_host(site, host, "rtx-5070-ti")
+    before = boot_id(host)
+    options = settings(nvidia_driver_power_limit_watts=250)
+
+    planned = deploy(host, install_nvidia_driver, options, dry=True)
+    assert planned.changed, planned.output
+    assert changed_by(host, options)
+
+    assert boot_id(host) != before
+    module = "linux-modules-nvidia-580-server-open-generic"
+    assert {module, "libnvidia-compute-580-server"} <= held(host)
+    assert "Open Kernel Module" in host.ssh("cat /proc/driver/nvidia/version").stdout
+    blacklist = host.ssh("apt-config dump Unattended-Upgrade::Package-Blacklist").stdout
+    assert '"linux-modules-nvidia-"' in blacklist
+    found = probe(host, options)
+    (gpu,) = found["gpus"]
+    assert found["driver"] == "580.159.03"
+    assert gpu["uuid"] == PROFILES["rtx-5070-ti"].gpus[0].uuid
+    assert (gpu["persistence"], gpu["power_limit_watts"]) == (True, 250.0)
+
+
+def test_the_power_limit_outlives_a_reboot_and_a_person(site: Site, host: Machine) -> None:
+    ubuntu_host(site, host, "two-rtx-4090")
+    options = settings(nvidia_driver_power_limit_watts=300)
+    changed_by(host, options)
+    host.reboot()
+    assert [gpu["power_limit_watts"] for gpu in probe(host, options)["gpus"]] == [300.0, 300.0]
+    assert deploy(host, install_nvidia_driver, options, dry=True).changed == []
+    host.ssh("nvidia-smi -i 1 -pl 450")
+    assert changed_by(host, options)
+    assert [gpu["power_limit_watts"] for gpu in probe(host, options)["gpus"]] == [300.0, 300.0]
+
+
+def test_a_driver_with_known_holes_is_upgraded_and_another_branch_replaces_it(
+    site: Site, host: Machine
+) -> None:
+    ubuntu_host(site, host, "rtx-5070-ti")
+    site.offer(host, site.old_ubuntu)
+    refused = refusal(host, settings())
+    assert "driver 580.95.05 has known security holes" in refused
+    site.offer(host, site.ubuntu)
+    assert changed_by(host, settings())
+    assert installed(host)["nvidia-utils-580-server"].startswith("580.159.03-")
+    assert changed_by(host, settings(nvidia_driver_branch=595))
+    assert not [name for name in installed(host) if "580" in name]
+    assert "linux-modules-nvidia-595-server-open-generic" in held(host)
+    assert probe(host, settings())["driver"] == "595.71.05"
+
+
+def test_without_leave_to_reboot_the_host_is_refused_until_somebody_has(
+    site: Site, host: Machine
+) -> None:
+    ubuntu_host(site, host, "rtx-5070-ti")
+    options = settings(nvidia_driver_reboot="never")
+    before = boot_id(host)
+    assert "module 580.159.03 is installed and not loaded" in refusal(host, options)
+    assert boot_id(host) == before
+    host.reboot()
+    assert changed_by(host, options)
+    # Somebody upgrades by hand: libraries of another version under the loaded module.
+    host.ssh(
+        "apt-mark unhold $(apt-mark showhold) && apt-get -qq -y install"
+        " nvidia-utils-595-server linux-modules-nvidia-580-server-open-generic-"
+    )
+    host.ssh("apt-get -qq -y install linux-modules-nvidia-595-server-open-generic")
+    options = settings(nvidia_driver_reboot="never", nvidia_driver_branch=595)
+    said = refusal(host, options)
+    assert "module 580.159.03 is loaded, and 595.71.05 is installed" in said
+
+
+def test_debian_takes_the_closed_module_for_pascal_from_nvidia(site: Site, host: Machine) -> None:
+    furnish(host, "gtx-1080-ti", "debian-13")
+    base = {"nvidia_driver_repository_url": site.url}
+    wrong = settings(**base, nvidia_driver_repository_fingerprint="0" * 40)
+    assert "could not be fetched" in refusal(host, wrong)
+    assert installed(host) == {}
+    options = settings(**base, nvidia_driver_repository_fingerprint=site.nvidia.fingerprint)
+    assert changed_by(host, options)
+    assert "Open" not in host.ssh("cat /proc/driver/nvidia/version").stdout
+    assert installed(host)["nvidia-kernel-dkms"] == "580.159.03-1"
+    policy = host.ssh("apt-cache policy nvidia-driver-cuda").stdout
+    assert "Candidate: 580.159.03-1" in policy and "595.71.05-1" in policy
+    assert probe(host, options)["driver"] == "580.159.03"
+
+
+def test_a_branch_whose_packages_keep_their_names_is_changed_up_and_down(
+    site: Site, host: Machine
+) -> None:
+    furnish(host, "two-rtx-4090", "debian-13")
+    base = {
+        "nvidia_driver_repository_url": site.url,
+        "nvidia_driver_repository_fingerprint": site.nvidia.fingerprint,
+    }
+    for branch, module in ((580, "closed"), (595, "open"), (580, "closed")):
+        options = settings(**base, nvidia_driver_branch=branch, nvidia_driver_module=module)
+        assert changed_by(host, options)
+        assert probe(host, options)["driver"].startswith(f"{branch}.")
+        found = installed(host)
+        pins = [name for name in found if name.startswith("nvidia-driver-pinning-")]
+        assert pins == [f"nvidia-driver-pinning-{branch}"]
+        assert ("nvidia-kernel-open-dkms" in found) is (module == "open")
+        assert set(found) <= held(host)
+
+
+def test_an_nvswitch_host_gets_the_fabric_manager_of_its_drivers_version(
+    site: Site, host: Machine
+) -> None:
+    ubuntu_host(site, host, "h200-nvswitch")
+    assert changed_by(host, settings())
+    found = installed(host)
+    # 580.173.02 is on offer too, and newer.
+    assert found["nvidia-fabricmanager-580"].startswith("580.159.03-")
+    assert found["libnvidia-nscq-580"].startswith("580.159.03-")
+    assert {"nvidia-fabricmanager-580", "libnvidia-nscq-580"} <= held(host)
+    host.ssh("systemctl is-active nvidia-fabricmanager")
+
+
+def test_hosts_that_no_driver_can_serve_are_refused_and_others_left_alone(
+    site: Site, host: Machine
+) -> None:
+    before = host.ssh("dpkg -l").stdout
+    furnish(host, "none")
+    assert changed_by(host, settings()) == []
+    furnish(host, "pascal-and-blackwell")
+    assert "take one of the GPUs out" in refusal(host, settings())
+    furnish(host, "rtx-5070-ti")
+    unreachable = refusal(host, settings())
+    assert "linux-modules-nvidia-580-server-open" in unreachable
+    assert "No package source of this host offers" in unreachable
+    assert host.ssh("dpkg -l").stdout == before
+
+
+def windows_driver(host: Machine) -> None:
+    """What WSL lays over a Linux host when Windows has a driver."""
+    smi = SMI.read_text().replace("@VERSION@", "581.15")
+    host.ssh("install -Dm755 /dev/stdin /usr/lib/wsl/lib/nvidia-smi", input=smi)
+    loaded = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  581.15  Windows\n"
+    host.ssh("mkdir -p /run/windows/nvidia && mount --bind /run/windows /proc/driver")
+    host.ssh("cat >/proc/driver/nvidia/version", input=loaded)
+
+
+def test_wsl_keeps_the_driver_of_windows(site: Site, host: Machine) -> None:
+    furnish(host, "wsl")
+    assert "install or update NVIDIA's driver in Windows" in refusal(host, settings())
+    windows_driver(host)
+    host.ssh("echo init >/run/comm && mount --bind /run/comm /proc/1/comm")
+    host.ssh("printf '[user]\\ndefault=kim\\n' >/etc/wsl.conf")
+    assert "wsl.exe --shutdown" in refusal(host, settings())
+    assert host.ssh("cat /etc/wsl.conf").stdout.endswith("[boot]\nsystemd=true\n")
+    host.ssh("umount /proc/1/comm")
+    assert changed_by(host, settings()) == []
+    assert installed(host) == {}
+    options = toolkit_of(site)
+    host.ssh("apt-get -qq update && apt-get -qq -y install --no-install-recommends docker.io")
+    assert converge(host, install_container_toolkit, options).changed
+    names = host.ssh("grep -h name: /var/run/cdi/*.yaml").stdout.split()
+    assert sorted(names) == ['"0"', "all", "name:", "name:"]
+    assert set(installed(host)) == {deb.name for deb in TOOLKIT}
+    # A Linux driver hides that of Windows.
+    site.offer(host, site.ubuntu)
+    host.ssh("apt-get -qq -y install nvidia-utils-580-server")
+    assert "apt-get purge libnvidia-compute-580-server" in refusal(host, settings())
+
+
+def toolkit_of(site: Site) -> Settings:
+    return settings(
+        container_toolkit_repository_url=f"{site.url}/toolkit",
+        container_toolkit_key_url=f"{site.url}/toolkit/amd64/gpg",
+        container_toolkit_repository_fingerprint=site.toolkit.fingerprint,
+    )
+
+
+def test_containers_get_their_gpu_and_the_probe_finds_them_on_it(
+    site: Site, host: Machine, tmp_path: Path
+) -> None:
+    ubuntu_host(site, host, "two-rtx-4090")
+    options = toolkit_of(site)
+    changed_by(host, options)
+    host.ssh("apt-get -qq -y install --no-install-recommends docker.io docker-cli busybox-static")
+    host.ssh("echo stale >/etc/apt/sources.list.d/nvidia-docker.list")
+    assert converge(host, install_container_toolkit, options).changed
+    host.ssh("test ! -e /etc/apt/sources.list.d/nvidia-docker.list")
+
+    host.ssh("tar -C / -c bin/busybox | docker import - box")
+    second = PROFILES["two-rtx-4090"].gpus[1].uuid
+    sleep = "box /bin/busybox sleep 3600"
+    given = host.ssh(f"docker run -d --device nvidia.com/gpu={second} {sleep}").stdout.strip()
+    bare = host.ssh(f"docker run -d {sleep}").stdout.strip()
+    zeroth, first = probe(host, options)["gpus"]
+    assert [each["container"] for each in zeroth["processes"]] == []
+    assert [each["container"] for each in first["processes"]] == [given] != [bare]
+    assert first["processes"][0]["command"] == "busybox"
+    verify(host, options, tmp_path)
+
+    # A GPU fell out, and the spec still describes it.
+    furnish(host, "rtx-5070-ti", "ubuntu-24.04")
+    assert converge(host, install_container_toolkit, options).changed
+    names = host.ssh("grep name: /var/run/cdi/nvidia.yaml").stdout
+    assert second not in names and PROFILES["rtx-5070-ti"].gpus[0].uuid in names
+
+
+def verify(machine: Machine, options: Settings, directory: Path) -> None:
+    """The server tests of driver and toolkit pass, and say that they proved it on a double."""
+    data = {"ssh_config_file": str(machine.ssh_config)}
+    data |= {f"container_toolkit_{key}": value for key, value in options.container_toolkit}
+    place, report = directory / "site.json", directory / "report.xml"
+    place.write_text(json.dumps({machine.name: data}))
+    tests = [f"tests/server/test_{name}.py" for name in ("nvidia_driver", "container_toolkit")]
+    paths = ["--site", str(place), "--junitxml", str(report)]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *paths, *tests],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout
+    assert 'value="proven on a double"' in report.read_text()
+    assert 'value="proven on hardware"' not in report.read_text()

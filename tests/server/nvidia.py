@@ -1,0 +1,67 @@
+"""What the NVIDIA tests of a server have in common: what is there, and what a proof is worth."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from llmhost.settings.root import Settings
+
+GPU_CLASSES = ("0x0300", "0x0302")
+
+
+@dataclass(frozen=True)
+class Nvidia:
+    """What a server shows of NVIDIA without being asked by llmhost's own facts: PCI addresses of
+    its GPUs, whether it is WSL, whether its hardware is a double, and the answer of the probe."""
+
+    pci: tuple[str, ...]
+    wsl: bool
+    double: bool
+    nvml: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def gpus(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.nvml.get("gpus", [])
+        return found
+
+    @property
+    def proof(self) -> str:
+        """What a test that passes on this server has shown."""
+        return "proven on a double" if self.double else "proven on hardware"
+
+
+def look(host: Any, settings: Settings) -> Nvidia:
+    """Read a server's NVIDIA hardware from sysfs, and NVML through the probe."""
+    script = (
+        "for d in /sys/bus/pci/devices/*; do"
+        ' printf "%s %s %s\\n" "$(cat $d/vendor)" "$(cat $d/class)" "${d##*/}"; done'
+    )
+    rows = [line.split() for line in host.run(script).stdout.splitlines()]
+    pci = tuple(
+        address
+        for vendor, pci_class, address in (row for row in rows if len(row) == 3)
+        if vendor == "0x10de" and pci_class.startswith(GPU_CLASSES)
+    )
+    answer = host.run(settings.nvidia_driver.probe_command).stdout
+    return Nvidia(
+        pci=pci,
+        wsl="microsoft" in host.file("/proc/sys/kernel/osrelease").content_string.lower(),
+        double=host.file("/etc/llmhost-double/gpus").exists,
+        nvml=json.loads(answer) if answer.strip() else {},
+    )
+
+
+def require_gpu(nvidia: Nvidia, settings: Settings) -> None:
+    """Skip where there is nothing to check; fail where a service asks for a GPU in vain."""
+    if nvidia.pci or (nvidia.wsl and nvidia.nvml):
+        return
+    asking = [name for name, of in settings.service_options.items() if of.gpu is not None]
+    assert not asking, f"no NVIDIA GPU is on this server, and {', '.join(asking)} asks for one"
+    pytest.skip("not checked: this server has no NVIDIA GPU, and no service asks for one")
+
+
+def note(request: pytest.FixtureRequest, nvidia: Nvidia) -> None:
+    """Let the test's record say what it is worth if it passes."""
+    request.node.user_properties.append(("proof", nvidia.proof))

@@ -1,0 +1,114 @@
+"""The driver: loaded, safe, held, and the GPUs set as declared."""
+
+import re
+from typing import Any
+
+import pytest
+
+from llmhost.settings.root import Settings
+from tests.server.nvidia import Nvidia, look, note, require_gpu
+
+
+@pytest.fixture(scope="module")
+def found(host: Any, settings: Settings) -> Nvidia:
+    return look(host, settings)
+
+
+@pytest.fixture
+def nvidia(found: Nvidia, settings: Settings, request: pytest.FixtureRequest) -> Nvidia:
+    require_gpu(found, settings)
+    note(request, found)
+    return found
+
+
+@pytest.fixture
+def linux_driver(nvidia: Nvidia) -> Nvidia:
+    if nvidia.wsl:
+        pytest.skip("not checked: on WSL the driver is Windows's")
+    return nvidia
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def test_nvml_works(nvidia: Nvidia) -> None:
+    assert "error" not in nvidia.nvml, nvidia.nvml["error"]
+    assert nvidia.gpus
+
+
+def test_every_gpu_on_the_bus_is_listed_by_the_driver(linux_driver: Nvidia) -> None:
+    listed = {gpu["pci"].removeprefix("0000") for gpu in linux_driver.gpus}
+    assert listed == set(linux_driver.pci)
+
+
+def test_nvidia_smi_and_nvml_agree(host: Any, nvidia: Nvidia) -> None:
+    smi = "/usr/lib/wsl/lib/nvidia-smi" if nvidia.wsl else "nvidia-smi"
+    query = host.run(f"{smi} --query-gpu=uuid,driver_version --format=csv,noheader,nounits")
+    rows = [tuple(line.split(", ")) for line in query.stdout.splitlines()]
+    driver = nvidia.nvml["driver"]
+    assert rows == [(gpu["uuid"], driver) for gpu in nvidia.gpus]
+
+
+def test_loaded_module_is_the_one_of_the_libraries(host: Any, linux_driver: Nvidia) -> None:
+    loaded = host.file("/proc/driver/nvidia/version").content_string.splitlines()[0]
+    assert f" {linux_driver.nvml['driver']} " in f"{loaded} "
+
+
+def test_driver_has_no_known_security_hole(linux_driver: Nvidia, settings: Settings) -> None:
+    driver = linux_driver.nvml["driver"]
+    floor = settings.nvidia_driver.security_floors.get(numbers(driver)[0])
+    if floor is None:
+        pytest.skip(f"not checked: no security floor is known for driver {driver}")
+    assert numbers(driver) >= numbers(floor)
+
+
+def test_no_linux_driver_is_installed_on_wsl(host: Any, nvidia: Nvidia) -> None:
+    if not nvidia.wsl:
+        pytest.skip("not checked: this server is not WSL")
+    query = "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' 'nvidia-utils*' 'nvidia-dkms*'"
+    installed = [line for line in host.run(query).stdout.splitlines() if line.startswith("ii")]
+    assert installed == []
+
+
+def test_no_part_of_the_driver_is_upgraded_behind_our_back(
+    host: Any, linux_driver: Nvidia, settings: Settings
+) -> None:
+    if not settings.nvidia_driver.managed:
+        pytest.skip("not checked: somebody else manages the driver")
+    query = "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' '*nvidia*'"
+    parts = [line.split() for line in host.run(query).stdout.splitlines() if line[1:2] == "i"]
+    assert parts
+    loose = [name for status, name in parts if not status.startswith("h")]
+    assert loose == []
+    blacklist = host.run("apt-config dump Unattended-Upgrade::Package-Blacklist").stdout
+    patterns = re.findall(r'Blacklist:: "(.*)"', blacklist)
+    assert all(any(re.match(each, name) for each in patterns) for _, name in parts)
+
+
+def test_nouveau_is_not_loaded(host: Any, linux_driver: Nvidia) -> None:
+    assert not host.file("/sys/module/nouveau").exists
+
+
+def test_gpus_are_set_as_declared(linux_driver: Nvidia, settings: Settings) -> None:
+    if not settings.nvidia_driver.managed:
+        pytest.skip("not checked: somebody else manages the driver")
+    limit = settings.nvidia_driver.power_limit_watts
+    for gpu in linux_driver.gpus:
+        assert gpu["persistence"] is True
+        if limit is not None and gpu["power_limit_watts"] is not None:
+            assert abs(gpu["power_limit_watts"] - limit) < 1
+
+
+def test_fabric_manager_runs_in_the_drivers_version(host: Any, linux_driver: Nvidia) -> None:
+    classes = host.run("cat /sys/bus/pci/devices/*/class").stdout.split()
+    vendors = host.run("cat /sys/bus/pci/devices/*/vendor").stdout.split()
+    switches = [
+        c for c, v in zip(classes, vendors, strict=True) if (v, c[:6]) == ("0x10de", "0x0680")
+    ]
+    if not switches:
+        pytest.skip("not checked: this server has no NVSwitch")
+    assert host.service("nvidia-fabricmanager").is_running
+    query = "dpkg-query -W -f '${Version}\\n' 'nvidia-fabricmanager*'"
+    (version,) = [line for line in host.run(query).stdout.splitlines() if line]
+    assert numbers(version) == numbers(linux_driver.nvml["driver"])

@@ -1,0 +1,81 @@
+"""The toolkit's repository, its settings, and CDI specs that have gone stale."""
+
+from dataclasses import replace
+
+import pytest
+
+from llmhost.container_toolkit import stale_specs, toolkit_reasons, toolkit_repository
+from llmhost.nvidia_packages import TOOLKIT
+from llmhost.nvidia_state import CdiSpec, Gpu, NvidiaState, Package
+from llmhost.settings.problem import SettingsError
+from llmhost.settings.reader import read_settings
+
+HOST = NvidiaState("ubuntu-24.04", "x86_64", "systemd", "6.8.0-85-generic")
+WSL = replace(HOST, running_kernel="6.6.87.2-microsoft-standard-WSL2")
+GPUS = tuple(
+    Gpu(index, f"GPU-{index}", "", "580.159.03", True, None, False, "x") for index in (0, 1)
+)
+FRESH = CdiSpec("/var/run/cdi/nvidia.yaml", "nvidia.com/gpu", ("0", "GPU-0", "1", "GPU-1", "all"))
+
+
+@pytest.mark.parametrize(
+    ("state", "reasons"),
+    [
+        (replace(HOST, gpus=GPUS, cdi=(FRESH,)), []),
+        (
+            replace(HOST, gpus=GPUS),
+            ["no CDI spec describes GPU-0", "no CDI spec describes GPU-1"],
+        ),
+        (
+            replace(HOST, gpus=GPUS[:1], cdi=(FRESH,)),
+            ["a CDI spec describes GPU-1, which is not on this host"],
+        ),
+        (
+            replace(HOST, gpus=GPUS, cdi=(FRESH,), cdi_gone=("/usr/lib/libcuda.so.570",)),
+            ["a CDI spec hands out /usr/lib/libcuda.so.570, which is gone"],
+        ),
+        (
+            replace(HOST, gpus=GPUS, cdi=(FRESH, CdiSpec("/etc/cdi/x.yaml", "unreadable", ()))),
+            ["/etc/cdi/x.yaml can not be read as a CDI spec"],
+        ),
+        (
+            replace(HOST, gpus=GPUS[:1], cdi=(replace(FRESH, kind="amd.com/gpu"),)),
+            ["no CDI spec describes GPU-0"],
+        ),
+        (replace(WSL, gpus=GPUS, cdi=(replace(FRESH, devices=("all", "0", "1")),)), []),
+        (
+            replace(WSL, gpus=GPUS[:1], cdi=(replace(FRESH, devices=("all",)),)),
+            ["no CDI spec describes GPU 0"],
+        ),
+    ],
+)
+def test_a_spec_must_describe_just_the_gpus_that_are_there(
+    state: NvidiaState, reasons: list[str]
+) -> None:
+    assert stale_specs(state) == reasons
+
+
+def test_packages_of_another_version_or_not_held_are_named() -> None:
+    packages = {name: Package("1.20.0-1", held=True) for name in TOOLKIT}
+    state = replace(HOST, packages=packages)
+    assert toolkit_reasons(state, "1.20.0-1") == []
+    assert len(toolkit_reasons(state, "1.20.1-1")) == 4
+    loose = {**packages, TOOLKIT[0]: Package("1.20.0-1", held=False)}
+    assert toolkit_reasons(replace(HOST, packages=loose), "1.20.0-1") == [
+        f"{TOOLKIT[0]} is not held"
+    ]
+    assert toolkit_reasons(HOST, "1.20.0-1") == [f"{name} is not installed" for name in TOOLKIT]
+
+
+def test_the_repository_is_flat_and_replaces_the_lists_of_earlier_instructions() -> None:
+    found = toolkit_repository("https://x.example/deb", "A" * 40, "https://x.example/key", "arm64")
+    assert (found.uri, found.suite, found.components) == ("https://x.example/deb/arm64/", "/", ())
+    assert "/etc/apt/sources.list.d/nvidia-docker.list" in found.paths
+
+
+def test_a_version_with_a_known_hole_is_refused() -> None:
+    with pytest.raises(SettingsError) as error:
+        read_settings({"container_toolkit_version": "1.19.0-1"})
+    (problem,) = error.value.problems
+    assert "CVE-2026-24260" in problem.sentence("host")
+    assert read_settings({"container_toolkit_version": "1.19.1-1"}).container_toolkit.version

@@ -1,0 +1,284 @@
+"""Package names, for each release, source, module and kernel."""
+
+from itertools import product
+from typing import Literal
+
+import pytest
+
+from llmhost.nvidia_driver import MAINTAINED, RELEASES, Choice, Unsatisfiable
+from llmhost.nvidia_packages import (
+    TOOLKIT,
+    UPGRADE_BLACKLIST,
+    Kernel,
+    check_signature,
+    driver_packages,
+    foreign_packages,
+    packages,
+    prebuilt_kernel,
+)
+from llmhost.nvidia_repository import driver_repository
+
+GA = Kernel("6.8.0-85-generic", ("linux-image-generic", "linux-image-6.8.0-85-generic"))
+HWE = Kernel("6.17.0-40-generic", ("linux-image-generic", "linux-image-generic-hwe-24.04"))
+DEBIAN = Kernel("6.12.48+deb13-amd64", ("linux-image-amd64",))
+
+Case = tuple[str, Choice, Kernel, tuple[str, ...]]
+CASES: list[Case] = [
+    (
+        "ubuntu-22.04",
+        Choice(580, "closed", "distribution"),
+        Kernel("5.15.0-160-generic", ("linux-image-generic",)),
+        (
+            "linux-modules-nvidia-580-server-generic",
+            "nvidia-headless-no-dkms-580-server",
+            "nvidia-utils-580-server",
+            "nvidia-compute-utils-580-server",
+        ),
+    ),
+    (
+        "ubuntu-24.04",
+        Choice(595, "open", "distribution"),
+        HWE,
+        (
+            "linux-modules-nvidia-595-server-open-generic-hwe-24.04",
+            "nvidia-headless-no-dkms-595-server-open",
+            "nvidia-utils-595-server",
+            "nvidia-compute-utils-595-server",
+        ),
+    ),
+    (
+        "ubuntu-24.04",
+        Choice(580, "open", "nvidia"),
+        GA,
+        (
+            "nvidia-driver-pinning-580",
+            "linux-headers-generic",
+            "nvidia-dkms-580-open",
+            "libnvidia-compute-580",
+            "nvidia-utils-580",
+            "nvidia-persistenced",
+        ),
+    ),
+    (
+        "ubuntu-26.04",
+        Choice(595, "open", "nvidia"),
+        GA,
+        (
+            "nvidia-driver-pinning-595",
+            "linux-headers-generic",
+            "nvidia-dkms-open",
+            "libnvidia-compute",
+            "nvidia-persistenced",
+        ),
+    ),
+    (
+        "debian-12",
+        Choice(580, "closed", "nvidia"),
+        DEBIAN,
+        (
+            "nvidia-driver-pinning-580",
+            "linux-headers-amd64",
+            "nvidia-kernel-dkms",
+            "nvidia-driver-cuda",
+            "nvidia-persistenced",
+        ),
+    ),
+    (
+        "debian-13",
+        Choice(595, "open", "nvidia"),
+        DEBIAN,
+        (
+            "nvidia-driver-pinning-595",
+            "linux-headers-amd64",
+            "nvidia-kernel-open-dkms",
+            "nvidia-driver-cuda",
+            "nvidia-persistenced",
+        ),
+    ),
+    (
+        "debian-13",
+        Choice(550, "open", "distribution"),
+        Kernel("6.12.48+deb13-cloud-amd64", ("linux-image-cloud-amd64",)),
+        (
+            "linux-headers-cloud-amd64",
+            "nvidia-open-kernel-dkms",
+            "nvidia-smi",
+            "libcuda1",
+            "nvidia-persistenced",
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("release", "choice", "kernel", "names"), CASES)
+def test_the_packages_of_a_choice(
+    release: str, choice: Choice, kernel: Kernel, names: tuple[str, ...]
+) -> None:
+    assert packages(choice, release, kernel, nvswitch=False).all == names
+
+
+@pytest.mark.parametrize(
+    ("kernel", "suffix"),
+    [
+        (GA, "generic"),
+        (HWE, "generic-hwe-24.04"),
+        (Kernel("6.8.0-85-generic", ("linux-image-virtual",)), "generic"),
+        (Kernel("6.17.0-40-generic", ("linux-image-virtual-hwe-24.04",)), "generic-hwe-24.04"),
+        (Kernel("6.8.0-1030-aws", ("linux-image-aws", "linux-image-generic")), "aws"),
+        (Kernel("6.8.0-85-generic", ("linux-image-6.8.0-85-generic",)), "6.8.0-85-generic"),
+        (Kernel("6.12.1-custom", ()), None),
+        (Kernel("6.6.87.2-microsoft-standard-WSL2", ()), None),
+    ],
+)
+def test_prebuilt_modules_follow_the_kernels_metapackage(
+    kernel: Kernel, suffix: str | None
+) -> None:
+    assert prebuilt_kernel(kernel) == suffix
+
+
+def test_a_kernel_without_prebuilt_modules_gets_dkms_and_its_headers() -> None:
+    choice = Choice(580, "open", "distribution")
+    found = packages(choice, "ubuntu-24.04", Kernel("6.12.1-custom", ()), nvswitch=False)
+    assert found.names[:2] == ("linux-headers-6.12.1-custom", "nvidia-headless-580-server-open")
+    assert not found.signed
+
+
+@pytest.mark.parametrize(
+    ("release", "choice", "fabric"),
+    [
+        (
+            "ubuntu-24.04",
+            Choice(580, "open", "distribution"),
+            ("nvidia-fabricmanager-580", "libnvidia-nscq-580"),
+        ),
+        ("debian-13", Choice(595, "open", "nvidia"), ("nvidia-fabricmanager", "libnvidia-nscq")),
+    ],
+)
+def test_an_nvswitch_host_gets_the_fabric_manager_and_its_unit(
+    release: str, choice: Choice, fabric: tuple[str, ...]
+) -> None:
+    found = packages(choice, release, GA, nvswitch=True)
+    assert found.fabric == fabric
+    assert "nvidia-fabricmanager.service" in found.units
+    assert not packages(choice, release, GA, nvswitch=False).fabric
+
+
+def test_nvswitches_are_refused_where_no_fabric_manager_is_packaged() -> None:
+    with pytest.raises(Unsatisfiable, match="no fabric manager"):
+        packages(Choice(550, "open", "distribution"), "debian-13", DEBIAN, nvswitch=True)
+
+
+MODULES: tuple[Literal["open", "closed"], ...] = ("open", "closed")
+CHOICES = [
+    (release, Choice(branch, module, "nvidia"))
+    for release, branch, module in product(RELEASES, MAINTAINED, MODULES)
+] + [
+    (release, Choice(branch, module, "distribution"))
+    for release, branch, module in product(RELEASES, MAINTAINED, MODULES)
+    if release.startswith("ubuntu")
+]
+
+
+@pytest.mark.parametrize(("release", "choice"), CHOICES)
+def test_unattended_upgrades_keeps_off_every_part_of_every_driver(
+    release: str, choice: Choice
+) -> None:
+    found = packages(choice, release, HWE, nvswitch=True)
+    drivers = [name for name in found.all if not name.startswith("linux-headers-")]
+    assert [name for name in drivers if not name.startswith(UPGRADE_BLACKLIST)] == []
+    assert [name for name in TOOLKIT if not name.startswith(UPGRADE_BLACKLIST)] == []
+
+
+@pytest.mark.parametrize(("release", "choice"), CHOICES)
+def test_no_driver_is_foreign_to_itself(release: str, choice: Choice) -> None:
+    own = packages(choice, release, HWE, nvswitch=True).all
+    assert foreign_packages([*own, *TOOLKIT], choice, release) == ()
+
+
+@pytest.mark.parametrize(("release", "choice"), CHOICES)
+def test_another_branch_is_foreign_as_far_as_its_names_tell(release: str, choice: Choice) -> None:
+    other = Choice(470, choice.module, "distribution")
+    installed = packages(other, "ubuntu-24.04", GA, nvswitch=True).all
+    assert set(foreign_packages(installed, choice, release)) == set(installed)
+
+
+@pytest.mark.parametrize(
+    ("installed", "choice", "foreign"),
+    [
+        (
+            ("linux-modules-nvidia-580-server-generic", "nvidia-kernel-common-580-server"),
+            Choice(580, "open", "distribution"),
+            ("linux-modules-nvidia-580-server-generic",),
+        ),
+        (
+            ("nvidia-dkms-open", "libnvidia-compute", "nvidia-driver-pinning-595", "nvidia-prime"),
+            Choice(595, "open", "distribution"),
+            ("libnvidia-compute", "nvidia-dkms-open", "nvidia-driver-pinning-595"),
+        ),
+        (
+            ("nvidia-utils-595-server", "libnvidia-compute-595-server"),
+            Choice(595, "open", "nvidia"),
+            ("libnvidia-compute-595-server", "nvidia-utils-595-server"),
+        ),
+    ],
+)
+def test_parts_of_another_module_or_source_are_foreign(
+    installed: tuple[str, ...], choice: Choice, foreign: tuple[str, ...]
+) -> None:
+    assert foreign_packages(installed, choice, "ubuntu-24.04") == foreign
+
+
+def test_the_toolkit_is_no_part_of_a_driver() -> None:
+    assert driver_packages([*TOOLKIT, "nvidia-utils-580", "nginx"]) == {"nvidia-utils-580"}
+
+
+@pytest.mark.parametrize(
+    ("release", "machine", "uri", "key"),
+    [
+        ("ubuntu-22.04", "x86_64", "ubuntu2204/x86_64/", "3bf863cc.pub"),
+        ("ubuntu-24.04", "aarch64", "ubuntu2404/sbsa/", "3bf863cc.pub"),
+        ("ubuntu-26.04", "x86_64", "ubuntu2604/x86_64/", "60DF8A40.pub"),
+        ("debian-12", "x86_64", "debian12/x86_64/", "3bf863cc.pub"),
+        ("debian-13", "x86_64", "debian13/x86_64/", "8793F200.pub"),
+    ],
+)
+def test_nvidias_repository_and_key_for_each_release(
+    release: str, machine: str, uri: str, key: str
+) -> None:
+    found = driver_repository("https://nvidia.example/repos", None, release, machine)
+    assert found.uri == f"https://nvidia.example/repos/{uri}"
+    assert found.key_url == found.uri + key
+    assert found.fingerprint.endswith(key.removesuffix(".pub").upper())
+
+
+def test_a_mirror_may_sign_with_its_own_key() -> None:
+    own = "0123456789ABCDEF0123456789ABCDEF01234567"
+    found = driver_repository("http://mirror.example/cuda", own, "debian-13", "x86_64")
+    assert (found.fingerprint, found.key_url[-12:]) == (own, "01234567.pub")
+
+
+PREBUILT = packages(Choice(580, "open", "distribution"), "ubuntu-24.04", GA, nvswitch=False)
+DKMS = packages(Choice(580, "open", "nvidia"), "debian-13", DEBIAN, nvswitch=False)
+
+
+def test_secure_boot_refuses_a_module_signed_with_an_unknown_key() -> None:
+    with pytest.raises(Unsatisfiable, match=r"mokutil --import /var/lib/dkms/mok\.pub"):
+        check_signature(DKMS, "debian", secure_boot=True, enrolled=False)
+    with pytest.raises(Unsatisfiable, match='nvidia_driver_source = "distribution"'):
+        check_signature(DKMS, "ubuntu", secure_boot=True, enrolled=False)
+
+
+@pytest.mark.parametrize(
+    ("found", "secure_boot", "enrolled"),
+    [(DKMS, False, False), (DKMS, True, True), (PREBUILT, True, False)],
+)
+def test_a_module_that_the_kernel_will_load_is_accepted(
+    found: object, secure_boot: bool, enrolled: bool
+) -> None:
+    for distribution in ("debian", "ubuntu"):
+        check_signature(
+            found,  # type: ignore[arg-type]
+            distribution,
+            secure_boot=secure_boot,
+            enrolled=enrolled,
+        )

@@ -1,0 +1,284 @@
+"""The fact's own script, run by sh over trees of files that play hosts, and its parser."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmhost.facts.nvidia import Nvidia
+from llmhost.nvidia_generation import Generation
+from llmhost.nvidia_packages import REPORTED
+from llmhost.nvidia_state import NvidiaState, parse_state
+from tests.doubles.nvidia.hardware import GPU_LIST, PROFILES, write_tree
+from tests.doubles.nvidia.module import build_module
+
+DOUBLES = Path(__file__).parents[1] / "doubles" / "nvidia"
+BLACKLIST = "/etc/modprobe.d/llmhost-nvidia.conf"
+KERNEL = "6.8.0-85-generic"
+NEXT = "6.8.0-86-generic"
+OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.03  Release Build  (x)\n"
+CLOSED = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.309.01  Tue Apr  8 2025\n"
+
+
+def read(root: Path, *, wanted: bool = False) -> NvidiaState:
+    """The host that the tree plays, as the fact sees it."""
+    command = Nvidia().command(list(REPORTED), ["/mok.pub"], BLACKLIST, wanted, str(root))
+    environment = {
+        "PATH": f"{root}/usr/bin:{os.environ['PATH']}",
+        "LLMHOST_DOUBLE_GPUS": f"{root}{GPU_LIST}",
+        "LLMHOST_DOUBLE_LOADED": f"{root}/proc/driver/nvidia/version",
+        "LLMHOST_DOUBLE_STATE": f"{root}/run/double",
+    }
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stderr == ""
+    return Nvidia().process(done.stdout.splitlines())
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    put(tmp_path, "etc/os-release", 'ID=ubuntu\nVERSION_ID="24.04"\n')
+    put(tmp_path, "proc/1/comm", "systemd\n")
+    put(tmp_path, "var/lib/dpkg/status", "")
+    return tmp_path
+
+
+def put(root: Path, path: str, content: str) -> Path:
+    place = root / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(content)
+    return place
+
+
+def install(root: Path, *packages: tuple[str, str, str]) -> None:
+    """Let dpkg's database hold packages: (status, name, version)."""
+    wants = {"i": "install", "h": "hold", "r": "deinstall"}
+    states = {"i": "installed", "c": "config-files", "U": "unpacked"}
+    entries = [
+        f"Package: {name}\nStatus: {wants[status[0]]} ok {states[status[1]]}\nVersion: {version}\n"
+        "Architecture: all\nMaintainer: x <x@example.org>\nDescription: x\n"
+        for status, name, version in packages
+    ]
+    put(root, "var/lib/dpkg/status", "\n".join(entries))
+
+
+def add_smi(root: Path, version: str = "580.159.03", at: str = "usr/bin/nvidia-smi") -> None:
+    text = (DOUBLES / "nvidia-smi").read_text().replace("@VERSION@", version)
+    put(root, at, text).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("profile", "generations", "switch"),
+    [
+        ("none", (), False),
+        ("rtx-5070-ti", (Generation.BLACKWELL,), False),
+        ("two-rtx-4090", (Generation.ADA, Generation.ADA), False),
+        ("h200-nvswitch", (Generation.HOPPER, Generation.HOPPER), True),
+        ("gtx-1080-ti", (Generation.PASCAL,), False),
+        ("pascal-and-blackwell", (Generation.PASCAL, Generation.BLACKWELL), False),
+    ],
+)
+def test_hardware_is_found_without_any_driver(
+    root: Path, profile: str, generations: tuple[Generation, ...], switch: bool
+) -> None:
+    write_tree(root, PROFILES[profile])
+    state = read(root)
+    assert state.generations == generations
+    assert (state.has_gpu, state.has_nvswitch) == (bool(generations), switch)
+    assert (state.release, state.init) == ("ubuntu-24.04", "systemd")
+    assert (state.loaded, state.next_module, state.gpus) == (None, None, ())
+
+
+def test_a_host_without_nvidia_hardware_is_asked_nothing_more(root: Path) -> None:
+    write_tree(root, PROFILES["none"])
+    install(root, ("ii", "nvidia-utils-580", "580.159.03-1"))
+    assert read(root).packages == {}
+    assert "nvidia-utils-580" in read(root, wanted=True).packages
+
+
+@pytest.mark.parametrize(
+    ("line", "version", "kind"), [(OPEN, "580.159.03", "open"), (CLOSED, "535.309.01", "closed")]
+)
+def test_the_loaded_module_tells_its_version_and_kind(
+    root: Path, line: str, version: str, kind: str
+) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    put(root, "proc/driver/nvidia/version", f"{line}GCC version:  gcc version 13.2.0\n")
+    loaded = read(root).loaded
+    assert loaded is not None and (loaded.version, loaded.kind) == (version, kind)
+
+
+@pytest.mark.parametrize("signer", ["", "Canonical Ltd. Kernel Module Signing"])
+@pytest.mark.parametrize("open_module", [True, False])
+def test_the_module_of_the_next_kernel_counts_not_that_of_the_running_one(
+    root: Path, open_module: bool, signer: str
+) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    for kernel in (KERNEL, NEXT, "6.8.0-9-generic"):
+        put(root, f"boot/vmlinuz-{kernel}", "")
+    modules = root / "lib/modules"
+    build_module(modules / KERNEL / "nvidia.ko", "570.26", open_module=not open_module)
+    ready = modules / NEXT / "kernel/nvidia-580srv-open/nvidia.ko"
+    build_module(ready, "580.159.03", open_module=open_module, signer=signer)
+    state = read(root)
+    assert (state.running_kernel, state.next_kernel) == (KERNEL, NEXT)
+    assert state.next_module is not None
+    assert state.next_module.version == "580.159.03"
+    assert state.next_module.kind == ("open" if open_module else "closed")
+    assert state.next_module.signer == signer
+
+
+def test_a_kernel_without_a_module_has_none(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    put(root, f"boot/vmlinuz-{NEXT}", "")
+    build_module(root / "lib/modules" / KERNEL / "nvidia.ko", "580.159.03", open_module=True)
+    assert read(root).next_module is None
+
+
+def test_packages_are_reported_with_version_and_hold(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    install(
+        root,
+        ("hi", "nvidia-utils-580-server", "580.159.03-0ubuntu0.24.04.1"),
+        ("ii", "linux-image-generic-hwe-24.04", "6.17.0-40.40"),
+        ("rc", "nvidia-utils-535-server", "535.1-1"),
+        ("iU", "libnvidia-compute-580-server", "580.159.03-0ubuntu0.24.04.1"),
+        ("ii", "nginx", "1.28"),
+    )
+    found = read(root).packages
+    assert set(found) == {"nvidia-utils-580-server", "linux-image-generic-hwe-24.04"}
+    assert found["nvidia-utils-580-server"].held
+    assert not found["linux-image-generic-hwe-24.04"].held
+
+
+@pytest.mark.parametrize(("value", "on"), [(b"\x06\0\0\0\x01", True), (b"\x06\0\0\0\0", False)])
+def test_secure_boot_is_read_from_its_firmware_variable(root: Path, value: bytes, on: bool) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    variables = root / "sys/firmware/efi/efivars"
+    variables.mkdir(parents=True)
+    (variables / "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c").write_bytes(value)
+    assert read(root).secure_boot is on
+
+
+@pytest.mark.parametrize(
+    ("answer", "enrolled"),
+    [("is already enrolled", True), ("is not enrolled", False)],
+)
+def test_an_enrolled_machine_owner_key_is_found(root: Path, answer: str, enrolled: bool) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    put(root, "mok.pub", "")
+    # mokutil --test-key exits with 1 for an enrolled key.
+    put(root, "usr/bin/mokutil", f'#!/bin/sh\necho "$2 {answer}"\nexit 1\n').chmod(0o755)
+    assert bool(read(root).mok_keys) is enrolled
+
+
+def test_nouveau_and_a_pending_reboot_are_found(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    (root / "sys/module/nouveau").mkdir(parents=True)
+    assert read(root).reboot_packages is None
+    put(root, "run/reboot-required", "*** System restart required ***\n")
+    assert read(root).reboot_packages == ()
+    put(root, "run/reboot-required.pkgs", "linux-base\nlinux-base\nlibc6\n")
+    state = read(root)
+    assert state.nouveau and state.reboot_packages == ("libc6", "linux-base")
+
+
+def test_an_initramfs_older_than_the_blacklist_is_stale(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    put(root, f"boot/vmlinuz-{NEXT}", "")
+    initrd = put(root, f"boot/initrd.img-{NEXT}", "")
+    os.utime(initrd, (1, 1))
+    assert not read(root).initramfs_stale
+    put(root, BLACKLIST.lstrip("/"), "")
+    assert read(root).initramfs_stale
+    os.utime(root / BLACKLIST.lstrip("/"), (0, 0))
+    assert not read(root).initramfs_stale
+
+
+def test_cdi_specs_are_read_with_their_devices(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    spec = {"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": [{"name": "all"}]}
+    put(root, "var/run/cdi/nvidia.yaml", yaml.safe_dump(spec))
+    put(root, "etc/cdi/broken.yaml", "devices: [")
+    state = read(root)
+    assert state.cdi_devices == {"all"}
+    assert {each.path: each.kind for each in state.cdi} == {
+        "/var/run/cdi/nvidia.yaml": "nvidia.com/gpu",
+        "/etc/cdi/broken.yaml": "unreadable",
+    }
+
+
+def test_files_that_a_cdi_spec_names_and_that_are_gone_are_reported(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    old, new = "/usr/lib/libcuda.so.580.95.05", "/usr/lib/libcuda.so.580.159.03"
+    mounts = [{"hostPath": path, "containerPath": path} for path in (old, new)]
+    spec = {"kind": "nvidia.com/gpu", "containerEdits": {"mounts": mounts}, "devices": []}
+    put(root, "var/run/cdi/nvidia.yaml", yaml.safe_dump(spec))
+    put(root, new.lstrip("/"), "")
+    assert read(root).cdi_gone == (old,)
+
+
+def test_the_toolkits_refresh_units_are_found(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    put(root, "lib/systemd/system/nvidia-cdi-refresh.path", "")
+    assert read(root).units == ("nvidia-cdi-refresh.path",)
+
+
+def test_gpus_are_listed_once_a_driver_runs(root: Path) -> None:
+    write_tree(root, PROFILES["two-rtx-4090"])
+    add_smi(root)
+    put(root, "proc/driver/nvidia/version", OPEN)
+    first, second = read(root).gpus
+    assert (first.index, second.index) == (0, 1)
+    assert second.uuid == PROFILES["two-rtx-4090"].gpus[1].uuid
+    assert second.pci_address == "00000000:02:00.0"
+    assert (first.driver, first.product) == ("580.159.03", "NVIDIA GeForce RTX 4090")
+    assert (first.power_limit_watts, first.persistence, first.mig) == (450.0, False, False)
+
+
+def test_a_mismatch_is_reported_in_nvidia_smis_words(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    add_smi(root, "580.173.02")
+    put(root, "proc/driver/nvidia/version", OPEN)
+    state = read(root)
+    assert state.gpus == () and "Driver/library version mismatch" in state.smi_error
+
+
+def test_wsl_is_known_by_its_kernel_and_asks_windows_nvidia_smi(root: Path) -> None:
+    write_tree(root, PROFILES["wsl"])
+    add_smi(root, at="usr/lib/wsl/lib/nvidia-smi")
+    put(root, "proc/driver/nvidia/version", OPEN)
+    state = read(root)
+    assert state.is_wsl and state.has_gpu and state.generations == ()
+    assert state.wsl_conf == ""
+    assert [gpu.product for gpu in state.gpus] == ["NVIDIA GeForce RTX 5070 Ti"]
+
+
+def test_the_configuration_of_wsl_is_read_as_it_is(root: Path) -> None:
+    write_tree(root, PROFILES["wsl"])
+    text = "[boot]\nsystemd = false # no\n\n[user]\ndefault=zoë\n"
+    put(root, "etc/wsl.conf", text)
+    assert read(root).wsl_conf == text
+
+
+def test_a_wsl_host_without_the_gpu_device_has_no_gpu(root: Path) -> None:
+    write_tree(root, PROFILES["wsl"])
+    (root / "dev/dxg").unlink()
+    assert not read(root).has_gpu
+
+
+def test_numbers_that_nvidia_smi_does_not_give_are_left_out() -> None:
+    line = "gpu 0, GPU-1, 00000000:01:00.0, 580.159.03, Disabled, [N/A], [N/A], NVIDIA GB10, rev"
+    (gpu,) = parse_state([line]).gpus
+    assert gpu.power_limit_watts is None and gpu.product == "NVIDIA GB10, rev"
+
+
+def test_no_dash_specific_shell_is_needed() -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("no bash here")
+    command = Nvidia().command([], [], BLACKLIST)
+    subprocess.run(["bash", "--posix", "-n", "-c", command], check=True)
