@@ -35,15 +35,16 @@ _BLOCK = re.compile(rf"\n?{re.escape(BEGIN)}\n.*?{re.escape(END)}\n", re.DOTALL)
 
 NORMAL_FORM = r"""awk '
 /^:(INPUT|FORWARD|OUTPUT) / { print $1, $2 }
-/^-A (ufw|DOCKER-USER )/ || /^-A (INPUT|FORWARD|OUTPUT) -j ufw/ || /^-A INPUT .*-j ACCEPT/
+/^-A (ufw|DOCKER-USER )/ || /^-A (INPUT|FORWARD|OUTPUT) -j ufw/
+/^-A INPUT (.*-j ACCEPT|-j (DROP|REJECT))/
 /^-A FORWARD -j DOCKER-USER/ { guarded = 1 }
 /^-A FORWARD .*-j (ACCEPT|DOCKER)/ && !guarded
 ' | LC_ALL=C sort -s -k1,2"""
 """Shell filter from `iptables-save` to what must be as ufw loaded it.
 
-That is its chains, DOCKER-USER, policies and jumps; and of others' rules those that never occur in
-what ufw loads, because they admit what ufw would not: any that accepts in INPUT, and any that
-forwards before DOCKER-USER was asked. Chains of other programs (fail2ban, Docker) are theirs.
+That is its chains, DOCKER-USER, policies and jumps; and of others' rules those that decide in its
+place: in INPUT any that accepts, and any that refuses everything; in FORWARD any that accepts
+before DOCKER-USER was asked. Chains of other programs (fail2ban, Docker) are theirs.
 """
 
 Network = IPv4Network | IPv6Network
@@ -83,9 +84,18 @@ class Opening:
 
     @property
     def arguments(self) -> str:
-        """The rule for iptables-restore."""
-        source = f" -s {self._source}" if self.source.prefixlen else ""
-        return f"-p {self.protocol} --dport {self.port}{source} -j ACCEPT"
+        """The rule for iptables-restore, as ufw writes it."""
+        return f"-p {self.protocol} --dport {self.port}{self._from} -j ACCEPT"
+
+    @property
+    def of_container(self) -> str:
+        """The same for a port that a container has published."""
+        port = f"-m conntrack --ctstate DNAT --ctorigdstport {self.port}"
+        return f"-p {self.protocol}{self._from} {port} -j RETURN"
+
+    @property
+    def _from(self) -> str:
+        return f" -s {self._source}" if self.source.prefixlen else ""
 
 
 def openings(rules: Iterable[Rule], version: int) -> list[Opening]:
@@ -107,9 +117,12 @@ class Connection:
 
 
 def parse_connection(text: str) -> Connection | None:
-    """From SSH_CONNECTION (ssh(1)): client, its port, server, its port; None when it is empty."""
+    """From SSH_CONNECTION (ssh(1)): client, its port, server, its port.
+
+    None when it is empty, or when sshd was reached without a network ("UNKNOWN").
+    """
     fields = text.split()
-    if len(fields) != 4:
+    if len(fields) != 4 or fields[0] == "UNKNOWN":
         return None
     return Connection(ip_address(fields[0].partition("%")[0]), int(fields[3]))
 

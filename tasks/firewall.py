@@ -12,10 +12,14 @@ def guard_host(settings: Settings) -> None:
     """Close the host to everyone but the declared networks."""
     if not settings.firewall.enabled:
         return
-    apt.packages("ufw", name="Install ufw")
+    apt.packages(
+        "ufw",
+        absent=["iptables-persistent", "netfilter-persistent"],  # ufw declares that it breaks them
+        name="Install ufw",
+    )
     ufw.rules(
         Rule(settings.firewall.ssh_port, "tcp", settings.firewall.ssh_sources, "SSH"),
-        Rule(settings.gateway.port, "tcp", settings.gateway.sources, "llmhost gateway"),
+        Rule(settings.gateway.port, "tcp", settings.admitted_to_gateway, "llmhost gateway"),
         *(Rule(r.port, r.protocol, r.sources, r.comment) for r in settings.firewall.rules),
         confirm_seconds=settings.firewall.confirm_seconds,
         name="Admit the declared networks and nobody else",

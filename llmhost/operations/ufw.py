@@ -44,14 +44,18 @@ def rules(*rules: ufw.Rule, confirm_seconds: int) -> Commands:
 
 
 def _files(rules: tuple[ufw.Rule, ...], state: ufw.UfwState) -> list[File]:
-    block = render(
-        "firewall/after.rules.j2", begin=ufw.BEGIN, end=ufw.END, uplinks=state.outside_bridges
-    )
     files = []
     for version, chain in ((4, "ufw"), (6, "ufw6")):
         openings = ufw.openings(rules, version)
         text = render("firewall/user.rules.j2", chain=chain, openings=openings)
         files.append(File(ufw.USER_RULES[version], text, mode="0640"))
+        block = render(
+            "firewall/after.rules.j2",
+            begin=ufw.BEGIN,
+            end=ufw.END,
+            uplinks=state.outside_bridges,
+            openings=openings,
+        )
         after = ufw.AFTER_RULES[version]
         text = ufw.with_block(state.texts.get(after, ""), block)
         files.append(File(after, text, mode="0640"))

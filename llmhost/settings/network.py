@@ -1,8 +1,8 @@
 """Networks as options: read leniently, refused with a sentence."""
 
-from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_interface
-from itertools import combinations
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_interface
+from itertools import combinations, product
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
@@ -55,3 +55,18 @@ Networks = Annotated[
 
 EVERYONE: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 """Both halves of the Internet."""
+
+
+def within(outer: Sequence[Network], inner: Iterable[Network]) -> tuple[Network, ...]:
+    """What both hold, without overlaps, IPv4 first.
+
+    Two networks never overlap in part: what two of them share is the narrower one.
+    """
+    shared = {
+        max(one, other, key=lambda network: network.prefixlen)
+        for one, other in product(outer, inner)
+        if one.version == other.version and one.overlaps(other)
+    }
+    four = collapse_addresses(each for each in shared if isinstance(each, IPv4Network))
+    six = collapse_addresses(each for each in shared if isinstance(each, IPv6Network))
+    return (*four, *six)
