@@ -7,8 +7,10 @@ that the loaded configuration is another one than that on disk.
 Pure: the state comes from facts/nginx.py, the commands are run by operations/nginx.py.
 """
 
+import base64
 import hashlib
 import shlex
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -24,25 +26,31 @@ CANDIDATE = ".llmhost-new"
 
 @dataclass(frozen=True)
 class NginxState:
-    """`loaded` is the digest that the running nginx serves, empty if none answers."""
+    """`loaded` is the digest that the running nginx serves, empty if none answers. `version` is
+    empty before nginx is installed. `certificate` is the installed one, as PEM, empty without one
+    or if it does not belong to its key; `names` are the host's own name and addresses."""
 
     paths: Mapping[str, PathState] = field(default_factory=dict)
     active: bool = False
     enablement: str = ""
     loaded: str = ""
+    version: str = ""
+    certificate: bytes = b""
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Tree:
     """A configuration: `files` are nginx.conf and whatever lies in `directory` beside it.
 
-    Other files in `directory` do not belong there. On `status_port` of 127.0.0.1 the running nginx
-    tells its state.
+    `kept` are files there that stay as they were found, by path; others do not belong there. On
+    `status_port` of 127.0.0.1 the running nginx tells its state.
     """
 
     files: tuple[File, ...]
     directory: str
     status_port: int
+    kept: Mapping[str, PathState] = field(default_factory=dict)
 
     @property
     def root(self) -> str:
@@ -51,7 +59,9 @@ class Tree:
     @property
     def digest(self) -> str:
         """Equal trees have equal digests; the status file, which holds it, does not count."""
-        listed = sorted((file.path, file.sha256) for file in self.files)
+        listed = [(file.path, file.sha256) for file in self.files]
+        listed += [(path, state.sha256 or "") for path, state in self.kept.items()]
+        listed.sort()
         return hashlib.sha256(repr(listed).encode()).hexdigest()
 
     @property
@@ -63,7 +73,7 @@ class Tree:
     def wrong(self, state: NginxState) -> dict[Entry, str]:
         """What is not as declared on disk, with the reason."""
         files = self.all_files
-        declared = {file.path for file in files}
+        declared = {file.path for file in files} | self.kept.keys()
         strays = [Absent(path) for path in state.paths if path not in declared]
         return differences([*files, *strays], state.paths)
 
@@ -75,6 +85,10 @@ def install_script(tree: Tree, wrong: Iterable[Entry]) -> str:
     """
     candidate = f"{tree.root}/{CANDIDATE}"
     quoted = shlex.quote(candidate)
+    copies = [
+        f"cp -p {shlex.quote(path)} {shlex.quote(_below(path, tree.root, candidate))}"
+        for path in tree.kept
+    ]
     moves = [
         f"mv -fT {shlex.quote(_below(file.path, tree.root, candidate))} {shlex.quote(file.path)}"
         for file in tree.all_files
@@ -85,6 +99,7 @@ def install_script(tree: Tree, wrong: Iterable[Entry]) -> str:
         f"trap 'rm -rf {quoted}' EXIT",
         f"rm -rf {quoted}",
         UNPACK,
+        *copies,
         f"nginx -t -q -c {quoted}/nginx.conf",
         f"install -d -m 0755 {shlex.quote(tree.directory)}",
         *moves,
@@ -152,7 +167,16 @@ def loaded_command(status_port: int) -> str:
 
 
 def parse_state(paths: Mapping[str, PathState], lines: Sequence[str]) -> NginxState:
-    """Lines of `active=`, `enablement=` and `loaded=`."""
-    values = dict(line.split("=", 1) for line in lines if "=" in line)
-    active = values.get("active") == "active"
-    return NginxState(paths, active, values.get("enablement", ""), values.get("loaded", ""))
+    """Lines `key=value` for the fields of NginxState; the certificate is in base64."""
+    values: dict[str, str] = defaultdict(str)
+    for line in lines:
+        key, _, values[key] = line.partition("=")
+    return NginxState(
+        paths,
+        values["active"] == "active",
+        values["enablement"],
+        values["loaded"],
+        values["version"].rpartition("/")[2],
+        base64.b64decode(values["certificate"]),
+        tuple(values["names"].split()),
+    )

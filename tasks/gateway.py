@@ -1,5 +1,6 @@
 """Gateway: nginx, the server's only door."""
 
+from pyinfra import logger
 from pyinfra.api import deploy
 
 from llmhost import gateway
@@ -13,11 +14,14 @@ from llmhost.template import render
 def configure_gateway(settings: Settings) -> None:
     """Let the declared clients call the declared routes, and nobody anything else."""
     places = gateway.Places()
+    if settings.gateway.tls == "off":
+        logger.warning('gateway_tls = "off": keys and prompts cross the network in the clear')
     apt.packages(
         "nginx",
-        "libnginx-mod-http-js",
+        "libnginx-mod-http-perl",
         "logrotate",
-        name="Install nginx with its JavaScript module",
+        "openssl",
+        name="Install nginx with its Perl module",
     )
     files.present(
         File(
@@ -30,5 +34,6 @@ def configure_gateway(settings: Settings) -> None:
         *gateway.configuration(settings, places),
         directory=places.own,
         status_port=settings.gateway.status_port,
+        tls=gateway.tls(settings),
         name="Open the declared routes to the declared clients",
     )

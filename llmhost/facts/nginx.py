@@ -1,5 +1,7 @@
 """nginx's configuration on disk, and the one it runs."""
 
+import shlex
+
 from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
@@ -7,19 +9,35 @@ from llmhost.nginx import NginxState, loaded_command, parse_state
 
 _MARK = "service "
 
+# Not the addresses of containers, nor those that IPv6 makes up for privacy and drops again.
+_ADDRESSES = (
+    "ip -o address show scope global 2>/dev/null"
+    " | grep -v -e temporary -e deprecated"
+    " | awk '$2 !~ /^(docker|br-|veth|virbr|cni)/ { sub(/[/].*/, \"\", $4); print $4 }'"
+)
+
 
 class Nginx(FactBase[NginxState]):
-    """State of these paths and of every file below `under`, of the unit, and what nginx says."""
+    """State of these paths and of every file below `under`, of the unit, and what nginx says.
+
+    Of `certificate`, a PEM file with its key, the certificate is read; the key stays on the host.
+    """
 
     @staticmethod
     def default() -> NginxState:
         return NginxState()
 
-    def command(self, paths: list[str], under: str, status_port: int) -> str:
+    def command(self, paths: list[str], under: str, status_port: int, certificate: str) -> str:
+        file = shlex.quote(certificate)
+        public = f'"$(openssl x509 -noout -pubkey -in {file} 2>/dev/null)"'
+        matches = f'[ {public} = "$(openssl pkey -pubout -in {file} 2>/dev/null)" ]'
         outputs = {
             "active": "systemctl is-active nginx 2>/dev/null",
             "enablement": "systemctl is-enabled nginx 2>/dev/null",
             "loaded": loaded_command(status_port),
+            "version": "nginx -v 2>&1 | grep -o 'nginx/[0-9.]*'",
+            "certificate": f"{matches} && openssl x509 -in {file} 2>/dev/null | base64 -w0",
+            "names": f"echo $(uname -n) $({_ADDRESSES})",
         }
         asked = [f'echo "{_MARK}{key}=$({command})"' for key, command in outputs.items()]
         return "; ".join([PathStates().command(paths, under), *asked])

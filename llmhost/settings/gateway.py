@@ -1,8 +1,10 @@
 """`gateway_*` and `api_clients`: the server's only door."""
 
+import re
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from itertools import combinations
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
@@ -10,6 +12,11 @@ from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 from llmhost.settings.base import Section
 
 Network = IPv4Network | IPv6Network
+
+CA_CERTIFICATE = "ca.crt"
+
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -29,6 +36,16 @@ def _distinct(networks: Sequence[Network]) -> Sequence[Network]:
     return networks
 
 
+def _name(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        if _HOST_NAME.fullmatch(text.lower()):
+            return text.lower()
+        raise ValueError("is neither a host name nor an address") from None
+
+
+Name = Annotated[str, AfterValidator(_name)]
 Networks = Annotated[tuple[Network, ...], AfterValidator(_distinct)]
 
 
@@ -91,6 +108,31 @@ class Gateway(Section):
     sources: Networks = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
     """Networks that may reach the port; a key is needed all the same."""
 
+    tls: Literal["ca", "files", "off"] = "off"
+    """`ca`: a certificate of the site's own authority; llmhost makes both and renews the first.
+    `files`: a certificate that the site brings. `off`: keys and prompts cross the network in the
+    clear."""
+
+    names: tuple[Name, ...] = ()
+    """Names and addresses that clients call the host by; a TLS client that asks for another name is
+    turned away. None: the host's name in the inventory, its own name and its addresses."""
+
+    ca_directory: Path = Path("~/.config/llmhost/ca")
+    """Directory on the controller that holds the site's authority; made at the first deploy.
+    Whoever deploys needs a copy. It holds a private key: never commit it."""
+
+    certificate_days: int = Field(default=730, ge=1, le=825)
+    """For how long a certificate of the authority is valid."""
+
+    renew_days: int = Field(default=90, ge=0, le=800)
+    """A deploy renews a certificate of the authority that ends within this time."""
+
+    certificate: Path | None = None
+    """With `gateway_tls = "files"`: the certificate and its chain, a PEM file on the controller."""
+
+    certificate_key: Path | None = None
+    """With `gateway_tls = "files"`: its private key, a PEM file on the controller."""
+
     read_timeout_seconds: int = Field(default=900, ge=60)
     """Longest silence of an engine: a cold model load must fit in."""
 
@@ -106,6 +148,13 @@ class Gateway(Section):
     status_port: int = Field(default=8079, ge=1, le=65535)
     """Port on 127.0.0.1 where nginx tells how it is, without a key."""
 
+    @property
+    def ca_certificate(self) -> Path | None:
+        """File on the controller that clients check the gateway's certificate with, if it is the
+        site's own authority's; it exists after the first deploy."""
+        return self.ca_directory.expanduser() / CA_CERTIFICATE if self.tls == "ca" else None
+
     def url(self, host: str) -> str:
         """Address of the gateway for clients that call the host by this name or address."""
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        scheme = "http" if self.tls == "off" else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"

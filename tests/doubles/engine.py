@@ -35,7 +35,7 @@ class Request:
 class Engine:
     """Serves 127.0.0.1:`port` in a thread of its own, as a context manager.
 
-    A request's JSON body says how to answer: `stream` (server-sent events; below /api/ lines of
+    A request's JSON body says how to answer: `stream` (server-sent events, or with `lines` lines of
     JSON), `chunks` (how many), `interval` (seconds between them), `status`, `headers`. `abandoned`
     counts streams whose client hung up.
     """
@@ -90,7 +90,7 @@ class Engine:
             _head(writer, options, "application/json", [json.dumps(said).encode()])
             await writer.drain()
             return
-        lines = request.target.startswith("/api/")
+        lines = bool(options.get("lines"))
         _head(writer, options, "application/x-ndjson" if lines else "text/event-stream", None)
         try:
             async for chunk in _chunks(options, lines=lines):

@@ -1,0 +1,49 @@
+"""The site's certificate authority, as files on the controller.
+
+The key is readable by its owner only and never leaves this directory; whoever else may deploy needs
+a copy of the directory, or servers would be given certificates of two authorities in turn.
+"""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from llmhost.settings.gateway import CA_CERTIFICATE
+from llmhost.tls import Authority, authority_certificate, new_authority
+
+KEY = "ca.key"
+
+
+def open_authority(directory: Path, *, create: bool) -> Authority:
+    """The authority in a directory.
+
+    If there is none, a new one: kept in the directory with `create`, otherwise forgotten (a dry run
+    leaves no trace). Raises OSError where files can not be read or written.
+    """
+    now = datetime.now(UTC)
+    key_file, certificate_file = directory / KEY, directory / CA_CERTIFICATE
+    if not key_file.exists():
+        if not create:
+            return new_authority(now)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write_once(key_file, new_authority(now).key)
+    key = key_file.read_bytes()
+    if certificate_file.exists():
+        return Authority(certificate_file.read_bytes(), key)
+    certificate = authority_certificate(key, now)
+    if create:
+        certificate_file.write_bytes(certificate)
+    return Authority(certificate, key)
+
+
+def _write_once(path: Path, content: bytes) -> None:
+    """Write a private file whole or not at all; where another run was faster, its file stays."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.touch(mode=0o600)
+    try:
+        draft.write_bytes(content)
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()

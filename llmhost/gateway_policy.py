@@ -1,0 +1,91 @@
+"""What the gateway's clients may do: their policies, and the nginx maps that lead to them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import ceil
+
+from llmhost.settings.gateway import ApiClient, Network
+
+HEADER = "# managed by llmhost: edit the inventory instead\n"
+REVOKED = "revoked"
+
+
+@dataclass(frozen=True, order=True)
+class Rate:
+    """A pace and how far ahead of it a client may be."""
+
+    per_minute: int
+    burst: int
+
+    @property
+    def patience_seconds(self) -> int:
+        """Whole seconds until there is a place for the next request."""
+        return ceil(60 / self.per_minute)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What several clients may have in common; None stands for no limit."""
+
+    scope: str
+    sources: tuple[Network, ...] | None
+    rate: Rate | None
+    streams: int | None
+
+    @classmethod
+    def of(cls, client: ApiClient) -> "Policy":
+        pace = client.requests_per_minute
+        return cls(
+            client.scope if isinstance(client.scope, str) else " ".join(client.scope),
+            client.sources,
+            Rate(pace, client.burst) if pace else None,
+            client.concurrent_streams,
+        )
+
+    def admits(self, service: str, scope: str) -> bool:
+        """Whether a route of that service and scope may be called."""
+        if self.scope == "admin":
+            return True
+        return scope == "inference" and (self.scope == scope or service in self.scope.split())
+
+
+def policies_of(clients: Sequence[ApiClient]) -> tuple[Policy, ...]:
+    """The different policies; one is known by its position, counted from 1."""
+    return tuple(dict.fromkeys(map(Policy.of, clients)))
+
+
+def key_maps(clients: Sequence[ApiClient]) -> dict[str, str]:
+    """nginx maps from a key's digest, by file: to the client's name, to its policy and, for a key
+    that ends, to the end in seconds since the epoch, or `revoked`."""
+    lines: dict[str, list[str]] = {"clients.map": [], "policies.map": [], "until.map": []}
+    numbers = {policy: number for number, policy in enumerate(policies_of(clients), start=1)}
+    for client in clients:
+        number = numbers[Policy.of(client)]
+        for digest, until in _keys(client):
+            lines["clients.map"].append(f"{digest} {client.name};\n")
+            lines["policies.map"].append(f"{digest} {_policy_value(number, client, until)};\n")
+            lines["until.map"] += [f"{digest} {until};\n"] if until else []
+    return {name: HEADER + "".join(each) for name, each in lines.items()}
+
+
+def _policy_value(number: int, client: ApiClient, until: str) -> str:
+    """The policy's number, or the variable that is it under a condition."""
+    if until == REVOKED:
+        return '""'
+    if until:
+        return f"$gateway_ending_policy_{number}"
+    return f"$gateway_policy_{number}" if client.sources else str(number)
+
+
+def _keys(client: ApiClient) -> Iterator[tuple[str, str]]:
+    ends = [client.expires] if client.expires else []
+    yield client.sha256, _until(client, ends)
+    if client.previous_sha256 and client.previous_until:
+        yield client.previous_sha256, _until(client, [*ends, client.previous_until])
+
+
+def _until(client: ApiClient, ends: Sequence[datetime]) -> str:
+    if client.revoked:
+        return REVOKED
+    return str(int(min(ends).timestamp())) if ends else ""

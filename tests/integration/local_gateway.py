@@ -1,0 +1,139 @@
+"""The real nginx with a rendered configuration, on loopback, without a machine: starts in 0.1 s."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from llmhost.authority import open_authority
+from llmhost.filetree import File
+from llmhost.gateway import Places, configuration, tls
+from llmhost.gateway_tls import certified, name_files, served_names
+from llmhost.nginx import NginxState, Tree
+from llmhost.settings.reader import read_settings
+from llmhost.settings.root import Settings
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 from 20000 up that nobody listens on now."""
+    found: list[int] = []
+    for port in range(20_000 + os.getpid() % 400 * 20, 30_000):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if probe.connect_ex(("127.0.0.1", port)) and not _taken(port):
+                found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError("no free port")
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+@dataclass(frozen=True)
+class LocalGateway:
+    """A running gateway: where it listens and where its files are."""
+
+    settings: Settings
+    directory: Path
+
+    @property
+    def url(self) -> str:
+        return self.settings.gateway.url("127.0.0.1")
+
+    def logged(self, request_id: str) -> dict[str, Any]:
+        """The access log's line on a request; it is written within a second of the answer."""
+        for _ in range(200):
+            for line in (self.directory / "logs/gateway.json").read_text().splitlines():
+                if json.loads(line)["id"] == request_id:
+                    return dict(json.loads(line))
+            time.sleep(0.02)
+        raise AssertionError(f"{request_id} is not in the access log")
+
+    @property
+    def log_texts(self) -> str:
+        """Everything in all logs."""
+        return "".join(log.read_text() for log in (self.directory / "logs").iterdir())
+
+    def reload(self, data: Mapping[str, Any]) -> None:
+        """Take up other settings, as a deploy would."""
+        write_tree(read_settings(data), self.directory)
+        nginx(self.directory, "-s", "reload")
+
+
+@contextmanager
+def local_gateway(data: Mapping[str, Any], directory: Path) -> Iterator[LocalGateway]:
+    """The gateway of this inventory data; its services must listen already."""
+    settings = read_settings(data)
+    (directory / "logs").mkdir(parents=True)
+    write_tree(settings, directory)
+    nginx(directory)
+    pid = int((directory / "nginx.pid").read_text())
+    try:
+        yield LocalGateway(settings, directory)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        _wait_for_end(pid)
+
+
+def write_tree(settings: Settings, directory: Path) -> None:
+    """Write the configuration below `directory`, and nothing of it elsewhere."""
+    for file in local_tree(settings, directory).all_files:
+        path = Path(file.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.data)
+
+
+def local_tree(settings: Settings, directory: Path) -> Tree:
+    """The configuration as it is deployed, but for the places of its files."""
+    places = Places(str(directory), f"{directory}/nginx.pid", f"{directory}/logs")
+    files = [_without_privileges(file) for file in configuration(settings, places)]
+    tree = Tree(tuple(files), places.own, settings.gateway.status_port)
+    if not (how := tls(settings)):
+        return tree
+    state = NginxState(names=("127.0.0.1",))
+    names = served_names(how, "localhost", state)
+    tree = replace(tree, files=(*tree.files, *name_files(tree, how, names, state.version)))
+    if not how.authority:
+        return tree
+    return certified(tree, how, names, state, open_authority(how.authority, create=True))[0]
+
+
+def _without_privileges(file: File) -> File:
+    # Two workers as on the smallest server; more open files are root's to ask for.
+    text = re.sub(r"(?m)^worker_rlimit_nofile .*\n", "", file.data.decode())
+    text = text.replace("worker_processes auto", "worker_processes 2")
+    return File(file.path, text.replace("worker_connections 16384", "worker_connections 4096"))
+
+
+def nginx(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run nginx with the configuration in `directory`; its complaint is the assertion's text."""
+    program = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
+    assert program, "install nginx and libnginx-mod-http-perl for this test"
+    command = [program, "-c", f"{directory}/nginx.conf", *options]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def _wait_for_end(pid: int) -> None:
+    for _ in range(100):
+        if not Path(f"/proc/{pid}").exists():
+            return
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,125 @@
+"""The gateway as its clients and strangers meet it."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from llmhost.settings.root import Settings
+
+Outside = Callable[..., "CompletedProcess[str]"]
+
+# Never any client's: its digest would have to be in the inventory.
+WRONG_KEY = "llmhost-" + "0" * 64
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What curl was told."""
+
+    status: int
+    headers: str
+    body: str
+
+    @property
+    def code(self) -> str:
+        """Why the gateway refused."""
+        return str(json.loads(self.body)["error"]["code"])
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Another machine that calls the gateway."""
+
+    outside: Outside
+    url: str
+
+    def __call__(self, method: str, path: str, key: str = "", body: str = "") -> Answer:
+        command = ["curl", "-s", "-i", "-m", "60", "-X", method, "-w", "\n%{http_code}"]
+        command += ["-H", f"Authorization: Bearer {key}"] if key else []
+        command += ["-H", "Content-Type: application/json", "-d", body] if body else []
+        said = self.outside(*command, self.url + path)
+        assert said.returncode == 0, f"curl ended with {said.returncode}: {said.stderr}"
+        text, _, status = said.stdout.rpartition("\n")
+        headers, _, content = text.partition("\n\n")
+        return Answer(int(status), headers.lower(), content)
+
+
+@pytest.fixture
+def call(outside: Outside, address: str, settings: Settings) -> Caller:
+    return Caller(outside, settings.gateway.url(address))
+
+
+@pytest.fixture
+def key() -> str:
+    if not (key := os.environ.get("LLMHOST_API_KEY")):
+        pytest.skip("LLMHOST_API_KEY is not set: what a client may do can not be tried")
+    return key
+
+
+def test_nginx_runs_and_starts_at_boot(host: Any) -> None:
+    nginx = host.service("nginx")
+    assert nginx.is_running and nginx.is_enabled
+
+
+def test_nginx_finds_its_configuration_sound(host: Any) -> None:
+    assert host.run("nginx -t").rc == 0
+
+
+def test_nginx_listens_where_it_is_declared_and_nowhere_else(host: Any, settings: Settings) -> None:
+    listed = host.run("ss -Hltnp 'sport > 0' | grep nginx").stdout.splitlines()
+    ports = {int(line.split()[3].rpartition(":")[2]) for line in listed}
+    assert ports == {settings.gateway.port, settings.gateway.status_port}
+    status = [line.split()[3] for line in listed if f":{settings.gateway.status_port} " in line]
+    assert status == [f"127.0.0.1:{settings.gateway.status_port}"]
+
+
+def test_digests_of_keys_are_readable_by_root_only(host: Any) -> None:
+    clients = host.file("/etc/nginx/llmhost/clients.map")
+    assert (clients.user, clients.group, clients.mode) == ("root", "root", 0o600)
+
+
+def test_every_route_is_closed_without_a_valid_key(call: Caller, settings: Settings) -> None:
+    for route in [route for service in settings.catalogue for route in service.routes]:
+        for key in ("", WRONG_KEY):
+            answer = call(route.methods[0], route.path, key)
+            assert answer.status in (401, 429), (route, answer)
+
+
+def test_refusal_names_its_reason_and_not_the_server(call: Caller) -> None:
+    answer = call("GET", "/", WRONG_KEY)
+    if answer.status == 429:
+        pytest.skip("this address has been refused too often just now")
+    assert (answer.status, answer.code) == (401, "key_unknown")
+    assert "\nserver: nginx\n" in answer.headers.replace("\r", "") + "\n"
+
+
+def test_what_is_not_declared_is_closed_to_clients_too(call: Caller, key: str) -> None:
+    for path in ("/", "/slots", "/props", "/metrics", "/api/pull", "/invocations"):
+        answer = call("GET", path, key)
+        assert (answer.status, answer.code) == (404, "route_unknown")
+
+
+def test_client_reaches_the_engine(call: Caller, key: str, settings: Settings) -> None:
+    paths = [r.path for r in settings.catalogue[0].routes if r.methods == ("GET",)]
+    for path in paths:
+        assert call("GET", path, key).status == 200
+        assert call("DELETE", path, key).status == 405
+
+
+def test_key_in_the_address_is_refused(call: Caller, key: str) -> None:
+    assert call("GET", f"/v1/models?api_key={key}", key).code == "key_in_address"
+
+
+def test_log_is_json_without_keys(host: Any, call: Caller) -> None:
+    call("GET", f"/v1/models?key={WRONG_KEY}", WRONG_KEY)
+    lines = host.run("tail -n 200 /var/log/nginx/gateway.json").stdout.splitlines()
+    assert lines
+    assert all(
+        {"client", "status", "route", "seconds"} <= json.loads(line).keys() for line in lines
+    )
+    assert host.run("grep -rlF 'llmhost-' /var/log/nginx").stdout == ""

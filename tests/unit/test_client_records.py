@@ -1,0 +1,86 @@
+"""Inventories are edited without touching what people wrote around a record."""
+
+import pytest
+
+from llmhost.client_records import EditError, added, changed, field
+
+ONE_LINE = """\
+# The site of Zürich.
+servers = (
+    [("llm", {})],
+    {
+        "api_clients": [
+            # The main application; ask Ann before changing it.
+            {"name": "app", "sha256": "11"},  # <- Grüße
+        ],
+    },
+)
+"""
+
+MANY_LINES = """\
+api_clients = [
+    dict(
+        name="app",
+        sha256="11",  # rotated in May
+    ),
+    dict(name="other", sha256="22", scope="admin"),
+]
+"""
+
+EMPTY = 'site = dict(api_clients=[], other=1)  # "api_clients": nothing yet\n'
+
+
+def test_client_is_added_on_a_line_of_its_own() -> None:
+    assert added(ONE_LINE, "bot", "33") == ONE_LINE.replace(
+        "# <- Grüße\n", '# <- Grüße\n            {"name": "bot", "sha256": "33"},\n'
+    )
+
+
+def test_comma_that_is_missing_is_put_before_the_comment() -> None:
+    bare = ONE_LINE.replace('"11"},', '"11"}')
+    assert added(bare, "bot", "33") == added(ONE_LINE, "bot", "33")
+
+
+def test_client_is_added_to_an_empty_list() -> None:
+    assert added(EMPTY, "bot", "33").startswith(
+        'site = dict(api_clients=[{"name": "bot", "sha256": "33"}], other=1)  #'
+    )
+
+
+def test_client_is_not_added_twice() -> None:
+    with pytest.raises(EditError, match="rotate its key instead"):
+        added(MANY_LINES, "other", "33")
+
+
+@pytest.mark.parametrize("source", ["x = 1\n", EMPTY + EMPTY])
+def test_client_is_not_added_where_its_list_is_unclear(source: str) -> None:
+    with pytest.raises(EditError, match="lists of api_clients"):
+        added(source, "bot", "33")
+
+
+def test_fields_are_replaced_and_added() -> None:
+    edited = changed(MANY_LINES, "app", {"sha256": "44", "revoked": True})
+    assert edited == MANY_LINES.replace(
+        'sha256="11",  # rotated in May', 'sha256="44",  # rotated in May\n        revoked=True,'
+    )
+    edited = changed(ONE_LINE, "app", {"sha256": "44", "previous_sha256": "11"})
+    assert edited == ONE_LINE.replace('"11"}', '"44", "previous_sha256": "11"}')
+
+
+def test_field_is_read() -> None:
+    assert field(MANY_LINES, "other", "scope") == "admin"
+    assert field(MANY_LINES, "app", "scope") is None
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ('api_clients = [{"name": "app", "sha256": digest}]', "is computed"),
+        ("api_clients = [app]", "0 records of 'app'"),
+        ("api_clients = [", "line 1 is not Python"),
+        (MANY_LINES.replace("other", "app"), "2 records of 'app'"),
+    ],
+)
+def test_what_a_program_can_not_edit_is_left_to_people(source: str, sentence: str) -> None:
+    with pytest.raises(EditError, match=sentence):
+        field(source, "app", "sha256")

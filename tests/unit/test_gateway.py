@@ -1,0 +1,248 @@
+"""What nginx is told, and what an operator is told before nginx is."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llmhost.filetree import PathState
+from llmhost.gateway import Places, configuration, exposed_routes, grants
+from llmhost.gateway_policy import key_maps, policies_of
+from llmhost.nginx import (
+    NginxState,
+    Tree,
+    candidate_archive,
+    install_script,
+    parse_state,
+    service_drift,
+)
+from llmhost.services import catalogue
+from llmhost.services.base import Route, ServiceOptions
+from llmhost.settings.problem import SettingsError
+from llmhost.settings.reader import read_settings
+from llmhost.settings.root import Settings
+
+ONE, TWO, THREE = "1" * 64, "2" * 64, "3" * 64
+
+
+class ToyOptions(ServiceOptions):
+    """A second service for these tests."""
+
+    image: str = "toy"
+    port: int = 8099
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    routes = (Route("/ask", ("POST",)), Route("/drop", ("DELETE", "POST"), scope="admin"))
+    toy = replace(catalogue()["llamacpp"], name="toy", options=ToyOptions, routes=routes)
+    monkeypatch.setitem(catalogue(), "toy", replace(toy, check_models=lambda models: ()))
+
+
+def inventory(*clients: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    model = {"name": "m", "source": "https://x/m.gguf", "sha256": ONE}
+    return {
+        "services": ["llamacpp", "toy"],
+        "models": [model],
+        "api_clients": list(clients) or [{"name": "a", "sha256": ONE}],
+        **changes,
+    }
+
+
+def settings(*clients: dict[str, Any], **changes: Any) -> Settings:
+    return read_settings(inventory(*clients, **changes))
+
+
+def test_first_service_answers_at_the_root_and_others_below_their_names() -> None:
+    paths = {route.path: route.upstream_path for route in exposed_routes(settings())}
+    assert paths["/v1/models"] == "/v1/models"
+    assert paths["/toy/ask"] == "/ask"
+    assert "/ask" not in paths
+
+
+@pytest.mark.parametrize(
+    ("fields", "policies", "ends"),
+    [
+        ({}, ["1"], [""]),
+        ({"sources": ["10.0.0.0/8"]}, ["$gateway_policy_1"], [""]),
+        ({"expires": "2040-01-01T00:00:00Z"}, ["$gateway_ending_policy_1"], ["2208988800"]),
+        ({"revoked": True}, ['""'], ["revoked"]),
+        (
+            {"previous_sha256": TWO, "previous_until": "2001-09-09T01:46:40Z"},
+            ["1", "$gateway_ending_policy_1"],
+            ["", "1000000000"],
+        ),
+        (
+            # The whole client ends before its previous key would.
+            {
+                "previous_sha256": TWO,
+                "previous_until": "2041-01-01T00:00:00Z",
+                "expires": "2040-01-01T09:00:00+09:00",
+            },
+            ["$gateway_ending_policy_1"] * 2,
+            ["2208988800"] * 2,
+        ),
+    ],
+)
+def test_each_key_leads_to_its_client_policy_and_end(
+    fields: dict[str, Any], policies: list[str], ends: list[str]
+) -> None:
+    maps = key_maps(settings({"name": "app", "sha256": ONE, **fields}).api_clients)
+    keys = [ONE, TWO][: len(policies)]
+    assert maps["clients.map"].splitlines()[1:] == [f"{key} app;" for key in keys]
+    assert maps["policies.map"].splitlines()[1:] == [
+        f"{key} {policy};" for key, policy in zip(keys, policies, strict=True)
+    ]
+    assert maps["until.map"].splitlines()[1:] == [
+        f"{key} {end};" for key, end in zip(keys, ends, strict=True) if end
+    ]
+
+
+def test_clients_of_equal_limits_share_a_policy() -> None:
+    clients = [{"name": f"c{i}", "sha256": f"{i:064x}"} for i in range(1, 4)]
+    clients[2]["scope"] = "admin"
+    assert len(policies_of(settings(*clients).api_clients)) == 2
+
+
+@pytest.mark.parametrize(
+    ("scope", "granted"),
+    [
+        ("inference", {"/v1/models", "/toy/ask"}),
+        ("admin", {"/v1/models", "/toy/ask", "/toy/drop"}),
+        (["toy"], {"/toy/ask"}),
+        (["llamacpp"], {"/v1/models"}),
+    ],
+)
+def test_scope_grants_its_routes_and_no_others(scope: Any, granted: set[str]) -> None:
+    given = settings({"name": "a", "sha256": ONE, "scope": scope})
+    paths = {path for _, _, path in grants(policies_of(given.api_clients), exposed_routes(given))}
+    assert paths & {"/v1/models", "/toy/ask", "/toy/drop"} == granted
+
+
+def test_equal_limits_share_a_zone() -> None:
+    limits = {"requests_per_minute": 60, "burst": 5, "concurrent_streams": 2}
+    clients = [{"name": f"c{i}", "sha256": f"{i:064x}", **limits} for i in range(1, 101)]
+    main = configuration(settings(*clients), Places())[0].data.decode()
+    assert main.count("limit_req_zone") == 2  # the clients', and the strangers'
+    assert main.count("limit_conn_zone") == 1
+
+
+@pytest.mark.parametrize(
+    ("clients", "changes", "sentence"),
+    [
+        ([{"sha256": "ABC"}], {}, "api_clients[0].sha256: string should match"),
+        ([{}, {"name": "b"}], {}, "api_clients[0].sha256: is declared more than once"),
+        ([{}, {}], {}, "'a' is declared 2 times"),
+        ([{"expires": "2001-01-01T00:00:00Z"}], {}, "api_clients[0].expires: 'a' has expired"),
+        ([{"expires": "2040-01-01T00:00:00"}], {}, "should have timezone info"),
+        ([{"sources": []}], {}, "api_clients[0].sources: is empty"),
+        ([{"sources": ["10.0.0.0/8", "10.1.0.0/16"]}], {}, "holds networks that overlap"),
+        ([{"sources": ["10.0.0.1/8"]}], {}, "api_clients[0].sources"),
+        (
+            [{"sources": ["10.0.0.0/8"]}],
+            {"gateway_sources": ["192.168.0.0/16"]},
+            "'a' may call from a network that can not reach the gateway",
+        ),
+        ([{"scope": ["ollama"]}], {}, "'a' may call 'ollama', which is not among the services"),
+        ([{"previous_sha256": TWO}], {}, "only work together"),
+        ([{"requests_per_minute": 0}], {}, "api_clients[0].requests_per_minute"),
+        ([], {"gateway_sources": []}, "gateway_sources: is empty"),
+        ([], {"gateway_status_port": 8080}, "gateway_port and gateway_status_port are both 8080"),
+        ([], {"toy_port": 8081}, "are both 8081"),
+    ],
+)
+def test_mistake_is_a_sentence(
+    clients: list[dict[str, Any]], changes: dict[str, Any], sentence: str
+) -> None:
+    records = [{"name": "a", "sha256": ONE, **client} for client in clients]
+    with pytest.raises(SettingsError) as caught:
+        read_settings(inventory(*records, **changes))
+    told = [problem.sentence("host") for problem in caught.value.problems]
+    assert any(sentence in line for line in told), told
+
+
+def test_two_services_at_one_path_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    greedy = replace(catalogue()["toy"], routes=(Route("/llamacpp/health", ("GET",)),))
+    monkeypatch.setitem(catalogue(), "toy", greedy)
+    with pytest.raises(SettingsError) as caught:
+        read_settings(inventory(services=["toy", "llamacpp"]))
+    [problem] = caught.value.problems
+    assert problem.what == "llamacpp and toy both answer at /llamacpp/health"
+
+
+def test_hundreds_of_different_rates_are_refused() -> None:
+    clients = [
+        {"name": f"c{i}", "sha256": f"{i:064x}", "requests_per_minute": i} for i in range(1, 34)
+    ]
+    settings(*clients[:32])
+    with pytest.raises(SettingsError) as caught:
+        settings(*clients)
+    [problem] = caught.value.problems
+    assert problem.what.startswith("33 different pairs")
+
+
+def test_expired_client_that_was_revoked_may_stay() -> None:
+    settings({"name": "a", "sha256": ONE, "expires": "2001-01-01T00:00:00Z", "revoked": True})
+
+
+def tree() -> Tree:
+    files = configuration(settings({"name": "a", "sha256": ONE}), Places())
+    return Tree(files, Places().own, 8079)
+
+
+def converged(tree: Tree) -> NginxState:
+    paths = {
+        file.path: PathState("file", "root", "root", file.mode, 0.0, file.sha256)
+        for file in tree.all_files
+    }
+    return NginxState(paths, True, "enabled", tree.digest)
+
+
+def test_converged_host_has_nothing_wrong() -> None:
+    state = converged(tree())
+    assert tree().wrong(state) == {}
+    assert service_drift(state, tree().digest) == []
+
+
+def test_bare_host_lacks_everything() -> None:
+    assert len(tree().wrong(NginxState())) == len(tree().all_files)
+    assert service_drift(NginxState(), "") == [
+        "nginx does not start at boot",
+        "nginx does not run",
+    ]
+
+
+def test_running_nginx_with_an_older_configuration_is_found() -> None:
+    state = parse_state(
+        converged(tree()).paths, ["active=active", "enablement=enabled", "loaded=0"]
+    )
+    [sentence] = service_drift(state, tree().digest)
+    assert "runs another configuration" in sentence
+
+
+def test_stray_file_is_removed() -> None:
+    state = converged(tree())
+    stray = "/etc/nginx/llmhost/odd name.conf"
+    paths = {**state.paths, stray: PathState("file", "root", "root", "0644", 0.0, "")}
+    wrong = tree().wrong(NginxState(paths, True, "enabled", tree().digest))
+    assert list(wrong.values()) == [f"{stray} must not exist"]
+    assert f"rm -f '{stray}'" in install_script(tree(), wrong)
+
+
+def test_candidate_is_tested_before_a_file_moves() -> None:
+    script = install_script(tree(), tree().wrong(NginxState())).splitlines()
+    test = script.index("nginx -t -q -c /etc/nginx/.llmhost-new/nginx.conf")
+    assert all(script.index(line) > test for line in script if line.startswith("mv "))
+
+
+def test_digest_changes_with_any_file() -> None:
+    digests = {tree().digest, Tree(tree().files[1:], Places().own, 8079).digest}
+    other = configuration(settings({"name": "a", "sha256": TWO}), Places())
+    digests.add(Tree(other, Places().own, 8079).digest)
+    assert len(digests) == 3
+
+
+def test_digests_travel_on_stdin_only() -> None:
+    script = install_script(tree(), tree().wrong(NginxState()))
+    assert ONE not in script
+    assert candidate_archive(tree())
