@@ -31,8 +31,7 @@ llm_servers = (
             {
                 "name": "router",
                 "service": "llamacpp",
-                "source": "hf:bartowski/Llama-3.2-3B-Instruct-GGUF/"
-                "Llama-3.2-3B-Instruct-Q8_0.gguf",
+                "source": "hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q8_0.gguf",
                 "revision": "0" * 40,  # <- the repository's commit
                 "sha256": "0" * 64,  # <- the file's SHA-256, shown on its page in the hub
                 "context_tokens": 8192,

@@ -13,6 +13,7 @@ from llmhost.settings.docker import Docker
 from llmhost.settings.firewall import Firewall
 from llmhost.settings.gateway import ApiClient, Gateway
 from llmhost.settings.model import Model
+from llmhost.settings.network import Network, within
 from llmhost.settings.nvidia_driver import NvidiaDriver
 from llmhost.settings.policy import Policy
 from llmhost.settings.preflight import Preflight
@@ -61,6 +62,17 @@ class Settings(Section):
     def models_of(self, service: str) -> tuple[Model, ...]:
         """The models that a service runs."""
         return tuple(model for model in self.models if model.service == service)
+
+    @property
+    def admitted_to_gateway(self) -> tuple[Network, ...]:
+        """Networks that the firewall lets through to the gateway.
+
+        No more than `gateway_sources`; and if every client names its networks, only those.
+        """
+        named = [client.sources for client in self.api_clients]
+        if not all(named) or not named:
+            return self.gateway.sources
+        return within(self.gateway.sources, [each for sources in named for each in sources or ()])
 
     @property
     def digest(self) -> str:

@@ -72,7 +72,10 @@ class Disk:
         """Keep what this machine downloaded, for the next ones."""
         shared = _shared_archives(suite)
         for package in (self.upper / _ARCHIVES).glob("*.deb"):
-            if not (shared / package.name).exists():
+            # Of a file in its cache apt checks only the size: a double would outlive its source.
+            with package.open("rb") as file:
+                double = b"@llmhost.invalid" in file.read(8192)
+            if not double and not (shared / package.name).exists():
                 draft = shared / f"{package.name}.{uuid.uuid4().hex}"
                 _link(package, draft)
                 draft.replace(shared / package.name)
