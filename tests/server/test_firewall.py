@@ -109,7 +109,7 @@ def may_reach(
 def _connects(outside: Outside, address: str, port: int) -> bool:
     """Whether TCP connects, whatever is spoken there; curl tells the time that took."""
     url = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
-    limits = ("--connect-timeout", "3", "--max-time", "4")
+    limits = ("--connect-timeout", "2", "--max-time", "3")
     asked = outside("curl", "-s", *limits, "-o", "/dev/null", "-w", "%{time_connect}", url)
     return float(asked.stdout) > 0
 

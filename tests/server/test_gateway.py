@@ -118,7 +118,7 @@ def test_key_in_the_address_is_refused(call: Caller, key: str) -> None:
 
 def test_log_is_json_without_keys(host: Any, call: Caller) -> None:
     call("GET", f"/v1/models?key={WRONG_KEY}", WRONG_KEY)
-    time.sleep(1.5)  # nginx writes its log once a second
+    time.sleep(1.1)  # nginx writes its log once a second
     lines = host.run("tail -n 200 /var/log/nginx/gateway.json").stdout.splitlines()
     assert lines
     assert all(

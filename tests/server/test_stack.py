@@ -91,7 +91,7 @@ def test_services_can_not_be_reached_from_outside(
 ) -> None:
     for name in settings.services:
         url = f"http://{address}:{settings.options(name).port}/"
-        tried = outside("curl", "--silent", "--max-time", "3", url)
+        tried = outside("curl", "--silent", "--max-time", "2", url)
         # curl(1): 7 could not connect, 28 timed out. Any answer, even an error, would be 0.
         assert tried.returncode in (7, 28), name
 

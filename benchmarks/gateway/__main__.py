@@ -1,0 +1,196 @@
+"""What the gateway costs: `python -m benchmarks.gateway` from the repository's root.
+
+Needs nginx, libnginx-mod-http-perl and wrk. Everything runs on loopback, the rounds of bare nginx
+and gateway take turns, and medians are reported, for a machine is never quite idle.
+"""
+
+import asyncio
+import os
+import re
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llmhost.apikey import digest, new_key
+from tests.doubles.engine import Engine
+from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway, nginx
+
+ROUNDS = 7
+SECONDS = 3
+STREAMS = 500
+STREAM_SECONDS = 30
+TOKENS = 200
+
+# What both share with the gateway's own configuration, so that only the gateway's checks differ.
+COMMON = """
+user www-data;
+worker_processes 2;
+pid {place}/nginx.pid;
+error_log {place}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+    default_type application/json;
+    keepalive_requests 10000;
+    log_format gateway escape=json '{{"time":"$time_iso8601","id":"$request_id","client":"",'
+        '"address":"$remote_addr","method":"$request_method","route":"$uri","status":$status,'
+        '"refusal":"","bytes_in":$request_length,"bytes_out":$bytes_sent,'
+        '"first_byte_seconds":"$upstream_header_time","seconds":$request_time}}';
+    access_log {place}/access.json gateway buffer=64k flush=1s;
+    {servers}
+}}
+"""
+ENGINE = """
+    server {{
+        listen 127.0.0.1:{port};
+        access_log off;
+        location / {{ return 200 '{{"object":"list"}}'; }}
+    }}
+"""
+BARE = """
+    upstream engine {{ server 127.0.0.1:{engine}; keepalive 64; }}
+    server {{
+        listen 127.0.0.1:{port};
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_buffering off;
+        location / {{ proxy_pass http://engine; }}
+    }}
+"""
+
+
+@contextmanager
+def plain_nginx(place: Path, servers: str) -> Iterator[None]:
+    """An nginx of the benchmark's own."""
+    place.mkdir()
+    (place / "nginx.conf").write_text(COMMON.format(place=place, servers=servers))
+    nginx(place)
+    try:
+        yield
+    finally:
+        os.kill(int((place / "nginx.pid").read_text()), signal.SIGTERM)
+
+
+def inventory(engine: int, keys: list[str]) -> dict[str, Any]:
+    """A site of one engine and as many clients as keys."""
+    port, status_port = free_ports(2)
+    return {
+        "services": ["llamacpp"],
+        "models": [{"name": "m", "source": "https://x/m.gguf", "sha256": "1" * 64}],
+        "llamacpp_port": engine,
+        "gateway_port": port,
+        "gateway_status_port": status_port,
+        "gateway_addresses": ["127.0.0.1"],
+        "gateway_tls": "off",
+        "api_clients": [{"name": f"c{i}", "sha256": digest(key)} for i, key in enumerate(keys)],
+    }
+
+
+def wrk(url: str, key: str) -> tuple[float, float]:
+    """Requests per second, and the 99th percentile of the latency in ms."""
+    command = ["wrk", "-t1", "-c32", f"-d{SECONDS}", "--latency"]
+    command += ["-H", f"Authorization: Bearer {key}", url]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Non-2xx" not in said and "Socket errors" not in said, said
+    rate = re.search(r"Requests/sec: +([\d.]+)", said)
+    slow = re.search(r"99% +([\d.]+)(us|ms|s)", said)
+    assert rate and slow, said
+    return float(rate[1]), float(slow[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[slow[2]]
+
+
+def throughput(place: Path) -> None:
+    """Requests per second and p99, bare and through the gateway, by number of keys."""
+    engine, bare = free_ports(2)
+    bare_url = f"http://127.0.0.1:{bare}/v1/models"
+    with (
+        plain_nginx(place / "engine", ENGINE.format(port=engine)),
+        plain_nginx(place / "bare", BARE.format(engine=engine, port=bare)),
+    ):
+        for count in (1, 100, 10_000):
+            keys = [new_key() for _ in range(count)]
+            with local_gateway(inventory(engine, keys), place / str(count)) as gateway:
+                key, url = keys[count // 2], f"{gateway.url}/v1/models"
+                rounds = [(wrk(bare_url, key), wrk(url, key)) for _ in range(ROUNDS)]
+            report(count, rounds)
+
+
+def report(count: int, rounds: list[tuple[tuple[float, float], tuple[float, float]]]) -> None:
+    """One line of the table; the ratio is the median of the rounds' own ratios."""
+    bare, gate = (statistics.median(each[side][0] for each in rounds) for side in (0, 1))
+    slow_bare, slow_gate = (statistics.median(each[side][1] for each in rounds) for side in (0, 1))
+    ratio = statistics.median(gate[0] / bare[0] for bare, gate in rounds)
+    print(
+        f"{count:6} keys: bare {bare:7.0f} requests/s, p99 {slow_bare:5.1f} ms;"
+        f" gateway {gate:7.0f} requests/s, p99 {slow_gate:5.1f} ms; ratio {ratio:.2f}",
+        flush=True,
+    )
+
+
+async def stream(port: int, key: str, chunks: int, interval: float) -> list[float]:
+    """Ask for a stream; seconds from the request to each chunk."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    body = f'{{"stream": true, "chunks": {chunks}, "interval": {interval}}}'
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    head += f"Authorization: Bearer {key}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    started = time.perf_counter()
+    writer.write(head.encode())
+    arrivals = []
+    while line := await reader.readline():
+        if line.startswith(b"data: {"):
+            arrivals.append(time.perf_counter() - started)
+    writer.close()
+    return arrivals
+
+
+def first_token(gateway: LocalGateway, engine: Engine, key: str) -> None:
+    """Time to the first chunk of a stream, direct and through the gateway."""
+    ports = {"direct": engine.port, "gateway": gateway.settings.gateway.port}
+    seconds: dict[str, list[float]] = {name: [] for name in ports}
+    for _ in range(TOKENS):
+        for name, port in ports.items():
+            seconds[name] += asyncio.run(stream(port, key, 1, 0))[:1]
+    direct, gate = (statistics.median(seconds[name]) * 1000 for name in ports)
+    print(f"first token: direct {direct:.2f} ms, gateway {gate:.2f} ms, {gate - direct:+.2f} ms")
+
+
+def held_streams(gateway: LocalGateway, key: str, while_they_run: Callable[[], None]) -> None:
+    """Hold many streams at once, and count those that arrive whole."""
+
+    async def hold() -> list[list[float]]:
+        port = gateway.settings.gateway.port
+        tasks = [stream(port, key, STREAM_SECONDS + 1, 1.0) for _ in range(STREAMS)]
+        gathered = asyncio.gather(*tasks)
+        await asyncio.get_running_loop().run_in_executor(None, while_they_run)
+        return list(await gathered)
+
+    whole = sum(len(arrivals) == STREAM_SECONDS + 1 for arrivals in asyncio.run(hold()))
+    print(f"streams: {whole} of {STREAMS} whole after {STREAM_SECONDS} s with 20 reloads")
+
+
+def main() -> None:
+    """All of it, in about four minutes."""
+    with tempfile.TemporaryDirectory(prefix="llmhost-gateway-") as directory:
+        place = Path(directory)
+        place.chmod(0o755)  # nginx's workers are another user
+        throughput(place)
+        key = new_key()
+        with Engine(free_ports(1)[0]) as engine:
+            data = inventory(engine.port, [key])
+            with local_gateway(data, place / "streams") as gateway:
+                first_token(gateway, engine, key)
+
+                def reload_often() -> None:
+                    for _ in range(20):
+                        time.sleep(1)
+                        gateway.reload(data)
+
+                held_streams(gateway, key, reload_often)
+
+
+if __name__ == "__main__":
+    main()
