@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pyinfra
-from pyinfra.api import Config, Host, Inventory, State
+from pyinfra.api import Config, DeployError, Host, Inventory, State
 from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
@@ -22,6 +22,7 @@ from pyinfra_cli.inventory import make_inventory
 from pyinfra_cli.util import load_deploy_file
 
 from llmhost.cli.errors import stop
+from llmhost.operations.inventory import check_all
 from llmhost.template import ROOT
 
 DEPLOY = ROOT / "deploy.py"
@@ -100,6 +101,10 @@ def dry_run(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]
 def _evaluate(state: State) -> None:
     state.set_stage(StateStage.Connect)
     try:
+        check_all(state)  # mistakes are told even if no host can be reached
+    except DeployError as error:
+        stop(*str(error).splitlines())
+    try:
         connect_all(state)
         state.set_stage(StateStage.Prepare)
         load_deploy_file(state, str(DEPLOY))
@@ -115,4 +120,6 @@ def _capture() -> Messages:
     logger = logging.getLogger("pyinfra")
     logger.handlers = [messages]
     logger.propagate = False
+    # paramiko would print a traceback; pyinfra says the same in a sentence.
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
     return messages

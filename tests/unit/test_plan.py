@@ -1,5 +1,8 @@
 """How a plan ends, and how a server is reached."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +33,28 @@ def test_inventory_data_goes_before_the_ssh_config_it_names(tmp_path: Path) -> N
     assert lines[0] == "Host llm"
     assert lines.index("  HostName 192.0.2.1") < lines.index(f"Include {own}")
     assert "  Port 22" not in lines
+
+
+def test_mistakes_are_told_before_any_host_is_called(tmp_path: Path) -> None:
+    inventory = tmp_path / "site.py"
+    # Nothing listens on this port of the loopback: a plan that connects first says so instead.
+    data = {"ssh_hostname": "127.0.0.1", "ssh_port": 1, "docker_data_rot": "/x"}
+    inventory.write_text(f"hosts = [('llm', {data!r})]\n")
+    command = [str(Path(sys.executable).with_name("llmhost")), "plan", str(inventory)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "llm: docker_data_rot: unknown key; did you mean docker_data_root?" in result.stderr
+    assert "connect" not in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_host_that_does_not_answer_is_an_error_without_a_traceback(tmp_path: Path) -> None:
+    inventory = tmp_path / "site.py"
+    inventory.write_text("hosts = [('llm', {'ssh_hostname': '127.0.0.1', 'ssh_port': 1})]\n")
+    command = [str(Path(sys.executable).with_name("llmhost")), "plan", str(inventory), "--json"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    (host,) = json.loads(result.stdout)["hosts"]
+    assert host["status"] == "unreachable"
+    assert "127.0.0.1" in host["errors"][0]
+    assert "Traceback" not in result.stderr
