@@ -4,9 +4,11 @@ from pyinfra import host, state
 
 from llmhost.operations.connection import quicken
 from llmhost.operations.inventory import settings_of
+from tasks.container_toolkit import install_container_toolkit
 from tasks.docker import install_docker
 from tasks.firewall import guard_host
 from tasks.gateway import configure_gateway
+from tasks.nvidia_driver import install_nvidia_driver
 from tasks.preflight import check_host
 from tasks.receipt import write_receipt
 from tasks.stack import run_stack
@@ -17,7 +19,9 @@ settings = settings_of(state, host)
 
 check_host(settings)
 configure_system(settings)
+install_nvidia_driver(settings)
 install_docker(settings)
+install_container_toolkit(settings)
 guard_host(settings)
 configure_gateway(settings)
 run_stack(settings)

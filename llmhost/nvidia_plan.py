@@ -20,6 +20,8 @@ from llmhost.nvidia_state import NvidiaState
 # Parts of the userspace, of which every driver has at least one; all carry the driver's version.
 _USERSPACE = ("nvidia-utils", "libnvidia-compute", "nvidia-smi", "nvidia-driver-cuda", "libcuda1")
 
+WINDOWS_DRIVER = "on WSL the driver is that of Windows: install or update it there"
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -166,7 +168,8 @@ def gpu_drift(policy: Policy, state: NvidiaState) -> list[str]:
 def unusable(policy: Policy, state: NvidiaState) -> list[str]:
     """Why services that ask for GPUs must not be (re)started on this host."""
     if not state.has_gpu:
-        return [f"no NVIDIA GPU is on this host, and {_askers(policy)} asks for one"]
+        advice = [WINDOWS_DRIVER] if state.is_wsl else []
+        return [f"no NVIDIA GPU is on this host, and {_askers(policy)} asks for one", *advice]
     if state.is_wsl and (parts := sorted(driver_packages(state.packages))):
         return [
             "WSL uses the driver of Windows, and a Linux one hides it: remove it with "
@@ -174,8 +177,7 @@ def unusable(policy: Policy, state: NvidiaState) -> list[str]:
         ]
     if state.smi_error or not state.gpus:
         said = state.smi_error or "nvidia-smi is not there"
-        advice = ["install or update NVIDIA's driver in Windows"] if state.is_wsl else []
-        reasons = advice or reboot_reasons(state, None)
+        reasons = [WINDOWS_DRIVER] if state.is_wsl else reboot_reasons(state, None)
         return [f"the driver can not be used: {said}", *reasons]
     return [*_driver_problems(policy, state), *_gpu_problems(policy, state)]
 

@@ -110,8 +110,11 @@ class NvidiaState:
 
     @property
     def has_gpu(self) -> bool:
-        """Whether there is NVIDIA hardware, with or without a driver."""
-        return bool(self.generations) or (self.is_wsl and self.wsl_gpu)
+        """Whether there is NVIDIA hardware, with or without a driver. On WSL /dev/dxg stands for a
+        GPU of any maker; NVIDIA's driver of Windows brings nvidia-smi along."""
+        if self.is_wsl:
+            return self.wsl_gpu and bool(self.gpus or self.smi_error)
+        return bool(self.generations)
 
     @property
     def has_nvswitch(self) -> bool:

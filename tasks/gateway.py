@@ -4,32 +4,29 @@ from pyinfra import logger
 from pyinfra.api import deploy
 
 from llmhost import gateway
-from llmhost.filetree import File
-from llmhost.operations import apt, files, nginx
+from llmhost.filetree import Absent, File
+from llmhost.operations import apt, files, nginx, systemd
 from llmhost.settings.root import Settings
 from llmhost.template import render
+
+LOGROTATE = "/etc/logrotate.d/llmhost-gateway"
+MTAIL_OPTIONS = "/etc/default/mtail"
+MTAIL_PROGRAM = "/etc/mtail/llmhost.mtail"
 
 
 @deploy("Gateway")
 def configure_gateway(settings: Settings) -> None:
     """Let the declared clients call the declared routes, and nobody anything else."""
     places = gateway.Places()
+    metrics = ("mtail",) if settings.gateway.metrics_port else ()
     if settings.gateway.tls == "off":
         logger.warning('gateway_tls = "off": keys and prompts cross the network in the clear')
     apt.packages(
-        "nginx",
-        "libnginx-mod-http-perl",
-        "logrotate",
-        "openssl",
+        *("nginx", "libnginx-mod-http-perl", "logrotate", "openssl", *metrics),
+        absent=() if metrics else ("mtail",),
         name="Install nginx with its Perl module",
     )
-    files.present(
-        File(
-            "/etc/logrotate.d/llmhost-gateway",
-            render("gateway/llmhost-gateway.j2", places=places),
-        ),
-        name="Rotate the access log",
-    )
+    files.present(*_log_readers(settings, places), name="Declare what reads the access log")
     nginx.configuration(
         *gateway.configuration(settings, places),
         directory=places.own,
@@ -37,3 +34,19 @@ def configure_gateway(settings: Settings) -> None:
         tls=gateway.tls(settings),
         name="Open the declared routes to the declared clients",
     )
+    if metrics:
+        systemd.service(
+            "mtail",
+            newer_than=[MTAIL_OPTIONS, MTAIL_PROGRAM],
+            name="Offer metrics on a local port",
+        )
+
+
+def _log_readers(settings: Settings, places: gateway.Places) -> list[File | Absent]:
+    """Rotation, and metrics if they are declared."""
+    rotation = File(LOGROTATE, render("gateway/llmhost-gateway.j2", places=places))
+    if not settings.gateway.metrics_port:
+        return [rotation, Absent(MTAIL_OPTIONS), Absent(MTAIL_PROGRAM)]
+    options = render("gateway/mtail.j2", places=places, gateway=settings.gateway)
+    program = (gateway.STATIC / "llmhost.mtail").read_text()
+    return [rotation, File(MTAIL_OPTIONS, options), File(MTAIL_PROGRAM, program)]

@@ -15,6 +15,7 @@ from llmhost.nvidia_plan import Policy
 from llmhost.nvidia_repository import driver_repository
 from llmhost.nvidia_state import NvidiaState
 from llmhost.operations import nvidia_driver
+from llmhost.operations.nvidia_packages import MODPROBE_FILE
 from llmhost.settings.root import Settings
 from llmhost.template import render
 
@@ -73,7 +74,7 @@ def _files(settings: Settings) -> list[Entry]:
     directory = settings.nvidia_driver.probe_directory
     return [
         File("/etc/apt/apt.conf.d/52llmhost-nvidia", apt),
-        File(nvidia_driver.MODPROBE_FILE, modprobe),
+        File(MODPROBE_FILE, modprobe),
         File(f"/etc/systemd/system/{nvidia_driver.GPU_UNIT}", unit),
         Directory(directory),
         File(f"{directory}/nvml_probe.py", _PROBE.read_bytes(), mode="0755"),

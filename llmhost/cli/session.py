@@ -17,9 +17,6 @@ from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_config, ctx_inventory, ctx_state
-from pyinfra_cli.exceptions import UnexpectedExternalError
-from pyinfra_cli.inventory import make_inventory
-from pyinfra_cli.util import load_deploy_file
 
 from llmhost.cli.errors import stop
 from llmhost.operations.inventory import check_all
@@ -41,6 +38,10 @@ class Messages(logging.Handler):
 
 def load_inventory(path: str) -> Inventory:
     """The inventory in this file; stops with a sentence if there is none or it is empty."""
+    # On import it patches sockets and threads: only where the command really needs it.
+    from pyinfra_cli.exceptions import UnexpectedExternalError
+    from pyinfra_cli.inventory import make_inventory
+
     if not Path(path).is_file():
         stop(f"there is no inventory file {path}; name one, for example inventory/llm.py")
     try:
@@ -99,6 +100,9 @@ def dry_run(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]
 
 
 def _evaluate(state: State) -> None:
+    from pyinfra_cli.exceptions import UnexpectedExternalError
+    from pyinfra_cli.util import load_deploy_file
+
     state.set_stage(StateStage.Connect)
     try:
         check_all(state)  # mistakes are told even if no host can be reached

@@ -18,7 +18,7 @@ from llmhost.nvidia_state import NvidiaState
 from llmhost.operations import apt, docker, files, systemd
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.nested import inner, told
-from llmhost.operations.nvidia_driver import read_state
+from llmhost.operations.nvidia_packages import read_state, then_read
 
 HOOK = "/usr/bin/nvidia-cdi-hook"
 """dockerd looks for it when it starts, and offers GPUs only if it was there."""
@@ -39,11 +39,14 @@ def present(
     state = read_state(wanted=False)
     if state is None or not state.has_gpu:
         return
-    yield from told(toolkit_reasons(state, version), _installed(version, repository(state)))
+    installed = told(toolkit_reasons(state, version), _installed(version, repository(state)))
+    state = yield from then_read(installed, state)
     if state.is_wsl:
         yield from inner(files.present)(*wsl_files)
     yield from inner(systemd.service)(REFRESH_PATH)
-    yield from _fresh()
+    if stale := stale_specs(state):
+        explain(stale)
+        yield from _refresh()
     yield from inner(docker.daemon)(DAEMON_CONFIG, owner="container_toolkit")
     yield from inner(systemd.service)("docker.service", newer_than=[docker.CONFIG, HOOK])
 
@@ -54,13 +57,8 @@ def _installed(version: str, repository: Repository) -> Commands:
     yield from inner(apt.packages)(*TOOLKIT, versions=versions, hold=True)
 
 
-def _fresh() -> Commands:
+def _refresh() -> Commands:
     """CDI specs that describe the GPUs that are there."""
-    state = read_state(wanted=True)
-    stale = stale_specs(state) if state else []
-    if not stale:
-        return
-    explain(stale)
     # The reload is for our drop-in; GPUs given by CDI outlive it.
     yield StringCommand(f"systemctl daemon-reload && systemctl restart {REFRESH_SERVICE}")
     state = read_state(wanted=True)

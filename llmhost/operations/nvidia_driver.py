@@ -1,53 +1,32 @@
 """The driver of a host's NVIDIA GPUs."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 
-from pyinfra import host
 from pyinfra.api import StringCommand
-from pyinfra.api.command import PyinfraCommand
 
-from llmhost.apt import Plan, script
 from llmhost.apt_repository import Repository
-from llmhost.facts.files import PathStates
-from llmhost.facts.nvidia import Nvidia, OfferedVersions
-from llmhost.filetree import Entry, File, differences
+from llmhost.filetree import Entry, File
 from llmhost.nvidia_driver import Unsatisfiable
-from llmhost.nvidia_packages import DKMS_KEYS, PINNING, REPORTED, driver_packages
 from llmhost.nvidia_plan import (
     DriverPlan,
     Policy,
-    fabric_fits,
     gpu_drift,
     module_problems,
     plan_driver,
     reboot_reasons,
-    unheld,
     unusable,
-    userspace_version,
 )
 from llmhost.nvidia_state import NvidiaState
-from llmhost.operations import apt, systemd
+from llmhost.operations import systemd
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.files import apply_command
-from llmhost.operations.nested import inner, told
+from llmhost.operations.nested import inner
+from llmhost.operations.nvidia_packages import installed, read_state, then_read
 from llmhost.operations.reboot import reboot
 from llmhost.wsl import CONFIGURATION, RESTART, with_systemd
 
-MODPROBE_FILE = "/etc/modprobe.d/llmhost-nvidia.conf"
-"""Where nouveau is kept from loading; the initramfs must have taken it in."""
 GPU_UNIT = "llmhost-gpu.service"
 """Switches persistence mode on and sets the power limit at boot."""
-
-
-def read_state(*, wanted: bool) -> NvidiaState | None:
-    """The host's NVIDIA hardware and software; with `wanted` all of it even without hardware."""
-    return host.get_fact(
-        Nvidia,
-        patterns=list(REPORTED),
-        mok_keys=list(DKMS_KEYS.values()),
-        blacklist=MODPROBE_FILE,
-        wanted=wanted,
-    )
 
 
 @declared
@@ -67,7 +46,7 @@ def present(
     """
     wanted = bool(policy.requests)
     state = read_state(wanted=wanted)
-    if state is None or not (state.has_gpu or wanted):
+    if state is None or not (state.has_gpu or wanted) or not (policy.managed or wanted):
         return
     if state.is_wsl:
         yield from _windows_host(state)
@@ -77,26 +56,15 @@ def present(
         except Unsatisfiable as error:
             yield refuse(error.sentences)
             return
-        state = yield from _then_read(_installed(plan, state, repository, files), state)
-        state = yield from _then_read(_loaded(plan, state, reboot_timeout_seconds), state)
-        state = yield from _then_read(_serving(plan, files), state)
+        state = yield from then_read(installed(plan, state, repository, files), state)
+        state = yield from then_read(_loaded(plan, state, reboot_timeout_seconds), state)
+        state = yield from then_read(_serving(plan, files), state)
         if drift := gpu_drift(policy, state):
             explain(drift)
             yield StringCommand(f"systemctl restart {GPU_UNIT}")
             state = read_state(wanted=wanted) or state
     if sentences := unusable(policy, state):
         yield refuse(sentences)
-
-
-def _then_read(
-    commands: Commands, state: NvidiaState
-) -> Generator[PyinfraCommand, None, NvidiaState]:
-    """Run the commands; the state as they left it, which is not read again if there were none."""
-    changed = False
-    for command in commands:
-        changed = True
-        yield command
-    return (read_state(wanted=True) or state) if changed else state
 
 
 def _windows_host(state: NvidiaState) -> Commands:
@@ -108,99 +76,6 @@ def _windows_host(state: NvidiaState) -> Commands:
         explain([f"{CONFIGURATION} does not start systemd"])
         yield apply_command([File(CONFIGURATION, wanted)])
     yield refuse([RESTART])
-
-
-def _installed(
-    plan: DriverPlan,
-    state: NvidiaState,
-    repository: Callable[[NvidiaState], Repository],
-    files: Sequence[Entry],
-) -> Commands:
-    """Packages and configuration: all that can be done before the module is loaded."""
-    found = host.get_fact(PathStates, paths=[entry.path for entry in files])
-    wrong = differences(files, found)
-    reasons = [*plan.reasons, *wrong.values()]
-    if state.initramfs_stale:
-        reasons.append("the initramfs may still load nouveau")
-    yield from told(reasons, _install(plan, state, repository, list(wrong)))
-
-
-def _install(
-    plan: DriverPlan,
-    state: NvidiaState,
-    repository: Callable[[NvidiaState], Repository],
-    wrong: list[Entry],
-) -> Commands:
-    # Configuration first: nouveau must be kept out before a package triggers the initramfs.
-    if wrong:
-        yield apply_command(wrong)
-    if plan.choice.source == "nvidia":
-        yield from inner(apt.repository)(repository(state))
-    if plan.pinning:
-        others = tuple(name for name in plan.remove if name.startswith(PINNING))
-        unhold = tuple(name for name in plan.unhold if name in others)
-        yield _transaction(install=plan.pinning, remove=others, unhold=unhold)
-    if plan.install or plan.remove or plan.unhold:
-        yield from _driver(plan)
-    if plan.fabric:
-        yield from _fabric(plan)
-    changed = bool(plan.pinning or plan.install or plan.remove or plan.fabric or wrong)
-    now = (read_state(wanted=True) if changed else state) or state
-    if parts := unheld(now):
-        yield _transaction(hold=parts)
-    if now.initramfs_stale:
-        yield StringCommand(f"update-initramfs -u -k {now.next_kernel}")
-
-
-def _driver(plan: DriverPlan) -> Commands:
-    install = plan.install
-    if plan.switching:
-        install = yield from _named_versions(plan.install, f"{plan.choice.branch}.")
-    remove = tuple(name for name in plan.remove if not name.startswith(PINNING))
-    unhold = tuple(name for name in plan.unhold if not name.startswith(PINNING))
-    yield _transaction(install=install, remove=remove, unhold=unhold)
-
-
-def _fabric(plan: DriverPlan) -> Commands:
-    """The fabric manager refuses a driver of any version but its own."""
-    state = read_state(wanted=True)
-    driver = userspace_version(state) if state else None
-    if state is None or driver is None or fabric_fits(plan.packages, state):
-        return
-    upstream = driver.partition("-")[0]
-    specs = yield from _named_versions(plan.fabric, f"{upstream}-")
-    yield _transaction(install=specs, unhold=tuple(n for n in plan.fabric if n in state.packages))
-
-
-def _named_versions(
-    packages: Sequence[str], beginning: str
-) -> Generator[PyinfraCommand, None, tuple[str, ...]]:
-    """`name=version` for the newest version that begins so; packages that have no version of a
-    driver at all (kernel headers) stay without."""
-    offered = host.get_fact(OfferedVersions, packages=list(packages))
-    fitting = {
-        name: next((each for each in versions if each.startswith(beginning)), None)
-        for name, versions in offered.items()
-    }
-    specs = []
-    for name in packages:
-        if version := fitting.get(name):
-            specs.append(f"{name}={version}")
-        elif driver_packages([name]):
-            yield refuse([f"no package source offers {name} in a version {beginning}…"])
-        else:
-            specs.append(name)
-    return tuple(specs)
-
-
-def _transaction(
-    *,
-    install: tuple[str, ...] = (),
-    remove: tuple[str, ...] = (),
-    unhold: tuple[str, ...] = (),
-    hold: tuple[str, ...] = (),
-) -> StringCommand:
-    return StringCommand(script(Plan(install=install, remove=remove, unhold=unhold, hold=hold)))
 
 
 def _loaded(plan: DriverPlan, state: NvidiaState, timeout_seconds: int | None) -> Commands:

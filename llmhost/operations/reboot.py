@@ -38,8 +38,10 @@ def reboot(timeout_seconds: int) -> Commands:
         return False
 
     yield FunctionCommand(remember, [], {})
-    # Detached and a second later, so that the command itself ends in good order.
-    yield StringCommand("nohup sh -c 'sleep 1; systemctl reboot' </dev/null >/dev/null 2>&1 & sync")
+    # Detached and a little later, so that the command itself has ended in good order by then.
+    yield StringCommand(
+        "sync; nohup sh -c 'sleep 2; systemctl reboot' </dev/null >/dev/null 2>&1 &"
+    )
     yield FunctionCommand(wait, [], {})
 
 
@@ -49,7 +51,7 @@ def _boot_id(host: Host) -> str:
         host.disconnect()
         host.connect(show_errors=False)
         if host.connected:
-            succeeded, output = host.run_shell_command(StringCommand(_BOOT_ID))
+            succeeded, output = host.run_shell_command(StringCommand(_BOOT_ID), _timeout=15)
             return output.stdout.strip() if succeeded else ""
     except (OSError, EOFError, SSHException):
         pass

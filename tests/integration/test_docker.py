@@ -45,6 +45,12 @@ def _options(config: dict[str, Any], owner: str) -> None:
 
 
 @pytest.fixture(scope="module")
+def machine(lan: Lan) -> Machine:
+    """A machine of this module's own: its first deploy must find no Docker."""
+    return lan.machine("docker")
+
+
+@pytest.fixture(scope="module")
 def host(machine: Machine) -> Machine:
     """The machine with Docker, installed over a daemon.json that somebody left."""
     machine.ssh("mkdir -p /etc/docker; cat > /etc/docker/daemon.json", input=json.dumps(FOREIGN))

@@ -144,8 +144,9 @@ def test_moved_tag_is_noticed(site: DockerSite) -> None:
 def test_build_killed_half_way_is_healed_by_the_next_run(site: DockerSite, program: str) -> None:
     kill = (
         "until pgrep -f 'docker-buildx [b]uildx build' >/dev/null; do sleep 0.01; done;"
-        f" sleep 0.2; pkill -KILL -x {program}"
+        f" sleep 0.1; pkill -KILL -x {program}"
     )
+    site.machine.ssh("docker builder prune --all --force")  # or the build ends before its killer
     killer = threading.Thread(target=site.machine.ssh, args=(kill,))
     killer.start()
     assert not deploy(site.machine, bake, site.settings()).succeeded

@@ -203,10 +203,11 @@ WSL = replace(
         (Policy(requests={"a": GpuRequest(2)}), DONE, "asks for 2 GPU(s), and 1 of"),
         (
             Policy(),
-            with_packages(WSL, nvidia_utils_580=Package(VERSION, held=False)),
+            with_packages(replace(WSL, gpus=(GPU,)), nvidia_utils_580=Package(VERSION, held=False)),
             "WSL uses the driver of Windows",
         ),
-        (Policy(), WSL, "the driver can not be used"),
+        (Policy(), replace(WSL, smi_error="no driver"), "that of Windows"),
+        (Policy(requests=ASKS), WSL, "that of Windows"),
     ],
 )
 def test_a_host_whose_gpus_can_not_be_used_is_refused_with_the_reason(

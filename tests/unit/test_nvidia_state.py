@@ -265,8 +265,11 @@ def test_the_configuration_of_wsl_is_read_as_it_is(root: Path) -> None:
     assert read(root).wsl_conf == text
 
 
-def test_a_wsl_host_without_the_gpu_device_has_no_gpu(root: Path) -> None:
+def test_on_wsl_the_gpu_of_another_maker_is_none(root: Path) -> None:
     write_tree(root, PROFILES["wsl"])
+    assert not read(root).has_gpu
+    add_smi(root, at="usr/lib/wsl/lib/nvidia-smi")
+    assert read(root).has_gpu and "couldn't communicate" in read(root).smi_error
     (root / "dev/dxg").unlink()
     assert not read(root).has_gpu
 
