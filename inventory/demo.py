@@ -15,6 +15,8 @@ demo = (
         "preflight_min_free_disk_gib": 3.0,
         # The engine comes from the demo's own registry, as at a site without internet.
         "docker_insecure_registries": [_site["registry"]],
+        # Plain HTTP: the demo's network never leaves this machine.
+        "gateway_tls": "off",
         "services": ["llamacpp"],
         "llamacpp_image": _site["engine"],
         "models": [

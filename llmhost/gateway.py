@@ -81,7 +81,7 @@ def configuration(settings: Settings, places: Places) -> tuple[File, ...]:
         gateway=settings.gateway,
         grants=grants(policies, routes),
         listen=listen_addresses(settings),
-        map_size=_map_size(maps["clients.map"].count("\n")),
+        map_size=_map_size(maps["keys.map"].count("\n")),
         places=places,
         policies=policies,
         rates=sorted({policy.rate for policy in policies if policy.rate}),
@@ -95,9 +95,10 @@ def configuration(settings: Settings, places: Places) -> tuple[File, ...]:
     private = [File(f"{places.own}/{path}", text, mode="0600") for path, text in maps.items()]
     if settings.gateway.tls == "files":
         private.append(File(f"{places.own}/{CERTIFICATE}", _brought(settings), mode="0600"))
+    static = sorted(STATIC.glob("*.conf"))
     return (
         File(f"{places.configuration}/nginx.conf", main),
-        *(File(f"{places.own}/{path.name}", path.read_text()) for path in sorted(STATIC.iterdir())),
+        *(File(f"{places.own}/{path.name}", path.read_text()) for path in static),
         *private,
     )
 

@@ -56,17 +56,19 @@ def policies_of(clients: Sequence[ApiClient]) -> tuple[Policy, ...]:
 
 
 def key_maps(clients: Sequence[ApiClient]) -> dict[str, str]:
-    """nginx maps from a key's digest, by file: to the client's name, to its policy and, for a key
-    that ends, to the end in seconds since the epoch, or `revoked`."""
-    lines: dict[str, list[str]] = {"clients.map": [], "policies.map": [], "until.map": []}
+    """nginx maps by file: from a key's digest to its number, and from that to the client's name,
+    to its policy and, for a key that ends, to the end in seconds since the epoch, or `revoked`."""
+    files = ("keys.map", "clients.map", "policies.map", "until.map")
+    lines: dict[str, list[str]] = {file: [] for file in files}
     numbers = {policy: number for number, policy in enumerate(policies_of(clients), start=1)}
-    for client in clients:
-        number = numbers[Policy.of(client)]
-        for digest, until in _keys(client):
-            lines["clients.map"].append(f"{digest} {client.name};\n")
-            lines["policies.map"].append(f"{digest} {_policy_value(number, client, until)};\n")
-            lines["until.map"] += [f"{digest} {until};\n"] if until else []
-    return {name: HEADER + "".join(each) for name, each in lines.items()}
+    keys = ((client, *key) for client in clients for key in _keys(client))
+    for number, (client, digest, until) in enumerate(keys, start=1):
+        policy = _policy_value(numbers[Policy.of(client)], client, until)
+        lines["keys.map"].append(f"{digest} {number};\n")
+        lines["clients.map"].append(f"{number} {client.name};\n")
+        lines["policies.map"].append(f"{number} {policy};\n")
+        lines["until.map"] += [f"{number} {until};\n"] if until else []
+    return {file: HEADER + "".join(each) for file, each in lines.items()}
 
 
 def _policy_value(number: int, client: ApiClient, until: str) -> str:

@@ -19,6 +19,7 @@ from llmhost.filetree import UNPACK, Absent, Entry, File, PathState, archive, di
 from llmhost.template import render
 
 ERROR_LOG = "/var/log/nginx/error.log"
+ACCESS_LOG = "/var/log/nginx/gateway.json"
 
 CANDIDATE = ".llmhost-new"
 """Directory beside nginx.conf where a new tree waits for its test."""
@@ -97,6 +98,8 @@ def install_script(tree: Tree, wrong: Iterable[Entry]) -> str:
     lines = [
         "set -e",
         f"trap 'rm -rf {quoted}' EXIT",
+        # nginx would make it readable for everybody; logrotate keeps what it finds here.
+        f"[ -e {ACCESS_LOG} ] || install -m 0640 -o www-data -g adm /dev/null {ACCESS_LOG}",
         f"rm -rf {quoted}",
         UNPACK,
         *copies,

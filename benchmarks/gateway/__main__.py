@@ -21,8 +21,8 @@ from llmhost.apikey import digest, new_key
 from tests.doubles.engine import Engine
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway, nginx
 
-ROUNDS = 7
-SECONDS = 3
+ROUNDS = 15
+SECONDS = 1
 STREAMS = 500
 STREAM_SECONDS = 30
 TOKENS = 200
@@ -37,7 +37,7 @@ events {{ worker_connections 4096; }}
 http {{
     default_type application/json;
     keepalive_requests 10000;
-    log_format gateway escape=json '{{"time":"$time_iso8601","id":"$request_id","client":"",'
+    log_format gateway escape=json '{{"time":"$time_iso8601","id":"$connection","client":"",'
         '"address":"$remote_addr","method":"$request_method","route":"$uri","status":$status,'
         '"refusal":"","bytes_in":$request_length,"bytes_out":$bytes_sent,'
         '"first_byte_seconds":"$upstream_header_time","seconds":$request_time}}';
@@ -132,7 +132,7 @@ def report(count: int, rounds: list[tuple[tuple[float, float], tuple[float, floa
 
 
 async def stream(port: int, key: str, chunks: int, interval: float) -> list[float]:
-    """Ask for a stream; seconds from the request to each chunk."""
+    """Ask for a stream; seconds from the request to each chunk that came."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = f'{{"stream": true, "chunks": {chunks}, "interval": {interval}}}'
     head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -143,6 +143,8 @@ async def stream(port: int, key: str, chunks: int, interval: float) -> list[floa
     while line := await reader.readline():
         if line.startswith(b"data: {"):
             arrivals.append(time.perf_counter() - started)
+        elif line.startswith(b"data: [DONE]"):
+            break
     writer.close()
     return arrivals
 

@@ -108,7 +108,7 @@ class Gateway(Section):
     sources: Networks = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
     """Networks that may reach the port; a key is needed all the same."""
 
-    tls: Literal["ca", "files", "off"] = "off"
+    tls: Literal["ca", "files", "off"] = "ca"
     """`ca`: a certificate of the site's own authority; llmhost makes both and renews the first.
     `files`: a certificate that the site brings. `off`: keys and prompts cross the network in the
     clear."""
@@ -147,6 +147,9 @@ class Gateway(Section):
 
     status_port: int = Field(default=8079, ge=1, le=65535)
     """Port on 127.0.0.1 where nginx tells how it is, without a key."""
+
+    metrics_port: int | None = Field(default=3903, ge=1, le=65535)
+    """Port on 127.0.0.1 with metrics for Prometheus, made from the access log; none: no metrics."""
 
     @property
     def ca_certificate(self) -> Path | None:

@@ -59,6 +59,8 @@ def _repeated_names(settings: Settings) -> Iterator[Problem]:
 def _clashing_ports(settings: Settings) -> Iterator[Problem]:
     ports = {"firewall_ssh_port": settings.firewall.ssh_port, "gateway_port": settings.gateway.port}
     ports["gateway_status_port"] = settings.gateway.status_port
+    if settings.gateway.metrics_port:
+        ports["gateway_metrics_port"] = settings.gateway.metrics_port
     ports |= {f"{name}_port": options.port for name, options in settings.service_options.items()}
     ports |= {
         f"firewall_rules[{i}]": r.port

@@ -57,6 +57,7 @@ def inventory(engine: Engine, **changes: Any) -> dict[str, Any]:
         "gateway_port": port,
         "gateway_status_port": status_port,
         "gateway_addresses": ["127.0.0.1"],
+        "gateway_tls": "off",
         "gateway_stranger_burst": 1000,
         "api_clients": [{"name": "alice", "sha256": digest(ALICE)}],
         **changes,

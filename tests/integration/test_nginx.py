@@ -1,5 +1,7 @@
 """The gateway deployed by pyinfra on a real machine, and asked from another one."""
 
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ def settings(key: str = KEY, **changes: Any) -> Settings:
         "models": [{"name": "m", "source": "https://x/m.gguf", "sha256": "1" * 64}],
         "api_clients": [{"name": "alice", "sha256": digest(key)}],
         "gateway_stranger_burst": 1000,
+        "gateway_tls": "off",
         **changes,
     }
     return read_settings(data)
@@ -56,7 +59,7 @@ def test_bare_machine_becomes_a_gateway(first: Outcome, machine: Machine, outsid
 
 
 def test_files_belong_to_root_and_digests_are_private(first: Outcome, machine: Machine) -> None:
-    found = machine.ssh("stat -c '%U:%G %a' /etc/nginx/nginx.conf /etc/nginx/llmhost/clients.map")
+    found = machine.ssh("stat -c '%U:%G %a' /etc/nginx/nginx.conf /etc/nginx/llmhost/keys.map")
     assert found.stdout.splitlines() == ["root:root 644", "root:root 600"]
     assert not machine.ssh("ls -d /etc/nginx/.llmhost-new 2>/dev/null || true").stdout
 
@@ -155,11 +158,13 @@ def test_access_log_is_rotated_without_losing_a_line(
     first: Outcome, machine: Machine, outside: Client
 ) -> None:
     status(outside, machine, KEY)
-    machine.ssh("logrotate -f /etc/logrotate.d/llmhost-gateway && sleep 1")
+    machine.ssh("logrotate -f /etc/logrotate.d/llmhost-gateway")
     status(outside, machine, OTHER)
+    time.sleep(2)  # nginx writes within a second
     log = machine.ssh("cat /var/log/nginx/gateway.json").stdout.splitlines()
     assert len(log) == 1 and '"refusal":"key_unknown"' in log[0]
-    assert machine.ssh("ls /var/log/nginx/gateway.json.1").stdout.strip()
+    before = machine.ssh("tail -n 1 /var/log/nginx/gateway.json.1").stdout
+    assert '"client":"alice"' in before
 
 
 def test_certificate_of_the_authority_is_put_in_place_and_renewed(
@@ -198,3 +203,17 @@ def test_certificate_of_the_authority_is_put_in_place_and_renewed(
     assert "others than root could have read" in outcome.output
     converge(machine, configure_gateway, settings())
     assert not machine.ssh("ls /etc/nginx/llmhost/tls.pem 2>/dev/null", check=False).stdout
+
+
+def test_metrics_are_counted_by_client_for_the_host_itself(
+    first: Outcome, machine: Machine, outside: Client
+) -> None:
+    status(outside, machine, KEY)
+    status(outside, machine, OTHER)
+    time.sleep(3)  # the log is written within a second, and mtail looks at it four times a second
+    metrics = machine.ssh("curl -s http://127.0.0.1:3903/metrics").stdout
+    assert re.search(r'gateway_requests_total{client="alice",.*status="502"} [1-9]', metrics)
+    assert re.search(r'gateway_refusals_total{client="",.*refusal="key_unknown"} [1-9]', metrics)
+    listening = machine.ssh("ss -Hltn 'sport = :3903'").stdout.split()
+    assert listening[3] == "127.0.0.1:3903"
+    assert machine.ssh("stat -c %a /var/log/nginx/gateway.json").stdout.strip() == "640"

@@ -38,9 +38,11 @@ class Caller:
 
     outside: Outside
     url: str
+    trust: tuple[str, ...]
 
     def __call__(self, method: str, path: str, key: str = "", body: str = "") -> Answer:
-        command = ["curl", "-s", "-i", "-m", "60", "-X", method, "-w", "\n%{http_code}"]
+        command = ["curl", "-s", "-i", "--http1.1", "-m", "60", "-X", method, *self.trust]
+        command += ["-w", "\n%{http_code}"]
         command += ["-H", f"Authorization: Bearer {key}"] if key else []
         command += ["-H", "Content-Type: application/json", "-d", body] if body else []
         said = self.outside(*command, self.url + path)
@@ -51,8 +53,15 @@ class Caller:
 
 
 @pytest.fixture
-def call(outside: Outside, address: str, settings: Settings) -> Caller:
-    return Caller(outside, settings.gateway.url(address))
+def call(outside: Outside, server_name: str, address: str, settings: Settings) -> Caller:
+    gateway = settings.gateway
+    if gateway.tls == "off":
+        return Caller(outside, gateway.url(address), ())
+    # By a name of its own, wherever that leads from here: certificates are for names.
+    name = next(iter(gateway.names), server_name)
+    trust = ["--connect-to", f"{name}:{gateway.port}:{address}:{gateway.port}"]
+    trust += ["--cacert", str(gateway.ca_certificate)] if gateway.ca_certificate else []
+    return Caller(outside, gateway.url(name), tuple(trust))
 
 
 @pytest.fixture
@@ -79,8 +88,27 @@ def test_nginx_listens_where_it_is_declared_and_nowhere_else(host: Any, settings
     assert status == [f"127.0.0.1:{settings.gateway.status_port}"]
 
 
+def test_certificate_is_nobody_s_who_does_not_ask_for_the_host(
+    outside: Outside, address: str, settings: Settings
+) -> None:
+    gateway = settings.gateway
+    if gateway.tls == "off":
+        pytest.skip('gateway_tls = "off"')
+    other = f"other.example:{gateway.port}"
+    command = ["curl", "-sSk", "-m", "10", "--connect-to", f"{other}:{address}:{gateway.port}"]
+    said = outside(*command, f"https://{other}/")
+    assert said.returncode == 35, said.stderr  # CURLE_SSL_CONNECT_ERROR
+
+
+def test_key_of_the_certificate_is_readable_by_root_only(host: Any, settings: Settings) -> None:
+    if settings.gateway.tls == "off":
+        pytest.skip('gateway_tls = "off"')
+    pem = host.file("/etc/nginx/llmhost/tls.pem")
+    assert (pem.user, pem.group, pem.mode) == ("root", "root", 0o600)
+
+
 def test_digests_of_keys_are_readable_by_root_only(host: Any) -> None:
-    clients = host.file("/etc/nginx/llmhost/clients.map")
+    clients = host.file("/etc/nginx/llmhost/keys.map")
     assert (clients.user, clients.group, clients.mode) == ("root", "root", 0o600)
 
 

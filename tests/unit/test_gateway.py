@@ -88,14 +88,12 @@ def test_each_key_leads_to_its_client_policy_and_end(
     fields: dict[str, Any], policies: list[str], ends: list[str]
 ) -> None:
     maps = key_maps(settings({"name": "app", "sha256": ONE, **fields}).api_clients)
-    keys = [ONE, TWO][: len(policies)]
-    assert maps["clients.map"].splitlines()[1:] == [f"{key} app;" for key in keys]
-    assert maps["policies.map"].splitlines()[1:] == [
-        f"{key} {policy};" for key, policy in zip(keys, policies, strict=True)
-    ]
-    assert maps["until.map"].splitlines()[1:] == [
-        f"{key} {end};" for key, end in zip(keys, ends, strict=True) if end
-    ]
+    lines = {file: text.splitlines()[1:] for file, text in maps.items()}
+    digests = list(enumerate([ONE, TWO][: len(policies)], start=1))
+    assert lines["keys.map"] == [f"{digest} {number};" for number, digest in digests]
+    assert lines["clients.map"] == [f"{number} app;" for number, _ in digests]
+    assert lines["policies.map"] == [f"{n} {policy};" for n, policy in enumerate(policies, 1)]
+    assert lines["until.map"] == [f"{n} {end};" for n, end in enumerate(ends, 1) if end]
 
 
 def test_clients_of_equal_limits_share_a_policy() -> None:

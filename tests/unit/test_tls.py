@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from llmhost.authority import open_authority
+from llmhost.cli.tls import app
 from llmhost.filetree import PathState
 from llmhost.gateway_tls import Tls, certified, name_files, served_names
 from llmhost.nginx import NginxState, Tree
@@ -199,3 +201,18 @@ def test_ended_certificate_of_the_site_is_told(authority: Authority) -> None:
     certificate, key = issued(authority, days=1).split(KEY_MARK)
     faults = pair_faults(certificate, KEY_MARK + key, (), NOW + timedelta(days=2))
     assert "has ended" in faults["certificate"]
+
+
+def test_command_prints_the_certificate_and_never_the_key(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["ca", str(tmp_path / "ca")])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == (tmp_path / "ca/ca.crt").read_text()
+    assert "valid for 3649 more days" in result.stderr and "SHA-256 " in result.stderr
+    assert "PRIVATE" not in result.output
+    assert CliRunner().invoke(app, ["ca", str(tmp_path / "ca")]).stdout == result.stdout
+
+
+def test_command_tells_what_is_wrong_with_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "ca").write_text("a file")
+    result = CliRunner().invoke(app, ["ca", str(tmp_path / "ca")])
+    assert result.exit_code == 1 and "can not be used" in result.output

@@ -1,0 +1,45 @@
+"""`llmhost tls`: the site's certificate authority."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from llmhost.authority import open_authority
+from llmhost.cli.errors import stop
+from llmhost.settings.gateway import CA_CERTIFICATE, Gateway
+
+app = typer.Typer(help="Look after the site's certificate authority.", no_args_is_help=True)
+
+# The option's default is the setting's, which is declared in one place only.
+DEFAULT = Gateway.model_fields["ca_directory"].default
+
+
+@app.callback()
+def tls() -> None:
+    """A group, although it has one command yet."""
+
+
+@app.command()
+def ca(
+    directory: Annotated[
+        Path, typer.Argument(help="The inventory's gateway_ca_directory")
+    ] = DEFAULT,
+) -> None:
+    """Print the authority's certificate, which clients need; make the authority if there is none.
+
+    The certificate goes to standard output, what it is to standard error.
+    """
+    place = directory.expanduser()
+    try:
+        certificate = open_authority(place, create=True).certificate
+    except (OSError, ValueError) as error:
+        stop(f"{place} can not be used: {error}")
+    found = x509.load_pem_x509_certificate(certificate)
+    days = (found.not_valid_after_utc - datetime.now(UTC)).days
+    typer.echo(f"{place / CA_CERTIFICATE}, valid for {days} more days", err=True)
+    typer.echo(f"SHA-256 {found.fingerprint(hashes.SHA256()).hex(':')}", err=True)
+    typer.echo(certificate.decode(), nl=False)

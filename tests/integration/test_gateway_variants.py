@@ -1,0 +1,94 @@
+"""Every shape that nginx's configuration can take, under nginx's own test and a static analyser."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmhost.apikey import digest, new_key
+from llmhost.services import catalogue
+from llmhost.services.base import Route
+from llmhost.settings.reader import read_settings
+from tests.integration.local_gateway import nginx, write_tree
+
+NEXT_CENTURY = "2100-01-01T00:00:00Z"
+
+# What gixy-ng finds and we keep, with the reason.
+ACCEPTED = {
+    "hsts_header": "binds browsers on all ports of the host, those of plain HTTP services too",
+    "http_splitting": "$gateway_trace is checked character by character in handlers.conf",
+    "try_files_is_evil_too": "one failing stat for a refusal, never for a request that is granted",
+    "worker_rlimit_nofile_vs_connections": "the test runs with fewer open files",
+}
+
+
+def client(name: str = "app", **fields: Any) -> dict[str, Any]:
+    return {"name": name, "sha256": digest(new_key()), **fields}
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "nothing declared": {"services": [], "models": [], "api_clients": []},
+    "plain HTTP": {"gateway_tls": "off", "api_clients": [client()]},
+    "one address": {"gateway_addresses": ["127.0.0.1"], "api_clients": [client()]},
+    "IPv6 only": {"gateway_addresses": ["::1"], "api_clients": [client()]},
+    "names": {"gateway_names": ["llm.example", "fd00::1"], "api_clients": [client()]},
+    "two services": {
+        "services": ["llamacpp", "toy"],
+        "toy_port": 8199,
+        "api_clients": [client(scope=["toy"])],
+    },
+    "all limits": {
+        "api_clients": [
+            client("admin", scope="admin"),
+            client("bound", sources=["10.0.0.0/8", "fd00::/8"], expires=NEXT_CENTURY),
+            client("slow", requests_per_minute=60, burst=0, concurrent_streams=3),
+            client(
+                "rotated",
+                requests_per_minute=600,
+                sources=["10.0.0.0/8"],
+                previous_sha256=digest(new_key()),
+                previous_until=NEXT_CENTURY,
+            ),
+            client("gone", revoked=True),
+        ],
+    },
+    "ten thousand keys": {
+        "api_clients": [{"name": f"c{i}", "sha256": digest(new_key())} for i in range(10_000)]
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    service = replace(catalogue()["llamacpp"], name="toy", routes=(Route("/ask", ("POST",)),))
+    monkeypatch.setitem(catalogue(), "toy", replace(service, check_models=lambda models: ()))
+    yield
+
+
+@pytest.fixture(params=VARIANTS)
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Directory of a configuration as it is deployed, but for its place."""
+    model = {"name": "m", "source": "https://x/m.gguf", "sha256": "1" * 64}
+    data = {"services": ["llamacpp"], "models": [model], **VARIANTS[request.param]}
+    (tmp_path / "logs").mkdir()
+    write_tree(read_settings({"gateway_ca_directory": str(tmp_path / "ca"), **data}), tmp_path)
+    return tmp_path
+
+
+def test_nginx_accepts_it_without_a_warning(written: Path) -> None:
+    said = nginx(written, "-t").stderr
+    complaints = [line for line in said.splitlines() if "[warn]" in line or "[emerg]" in line]
+    # Newer versions would like another spelling of HTTP/2, which older ones do not know.
+    assert [line for line in complaints if '"listen ... http2"' not in line] == []
+
+
+def test_static_analyser_finds_nothing_new(written: Path) -> None:
+    pytest.importorskip("gixy", reason="gixy-ng is not installed")
+    program = Path(sys.executable).with_name("gixy")
+    command = [str(program), "--skips", ",".join(ACCEPTED), str(written / "nginx.conf")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert "No issues found" in result.stdout, result.stdout
