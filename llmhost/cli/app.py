@@ -2,7 +2,7 @@
 
 import typer
 
-from llmhost.cli import key, plan, verify, vram
+from llmhost.cli import key, plan, tls, verify, vram
 
 app = typer.Typer(
     name="llmhost",
@@ -15,3 +15,4 @@ app.command("plan")(plan.plan)
 app.command("verify")(verify.verify)
 app.command("vram")(vram.vram)
 app.add_typer(key.app, name="key")
+app.add_typer(tls.app, name="tls")
