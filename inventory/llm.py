@@ -24,6 +24,8 @@ llm_servers = (
         # always admitted for SSH, so nobody locks themselves out.
         "firewall_ssh_sources": ["192.168.0.0/24"],  # <- the administrators' networks
         "gateway_sources": ["192.168.0.0/24"],  # <- the clients' networks
+        # The name that clients call the server by; its certificate is made for it.
+        "gateway_names": ["llm-server"],  # <-
         # What runs. The first service answers at the gateway's "/".
         "services": ["llamacpp"],
         # What is baked into the images, pinned by commit and by hash: see docs/models.md.

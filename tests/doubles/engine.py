@@ -1,15 +1,25 @@
 """A double of an inference engine: answers at once, streams on time, and remembers what it got.
 
-It proves what passes the gateway and when; it says nothing about a real engine.
+It proves what passes the gateway and when; it says nothing about a real engine. It is a program of
+its own, so that its timing does not depend on what the tests' process does meanwhile.
 """
 
 import asyncio
+import http.client
 import json
-import threading
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parents[2]
+
+MEMORY = "/_double/memory"
+"""Where it tells what it remembers; asking is not remembered."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,7 @@ class Request:
     method: str
     target: str
     headers: dict[str, str]
-    body: bytes
+    body: str
 
     @property
     def options(self) -> dict[str, Any]:
@@ -33,7 +43,7 @@ class Request:
 
 @dataclass
 class Engine:
-    """Serves 127.0.0.1:`port` in a thread of its own, as a context manager.
+    """Runs the double on 127.0.0.1:`port`, as a context manager.
 
     A request's JSON body says how to answer: `stream` (server-sent events, or with `lines` lines of
     JSON), `chunks` (how many), `interval` (seconds between them), `status`, `headers`. `abandoned`
@@ -41,16 +51,19 @@ class Engine:
     """
 
     port: int
-    requests: list[Request] = field(default_factory=list)
-    abandoned: int = 0
 
     def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
-        self._thread.start()
-        assert ready.wait(10), f"port {self.port} is not to be had"
-        return self
+        command = [sys.executable, "-m", "tests.doubles.engine", str(self.port)]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=ROOT)
+        for _ in range(200):
+            try:
+                self._memory()
+            except ConnectionRefusedError:
+                assert self._process.poll() is None, f"port {self.port} is not to be had"
+                time.sleep(0.05)
+            else:
+                return self
+        raise AssertionError("the double does not start")
 
     def __exit__(
         self,
@@ -58,24 +71,43 @@ class Engine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._process.terminate()
+        self._process.wait(10)
 
-    def _run(self, ready: threading.Event) -> None:
-        asyncio.set_event_loop(self._loop)
-        start = asyncio.start_server(self._connection, "127.0.0.1", self.port, backlog=1024)
-        server = self._loop.run_until_complete(start)
-        ready.set()
-        self._loop.run_forever()
-        server.close()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
-        self._loop.close()
+    @property
+    def requests(self) -> list[Request]:
+        """Every request so far, in order."""
+        return [Request(**request) for request in self._memory()["requests"]]
+
+    @property
+    def abandoned(self) -> int:
+        """Streams that were not read to their end."""
+        return int(self._memory()["abandoned"])
+
+    def _memory(self) -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", MEMORY)
+            return dict(json.load(connection.getresponse()))
+        finally:
+            connection.close()
+
+
+@dataclass
+class _Server:
+    requests: list[Request] = field(default_factory=list)
+    abandoned: int = 0
+
+    async def serve(self, port: int) -> None:
+        server = await asyncio.start_server(self._connection, "127.0.0.1", port, backlog=1024)
+        await server.serve_forever()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while request := await _read(reader):
+                if request.target == MEMORY:
+                    _head(writer, {}, "application/json", [json.dumps(asdict(self)).encode()])
+                    continue
                 self.requests.append(request)
                 await self._answer(request, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -114,7 +146,7 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     pairs = (line.split(":", 1) for line in lines if line)
     headers = {key.lower(): value.strip() for key, value in pairs}
     body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Request(method, target, headers, body)
+    return Request(method, target, headers, body.decode("latin-1"))
 
 
 def _head(
@@ -137,3 +169,7 @@ async def _chunks(options: dict[str, Any], *, lines: bool) -> AsyncIterator[byte
         yield f"{said}\n".encode() if lines else f"data: {said}\n\n".encode()
     if not lines:
         yield b"data: [DONE]\n\n"
+
+
+if __name__ == "__main__":
+    asyncio.run(_Server().serve(int(sys.argv[1])))
