@@ -1,7 +1,12 @@
-"""How properties are tested: on noisy machines, and with the same examples in every run."""
+"""How properties are tested, and what no unit test may do to its process."""
+
+from collections.abc import Iterator
 
 import hypothesis
+import pytest
+from gevent.monkey import is_module_patched
 
+# Noisy machines, and the same examples in every run.
 hypothesis.settings.register_profile(
     "llmhost",
     deadline=None,
@@ -9,3 +14,11 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("llmhost")
+
+
+@pytest.fixture(autouse=True)
+def unpatched() -> Iterator[None]:
+    """Importing pyinfra_cli patches threads, which ends a pytest-xdist worker before its time."""
+    yield
+    patched = is_module_patched("threading")  # type: ignore[no-untyped-call]
+    assert not patched, "this test imported pyinfra_cli"

@@ -2,6 +2,8 @@
 
 import re
 import stat
+import subprocess
+import sys
 from ast import literal_eval
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -108,7 +110,9 @@ def test_missing_file_is_told(tmp_path: Path) -> None:
 
 def test_list_shows_who_may_call(inventory: Path) -> None:
     key("revoke", "app", inventory)
-    result = key("list", inventory)
-    assert result.exit_code == 0, result.output
-    assert "app" in result.output and "revoked" in result.output and OLD[:8] in result.output
-    assert OLD not in result.output
+    # Reading an inventory patches sockets and threads: in a process of its own.
+    command = [sys.executable, "-m", "llmhost.cli", "key", "list", str(inventory)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "app" in result.stdout and "revoked" in result.stdout and OLD[:8] in result.stdout
+    assert OLD not in result.stdout
