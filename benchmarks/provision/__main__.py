@@ -24,8 +24,8 @@ ROOT = HERE.parents[1]
 DEMO = Path(os.environ.get("LLMHOST_DEMO", ".demo"))
 SERVER = "llm-demo"
 _FILES = "etc/apt/apt.conf.d etc/sysctl.d etc/docker/daemon.json etc/default/ufw etc/ufw"
-_FILES += " etc/nginx etc/logrotate.d opt/llmhost/compose.yaml opt/llmhost/services"
-_FILES += " var/lib/llmhost/receipt.json"
+_FILES += " etc/nginx etc/logrotate.d etc/default/mtail etc/mtail"
+_FILES += " opt/llmhost/compose.yaml opt/llmhost/services var/lib/llmhost/receipt.json"
 
 
 def program(name: str) -> str:
