@@ -142,9 +142,10 @@ def test_moved_tag_is_noticed(site: DockerSite) -> None:
 
 @pytest.mark.parametrize("program", ["docker-buildx", "dockerd"])
 def test_build_killed_half_way_is_healed_by_the_next_run(site: DockerSite, program: str) -> None:
+    # The build waits for its killer: on a fast machine it would be over before.
     kill = (
-        "until pgrep -f 'docker-buildx [b]uildx build' >/dev/null; do sleep 0.01; done;"
-        f" sleep 0.1; pkill -KILL -x {program}"
+        "until build=$(pgrep -n -f 'docker-buildx [b]uildx build'); do sleep 0.01; done;"
+        f" kill -STOP $build; pkill -KILL -x {program}; kill -CONT $build || true"
     )
     site.machine.ssh("docker builder prune --all --force")  # or the build ends before its killer
     killer = threading.Thread(target=site.machine.ssh, args=(kill,))

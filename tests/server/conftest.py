@@ -14,6 +14,7 @@ from testinfra.host import Host
 from llmhost.cli.ssh import ssh_config
 from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
+from tests.server.door import Door
 
 Outside = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -75,6 +76,19 @@ def address(server_name: str, ssh_config_path: Path) -> str:
     asked = ["ssh", "-G", "-F", str(ssh_config_path), server_name]
     found = subprocess.run(asked, capture_output=True, text=True, check=True)
     return dict(line.split(" ", 1) for line in found.stdout.splitlines() if " " in line)["hostname"]
+
+
+@pytest.fixture(scope="session")
+def door(server_name: str, address: str, settings: Settings) -> Door:
+    """The gateway, as seen from another machine."""
+    gateway = settings.gateway
+    if gateway.tls == "off":
+        return Door(gateway.url(address), ())
+    # By a name of its own, wherever that leads from here: certificates are for names.
+    name = next(iter(gateway.names), server_name)
+    trust = ["--connect-to", f"{name}:{gateway.port}:{address}:{gateway.port}"]
+    trust += ["--cacert", str(gateway.ca_certificate)] if gateway.ca_certificate else []
+    return Door(gateway.url(name), tuple(trust))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from llmhost.settings.root import Settings
+from tests.server.door import Door
 
 Outside = Callable[..., "CompletedProcess[str]"]
 
@@ -53,15 +54,8 @@ class Caller:
 
 
 @pytest.fixture
-def call(outside: Outside, server_name: str, address: str, settings: Settings) -> Caller:
-    gateway = settings.gateway
-    if gateway.tls == "off":
-        return Caller(outside, gateway.url(address), ())
-    # By a name of its own, wherever that leads from here: certificates are for names.
-    name = next(iter(gateway.names), server_name)
-    trust = ["--connect-to", f"{name}:{gateway.port}:{address}:{gateway.port}"]
-    trust += ["--cacert", str(gateway.ca_certificate)] if gateway.ca_certificate else []
-    return Caller(outside, gateway.url(name), tuple(trust))
+def call(outside: Outside, door: Door) -> Caller:
+    return Caller(outside, door.url, door.curl)
 
 
 @pytest.fixture

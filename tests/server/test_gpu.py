@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llmhost.settings.root import Settings
+from tests.server.door import Door
 from tests.server.nvidia import Nvidia, look, note, require_gpu
 
 Outside = Callable[..., "CompletedProcess[str]"]
@@ -81,7 +82,7 @@ def test_processes_on_the_gpus_belong_to_services_that_were_given_them(
 
 
 def test_completion_is_computed_on_the_gpu_that_the_service_was_given(
-    host: Any, settings: Settings, nvidia: Nvidia, outside: Outside, address: str
+    host: Any, settings: Settings, nvidia: Nvidia, outside: Outside, door: Door
 ) -> None:
     if not (key := os.environ.get("LLMHOST_API_KEY")):
         pytest.skip("not checked: LLMHOST_API_KEY is not set, so no completion can be asked for")
@@ -89,7 +90,7 @@ def test_completion_is_computed_on_the_gpu_that_the_service_was_given(
         pytest.skip("not checked: NVML on WSL lists no processes")
     services = gpu_services(settings)
     for service, index in services.items():
-        _complete(settings, service, outside, address, key)
+        _complete(settings, service, outside, door, key)
         container = containers(host, settings)[service]["Id"]
         (gpu,) = [each for each in look(host, settings).gpus if each["index"] == index]
         assert gpu["processes"] is not None, gpu["unavailable"]
@@ -99,15 +100,14 @@ def test_completion_is_computed_on_the_gpu_that_the_service_was_given(
         assert sum(each["memory"] or 0 for each in holders) > 0
 
 
-def _complete(settings: Settings, service: str, outside: Outside, address: str, key: str) -> None:
+def _complete(settings: Settings, service: str, outside: Outside, door: Door, key: str) -> None:
     """A real completion through the gateway: it warms the model up, too."""
     (model, *_) = settings.models_of(service)
     body = {"model": model.name, "prompt": "One, two,", "max_tokens": 8}
-    url = f"{settings.gateway.url(address)}/v1/completions"
     said = outside(
         *("curl", "-sS", "--fail-with-body", "-m", str(settings.gateway.read_timeout_seconds)),
         *("-H", f"Authorization: Bearer {key}", "-H", "Content-Type: application/json"),
-        *("-d", json.dumps(body), url),
+        *("-d", json.dumps(body), *door.curl, f"{door.url}/v1/completions"),
         timeout=settings.gateway.read_timeout_seconds + 10,
     )
     assert said.returncode == 0, said.stdout + said.stderr
