@@ -150,10 +150,12 @@ def test_build_killed_half_way_is_healed_by_the_next_run(site: DockerSite, progr
     site.machine.ssh("docker builder prune --all --force")  # or the build ends before its killer
     killer = threading.Thread(target=site.machine.ssh, args=(kill,))
     killer.start()
-    assert not deploy(site.machine, bake, site.settings()).succeeded
+    outcome = deploy(site.machine, bake, site.settings())
     killer.join()
+    # A daemon that comes back by its socket before the build asks for it is none the worse.
+    assert program == "dockerd" or not outcome.succeeded
     (image,) = service_images(site.settings())
-    assert image.reference not in _images(site)
+    assert (image.reference in _images(site)) == outcome.succeeded
     site.machine.ssh("systemctl reset-failed docker; systemctl start docker")
     converge(site.machine, bake, site.settings())
     assert _baked_sha256(site, image.reference, "/models/tiny.gguf") == site.model_sha256
