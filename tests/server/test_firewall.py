@@ -178,11 +178,13 @@ def test_published_ports_are_guarded_before_docker_opens_them(host: Host) -> Non
 
 def test_undeclared_ports_are_refused_from_outside(
     host: Host,
+    settings: Settings,
     clients: dict[str, Address],
     may_reach: Callable[[str, int], bool],
     outside: Outside,
 ) -> None:
-    ports = _listening(host) | _published(host)
+    services = {settings.options(name).port for name in settings.services}
+    ports = _listening(host) | _published(host) | services
     closed = [target for target in product(clients, sorted(ports)) if not may_reach(*target)]
     assert _reached(outside, closed) == []
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from llmhost.settings.root import Settings
-from tests.server.conftest import Outside
 
 Containers = Mapping[str, dict[str, Any]]
 
@@ -84,16 +83,6 @@ def test_ports_are_published_on_the_loopback_only(
     for (_, port), *_ in declared.values():
         places = {line.split()[3] for line in listening if line.split()[3].endswith(f":{port}")}
         assert places <= {f"127.0.0.1:{port}"}
-
-
-def test_services_can_not_be_reached_from_outside(
-    outside: Outside, address: str, settings: Settings
-) -> None:
-    for name in settings.services:
-        url = f"http://{address}:{settings.options(name).port}/"
-        tried = outside("curl", "--silent", "--max-time", "2", url)
-        # curl(1): 7 could not connect, 28 timed out. Any answer, even an error, would be 0.
-        assert tried.returncode in (7, 28), name
 
 
 def test_logs_are_capped(containers: Containers, settings: Settings) -> None:
