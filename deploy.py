@@ -8,6 +8,7 @@ from tasks.container_toolkit import install_container_toolkit
 from tasks.docker import install_docker
 from tasks.firewall import guard_host
 from tasks.gateway import configure_gateway
+from tasks.hold import hold_host
 from tasks.nvidia_driver import install_nvidia_driver
 from tasks.preflight import check_host
 from tasks.receipt import write_receipt
@@ -17,6 +18,7 @@ from tasks.system import configure_system
 quicken(state, host)
 settings = settings_of(state, host)
 
+hold_host(settings)
 check_host(settings)
 configure_system(settings)
 install_nvidia_driver(settings)

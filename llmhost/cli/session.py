@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pyinfra
-from pyinfra.api import Config, DeployError, Host, Inventory, State
+from pyinfra.api import Config, DeployError, Host, Inventory, State, StringCommand
 from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
@@ -81,19 +81,50 @@ def dry_run(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]
 
     Hosts that could not be reached or failed are in `state.failed_hosts`.
     """
+    sys.path.append(str(ROOT))  # where deploy.py finds the tasks
+    pyinfra.is_cli = True  # deploy.py orders its operations by call position only then
+    with _session(path, limit) as (state, messages):
+        _evaluate(state)
+        yield state, messages
+
+
+@contextmanager
+def connected(path: str, name: str) -> Iterator[Host]:
+    """One host of an inventory, connected; stops with a sentence if it can not be reached."""
+    with _session(path, [name]) as (state, messages):
+        state.set_stage(StateStage.Connect)
+        hosts = sorted(filter(state.is_host_in_limit, state.inventory), key=lambda host: host.name)
+        if len(hosts) > 1:
+            stop(f"{name} are {len(hosts)} hosts; name one: {', '.join(map(str, hosts))}")
+        try:
+            connect_all(state)
+        except PyinfraError:
+            stop(*messages.lines or [f"{name} can not be reached"])
+        yield hosts[0]
+
+
+def as_root(host: Host, command: str) -> str:
+    """What a shell command on a host prints; stops with its error if it fails."""
+    wanted = ("_sudo", "_sudo_password", "_su_user")
+    arguments = {key: value for key in wanted if (value := host.data.get(key))}
+    succeeded, output = host.run_shell_command(StringCommand(command), **arguments)
+    if not succeeded:
+        stop(f"{host.name}: {output.stderr.strip() or 'the command failed: ' + command}")
+    return str(output.stdout)
+
+
+@contextmanager
+def _session(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]:
     inventory = load_inventory(path)
     hosts = hosts_within(inventory, limit)
     messages = _capture()
     state = State(check_for_changes=True)
     state.cwd = str(Path.cwd())
-    sys.path.append(str(ROOT))  # where deploy.py finds the tasks
-    pyinfra.is_cli = True  # deploy.py orders its operations by call position only then
     config = Config()
     with ctx_state.use(state), ctx_config.use(config), ctx_inventory.use(inventory):
         state.init(inventory, config, initial_limit=hosts)
         config.lock_current_state()
         try:
-            _evaluate(state)
             yield state, messages
         finally:
             disconnect_all(state)

@@ -37,6 +37,9 @@ class Reasons:
 
 _reasons: dict[tuple[str, str], Reasons] = defaultdict(Reasons)
 
+on_change: list[Callable[[Host], None]] = []
+"""Called while executing, before an operation's first change on a host."""
+
 
 def reasons(host_name: str, operation_hash: str) -> Reasons:
     """What an operation said on a host; empty if it had nothing to say."""
@@ -50,6 +53,8 @@ def explain(sentences: Iterable[str]) -> None:
     if host.state.is_executing:
         for sentence in told.changes:
             host.log(f"  {sentence}")
+        for listener in on_change:
+            listener(host)
 
 
 def refuse(sentences: Iterable[str]) -> FunctionCommand:

@@ -118,9 +118,9 @@ def _reconnect(state: State, host: Host, seconds: int) -> bool:
         except ConnectError:
             time.sleep(1)
             continue
-        state.trigger_callbacks("host_connect", host)
         if old:
             old.close()
+        state.trigger_callbacks("host_connect", host)
         return True
     sentence = f"The host can not be reached since {seconds + 30} s; go to its console"
     host.log_styled(sentence, fg="red", log_func=logger.error)

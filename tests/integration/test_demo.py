@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -206,6 +207,67 @@ def test_verify_fails_on_a_server_that_drifted(demo: Demo) -> None:
         assert demo.run("llmhost", "verify", "inventory/demo.py").returncode == 1
     finally:
         demo.server.ssh("systemctl start nginx")
+
+
+def last_run(demo: Demo) -> dict[str, Any]:
+    said = demo.run("llmhost", "history", "inventory/demo.py", "llm-demo", "--json")
+    assert said.returncode == 0, said.stderr
+    run: dict[str, Any] = json.loads(said.stdout)["runs"][-1]
+    return run
+
+
+def test_history_tells_what_the_last_run_did(demo: Demo) -> None:
+    demo.server.ssh("rm /etc/apt/apt.conf.d/60llmhost")
+    assert demo.deploy("-y").returncode == 0
+    run = last_run(demo)
+    assert run["result"] == "done" and "@" in run["by"]
+    assert run["changed"] == ["System | Configure apt and its automatic updates"]
+    assert demo.deploy("-y").returncode == 0
+    assert last_run(demo) == run, "a run without changes leaves no trace"
+
+
+@pytest.fixture
+def deploying(demo: Demo) -> Iterator["subprocess.Popen[str]"]:
+    """A deploy that holds the server: it waits for its operator's word."""
+    command = [str(Path(sys.executable).with_name("pyinfra")), "inventory/demo.py", "deploy.py"]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | demo.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        demo.server.ssh(
+            "timeout 60 sh -c 'while flock -n /run/llmhost/deploy.lock true; do sleep 0.1; done'"
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_second_operator_is_refused_until_the_first_is_gone(
+    demo: Demo, deploying: "subprocess.Popen[str]"
+) -> None:
+    second = demo.deploy("-y")
+    assert second.returncode != 0
+    assert f"(process {deploying.pid}) has been deploying this host since" in second.stderr
+    assert demo.run("llmhost", "plan", "inventory/demo.py").returncode == 0, "plan needs no lock"
+    deploying.kill()
+    deploying.wait()
+    assert demo.deploy("-y").returncode == 0
+
+
+def test_host_that_a_hanging_run_holds_can_be_unlocked(
+    demo: Demo, deploying: "subprocess.Popen[str]"
+) -> None:
+    unlock = demo.run("llmhost", "unlock", "inventory/demo.py", "llm-demo")
+    assert f"(process {deploying.pid})" in unlock.stdout, unlock.stderr
+    assert demo.deploy("-y").returncode == 0
+    again = demo.run("llmhost", "unlock", "inventory/demo.py", "llm-demo")
+    assert (again.returncode, again.stdout) == (0, "llm-demo: nobody held it\n")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+# Hold this host for one run of a deploy, as long as somebody keeps our standard input open.
+# $1: directory of the history, $2: who we are, a line of JSON.
+# Says "held", or "taken" and then who holds the host. Each line that comes in replaces the one
+# before; the last becomes the run's entry in the history. The kernel lets go of the lock when this
+# process ends, however it ends.
+umask 022
+state=/run/llmhost
+mkdir -p "$state" && exec 9>>"$state/deploy.lock" || exit 1
+if ! flock -n 9; then
+    echo taken
+    cat "$state/deploy.owner"
+    exit 0
+fi
+printf '%s\n%s\n' "$2" "$$" >"$state/deploy.owner"
+echo held
+entry=
+record() {
+    [ -n "$entry" ] || return 0
+    mkdir -p "$1"
+    # The oldest entries go; a reader sees the old file or the new one.
+    { tail -n 499 "$1/history.jsonl" 2>/dev/null; printf '%s\n' "$entry"; } >"$1/.history.new"
+    mv "$1/.history.new" "$1/history.jsonl"
+}
+trap 'record "$1"; exit 0' TERM HUP INT
+while IFS= read -r line; do entry=$line; done
+record "$1"

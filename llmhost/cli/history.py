@@ -1,0 +1,84 @@
+"""`llmhost history` and `llmhost unlock`: who deployed a host, and who does it now."""
+
+import json
+import shlex
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from llmhost.cli.errors import stop
+from llmhost.cli.session import as_root, connected
+from llmhost.run_record import Run, as_data, history, parse, table_row
+from llmhost.settings.problem import SettingsError
+from llmhost.settings.reader import read_settings
+
+Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
+HostName = Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")]
+
+# Only a shell that really holds the lock is ended: its number may be another process's by now.
+_UNLOCK = """\
+[ -e /run/llmhost/deploy.lock ] || exit 0
+flock -n /run/llmhost/deploy.lock true && exit 0
+cat /run/llmhost/deploy.owner
+pid=$(sed -n 2p /run/llmhost/deploy.owner)
+ls -l "/proc/$pid/fd" 2>/dev/null | grep -q '/run/llmhost/deploy.lock$' && kill "$pid"
+for turn in 1 2 3 4 5 6 7 8 9 10; do
+    flock -n /run/llmhost/deploy.lock true && exit 0
+    sleep 0.2
+done
+echo "the lock is still held; see: fuser -v /run/llmhost/deploy.lock" >&2
+exit 1"""
+
+
+def show_history(
+    inventory: Inventory,
+    host: HostName,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines")] = False,
+    last: Annotated[int, typer.Option(help="How many runs to show", min=1)] = 20,
+) -> None:
+    """Show who deployed a host, when, from which revision, and what it changed.
+
+    Runs that found nothing to do leave no trace.
+    """
+    with connected(inventory, host) as found:
+        try:
+            directory = read_settings(found.data.dict()).receipt.directory
+        except SettingsError as error:
+            stop(*(problem.sentence(host) for problem in error.problems))
+        path = shlex.quote(f"{directory}/history.jsonl")
+        text = as_root(found, f"[ ! -e {path} ] || tail -n 500 {path}")
+    runs = history(text.splitlines())[-last:]
+    if as_json:
+        typer.echo(json.dumps({"schema": 1, "runs": [as_data(run) for run in runs]}))
+    elif runs:
+        Console().print(_table(host, runs))
+    else:
+        typer.echo(f"{host}: no deploy has changed anything yet")
+
+
+def _table(host: str, runs: list[Run]) -> Table:
+    table = Table(title=host, title_justify="left", title_style="bold", expand=False)
+    for column in ("begun", "by", "revision", "result", "changed"):
+        table.add_column(column, overflow="fold")
+    for run in runs:
+        table.add_row(*map(escape, table_row(run)))
+    return table
+
+
+def unlock(inventory: Inventory, host: HostName) -> None:
+    """Free a host that a deploy which hangs still holds.
+
+    A deploy that ended, in whatever way, has let go of its host by itself. This does not stop the
+    other deploy: make sure that it is dead.
+    """
+    with connected(inventory, host) as found:
+        said = as_root(found, f"sh -c {shlex.quote(_UNLOCK)}").splitlines()
+    if not said:
+        typer.echo(f"{host}: nobody held it")
+        return
+    run = parse(said[0])
+    owner = f"{run.by} (process {run.process}) since {run.begun}" if run else "an unknown run"
+    typer.echo(f"{host}: freed; it was held by {owner}")

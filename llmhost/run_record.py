@@ -1,0 +1,84 @@
+"""The runs of a host's deploys, and who runs one now.
+
+Pure: operations/hold.py talks to the host; files/history/hold.sh keeps the lock and the history
+there.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+Result = Literal["done", "failed", "cut off"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One deploy of one host. `run` tells two runs apart; `begun` is ISO 8601, UTC; `changed` are
+    the names of operations that changed something, in order; `failed` is the one that failed."""
+
+    run: str
+    by: str
+    begun: str
+    version: str
+    revision: str | None
+    modified: bool
+    process: int
+    result: Result = "cut off"
+    changed: tuple[str, ...] = ()
+    failed: str = ""
+
+    def with_change(self, operation: str) -> "Run":
+        """The same run, one change later."""
+        return replace(self, changed=(*self.changed, operation))
+
+    def ended(self, result: Result, failed: str = "") -> "Run":
+        """The same run at its end."""
+        return replace(self, result=result, failed=failed)
+
+    @property
+    def line(self) -> str:
+        """One line of the history."""
+        return json.dumps(asdict(self), ensure_ascii=True)
+
+
+def parse(line: str) -> Run | None:
+    """A run from its line; None if the line does not hold one."""
+    try:
+        data = json.loads(line)
+        return Run(**data | {"changed": tuple(data["changed"])})
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def history(lines: Iterable[str]) -> list[Run]:
+    """All runs, oldest first; of a run that lost its connection on the way, the last that was
+    heard of it."""
+    found: dict[str, Run] = {}
+    for run in filter(None, map(parse, lines)):
+        found.pop(run.run, None)
+        found[run.run] = run
+    return list(found.values())
+
+
+def taken(owner: str, host: str) -> str:
+    """The sentence for somebody who finds the host held by another run."""
+    run = parse(owner)
+    who = f"{run.by} (process {run.process})" if run else "somebody"
+    since = f" since {run.begun}" if run else ""
+    return (
+        f"{who} has been deploying this host{since}; wait for the end of that run, or if it hangs,"
+        f" free the host with: llmhost unlock INVENTORY {host}"
+    )
+
+
+def table_row(run: Run) -> Sequence[str]:
+    """Time, who, revision, result and changes, for people."""
+    revision = (run.revision or run.version)[:8] + ("+" if run.modified else "")
+    result = f"{run.result}: {run.failed}" if run.failed else run.result
+    return run.begun, run.by, revision, result, "\n".join(run.changed)
+
+
+def as_data(run: Run) -> dict[str, Any]:
+    """A run for JSON."""
+    return asdict(run)

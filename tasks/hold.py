@@ -1,0 +1,12 @@
+"""Hold: one deploy at a time."""
+
+from pyinfra.api import deploy
+
+from llmhost.operations import hold
+from llmhost.settings.root import Settings
+
+
+@deploy("Hold")
+def hold_host(settings: Settings) -> None:
+    """Keep every other deploy away from this host until this one ends."""
+    hold.held(settings.receipt.directory, name="Hold the host for this run")
