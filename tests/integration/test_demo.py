@@ -55,7 +55,7 @@ def run_program(
 ) -> "subprocess.CompletedProcess[str]":
     command = [str(Path(sys.executable).with_name(program)), *arguments]
     return subprocess.run(
-        command, cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=900
+        command, cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=2400
     )
 
 
