@@ -41,8 +41,9 @@ NEXT_STEPS = {
     "own connection admitted.",
     "firewall.no-change-of-rules-waits-for-confirmation": "A deploy is changing the rules just "
     "now, or broke off: wait for `firewall_confirm_seconds`, then deploy again.",
-    "firewall.undeclared-ports-are-refused-from-outside": "Engines know no keys, so act at once. Find who listens with `ss -ltnp`. "
-    "If the port is meant to be open, declare it in `firewall_rules`; if not, deploy again.",
+    "firewall.undeclared-ports-are-refused-from-outside": "Find who listens with "
+    "`ss -ltnp`, at once: engines know no keys. If the port is meant to be open, declare it in "
+    "`firewall_rules`; if not, deploy again.",
     "firewall.declared-ports-are-reached-from-outside": "Something between the two machines "
     "filters, or another firewall runs on the server (`nft list ruleset`).",
     "gateway.nginx-finds-its-configuration-sound": "`nginx -t` names file and line. Files that "
