@@ -4,6 +4,7 @@ What servers said stands on it as text only: the template escapes everything, an
 policy lets a browser load nothing and run nothing.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from llmhost.report import (
@@ -11,6 +12,8 @@ from llmhost.report import (
     ON_HARDWARE,
     ON_THE_SERVER,
     OTHER,
+    Check,
+    Component,
     Gpu,
     Report,
     Server,
@@ -34,6 +37,8 @@ def page(report: Report) -> str:
         verdict=verdict(report),
         proofs=_PROOFS,
         standing=standing,
+        failures=_failures,
+        ordered=_ordered,
         duration=duration,
         gib=gib,
         percent=percent,
@@ -55,11 +60,13 @@ def standing(report: Report, server: Server) -> tuple[str, str]:
     plan = report.plan(server.host)
     if plan is None or plan["status"] in ("failed", "unreachable"):
         return "warn", "drift is not known"
-    drifted = {"drift": "has drifted", "refused": "a deploy is refused"}
-    return ("warn", drifted[plan["status"]]) if plan["status"] in drifted else _AS_DECLARED
+    if plan["status"] in _DRIFTED:
+        return "warn", _DRIFTED[plan["status"]]
+    return "good", "as declared"
 
 
-_AS_DECLARED = ("good", "as declared")
+_DRIFTED = {"drift": "has drifted", "refused": "a deploy is refused"}
+"""What `llmhost plan` calls a server that differs, and what the page does."""
 
 
 def verdict(report: Report) -> tuple[str, str]:
@@ -71,17 +78,40 @@ def verdict(report: Report) -> tuple[str, str]:
     if not servers or report.failed:
         return "bad", "Nothing was proven" if not servers else "A check failed"
     if warn := grades.count("warn"):
-        return "warn", f"{_some(warn, servers)} not as last deployed, though every check passed"
-    return (
-        "good",
-        f"{'The server is' if servers == 1 else f'All {servers} servers are'} as declared",
-    )
+        told = {standing(report, server)[1] for server in report.servers}
+        if told & set(_DRIFTED.values()):
+            return "warn", f"Every check passed, and {_some(warn, servers).lower()} not as deployed"
+        return "warn", "Every check passed; what has drifted is not known"
+    every = "The server is" if servers == 1 else f"All {servers} servers are"
+    return "good", f"{every} as declared"
 
 
 def _some(some: int, of_all: int) -> str:
     if of_all == 1:
         return "The server is"
     return f"{some} of {of_all} servers {'is' if some == 1 else 'are'}"
+
+
+def _failures(report: Report) -> list[list[Check]]:
+    """Failed checks by server and component: within one they often have one cause."""
+    groups: dict[tuple[str, str], list[Check]] = {}
+    for check in report.failed:
+        groups.setdefault((check.host, check.component), []).append(check)
+    return list(groups.values())
+
+
+_ORDER = (
+    *("connection", "system", "nvidia_driver", "docker", "container_toolkit", "firewall"),
+    *("gateway", "stack"),
+)
+_LAST = ("gpu", "receipt")
+
+
+def _ordered(components: Sequence[Component]) -> list[Component]:
+    """In the order of a deploy; the services, and whatever is new, after the stack."""
+    places = {label: place for place, label in enumerate(_ORDER)}
+    places |= {label: len(components) + len(_ORDER) + place for place, label in enumerate(_LAST)}
+    return sorted(components, key=lambda each: places.get(each.label, len(_ORDER)))
 
 
 def duration(seconds: float | None) -> str:

@@ -56,7 +56,8 @@ def section() -> str:
         if each.component != last:
             lines += ["", f"### `{each.component}`", "", "| id | next step |", "| --- | --- |"]
             last = each.component
-        lines.append(f"| `{each.id}` | {each.todo} |")
+        todo = each.todo.replace("|", "\\|")  # a bar would end the cell
+        lines.append(f"| `{each.id}` | {todo} |")
     return "\n".join(lines) + "\n"
 
 

@@ -48,17 +48,19 @@ NEXT_STEPS = {
     "filters, or another firewall runs on the server (`nft list ruleset`).",
     "gateway.nginx-finds-its-configuration-sound": "`nginx -t` names file and line. Files that "
     "llmhost manages are corrected by a deploy; a file of your own in /etc/nginx is yours.",
-    "gateway.nginx-listens-where-it-is-declared-and-nowhere-else": "Something in /etc/nginx "
-    "opens another port: `nginx -T | grep listen`.",
+    "gateway.nginx-listens-where-it-is-declared-and-nowhere-else": "Nothing listens: nginx is "
+    "down, and a deploy starts it. Another port: `nginx -T | grep listen` names it.",
     "gateway.key-of-the-certificate-is-readable-by-root-only": "Deploy again to set the mode; "
     "if others could read the key, replace the certificate.",
     "gateway.digests-of-keys-are-readable-by-root-only": "Deploy again to set the mode.",
-    "gateway.every-route-is-closed-without-a-valid-key": "Take the server off the network: it "
-    "answers strangers. Then `llmhost plan INVENTORY` names what differs.",
+    "gateway.every-route-is-closed-without-a-valid-key": "If a route answered a stranger, take the "
+    "server off the network, and see what `llmhost plan INVENTORY` names. If nothing answered, see "
+    "`systemctl status nginx`.",
     "gateway.client-reaches-the-engine": "Ask the engine itself: `docker logs` of the first "
     "service. 401: `LLMHOST_API_KEY` is no key of a declared client.",
-    "gateway.log-is-json-without-keys": "Remove the logs that hold keys, and rotate these "
-    "clients' keys: `llmhost key rotate NAME FILE`.",
+    "gateway.log-is-json-without-keys": "If a log holds a key, remove the log and rotate that "
+    "client's key: `llmhost key rotate NAME FILE`. If nothing was logged, see `systemctl status "
+    "nginx`.",
     "gpu.completion-is-computed-on-the-gpu-that-the-service-was-given": "The service answers "
     "without its GPU: see its `docker logs` for CUDA errors, and recreate it by a deploy.",
     "nvidia_driver.nvml-works": "Run `nvidia-smi` on the server. 'Driver/library version "

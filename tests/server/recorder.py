@@ -142,7 +142,9 @@ class Recorder:
             return (told or (where[1] if where else message))[:_SEEN], ""
         operator, left, right = self._compared
         shown = right if operator in ("in", "not in") else left
-        seen = ": ".join(filter(None, [told, _text(shown)]))
+        seen = (
+            told if told and _text(shown) in told else ": ".join(filter(None, [told, _text(shown)]))
+        )
         return seen[:_SEEN], _expected(operator, left, right)[:_SEEN]
 
     def _commands(self, item: pytest.Item, report: pytest.TestReport) -> tuple[Asked, ...]:
