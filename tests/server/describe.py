@@ -1,6 +1,7 @@
 """A server as it is met, before any check: for the report, not for a verdict."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from llmhost.report import Gpu, LastDeploy, Server, Share
@@ -31,7 +32,7 @@ def describe(host: Any, settings: Settings, name: str) -> Server:
         processors=_number(facts.get("processors")),
         driver=str(nvidia.nvml.get("driver", "")),
         gpu_double=nvidia.double,
-        gpus=tuple(_gpu(each, containers) for each in nvidia.gpus),
+        gpus=tuple(gpu(each, containers) for each in nvidia.gpus),
         gpu_note=_gpu_note(nvidia),
         last_deploy=_last_deploy(facts.get("receipt", ""), settings),
     )
@@ -49,8 +50,9 @@ def _gpu_note(nvidia: Nvidia) -> str:
     return "no GPU"
 
 
-def _gpu(told: dict[str, Any], containers: dict[str, str]) -> Gpu:
-    """One GPU of the probe's answer, its processes summed up by container."""
+def gpu(told: Mapping[str, Any], containers: Mapping[str, str]) -> Gpu:
+    """One GPU of the NVML probe's answer, its processes summed up by container; `containers` maps
+    ids to names."""
     held: dict[str, int] = {}
     for process in told.get("processes") or ():
         owner = containers.get(process["container"] or "", process["command"] or "ended")

@@ -30,6 +30,8 @@ LIFETIME = "machines/test_lan_lifetime.py"
 RUN_BY = {
     "llmhost plan": f"{DEMO}::test_plan_of_a_converged_host_exits_with_0",
     "llmhost verify": f"{DEMO}::test_server_passes_its_tests_before_and_after_a_reboot",
+    "llmhost history": f"{DEMO}::test_history_tells_what_the_last_run_did",
+    "llmhost unlock": f"{DEMO}::test_host_that_a_hanging_run_holds_can_be_unlocked",
     "llmhost vram": "unit/test_cli_vram.py::test_plan_that_fits_is_shown_with_status_0",
     "llmhost key": f"{HERE}::test_cheap_commands_do_what_the_page_says",
     "llmhost tls": f"{HERE}::test_cheap_commands_do_what_the_page_says",

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.report import Check, Extent, Server, Started, parse
+from llmhost.report import Check, Extent, Server, Share, Started, parse
 from tests.server import catalogue
+from tests.server.describe import gpu
 from tests.server.next_steps import NEXT_STEPS, OF_COMPONENTS
 
 KEY = "llmhost-" + "5" * 64
@@ -145,6 +146,24 @@ def test_server_is_described_once(printed_and_records: tuple[str, list[object]])
     (server,) = [record for record in records if isinstance(record, Server)]
     assert server.answers and server.kernel == os.uname().release and server.processors
     assert records[0] == Extent(sum(isinstance(record, Started) for record in records))
+
+
+def test_memory_of_a_gpu_is_summed_up_by_container() -> None:
+    def process(memory: int | None, container: str | None, command: str) -> dict[str, object]:
+        return {"pid": 1, "memory": memory, "container": container, "command": command}
+
+    held = [process(3, "c1", "a"), process(4, "c1", "b"), process(2, None, "Xorg")]
+    held += [process(None, "c2", "d"), process(1, "gone", "e")]
+    told = {"index": 1, "uuid": "GPU-1", "name": "RTX", "memory_total": 24, "memory_used": 12}
+    told |= {"utilisation_percent": None, "processes": held}
+    found = gpu(told, {"c1": "llmhost-vllm-1", "c2": "llmhost-tei-1"})
+    assert found.shares == (Share("llmhost-vllm-1", 7), Share("Xorg", 2), Share("e", 1))
+    assert found.parts[-1] == Share("other", 2)
+
+
+def test_gpu_that_tells_nothing_is_shown_all_the_same() -> None:
+    found = gpu({"index": 0, "name": None, "processes": None}, {})
+    assert (found.label, found.memory_total, found.shares) == ("GPU", None, ())
 
 
 def test_server_that_is_silent_is_told_once(site: Path) -> None:
