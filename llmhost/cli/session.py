@@ -19,6 +19,7 @@ from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_config, ctx_inventory, ctx_state
 
 from llmhost.cli.errors import stop
+from llmhost.cli.progress import comparing
 from llmhost.operations.inventory import check_all
 from llmhost.template import ROOT
 
@@ -84,7 +85,8 @@ def dry_run(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]
     sys.path.append(str(ROOT))  # where deploy.py finds the tasks
     pyinfra.is_cli = True  # deploy.py orders its operations by call position only then
     with _session(path, limit) as (state, messages):
-        _evaluate(state)
+        with comparing(state):
+            _evaluate(state)
         yield state, messages
 
 

@@ -12,9 +12,11 @@ import testinfra
 from testinfra.host import Host
 
 from llmhost.cli.ssh import ssh_config
+from llmhost.report import Asked
 from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
 from tests.server.door import Door
+from tests.server.evidence import asked, watch
 
 Outside = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -63,9 +65,21 @@ def ssh_config_path(
 def host(server_name: str, host_data: dict[str, object], ssh_config_path: Path) -> Host:
     """The server, through testinfra."""
     sudo = bool(host_data.get("_sudo"))
-    if server_name == "@local":
-        return testinfra.get_host("local://", sudo=sudo)
-    return testinfra.get_host(f"ssh://{server_name}?ssh_config={ssh_config_path}", sudo=sudo)
+    local = server_name == "@local"
+    place = "local://" if local else f"ssh://{server_name}?ssh_config={ssh_config_path}"
+    found = testinfra.get_host(place, sudo=sudo)
+    try:
+        found.run("true")
+    except RuntimeError as error:  # ssh ended with 255
+        pytest.fail(f"{server_name} does not answer: {_said(error)}", pytrace=False)
+    watch(found, server_name)
+    return found
+
+
+def _said(error: RuntimeError) -> str:
+    """What ssh printed; testinfra raises with the whole result of the command."""
+    result = error.args[0] if error.args else error
+    return str(getattr(result, "stderr", result)).strip()
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +113,8 @@ def outside(server_name: str, pytestconfig: pytest.Config) -> Iterator[Outside]:
     prefix = shlex.split(pytestconfig.getoption("outside") or "")
 
     def run(*command: str, timeout: float = 60) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=timeout)
+        asked.append(Asked("outside", shlex.join(command), done.returncode))
+        return done
 
     yield run

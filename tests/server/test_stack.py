@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llmhost.settings.root import Settings
+from tests.server.evidence import guard
 
 Containers = Mapping[str, dict[str, Any]]
 
@@ -137,4 +138,4 @@ def test_compose_files_name_who_manages_them(host: Any, settings: Settings) -> N
     for name in ["compose.yaml", *names]:
         file = host.file(f"{settings.stack.directory}/{name}")
         assert file.content_string.startswith("# Managed by llmhost")
-        assert (file.user, file.mode) == ("root", 0o644)
+        assert guard(file) == "root:root 0644", name
