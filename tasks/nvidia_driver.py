@@ -8,10 +8,8 @@ from pyinfra.api import deploy
 
 from llmhost.apt_repository import Repository
 from llmhost.filetree import Directory, Entry, File
-from llmhost.gpu_allocation import GpuRequest
-from llmhost.nvidia_driver import Wish
 from llmhost.nvidia_packages import UPGRADE_BLACKLIST
-from llmhost.nvidia_plan import Policy
+from llmhost.nvidia_policy import driver_policy
 from llmhost.nvidia_repository import driver_repository
 from llmhost.nvidia_state import NvidiaState
 from llmhost.operations import nvidia_driver
@@ -27,7 +25,7 @@ def install_nvidia_driver(settings: Settings) -> None:
     """A driver that fits the host's GPUs and its services; nothing on a host without GPUs."""
     options = settings.nvidia_driver
     nvidia_driver.present(
-        _policy(settings),
+        driver_policy(settings),
         name="Install the NVIDIA driver, load it and hold it",
         repository=partial(_repository, options.repository_url, options.repository_fingerprint),
         files=_files(settings),
@@ -35,25 +33,6 @@ def install_nvidia_driver(settings: Settings) -> None:
             None if options.reboot == "never" else options.reboot_timeout_seconds
         ),
     )
-
-
-def _policy(settings: Settings) -> Policy:
-    options = settings.nvidia_driver
-    services = settings.service_options
-    # Services that name the same GPU share it on purpose; the ledger of GPU memory adds them up.
-    requests = {
-        service: GpuRequest((str(of.gpu),), shared=True)
-        for service, of in services.items()
-        if of.gpu is not None
-    }
-    wish = Wish(
-        branch=options.branch,
-        module=options.module,
-        source=options.source,
-        allow_unmaintained=options.allow_unmaintained,
-        cuda={service: of.cuda for service, of in services.items() if of.cuda},
-    )
-    return Policy(wish, requests, options.managed, options.power_limit_watts)
 
 
 def _repository(url: str, fingerprint: str | None, state: NvidiaState) -> Repository:
