@@ -16,11 +16,12 @@ import pytest
 
 from llmhost.apikey import digest, new_key
 from llmhost.settings.reader import read_settings
+from tasks.preflight import check_host
 from tests.doubles.apt_repository import serving
 from tests.doubles.nvidia.engine import push_gpu_engine
 from tests.doubles.nvidia.flavours import FLAVOURS, build_site, dress, site_data
 from tests.integration.gpu_site import gpu_server
-from tests.integration.harness import converge
+from tests.integration.harness import converge, deploy
 from tests.machines import Lan, tiny_model
 from tests.machines.engine import push_engine
 from tests.machines.image_registry import ImageRegistry
@@ -83,6 +84,11 @@ def test_flavour_converges_and_is_proven(site: Site, flavour: str, tmp_path: Pat
         data = site.data | site_data(wanted, site.fingerprints, site.url)
         data["llamacpp_image"] = site.engines[wanted.has_gpu]
         assert converge(machine, gpu_server, read_settings(data)).changed
+        if not wanted.has_gpu:
+            asking = read_settings(data | {"llamacpp_gpu_count": 1})
+            refused = deploy(machine, check_host, asking)
+            assert not refused.succeeded, refused.output
+            assert "no NVIDIA GPU is on this host, and service 'llamacpp'" in refused.output
         place = tmp_path / "site.json"
         config = {"ssh_config_file": str(machine.ssh_config)}
         place.write_text(json.dumps({machine.name: data | config}))

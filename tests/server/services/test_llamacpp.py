@@ -24,7 +24,8 @@ def model(settings: Settings) -> Model:
 def computes_on_gpu(host: Host, container: dict[str, Any]) -> tuple[bool, str]:
     """What the engine said when it loaded its model, and whether all of it went to the GPU
     (src/llama-model.cpp, load_tensors; a build without a backend for GPUs says nothing of them)."""
-    log = host.check_output(f"docker logs {container['Id']} 2>&1")
+    since = container["State"]["StartedAt"]
+    log = host.check_output(f"docker logs --since {since} {container['Id']} 2>&1")
     loads = [line for line in log.splitlines() if "load_tensors:" in line]
     if not loads:
         pytest.skip("not checked: the log of llamacpp no longer reaches back to its start")
