@@ -29,6 +29,7 @@ def install_nvidia_driver(settings: Settings) -> None:
         name="Install the NVIDIA driver, load it and hold it",
         repository=partial(_repository, options.repository_url, options.repository_fingerprint),
         files=_files(settings),
+        probe=_probe(settings),
         reboot_timeout_seconds=(
             None if options.reboot == "never" else options.reboot_timeout_seconds
         ),
@@ -40,22 +41,24 @@ def _repository(url: str, fingerprint: str | None, state: NvidiaState) -> Reposi
 
 
 def _files(settings: Settings) -> list[Entry]:
-    """Configuration of apt, the kernel and systemd, and the probe that reads NVML on the host.
-
-    The probe runs with the very nvidia-ml-py that is installed on the controller: one module
-    without dependencies, so that the host needs neither pip nor a network.
-    """
+    """Configuration of apt, the kernel and systemd."""
     power = settings.nvidia_driver.power_limit_watts
     apt = render("nvidia_driver/52llmhost-nvidia.j2", prefixes=UPGRADE_BLACKLIST)
     modprobe = render("nvidia_driver/llmhost-nvidia.conf.j2")
     unit = render("nvidia_driver/llmhost-gpu.service.j2", power_limit_watts=power)
-    library = Path(pynvml.__file__).read_bytes()
-    directory = settings.nvidia_driver.probe_directory
     return [
         File("/etc/apt/apt.conf.d/52llmhost-nvidia", apt),
         File(MODPROBE_FILE, modprobe),
         File(f"/etc/systemd/system/{nvidia_driver.GPU_UNIT}", unit),
+    ]
+
+
+def _probe(settings: Settings) -> list[Entry]:
+    """What reads NVML on the host, with the very nvidia-ml-py that is installed on the controller:
+    one module without dependencies, so that the host needs neither pip nor a network."""
+    directory = settings.nvidia_driver.probe_directory
+    return [
         Directory(directory),
         File(f"{directory}/nvml_probe.py", _PROBE.read_bytes(), mode="0755"),
-        File(f"{directory}/pynvml.py", library),
+        File(f"{directory}/pynvml.py", Path(pynvml.__file__).read_bytes()),
     ]

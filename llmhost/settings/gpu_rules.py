@@ -13,6 +13,8 @@ def gpu_problems(settings: Settings) -> Iterator[Problem]:
         if options.gpu is not None and options.gpu_count is not None:
             what = f"and {service}_gpu_count say two things"
             yield Problem(f"{service}_gpu", what, "name the GPUs or count them, and not both")
+        if isinstance(options.gpu, tuple) and len({*options.gpu}) < len(options.gpu):
+            yield Problem(f"{service}_gpu", "names a GPU twice", "name each once")
     for (one, first), (other, second) in combinations(settings.gpu_requests.items(), 2):
         if isinstance(first.gpus, int) or isinstance(second.gpus, int):
             continue

@@ -124,6 +124,7 @@ def test_processes_on_the_gpus_belong_to_services_that_were_given_them(
         pytest.skip("not checked: NVML on WSL lists no processes")
     allowed = {each["Id"]: granted(each, nvidia) for each in running.values()}
     for gpu in nvidia.gpus:
+        assert gpu["processes"] is not None, gpu["unavailable"]
         for process in gpu["processes"]:
             if process["container"] in allowed:
                 assert gpu["uuid"] in allowed[process["container"]], process

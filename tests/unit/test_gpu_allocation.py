@@ -128,6 +128,11 @@ def declared(**services: LlamacppOptions) -> Settings:
     return Settings(services=tuple(services), service_options=services)
 
 
+def test_settings_that_name_a_gpu_twice_are_refused() -> None:
+    (problem,) = gpu_problems(declared(a=LlamacppOptions(gpu=(0, 1, 0))))
+    assert "names a GPU twice" in problem.sentence("host")
+
+
 def test_settings_in_which_two_services_take_one_gpu_are_refused_unless_both_share() -> None:
     alone, shared = LlamacppOptions(gpu=0), LlamacppOptions(gpu=(0, 1), gpu_shared=True)
     (problem,) = gpu_problems(declared(a=alone, b=shared))
