@@ -29,5 +29,7 @@ demo = (
             },
         ],
         "api_clients": [{"name": "demo", "sha256": _site["client_sha256"]}],
+        # What hardware it seems to have: script/demo --flavour.
+        **_site.get("data", {}),
     },
 )

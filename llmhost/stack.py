@@ -5,6 +5,7 @@ from pathlib import Path
 
 from llmhost.compose import Project
 from llmhost.filetree import File
+from llmhost.gpu_allocation import Devices
 from llmhost.image import ModelImage, ServiceImage
 from llmhost.settings.model import Model
 from llmhost.settings.root import Settings
@@ -24,8 +25,8 @@ def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
     )
 
 
-def compose_project(settings: Settings) -> Project:
-    """The Compose project of the declared services."""
+def compose_project(settings: Settings, devices: Devices | None = None) -> Project:
+    """The Compose project of the declared services, with the GPUs that a host has for them."""
     images = {image.service: image.reference for image in service_images(settings)}
     return Project(
         name=settings.stack.project,
@@ -43,6 +44,7 @@ def compose_project(settings: Settings) -> Project:
                 service=service,
                 image=images[service.name],
                 options=settings.options(service.name),
+                devices=(devices or {}).get(service.name, ()),
                 models=settings.models_of(service.name),
                 docker=settings.docker,
                 quoted=_quoted,

@@ -2,6 +2,7 @@
 
 from pyinfra.api import deploy
 
+from llmhost.nvidia_policy import driver_policy
 from llmhost.operations import preflight
 from llmhost.settings.root import Settings
 
@@ -20,4 +21,5 @@ def check_host(settings: Settings) -> None:
         min_memory_gib=settings.preflight.min_memory_gib,
         min_free_disk_gib=settings.preflight.min_free_disk_gib,
         max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
+        gpus=driver_policy(settings),
     )

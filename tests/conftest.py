@@ -10,6 +10,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--site", help="JSON file: merged inventory data of each server, by name")
     group.addoption("--outside", help="command prefix that runs a command on another machine")
     group.addoption("--records", type=Path, help="file that gets a record of each check")
+    group.addoption("--evidence", help="directory where the proof that a GPU is used is kept")
 
 
 def pytest_configure(config: pytest.Config) -> None:

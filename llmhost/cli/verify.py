@@ -26,13 +26,18 @@ def verify(
         str | None,
         typer.Option(help="Command prefix that runs a command on another machine of the LAN"),
     ] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(help="Keep the proof that the GPU is used in this directory"),
+    ] = None,
     pytest_args: Annotated[
         list[str] | None, typer.Argument(help="Further arguments for pytest, after --")
     ] = None,
 ) -> None:
     """Prove that the servers do what the inventory declares.
 
-    LLMHOST_API_KEY in the environment lets it send real completions. Exit status: 0 or 1.
+    LLMHOST_API_KEY in the environment lets it send real completions. The last lines tell what was
+    proven on hardware, on a double, or not checked. Exit status: 0 or 1.
     """
     hosts = hosts_within(load_inventory(inventory), limit or [])
     tests = ROOT / "tests" / "server"
@@ -43,6 +48,7 @@ def verify(
     command = [sys.executable, "-m", "pytest", str(tests), "-p", "no:cacheprovider", "--tb=short"]
     command += ["--junitxml", str(junit)] if junit else []
     command += ["--outside", outside] if outside else []
+    command += ["--evidence", str(evidence)] if evidence else []
     begun, clock = datetime.now(UTC), time.monotonic()
     with TemporaryDirectory(prefix="llmhost-") as directory:
         site, records = Path(directory, "site.json"), Path(directory, "records")

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from llmhost.gpu_allocation import GpuRequest
 from llmhost.settings.base import Section
 from llmhost.settings.model import Model
 from llmhost.settings.nvidia_driver import CudaVersion
 
 IMAGE = r"^[a-z0-9][\w.:/-]*@sha256:[0-9a-f]{64}$"
 """An image reference that always means the same image; `docker pull` prints the digest."""
+
+GpuName = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^GPU-[0-9a-f-]{36}$")]
+"""A GPU's number, as `nvidia-smi` counts, or its UUID, as `nvidia-smi -L` prints it."""
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "HEAD"]
 
@@ -38,8 +42,15 @@ class ServiceOptions(Section):
     memory_limit: str | None = Field(default=None, pattern=r"^\d+[kmg]$")
     """Most memory the container may use, such as `16g`; none: no limit."""
 
-    gpu: int | None = Field(default=None, ge=0)
-    """Number of the GPU it runs on, as `nvidia-smi` counts; none: it runs on the CPU."""
+    gpu: GpuName | Annotated[tuple[GpuName, ...], Field(min_length=1)] | None = None
+    """The GPU it runs on, by number as `nvidia-smi` counts or by UUID (`GPU-…`), or a list of them;
+    none: it runs on the CPU, unless the next option is set."""
+
+    gpu_count: int | None = Field(default=None, ge=1)
+    """How many GPUs it runs on, whichever no other service has; in place of naming them."""
+
+    gpu_shared: bool = False
+    """Let it run on a GPU beside other services that allow it too; else a GPU has one service."""
 
     cuda: CudaVersion | None = None
     """CUDA version that the image is built with, such as `12.8`; the host's driver must know it."""
@@ -47,6 +58,14 @@ class ServiceOptions(Section):
     gpu_fraction: float | None = Field(default=None, gt=0, le=1)
     """Fraction of the GPU's whole memory that it takes for itself, as vLLM does; none: what its
     models need."""
+
+    @property
+    def gpu_request(self) -> GpuRequest | None:
+        """What it asks for; none: it runs on the CPU."""
+        if self.gpu is not None:
+            named = self.gpu if isinstance(self.gpu, tuple) else (self.gpu,)
+            return GpuRequest(tuple(str(each) for each in named), self.gpu_shared)
+        return GpuRequest(self.gpu_count, self.gpu_shared) if self.gpu_count else None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from pydantic import Field, SerializeAsAny
 
+from llmhost.gpu_allocation import GpuRequest
 from llmhost.services import catalogue
 from llmhost.services.base import Service, ServiceOptions
 from llmhost.settings.base import Section
@@ -62,6 +63,12 @@ class Settings(Section):
     def models_of(self, service: str) -> tuple[Model, ...]:
         """The models that a service runs."""
         return tuple(model for model in self.models if model.service == service)
+
+    @property
+    def gpu_requests(self) -> dict[str, GpuRequest]:
+        """What each service that runs on GPUs asks for."""
+        options = self.service_options.items()
+        return {service: of.gpu_request for service, of in options if of.gpu_request}
 
     @property
     def admitted_to_gateway(self) -> tuple[Network, ...]:

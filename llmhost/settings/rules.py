@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmhost.settings.gateway_rules import gateway_problems
+from llmhost.settings.gpu_rules import gpu_problems
 from llmhost.settings.model_rules import model_problems
 from llmhost.settings.problem import Problem
 from llmhost.settings.root import Settings
@@ -16,6 +17,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _clashing_ports(settings)
     yield from _misplaced_models(settings)
     yield from _placeholders(settings)
+    yield from gpu_problems(settings)
     yield from model_problems(settings)
     yield from gateway_problems(settings)
     if settings.services and not settings.api_clients:

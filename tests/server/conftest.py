@@ -17,6 +17,7 @@ from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
 from tests.server.door import Door
 from tests.server.evidence import asked, watch
+from tests.server.report import summary
 
 Outside = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -30,6 +31,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server_name" in metafunc.fixturenames:
         names = _site(metafunc.config.getoption("site"))
         metafunc.parametrize("server_name", names, scope="session", ids=str)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The last word of `llmhost verify`: what was proven on what, and what was not checked."""
+    if terminalreporter.config.getoption("site") is None:
+        return
+    terminalreporter.section("proof")
+    stats = terminalreporter.stats
+    for line in summary(stats.get("passed", []), stats.get("skipped", [])):
+        terminalreporter.write_line(line)
 
 
 @cache
@@ -103,6 +114,13 @@ def door(server_name: str, address: str, settings: Settings) -> Door:
     trust = ["--connect-to", f"{name}:{gateway.port}:{address}:{gateway.port}"]
     trust += ["--cacert", str(gateway.ca_certificate)] if gateway.ca_certificate else []
     return Door(gateway.url(name), tuple(trust))
+
+
+@pytest.fixture(scope="session")
+def evidence(pytestconfig: pytest.Config) -> Path | None:
+    """Where a proof is to be kept."""
+    directory = pytestconfig.getoption("evidence")
+    return Path(directory) if directory else None
 
 
 @pytest.fixture(scope="session")
