@@ -21,3 +21,17 @@ def check_host(settings: Settings) -> None:
         min_free_disk_gib=settings.preflight.min_free_disk_gib,
         max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
     )
+
+
+@deploy("Preflight")
+def check_app_server(settings: Settings) -> None:
+    """Stop before the first change where an application server can not be prepared."""
+    preflight.fit(
+        name="Check that the host can become an application server",
+        paths=[],
+        receipt=settings.receipt.path,
+        docker_source="docker",  # nothing is installed from there
+        min_memory_gib=0,
+        min_free_disk_gib=0,
+        max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
+    )

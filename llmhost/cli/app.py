@@ -2,7 +2,7 @@
 
 import typer
 
-from llmhost.cli import key, plan, tls, verify, vram
+from llmhost.cli import key, latency, plan, tls, verify, vram
 
 app = typer.Typer(
     name="llmhost",
@@ -14,5 +14,6 @@ app = typer.Typer(
 app.command("plan")(plan.plan)
 app.command("verify")(verify.verify)
 app.command("vram")(vram.vram)
+app.command("latency")(latency.latency)
 app.add_typer(key.app, name="key")
 app.add_typer(tls.app, name="tls")

@@ -81,6 +81,14 @@ def dry_run(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]
 
     Hosts that could not be reached or failed are in `state.failed_hosts`.
     """
+    with connected(path, limit) as (state, messages):
+        _evaluate(state)
+        yield state, messages
+
+
+@contextmanager
+def connected(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]:
+    """Connections to the hosts within the limit, once the inventory proved to have no mistakes."""
     inventory = load_inventory(path)
     hosts = hosts_within(inventory, limit)
     messages = _capture()
@@ -93,16 +101,13 @@ def dry_run(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]
         state.init(inventory, config, initial_limit=hosts)
         config.lock_current_state()
         try:
-            _evaluate(state)
+            _connect(state)
             yield state, messages
         finally:
             disconnect_all(state)
 
 
-def _evaluate(state: State) -> None:
-    from pyinfra_cli.exceptions import UnexpectedExternalError
-    from pyinfra_cli.util import load_deploy_file
-
+def _connect(state: State) -> None:
     state.set_stage(StateStage.Connect)
     try:
         check_all(state)  # mistakes are told even if no host can be reached
@@ -110,7 +115,19 @@ def _evaluate(state: State) -> None:
         stop(*str(error).splitlines())
     try:
         connect_all(state)
-        state.set_stage(StateStage.Prepare)
+    except PyinfraError as error:
+        if state.active_hosts:
+            stop(*str(error).splitlines())
+
+
+def _evaluate(state: State) -> None:
+    from pyinfra_cli.exceptions import UnexpectedExternalError
+    from pyinfra_cli.util import load_deploy_file
+
+    if not state.active_hosts:
+        return
+    state.set_stage(StateStage.Prepare)
+    try:
         load_deploy_file(state, str(DEPLOY))
     except PyinfraError as error:
         if state.active_hosts:

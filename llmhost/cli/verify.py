@@ -38,7 +38,9 @@ def verify(
     command += ["--junitxml", str(junit)] if junit else []
     command += ["--outside", outside] if outside else []
     with NamedTemporaryFile("w", suffix=".json") as site:
-        json.dump({host.name: host.data.dict() for host in hosts}, site, default=str)
+        # Keys that begin with "_" are no options of llmhost.
+        data = {each.name: {**each.data.dict(), "_groups": [*each.groups]} for each in hosts}
+        json.dump(data, site, default=str)
         site.flush()
         result = subprocess.run([*command, "--site", site.name, *(pytest_args or [])], check=False)
     raise typer.Exit(min(result.returncode, 1))
