@@ -52,7 +52,9 @@ def verify(
     begun, clock = datetime.now(UTC), time.monotonic()
     with TemporaryDirectory(prefix="llmhost-") as directory:
         site, records = Path(directory, "site.json"), Path(directory, "records")
-        site.write_text(json.dumps({host.name: host.data.dict() for host in hosts}, default=str))
+        # Keys that begin with "_" are no options of llmhost.
+        data = {each.name: {**each.data.dict(), "_groups": [*each.groups]} for each in hosts}
+        site.write_text(json.dumps(data, default=str))
         records.touch()
         command += ["--site", str(site), "--records", str(records), *(pytest_args or [])]
         status = run_checks(command, records)

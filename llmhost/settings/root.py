@@ -8,11 +8,13 @@ from pydantic import Field, SerializeAsAny
 from llmhost.gpu_allocation import GpuRequest
 from llmhost.services import catalogue
 from llmhost.services.base import Service, ServiceOptions
+from llmhost.settings.app_server import AppServer
 from llmhost.settings.base import Section
 from llmhost.settings.container_toolkit import ContainerToolkit
 from llmhost.settings.docker import Docker
 from llmhost.settings.firewall import Firewall
 from llmhost.settings.gateway import ApiClient, Gateway
+from llmhost.settings.host_network import HostNetwork
 from llmhost.settings.model import Model
 from llmhost.settings.network import Network, within
 from llmhost.settings.nvidia_driver import NvidiaDriver
@@ -29,6 +31,7 @@ class Settings(Section):
 
     preflight: Preflight = Field(default_factory=Preflight)
     system: System = Field(default_factory=System)
+    network: HostNetwork = Field(default_factory=HostNetwork)
     nvidia_driver: NvidiaDriver = Field(default_factory=NvidiaDriver)
     docker: Docker = Field(default_factory=Docker)
     container_toolkit: ContainerToolkit = Field(default_factory=ContainerToolkit)
@@ -37,6 +40,7 @@ class Settings(Section):
     stack: Stack = Field(default_factory=Stack)
     vram: Vram = Field(default_factory=Vram)
     policy: Policy = Field(default_factory=Policy)
+    app_server: AppServer = Field(default_factory=AppServer)
     receipt: Receipt = Field(default_factory=Receipt)
 
     services: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmhost.settings.gateway import overlap
 from llmhost.settings.gateway_rules import gateway_problems
 from llmhost.settings.gpu_rules import gpu_problems
 from llmhost.settings.model_rules import model_problems
@@ -18,6 +19,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _misplaced_models(settings)
     yield from _placeholders(settings)
     yield from gpu_problems(settings)
+    yield from _containers_in_the_lan(settings)
     yield from model_problems(settings)
     yield from gateway_problems(settings)
     if settings.services and not settings.api_clients:
@@ -74,6 +76,14 @@ def _clashing_ports(settings: Settings) -> Iterator[Problem]:
         if len(keys) > 1:
             clash = f"{' and '.join(keys)} are both {port}"
             yield Problem(keys[0], clash, "give each its own port")
+
+
+def _containers_in_the_lan(settings: Settings) -> Iterator[Problem]:
+    pool = settings.docker.address_pool
+    for address in settings.network.addresses:
+        if overlap(address.network, pool):
+            what = f"overlaps {address.network}, the host's own network in network_addresses"
+            yield Problem("docker_address_pool", what, "take a private range that nobody uses")
 
 
 def _misplaced_models(settings: Settings) -> Iterator[Problem]:

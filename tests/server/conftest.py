@@ -27,9 +27,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.getoption("site") is None else None
 
 
+OF_APP_SERVERS = {"test_app_server", "test_firewall", "test_network"}
+"""Modules that look at hosts of the group app_servers; the others are about LLM servers."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server_name" in metafunc.fixturenames:
-        names = _site(metafunc.config.getoption("site"))
+        site = _site(metafunc.config.getoption("site"))
+        module = metafunc.module.__name__.rpartition(".")[2]
+        names = [
+            name for name in site if not _is_app_server(site[name]) or module in OF_APP_SERVERS
+        ]
         metafunc.parametrize("server_name", names, scope="session", ids=str)
 
 
@@ -41,6 +49,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     stats = terminalreporter.stats
     for line in summary(stats.get("passed", []), stats.get("skipped", [])):
         terminalreporter.write_line(line)
+def _is_app_server(data: dict[str, object]) -> bool:
+    return "app_servers" in str(data.get("_groups"))
 
 
 @cache
@@ -53,6 +63,12 @@ def _site(path: str) -> dict[str, dict[str, object]]:
 def host_data(server_name: str, pytestconfig: pytest.Config) -> dict[str, object]:
     """The inventory's data of the server, as pyinfra merged it."""
     return _site(pytestconfig.getoption("site"))[server_name]
+
+
+@pytest.fixture(scope="session")
+def is_app_server(host_data: dict[str, object]) -> bool:
+    """Whether the host only calls an LLM server."""
+    return _is_app_server(host_data)
 
 
 @pytest.fixture(scope="session")

@@ -37,16 +37,19 @@ class Admitted:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _ufw_is_ours(settings: Settings) -> None:
+def _ufw_is_ours(settings: Settings, is_app_server: bool) -> None:
+    if is_app_server and not settings.app_server.firewall:
+        pytest.skip("app_server_firewall is off")
     if not settings.firewall.enabled:
         pytest.skip("firewall_enabled is off: another firewall guards this host")
 
 
 @pytest.fixture(scope="module")
-def declared(settings: Settings) -> set[Admitted]:
+def declared(settings: Settings, is_app_server: bool) -> set[Admitted]:
     firewall = settings.firewall
     ports = [(firewall.ssh_port, "tcp", firewall.ssh_sources)]
-    ports += [(settings.gateway.port, "tcp", settings.admitted_to_gateway)]
+    if not is_app_server:
+        ports += [(settings.gateway.port, "tcp", settings.admitted_to_gateway)]
     ports += [(rule.port, rule.protocol, rule.sources) for rule in firewall.rules]
     return {Admitted(port, kind, source) for port, kind, sources in ports for source in sources}
 
