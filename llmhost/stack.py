@@ -43,6 +43,7 @@ def compose_project(settings: Settings) -> Project:
                 service=service,
                 image=images[service.name],
                 options=settings.options(service.name),
+                needs=service.needs(settings.options(service.name)),
                 models=settings.models_of(service.name),
                 docker=settings.docker,
                 quoted=_quoted,
@@ -68,7 +69,11 @@ def _model_image(model: Model) -> ModelImage:
 def _build_context(directory: Path) -> tuple[File, ...]:
     """Files below a directory by relative path; only whether one is executable is kept of modes,
     for a checkout's modes depend on its owner's umask."""
-    paths = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    paths = (
+        path
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    )
     return tuple(
         File(
             path=str(path.relative_to(directory)),

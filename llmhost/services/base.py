@@ -32,8 +32,8 @@ class ServiceOptions(Section):
     """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. The tag is for people,
     the digest is what is pulled."""
 
-    port: int = Field(ge=1024, le=65535)
-    """Port on 127.0.0.1 of the host."""
+    port: int | None = Field(default=None, ge=1024, le=65535)
+    """Port on 127.0.0.1 of the host; none: only the other services can reach it."""
 
     memory_limit: str | None = Field(default=None, pattern=r"^\d+[kmg]$")
     """Most memory the container may use, such as `16g`; none: no limit."""
@@ -49,14 +49,21 @@ class ServiceOptions(Section):
     models need."""
 
 
+def no_models(models: Sequence[Model]) -> Sequence[str]:
+    """`check_models` of a service that runs none."""
+    return [f"runs no models, and '{model.name}' is declared for it" for model in models]
+
+
 @dataclass(frozen=True)
 class Service:
     """One entry of the catalogue.
 
     `options` is its settings class, `container_port` the port that it listens on inside its
-    container, `routes` what the gateway offers, `check_models` returns a sentence for each mistake
-    in the models given to it. Its Compose file is templates/services/<name>.yaml.j2 and its build
-    context files/images/<name>/: docs/adding-a-service.md.
+    container, where the others find it as `<name>:<container_port>`. `routes` is what the gateway
+    offers. `check_models` returns a sentence for each mistake in the models given to it, `needs`
+    the services it can not do without, as its options have it: they start first. Its Compose file
+    is templates/services/<name>.yaml.j2 and its build context files/images/<name>/:
+    docs/adding-a-service.md.
     """
 
     name: str
@@ -64,3 +71,4 @@ class Service:
     container_port: int
     routes: tuple[Route, ...] = ()
     check_models: Callable[[Sequence[Model]], Sequence[str]] = field(default=lambda _models: ())
+    needs: Callable[[ServiceOptions], Sequence[str]] = field(default=lambda _options: ())

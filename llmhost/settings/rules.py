@@ -15,6 +15,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _repeated_names(settings)
     yield from _clashing_ports(settings)
     yield from _misplaced_models(settings)
+    yield from _missing_services(settings)
     yield from _placeholders(settings)
     yield from model_problems(settings)
     yield from gateway_problems(settings)
@@ -61,7 +62,8 @@ def _clashing_ports(settings: Settings) -> Iterator[Problem]:
     ports["gateway_status_port"] = settings.gateway.status_port
     if settings.gateway.metrics_port:
         ports["gateway_metrics_port"] = settings.gateway.metrics_port
-    ports |= {f"{name}_port": options.port for name, options in settings.service_options.items()}
+    services = settings.service_options.items()
+    ports |= {f"{name}_port": options.port for name, options in services if options.port}
     ports |= {
         f"firewall_rules[{i}]": r.port
         for i, r in enumerate(settings.firewall.rules)
@@ -72,6 +74,17 @@ def _clashing_ports(settings: Settings) -> Iterator[Problem]:
         if len(keys) > 1:
             clash = f"{' and '.join(keys)} are both {port}"
             yield Problem(keys[0], clash, "give each its own port")
+
+
+def _missing_services(settings: Settings) -> Iterator[Problem]:
+    for service in settings.catalogue:
+        for needed in service.needs(settings.options(service.name)):
+            if needed not in settings.services:
+                yield Problem(
+                    "services",
+                    f"'{service.name}' needs '{needed}', which is not declared",
+                    f"add '{needed}', or name one that runs elsewhere: docs/options.md",
+                )
 
 
 def _misplaced_models(settings: Settings) -> Iterator[Problem]:
