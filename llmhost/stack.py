@@ -6,6 +6,7 @@ from pathlib import Path
 from llmhost.compose import Project
 from llmhost.filetree import File
 from llmhost.image import ModelImage, ServiceImage
+from llmhost.services import catalogue
 from llmhost.settings.model import Model
 from llmhost.settings.root import Settings
 from llmhost.template import ROOT, render
@@ -18,7 +19,10 @@ def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
             service=name,
             engine=settings.options(name).image,
             models=tuple(_model_image(model) for model in settings.models_of(name)),
-            context=_build_context(ROOT / "files" / "images" / name),
+            context=(
+                *_build_context(ROOT / "files" / "images" / name),
+                *catalogue()[name].context(settings.options(name), settings.models_of(name)),
+            ),
         )
         for name in settings.services
     )

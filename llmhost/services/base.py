@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
+from llmhost.filetree import File
 from llmhost.settings.base import Section
 from llmhost.settings.model import Model
 from llmhost.settings.nvidia_driver import CudaVersion
@@ -61,8 +62,9 @@ class Service:
     `options` is its settings class, `container_port` the port that it listens on inside its
     container, where the others find it as `<name>:<container_port>`. `routes` is what the gateway
     offers. `check_models` returns a sentence for each mistake in the models given to it, `needs`
-    the services it can not do without, as its options have it: they start first. Its Compose file
-    is templates/services/<name>.yaml.j2 and its build context files/images/<name>/:
+    the services it can not do without, as its options have it: they start first. `context`
+    returns files of the build context that depend on the inventory. Its Compose file is
+    templates/services/<name>.yaml.j2 and its build context files/images/<name>/:
     docs/adding-a-service.md.
     """
 
@@ -71,4 +73,5 @@ class Service:
     container_port: int
     routes: tuple[Route, ...] = ()
     check_models: Callable[[Sequence[Model]], Sequence[str]] = field(default=lambda _models: ())
+    context: Callable[[Any, Sequence[Model]], Sequence[File]] = field(default=lambda *_: ())
     needs: Callable[[ServiceOptions], Sequence[str]] = field(default=lambda _options: ())
