@@ -1,30 +1,33 @@
 """The stack that settings ask for: the images it needs, and the Compose project that runs them."""
 
 import json
-from pathlib import Path
+from collections.abc import Sequence
 
+from llmhost.build_context import context_files
 from llmhost.compose import Project
 from llmhost.filetree import File
 from llmhost.image import ModelImage, ServiceImage
-from llmhost.services import catalogue
+from llmhost.secret import read_secret
+from llmhost.services.base import Service, ServiceOptions
+from llmhost.settings.app import App
 from llmhost.settings.model import Model
 from llmhost.settings.root import Settings
 from llmhost.template import ROOT, render
+
+_AS_IT_IS = File("Dockerfile", "FROM engine\n")
+"""What makes an image of the site's own one of ours: known by its inputs, and there offline."""
 
 
 def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
     """The image of each declared service, with its models and its build context."""
     return tuple(
         ServiceImage(
-            service=name,
-            engine=settings.options(name).image,
-            models=tuple(_model_image(model) for model in settings.models_of(name)),
-            context=(
-                *_build_context(ROOT / "files" / "images" / name),
-                *catalogue()[name].context(settings.options(name), settings.models_of(name)),
-            ),
+            service=service.name,
+            engine=settings.options(service.name).image,
+            models=tuple(_model_image(model) for model in settings.models_of(service.name)),
+            context=tuple(_context(settings, service)),
         )
-        for name in settings.services
+        for service in settings.catalogue
     )
 
 
@@ -42,7 +45,7 @@ def compose_project(settings: Settings) -> Project:
         ),
         services={
             service.name: render(
-                f"services/{service.name}.yaml.j2",
+                _template(settings.options(service.name), service.name),
                 project=settings.stack.project,
                 service=service,
                 image=images[service.name],
@@ -56,7 +59,14 @@ def compose_project(settings: Settings) -> Project:
         },
         images=images,
         start_timeout_seconds=settings.stack.start_timeout_seconds,
+        secrets={
+            name: text for name in settings.services if (text := _secrets(settings.options(name)))
+        },
     )
+
+
+def _template(options: ServiceOptions, service: str) -> str:
+    return "stack/app.yaml.j2" if isinstance(options, App) else f"services/{service}.yaml.j2"
 
 
 def _quoted(text: str) -> str:
@@ -70,19 +80,17 @@ def _model_image(model: Model) -> ModelImage:
     return ModelImage(model.name, model.sha256, source, remote, model.path)
 
 
-def _build_context(directory: Path) -> tuple[File, ...]:
-    """Files below a directory by relative path; only whether one is executable is kept of modes,
-    for a checkout's modes depend on its owner's umask."""
-    paths = (
-        path
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+def _context(settings: Settings, service: Service) -> Sequence[File]:
+    options = settings.options(service.name)
+    if isinstance(options, App):
+        return context_files(options.context) if options.context else (_AS_IT_IS,)
+    return (
+        *context_files(ROOT / "files" / "images" / service.name),
+        *service.context(options, settings.models_of(service.name)),
     )
-    return tuple(
-        File(
-            path=str(path.relative_to(directory)),
-            content=path.read_bytes(),
-            mode="0755" if path.stat().st_mode & 0o100 else "0644",
-        )
-        for path in paths
-    )
+
+
+def _secrets(options: ServiceOptions) -> str:
+    """Environment file of an app; single quotes keep Compose from reading anything into a value."""
+    secrets = options.secrets.items() if isinstance(options, App) else ()
+    return "".join(f"{key}='{read_secret(reference)}'\n" for key, reference in secrets)

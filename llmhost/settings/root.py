@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny
 
 from llmhost.services import catalogue
 from llmhost.services.base import Service, ServiceOptions
+from llmhost.settings.app import App
 from llmhost.settings.base import Section
 from llmhost.settings.container_toolkit import ContainerToolkit
 from llmhost.settings.docker import Docker
@@ -39,10 +40,14 @@ class Settings(Section):
     receipt: Receipt = Field(default_factory=Receipt)
 
     services: tuple[str, ...] = ()
-    """Services of the stack, by the names of the catalogue; the first is the gateway's default."""
+    """Services of the stack, by the names of the catalogue, and then the apps by theirs; the first
+    that has routes is the gateway's default."""
 
     models: tuple[Model, ...] = ()
     """Models baked into the services' images."""
+
+    apps: tuple[App, ...] = ()
+    """Programs of the site's own; they count as services too."""
 
     api_clients: tuple[ApiClient, ...] = ()
     """Who may call the gateway."""
@@ -56,8 +61,9 @@ class Settings(Section):
 
     @property
     def catalogue(self) -> tuple[Service, ...]:
-        """The declared services' entries of the catalogue."""
-        return tuple(catalogue()[name] for name in self.services)
+        """The declared services' entries of the catalogue, and those of the apps."""
+        entries = {**{app.name: app.service for app in self.apps}, **catalogue()}
+        return tuple(entries[name] for name in self.services)
 
     def models_of(self, service: str) -> tuple[Model, ...]:
         """The models that a service runs."""
@@ -90,5 +96,5 @@ def component_sections() -> dict[str, type[Section]]:
     }
 
 
-RECORDS: dict[str, type[Section]] = {"models": Model, "api_clients": ApiClient}
+RECORDS: dict[str, type[Section]] = {"models": Model, "apps": App, "api_clients": ApiClient}
 """Lists of records, by their key in the inventory."""

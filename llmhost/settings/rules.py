@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmhost.settings.app_rules import app_problems
 from llmhost.settings.gateway_rules import gateway_problems
 from llmhost.settings.model_rules import model_problems
 from llmhost.settings.problem import Problem
@@ -16,6 +17,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _clashing_ports(settings)
     yield from _misplaced_models(settings)
     yield from _missing_services(settings)
+    yield from app_problems(settings)
     yield from _placeholders(settings)
     yield from model_problems(settings)
     yield from gateway_problems(settings)
@@ -49,6 +51,7 @@ def _repeated_names(settings: Settings) -> Iterator[Problem]:
     named = {
         "services": settings.services,
         "models": tuple(model.name for model in settings.models),
+        "apps": tuple(app.name for app in settings.apps),
         "api_clients": tuple(client.name for client in settings.api_clients),
     }
     for key, names in named.items():
@@ -62,8 +65,9 @@ def _clashing_ports(settings: Settings) -> Iterator[Problem]:
     ports["gateway_status_port"] = settings.gateway.status_port
     if settings.gateway.metrics_port:
         ports["gateway_metrics_port"] = settings.gateway.metrics_port
+    places = {app.name: f"apps[{index}].port" for index, app in enumerate(settings.apps)}
     services = settings.service_options.items()
-    ports |= {f"{name}_port": options.port for name, options in services if options.port}
+    ports |= {places.get(name, f"{name}_port"): each.port for name, each in services if each.port}
     ports |= {
         f"firewall_rules[{i}]": r.port
         for i, r in enumerate(settings.firewall.rules)
