@@ -8,6 +8,7 @@ from tasks.container_toolkit import install_container_toolkit
 from tasks.docker import install_docker
 from tasks.firewall import guard_host
 from tasks.gateway import configure_gateway
+from tasks.healing import heal_containers
 from tasks.nvidia_driver import install_nvidia_driver
 from tasks.preflight import check_host
 from tasks.receipt import write_receipt
@@ -25,4 +26,5 @@ install_container_toolkit(settings)
 guard_host(settings)
 configure_gateway(settings)
 run_stack(settings)
+heal_containers(settings)
 write_receipt(settings)

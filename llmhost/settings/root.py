@@ -13,6 +13,7 @@ from llmhost.settings.container_toolkit import ContainerToolkit
 from llmhost.settings.docker import Docker
 from llmhost.settings.firewall import Firewall
 from llmhost.settings.gateway import ApiClient, Gateway
+from llmhost.settings.healing import Healing
 from llmhost.settings.model import Model
 from llmhost.settings.network import Network, within
 from llmhost.settings.nvidia_driver import NvidiaDriver
@@ -35,6 +36,7 @@ class Settings(Section):
     firewall: Firewall = Field(default_factory=Firewall)
     gateway: Gateway = Field(default_factory=Gateway)
     stack: Stack = Field(default_factory=Stack)
+    healing: Healing = Field(default_factory=Healing)
     vram: Vram = Field(default_factory=Vram)
     policy: Policy = Field(default_factory=Policy)
     receipt: Receipt = Field(default_factory=Receipt)
