@@ -5,7 +5,7 @@ Pure: the state comes from facts/compose.py, the commands are run by operations/
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from llmhost.filetree import UNPACK, Absent, Directory, Entry, File, PathState, differences
 from llmhost.image import ImageState
@@ -16,8 +16,8 @@ class Project:
     """What shall run.
 
     `root` is the text of compose.yaml, which includes one file of services/ for each of `services`,
-    by name. `images` are the services' image references. `secrets` are environment files of single
-    services, which only root may read. Services must be healthy after `start_timeout_seconds`.
+    by name. `images` are the services' image references. Services must be healthy after
+    `start_timeout_seconds`. Only root may read the files of services that are in `private`.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Project:
     services: Mapping[str, str]
     images: Mapping[str, str]
     start_timeout_seconds: int
-    secrets: Mapping[str, str] = field(default_factory=dict)
+    private: frozenset[str] = frozenset()
 
     @property
     def file(self) -> str:
@@ -35,10 +35,9 @@ class Project:
     @property
     def files(self) -> tuple[File, ...]:
         """All files; none at all when there is no service, which Compose does not allow."""
-        parts = [File(self.service_file(name), text) for name, text in self.services.items()]
-        parts += [
-            File(f"{self.directory}/services/{name}.env", text, mode="0600")
-            for name, text in self.secrets.items()
+        parts = [
+            File(self.service_file(name), text, "0600" if name in self.private else "0644")
+            for name, text in self.services.items()
         ]
         return (File(self.file, self.root), *parts) if parts else ()
 

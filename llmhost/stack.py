@@ -51,6 +51,7 @@ def compose_project(settings: Settings) -> Project:
                 image=images[service.name],
                 options=settings.options(service.name),
                 needs=service.needs(settings.options(service.name)),
+                environment=_environment(settings.options(service.name)),
                 models=settings.models_of(service.name),
                 docker=settings.docker,
                 quoted=_quoted,
@@ -59,9 +60,7 @@ def compose_project(settings: Settings) -> Project:
         },
         images=images,
         start_timeout_seconds=settings.stack.start_timeout_seconds,
-        secrets={
-            name: text for name in settings.services if (text := _secrets(settings.options(name)))
-        },
+        private=frozenset(app.name for app in settings.apps if app.secrets),
     )
 
 
@@ -90,7 +89,10 @@ def _context(settings: Settings, service: Service) -> Sequence[File]:
     )
 
 
-def _secrets(options: ServiceOptions) -> str:
-    """Environment file of an app; single quotes keep Compose from reading anything into a value."""
-    secrets = options.secrets.items() if isinstance(options, App) else ()
-    return "".join(f"{key}='{read_secret(reference)}'\n" for key, reference in secrets)
+def _environment(options: ServiceOptions) -> dict[str, str]:
+    """Environment of an app, secrets included: not by `env_file`, for of that Compose tells another
+    hash before a container is made than it notes in the container (seen with 2.26)."""
+    if not isinstance(options, App):
+        return {}
+    secrets = {variable: read_secret(place) for variable, place in options.secrets.items()}
+    return {**options.environment, **secrets}

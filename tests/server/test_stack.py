@@ -151,4 +151,5 @@ def test_compose_files_name_who_manages_them(host: Any, settings: Settings) -> N
     for name in ["compose.yaml", *names]:
         file = host.file(f"{settings.stack.directory}/{name}")
         assert file.content_string.startswith("# Managed by llmhost")
-        assert (file.user, file.mode) == ("root", 0o644)
+        secret = any(app.secrets and name == f"services/{app.name}.yaml" for app in settings.apps)
+        assert (file.user, file.mode) == ("root", 0o600 if secret else 0o644)

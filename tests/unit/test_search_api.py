@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ from search_api.keywords import document_vector, query_vector, words
 from search_api.search import Search
 from search_api.store import Document, Store
 from tests.doubles import embeddings as double
+from tests.doubles import qdrant as qdrant_double
 
 DOCUMENTS: list[dict[str, Any]] = [
     {"id": "cat", "text": "The cat sleeps on the warm sofa", "metadata": {"lang": "en"}},
@@ -59,9 +61,18 @@ def site() -> Site:
     return Site()
 
 
-@pytest.fixture
-def qdrant() -> AsyncQdrantClient:
-    return AsyncQdrantClient(":memory:")
+@pytest.fixture(params=["local mode", "double"])
+def qdrant(request: pytest.FixtureRequest) -> Iterator[AsyncQdrantClient]:
+    """The client's own local mode, and the real client before the double that stands in for the
+    server on test machines: both have to be of one mind."""
+    if request.param == "local mode":
+        yield AsyncQdrantClient(":memory:")
+        return
+    with qdrant_double.serve(0) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        yield AsyncQdrantClient(url, check_compatibility=False)
+        server.shutdown()
 
 
 @pytest.fixture
@@ -273,6 +284,7 @@ def test_rare_word_counts_more_than_a_common_one(site: Site) -> None:
         documents = [Document(text, text, {}) for text in texts]
         await store.put(documents, [double.embed(text) for text in texts])
         _, by_words = await store.rankings("common rare", double.embed("x"), 3)
-        return [document.id for document in by_words]
+        found = await store.documents(by_words)
+        return [found[point].id for point in by_words]
 
     assert asyncio.run(ask())[0] == "common rare"

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -88,7 +89,18 @@ class Search:
         # Fusion can raise what neither ranking has among its very first.
         depth = max(self._candidates, question.limit)
         rankings = await self._store.rankings(question.query, vector, depth)
-        answer = Results(results=_best(rankings, question)).model_dump_json()
+        scores = {
+            point: score
+            for point, score in fuse(*rankings)[: question.limit]
+            if score >= question.threshold
+        }
+        found = await self._store.documents([*scores])
+        results = [
+            Result(score=score, **asdict(found[point]))
+            for point, score in scores.items()
+            if point in found
+        ]
+        answer = Results(results=results).model_dump_json()
         await self._cache.put(key, answer)
         return answer, False
 
@@ -108,18 +120,3 @@ class Search:
     def _require_ready(self) -> None:
         if not self.ready:
             raise StoreUnavailable
-
-
-def _best(rankings: Sequence[Sequence[Document]], question: Question) -> list[Result]:
-    documents = {document.id: document for ranking in rankings for document in ranking}
-    fused = fuse(*([document.id for document in ranking] for ranking in rankings))
-    return [
-        Result(
-            id=name,
-            score=score,
-            text=documents[name].text,
-            metadata=dict(documents[name].metadata),
-        )
-        for name, score in fused[: question.limit]
-        if score >= question.threshold
-    ]

@@ -84,16 +84,20 @@ class Store:
         points = models.PointIdsList(points=[_point(each) for each in names])
         await _asked(self._client.delete(self._collection, points, wait=True))
 
-    async def rankings(self, text: str, vector: list[float], limit: int) -> list[list[Document]]:
-        """The best by meaning and the best by words, each the best first."""
-        asked = [models.QueryRequest(query=vector, using=DENSE, limit=limit, with_payload=True)]
+    async def rankings(self, text: str, vector: list[float], limit: int) -> list[list[str]]:
+        """Points that are the best by meaning, and by words, each the best first."""
+        asked = [models.QueryRequest(query=vector, using=DENSE, limit=limit)]
         if words := query_vector(text):
-            sparse = _sparse(words)
-            asked.append(
-                models.QueryRequest(query=sparse, using=KEYWORDS, limit=limit, with_payload=True)
-            )
+            asked.append(models.QueryRequest(query=_sparse(words), using=KEYWORDS, limit=limit))
         answers = await _asked(self._client.query_batch_points(self._collection, asked))
-        return [[Document(**(point.payload or {})) for point in each.points] for each in answers]
+        return [[str(point.id) for point in each.points] for each in answers]
+
+    async def documents(self, points: Sequence[str]) -> dict[str, Document]:
+        """Documents by point; one that was removed meanwhile is left out."""
+        if not points:
+            return {}
+        found = await _asked(self._client.retrieve(self._collection, [*points], with_payload=True))
+        return {str(point.id): Document(**(point.payload or {})) for point in found}
 
 
 async def _asked(question: Awaitable[Answer]) -> Answer:
