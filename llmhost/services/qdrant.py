@@ -20,6 +20,10 @@ class QdrantOptions(ServiceOptions):
     memory_limit: str | None = Field(default="4g", pattern=r"^\d+[kmg]$")
     """Most memory the container may use, such as `16g`; none: no limit."""
 
+    open_files: int = Field(default=65535, ge=1024, le=1048576)
+    """Files that it may have open at once; each collection is many, and Docker 29 allows 1024. A
+    host that allows Docker less needs less here."""
+
 
 # No route: nobody but the other services may ask it, and they need no key. Collections are kept in
 # the volume `qdrant-data`.
