@@ -10,6 +10,7 @@ from tasks.container_toolkit import install_container_toolkit
 from tasks.docker import install_docker
 from tasks.firewall import guard_app_server, guard_host
 from tasks.gateway import configure_gateway
+from tasks.healing import heal_containers
 from tasks.hold import hold_host
 from tasks.network import configure_network
 from tasks.nvidia_driver import install_nvidia_driver
@@ -37,4 +38,5 @@ else:
     guard_host(settings)
     configure_gateway(settings)
     run_stack(settings)
+    heal_containers(settings)
     write_receipt(settings)

@@ -17,7 +17,7 @@ class Project:
 
     `root` is the text of compose.yaml, which includes one file of services/ for each of `services`,
     by name. `images` are the services' image references. Services must be healthy after
-    `start_timeout_seconds`.
+    `start_timeout_seconds`. Only root may read the files of services that are in `private`.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Project:
     services: Mapping[str, str]
     images: Mapping[str, str]
     start_timeout_seconds: int
+    private: frozenset[str] = frozenset()
 
     @property
     def file(self) -> str:
@@ -34,7 +35,10 @@ class Project:
     @property
     def files(self) -> tuple[File, ...]:
         """All files; none at all when there is no service, which Compose does not allow."""
-        parts = [File(self.service_file(name), text) for name, text in self.services.items()]
+        parts = [
+            File(self.service_file(name), text, "0600" if name in self.private else "0644")
+            for name, text in self.services.items()
+        ]
         return (File(self.file, self.root), *parts) if parts else ()
 
     @property

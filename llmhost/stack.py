@@ -1,27 +1,34 @@
 """The stack that settings ask for: the images it needs, and the Compose project that runs them."""
 
 import json
-from pathlib import Path
+from collections.abc import Sequence
 
+from llmhost.build_context import context_files
 from llmhost.compose import Project
 from llmhost.filetree import File
 from llmhost.gpu_allocation import Devices
 from llmhost.image import ModelImage, ServiceImage
+from llmhost.secret import read_secret
+from llmhost.services.base import Service, ServiceOptions
+from llmhost.settings.app import App
 from llmhost.settings.model import Model
 from llmhost.settings.root import Settings
 from llmhost.template import ROOT, render
+
+_AS_IT_IS = File("Dockerfile", "FROM engine\n")
+"""What makes an image of the site's own one of ours: known by its inputs, and there offline."""
 
 
 def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
     """The image of each declared service, with its models and its build context."""
     return tuple(
         ServiceImage(
-            service=name,
-            engine=settings.options(name).image,
-            models=tuple(_model_image(model) for model in settings.models_of(name)),
-            context=_build_context(ROOT / "files" / "images" / name),
+            service=service.name,
+            engine=settings.options(service.name).image,
+            models=tuple(_model_image(model) for model in settings.models_of(service.name)),
+            context=tuple(_context(settings, service)),
         )
-        for name in settings.services
+        for service in settings.catalogue
     )
 
 
@@ -39,12 +46,14 @@ def compose_project(settings: Settings, devices: Devices | None = None) -> Proje
         ),
         services={
             service.name: render(
-                f"services/{service.name}.yaml.j2",
+                _template(settings.options(service.name), service.name),
                 project=settings.stack.project,
                 service=service,
                 image=images[service.name],
                 options=settings.options(service.name),
                 devices=(devices or {}).get(service.name, ()),
+                needs=service.needs(settings.options(service.name)),
+                environment=_environment(settings.options(service.name)),
                 models=settings.models_of(service.name),
                 docker=settings.docker,
                 quoted=_quoted,
@@ -53,7 +62,12 @@ def compose_project(settings: Settings, devices: Devices | None = None) -> Proje
         },
         images=images,
         start_timeout_seconds=settings.stack.start_timeout_seconds,
+        private=frozenset(app.name for app in settings.apps if app.secrets),
     )
+
+
+def _template(options: ServiceOptions, service: str) -> str:
+    return "stack/app.yaml.j2" if isinstance(options, App) else f"services/{service}.yaml.j2"
 
 
 def _quoted(text: str) -> str:
@@ -67,15 +81,20 @@ def _model_image(model: Model) -> ModelImage:
     return ModelImage(model.name, model.sha256, source, remote, model.path)
 
 
-def _build_context(directory: Path) -> tuple[File, ...]:
-    """Files below a directory by relative path; only whether one is executable is kept of modes,
-    for a checkout's modes depend on its owner's umask."""
-    paths = (path for path in sorted(directory.rglob("*")) if path.is_file())
-    return tuple(
-        File(
-            path=str(path.relative_to(directory)),
-            content=path.read_bytes(),
-            mode="0755" if path.stat().st_mode & 0o100 else "0644",
-        )
-        for path in paths
+def _context(settings: Settings, service: Service) -> Sequence[File]:
+    options = settings.options(service.name)
+    if isinstance(options, App):
+        return context_files(options.context) if options.context else (_AS_IT_IS,)
+    return (
+        *context_files(ROOT / "files" / "images" / service.name),
+        *service.context(options, settings.models_of(service.name)),
     )
+
+
+def _environment(options: ServiceOptions) -> dict[str, str]:
+    """Environment of an app, secrets included: not by `env_file`, for of that Compose tells another
+    hash before a container is made than it notes in the container (seen with 2.26)."""
+    if not isinstance(options, App):
+        return {}
+    secrets = {variable: read_secret(place) for variable, place in options.secrets.items()}
+    return {**options.environment, **secrets}

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from llmhost.filetree import File
 from llmhost.gpu_allocation import GpuRequest
 from llmhost.settings.base import Section
 from llmhost.settings.model import Model
@@ -36,8 +37,8 @@ class ServiceOptions(Section):
     """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. The tag is for people,
     the digest is what is pulled."""
 
-    port: int = Field(ge=1024, le=65535)
-    """Port on 127.0.0.1 of the host."""
+    port: int | None = Field(default=None, ge=1024, le=65535)
+    """Port on 127.0.0.1 of the host; none: only the other services can reach it."""
 
     memory_limit: str | None = Field(default=None, pattern=r"^\d+[kmg]$")
     """Most memory the container may use, such as `16g`; none: no limit."""
@@ -68,14 +69,22 @@ class ServiceOptions(Section):
         return GpuRequest(self.gpu_count, self.gpu_shared) if self.gpu_count else None
 
 
+def no_models(models: Sequence[Model]) -> Sequence[str]:
+    """`check_models` of a service that runs none."""
+    return [f"runs no models, and '{model.name}' is declared for it" for model in models]
+
+
 @dataclass(frozen=True)
 class Service:
     """One entry of the catalogue.
 
     `options` is its settings class, `container_port` the port that it listens on inside its
-    container, `routes` what the gateway offers, `check_models` returns a sentence for each mistake
-    in the models given to it. Its Compose file is templates/services/<name>.yaml.j2 and its build
-    context files/images/<name>/: docs/adding-a-service.md.
+    container, where the others find it as `<name>:<container_port>`. `routes` is what the gateway
+    offers. `check_models` returns a sentence for each mistake in the models given to it, `needs`
+    the services it can not do without, as its options have it: they start first. `context`
+    returns files of the build context that depend on the inventory. Its Compose file is
+    templates/services/<name>.yaml.j2 and its build context files/images/<name>/:
+    docs/adding-a-service.md.
     """
 
     name: str
@@ -83,3 +92,5 @@ class Service:
     container_port: int
     routes: tuple[Route, ...] = ()
     check_models: Callable[[Sequence[Model]], Sequence[str]] = field(default=lambda _models: ())
+    context: Callable[[Any, Sequence[Model]], Sequence[File]] = field(default=lambda *_: ())
+    needs: Callable[[ServiceOptions], Sequence[str]] = field(default=lambda _options: ())

@@ -8,12 +8,14 @@ from pydantic import Field, SerializeAsAny
 from llmhost.gpu_allocation import GpuRequest
 from llmhost.services import catalogue
 from llmhost.services.base import Service, ServiceOptions
+from llmhost.settings.app import App
 from llmhost.settings.app_server import AppServer
 from llmhost.settings.base import Section
 from llmhost.settings.container_toolkit import ContainerToolkit
 from llmhost.settings.docker import Docker
 from llmhost.settings.firewall import Firewall
 from llmhost.settings.gateway import ApiClient, Gateway
+from llmhost.settings.healing import Healing
 from llmhost.settings.host_network import HostNetwork
 from llmhost.settings.model import Model
 from llmhost.settings.network import Network, within
@@ -38,16 +40,21 @@ class Settings(Section):
     firewall: Firewall = Field(default_factory=Firewall)
     gateway: Gateway = Field(default_factory=Gateway)
     stack: Stack = Field(default_factory=Stack)
+    healing: Healing = Field(default_factory=Healing)
     vram: Vram = Field(default_factory=Vram)
     policy: Policy = Field(default_factory=Policy)
     app_server: AppServer = Field(default_factory=AppServer)
     receipt: Receipt = Field(default_factory=Receipt)
 
     services: tuple[str, ...] = ()
-    """Services of the stack, by the names of the catalogue; the first is the gateway's default."""
+    """Services of the stack, by the names of the catalogue, and then the apps by theirs; the first
+    that has routes is the gateway's default."""
 
     models: tuple[Model, ...] = ()
     """Models baked into the services' images."""
+
+    apps: tuple[App, ...] = ()
+    """Programs of the site's own; they count as services too."""
 
     api_clients: tuple[ApiClient, ...] = ()
     """Who may call the gateway."""
@@ -61,8 +68,9 @@ class Settings(Section):
 
     @property
     def catalogue(self) -> tuple[Service, ...]:
-        """The declared services' entries of the catalogue."""
-        return tuple(catalogue()[name] for name in self.services)
+        """The declared services' entries of the catalogue, and those of the apps."""
+        entries = {**{app.name: app.service for app in self.apps}, **catalogue()}
+        return tuple(entries[name] for name in self.services)
 
     def models_of(self, service: str) -> tuple[Model, ...]:
         """The models that a service runs."""
@@ -101,5 +109,5 @@ def component_sections() -> dict[str, type[Section]]:
     }
 
 
-RECORDS: dict[str, type[Section]] = {"models": Model, "api_clients": ApiClient}
+RECORDS: dict[str, type[Section]] = {"models": Model, "apps": App, "api_clients": ApiClient}
 """Lists of records, by their key in the inventory."""

@@ -186,7 +186,10 @@ def test_undeclared_ports_are_refused_from_outside(
     may_reach: Callable[[str, int], bool],
     outside: Outside,
 ) -> None:
-    services = {settings.options(name).port for name in settings.services}
+    services = {
+        settings.options(service.name).port or service.container_port
+        for service in settings.catalogue
+    }
     ports = _listening(host) | _published(host) | services
     closed = [target for target in product(clients, sorted(ports)) if not may_reach(*target)]
     assert _reached(outside, closed) == []
