@@ -21,11 +21,12 @@ def fit(
     min_memory_gib: float,
     min_free_disk_gib: float,
     max_clock_skew_seconds: float,
-    gpus: Policy,
+    gpus: Policy | None = None,
 ) -> Commands:
     """Refuse the host, with all reasons at once, if it can not become a server.
 
-    `gpus` says what the services ask of its GPUs, which are looked at only if they ask.
+    `gpus` says what the services ask of its GPUs, which are looked at only if they ask; none: it
+    runs no services.
     """
     identity = host.get_fact(HostIdentityFact, paths=paths, receipt=receipt)
     if identity is None:
@@ -41,7 +42,7 @@ def fit(
             controller_clock=time.time(),
         )
     )
-    if gpus.requests and identity.uid == 0 and (state := read_state(wanted=True)):
+    if gpus and gpus.requests and identity.uid == 0 and (state := read_state(wanted=True)):
         wrong += impossible(gpus, state)
     if wrong:
         yield refuse(wrong)

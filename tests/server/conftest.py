@@ -49,6 +49,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     stats = terminalreporter.stats
     for line in summary(stats.get("passed", []), stats.get("skipped", [])):
         terminalreporter.write_line(line)
+
+
 def _is_app_server(data: dict[str, object]) -> bool:
     return "app_servers" in str(data.get("_groups"))
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from llmhost.report import Gpu, LastDeploy, Server, Share
+from llmhost.report import ON_A_DOUBLE, Gpu, LastDeploy, Server, Share
 from llmhost.settings.root import Settings
 from tests.server.nvidia import Nvidia, look
 
@@ -31,7 +31,7 @@ def describe(host: Any, settings: Settings, name: str) -> Server:
         memory_bytes=(_number(facts.get("memory_kib")) or 0) * 1024 or None,
         processors=_number(facts.get("processors")),
         driver=str(nvidia.nvml.get("driver", "")),
-        gpu_double=nvidia.double,
+        gpu_double=nvidia.proof == ON_A_DOUBLE,
         gpus=tuple(gpu(each, containers) for each in nvidia.gpus),
         gpu_note=_gpu_note(nvidia),
         last_deploy=_last_deploy(facts.get("receipt", ""), settings),

@@ -61,7 +61,7 @@ NEXT_STEPS = {
     "gateway.log-is-json-without-keys": "If a log holds a key, remove the log and rotate that "
     "client's key: `llmhost key rotate NAME FILE`. If nothing was logged, see `systemctl status "
     "nginx`.",
-    "gpu.completion-is-computed-on-the-gpu-that-the-service-was-given": "The service answers "
+    "gpu.completion-is-computed-on-the-gpus-that-the-service-was-given": "The service answers "
     "without its GPU: see its `docker logs` for CUDA errors, and recreate it by a deploy.",
     "nvidia_driver.nvml-works": "Run `nvidia-smi` on the server. 'Driver/library version "
     "mismatch' asks for a reboot.",
