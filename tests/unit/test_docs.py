@@ -3,6 +3,7 @@ known which test runs it. Every link leads somewhere, and every message that is 
 
 import ast
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ import pytest
 import typer
 
 from llmhost.cli.app import app
+from llmhost.settings.reader import read_settings
 from tests.machines import demo, trial
 
 ROOT = Path(__file__).parents[2]
@@ -209,3 +211,46 @@ def _texts(path: Path) -> str:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             told.append(node.value)
     return "\n".join(told)
+
+
+def _example(page: str, marker: str) -> str:
+    """The `python` block of a page that holds this text."""
+    blocks = FENCE.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    (found,) = [text for language, text in blocks if language == "python" and marker in text]
+    return str(found)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder with a filled-in copy of the sample inventory."""
+    (tmp_path / "inventory").mkdir()
+    sample = (ROOT / "inventory" / "llm.py").read_text()
+    filled = sample.replace('"0" * 40', '"a" * 40').replace('"0" * 64', '"b" * 64')
+    (tmp_path / "inventory" / "site.py").write_text(filled)
+    return tmp_path
+
+
+def _hosts(site: Path, inventory: str) -> dict[str, dict[str, Any]]:
+    """Merged data of every host, as pyinfra reads the inventory."""
+    program = Path(sys.executable).with_name("pyinfra")
+    command = [str(program), inventory, "debug-inventory", "--json"]
+    told = subprocess.run(command, cwd=site, capture_output=True, text=True, check=True).stdout
+    return {each["name"]: each["data"] for each in json.loads(told)}
+
+
+def test_inventory_for_ci_takes_over_the_sites_settings(site: Path) -> None:
+    (site / "inventory" / "ci.py").write_text(_example("ci.md", "run_path"))
+    (real,) = _hosts(site, "inventory/site.py").values()
+    small = _hosts(site, "inventory/ci.py")
+    settings = read_settings(small["ci"])
+    assert settings.services == () and settings.models == ()
+    assert settings.firewall == read_settings(real).firewall
+
+
+def test_inventory_for_a_laptop_is_valid(site: Path) -> None:
+    (site / "inventory" / "laptop.py").write_text(_example("wsl2.md", "@local"))
+    data = _hosts(site, "inventory/laptop.py")["@local"]
+    (sample,) = _hosts(site, "inventory/site.py").values()
+    rest = {key: sample[key] for key in ("services", "models", "api_clients")}
+    settings = read_settings(data | rest)
+    assert settings.gateway.url("localhost") == "https://localhost:8080"
