@@ -82,6 +82,7 @@ class Recorder:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self._compared = None
         check = _entry(item)
+        item.user_properties.append(("check", check.id))  # for JUnit
         self._write(Started(_server(item), check.component, check.sentence))
 
     @pytest.hookimpl(wrapper=True)

@@ -69,6 +69,7 @@ def run(place: Path, site: Mapping[str, object]) -> tuple[str, list[object]]:
     (place / "site.json").write_text(json.dumps(site))
     root = Path(__file__).parents[2]
     options = ["--site", "site.json", "--records", "records", "-p", "no:cacheprovider"]
+    options += ["--junitxml", "junit.xml"]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", ".", *options, "."],
         cwd=place,
@@ -118,6 +119,13 @@ def test_plain_output_of_pytest_tells_it_too(printed_and_records: tuple[str, lis
     printed = printed_and_records[0]
     assert "colours.lists-are-equal" in printed
     assert "seen:     letters: ['a', 'b']\nexpected: ['a', 'c']\ndo:       See `docker" in printed
+
+
+@pytest.mark.usefixtures("printed_and_records")
+def test_junit_report_has_the_ids(site: Path) -> None:
+    assert (
+        '<property name="check" value="colours.lists-are-equal"' in (site / "junit.xml").read_text()
+    )
 
 
 def test_cases_of_a_check_share_its_id(checks: dict[str, Check]) -> None:
