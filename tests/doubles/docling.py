@@ -5,6 +5,7 @@ As a program it serves on a port: `python3 docling.py PORT`; it needs the standa
 
 import base64
 import json
+import signal
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -38,4 +39,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    # The first process of a container is not ended by a signal that it does not handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), _Handler).serve_forever()

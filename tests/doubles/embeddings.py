@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+import signal
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -60,4 +61,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    # The first process of a container is not ended by a signal that it does not handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), _Handler).serve_forever()

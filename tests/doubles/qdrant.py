@@ -7,6 +7,7 @@ qdrant.py PORT`; it needs the standard library only, so that an image for it is 
 import json
 import math
 import re
+import signal
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -164,4 +165,6 @@ def serve(port: int, address: str = "127.0.0.1") -> ThreadingHTTPServer:
 
 
 if __name__ == "__main__":
+    # The first process of a container is not ended by a signal that it does not handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     serve(int(sys.argv[1]), "0.0.0.0").serve_forever()

@@ -16,7 +16,7 @@ echo "$*" >>"$0.log"
 case $1 in
     ps) printf 'llmhost-a-1\\nllmhost-b-1\\n' ;;
     inspect) printf 'first\\n\\nno answer within 10 s\\n' ;;
-    restart) [ "$4" != llmhost-b-1 ] ;;
+    restart) [ "$2" != llmhost-b-1 ] ;;
 esac
 """
 
