@@ -143,14 +143,18 @@ def drift(declared: Addressing, wanted: Sequence[File], state: NetworkState) -> 
 
 
 def contacts(declared: Addressing, state: NetworkState) -> tuple[str, ...]:
-    """Addresses that the host is reached at after the change; none if the one in use stays."""
+    """Addresses that the host is reached at after the change; none if the one in use stays.
+
+    Where there is one of the same IP version it has to be that: a wrong IPv4 address must not pass
+    because IPv6 goes on.
+    """
     name = interface_of(declared, state)
     wanted = [address.ip for address in declared.addresses]
     on_it = {each.address.ip for each in state.addresses if each.interface == name}
     if state.server is None or state.server in wanted or state.server not in on_it:
         return ()
-    version = state.server.version
-    return tuple(str(each) for each in sorted(wanted, key=lambda each: each.version != version))
+    alike = [each for each in wanted if each.version == state.server.version]
+    return tuple(map(str, alike or wanted))
 
 
 def moving(declared: Addressing, state: NetworkState) -> list[str]:
