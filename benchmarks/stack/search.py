@@ -36,19 +36,19 @@ CLIENTS = 16
 
 
 def documents(count: int) -> list[dict[str, Any]]:
-    """Texts of forty words: most of any topic, five of the twelve that only its own topic has."""
+    """Texts of forty words: most of any topic, eight of the twelve that only its own has."""
     chance = random.Random(1)
     return [
-        {"id": str(number), "text": _text(chance, number // TOPIC_SIZE, 5, 35)}
+        {"id": str(number), "text": _text(chance, number // TOPIC_SIZE, 8, 32)}
         for number in range(count)
     ]
 
 
 def questions(count: int, topics: int) -> list[tuple[str, int]]:
-    """Questions of six words, three of them a topic's own, with the topic that they are about."""
+    """Questions of six words, four of them a topic's own, with the topic that they are about."""
     chance = random.Random(2)
     return [
-        (_text(chance, topic, 3, 3), topic)
+        (_text(chance, topic, 4, 2), topic)
         for topic in (chance.randrange(topics) for _ in range(count))
     ]
 

@@ -137,12 +137,17 @@ def _described(collection: Collection) -> dict[str, Any]:
     }
 
 
+class _Listener(ThreadingHTTPServer):
+    request_queue_size = 128
+
+
 def serve(port: int, address: str = "127.0.0.1") -> ThreadingHTTPServer:
     """A server that is bound and still has to be run."""
     double = Server()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or each answer waits 40 ms
 
         def handle_any(self) -> None:
             size = int(self.headers.get("Content-Length") or 0)
@@ -161,7 +166,7 @@ def serve(port: int, address: str = "127.0.0.1") -> ThreadingHTTPServer:
         def log_message(self, format: str, *arguments: object) -> None:
             pass
 
-    return ThreadingHTTPServer((address, port), Handler)
+    return _Listener((address, port), Handler)
 
 
 if __name__ == "__main__":

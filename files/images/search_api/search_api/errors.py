@@ -1,11 +1,14 @@
 """Errors in the shape that OpenAI's clients know, which the gateway uses too."""
 
+import logging
 from typing import Literal
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+
+_log = logging.getLogger(__name__)
 
 Kind = Literal[
     "invalid_request", "not_found", "store_unavailable", "embeddings_unavailable", "internal"
@@ -57,6 +60,8 @@ class EmbeddingsUnavailable(ServiceError):
 async def refuse(_request: Request, error: Exception) -> JSONResponse:
     """Handler of ServiceError."""
     assert isinstance(error, ServiceError)
+    if error.status >= 500:
+        _log.warning("%s %r", error, error.__cause__)
     return error.response
 
 
