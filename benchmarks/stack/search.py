@@ -104,7 +104,7 @@ def service(qdrant_url: str | None, directory: Path) -> Iterator[str]:
 def _wait(url: str) -> None:
     for _ in range(300):
         try:
-            if httpx.get(url).status_code == 204:
+            if httpx.get(url).status_code == 200:
                 return
         except httpx.TransportError:
             pass

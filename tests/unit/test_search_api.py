@@ -79,7 +79,7 @@ def qdrant(request: pytest.FixtureRequest) -> Iterator[AsyncQdrantClient]:
 def client(site: Site, qdrant: AsyncQdrantClient) -> Iterator[TestClient]:
     app = create_app(site.search(qdrant))
     with TestClient(app, raise_server_exceptions=False) as client:
-        while client.get("/health").status_code != 204:
+        while client.get("/health").status_code != 200:
             pass
         assert client.put("/v1/documents", json={"documents": DOCUMENTS}).status_code == 204
         yield client

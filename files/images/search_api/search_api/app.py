@@ -94,11 +94,12 @@ def _add_routes(app: FastAPI, search: Search) -> None:
         """Remove documents by id."""
         await search.remove(body.ids)
 
-    @app.get("/health", status_code=204, responses={503: {"model": ErrorBody}})
-    async def health() -> None:
+    @app.get("/health", responses={503: {"model": ErrorBody}})
+    async def health() -> dict[str, str]:
         """Whether the service has found the others since it started."""
         if not search.ready:
             raise StoreUnavailable
+        return {"status": "ok"}
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
