@@ -7,7 +7,7 @@ nobody (docs/decisions/0002-plan-reads-pyinfra-state.md); here each of these is 
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -98,16 +98,6 @@ def one_host(path: str, name: str) -> Iterator[Host]:
         if hosts[0] not in state.active_hosts:
             stop(*messages.lines or [f"{name} can not be reached"])
         yield hosts[0]
-
-
-@contextmanager
-def all_connected(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]:
-    """Hosts within the limit, connected as far as they can be reached."""
-    with _session(path, limit) as (state, messages):
-        state.set_stage(StateStage.Connect)
-        with suppress(PyinfraError):  # nobody can be reached: the messages say why
-            connect_all(state)
-        yield state, messages
 
 
 def as_root(host: Host, command: str) -> str:
