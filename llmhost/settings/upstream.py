@@ -1,10 +1,18 @@
 """`gateway_upstreams`: the LLM servers behind a gateway that has none of its own."""
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from llmhost.settings.base import Section
+
+
+def _address(value: object) -> object:
+    try:
+        return ip_address(str(value))
+    except ValueError:
+        raise ValueError("is not an address; write it like 10.0.0.1 or fd00::1") from None
 
 
 class Upstream(Section):
@@ -13,7 +21,7 @@ class Upstream(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")
     """What the server is called, by `llmhost drain` for one: its name in the inventory."""
 
-    address: IPv4Address | IPv6Address
+    address: Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
     """Address of the server's own gateway. No host name: nginx would look it up only once, and
     would not start without an answer."""
 
