@@ -4,6 +4,7 @@ import time
 from contextlib import suppress
 from typing import Annotated
 
+import pyinfra
 import typer
 from pyinfra.api import Host, State
 from pyinfra.api.exceptions import PyinfraError
@@ -15,7 +16,7 @@ from rich.markup import escape
 
 from llmhost import gateway
 from llmhost.cli.errors import stop
-from llmhost.cli.session import all_connected, inventory_data
+from llmhost.cli.session import connected, inventory_data
 from llmhost.facts.connections import Connections
 from llmhost.operations import nginx
 from llmhost.operations.changes import reasons
@@ -42,7 +43,7 @@ def drain(
     request is left; 2 requests are left after the wait; 1 error.
     """
     gateways = _gateways_of(server, inventory)
-    with all_connected(inventory, list(gateways)) as (state, messages):
+    with connected(inventory, list(gateways)) as (state, messages):
         told = _apply(state, gateways, server, undo=undo)
         for host in _done(state):
             verb = "sends requests to" if undo else "sends no new requests to"
@@ -76,6 +77,7 @@ def _gateways_of(server: str, inventory: str) -> dict[str, Settings]:
 def _apply(state: State, gateways: dict[str, Settings], server: str, *, undo: bool) -> list[str]:
     """Change every gateway that was reached; returns why some were not changed."""
     hosts = _done(state)
+    pyinfra.is_cli = False  # the operation is added from here, and not by a deploy file
     state.set_stage(StateStage.Prepare)
     for host in hosts:
         _add(state, host, gateways[host.name], server, undo=undo)

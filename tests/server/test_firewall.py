@@ -50,6 +50,8 @@ def declared(settings: Settings, is_app_server: bool) -> set[Admitted]:
     ports = [(firewall.ssh_port, "tcp", firewall.ssh_sources)]
     if not is_app_server:
         ports += [(settings.gateway.port, "tcp", settings.admitted_to_gateway)]
+    uis = settings.uis.items()
+    ports += [(ui.ui_port, "tcp", settings.ui_sources(name)) for name, ui in uis]
     ports += [(rule.port, rule.protocol, rule.sources) for rule in firewall.rules]
     return {Admitted(port, kind, source) for port, kind, sources in ports for source in sources}
 
