@@ -126,6 +126,7 @@ def test_openai_client_that_stops_reading_may_ask_again(gateway: LocalGateway) -
             "This API key may not call this route.",
         ),
     ],
+    ids=["wrong key", "wrong scope"],
 )
 def test_refusal_is_the_openai_client_s_own_exception(
     gateway: LocalGateway,

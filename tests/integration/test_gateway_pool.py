@@ -167,7 +167,9 @@ def test_no_key_reaches_an_engine_and_the_client_s_no_server(pool: Pool) -> None
     assert CLIENT not in logs and GATEWAY not in logs
 
 
-@pytest.mark.parametrize("key", ["none", new_key(), GATEWAY])
+@pytest.mark.parametrize(
+    "key", ["none", new_key(), GATEWAY], ids=["no key", "unknown", "the gateway's own"]
+)
 def test_gateway_refuses_before_a_server_is_asked(pool: Pool, key: str) -> None:
     before = pool.counts()
     assert pool.ask(headers={"Authorization": f"Bearer {key}"}).status_code == 401
