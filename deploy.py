@@ -14,7 +14,7 @@ from tasks.healing import heal_containers
 from tasks.hold import hold_host
 from tasks.network import configure_network
 from tasks.nvidia_driver import install_nvidia_driver
-from tasks.preflight import check_app_server, check_host
+from tasks.preflight import check_app_server, check_gateway, check_host
 from tasks.receipt import write_receipt
 from tasks.stack import run_stack
 from tasks.system import configure_system
@@ -28,6 +28,13 @@ if APP_SERVERS in host.groups:
     configure_network(settings)
     guard_app_server(settings)
     prepare_app_server(settings, upstream_of(state, host))
+elif settings.gateway.upstreams:
+    check_gateway(settings)
+    configure_system(settings)
+    configure_network(settings)
+    guard_host(settings)
+    configure_gateway(settings)
+    write_receipt(settings)
 else:
     check_host(settings)
     configure_system(settings)

@@ -4,17 +4,21 @@ Everything is a function of Settings (and of the certificate that they name), ne
 that a deploy renders the same files until an inventory changes.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmhost.filetree import File
-from llmhost.gateway_policy import Policy, Rate, key_maps, policies_of
+from llmhost.gateway_policy import Rate, key_maps, policies_of
+from llmhost.gateway_pool import AUTHORITY, Pool
+from llmhost.gateway_routes import exposed_routes, grants, methods_by_path, pattern_places
 from llmhost.gateway_tls import CERTIFICATE, Tls
-from llmhost.services.base import Method, Service
+from llmhost.secret import read_secret
 from llmhost.settings.root import Settings
 from llmhost.template import render
 from llmhost.tls import names_in
+
+UPSTREAM_KEY = "upstream-key.conf"
+"""What this gateway shows to the servers behind it, readable by root only."""
 
 STATIC = Path(__file__).resolve().parent.parent / "files" / "gateway"
 
@@ -33,78 +37,56 @@ class Places:
         return f"{self.configuration}/llmhost"
 
 
-@dataclass(frozen=True)
-class ExposedRoute:
-    """A path of the gateway and where it leads."""
-
-    path: str
-    service: str
-    upstream_path: str
-    methods: tuple[Method, ...]
-    scope: str
-
-
-def exposed_routes(settings: Settings) -> tuple[ExposedRoute, ...]:
-    """Every path that is passed on: at `/` for the first service that has any, and below their
-    names for the others."""
-    return tuple(
-        ExposedRoute(
-            route.path if position == 0 else f"/{service.name}{route.path}",
-            service.name,
-            route.path,
-            route.methods,
-            route.scope,
-        )
-        for position, service in enumerate(_offered(settings))
-        for route in service.routes
-    )
-
-
-def _offered(settings: Settings) -> tuple[Service, ...]:
-    return tuple(service for service in settings.catalogue if service.routes)
-
-
-def grants(
-    policies: Sequence[Policy], routes: Sequence[ExposedRoute]
-) -> tuple[tuple[int, Method, str], ...]:
-    """Everything that is allowed, as number of the policy, method and path; nothing else is."""
-    return tuple(
-        (number, method, route.path)
-        for number, policy in enumerate(policies, start=1)
-        for route in routes
-        if policy.admits(route.service, route.scope)
-        for method in route.methods
-    )
-
-
 def configuration(settings: Settings, places: Places) -> tuple[File, ...]:
-    """The whole configuration tree of nginx."""
+    """The whole configuration tree of nginx, but for what depends on the host's state."""
     maps = key_maps(settings.api_clients)
+    # Digests are no secrets, and nobody's business either.
+    private: dict[str, str | bytes] = {**maps}
+    if settings.gateway.tls == "files":
+        private[CERTIFICATE] = _brought(settings)
+    if settings.gateway.upstream_key and settings.gateway.upstreams:
+        key = read_secret(settings.gateway.upstream_key)
+        private[UPSTREAM_KEY] = render(f"gateway/{UPSTREAM_KEY}.j2", key=key)
+    public: dict[str, str | bytes] = {
+        path.name: path.read_text() for path in sorted(STATIC.glob("*.conf"))
+    }
+    if settings.gateway.upstream_tls == "files" and settings.gateway.upstream_authority:
+        public[AUTHORITY] = settings.gateway.upstream_authority.expanduser().read_bytes()
+    return (
+        File(
+            f"{places.configuration}/nginx.conf",
+            _main(settings, places, maps["keys.map"].count("\n")),
+        ),
+        *(File(f"{places.own}/{path}", content) for path, content in public.items()),
+        *(File(f"{places.own}/{path}", content, mode="0600") for path, content in private.items()),
+    )
+
+
+def _main(settings: Settings, places: Places, entries: int) -> str:
     policies, routes = policies_of(settings.api_clients), exposed_routes(settings)
-    main = render(
+    return render(
         "gateway/nginx.conf.j2",
         gateway=settings.gateway,
         grants=grants(policies, routes),
-        listen=listen_addresses(settings),
-        map_size=_map_size(maps["keys.map"].count("\n")),
+        listen=listen_addresses(settings, settings.gateway.port),
+        map_size=_map_size(entries),
+        methods=methods_by_path(routes),
+        pattern_places=pattern_places(routes),
         places=places,
         policies=policies,
         rates=sorted({policy.rate for policy in policies if policy.rate}),
         routes=routes,
-        services=[(each.name, settings.options(each.name).port) for each in _offered(settings)],
+        services=[
+            (each.name, settings.options(each.name).port)
+            for each in (() if settings.gateway.upstreams else settings.offered)
+        ],
         stranger_patience=Rate(settings.gateway.stranger_requests_per_minute, 0).patience_seconds,
         stream_limits=sorted({policy.streams for policy in policies if policy.streams}),
         tls=settings.gateway.tls != "off",
-    )
-    # Digests are no secrets, and nobody's business either.
-    private = [File(f"{places.own}/{path}", text, mode="0600") for path, text in maps.items()]
-    if settings.gateway.tls == "files":
-        private.append(File(f"{places.own}/{CERTIFICATE}", _brought(settings), mode="0600"))
-    static = sorted(STATIC.glob("*.conf"))
-    return (
-        File(f"{places.configuration}/nginx.conf", main),
-        *(File(f"{places.own}/{path.name}", path.read_text()) for path in static),
-        *private,
+        uis=[
+            (name, options, listen_addresses(settings, options.ui_port), settings.ui_sources(name))
+            for name, options in settings.uis.items()
+        ],
     )
 
 
@@ -113,9 +95,8 @@ def _map_size(entries: int) -> int:
     return max(2048, 1 << (4 * entries).bit_length())
 
 
-def listen_addresses(settings: Settings) -> tuple[str, ...]:
+def listen_addresses(settings: Settings, port: int) -> tuple[str, ...]:
     """`address:port` as nginx writes them."""
-    port = settings.gateway.port
     return tuple(
         f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
         for address in settings.gateway.addresses
@@ -127,15 +108,26 @@ def tls(settings: Settings) -> Tls | None:
     gateway = settings.gateway
     if gateway.tls == "off":
         return None
+    ports = (gateway.port, *(options.ui_port for options in settings.uis.values()))
+    listen = tuple(each for port in ports for each in listen_addresses(settings, port))
     if gateway.tls == "files":
-        return Tls(listen_addresses(settings), gateway.names or tuple(names_in(_brought(settings))))
+        return Tls(listen, gateway.names or tuple(names_in(_brought(settings))))
     return Tls(
-        listen_addresses(settings),
+        listen,
         gateway.names,
         gateway.ca_directory.expanduser(),
         gateway.certificate_days,
         gateway.renew_days,
     )
+
+
+def pool(settings: Settings) -> Pool | None:
+    """The servers behind the gateway; None where it stands before services of its own host."""
+    gateway = settings.gateway
+    if not gateway.upstreams:
+        return None
+    own = gateway.upstream_tls == "ca"
+    return Pool(gateway.upstreams, gateway.ca_directory.expanduser() if own else None)
 
 
 def _brought(settings: Settings) -> bytes:

@@ -42,7 +42,7 @@ def served_names(tls: Tls, host: str, state: NginxState) -> tuple[str, ...]:
 def name_files(tree: Tree, tls: Tls, names: Iterable[str], version: str) -> tuple[File, ...]:
     """Which names are served, and the refusal of all others."""
     listed = [f"[{name}]" if ":" in name else name for name in names]
-    # ssl_reject_handshake came with nginx 1.19.4; Ubuntu 22.04 has 1.18 and serves any name.
+    # ssl_reject_handshake came with nginx 1.19.4; Ubuntu 22.04 has 1.18.
     rejects = not version or tuple(map(int, version.split(".")[:3])) >= (1, 19, 4)
     values = {"names": listed, "listen": tls.listen, "rejects": rejects}
     return tuple(

@@ -11,10 +11,7 @@ from llmhost.ufw import Rule
 def guard_host(settings: Settings) -> None:
     """Close an LLM server to everyone but the declared networks."""
     if settings.firewall.enabled:
-        gateway = Rule(
-            settings.gateway.port, "tcp", settings.admitted_to_gateway, "llmhost gateway"
-        )
-        _guard(settings, gateway)
+        _guard(settings, *gateway_openings(settings))
 
 
 @deploy("Firewall")
@@ -36,4 +33,15 @@ def _guard(settings: Settings, *gateway: Rule) -> None:
         *(Rule(r.port, r.protocol, r.sources, r.comment) for r in settings.firewall.rules),
         confirm_seconds=settings.firewall.confirm_seconds,
         name="Admit the declared networks and nobody else",
+    )
+
+
+def gateway_openings(settings: Settings) -> tuple[Rule, ...]:
+    """The ports that nginx answers on: the gateway's, and one for each browser UI."""
+    return (
+        Rule(settings.gateway.port, "tcp", settings.admitted_to_gateway, "llmhost gateway"),
+        *(
+            Rule(options.ui_port, "tcp", settings.ui_sources(name), f"llmhost UI of {name}")
+            for name, options in settings.uis.items()
+        ),
     )

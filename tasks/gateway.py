@@ -32,6 +32,7 @@ def configure_gateway(settings: Settings) -> None:
         directory=places.own,
         status_port=settings.gateway.status_port,
         tls=gateway.tls(settings),
+        pool=gateway.pool(settings),
         name="Open the declared routes to the declared clients",
     )
     if metrics:

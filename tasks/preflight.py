@@ -2,8 +2,9 @@
 
 from pyinfra.api import deploy
 
+from llmhost.gateway import Places
 from llmhost.nvidia_policy import driver_policy
-from llmhost.operations import preflight
+from llmhost.operations import preflight, upstreams
 from llmhost.settings.root import Settings
 
 # Since Docker 29 a fresh engine keeps layers in containerd's directory, whatever data-root says.
@@ -36,4 +37,23 @@ def check_app_server(settings: Settings) -> None:
         min_memory_gib=0,
         min_free_disk_gib=0,
         max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
+    )
+
+
+@deploy("Preflight")
+def check_gateway(settings: Settings) -> None:
+    """Stop before the first change where a host can not be the gateway of other servers."""
+    preflight.fit(
+        name="Check that the host can become a gateway",
+        paths=[],
+        receipt=settings.receipt.path,
+        docker_source="docker",  # nothing is installed from there
+        min_memory_gib=0,
+        min_free_disk_gib=0,
+        max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
+    )
+    upstreams.reachable(
+        name="Check that the servers behind the gateway can be reached",
+        servers={each.name: (str(each.address), each.port) for each in settings.gateway.upstreams},
+        marks=Places().own,
     )

@@ -2,7 +2,7 @@
 
 import typer
 
-from llmhost.cli import history, key, latency, plan, tls, verify, vram
+from llmhost.cli import drain, history, key, latency, plan, tls, verify, vram
 
 app = typer.Typer(
     name="llmhost",
@@ -17,5 +17,6 @@ app.command("history")(history.show_history)
 app.command("unlock")(history.unlock)
 app.command("vram")(vram.vram)
 app.command("latency")(latency.latency)
+app.command("drain")(drain.drain)
 app.add_typer(key.app, name="key")
 app.add_typer(tls.app, name="tls")

@@ -36,6 +36,7 @@ class HostPlan:
     status: str
     steps: tuple[Step, ...] = ()
     errors: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def plan(
@@ -73,6 +74,8 @@ def _host_plan(state: State, host: Host, messages: Messages) -> HostPlan:
         status = "failed" if host in state.activated_hosts else "unreachable"
         about = tuple(line for line in messages.lines if f"[{host.name}]" in line)
         return HostPlan(host.name, status, errors=about or ("no connection was made",))
+    told = [reasons(host.name, operation) for operation in host.op_hash_order]
+    notes = tuple(sentence for each in told for sentence in each.notes)
     pending = [
         (operation, reasons(host.name, operation))
         for operation in host.op_hash_order
@@ -81,8 +84,8 @@ def _host_plan(state: State, host: Host, messages: Messages) -> HostPlan:
     refusals = tuple(sentence for _, told in pending for sentence in told.refusals)
     steps = tuple(_step(state, operation, told) for operation, told in pending if not told.refusals)
     if refusals:
-        return HostPlan(host.name, "refused", steps, refusals)
-    return HostPlan(host.name, "drift" if steps else "converged", steps)
+        return HostPlan(host.name, "refused", steps, refusals, notes)
+    return HostPlan(host.name, "drift" if steps else "converged", steps, notes=notes)
 
 
 def _step(state: State, operation: str, told: Reasons) -> Step:
@@ -96,6 +99,8 @@ def _print(plans: Sequence[HostPlan]) -> None:
     for each in plans:
         for error in each.errors:
             console.print(f"[bold]{escape(each.host)}[/bold]: [red]{escape(error)}[/red]")
+        for sentence in each.notes:
+            console.print(f"[bold]{escape(each.host)}[/bold]: [yellow]{escape(sentence)}[/yellow]")
         if each.steps:
             console.print(_table(each))
         elif each.status == "converged":

@@ -33,6 +33,7 @@ class Reasons:
 
     changes: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 _reasons: dict[tuple[str, str], Reasons] = defaultdict(Reasons)
@@ -55,6 +56,15 @@ def explain(sentences: Iterable[str]) -> None:
             host.log(f"  {sentence}")
         for listener in on_change:
             listener(host)
+
+
+def note(sentences: Iterable[str]) -> None:
+    """Say what the operator should know of the host's state although it is to stay so."""
+    told = _reasons[_current()]
+    told.notes = list(sentences)
+    if host.state.is_executing:
+        for sentence in told.notes:
+            host.log_styled(sentence, fg="yellow", log_func=logger.warning)
 
 
 def refuse(sentences: Iterable[str]) -> FunctionCommand:

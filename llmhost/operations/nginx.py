@@ -1,6 +1,7 @@
 """nginx and its configuration."""
 
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from pyinfra import host
 from pyinfra.api import StringCommand
@@ -8,6 +9,7 @@ from pyinfra.api import StringCommand
 from llmhost.authority import open_authority
 from llmhost.facts.nginx import Nginx
 from llmhost.filetree import File
+from llmhost.gateway_pool import Pool, drain_refusal, drained_servers, with_pool
 from llmhost.gateway_tls import CERTIFICATE, Tls, certified, name_files, served_names
 from llmhost.nginx import (
     NginxState,
@@ -17,12 +19,16 @@ from llmhost.nginx import (
     install_script,
     service_drift,
 )
-from llmhost.operations.changes import Commands, declared, explain
+from llmhost.operations.changes import Commands, declared, explain, note, refuse
 
 
 @declared
 def configuration(
-    *files: File, directory: str, status_port: int, tls: Tls | None = None
+    *files: File,
+    directory: str,
+    status_port: int,
+    tls: Tls | None = None,
+    pool: Pool | None = None,
 ) -> Commands:
     """Make nginx run exactly this configuration: nginx.conf, and `directory` beside it.
 
@@ -30,23 +36,80 @@ def configuration(
     if nginx refuses it, the operation fails with nginx's own words and the old one goes on running.
     The running nginx serves the digest of what it has loaded on `status_port` of 127.0.0.1, so a
     run that was killed between the files and the reload is healed by the next. With `tls` the
-    configuration may include names.conf and other-names.conf, and its certificate is kept valid.
+    configuration may include names.conf and other-names.conf, and its certificate is kept valid;
+    with `pool` upstreams.conf, in which drained servers stay drained.
     """
-    state = host.get_fact(
-        Nginx,
-        paths=[file.path for file in files],
-        under=directory,
-        status_port=status_port,
-        certificate=f"{directory}/{CERTIFICATE}",
-    )
-    tree, renewal = _with_tls(Tree(files, directory, status_port), tls, state)
+    wanted = _Wanted(files, directory, status_port, tls, pool)
+    state = wanted.state()
+    drained = drained_servers(pool, directory, state) if pool else ()
+    note(_drained(name) for name in drained)
+    tree, renewal = wanted.tree(state, drained)
     wrong, drift = tree.wrong(state), service_drift(state, tree.digest)
     if wrong or drift:
         explain([*([renewal] if renewal else []), *wrong.values(), *drift])
-    if wrong:
-        yield StringCommand(install_script(tree, wrong), _stdin=candidate_archive(tree))
-    if wrong or drift:
-        yield StringCommand(activate_script(status_port, tree.digest))
+        yield from _apply(tree, state)
+
+
+@declared
+def drain(
+    server: str,
+    *files: File,
+    undo: bool,
+    directory: str,
+    status_port: int,
+    tls: Tls | None,
+    pool: Pool,
+) -> Commands:
+    """Send a server of the pool no more requests, or with `undo` send it some again.
+
+    Changes nothing else: a host that is not as declared beside that is refused. Requests that a
+    server is answering go on.
+    """
+    wanted = _Wanted(files, directory, status_port, tls, pool)
+    state = wanted.state()
+    before = set(drained_servers(pool, directory, state))
+    after = before - {server} if undo else before | {server}
+    tree, _ = wanted.tree(state, before)
+    if tree.wrong(state) or service_drift(state, tree.digest):
+        yield refuse([f"{host.name} is not as the inventory declares it: deploy it first"])
+    elif not undo and (refusal := drain_refusal(pool, before, server)):
+        yield refuse([refusal])
+    elif before != after:
+        tree, _ = wanted.tree(state, after)
+        explain([f"{server} is taken in again" if undo else _drained(server)])
+        yield from _apply(tree, state)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is declared; it becomes a tree when the host's state is known."""
+
+    files: tuple[File, ...]
+    directory: str
+    status_port: int
+    tls: Tls | None
+    pool: Pool | None
+
+    def state(self) -> NginxState:
+        found: NginxState = host.get_fact(
+            Nginx,
+            paths=[file.path for file in self.files],
+            under=self.directory,
+            status_port=self.status_port,
+            certificate=f"{self.directory}/{CERTIFICATE}",
+        )
+        return found
+
+    def tree(self, state: NginxState, drained: Collection[str]) -> tuple[Tree, str]:
+        """The tree, and why the certificate is a new one, if it is."""
+        tree = Tree(self.files, self.directory, self.status_port)
+        if self.pool:
+            # A dry run leaves nothing behind on the controller either.
+            create = host.state.is_executing
+            directory = self.pool.authority
+            authority = open_authority(directory, create=create).certificate if directory else b""
+            tree = with_pool(tree, self.pool, drained, authority)
+        return _with_tls(tree, self.tls, state)
 
 
 def _with_tls(tree: Tree, tls: Tls | None, state: NginxState) -> tuple[Tree, str]:
@@ -57,6 +120,15 @@ def _with_tls(tree: Tree, tls: Tls | None, state: NginxState) -> tuple[Tree, str
     tree = replace(tree, files=(*tree.files, *name_files(tree, tls, names, state.version)))
     if tls.authority is None:
         return tree, ""
-    # A dry run leaves nothing behind on the controller either.
     authority = open_authority(tls.authority, create=host.state.is_executing)
     return certified(tree, tls, names, state, authority)
+
+
+def _apply(tree: Tree, state: NginxState) -> Commands:
+    if wrong := tree.wrong(state):
+        yield StringCommand(install_script(tree, wrong), _stdin=candidate_archive(tree))
+    yield StringCommand(activate_script(tree.status_port, tree.digest))
+
+
+def _drained(server: str) -> str:
+    return f"{server} is drained and gets no requests; llmhost drain --undo takes it in again"

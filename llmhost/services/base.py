@@ -1,5 +1,6 @@
 """What the catalogue says of a service; one module beside this one declares each."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ from llmhost.filetree import File
 from llmhost.gpu_allocation import GpuRequest
 from llmhost.settings.base import Section
 from llmhost.settings.model import Model
+from llmhost.settings.network import Networks
 from llmhost.settings.nvidia_driver import CudaVersion
 
 IMAGE = r"^[a-z0-9][\w.:/-]*@sha256:[0-9a-f]{64}$"
@@ -18,16 +20,28 @@ IMAGE = r"^[a-z0-9][\w.:/-]*@sha256:[0-9a-f]{64}$"
 GpuName = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^GPU-[0-9a-f-]{36}$")]
 """A GPU's number, as `nvidia-smi` counts, or its UUID, as `nvidia-smi -L` prints it."""
 
-Method = Literal["GET", "POST", "PUT", "DELETE", "HEAD"]
+Method = Literal["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"]
+
+# The last part: nothing, a slash, or the rest of the path as a parameter.
+_ROUTE = re.compile(r"(?=/)(/([\w.~-]+|\{\w+\}))*(/|/\{\w+\.\.\.\})?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Route:
-    """A request that the gateway passes on: an exact path and its methods."""
+    """A request that the gateway passes on: a path and its methods.
+
+    In a path `{name}` stands for one segment, and at its end `{name...}` for one or more; they may
+    hold letters, digits and `._~:@+=,-`. An exact path goes before a pattern, then a pattern with
+    a longer literal beginning, then the one declared first.
+    """
 
     path: str
     methods: tuple[Method, ...]
     scope: Literal["inference", "admin"] = "inference"
+
+    def __post_init__(self) -> None:
+        if not _ROUTE.fullmatch(self.path):
+            raise ValueError(f"{self.path} is no path that the gateway could pass on")
 
 
 class ServiceOptions(Section):
@@ -74,6 +88,23 @@ def no_models(models: Sequence[Model]) -> Sequence[str]:
     return [f"runs no models, and '{model.name}' is declared for it" for model in models]
 
 
+class UiOptions(ServiceOptions):
+    """Options of a service that has a browser UI.
+
+    The UI answers on a port of its own, whole and without an API key: it has its own login, so its
+    networks are all that keeps strangers from trying it.
+    """
+
+    port: int = Field(ge=1024, le=65535)
+    """Port on 127.0.0.1 of the host, where the gateway finds the UI."""
+
+    ui_port: int = Field(ge=1, le=65535)
+    """Port of the host where browsers find the UI."""
+
+    ui_sources: Networks | None = None
+    """Networks that may reach the UI; none: those of `gateway_sources`."""
+
+
 @dataclass(frozen=True)
 class Service:
     """One entry of the catalogue.
@@ -82,9 +113,9 @@ class Service:
     container, where the others find it as `<name>:<container_port>`. `routes` is what the gateway
     offers. `check_models` returns a sentence for each mistake in the models given to it, `needs`
     the services it can not do without, as its options have it: they start first. `context`
-    returns files of the build context that depend on the inventory. Its Compose file is
-    templates/services/<name>.yaml.j2 and its build context files/images/<name>/:
-    docs/adding-a-service.md.
+    returns files of the build context that depend on the inventory. A service whose `options` are
+    `UiOptions` has a browser UI on that port. Its Compose file is templates/services/<name>.yaml.j2
+    and its build context files/images/<name>/: docs/adding-a-service.md.
     """
 
     name: str

@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
+from llmhost.secret import SecretReference
 from llmhost.settings.base import Section
+from llmhost.settings.upstream import Upstream
 
 Network = IPv4Network | IPv6Network
 
@@ -132,6 +134,31 @@ class Gateway(Section):
 
     certificate_key: Path | None = None
     """With `gateway_tls = "files"`: its private key, a PEM file on the controller."""
+
+    upstreams: tuple[Upstream, ...] = ()
+    """LLM servers that this host is the gateway of: records of `name` (the server's in the
+    inventory), `address` and `port` (its `gateway_port`). They all run the same services in the
+    same order, and this host runs none."""
+
+    upstream_services: tuple[str, ...] = ()
+    """With `gateway_upstreams`: what the servers declare as `services`, in their order."""
+
+    upstream_key: SecretReference | None = None
+    """With `gateway_upstreams`: where the key that the servers know this gateway by is on the
+    controller, `env:NAME` or `file:PATH`. It is one of the servers' `api_clients`."""
+
+    upstream_tls: Literal["ca", "files", "off"] = "ca"
+    """With `gateway_upstreams`: whether the servers' certificates come from the site's own
+    authority (`ca`) or from the one in `gateway_upstream_authority` (`files`). `off`: the servers
+    speak plain HTTP, and keys and prompts cross the network in the clear."""
+
+    upstream_name: Name | None = None
+    """With `gateway_upstreams`: a host name that all servers list in their `gateway_names`, so
+    that their certificates are for it."""
+
+    upstream_authority: Path | None = None
+    """With `gateway_upstream_tls = "files"`: certificates of the authorities that the servers'
+    certificates come from, a PEM file on the controller."""
 
     read_timeout_seconds: int = Field(default=900, ge=60)
     """Longest silence of an engine: a cold model load must fit in."""

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from llmhost.gateway import exposed_routes
 from llmhost.gateway_policy import policies_of
+from llmhost.gateway_routes import clashes, exposed_routes
 from llmhost.settings.gateway import overlap
 from llmhost.settings.problem import Problem
 from llmhost.settings.root import Settings
@@ -50,9 +50,10 @@ def _expired_clients(settings: Settings) -> Iterator[Problem]:
 
 
 def _impossible_clients(settings: Settings) -> Iterator[Problem]:
+    offered = {service.name for service in settings.offered}
     for index, client in enumerate(settings.api_clients):
         for service in () if isinstance(client.scope, str) else client.scope:
-            if service not in settings.services:
+            if service not in offered:
                 yield Problem(
                     f"api_clients[{index}].scope",
                     f"'{client.name}' may call '{service}', which is not among the services",
@@ -68,16 +69,12 @@ def _impossible_clients(settings: Settings) -> Iterator[Problem]:
 
 
 def _clashing_routes(settings: Settings) -> Iterator[Problem]:
-    routes = exposed_routes(settings)
-    counts = Counter(route.path for route in routes)
-    for path, count in counts.items():
-        if count > 1:
-            owners = sorted({route.service for route in routes if route.path == path})
-            yield Problem(
-                "services",
-                f"{' and '.join(owners)} both answer at {path}",
-                "put the service that shall answer there first, or leave one out",
-            )
+    for request, owners in clashes(exposed_routes(settings)):
+        yield Problem(
+            "services",
+            f"{' and '.join(owners)} both answer at {request}",
+            "put the service that shall answer there first, or leave one out",
+        )
 
 
 def _too_many_rates(settings: Settings) -> Iterator[Problem]:

@@ -1,5 +1,6 @@
 """From flat inventory data to `Settings`, with every mistake told at once."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -27,7 +28,7 @@ def read_settings(
     """
     reader = _Reader(data)
     settings = reader.settings()
-    mistaken = {problem.key.partition("[")[0] for problem in reader.problems}
+    mistaken = {re.split(r"[\[.]", problem.key)[0] for problem in reader.problems}
     broken = [problem for problem in rules(settings) if problem.key not in mistaken]
     if problems := [*reader.problems, *broken]:
         raise SettingsError(problems)

@@ -7,7 +7,7 @@ from pydantic import Field, SerializeAsAny
 
 from llmhost.gpu_allocation import GpuRequest
 from llmhost.services import catalogue
-from llmhost.services.base import Service, ServiceOptions
+from llmhost.services.base import Service, ServiceOptions, UiOptions
 from llmhost.settings.app import App
 from llmhost.settings.app_server import AppServer
 from llmhost.settings.base import Section
@@ -71,6 +71,27 @@ class Settings(Section):
         """The declared services' entries of the catalogue, and those of the apps."""
         entries = {**{app.name: app.service for app in self.apps}, **catalogue()}
         return tuple(entries[name] for name in self.services)
+
+    @property
+    def offered(self) -> tuple[Service, ...]:
+        """Services that the gateway passes requests on to: those with routes of the host's own, or
+        of the servers behind it."""
+        found = self.catalogue
+        if self.gateway.upstreams:
+            known = catalogue()
+            names = self.gateway.upstream_services
+            found = tuple(known[name] for name in names if name in known)
+        return tuple(service for service in found if service.routes)
+
+    @property
+    def uis(self) -> Mapping[str, UiOptions]:
+        """Options of the declared services that have a browser UI, by service."""
+        options = self.service_options.items()
+        return {name: each for name, each in options if isinstance(each, UiOptions)}
+
+    def ui_sources(self, service: str) -> tuple[Network, ...]:
+        """Networks that may reach a service's browser UI."""
+        return self.uis[service].ui_sources or self.gateway.sources
 
     def models_of(self, service: str) -> tuple[Model, ...]:
         """The models that a service runs."""

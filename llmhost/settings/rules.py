@@ -11,6 +11,7 @@ from llmhost.settings.gpu_rules import gpu_problems
 from llmhost.settings.model_rules import model_problems
 from llmhost.settings.problem import Problem
 from llmhost.settings.root import Settings
+from llmhost.settings.upstream_rules import upstream_problems
 
 
 def broken_rules(settings: Settings) -> Iterator[Problem]:
@@ -25,7 +26,8 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _containers_in_the_lan(settings)
     yield from model_problems(settings)
     yield from gateway_problems(settings)
-    if settings.services and not settings.api_clients:
+    yield from upstream_problems(settings)
+    if (settings.offered or settings.services) and not settings.api_clients:
         yield Problem(
             "api_clients",
             "nobody may call the gateway",
@@ -72,6 +74,7 @@ def _clashing_ports(settings: Settings) -> Iterator[Problem]:
     places = {app.name: f"apps[{index}].port" for index, app in enumerate(settings.apps)}
     services = settings.service_options.items()
     ports |= {places.get(name, f"{name}_port"): each.port for name, each in services if each.port}
+    ports |= {f"{name}_ui_port": options.ui_port for name, options in settings.uis.items()}
     ports |= {
         f"firewall_rules[{i}]": r.port
         for i, r in enumerate(settings.firewall.rules)

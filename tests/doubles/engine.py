@@ -47,7 +47,7 @@ class Engine:
 
     A request's JSON body says how to answer: `stream` (server-sent events, or with `lines` lines of
     JSON), `chunks` or `max_tokens` (how many), `interval` (seconds between them), `status`,
-    `headers`. `abandoned` counts streams whose client hung up.
+    `headers`, `hang_up` (end without an answer). `abandoned` counts streams whose client hung up.
     """
 
     port: int
@@ -117,6 +117,8 @@ class _Server:
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         options = request.options
+        if options.get("hang_up"):
+            raise ConnectionError
         if not options.get("stream"):
             models = [{"id": "double"}]  # what /v1/models answers
             said = {"headers": request.headers, "target": request.target, "data": models}

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any
 
 from llmhost.authority import open_authority
 from llmhost.filetree import File
-from llmhost.gateway import Places, configuration, tls
+from llmhost.gateway import Places, configuration, pool, tls
+from llmhost.gateway_pool import with_pool
 from llmhost.gateway_tls import certified, name_files, served_names
 from llmhost.nginx import NginxState, Tree
 from llmhost.settings.reader import read_settings
@@ -70,18 +71,23 @@ class LocalGateway:
         """Everything in all logs."""
         return "".join(log.read_text() for log in (self.directory / "logs").iterdir())
 
-    def reload(self, data: Mapping[str, Any]) -> None:
-        """Take up other settings, as a deploy would."""
-        write_tree(read_settings(data), self.directory)
+    def reload(self, data: Mapping[str, Any], drained: Collection[str] = ()) -> None:
+        """Take up other settings, as a deploy would, or with `drained` servers."""
+        write_tree(read_settings(data), self.directory, drained=drained)
         nginx(self.directory, "-s", "reload")
 
 
 @contextmanager
-def local_gateway(data: Mapping[str, Any], directory: Path) -> Iterator[LocalGateway]:
-    """The gateway of this inventory data; its services must listen already."""
+def local_gateway(
+    data: Mapping[str, Any], directory: Path, version: str = ""
+) -> Iterator[LocalGateway]:
+    """The gateway of this inventory data; its services must listen already.
+
+    `version` is that of the nginx to write for, empty for a new one.
+    """
     settings = read_settings(data)
     (directory / "logs").mkdir(parents=True)
-    write_tree(settings, directory)
+    write_tree(settings, directory, version)
     nginx(directory)
     pid = int((directory / "nginx.pid").read_text())
     try:
@@ -91,22 +97,33 @@ def local_gateway(data: Mapping[str, Any], directory: Path) -> Iterator[LocalGat
         _wait_for_end(pid)
 
 
-def write_tree(settings: Settings, directory: Path) -> None:
+def write_tree(
+    settings: Settings, directory: Path, version: str = "", drained: Collection[str] = ()
+) -> None:
     """Write the configuration below `directory`, and nothing of it elsewhere."""
-    for file in local_tree(settings, directory).all_files:
+    for file in local_tree(settings, directory, version, drained).all_files:
         path = Path(file.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(file.data)
 
 
-def local_tree(settings: Settings, directory: Path) -> Tree:
-    """The configuration as it is deployed, but for the places of its files."""
+def local_tree(
+    settings: Settings, directory: Path, version: str = "", drained: Collection[str] = ()
+) -> Tree:
+    """The configuration as it is deployed, but for the places of its files.
+
+    `version` is nginx's, empty for a new one.
+    """
     places = Places(str(directory), f"{directory}/nginx.pid", f"{directory}/logs")
     files = [_without_privileges(file) for file in configuration(settings, places)]
     tree = Tree(tuple(files), places.own, settings.gateway.status_port)
+    if servers := pool(settings):
+        ca = servers.authority
+        trusted = open_authority(ca, create=True).certificate if ca else b""
+        tree = with_pool(tree, servers, drained, trusted)
     if not (how := tls(settings)):
         return tree
-    state = NginxState(names=("127.0.0.1",))
+    state = NginxState(names=("127.0.0.1",), version=version)
     names = served_names(how, "localhost", state)
     tree = replace(tree, files=(*tree.files, *name_files(tree, how, names, state.version)))
     if not how.authority:
@@ -132,8 +149,13 @@ def nginx(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def _wait_for_end(pid: int) -> None:
-    for _ in range(100):
-        if not Path(f"/proc/{pid}").exists():
+    """Until the process is gone, or a zombie that nobody has looked after yet."""
+    for _ in range(250):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
             return
-        time.sleep(0.05)
+        if state == "Z":
+            return
+        time.sleep(0.02)
     os.kill(pid, signal.SIGKILL)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -265,6 +266,35 @@ def test_slow_headers_do_not_last(gateway: LocalGateway) -> None:
         # A wait longer than client_header_timeout is a TimeoutError.
         with connection, suppress(ConnectionResetError):
             assert connection.recv(4096)[:13] in (b"", b"HTTP/1.1 408 ")
+
+
+def test_spellings_of_a_header_do_not_fill_a_worker_s_memory(gateway: LocalGateway) -> None:
+    """A client may write its key in millions of ways; a worker remembers the usual one."""
+    port = gateway.settings.gateway.port
+
+    def ask(spaces: range) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            answers = connection.makefile("rb")
+            for number in spaces:
+                connection.sendall(_get(" " * number + ALICE))
+                assert answers.readline().startswith(b"HTTP/1.1 200 ")
+                length = 0
+                while line := answers.readline().strip():
+                    length = int(line.split()[1]) if line.startswith(b"Content-Length") else length
+                answers.read(length)
+
+    ask(range(4000, 4100))
+    before = _resident_kib(gateway)
+    ask(range(4100, 6100))
+    assert _resident_kib(gateway) - before < 4096  # 11 MiB, if all were remembered
+
+
+def _resident_kib(gateway: LocalGateway) -> int:
+    """Memory of all workers together."""
+    master = int((gateway.directory / "nginx.pid").read_text())
+    workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    status = "".join(Path(f"/proc/{worker}/status").read_text() for worker in workers)
+    return sum(int(size) for size in re.findall(r"VmRSS:\s+(\d+) kB", status))
 
 
 def _get(key: str, *headers: str) -> bytes:

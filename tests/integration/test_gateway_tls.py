@@ -30,6 +30,16 @@ def gateway(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield gateway
 
 
+@pytest.fixture(scope="module")
+def old_gateway(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalGateway]:
+    """As it is written for Ubuntu 22.04, though this nginx may be a newer one."""
+    directory = tmp_path_factory.mktemp("old-tls")
+    tls = {"gateway_tls": "ca", "gateway_ca_directory": str(directory / "ca")}
+    data = inventory(engine, **tls)
+    with local_gateway(data, directory / "nginx", version="1.18.0") as gateway:
+        yield gateway
+
+
 def trust(gateway: LocalGateway) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(gateway.settings.gateway.ca_certificate))
 
@@ -60,6 +70,31 @@ def test_unknown_name_gets_no_certificate(gateway: LocalGateway) -> None:
         handshake(gateway, careless, "other.example")
     with handshake(gateway, careless, "localhost") as known:
         assert known.getpeercert(binary_form=True)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_unknown_name_gets_no_certificate_of_an_old_nginx_either(
+    old_gateway: LocalGateway, version: ssl.TLSVersion
+) -> None:
+    written = (old_gateway.directory / "llmhost/other-names.conf").read_text()
+    assert "ssl_reject_handshake" not in written
+    careless = ssl.create_default_context()
+    careless.check_hostname, careless.verify_mode = False, ssl.CERT_NONE
+    careless.minimum_version = careless.maximum_version = version
+    with pytest.raises(ssl.SSLError, match="ALERT_INTERNAL_ERROR"):
+        handshake(old_gateway, careless, "other.example")
+    for known in ("localhost", None):
+        with handshake(old_gateway, careless, known) as connection:
+            assert connection.getpeercert(binary_form=True)
+
+
+def test_old_nginx_serves_and_refuses_as_a_new_one(old_gateway: LocalGateway) -> None:
+    url = f"{old_gateway.settings.gateway.url('localhost')}/v1/models"
+    assert httpx.get(url, headers=bearer(ALICE), verify=trust(old_gateway)).status_code == 200
+    headers = {**bearer(ALICE), "Host": "other.example"}
+    answer = httpx.get(url, headers=headers, verify=trust(old_gateway))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (421, "name_unknown")
+    assert "other.example" not in old_gateway.log_texts
 
 
 def test_other_name_in_the_request_is_refused(gateway: LocalGateway) -> None:

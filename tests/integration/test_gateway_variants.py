@@ -14,6 +14,7 @@ from llmhost.services import catalogue
 from llmhost.services.base import Route
 from llmhost.settings.reader import read_settings
 from tests.integration.local_gateway import nginx, write_tree
+from tests.integration.test_gateway_routes import TOY
 
 NEXT_CENTURY = "2100-01-01T00:00:00Z"
 
@@ -22,6 +23,7 @@ ACCEPTED = {
     "hsts_header": "binds browsers on all ports of the host, those of plain HTTP services too",
     "http_splitting": "$gateway_trace is checked character by character in handlers.conf",
     "try_files_is_evil_too": "one failing stat for a refusal, never for a request that is granted",
+    "proxy_pass_normalized": "what was judged is what is passed on: see gateway_routes.py",
     "worker_rlimit_nofile_vs_connections": "the test runs with fewer open files",
 }
 
@@ -29,6 +31,16 @@ ACCEPTED = {
 def client(name: str = "app", **fields: Any) -> dict[str, Any]:
     return {"name": name, "sha256": digest(new_key()), **fields}
 
+
+SERVERS: dict[str, Any] = {
+    "gateway_upstreams": [
+        {"name": "llm-1", "address": "10.0.0.1"},
+        {"name": "llm-2", "address": "fd00::2", "port": 8443},
+    ],
+    "gateway_upstream_services": ["llamacpp", "ui"],
+    "gateway_upstream_key": "env:GATEWAY_KEY",
+    "gateway_upstream_name": "servers.example",
+}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "nothing declared": {"services": [], "models": [], "api_clients": []},
@@ -56,6 +68,25 @@ VARIANTS: dict[str, dict[str, Any]] = {
             client("gone", revoked=True),
         ],
     },
+    "patterns and a browser UI": {
+        "services": ["llamacpp", "ui"],
+        "ui_ui_sources": ["10.0.0.0/8", "fd00::/8"],
+        "api_clients": [client(), client("admin", scope="admin")],
+    },
+    "browser UI in plain HTTP": {
+        "services": ["llamacpp", "ui"],
+        "gateway_tls": "off",
+        "api_clients": [client()],
+    },
+    "gateway of others": {"services": [], "models": [], "api_clients": [client()], **SERVERS},
+    "gateway of others in plain HTTP": {
+        "services": [],
+        "models": [],
+        "api_clients": [client()],
+        **SERVERS,
+        "gateway_upstream_tls": "off",
+    },
+    "Ubuntu 22.04": {"gateway_names": ["llm.example"], "api_clients": [client()]},
     "ten thousand keys": {
         "api_clients": [{"name": f"c{i}", "sha256": digest(new_key())} for i in range(10_000)]
     },
@@ -66,6 +97,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     service = replace(catalogue()["llamacpp"], name="toy", routes=(Route("/ask", ("POST",)),))
     monkeypatch.setitem(catalogue(), "toy", replace(service, check_models=lambda models: ()))
+    monkeypatch.setitem(catalogue(), "ui", replace(TOY, name="ui"))
+    monkeypatch.setenv("GATEWAY_KEY", new_key())
     yield
 
 
@@ -75,7 +108,9 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     model = {"name": "m", "source": "https://x/m.gguf", "sha256": "1" * 64}
     data = {"services": ["llamacpp"], "models": [model], **VARIANTS[request.param]}
     (tmp_path / "logs").mkdir()
-    write_tree(read_settings({"gateway_ca_directory": str(tmp_path / "ca"), **data}), tmp_path)
+    settings = read_settings({"gateway_ca_directory": str(tmp_path / "ca"), **data})
+    version = "1.18.0" if request.param == "Ubuntu 22.04" else ""
+    write_tree(settings, tmp_path, version, drained=["llm-1"])
     return tmp_path
 
 

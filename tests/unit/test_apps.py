@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from llmhost.build_context import context_files, unpinned_bases
-from llmhost.gateway import exposed_routes
+from llmhost.gateway_routes import exposed_routes
 from llmhost.settings.problem import SettingsError
 from llmhost.settings.reader import read_settings
 from llmhost.stack import compose_project, service_images

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from llmhost.filetree import PathState
-from llmhost.gateway import Places, configuration, exposed_routes, grants
+from llmhost.gateway import Places, configuration
 from llmhost.gateway_policy import key_maps, policies_of
+from llmhost.gateway_routes import exposed_routes, grants
 from llmhost.nginx import (
     NginxState,
     Tree,

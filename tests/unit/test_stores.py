@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from llmhost.gateway import Places, configuration, exposed_routes
+from llmhost.gateway import Places, configuration
+from llmhost.gateway_routes import exposed_routes
 from llmhost.settings.problem import SettingsError
 from llmhost.settings.reader import read_settings
 from llmhost.stack import compose_project, service_images

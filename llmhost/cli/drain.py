@@ -1,0 +1,139 @@
+"""`llmhost drain`: take an LLM server out of its gateway's rounds, and in again."""
+
+import time
+from contextlib import suppress
+from typing import Annotated
+
+import pyinfra
+import typer
+from pyinfra.api import Host, State
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.operation import add_op
+from pyinfra.api.operations import run_ops
+from pyinfra.api.state import StateStage
+from rich.console import Console
+from rich.markup import escape
+
+from llmhost import gateway
+from llmhost.cli.errors import stop
+from llmhost.cli.session import connected, inventory_data
+from llmhost.facts.connections import Connections
+from llmhost.operations import nginx
+from llmhost.operations.changes import reasons
+from llmhost.settings.problem import SettingsError
+from llmhost.settings.reader import read_settings
+from llmhost.settings.root import Settings
+from llmhost.settings.upstream import Upstream
+
+STILL_BUSY = 2
+_console = Console(soft_wrap=True, highlight=False)
+
+
+def drain(
+    server: Annotated[str, typer.Argument(help="Name of the server, as in gateway_upstreams")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    undo: Annotated[bool, typer.Option("--undo", help="Take the server in again")] = False,
+    wait: Annotated[
+        int, typer.Option(min=0, help="Seconds to wait for the requests it is answering")
+    ] = 60,
+) -> None:
+    """Send a server no more requests, so that it can be worked on; those it is answering go on.
+
+    It stays so, also when the gateway is deployed again, until --undo. Exit status: 0 done, and no
+    request is left; 2 requests are left after the wait; 1 error.
+    """
+    gateways = _gateways_of(server, inventory)
+    with connected(inventory, list(gateways)) as (state, messages):
+        told = _apply(state, gateways, server, undo=undo)
+        for host in _done(state):
+            verb = "sends requests to" if undo else "sends no new requests to"
+            _console.print(f"{escape(host.name)} {verb} {escape(server)}")
+        waits = bool(_done(state)) and not undo
+        left = _await_end(_done(state), gateways, server, wait) if waits else 0
+        if missing := sorted(gateways.keys() - {host.name for host in _done(state)}):
+            about = [line for line in messages.lines if any(f"[{n}]" in line for n in missing)]
+            stop(*(told or about or [f"{name} could not be reached" for name in missing]))
+        raise typer.Exit(STILL_BUSY if left else 0)
+
+
+def _gateways_of(server: str, inventory: str) -> dict[str, Settings]:
+    """Settings of the gateways that the server is behind, by host; stops if there is none."""
+    known: dict[str, Settings] = {}
+    for name, data in inventory_data(inventory).items():
+        if "gateway_upstreams" not in data:
+            continue
+        try:
+            known[name] = read_settings(data)
+        except SettingsError as error:
+            stop(*(problem.sentence(name) for problem in error.problems))
+    found = {name: each for name, each in known.items() if _upstream(each, server)}
+    if not found:
+        names = sorted({each.name for of in known.values() for each in of.gateway.upstreams})
+        there = f"known are: {', '.join(names)}" if names else "no host has gateway_upstreams"
+        stop(f"{server} is behind no gateway of {inventory}; {there}")
+    return found
+
+
+def _apply(state: State, gateways: dict[str, Settings], server: str, *, undo: bool) -> list[str]:
+    """Change every gateway that was reached; returns why some were not changed."""
+    hosts = _done(state)
+    pyinfra.is_cli = False  # the operation is added from here, and not by a deploy file
+    state.set_stage(StateStage.Prepare)
+    for host in hosts:
+        _add(state, host, gateways[host.name], server, undo=undo)
+    state.set_stage(StateStage.Execute)
+    with suppress(PyinfraError):  # no host is left: what they said is told
+        run_ops(state)
+    return [
+        sentence
+        for host in hosts
+        for operation in host.op_hash_order
+        for sentence in reasons(host.name, operation).refusals
+    ]
+
+
+def _done(state: State) -> list[Host]:
+    return sorted(state.active_hosts, key=lambda host: host.name)
+
+
+def _upstream(settings: Settings, server: str) -> Upstream | None:
+    return next((each for each in settings.gateway.upstreams if each.name == server), None)
+
+
+def _add(state: State, host: Host, settings: Settings, server: str, *, undo: bool) -> None:
+    places = gateway.Places()
+    add_op(
+        state,
+        nginx.drain,
+        server,
+        *gateway.configuration(settings, places),
+        host=host,
+        name=f"{'Take in' if undo else 'Drain'} {server}",
+        undo=undo,
+        directory=places.own,
+        status_port=settings.gateway.status_port,
+        tls=gateway.tls(settings),
+        pool=gateway.pool(settings),
+    )
+
+
+def _await_end(hosts: list[Host], gateways: dict[str, Settings], server: str, wait: int) -> int:
+    """Tell how many connections to the server are left until there is none; returns the last
+    number. nginx keeps idle ones for a moment, so the first number may be higher than that of the
+    requests."""
+    deadline, told = time.monotonic() + wait, -1
+    while True:
+        left = sum(_connections(host, gateways[host.name], server) for host in hosts)
+        if left != told:
+            _console.print(f"connections to {escape(server)}: {left}")
+        if not left or time.monotonic() >= deadline:
+            return left
+        told = left
+        time.sleep(1)
+
+
+def _connections(host: Host, settings: Settings, server: str) -> int:
+    found = _upstream(settings, server)
+    assert found, "only gateways of the server are asked"
+    count: int = host.get_fact(Connections, address=str(found.address), port=found.port)
+    return count

@@ -1,0 +1,122 @@
+"""What the gateway passes on: routes as clients see them, and who is granted which.
+
+A pattern is looked up by the longest literal part that it begins with, as nginx looks up its
+locations, so that what is granted and where a request goes can not be two different things.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from llmhost.gateway_policy import Policy
+from llmhost.services.base import Method
+from llmhost.settings.root import Settings
+
+
+@dataclass(frozen=True)
+class ExposedRoute:
+    """A path of the gateway and where it leads."""
+
+    path: str
+    service: str
+    upstream_path: str
+    methods: tuple[Method, ...]
+    scope: str
+
+    @property
+    def prefix(self) -> str:
+        """What comes before the first parameter; the whole path if there is none."""
+        return self.path.partition("{")[0]
+
+    @property
+    def is_pattern(self) -> bool:
+        return "{" in self.path
+
+    @property
+    def expression(self) -> str:
+        """The pattern for Perl, with `$name` for what may be a parameter; it has no backslash and
+        no single quote, which nginx would read."""
+        return f"^{'/'.join(map(_expression, self.path.split('/')))}(?!.)"
+
+
+def _expression(segment: str) -> str:
+    if segment.startswith("{"):
+        return "$name(?:/$name)*" if segment.endswith("...}") else "$name"
+    return segment.replace(".", "[.]")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Patterns that begin alike: one location of nginx."""
+
+    prefix: str
+    service: str
+    upstream_prefix: str
+    routes: tuple[ExposedRoute, ...]
+
+
+def exposed_routes(settings: Settings) -> tuple[ExposedRoute, ...]:
+    """Every path that is passed on: at `/` for the first service that has any, and below their
+    names for the others."""
+    return tuple(
+        ExposedRoute(
+            route.path if position == 0 else f"/{service.name}{route.path}",
+            service.name,
+            route.path,
+            route.methods,
+            route.scope,
+        )
+        for position, service in enumerate(settings.offered)
+        for route in service.routes
+    )
+
+
+def pattern_places(routes: Iterable[ExposedRoute]) -> tuple[Place, ...]:
+    """Where patterns lead, the longest prefix first; a prefix belongs to one service."""
+    patterns = [route for route in routes if route.is_pattern]
+    patterns.sort(key=lambda route: (-len(route.prefix), route.prefix))  # and as they are declared
+    grouped = ((prefix, tuple(same)) for prefix, same in groupby(patterns, lambda r: r.prefix))
+    return tuple(
+        Place(prefix, same[0].service, same[0].upstream_path.partition("{")[0], same)
+        for prefix, same in grouped
+    )
+
+
+def methods_by_path(routes: Iterable[ExposedRoute]) -> dict[str, tuple[Method, ...]]:
+    """Each path with all its methods; a service may declare one path in several scopes."""
+    methods: dict[str, tuple[Method, ...]] = {}
+    for route in routes:
+        methods[route.path] = (*methods.get(route.path, ()), *route.methods)
+    return methods
+
+
+def clashes(routes: Sequence[ExposedRoute]) -> Iterator[tuple[str, list[str]]]:
+    """Paths, or beginnings of patterns, that several services declare, or one service twice with
+    the same method; with the services' names."""
+    owners: dict[str, list[ExposedRoute]] = {}
+    for route in routes:
+        nameless = re.sub(r"\{\w+", "{", route.path)
+        owners.setdefault(nameless, []).append(route)
+    for path, rivals in owners.items():
+        names = sorted({route.service for route in rivals})
+        methods = [method for route in rivals for method in route.methods]
+        if len(names) > 1 or len(set(methods)) < len(methods):
+            yield path, names
+    for place in pattern_places(routes):
+        names = sorted({route.service for route in place.routes})
+        if len(names) > 1:
+            yield place.prefix, names
+
+
+def grants(
+    policies: Sequence[Policy], routes: Sequence[ExposedRoute]
+) -> tuple[tuple[int, Method, str], ...]:
+    """Everything that is allowed, as number of the policy, method and path; nothing else is."""
+    return tuple(
+        (number, method, route.path)
+        for number, policy in enumerate(policies, start=1)
+        for route in routes
+        if policy.admits(route.service, route.scope)
+        for method in route.methods
+    )

@@ -1,0 +1,173 @@
+"""A gateway before several LLM servers: what nginx is told, and what an operator is told first."""
+
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmhost.facts.upstreams import SilentUpstreams
+from llmhost.filetree import PathState
+from llmhost.gateway import Places, configuration, pool
+from llmhost.gateway_pool import Pool, drain_refusal, drained_servers, mark_path, with_pool
+from llmhost.nginx import NginxState, Tree
+from llmhost.settings.problem import SettingsError
+from llmhost.settings.reader import read_settings
+from llmhost.settings.root import Settings
+
+KEY = "llmhost-" + "a" * 64
+DIRECTORY = Places().own
+SERVERS = [{"name": "llm-1", "address": "10.0.0.1"}, {"name": "llm-2", "address": "fd00::2"}]
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_KEY", KEY)
+    monkeypatch.setenv("NO_KEY", "two words")
+
+
+def inventory(**changes: Any) -> dict[str, Any]:
+    return {
+        "gateway_upstreams": SERVERS,
+        "gateway_upstream_services": ["llamacpp"],
+        "gateway_upstream_key": "env:GATEWAY_KEY",
+        "gateway_upstream_name": "servers.example",
+        "api_clients": [{"name": "app", "sha256": "1" * 64}],
+        **changes,
+    }
+
+
+def settings(**changes: Any) -> Settings:
+    return read_settings(inventory(**changes))
+
+
+def tree() -> Tree:
+    return Tree(configuration(settings(), Places()), DIRECTORY, 8079)
+
+
+def declared_pool() -> Pool:
+    found = pool(settings())
+    assert found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"services": ["llamacpp"]}, "services: run on LLM servers"),
+        ({"gateway_upstreams": [*SERVERS, SERVERS[0]]}, "'llm-1' is declared 2 times"),
+        (
+            {"gateway_upstreams": [*SERVERS, {"name": "other", "address": "10.0.0.1"}]},
+            "'10.0.0.1:8080' is declared 2 times",
+        ),
+        (
+            {"gateway_upstreams": [{"name": "a", "address": "llm-1"}]},
+            "0.address: is not an address",
+        ),
+        ({"gateway_upstreams": [{"name": "a", "address": "10.0.0.1", "port": 0}]}, ".port: "),
+        ({"gateway_upstreams": []}, "gateway_upstreams: is missing, and other options tell"),
+        ({"gateway_upstream_services": []}, "gateway_upstream_services: is empty"),
+        ({"gateway_upstream_services": ["lamacpp"]}, "'lamacpp' is not a service"),
+        ({"gateway_upstream_services": ["llamacpp"] * 2}, "'llamacpp' is declared 2 times"),
+        ({"gateway_upstream_key": None}, "gateway_upstream_key: is missing"),
+        ({"gateway_upstream_key": KEY}, "gateway_upstream_key: is no reference to a secret"),
+        ({"gateway_upstream_key": "env:UNSET"}, "the environment variable UNSET, which is not"),
+        ({"gateway_upstream_key": "file:/nowhere"}, "the file /nowhere, which can not be read"),
+        ({"gateway_upstream_key": "env:NO_KEY"}, "refers to something that is no API key"),
+        ({"gateway_upstream_name": None}, "gateway_upstream_name: is missing"),
+        ({"gateway_upstream_name": "10.0.0.1"}, "is an address, which nginx does not check"),
+        ({"gateway_upstream_tls": "files"}, "gateway_upstream_authority: is missing"),
+        (
+            {"gateway_upstream_tls": "files", "gateway_upstream_authority": "/nowhere"},
+            "gateway_upstream_authority: can not be read",
+        ),
+        (
+            {"gateway_upstream_tls": "files", "gateway_upstream_authority": __file__},
+            "gateway_upstream_authority: holds no certificate",
+        ),
+        ({"api_clients": []}, "api_clients: nobody may call the gateway"),
+    ],
+)
+def test_mistake_is_a_sentence(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings(**changes)
+    told = [problem.sentence("host") for problem in caught.value.problems]
+    assert any(sentence in line for line in told), told
+    assert not any(KEY in line for line in told)
+
+
+def test_plain_http_needs_no_name() -> None:
+    assert settings(gateway_upstream_tls="off", gateway_upstream_name=None).gateway.upstreams
+
+
+def test_clients_may_be_bound_to_the_servers_services() -> None:
+    client = {"name": "app", "sha256": "1" * 64, "scope": ["llamacpp"]}
+    assert settings(api_clients=[client]).api_clients
+
+
+def test_key_is_in_one_private_file_and_in_no_setting() -> None:
+    holders = {file.path: file.mode for file in tree().files if KEY.encode() in file.data}
+    assert holders == {f"{DIRECTORY}/upstream-key.conf": "0600"}
+    assert KEY not in settings().model_dump_json()
+
+
+def upstreams_file(made: Tree) -> str:
+    [file] = [file for file in made.files if file.path.endswith("/upstreams.conf")]
+    return file.data.decode()
+
+
+def test_drained_server_is_written_as_down() -> None:
+    text = upstreams_file(with_pool(tree(), declared_pool(), ["llm-2"], b"PEM"))
+    lines = [line.strip() for line in text.splitlines() if "server " in line and "#" in line]
+    assert lines[-2].startswith("server 10.0.0.1:8080 max_fails=2 fail_timeout=10s;")
+    assert lines[-1].startswith("server [fd00::2]:8080 max_fails=2 fail_timeout=10s down;")
+
+
+def test_drained_server_stays_so_and_makes_no_drift() -> None:
+    path = mark_path(DIRECTORY, "llm-2")
+    once = with_pool(tree(), declared_pool(), ["llm-2"], b"PEM")
+    paths = {
+        file.path: PathState("file", "root", "root", file.mode, 0.0, file.sha256)
+        for file in once.all_files
+    }
+    assert path in paths
+    found = drained_servers(declared_pool(), DIRECTORY, NginxState(paths))
+    assert found == ("llm-2",)
+    again = with_pool(tree(), declared_pool(), found, b"PEM")
+    assert again.wrong(NginxState(paths)) == {} and again.digest == once.digest
+    assert again.digest != with_pool(tree(), declared_pool(), [], b"PEM").digest
+
+
+def test_mark_of_a_server_that_is_gone_is_removed() -> None:
+    path = mark_path(DIRECTORY, "llm-9")
+    state = NginxState({path: PathState("file", "root", "root", "0644", 0.0, "")})
+    drained = drained_servers(declared_pool(), DIRECTORY, state)
+    wrong = with_pool(tree(), declared_pool(), drained, b"PEM").wrong(state)
+    assert drained == () and f"{path} must not exist" in wrong.values()
+
+
+@pytest.mark.parametrize(
+    ("drained", "server", "refused"),
+    [([], "llm-1", False), (["llm-2"], "llm-1", True), (["llm-1"], "llm-1", False)],
+)
+def test_last_server_is_not_drained(drained: list[str], server: str, refused: bool) -> None:
+    assert bool(drain_refusal(declared_pool(), drained, server)) is refused
+
+
+def test_silent_server_is_named_and_a_drained_one_is_not_asked(tmp_path: Path) -> None:
+    fact = SilentUpstreams()
+    (tmp_path / "resting.drained").touch()
+    with socket.socket() as listening, socket.socket() as bound:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        bound.bind(("127.0.0.1", 0))  # taken by nobody who would listen
+        closed = bound.getsockname()[1]
+        servers = {
+            "answering": ("127.0.0.1", listening.getsockname()[1]),
+            "silent": ("127.0.0.1", closed),
+            "resting": ("127.0.0.1", closed),
+        }
+        command = fact.command(servers, str(tmp_path))
+        said = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert fact.process(said.stdout.splitlines()) == ["silent"]
