@@ -8,10 +8,10 @@ from llmhost.settings.reader import read_settings
 from llmhost.stack import compose_project
 
 
-def _service(**options: Any) -> dict[str, Any]:
+def _service(*devices: str, **options: Any) -> dict[str, Any]:
     clients = [{"name": "test", "sha256": "cd" * 32}]
     settings = read_settings({"services": ["docling"], "api_clients": clients, **options})
-    text = compose_project(settings).services["docling"]
+    text = compose_project(settings, {"docling": devices}).services["docling"]
     service: dict[str, Any] = yaml.safe_load(text)["services"]["docling"]
     return service
 
@@ -24,7 +24,8 @@ def test_it_never_asks_a_hub_or_a_remote_model() -> None:
 
 def test_it_runs_on_the_cpu_unless_it_is_given_a_gpu() -> None:
     assert _service()["environment"]["DOCLING_DEVICE"] == "cpu"
-    assert _service(docling_gpu=0)["environment"]["DOCLING_DEVICE"] == "cuda"
+    given = _service("nvidia.com/gpu=GPU-0", docling_gpu_count=1)
+    assert given["environment"]["DOCLING_DEVICE"] == "cuda"
 
 
 def test_clients_wait_no_longer_than_declared() -> None:
