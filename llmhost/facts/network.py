@@ -31,7 +31,7 @@ if command -v netplan >/dev/null; then
   done
 fi
 networkctl --no-legend --no-pager list 2>/dev/null |
-  awk '$NF != "unmanaged" { print "manager", $2, "networkd" }'
+  awk '$NF ~ /^configur(ed|ing)$/ { print "manager", $2, "networkd" }'
 sed -nE 's/^[[:space:]]*iface[[:space:]]+([^[:space:]]+).*/manager \1 ifupdown/p' \
   /etc/network/interfaces /etc/network/interfaces.d/* 2>/dev/null
 nmcli -t -f DEVICE,STATE device 2>/dev/null |

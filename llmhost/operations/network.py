@@ -60,6 +60,7 @@ def _stage(
         change_unit=_CHANGE_UNIT,
         interface=network.interface_of(wanted, state),
         manager=state.manager,
+        moves=bool(network.contacts(wanted, state)),
         paths=[file.path for file in files],
     )
     listed = "".join(f"{address}\n" for address in wanted.addresses)

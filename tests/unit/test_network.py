@@ -271,6 +271,7 @@ def test_trial_is_a_shell_script(manager: str) -> None:
         change_unit="c",
         interface="eth0",
         manager=manager,
+        moves=True,
         paths=["/etc/netplan/99-llmhost.yaml"],
     )
     assert text.startswith("#!/bin/sh\n# Managed by llmhost")
