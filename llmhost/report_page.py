@@ -125,8 +125,10 @@ def duration(seconds: float | None) -> str:
 
 
 def gib(size: int | None) -> str:
-    """Bytes as GiB, as nvidia-smi counts; a dash for None."""
-    return "–" if size is None else f"{size / 1024**3:.1f} GiB"
+    """Bytes as GiB, as nvidia-smi counts, little ones as MiB; a dash for None."""
+    if size is None:
+        return "–"
+    return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 or not size else f"{size >> 20} MiB"
 
 
 def percent(share: Share, gpu: Gpu) -> str:

@@ -9,7 +9,7 @@ from llmhost.settings.root import Settings
 from tests.server.nvidia import Nvidia, look
 
 _LOOK = (
-    '. /etc/os-release; echo "system $PRETTY_NAME"; echo "kernel $(uname -r)";'
+    '. /etc/os-release; echo "system ${PRETTY_NAME:-$ID $VERSION_ID}"; echo "kernel $(uname -r)";'
     ' echo "uptime_seconds $(cut -d. -f1 /proc/uptime)"; echo "processors $(nproc)";'
     " sed -n 's/^MemTotal: *\\([0-9]*\\) kB/memory_kib \\1/p' /proc/meminfo;"
     " docker ps --no-trunc --format 'container {{.ID}} {{.Names}}' 2>/dev/null;"

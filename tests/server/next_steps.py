@@ -1,6 +1,8 @@
 """What an operator does when a check fails. A check without an entry has its component's."""
 
 OF_COMPONENTS = {
+    "app_server": "`llmhost plan INVENTORY` names what differs. Then call the LLM server by hand, "
+    "with the environment that the deploy left.",
     "connection": "Try `ssh` to the server by hand, as the user of the inventory.",
     "container_toolkit": "Deploy again. Then see `journalctl -u nvidia-cdi-refresh` on the server.",
     "docker": "Deploy again. Then see `systemctl status docker` and `journalctl -u docker`.",
@@ -8,6 +10,10 @@ OF_COMPONENTS = {
     "gateway": "`llmhost plan INVENTORY` names what differs. Then see `nginx -t`, "
     "`systemctl status nginx` and `/var/log/nginx/error.log`.",
     "gpu": "See docs/nvidia.md, and `docker inspect` of the service's container.",
+    "healing": "Deploy again. Then see `systemctl status llmhost-heal.timer` and "
+    "`journalctl -u llmhost-heal`.",
+    "network": "`llmhost plan INVENTORY` names what differs; deploy to correct it. Then see `ip "
+    "address`, `ip route` and /etc/hosts.",
     "nvidia_driver": "`llmhost plan INVENTORY` names what differs and whether a reboot is due; "
     "docs/nvidia.md tells the rules.",
     "receipt": "Deploy again: the receipt is the last thing that a complete deploy writes.",
@@ -15,6 +21,8 @@ OF_COMPONENTS = {
     "system": "`llmhost plan INVENTORY` names what differs; deploy to correct it.",
 }
 """By component: the next step where a check has none of its own."""
+
+OF_ANY_OTHER = "`llmhost plan INVENTORY` names what differs; deploy to correct it."
 
 OF_A_SERVICE = (
     "See `docker logs llmhost-{service}-1` on the server; a deploy restores container and image."
@@ -61,8 +69,9 @@ NEXT_STEPS = {
     "gateway.log-is-json-without-keys": "If a log holds a key, remove the log and rotate that "
     "client's key: `llmhost key rotate NAME FILE`. If nothing was logged, see `systemctl status "
     "nginx`.",
-    "gpu.completion-is-computed-on-the-gpus-that-the-service-was-given": "The service answers "
-    "without its GPU: see its `docker logs` for CUDA errors, and recreate it by a deploy.",
+    "gpu.completion-is-computed-on-the-gpus-that-the-service-was-given": "No process of the "
+    "service is seen to hold the GPU's memory: see its `docker logs` for CUDA errors, then deploy "
+    "again. If NVML names no processes at all, update the driver.",
     "nvidia_driver.nvml-works": "Run `nvidia-smi` on the server. 'Driver/library version "
     "mismatch' asks for a reboot.",
     "nvidia_driver.every-gpu-on-the-bus-is-listed-by-the-driver": "`dmesg | grep -i nvrm` tells "

@@ -159,7 +159,9 @@ def _expected(operator: str, left: object, right: object) -> str:
     """What an assert asks for: `seen == expected`, `expected in seen`, `seen < expected`."""
     if operator in ("in", "not in"):
         return f"{_text(left)} is {operator} it"
-    return _text(right) if operator == "==" else f"{operator} {_text(right)}"
+    if (operator, right) == ("is not", None):
+        return "something"
+    return _text(right) if operator in ("==", "is") else f"{operator} {_text(right)}"
 
 
 def _text(value: object) -> str:

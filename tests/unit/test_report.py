@@ -23,7 +23,7 @@ from llmhost.report import (
     parse,
     redacted,
 )
-from llmhost.report_page import duration, page, verdict
+from llmhost.report_page import duration, gib, page, verdict
 
 GIB = 1024**3
 HOSTILE = """</pre></style><script>alert(1)</script><img src=x onerror="alert(1)">'"`&{{ 7 * 7 }}"""
@@ -138,6 +138,14 @@ def test_memory_of_a_gpu_is_shown_by_who_holds_it() -> None:
     assert "10.0 GiB of 24.0 GiB" in text
     assert 'style="width:37.50%"' in text and "llmhost-vllm-1 <b>9.0 GiB</b>" in text
     assert 'style="width:4.17%"' in text and "other <b>1.0 GiB</b>" in text
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [(None, "–"), (0, "0.0 GiB"), (24 << 20, "24 MiB"), (3 * GIB // 2, "1.5 GiB")],
+)
+def test_sizes_are_told_in_fitting_units(size: int | None, told: str) -> None:
+    assert gib(size) == told
 
 
 def test_server_without_gpu_says_so() -> None:

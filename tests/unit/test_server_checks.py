@@ -118,7 +118,7 @@ def test_failed_command_is_told_with_its_complaint(checks: dict[str, Check]) -> 
 def test_plain_output_of_pytest_tells_it_too(printed_and_records: tuple[str, list[object]]) -> None:
     printed = printed_and_records[0]
     assert "colours.lists-are-equal" in printed
-    assert "seen:     letters: ['a', 'b']\nexpected: ['a', 'c']\ndo:       See `docker" in printed
+    assert "seen:     letters: ['a', 'b']\nexpected: ['a', 'c']\ndo:       `llmhost plan" in printed
 
 
 @pytest.mark.usefixtures("printed_and_records")
