@@ -1,11 +1,14 @@
 """The stack that settings ask for: the images it needs, and the Compose project that runs them."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llmhost.compose import Project
 from llmhost.filetree import File
-from llmhost.image import ModelImage, ServiceImage
+from llmhost.image import ModelImage, ServiceImage, Weights
+from llmhost.model_files import sha256_of
+from llmhost.services import catalogue
 from llmhost.settings.model import Model
 from llmhost.settings.root import Settings
 from llmhost.template import ROOT, render
@@ -17,11 +20,26 @@ def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
         ServiceImage(
             service=name,
             engine=settings.options(name).image,
-            models=tuple(_model_image(model) for model in settings.models_of(name)),
-            context=_build_context(ROOT / "files" / "images" / name),
+            models=(*map(_weights, settings.models_of(name)), *_adapters(settings.models_of(name))),
+            context=(
+                *_build_context(ROOT / "files" / "images" / name),
+                *catalogue()[name].context(settings.options(name), settings.models_of(name)),
+            ),
         )
         for name in settings.services
     )
+
+
+def started_first(settings: Settings, service: str) -> tuple[str, ...]:
+    """Services that must be healthy before this one starts.
+
+    Services that share a GPU start one after another: each measures how much memory is free while
+    it starts, and vLLM ends if that is less than its fraction.
+    """
+    gpu = settings.options(service).gpu
+    others = [name for name in settings.services if settings.options(name).gpu == gpu]
+    earlier = others[: others.index(service)]
+    return () if gpu is None else tuple(earlier[-1:])
 
 
 def compose_project(settings: Settings) -> Project:
@@ -44,6 +62,8 @@ def compose_project(settings: Settings) -> Project:
                 image=images[service.name],
                 options=settings.options(service.name),
                 models=settings.models_of(service.name),
+                arguments=tuple(service.arguments(settings.models_of(service.name))),
+                needs=started_first(settings, service.name),
                 docker=settings.docker,
                 quoted=_quoted,
             )
@@ -59,10 +79,20 @@ def _quoted(text: str) -> str:
     return json.dumps(text.replace("$", "$$"))
 
 
-def _model_image(model: Model) -> ModelImage:
+def _weights(model: Model) -> ModelImage:
     remote = model.kind == "url"
-    source = model.url if remote else model.source
-    return ModelImage(model.name, model.sha256, source, remote, model.path)
+    places = model.places
+    files = (Weights(sha256, places[path], remote, path) for path, sha256 in model.baked.items())
+    return ModelImage(model.name, tuple(files))
+
+
+def _adapters(models: Sequence[Model]) -> Iterator[ModelImage]:
+    """Adapters are images of their own: another adapter moves no other weights."""
+    for model in models:
+        if model.adapter:
+            sha256 = sha256_of(Path(model.adapter))
+            file = Weights(sha256, model.adapter, False, model.adapter_path)
+            yield ModelImage(f"{model.name}-adapter", (file,))
 
 
 def _build_context(directory: Path) -> tuple[File, ...]:

@@ -10,8 +10,8 @@ from llmhost.stack import compose_project, service_images
 @deploy("Stack")
 def run_stack(settings: Settings) -> None:
     """Bake the models into the services' images, and let the declared services run."""
-    if any(model.kind == "url" for model in settings.models):
-        apt.packages("curl", name="Install curl, to download weights")
+    if settings.services:
+        apt.packages("curl", name="Install curl, to download weights and to ask services")
     images.built(
         *service_images(settings),
         uploads=settings.stack.uploads,

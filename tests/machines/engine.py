@@ -1,10 +1,11 @@
-"""The demo's engine: Debian's own llama.cpp as an image with nothing else in it."""
+"""Images made of Debian's packages: the demo's engine, llama.cpp, with nothing else in it."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,20 +21,25 @@ _PACKAGES = ("llama.cpp-tools", "curl", "base-files", "base-passwd")
 
 def engine_archive() -> Path:
     """The engine's root file system as a tar archive, built first if need be (about 15 s)."""
+    return debian_archive("engine", _PACKAGES)
+
+
+def debian_archive(title: str, packages: Sequence[str]) -> Path:
+    """Packages of a recent Debian as a root file system, none of them configured."""
     install_requirements()
     archive = Archive.of_controller()
     # Debian has llama.cpp since forky (14), Ubuntu since 26.04.
     debian = archive.distribution == "debian"
     suite = "forky" if debian else os_release()["VERSION_CODENAME"]
     options = [f"--aptopt={option}" for option in transport_options()]
-    recipe = json.dumps([suite, _PACKAGES, asdict(archive), options])
-    target = cache() / f"engine-{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.tar"
+    recipe = json.dumps([suite, packages, asdict(archive), options])
+    target = cache() / f"{title}-{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.tar"
     cache().mkdir(parents=True, exist_ok=True)
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be building it
         if not target.exists():
             draft = target.with_suffix(".draft.tar")
-            _bootstrap(archive.sources(suite), suite, options, draft)
+            _bootstrap(archive.sources(suite), suite, [*options, _including(packages)], draft)
             draft.rename(target)
     return target
 
@@ -45,9 +51,13 @@ def _bootstrap(sources: str, suite: str, options: list[str], target: Path) -> No
     listed.write_text(sources)
     # Unpacked and not configured: no package manager, no shell, and no script has to run.
     command = ["mmdebstrap", "--mode=root", "--variant=extract", *options]
-    command += ["--include", ",".join(_PACKAGES), suite, str(target), str(listed)]
+    command += [suite, str(target), str(listed)]
     # One date for every file that the build itself writes: equal packages, equal archive.
     run(command, output=log, env={"SOURCE_DATE_EPOCH": "0"})
+
+
+def _including(packages: Sequence[str]) -> str:
+    return f"--include={','.join(packages)}"
 
 
 def push_engine(registry: ImageRegistry) -> str:
