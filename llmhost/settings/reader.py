@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from llmhost.model_lock import LockError, read_lock, with_pins
+from llmhost.model_lock import LockError, is_pinned, read_lock, with_pins
 from llmhost.profiles import KEY as PROFILE_KEY
 from llmhost.profiles import PROFILES, with_profile
 from llmhost.services import catalogue
@@ -96,6 +96,13 @@ class _Reader:
             self.problems.append(Problem(LOCK_KEY, f"the lock file {told}", fix))
             return {}
 
+    def _pinned(self, values: list[Any]) -> list[Any]:
+        """Records of models with the lock's pins, where they have none of their own."""
+        if all(is_pinned(each) for each in values if isinstance(each, Mapping)):
+            return values
+        lock = self._lock()
+        return [with_pins(each, lock) if isinstance(each, Mapping) else each for each in values]
+
     def _services(self) -> list[str]:
         known = []
         for name in self._list("services", "names of services"):
@@ -139,10 +146,10 @@ class _Reader:
 
     def _records(self, key: str, record: type[Section]) -> tuple[Section, ...]:
         good = []
-        lock = self._lock() if key == "models" else {}
-        for index, value in enumerate(self._list(key, "records")):
-            if lock and isinstance(value, Mapping):
-                value = with_pins(value, lock)
+        values = self._list(key, "records")
+        if key == "models":
+            values = self._pinned(values)
+        for index, value in enumerate(values):
             try:
                 good.append(record.model_validate(value))
             except ValidationError as error:
