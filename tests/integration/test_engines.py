@@ -116,7 +116,7 @@ def test_model_that_ollama_refuses_stops_the_build_with_its_word(site: Site) -> 
     file = next(each for each in hub["files"] if each["path"].endswith(".safetensors"))
     brain = {"name": "brain", "service": "ollama", "sha256": file["sha256"]}
     brain["source"] = str(Path(hub["source"], file["path"]))
-    others = [model for model in site.data["models"] if model["service"] != "ollama"]
+    others = [model for model in site.data["models"] if model.get("service") != "ollama"]
     outcome = deploy(site.machine, run_stack, site.settings(models=[brain, *others]))
     assert not outcome.succeeded
     assert "supplied file was not in GGUF format" in outcome.output
