@@ -3,14 +3,18 @@
 from pyinfra import host, state
 
 from llmhost.operations.connection import quicken
-from llmhost.operations.inventory import settings_of
+from llmhost.operations.inventory import settings_of, upstream_of
+from llmhost.site import APP_SERVERS
+from tasks.app_server import prepare_app_server
 from tasks.container_toolkit import install_container_toolkit
 from tasks.docker import install_docker
-from tasks.firewall import guard_host
+from tasks.firewall import guard_app_server, guard_host
 from tasks.gateway import configure_gateway
+from tasks.healing import heal_containers
 from tasks.hold import hold_host
+from tasks.network import configure_network
 from tasks.nvidia_driver import install_nvidia_driver
-from tasks.preflight import check_host
+from tasks.preflight import check_app_server, check_host
 from tasks.receipt import write_receipt
 from tasks.stack import run_stack
 from tasks.system import configure_system
@@ -19,12 +23,20 @@ quicken(state, host)
 settings = settings_of(state, host)
 
 hold_host(settings)
-check_host(settings)
-configure_system(settings)
-install_nvidia_driver(settings)
-install_docker(settings)
-install_container_toolkit(settings)
-guard_host(settings)
-configure_gateway(settings)
-run_stack(settings)
-write_receipt(settings)
+if APP_SERVERS in host.groups:
+    check_app_server(settings)
+    configure_network(settings)
+    guard_app_server(settings)
+    prepare_app_server(settings, upstream_of(state, host))
+else:
+    check_host(settings)
+    configure_system(settings)
+    configure_network(settings)
+    install_nvidia_driver(settings)
+    install_docker(settings)
+    install_container_toolkit(settings)
+    guard_host(settings)
+    configure_gateway(settings)
+    run_stack(settings)
+    heal_containers(settings)
+    write_receipt(settings)

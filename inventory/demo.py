@@ -33,5 +33,7 @@ demo = (
         "gateway_tls": "off",
         **_stack,
         "api_clients": [{"name": "demo", "sha256": _site["client_sha256"]}],
+        # What hardware it seems to have: script/demo --flavour.
+        **_site.get("data", {}),
     },
 )

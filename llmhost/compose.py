@@ -17,7 +17,7 @@ class Project:
 
     `root` is the text of compose.yaml, which includes one file of services/ for each of `services`,
     by name. `images` are the services' image references. Services must be healthy after
-    `start_timeout_seconds`.
+    `start_timeout_seconds`. Only root may read the files of services that are in `private`.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Project:
     services: Mapping[str, str]
     images: Mapping[str, str]
     start_timeout_seconds: int
+    private: frozenset[str] = frozenset()
 
     @property
     def file(self) -> str:
@@ -34,7 +35,10 @@ class Project:
     @property
     def files(self) -> tuple[File, ...]:
         """All files; none at all when there is no service, which Compose does not allow."""
-        parts = [File(self.service_file(name), text) for name, text in self.services.items()]
+        parts = [
+            File(self.service_file(name), text, "0600" if name in self.private else "0644")
+            for name, text in self.services.items()
+        ]
         return (File(self.file, self.root), *parts) if parts else ()
 
     @property
@@ -49,7 +53,8 @@ class Project:
 @dataclass(frozen=True)
 class Container:
     """A container of the project. `config` is Compose's hash of the service it was made from,
-    `image` an id, `state` and `health` as Docker names them; `health` is empty without a check."""
+    `image` an id, `state` and `health` as Docker names them; `health` is empty without a check.
+    `cut_off` tells that it was given GPUs and may not open their devices any more."""
 
     name: str
     service: str
@@ -57,6 +62,7 @@ class Container:
     image: str
     state: str
     health: str
+    cut_off: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,9 @@ def plan(project: Project, found: ProjectState) -> Plan:
     for service in project.services:
         containers = [each for each in found.containers if each.service == service]
         reasons += _service_reasons(project, service, containers, found)
-        if len(containers) > 1 or any(each.health == "unhealthy" for each in containers):
+        if len(containers) > 1 or any(
+            each.health == "unhealthy" or each.cut_off for each in containers
+        ):
             remake.append(service)
     return Plan(entries, tuple(remake), tuple(reasons))
 
@@ -127,6 +135,11 @@ def _service_reasons(
         yield f"service {service} is {container.state}"
     elif container.health not in ("", "healthy"):
         yield f"service {service} is {container.health}"
+    if container.cut_off:
+        yield (
+            f"service {service} may not open its GPUs any more, as happens when systemd reloads: "
+            "its container is made anew"
+        )
 
 
 def apply_script(project: Project, todo: Plan) -> str:

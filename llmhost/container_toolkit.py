@@ -12,11 +12,6 @@ REFRESH_SERVICE = "nvidia-cdi-refresh.service"
 """The toolkit's own units, since 1.18: they write the CDI spec at boot and when the driver changes;
 they miss a driver that was removed, and MIG."""
 
-WSL_DROP_IN = f"/etc/systemd/system/{REFRESH_SERVICE}.d/llmhost-wsl.conf"
-"""Makes the refresh service run `WSL_SCRIPT`, on WSL only."""
-WSL_SCRIPT = "/usr/local/lib/llmhost/wsl-cdi"
-"""Writes a CDI spec for each GPU's index."""
-
 # Found on hosts that had the toolkit's predecessors, and set up by earlier instructions. apt
 # refuses two keys for one source.
 _STALE_LISTS = (
@@ -71,9 +66,8 @@ def stale_specs(state: NvidiaState) -> list[str]:
     ]
     names = state.cdi_devices
     if state.is_wsl:
-        # CDI on WSL knows only `all` (toolkit, pkg/nvcdi/lib-wsl.go); the copies are ours.
-        wanted = ("all", *(str(gpu.index) for gpu in state.gpus))
-        found += [f"no CDI spec describes GPU {name}" for name in wanted if name not in names]
+        # CDI on WSL knows only `all` (toolkit, pkg/nvcdi/lib-wsl.go).
+        found += [] if "all" in names else ["no CDI spec describes the GPUs of this host"]
     else:
         there = {gpu.uuid for gpu in state.gpus}
         described = {name for name in names if name.startswith("GPU-")}

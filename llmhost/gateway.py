@@ -11,7 +11,7 @@ from pathlib import Path
 from llmhost.filetree import File
 from llmhost.gateway_policy import Policy, Rate, key_maps, policies_of
 from llmhost.gateway_tls import CERTIFICATE, Tls
-from llmhost.services.base import Method
+from llmhost.services.base import Method, Service
 from llmhost.settings.root import Settings
 from llmhost.template import render
 from llmhost.tls import names_in
@@ -45,7 +45,8 @@ class ExposedRoute:
 
 
 def exposed_routes(settings: Settings) -> tuple[ExposedRoute, ...]:
-    """Every path that is passed on: the first service's at `/`, the others' below their names."""
+    """Every path that is passed on: at `/` for the first service that has any, and below their
+    names for the others."""
     return tuple(
         ExposedRoute(
             route.path if position == 0 else f"/{service.name}{route.path}",
@@ -54,9 +55,13 @@ def exposed_routes(settings: Settings) -> tuple[ExposedRoute, ...]:
             route.methods,
             route.scope,
         )
-        for position, service in enumerate(settings.catalogue)
+        for position, service in enumerate(_offered(settings))
         for route in service.routes
     )
+
+
+def _offered(settings: Settings) -> tuple[Service, ...]:
+    return tuple(service for service in settings.catalogue if service.routes)
 
 
 def grants(
@@ -86,7 +91,7 @@ def configuration(settings: Settings, places: Places) -> tuple[File, ...]:
         policies=policies,
         rates=sorted({policy.rate for policy in policies if policy.rate}),
         routes=routes,
-        services=[(name, settings.options(name).port) for name in settings.services],
+        services=[(each.name, settings.options(each.name).port) for each in _offered(settings)],
         stranger_patience=Rate(settings.gateway.stranger_requests_per_minute, 0).patience_seconds,
         stream_limits=sorted({policy.streams for policy in policies if policy.streams}),
         tls=settings.gateway.tls != "off",

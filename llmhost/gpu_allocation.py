@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmhost.nvidia_driver import Unsatisfiable
-from llmhost.nvidia_state import Gpu
+from llmhost.nvidia_state import Gpu, NvidiaState
 
 KIND = "nvidia.com/gpu"
+
+Devices = Mapping[str, tuple[str, ...]]
+"""CDI names of each service's GPUs."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,11 @@ class GpuRequest:
 
     gpus: int | tuple[str, ...]
     shared: bool = False
+
+    @property
+    def by_uuid(self) -> bool:
+        """Whether only the host can tell which GPUs are meant."""
+        return not isinstance(self.gpus, int) and not all(each.isdecimal() for each in self.gpus)
 
 
 def allocate(requests: Mapping[str, GpuRequest], gpus: Sequence[Gpu]) -> dict[str, tuple[str, ...]]:
@@ -33,6 +41,17 @@ def allocate(requests: Mapping[str, GpuRequest], gpus: Sequence[Gpu]) -> dict[st
         for uuid in granted[service]:
             taken[uuid].append(service)
     return {service: granted[service] for service in requests}
+
+
+def allocate_numbers(requests: Mapping[str, GpuRequest], count: int) -> dict[str, tuple[int, ...]]:
+    """Indices by service, where all that is known of the GPUs is how many there are.
+
+    Services that name a GPU by UUID are left out. Raises Unsatisfiable.
+    """
+    gpus = [Gpu(index, str(index), "", "", False, None, False, "") for index in range(count)]
+    told = {service: each for service, each in requests.items() if not each.by_uuid}
+    granted = allocate(told, gpus)
+    return {service: tuple(int(uuid) for uuid in uuids) for service, uuids in granted.items()}
 
 
 def _grant(
@@ -56,21 +75,30 @@ def _grant(
     named = tuple(_find(service, wanted, gpus) for wanted in request.gpus)
     for uuid in named:
         if not free(uuid):
-            raise Unsatisfiable(
-                f"services '{service}' and '{taken[uuid][0]}' both take GPU {uuid}: give them "
-                f"different ones, or set {service}_gpu_shared and {taken[uuid][0]}_gpu_shared"
-            )
+            raise Unsatisfiable(both_take(service, taken[uuid][0], uuid))
     return named
+
+
+def both_take(one: str, other: str, gpu: str) -> str:
+    """Two services name one GPU, and one of them at least does not share."""
+    return (
+        f"services '{other}' and '{one}' both take GPU {gpu}: give them different ones, "
+        f"or set {other}_gpu_shared and {one}_gpu_shared"
+    )
 
 
 def _find(service: str, wanted: str, gpus: Sequence[Gpu]) -> str:
     for gpu in gpus:
         if wanted in {gpu.uuid, str(gpu.index)}:
             return gpu.uuid
-    known = ", ".join(f"{gpu.index} = {gpu.uuid}" for gpu in gpus) or "none"
+    known = ", ".join(_name(gpu) for gpu in gpus) or "none"
     raise Unsatisfiable(
         f"service '{service}' asks for GPU {wanted}, which is not on this host (there: {known})"
     )
+
+
+def _name(gpu: Gpu) -> str:
+    return gpu.uuid if gpu.uuid == str(gpu.index) else f"{gpu.index} = {gpu.uuid}"
 
 
 def _too_few(service: str, wanted: int, fitting: int, there: int) -> str:
@@ -80,9 +108,29 @@ def _too_few(service: str, wanted: int, fitting: int, there: int) -> str:
     )
 
 
+def devices_of(requests: Mapping[str, GpuRequest], state: NvidiaState) -> Devices:
+    """CDI names of the GPUs that each service gets on a host. Raises Unsatisfiable."""
+    if requests and not state.gpus:
+        raise Unsatisfiable(f"{' and '.join(requests)} must wait until the driver lists its GPUs")
+    granted = allocate(requests, state.gpus)
+    names = {service: cdi_names(uuids, wsl=state.is_wsl) for service, uuids in granted.items()}
+    asked = dict.fromkeys(each.partition("=")[2] for found in names.values() for each in found)
+    if missing := [each for each in asked if each not in state.cdi_devices]:
+        raise Unsatisfiable(f"no CDI spec describes GPU {' and '.join(missing)}")
+    return names
+
+
 def cdi_names(uuids: Sequence[str], *, wsl: bool) -> tuple[str, ...]:
     """Names for Compose's `devices`. CDI on WSL knows only `all` (toolkit, pkg/nvcdi/lib-wsl.go),
     so that there every service sees every GPU."""
     if wsl:
         return (f"{KIND}=all",) if uuids else ()
     return tuple(f"{KIND}={uuid}" for uuid in uuids)
+
+
+def wsl_note(devices: Devices) -> list[str]:
+    """What becomes of requests that WSL can not honour, for the plan."""
+    seeing = [service for service, names in devices.items() if f"{KIND}=all" in names]
+    if not seeing:
+        return []
+    return [f"CDI on WSL knows only 'all': {' and '.join(seeing)} will see every GPU of this host"]

@@ -59,7 +59,7 @@ class ServiceImage:
 
     `engine` is the reference of the image it is based on, `context` the files of its build context,
     a Dockerfile among them, by relative path. The Dockerfile finds the stages `weights`, which it
-    must begin with, and `engine`.
+    begins with if there are models, and `engine`; without an engine it finds neither.
     """
 
     service: str
@@ -70,6 +70,8 @@ class ServiceImage:
     @property
     def build_files(self) -> tuple[File, ...]:
         """The build context as it is sent to the builder."""
+        if not self.engine:
+            return self.context
         stages = [f"FROM {self.engine} AS engine", _weights_stage(self.models)]
         return tuple(
             File(file.path, "\n".join([*stages, file.data.decode()]), file.mode)
@@ -201,16 +203,22 @@ def build_script(image: ServiceImage) -> str:
     The engine is pulled first, for a builder forgets what it pulled itself: after that, building
     again needs no network.
     """
-    engine = shlex.quote(image.engine)
     build = "docker buildx build --builder default --provenance=false --progress plain"
     return f"""set -e
-docker image inspect --format . {engine} >/dev/null 2>&1 </dev/null ||
+{_pull(image)}
+base64 -d | {build} --label {INPUTS_LABEL}={image.inputs} --tag {image.reference} -"""
+
+
+def _pull(image: ServiceImage) -> str:
+    if not image.engine:
+        return ""
+    engine = shlex.quote(image.engine)
+    return f"""docker image inspect --format . {engine} >/dev/null 2>&1 </dev/null ||
   docker pull --quiet {engine} </dev/null || {{
     echo "The engine's image {image.engine} could not be pulled:" \\
       "correct {image.service}_image, or let this host reach its registry" >&2
     exit 1
-  }}
-base64 -d | {build} --label {INPUTS_LABEL}={image.inputs} --tag {image.reference} -"""
+  }}"""
 
 
 def tidy_script(uploads: str) -> str:

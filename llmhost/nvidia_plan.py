@@ -1,9 +1,9 @@
 """What is to be done to a host's driver, and whether the outcome can be used. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmhost.gpu_allocation import GpuRequest, allocate
+from llmhost.gpu_allocation import GpuRequest, allocate, allocate_numbers
 from llmhost.nvidia_cuda import too_old, version
 from llmhost.nvidia_driver import Choice, Unsatisfiable, Wish, below_floor, choose
 from llmhost.nvidia_packages import (
@@ -26,12 +26,17 @@ WINDOWS_DRIVER = "on WSL the driver is that of Windows: install or update it the
 @dataclass(frozen=True)
 class Policy:
     """What a host's driver shall be. `requests` says which GPUs each service asks for; with
-    `managed` off the driver is only checked. `power_limit_watts` holds for every GPU."""
+    `managed` off the driver is only checked. `power_limit_watts` holds for every GPU.
+    `shortfalls` says what does not fit into GPUs of these sizes in bytes, when the services have
+    those with these numbers."""
 
     wish: Wish = field(default_factory=Wish)
     requests: Mapping[str, GpuRequest] = field(default_factory=dict)
     managed: bool = True
     power_limit_watts: int | None = None
+    shortfalls: Callable[[Mapping[str, tuple[int, ...]], Sequence[int]], Iterable[str]] = field(
+        default=lambda _granted, _bytes: ()
+    )
 
 
 @dataclass(frozen=True)
@@ -165,11 +170,28 @@ def gpu_drift(policy: Policy, state: NvidiaState) -> list[str]:
     return found
 
 
+def impossible(policy: Policy, state: NvidiaState) -> list[str]:
+    """What the services ask for in vain, as far as it can be told before anything is changed."""
+    if not policy.requests:
+        return []
+    if not state.has_gpu:
+        return _no_gpu(policy, state)
+    there = len(state.generations)
+    if state.gpus and len(state.gpus) >= there:
+        return [*_allocation_problems(policy, state)]
+    try:  # A driver may bring those to light that are not listed.
+        allocate_numbers(policy.requests, there)
+        if policy.managed and not state.is_wsl:
+            plan_driver(policy, state)
+    except Unsatisfiable as error:
+        return [*error.sentences]
+    return []
+
+
 def unusable(policy: Policy, state: NvidiaState) -> list[str]:
     """Why services that ask for GPUs must not be (re)started on this host."""
     if not state.has_gpu:
-        advice = [WINDOWS_DRIVER] if state.is_wsl else []
-        return [f"no NVIDIA GPU is on this host, and {_askers(policy)} asks for one", *advice]
+        return _no_gpu(policy, state)
     if state.is_wsl and (parts := sorted(driver_packages(state.packages))):
         return [
             "WSL uses the driver of Windows, and a Linux one hides it: remove it with "
@@ -180,6 +202,12 @@ def unusable(policy: Policy, state: NvidiaState) -> list[str]:
         reasons = [WINDOWS_DRIVER] if state.is_wsl else reboot_reasons(state, None)
         return [f"the driver can not be used: {said}", *reasons]
     return [*_driver_problems(policy, state), *_gpu_problems(policy, state)]
+
+
+def _no_gpu(policy: Policy, state: NvidiaState) -> list[str]:
+    askers = " and ".join(f"service '{service}'" for service in policy.requests)
+    advice = [WINDOWS_DRIVER] if state.is_wsl else []
+    return [f"no NVIDIA GPU is on this host, and {askers} asks for one", *advice]
 
 
 def _driver_problems(policy: Policy, state: NvidiaState) -> Iterator[str]:
@@ -194,18 +222,21 @@ def _gpu_problems(policy: Policy, state: NvidiaState) -> Iterator[str]:
     there, listed = len(state.generations), len(state.gpus)
     if listed < there:
         yield f"{there} GPUs are on the PCI bus, and the driver lists {listed}: dmesg tells why"
-    if policy.requests:
-        for gpu in state.gpus:
-            if gpu.mig:
-                yield (
-                    f"GPU {gpu.index} is cut into MIG instances, which llmhost does not hand out: "
-                    f"run 'nvidia-smi -i {gpu.index} -mig 0' and reboot"
-                )
+    yield from _allocation_problems(policy, state)
+
+
+def _allocation_problems(policy: Policy, state: NvidiaState) -> Iterator[str]:
+    for gpu in state.gpus if policy.requests else ():
+        if gpu.mig:
+            yield (
+                f"GPU {gpu.index} is cut into MIG instances, which llmhost does not hand out: "
+                f"run 'nvidia-smi -i {gpu.index} -mig 0' and reboot"
+            )
     try:
-        allocate(policy.requests, state.gpus)
+        granted = allocate(policy.requests, state.gpus)
     except Unsatisfiable as error:
         yield from error.sentences
-
-
-def _askers(policy: Policy) -> str:
-    return " and ".join(f"service '{service}'" for service in policy.requests)
+        return
+    places = {gpu.uuid: place for place, gpu in enumerate(state.gpus)}
+    numbers = {service: tuple(places[uuid] for uuid in found) for service, found in granted.items()}
+    yield from policy.shortfalls(numbers, [gpu.memory_bytes for gpu in state.gpus])

@@ -42,7 +42,8 @@ class Package:
 @dataclass(frozen=True)
 class Gpu:
     """A GPU as nvidia-smi lists it. `power_limit_watts` is unset where the GPU has none to set,
-    `mig` tells whether it is cut into MIG instances."""
+    `mig` tells whether it is cut into MIG instances; `memory_bytes` is 0 where the GPU has no
+    memory of its own."""
 
     index: int
     uuid: str
@@ -52,6 +53,7 @@ class Gpu:
     power_limit_watts: float | None
     mig: bool
     product: str
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def parse_state(lines: Iterable[str]) -> NvidiaState:
         units=tuple(values.get("unit", [])),
         cdi=tuple(_cdi(value) for value in values.get("cdi", [])),
         cdi_gone=tuple(values.get("cdi_gone", [])),
-        gpus=tuple(_gpu(value) for value in values.get("gpu", []) if value.count(",") >= 7),
+        gpus=tuple(_gpu(value) for value in values.get("gpu", []) if value.count(",") >= 8),
         smi_error=" ".join(values.get("smi_error", [])),
         reboot_packages=_reboot_packages(values),
     )
@@ -203,8 +205,8 @@ def _cdi(value: str) -> CdiSpec:
 
 
 def _gpu(value: str) -> Gpu:
-    index, uuid, pci, driver, persistence, power, mig, product = (
-        part.strip() for part in value.split(",", 7)
+    index, uuid, pci, driver, persistence, power, mig, mib, product = (
+        part.strip() for part in value.split(",", 8)
     )
     return Gpu(
         index=int(index),
@@ -215,6 +217,7 @@ def _gpu(value: str) -> Gpu:
         power_limit_watts=float(power) if re.fullmatch(r"[\d.]+", power) else None,
         mig=mig == "Enabled",
         product=product,
+        memory_bytes=int(mib) << 20 if mib.isdecimal() else 0,
     )
 
 

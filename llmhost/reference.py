@@ -3,7 +3,14 @@
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -26,6 +33,8 @@ _NAMES: dict[Any, str] = {
     NoneType: "none",
     IPv4Address: "address",
     IPv6Address: "address",
+    IPv4Interface: "address with prefix length",
+    IPv6Interface: "address with prefix length",
     IPv4Network: "network",
     IPv6Network: "network",
     date: "date",

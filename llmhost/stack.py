@@ -4,46 +4,56 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from llmhost.build_context import context_files
 from llmhost.compose import Project
 from llmhost.filetree import File
+from llmhost.gpu_allocation import Devices
 from llmhost.image import ModelImage, ServiceImage, Weights
 from llmhost.model_files import sha256_of
-from llmhost.services import catalogue
+from llmhost.secret import read_secret
+from llmhost.services.base import Service, ServiceOptions
+from llmhost.settings.app import App
 from llmhost.settings.model import Model
 from llmhost.settings.root import Settings
 from llmhost.template import ROOT, render
+
+_AS_IT_IS = File("Dockerfile", "FROM engine\n")
+"""What makes an image of the site's own one of ours: known by its inputs, and there offline."""
 
 
 def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
     """The image of each declared service, with its models and its build context."""
     return tuple(
         ServiceImage(
-            service=name,
-            engine=settings.options(name).image,
-            models=(*map(_weights, settings.models_of(name)), *_adapters(settings.models_of(name))),
-            context=(
-                *_build_context(ROOT / "files" / "images" / name),
-                *catalogue()[name].context(settings.options(name), settings.models_of(name)),
-            ),
+            service=service.name,
+            engine=settings.options(service.name).image,
+            models=_images_of(settings.models_of(service.name)),
+            context=tuple(_context(settings, service)),
         )
-        for name in settings.services
+        for service in settings.catalogue
     )
 
 
-def started_first(settings: Settings, service: str) -> tuple[str, ...]:
-    """Services that must be healthy before this one starts.
+def started_first(settings: Settings, service: Service, devices: Devices) -> tuple[str, ...]:
+    """Services that must be healthy before this one starts: those that it needs, and the one before
+    it on each of its GPUs.
 
     Services that share a GPU start one after another: each measures how much memory is free while
     it starts, and vLLM ends if that is less than its fraction.
     """
-    gpu = settings.options(service).gpu
-    others = [name for name in settings.services if settings.options(name).gpu == gpu]
-    earlier = others[: others.index(service)]
-    return () if gpu is None else tuple(earlier[-1:])
+    earlier = settings.services[: settings.services.index(service.name)]
+    sharers = {
+        device: name
+        for name in earlier
+        for device in devices.get(name, ())
+        if device in devices.get(service.name, ())
+    }
+    needed = service.needs(settings.options(service.name))
+    return tuple(dict.fromkeys((*needed, *sharers.values())))
 
 
-def compose_project(settings: Settings) -> Project:
-    """The Compose project of the declared services."""
+def compose_project(settings: Settings, devices: Devices | None = None) -> Project:
+    """The Compose project of the declared services, with the GPUs that a host has for them."""
     images = {image.service: image.reference for image in service_images(settings)}
     return Project(
         name=settings.stack.project,
@@ -56,14 +66,16 @@ def compose_project(settings: Settings) -> Project:
         ),
         services={
             service.name: render(
-                f"services/{service.name}.yaml.j2",
+                _template(settings.options(service.name), service.name),
                 project=settings.stack.project,
                 service=service,
                 image=images[service.name],
                 options=settings.options(service.name),
+                devices=(devices or {}).get(service.name, ()),
+                needs=started_first(settings, service, devices or {}),
+                environment=_environment(settings.options(service.name)),
                 models=settings.models_of(service.name),
                 arguments=tuple(service.arguments(settings.models_of(service.name))),
-                needs=started_first(settings, service.name),
                 docker=settings.docker,
                 quoted=_quoted,
             )
@@ -71,12 +83,21 @@ def compose_project(settings: Settings) -> Project:
         },
         images=images,
         start_timeout_seconds=settings.stack.start_timeout_seconds,
+        private=frozenset(app.name for app in settings.apps if app.secrets),
     )
+
+
+def _template(options: ServiceOptions, service: str) -> str:
+    return "stack/app.yaml.j2" if isinstance(options, App) else f"services/{service}.yaml.j2"
 
 
 def _quoted(text: str) -> str:
     """Text as a YAML string, in which Compose finds no variable to replace."""
     return json.dumps(text.replace("$", "$$"))
+
+
+def _images_of(models: Sequence[Model]) -> tuple[ModelImage, ...]:
+    return (*map(_weights, models), *_adapters(models))
 
 
 def _weights(model: Model) -> ModelImage:
@@ -95,15 +116,20 @@ def _adapters(models: Sequence[Model]) -> Iterator[ModelImage]:
             yield ModelImage(f"{model.name}-adapter", (file,))
 
 
-def _build_context(directory: Path) -> tuple[File, ...]:
-    """Files below a directory by relative path; only whether one is executable is kept of modes,
-    for a checkout's modes depend on its owner's umask."""
-    paths = (path for path in sorted(directory.rglob("*")) if path.is_file())
-    return tuple(
-        File(
-            path=str(path.relative_to(directory)),
-            content=path.read_bytes(),
-            mode="0755" if path.stat().st_mode & 0o100 else "0644",
-        )
-        for path in paths
+def _context(settings: Settings, service: Service) -> Sequence[File]:
+    options = settings.options(service.name)
+    if isinstance(options, App):
+        return context_files(options.context) if options.context else (_AS_IT_IS,)
+    return (
+        *context_files(ROOT / "files" / "images" / service.name),
+        *service.context(options, settings.models_of(service.name)),
     )
+
+
+def _environment(options: ServiceOptions) -> dict[str, str]:
+    """Environment of an app, secrets included: not by `env_file`, for of that Compose tells another
+    hash before a container is made than it notes in the container (seen with 2.26)."""
+    if not isinstance(options, App):
+        return {}
+    secrets = {variable: read_secret(place) for variable, place in options.secrets.items()}
+    return {**options.environment, **secrets}

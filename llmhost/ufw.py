@@ -31,7 +31,6 @@ SOURCES = "/etc/ufw/*.rules /etc/ufw/*.init /etc/ufw/sysctl.conf"
 
 BEGIN = "# BEGIN llmhost: edit the inventory (firewall_*) instead"
 END = "# END llmhost"
-_BLOCK = re.compile(rf"\n?{re.escape(BEGIN)}\n.*?{re.escape(END)}\n", re.DOTALL)
 
 NORMAL_FORM = r"""awk '
 /^:(INPUT|FORWARD|OUTPUT) / { print $1, $2 }
@@ -171,14 +170,6 @@ def _covers(wider: Network, narrower: Network) -> bool:
     if isinstance(wider, IPv6Network) and isinstance(narrower, IPv6Network):
         return narrower.subnet_of(wider)
     return False
-
-
-def with_block(text: str, block: str) -> str:
-    """`text` with our marked block at its end and everything else as it was."""
-    rest = _BLOCK.sub("", text)
-    if rest and not rest.endswith("\n"):
-        rest += "\n"
-    return f"{rest}\n{block}"
 
 
 def drift(files: Sequence[File], rules: Sequence[Rule], state: UfwState) -> list[str]:

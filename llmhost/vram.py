@@ -25,7 +25,8 @@ CUDA_BYTES = 456 * 2**20
 
 @dataclass(frozen=True)
 class Load:
-    """One model in a process of its own on one GPU.
+    """One model in a process of its own on one GPU, or its part on one of `parts` GPUs, over
+    which engines spread weights and cache evenly.
 
     `measured_bytes`, seen on real hardware, outweighs every estimate; without it there must be a
     shape. A model that is not resident is loaded when asked for, in place of the one before.
@@ -41,11 +42,13 @@ class Load:
     resident: bool = True
     adapter_bytes: int = 0
     measured_bytes: int | None = None
+    parts: int = 1
 
     @property
     def weights_bytes(self) -> int:
         """Weights and adapter."""
-        return self.shape.weights_bytes + self.adapter_bytes if self.shape else 0
+        whole = self.shape.weights_bytes + self.adapter_bytes if self.shape else 0
+        return -(-whole // self.parts)
 
     @property
     def cache_bytes(self) -> int:
@@ -55,7 +58,7 @@ class Load:
         window = min(self.context_tokens, _rounded(self.shape.window_tokens + BATCH_TOKENS))
         values = self.shape.cache_values * self.context_tokens
         values += self.shape.window_cache_values * window
-        return values * self.parallel * CACHE_BYTES[self.cache_type] // 32
+        return values * self.parallel * CACHE_BYTES[self.cache_type] // 32 // self.parts
 
     @property
     def work_bytes(self) -> int:
@@ -73,7 +76,7 @@ class Load:
     def total_bytes(self) -> int:
         """All of it, or what was measured."""
         if self.measured_bytes is not None:
-            return self.measured_bytes
+            return -(-self.measured_bytes // self.parts)
         return self.weights_bytes + self.cache_bytes + self.work_bytes
 
 

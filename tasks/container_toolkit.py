@@ -5,14 +5,11 @@ from functools import partial
 from pyinfra.api import deploy
 
 from llmhost.apt_repository import Repository
-from llmhost.container_toolkit import WSL_DROP_IN, WSL_SCRIPT, toolkit_repository
-from llmhost.filetree import File
+from llmhost.container_toolkit import toolkit_repository
 from llmhost.nvidia_state import NvidiaState
 from llmhost.operations import container_toolkit
 from llmhost.settings.container_toolkit import ContainerToolkit
 from llmhost.settings.root import Settings
-from llmhost.template import render
-from llmhost.wsl import SMI as WSL_SMI
 
 
 @deploy("Container toolkit")
@@ -23,10 +20,6 @@ def install_container_toolkit(settings: Settings) -> None:
         name="Install the NVIDIA container toolkit and tell Docker of it",
         version=options.version,
         repository=partial(_repository, options),
-        wsl_files=[
-            File(WSL_SCRIPT, render("container_toolkit/wsl-cdi.j2", smi=WSL_SMI), mode="0755"),
-            File(WSL_DROP_IN, render("container_toolkit/llmhost-wsl.conf.j2", script=WSL_SCRIPT)),
-        ],
     )
 
 

@@ -9,9 +9,22 @@ from llmhost.ufw import Rule
 
 @deploy("Firewall")
 def guard_host(settings: Settings) -> None:
-    """Close the host to everyone but the declared networks."""
-    if not settings.firewall.enabled:
-        return
+    """Close an LLM server to everyone but the declared networks."""
+    if settings.firewall.enabled:
+        gateway = Rule(
+            settings.gateway.port, "tcp", settings.admitted_to_gateway, "llmhost gateway"
+        )
+        _guard(settings, gateway)
+
+
+@deploy("Firewall")
+def guard_app_server(settings: Settings) -> None:
+    """Close an application server to everyone but the declared networks, where that is asked."""
+    if settings.firewall.enabled and settings.app_server.firewall:
+        _guard(settings)
+
+
+def _guard(settings: Settings, *gateway: Rule) -> None:
     apt.packages(
         "ufw",
         absent=["iptables-persistent", "netfilter-persistent"],  # ufw declares that it breaks them
@@ -19,7 +32,7 @@ def guard_host(settings: Settings) -> None:
     )
     ufw.rules(
         Rule(settings.firewall.ssh_port, "tcp", settings.firewall.ssh_sources, "SSH"),
-        Rule(settings.gateway.port, "tcp", settings.admitted_to_gateway, "llmhost gateway"),
+        *gateway,
         *(Rule(r.port, r.protocol, r.sources, r.comment) for r in settings.firewall.rules),
         confirm_seconds=settings.firewall.confirm_seconds,
         name="Admit the declared networks and nobody else",

@@ -8,10 +8,8 @@ from pyinfra.api import deploy
 
 from llmhost.apt_repository import Repository
 from llmhost.filetree import Directory, Entry, File
-from llmhost.gpu_allocation import GpuRequest
-from llmhost.nvidia_driver import Wish
 from llmhost.nvidia_packages import UPGRADE_BLACKLIST
-from llmhost.nvidia_plan import Policy
+from llmhost.nvidia_policy import driver_policy
 from llmhost.nvidia_repository import driver_repository
 from llmhost.nvidia_state import NvidiaState
 from llmhost.operations import nvidia_driver
@@ -27,33 +25,15 @@ def install_nvidia_driver(settings: Settings) -> None:
     """A driver that fits the host's GPUs and its services; nothing on a host without GPUs."""
     options = settings.nvidia_driver
     nvidia_driver.present(
-        _policy(settings),
+        driver_policy(settings),
         name="Install the NVIDIA driver, load it and hold it",
         repository=partial(_repository, options.repository_url, options.repository_fingerprint),
         files=_files(settings),
+        probe=_probe(settings),
         reboot_timeout_seconds=(
             None if options.reboot == "never" else options.reboot_timeout_seconds
         ),
     )
-
-
-def _policy(settings: Settings) -> Policy:
-    options = settings.nvidia_driver
-    services = settings.service_options
-    # Services that name the same GPU share it on purpose; the ledger of GPU memory adds them up.
-    requests = {
-        service: GpuRequest((str(of.gpu),), shared=True)
-        for service, of in services.items()
-        if of.gpu is not None
-    }
-    wish = Wish(
-        branch=options.branch,
-        module=options.module,
-        source=options.source,
-        allow_unmaintained=options.allow_unmaintained,
-        cuda={service: of.cuda for service, of in services.items() if of.cuda},
-    )
-    return Policy(wish, requests, options.managed, options.power_limit_watts)
 
 
 def _repository(url: str, fingerprint: str | None, state: NvidiaState) -> Repository:
@@ -61,22 +41,24 @@ def _repository(url: str, fingerprint: str | None, state: NvidiaState) -> Reposi
 
 
 def _files(settings: Settings) -> list[Entry]:
-    """Configuration of apt, the kernel and systemd, and the probe that reads NVML on the host.
-
-    The probe runs with the very nvidia-ml-py that is installed on the controller: one module
-    without dependencies, so that the host needs neither pip nor a network.
-    """
+    """Configuration of apt, the kernel and systemd."""
     power = settings.nvidia_driver.power_limit_watts
     apt = render("nvidia_driver/52llmhost-nvidia.j2", prefixes=UPGRADE_BLACKLIST)
     modprobe = render("nvidia_driver/llmhost-nvidia.conf.j2")
     unit = render("nvidia_driver/llmhost-gpu.service.j2", power_limit_watts=power)
-    library = Path(pynvml.__file__).read_bytes()
-    directory = settings.nvidia_driver.probe_directory
     return [
         File("/etc/apt/apt.conf.d/52llmhost-nvidia", apt),
         File(MODPROBE_FILE, modprobe),
         File(f"/etc/systemd/system/{nvidia_driver.GPU_UNIT}", unit),
+    ]
+
+
+def _probe(settings: Settings) -> list[Entry]:
+    """What reads NVML on the host, with the very nvidia-ml-py that is installed on the controller:
+    one module without dependencies, so that the host needs neither pip nor a network."""
+    directory = settings.nvidia_driver.probe_directory
+    return [
         Directory(directory),
         File(f"{directory}/nvml_probe.py", _PROBE.read_bytes(), mode="0755"),
-        File(f"{directory}/pynvml.py", library),
+        File(f"{directory}/pynvml.py", Path(pynvml.__file__).read_bytes()),
     ]

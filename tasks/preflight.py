@@ -2,6 +2,7 @@
 
 from pyinfra.api import deploy
 
+from llmhost.nvidia_policy import driver_policy
 from llmhost.operations import preflight
 from llmhost.settings.root import Settings
 
@@ -19,5 +20,20 @@ def check_host(settings: Settings) -> None:
         docker_source=settings.docker.source,
         min_memory_gib=settings.preflight.min_memory_gib,
         min_free_disk_gib=settings.preflight.min_free_disk_gib,
+        max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
+        gpus=driver_policy(settings),
+    )
+
+
+@deploy("Preflight")
+def check_app_server(settings: Settings) -> None:
+    """Stop before the first change where an application server can not be prepared."""
+    preflight.fit(
+        name="Check that the host can become an application server",
+        paths=[],
+        receipt=settings.receipt.path,
+        docker_source="docker",  # nothing is installed from there
+        min_memory_gib=0,
+        min_free_disk_gib=0,
         max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
     )

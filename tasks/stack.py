@@ -1,5 +1,7 @@
 """Stack: the services, each in an image with its models, joined by Docker Compose."""
 
+from functools import partial
+
 from pyinfra.api import deploy
 
 from llmhost.operations import apt, compose, images
@@ -18,4 +20,9 @@ def run_stack(settings: Settings) -> None:
         uploads=settings.stack.uploads,
         name="Bake the models into the services' images",
     )
-    compose.project(compose_project(settings), name="Run the declared services")
+    compose.project(
+        compose_project(settings),
+        gpus=settings.gpu_requests,
+        with_devices=partial(compose_project, settings),
+        name="Run the declared services",
+    )

@@ -2,7 +2,7 @@
 
 import typer
 
-from llmhost.cli import history, key, model, plan, tls, verify, vram
+from llmhost.cli import history, key, latency, model, plan, tls, verify, vram
 
 app = typer.Typer(
     name="llmhost",
@@ -16,6 +16,7 @@ app.command("verify")(verify.verify)
 app.command("history")(history.show_history)
 app.command("unlock")(history.unlock)
 app.command("vram")(vram.vram)
+app.command("latency")(latency.latency)
 app.add_typer(key.app, name="key")
 app.add_typer(model.app, name="model")
 app.add_typer(tls.app, name="tls")

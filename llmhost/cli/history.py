@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmhost.cli.errors import stop
-from llmhost.cli.session import as_root, connected
+from llmhost.cli.session import as_root, one_host
 from llmhost.run_record import Run, as_data, history, parse, table_row
 from llmhost.settings.problem import SettingsError
 from llmhost.settings.reader import read_settings
@@ -43,7 +43,7 @@ def show_history(
 
     Runs that found nothing to do leave no trace.
     """
-    with connected(inventory, host) as found:
+    with one_host(inventory, host) as found:
         try:
             directory = read_settings(found.data.dict()).receipt.directory
         except SettingsError as error:
@@ -74,7 +74,7 @@ def unlock(inventory: Inventory, host: HostName) -> None:
     A deploy that ended, in whatever way, has let go of its host by itself. This does not stop the
     other deploy: make sure that it is dead.
     """
-    with connected(inventory, host) as found:
+    with one_host(inventory, host) as found:
         said = as_root(found, f"sh -c {shlex.quote(_UNLOCK)}").splitlines()
     if not said:
         typer.echo(f"{host}: nobody held it")

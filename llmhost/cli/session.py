@@ -19,6 +19,7 @@ from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_config, ctx_inventory, ctx_state
 
 from llmhost.cli.errors import stop
+from llmhost.cli.progress import comparing
 from llmhost.operations.inventory import check_all
 from llmhost.template import ROOT
 
@@ -81,24 +82,20 @@ def dry_run(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]
 
     Hosts that could not be reached or failed are in `state.failed_hosts`.
     """
-    sys.path.append(str(ROOT))  # where deploy.py finds the tasks
-    pyinfra.is_cli = True  # deploy.py orders its operations by call position only then
-    with _session(path, limit) as (state, messages):
-        _evaluate(state)
+    with connected(path, limit) as (state, messages):
+        with comparing(state):
+            _evaluate(state)
         yield state, messages
 
 
 @contextmanager
-def connected(path: str, name: str) -> Iterator[Host]:
+def one_host(path: str, name: str) -> Iterator[Host]:
     """One host of an inventory, connected; stops with a sentence if it can not be reached."""
-    with _session(path, [name]) as (state, messages):
-        state.set_stage(StateStage.Connect)
+    with connected(path, [name]) as (state, messages):
         hosts = sorted(filter(state.is_host_in_limit, state.inventory), key=lambda host: host.name)
         if len(hosts) > 1:
             stop(f"{name} are {len(hosts)} hosts; name one: {', '.join(map(str, hosts))}")
-        try:
-            connect_all(state)
-        except PyinfraError:
+        if hosts[0] not in state.active_hosts:
             stop(*messages.lines or [f"{name} can not be reached"])
         yield hosts[0]
 
@@ -114,26 +111,27 @@ def as_root(host: Host, command: str) -> str:
 
 
 @contextmanager
-def _session(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]:
+def connected(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]:
+    """Connections to the hosts within the limit, once the inventory proved to have no mistakes."""
     inventory = load_inventory(path)
     hosts = hosts_within(inventory, limit)
     messages = _capture()
     state = State(check_for_changes=True)
     state.cwd = str(Path.cwd())
+    sys.path.append(str(ROOT))  # where deploy.py finds the tasks
+    pyinfra.is_cli = True  # deploy.py orders its operations by call position only then
     config = Config()
     with ctx_state.use(state), ctx_config.use(config), ctx_inventory.use(inventory):
         state.init(inventory, config, initial_limit=hosts)
         config.lock_current_state()
         try:
+            _connect(state)
             yield state, messages
         finally:
             disconnect_all(state)
 
 
-def _evaluate(state: State) -> None:
-    from pyinfra_cli.exceptions import UnexpectedExternalError
-    from pyinfra_cli.util import load_deploy_file
-
+def _connect(state: State) -> None:
     state.set_stage(StateStage.Connect)
     try:
         check_all(state)  # mistakes are told even if no host can be reached
@@ -141,7 +139,19 @@ def _evaluate(state: State) -> None:
         stop(*str(error).splitlines())
     try:
         connect_all(state)
-        state.set_stage(StateStage.Prepare)
+    except PyinfraError as error:
+        if state.active_hosts:
+            stop(*str(error).splitlines())
+
+
+def _evaluate(state: State) -> None:
+    from pyinfra_cli.exceptions import UnexpectedExternalError
+    from pyinfra_cli.util import load_deploy_file
+
+    if not state.active_hosts:
+        return
+    state.set_stage(StateStage.Prepare)
+    try:
         load_deploy_file(state, str(DEPLOY))
     except PyinfraError as error:
         if state.active_hosts:

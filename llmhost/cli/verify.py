@@ -1,17 +1,19 @@
 """`llmhost verify`: the server tests, run against the inventory's hosts."""
 
 import json
-import os
-import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from llmhost.cli.errors import stop
 from llmhost.cli.offline import verify_offline
+from llmhost.cli.progress import run_checks
+from llmhost.cli.report import Run, write_page
 from llmhost.cli.session import hosts_within, load_inventory
 from llmhost.template import ROOT
 
@@ -19,6 +21,7 @@ from llmhost.template import ROOT
 def verify(
     inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
     limit: Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeat")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page for people to this file")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file")] = None,
     outside: Annotated[
         str | None,
@@ -28,13 +31,18 @@ def verify(
         bool,
         typer.Option("--offline", help="Cut the network, and see that all services do without it"),
     ] = False,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(help="Keep the proof that the GPU is used in this directory"),
+    ] = None,
     pytest_args: Annotated[
         list[str] | None, typer.Argument(help="Further arguments for pytest, after --")
     ] = None,
 ) -> None:
     """Prove that the servers do what the inventory declares.
 
-    LLMHOST_API_KEY in the environment lets it send real completions. Exit status: 0 or 1.
+    LLMHOST_API_KEY in the environment lets it send real completions. The last lines tell what was
+    proven on hardware, on a double, or not checked. Exit status: 0 or 1.
 
     With --offline nothing else is checked: the network of each host and of its containers is cut,
     but for who calls them; the containers are made anew, and each service gets a real request.
@@ -48,16 +56,23 @@ def verify(
     tests = ROOT / "tests" / "server"
     if not tests.is_dir():
         stop(f"{tests} is missing; run llmhost from a complete checkout")
-    command = [sys.executable, "-m", "pytest", str(tests), "-p", "no:cacheprovider"]
+    if html and not html.resolve().parent.is_dir():
+        stop(f"{html} can not be written: there is no directory {html.resolve().parent}")
+    command = [sys.executable, "-m", "pytest", str(tests), "-p", "no:cacheprovider", "--tb=short"]
     command += ["--junitxml", str(junit)] if junit else []
     command += ["--outside", outside] if outside else []
-    with NamedTemporaryFile("w", suffix=".json") as site:
-        json.dump({host.name: host.data.dict() for host in hosts}, site, default=str)
-        site.flush()
-        result = subprocess.run(
-            [*command, "--site", site.name, *(pytest_args or [])],
-            # Whatever other plugins are installed: they cost time and change what is printed.
-            env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-            check=False,
-        )
-    raise typer.Exit(min(result.returncode, 1))
+    command += ["--evidence", str(evidence)] if evidence else []
+    begun, clock = datetime.now(UTC), time.monotonic()
+    with TemporaryDirectory(prefix="llmhost-") as directory:
+        site, records = Path(directory, "site.json"), Path(directory, "records")
+        # Keys that begin with "_" are no options of llmhost.
+        data = {each.name: {**each.data.dict(), "_groups": [*each.groups]} for each in hosts}
+        site.write_text(json.dumps(data, default=str))
+        records.touch()
+        command += ["--site", str(site), "--records", str(records), *(pytest_args or [])]
+        status = run_checks(command, records)
+        if html:
+            run = Run(inventory, limit or [], begun, time.monotonic() - clock)
+            write_page(html, run, records)
+            typer.echo(f"{html} shows the results")
+    raise typer.Exit(min(status, 1))

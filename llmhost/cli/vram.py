@@ -63,8 +63,7 @@ def _plan(host: str, data: dict[str, Any]) -> Plan:
         settings = read_settings(data, rules=_rules_beside_memory)
     except SettingsError as error:
         stop(*(problem.sentence(host) for problem in error.problems))
-    on_gpu = any(options.gpu is not None for options in settings.service_options.values())
-    if on_gpu and not settings.vram.gpus_gib:
+    if settings.gpu_requests and not settings.vram.gpus_gib:
         what = "is empty; list the memory of each GPU, as `nvidia-smi` prints it (MiB / 1024)"
         stop(f"{host}: vram_gpus_gib {what}")
     plan = vram_plan(settings, settings.vram.gpu_bytes)
@@ -120,6 +119,9 @@ def _print(plans: list[HostPlan]) -> None:
     for each in plans:
         if not each.plan.ledgers:
             console.print(f"{escape(each.host)}: nothing runs on a GPU", highlight=False)
+        for service in each.plan.on_host:
+            what = "names its GPU by UUID: it is counted when the host is deployed"
+            console.print(f"{escape(each.host)}: '{service}' {what}", highlight=False)
         for ledger in each.plan.ledgers:
             console.print(_table(f"{each.host}, GPU {ledger.gpu}, in GiB", ledger))
             console.print(_bar(ledger))

@@ -70,7 +70,8 @@ done
 
 if [ -z "$smi" ]; then smi=$root/usr/bin/nvidia-smi; fi
 if [ -x "$smi" ]; then
-  query=index,uuid,pci.bus_id,driver_version,persistence_mode,power.limit,mig.mode.current,name
+  query=index,uuid,pci.bus_id,driver_version,persistence_mode,power.limit,mig.mode.current
+  query=$query,memory.total,name
   answer=$(short "$smi" --query-gpu=$query --format=csv,noheader,nounits 2>&1) && tag=gpu ||
     tag=smi_error
   printf '%s\n' "$answer" | sed "s/^/$tag /"

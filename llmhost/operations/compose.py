@@ -1,5 +1,7 @@
 """Docker Compose projects."""
 
+from collections.abc import Callable, Mapping
+
 from pyinfra import host
 from pyinfra.api import StringCommand
 
@@ -7,16 +9,37 @@ from llmhost import compose
 from llmhost.compose import Project
 from llmhost.facts.compose import ComposeProject
 from llmhost.filetree import archive
-from llmhost.operations.changes import Commands, declared, explain
+from llmhost.gpu_allocation import Devices, GpuRequest, devices_of, wsl_note
+from llmhost.nvidia_driver import Unsatisfiable
+from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.nvidia_packages import read_state
 
 
 @declared
-def project(project: Project) -> Commands:
+def project(
+    project: Project,
+    *,
+    gpus: Mapping[str, GpuRequest] | None = None,
+    with_devices: Callable[[Devices], Project] | None = None,
+) -> Commands:
     """Let exactly these services run, healthy, from these files; others of the project go.
 
     Their named volumes stay. A container counts as different when it was stopped, changed, made
-    from another configuration or image, or is not healthy.
+    from another configuration or image, is not healthy, or has lost its GPUs' devices. `gpus` is
+    what services ask for; `with_devices` makes the project for those that they get.
     """
+    notes: list[str] = []
+    if gpus and with_devices:
+        try:
+            devices = _granted(gpus)
+        except Unsatisfiable as error:
+            # In a dry run the driver may be what the deploy begins with.
+            if host.state.is_executing:
+                yield refuse(error.sentences)
+                return
+            notes = [*error.sentences]
+        else:
+            project, notes = with_devices(devices), wsl_note(devices)
     found = host.get_fact(
         ComposeProject,
         project=project.name,
@@ -25,6 +48,13 @@ def project(project: Project) -> Commands:
     )
     todo = compose.plan(project, found)
     if todo.reasons:
-        explain(todo.reasons)
+        explain([*todo.reasons, *notes])
         waiting = {compose.candidate_path(project, file): file for file in project.files}
         yield StringCommand(compose.apply_script(project, todo), _stdin=archive(waiting))
+
+
+def _granted(gpus: Mapping[str, GpuRequest]) -> Devices:
+    state = read_state(wanted=True)
+    if state is None:
+        raise Unsatisfiable("nothing could be read of this host's GPUs; the lines above say why")
+    return devices_of(gpus, state)

@@ -1,6 +1,6 @@
 """NVIDIA's container toolkit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from pyinfra.api import StringCommand
 
@@ -12,10 +12,9 @@ from llmhost.container_toolkit import (
     stale_specs,
     toolkit_reasons,
 )
-from llmhost.filetree import Entry
 from llmhost.nvidia_packages import TOOLKIT
 from llmhost.nvidia_state import NvidiaState
-from llmhost.operations import apt, docker, files, systemd
+from llmhost.operations import apt, docker, systemd
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.nested import inner, told
 from llmhost.operations.nvidia_packages import read_state, then_read
@@ -29,20 +28,17 @@ def present(
     *,
     version: str,
     repository: Callable[[NvidiaState], Repository],
-    wsl_files: Sequence[Entry],
 ) -> Commands:
     """The toolkit in this version, fresh CDI specs, and a dockerd that knows of both.
 
     Nothing on a host without NVIDIA hardware. All four packages get the same version and are held.
-    `repository` makes the toolkit's repository for a host; `wsl_files` are for WSL hosts only.
+    `repository` makes the toolkit's repository for a host.
     """
     state = read_state(wanted=False)
     if state is None or not state.has_gpu:
         return
     installed = told(toolkit_reasons(state, version), _installed(version, repository(state)))
     state = yield from then_read(installed, state)
-    if state.is_wsl:
-        yield from inner(files.present)(*wsl_files)
     yield from inner(systemd.service)(REFRESH_PATH)
     if stale := stale_specs(state):
         explain(stale)
@@ -59,8 +55,7 @@ def _installed(version: str, repository: Repository) -> Commands:
 
 def _refresh() -> Commands:
     """CDI specs that describe the GPUs that are there."""
-    # The reload is for our drop-in; GPUs given by CDI outlive it.
-    yield StringCommand(f"systemctl daemon-reload && systemctl restart {REFRESH_SERVICE}")
+    yield StringCommand(f"systemctl restart {REFRESH_SERVICE}")
     state = read_state(wanted=True)
     if state and (stale := stale_specs(state)):
         yield refuse([f"even after {REFRESH_SERVICE} ran, {reason}" for reason in stale])

@@ -20,6 +20,7 @@ from llmhost.nvidia_state import NvidiaState
 from llmhost.operations import systemd
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.files import apply_command
+from llmhost.operations.files import present as present_files
 from llmhost.operations.nested import inner
 from llmhost.operations.nvidia_packages import installed, read_state, then_read
 from llmhost.operations.reboot import reboot
@@ -35,42 +36,45 @@ def present(
     *,
     repository: Callable[[NvidiaState], Repository],
     files: Sequence[Entry],
+    probe: Sequence[Entry],
     reboot_timeout_seconds: int | None,
 ) -> Commands:
     """A driver that fits the GPUs: installed, held, loaded and usable; nothing on a host without.
 
     `repository` makes NVIDIA's repository for a host, `files` are the configuration of driver and
-    apt. Without `reboot_timeout_seconds` the host is never rebooted: it is refused until somebody
-    has. A host whose GPUs can not be used in the end is refused too, with the reasons, so that no
-    container is recreated on it.
+    apt, `probe` is what asks NVML, whoever installed the driver. Without `reboot_timeout_seconds`
+    the host is never rebooted: it is refused until somebody has. A host whose GPUs can not be used
+    in the end is refused too, with the reasons, so that no container is recreated on it.
     """
     wanted = bool(policy.requests)
     state = read_state(wanted=wanted)
     if state is None or not (state.has_gpu or wanted) or not (policy.managed or wanted):
         return
-    if state.is_wsl:
-        yield from _windows_host(state)
-    elif state.has_gpu and policy.managed:
+    if state.is_wsl and state.init != "systemd":
+        yield from _without_systemd(state)
+        return
+    if state.has_gpu and policy.managed and not state.is_wsl:
         try:
             plan = plan_driver(policy, state)
         except Unsatisfiable as error:
             yield refuse(error.sentences)
             return
-        state = yield from then_read(installed(plan, state, repository, files), state)
+        everything = [*files, *probe]
+        state = yield from then_read(installed(plan, state, repository, everything), state)
         state = yield from then_read(_loaded(plan, state, reboot_timeout_seconds), state)
         state = yield from then_read(_serving(plan, files), state)
         if drift := gpu_drift(policy, state):
             explain(drift)
             yield StringCommand(f"systemctl restart {GPU_UNIT}")
             state = read_state(wanted=wanted) or state
+    elif state.has_gpu:
+        yield from inner(present_files)(*probe)
     if sentences := unusable(policy, state):
         yield refuse(sentences)
 
 
-def _windows_host(state: NvidiaState) -> Commands:
-    """On WSL the driver is Windows's, and only systemd is missing."""
-    if state.init == "systemd":
-        return
+def _without_systemd(state: NvidiaState) -> Commands:
+    """On WSL the driver is Windows's, and systemd is what may be missing."""
     wanted = with_systemd(state.wsl_conf)
     if wanted != state.wsl_conf:
         explain([f"{CONFIGURATION} does not start systemd"])

@@ -6,7 +6,9 @@ from pyinfra import host
 from pyinfra.api import operation
 
 from llmhost.facts.system import HostIdentityFact
+from llmhost.nvidia_plan import Policy, impossible
 from llmhost.operations.changes import Commands, refuse
+from llmhost.operations.nvidia_packages import read_state
 from llmhost.preflight import findings
 
 
@@ -19,8 +21,13 @@ def fit(
     min_memory_gib: float,
     min_free_disk_gib: float,
     max_clock_skew_seconds: float,
+    gpus: Policy | None = None,
 ) -> Commands:
-    """Refuse the host, with all reasons at once, if it can not become a server."""
+    """Refuse the host, with all reasons at once, if it can not become a server.
+
+    `gpus` says what the services ask of its GPUs, which are looked at only if they ask; none: it
+    runs no services.
+    """
     identity = host.get_fact(HostIdentityFact, paths=paths, receipt=receipt)
     if identity is None:
         yield refuse(["nothing could be read from the host; the lines above say why"])
@@ -35,5 +42,7 @@ def fit(
             controller_clock=time.time(),
         )
     )
+    if gpus and gpus.requests and identity.uid == 0 and (state := read_state(wanted=True)):
+        wrong += impossible(gpus, state)
     if wrong:
         yield refuse(wrong)

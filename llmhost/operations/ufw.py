@@ -1,19 +1,14 @@
 """ufw, changed so that the operator can not be locked out."""
 
-import time
-from typing import Any
-
-from paramiko import SSHException
-from pyinfra import host, logger
-from pyinfra.api import FunctionCommand, Host, State, StringCommand
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
-from pyinfra.api.exceptions import ConnectError
-from pyinfra.connectors.ssh import SSHConnector
+from pyinfra import host
+from pyinfra.api import StringCommand
 
 from llmhost import ufw
+from llmhost.block import with_block
 from llmhost.facts.ufw import Ufw
 from llmhost.filetree import UNPACK, File, archive
 from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.trial import on_trial
 from llmhost.template import render
 
 _TRIAL = f"{ufw.STAGE}/trial.sh"
@@ -39,8 +34,7 @@ def rules(*rules: ufw.Rule, confirm_seconds: int) -> Commands:
         return
     explain([*wrong, *(_kept_open(rule) for rule in extra)])
     yield _stage(files)
-    yield FunctionCommand(_try, [_connector_arguments(), confirm_seconds], {})
-    yield StringCommand(f"sh {_TRIAL} confirm")
+    yield from on_trial(_TRIAL, confirm_seconds)
 
 
 def _files(rules: tuple[ufw.Rule, ...], state: ufw.UfwState) -> list[File]:
@@ -57,7 +51,7 @@ def _files(rules: tuple[ufw.Rule, ...], state: ufw.UfwState) -> list[File]:
             openings=openings,
         )
         after = ufw.AFTER_RULES[version]
-        text = ufw.with_block(state.texts.get(after, ""), block)
+        text = with_block(state.texts.get(after, ""), block)
         files.append(File(after, text, mode="0640"))
     return [
         *files,
@@ -84,47 +78,6 @@ def _stage(files: list[File]) -> StringCommand:
         f" mkdir -p {ufw.STAGE}/next/etc/default; cp -a /etc/ufw {ufw.STAGE}/next/etc/;"
     )
     return StringCommand(f"{prepare} {UNPACK}; sh {_TRIAL} stage", _stdin=archive(contents))
-
-
-def _connector_arguments() -> dict[str, Any]:
-    """How this operation's commands are run (sudo and the like), for a command run by hand."""
-    arguments: Any = host.current_op_global_arguments or {}
-    return {key: arguments[key] for key in CONNECTOR_ARGUMENT_KEYS if key in arguments}
-
-
-def _try(state: State, host: Host, arguments: dict[str, Any], seconds: int) -> bool:
-    """Load the new rules, then come in by a new connection, or wait until they are undone."""
-    load = StringCommand(f"sh {_TRIAL} load {seconds}")
-    try:
-        loaded, output = host.run_shell_command(load, **{**arguments, "_timeout": 30})
-    except (OSError, SSHException):  # cut off: the undo will let us in again
-        return _reconnect(state, host, seconds)
-    if not loaded:
-        host.log_styled(output.output, fg="red", log_func=logger.error)
-        return False
-    return _reconnect(state, host, seconds)
-
-
-def _reconnect(state: State, host: Host, seconds: int) -> bool:
-    """Put a new connection in the place of the present one, which `confirm` then travels over."""
-    if not isinstance(host.connector, SSHConnector):
-        return True  # nobody came in through the firewall
-    deadline = time.monotonic() + seconds + 30
-    old = host.connector.client
-    while time.monotonic() < deadline:
-        try:
-            host.connector.disconnect()  # forgets what hangs on the old connection
-            host.connector.connect()
-        except ConnectError:
-            time.sleep(1)
-            continue
-        if old:
-            old.close()
-        state.trigger_callbacks("host_connect", host)
-        return True
-    sentence = f"The host can not be reached since {seconds + 30} s; go to its console"
-    host.log_styled(sentence, fg="red", log_func=logger.error)
-    return False
 
 
 def _kept_open(rule: ufw.Rule) -> str:

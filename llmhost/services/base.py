@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from llmhost.filetree import File
+from llmhost.gpu_allocation import GpuRequest
 from llmhost.model_source import OllamaSource
 from llmhost.settings.base import Section
 from llmhost.settings.model import Model
@@ -14,6 +15,9 @@ from llmhost.settings.nvidia_driver import CudaVersion
 
 IMAGE = r"^[a-z0-9][\w.:/-]*@sha256:[0-9a-f]{64}$"
 """An image reference that always means the same image; `docker pull` prints the digest."""
+
+GpuName = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^GPU-[0-9a-f-]{36}$")]
+"""A GPU's number, as `nvidia-smi` counts, or its UUID, as `nvidia-smi -L` prints it."""
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "HEAD"]
 
@@ -34,14 +38,21 @@ class ServiceOptions(Section):
     """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. The tag is for people,
     the digest is what is pulled."""
 
-    port: int = Field(ge=1024, le=65535)
-    """Port on 127.0.0.1 of the host."""
+    port: int | None = Field(default=None, ge=1024, le=65535)
+    """Port on 127.0.0.1 of the host; none: only the other services can reach it."""
 
     memory_limit: str | None = Field(default=None, pattern=r"^\d+[kmg]$")
     """Most memory the container may use, such as `16g`; none: no limit."""
 
-    gpu: int | None = Field(default=None, ge=0)
-    """Number of the GPU it runs on, as `nvidia-smi` counts; none: it runs on the CPU."""
+    gpu: GpuName | Annotated[tuple[GpuName, ...], Field(min_length=1)] | None = None
+    """The GPU it runs on, by number as `nvidia-smi` counts or by UUID (`GPU-…`), or a list of them;
+    none: it runs on the CPU, unless the next option is set."""
+
+    gpu_count: int | None = Field(default=None, ge=1)
+    """How many GPUs it runs on, whichever no other service has; in place of naming them."""
+
+    gpu_shared: bool = False
+    """Let it run on a GPU beside other services that allow it too; else a GPU has one service."""
 
     cuda: CudaVersion | None = None
     """CUDA version that the image is built with, such as `12.8`; the host's driver must know it."""
@@ -49,6 +60,19 @@ class ServiceOptions(Section):
     gpu_fraction: float | None = Field(default=None, gt=0, le=1)
     """Fraction of the GPU's whole memory that it takes for itself, as vLLM does; none: what its
     models need."""
+
+    @property
+    def gpu_request(self) -> GpuRequest | None:
+        """What it asks for; none: it runs on the CPU."""
+        if self.gpu is not None:
+            named = self.gpu if isinstance(self.gpu, tuple) else (self.gpu,)
+            return GpuRequest(tuple(str(each) for each in named), self.gpu_shared)
+        return GpuRequest(self.gpu_count, self.gpu_shared) if self.gpu_count else None
+
+
+def no_models(models: Sequence[Model]) -> Sequence[str]:
+    """`check_models` of a service that runs none."""
+    return [f"runs no models, and '{model.name}' is declared for it" for model in models]
 
 
 @dataclass(frozen=True)
@@ -77,12 +101,14 @@ class Service:
     """One entry of the catalogue.
 
     `options` is its settings class, `container_port` the port that it listens on inside its
-    container, `routes` what the gateway offers, `runs` which options of models it heeds.
-    `check_models` returns a sentence for each further mistake in the models given to it,
-    `arguments` what the models' options are on the engine's command line, `context` files of the
-    build context that depend on the inventory, `request` a request that needs the whole service to
-    be answered. Its Compose file is templates/services/<name>.yaml.j2 and its
-    build context files/images/<name>/: docs/adding-a-service.md.
+    container, where the others find it as `<name>:<container_port>`. `routes` is what the gateway
+    offers, `runs` which options of models it heeds. `check_models` returns a sentence for each
+    further mistake in the models given to it, `arguments` what the models' options are on the
+    engine's command line, `request` a request that needs the whole service to be answered, `needs`
+    the services it can not do without, as its options have it: they start first. `context`
+    returns files of the build context that depend on the inventory. Its Compose file is
+    templates/services/<name>.yaml.j2 and its build context files/images/<name>/:
+    docs/adding-a-service.md.
     """
 
     name: str
@@ -93,6 +119,7 @@ class Service:
     check_models: Callable[[Sequence[Model]], Sequence[str]] = field(default=lambda _models: ())
     arguments: Callable[[Sequence[Model]], Sequence[str]] = field(default=lambda _models: ())
     context: Callable[[Any, Sequence[Model]], Sequence[File]] = field(default=lambda *_: ())
+    needs: Callable[[ServiceOptions], Sequence[str]] = field(default=lambda _options: ())
     request: Callable[[Sequence[Model]], Request | None] = field(default=lambda _models: None)
 
 

@@ -74,7 +74,9 @@ class _Reader:
         values["service_options"] = {
             name: self._section(name, catalogue()[name].options, options[name]) for name in services
         }
-        return Settings(services=tuple(services), **values)
+        apps = {app.name: app for app in values["apps"] if app.name not in catalogue()}
+        values["service_options"] |= apps
+        return Settings(services=(*services, *apps), **values)
 
     def _check_profile(self) -> None:
         profile = self.data.get(PROFILE_KEY)

@@ -5,13 +5,18 @@ from collections.abc import Mapping
 
 from pydantic import Field, SerializeAsAny
 
+from llmhost.gpu_allocation import GpuRequest
 from llmhost.services import catalogue
 from llmhost.services.base import Service, ServiceOptions
+from llmhost.settings.app import App
+from llmhost.settings.app_server import AppServer
 from llmhost.settings.base import Section
 from llmhost.settings.container_toolkit import ContainerToolkit
 from llmhost.settings.docker import Docker
 from llmhost.settings.firewall import Firewall
 from llmhost.settings.gateway import ApiClient, Gateway
+from llmhost.settings.healing import Healing
+from llmhost.settings.host_network import HostNetwork
 from llmhost.settings.model import Model
 from llmhost.settings.network import Network, within
 from llmhost.settings.nvidia_driver import NvidiaDriver
@@ -28,21 +33,28 @@ class Settings(Section):
 
     preflight: Preflight = Field(default_factory=Preflight)
     system: System = Field(default_factory=System)
+    network: HostNetwork = Field(default_factory=HostNetwork)
     nvidia_driver: NvidiaDriver = Field(default_factory=NvidiaDriver)
     docker: Docker = Field(default_factory=Docker)
     container_toolkit: ContainerToolkit = Field(default_factory=ContainerToolkit)
     firewall: Firewall = Field(default_factory=Firewall)
     gateway: Gateway = Field(default_factory=Gateway)
     stack: Stack = Field(default_factory=Stack)
+    healing: Healing = Field(default_factory=Healing)
     vram: Vram = Field(default_factory=Vram)
     policy: Policy = Field(default_factory=Policy)
+    app_server: AppServer = Field(default_factory=AppServer)
     receipt: Receipt = Field(default_factory=Receipt)
 
     services: tuple[str, ...] = ()
-    """Services of the stack, by the names of the catalogue; the first is the gateway's default."""
+    """Services of the stack, by the names of the catalogue, and then the apps by theirs; the first
+    that has routes is the gateway's default."""
 
     models: tuple[Model, ...] = ()
     """Models baked into the services' images."""
+
+    apps: tuple[App, ...] = ()
+    """Programs of the site's own; they count as services too."""
 
     api_clients: tuple[ApiClient, ...] = ()
     """Who may call the gateway."""
@@ -56,12 +68,19 @@ class Settings(Section):
 
     @property
     def catalogue(self) -> tuple[Service, ...]:
-        """The declared services' entries of the catalogue."""
-        return tuple(catalogue()[name] for name in self.services)
+        """The declared services' entries of the catalogue, and those of the apps."""
+        entries = {**{app.name: app.service for app in self.apps}, **catalogue()}
+        return tuple(entries[name] for name in self.services)
 
     def models_of(self, service: str) -> tuple[Model, ...]:
         """The models that a service runs."""
         return tuple(model for model in self.models if model.service == service)
+
+    @property
+    def gpu_requests(self) -> dict[str, GpuRequest]:
+        """What each service that runs on GPUs asks for."""
+        options = self.service_options.items()
+        return {service: of.gpu_request for service, of in options if of.gpu_request}
 
     @property
     def admitted_to_gateway(self) -> tuple[Network, ...]:
@@ -90,5 +109,5 @@ def component_sections() -> dict[str, type[Section]]:
     }
 
 
-RECORDS: dict[str, type[Section]] = {"models": Model, "api_clients": ApiClient}
+RECORDS: dict[str, type[Section]] = {"models": Model, "apps": App, "api_clients": ApiClient}
 """Lists of records, by their key in the inventory."""

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmhost.services.base import unfit_models
+from llmhost.settings.app_rules import app_problems
+from llmhost.settings.gateway import overlap
 from llmhost.settings.gateway_rules import gateway_problems
+from llmhost.settings.gpu_rules import gpu_problems
 from llmhost.settings.model import Model
 from llmhost.settings.model_rules import model_problems
 from llmhost.settings.problem import Problem
@@ -17,7 +20,11 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _repeated_names(settings)
     yield from _clashing_ports(settings)
     yield from _misplaced_models(settings)
+    yield from _missing_services(settings)
+    yield from app_problems(settings)
     yield from _placeholders(settings)
+    yield from gpu_problems(settings)
+    yield from _containers_in_the_lan(settings)
     yield from model_problems(settings)
     yield from gateway_problems(settings)
     if settings.services and not settings.api_clients:
@@ -51,6 +58,7 @@ def _repeated_names(settings: Settings) -> Iterator[Problem]:
     named = {
         "services": settings.services,
         "models": tuple(model.name for model in settings.models),
+        "apps": tuple(app.name for app in settings.apps),
         "api_clients": tuple(client.name for client in settings.api_clients),
     }
     for key, names in named.items():
@@ -64,7 +72,9 @@ def _clashing_ports(settings: Settings) -> Iterator[Problem]:
     ports["gateway_status_port"] = settings.gateway.status_port
     if settings.gateway.metrics_port:
         ports["gateway_metrics_port"] = settings.gateway.metrics_port
-    ports |= {f"{name}_port": options.port for name, options in settings.service_options.items()}
+    places = {app.name: f"apps[{index}].port" for index, app in enumerate(settings.apps)}
+    services = settings.service_options.items()
+    ports |= {places.get(name, f"{name}_port"): each.port for name, each in services if each.port}
     ports |= {
         f"firewall_rules[{i}]": r.port
         for i, r in enumerate(settings.firewall.rules)
@@ -75,6 +85,25 @@ def _clashing_ports(settings: Settings) -> Iterator[Problem]:
         if len(keys) > 1:
             clash = f"{' and '.join(keys)} are both {port}"
             yield Problem(keys[0], clash, "give each its own port")
+
+
+def _containers_in_the_lan(settings: Settings) -> Iterator[Problem]:
+    pool = settings.docker.address_pool
+    for address in settings.network.addresses:
+        if overlap(address.network, pool):
+            what = f"overlaps {address.network}, the host's own network in network_addresses"
+            yield Problem("docker_address_pool", what, "take a private range that nobody uses")
+
+
+def _missing_services(settings: Settings) -> Iterator[Problem]:
+    for service in settings.catalogue:
+        for needed in service.needs(settings.options(service.name)):
+            if needed not in settings.services:
+                yield Problem(
+                    "services",
+                    f"'{service.name}' needs '{needed}', which is not declared",
+                    f"add '{needed}', or name one that runs elsewhere: docs/options.md",
+                )
 
 
 def _misplaced_models(settings: Settings) -> Iterator[Problem]:

@@ -84,10 +84,10 @@ def build_repository(
 
 
 @contextmanager
-def serving(directory: Path, address: str) -> Iterator[str]:
-    """Serve a directory over HTTP on a free port of one of the controller's addresses."""
+def serving(directory: Path, address: str, port: int = 0) -> Iterator[str]:
+    """Serve a directory over HTTP on one of the controller's addresses; port 0: a free one."""
     handler = partial(_Quiet, directory=str(directory))
-    with ThreadingHTTPServer((address, 0), handler) as server:
+    with ThreadingHTTPServer((address, port), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:

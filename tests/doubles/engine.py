@@ -46,8 +46,8 @@ class Engine:
     """Runs the double on 127.0.0.1:`port`, as a context manager.
 
     A request's JSON body says how to answer: `stream` (server-sent events, or with `lines` lines of
-    JSON), `chunks` (how many), `interval` (seconds between them), `status`, `headers`. `abandoned`
-    counts streams whose client hung up.
+    JSON), `chunks` or `max_tokens` (how many), `interval` (seconds between them), `status`,
+    `headers`. `abandoned` counts streams whose client hung up.
     """
 
     port: int
@@ -118,7 +118,8 @@ class _Server:
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         options = request.options
         if not options.get("stream"):
-            said = {"headers": request.headers, "target": request.target}
+            models = [{"id": "double"}]  # what /v1/models answers
+            said = {"headers": request.headers, "target": request.target, "data": models}
             _head(writer, options, "application/json", [json.dumps(said).encode()])
             await writer.drain()
             return
@@ -162,10 +163,11 @@ def _head(
 
 
 async def _chunks(options: dict[str, Any], *, lines: bool) -> AsyncIterator[bytes]:
-    for number in range(options.get("chunks", 3)):
+    for number in range(options.get("chunks", options.get("max_tokens", 3))):
         if number:
             await asyncio.sleep(options.get("interval", 0.05))
-        said = json.dumps({"number": number})
+        token = [{"index": 0, "delta": {"content": "word "}}]  # as OpenAI's interface has it
+        said = json.dumps({"number": number, "choices": token})
         yield f"{said}\n".encode() if lines else f"data: {said}\n\n".encode()
     if not lines:
         yield b"data: [DONE]\n\n"

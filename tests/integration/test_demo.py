@@ -201,12 +201,24 @@ def test_demo_started_again_uses_the_same_machine_and_key(demo: Demo) -> None:
     assert demo.server.ssh("cat /etc/machine-id").stdout == born
 
 
-def test_verify_fails_on_a_server_that_drifted(demo: Demo) -> None:
+def test_verify_fails_on_a_server_that_drifted_and_its_page_tells_why(
+    demo: Demo, tmp_path: Path
+) -> None:
+    page = tmp_path / "verify.html"
     demo.server.ssh("systemctl stop nginx")
     try:
-        assert demo.run("llmhost", "verify", "inventory/demo.py").returncode == 1
+        options = ["--html", str(page), "--", "-k", "gateway or connection"]
+        assert demo.run("llmhost", "verify", "inventory/demo.py", *options).returncode == 1
     finally:
         demo.server.ssh("systemctl start nginx")
+    text = page.read_text()
+    for told in (
+        "gateway.nginx-runs-and-starts-at-boot",
+        "inactive, enabled",
+        "nginx does not run",
+    ):
+        assert told in text
+    assert demo.env["LLMHOST_API_KEY"] not in text
 
 
 def last_run(demo: Demo) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """The whole proof on a double: a completion through the gateway, the process that NVML lists, its
-cgroup, the container of the service that was asked."""
+cgroup, the container of the service that was asked, and the engine's own word."""
 
 import json
 import os
@@ -15,32 +15,31 @@ import pytest
 from llmhost.apikey import digest, new_key
 from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
-from tests.doubles.apt_repository import build_repository, serving
-from tests.doubles.nvidia.machine import furnish
-from tests.doubles.nvidia.packages import debian_driver, headers, pinning, toolkit
+from tasks.preflight import check_host
+from tasks.stack import run_stack
+from tests.doubles.apt_repository import serving
+from tests.doubles.nvidia.engine import push_gpu_engine
+from tests.doubles.nvidia.flavours import FLAVOURS, build_site, dress, site_data
 from tests.integration.gpu_site import gpu_server
-from tests.integration.harness import converge
+from tests.integration.harness import converge, deploy
 from tests.machines import Client, Lan, Machine, tiny_model
-from tests.machines.engine import push_engine
 from tests.machines.image_registry import ImageRegistry
 
 pytestmark = pytest.mark.machines
-DRIVER = [
-    *headers("linux-headers-amd64"),
-    *debian_driver("580.159.03", open_module=True),
-    pinning(580),
-]
+CONTAINER = "llmhost-llamacpp-1"
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server with two GPUs, of which its one service was given the second."""
+    """A server with two GPUs, of which its one service asks for the second by UUID."""
 
     machine: Machine
     client: Client
-    settings: Settings
     data: dict[str, object]
     key: str
+
+    def settings(self, **changes: object) -> Settings:
+        return read_settings(self.data | changes)
 
     def verify(self, directory: Path, *only: str) -> "subprocess.CompletedProcess[str]":
         """Run the server tests of the GPU, as `llmhost verify` does."""
@@ -58,33 +57,23 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    top = tmp_path_factory.mktemp("site")
-    driver = build_repository(top / "apt/debian13/x86_64", DRIVER)
-    # NVIDIA names a key's file after the end of its fingerprint.
-    file_name = f"{driver.fingerprint[-8:]}.pub"
-    driver.key_path.rename(driver.directory / file_name)
-    tools = build_repository(top / "apt/toolkit/amd64", toolkit("1.20.0-1"))
-    key = new_key()
+    top, flavour = tmp_path_factory.mktemp("site"), FLAVOURS["two-gpus"]
+    fingerprints, key = build_site(top / "apt"), new_key()
     with Lan.create("gpu-server") as lan, serving(top / "apt", lan.gateway) as url:
         client, machine = lan.client("client"), lan.machine("gpu-server")
-        furnish(machine, "two-rtx-4090", "debian-13")
+        dress(machine, flavour, top / "apt", url)
         with ImageRegistry(lan.gateway, top / "registry") as registry:
             data: dict[str, object] = {
+                **site_data(flavour, fingerprints, url),
                 "preflight_min_memory_gib": 1.0,
                 "preflight_min_free_disk_gib": 3.0,
-                "nvidia_driver_repository_url": url,
-                "nvidia_driver_repository_fingerprint": driver.fingerprint,
-                "container_toolkit_repository_url": f"{url}/toolkit",
-                "container_toolkit_key_url": f"{url}/toolkit/amd64/gpg",
-                "container_toolkit_repository_fingerprint": tools.fingerprint,
                 "docker_insecure_registries": [registry.name],
-                "vram_gpus_gib": [24.0, 24.0],
                 "services": ["llamacpp"],
-                "llamacpp_image": push_engine(registry),
-                "llamacpp_gpu": 1,
+                "llamacpp_image": push_gpu_engine(registry),
                 "models": [
                     {
                         "name": "tiny",
+                        "service": "llamacpp",
                         "source": str(top / "tiny.gguf"),
                         "sha256": tiny_model.write(top / "tiny.gguf"),
                         "context_tokens": 512,
@@ -92,18 +81,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
                 ],
                 "api_clients": [{"name": "test", "sha256": digest(key)}],
             }
-            settings = read_settings(data)
-            converge(machine, gpu_server, settings)
-        yield Server(machine, client, settings, data, key)
+            converge(machine, gpu_server, read_settings(data))
+        yield Server(machine, client, data, key)
 
 
 def test_completion_is_proven_to_run_on_the_gpu_of_its_service(
     server: Server, tmp_path: Path
 ) -> None:
-    result = server.verify(tmp_path)
+    result = server.verify(tmp_path, "--evidence", str(tmp_path / "evidence"))
     assert result.returncode == 0, result.stdout
-    assert "test_completion_is_computed_on_the_gpu_that_the_service_was_given" in result.stdout
-    assert "SKIPPED" not in result.stdout
+    assert "test_completion_is_computed_on_the_gpus_that_the_service_was_given" in result.stdout
+    assert "GPU: 0 proven on hardware, 6 proven on a double; without" in result.stdout
+    assert "not checked: 0" in result.stdout
+    (kept,) = (tmp_path / "evidence").iterdir()
+    assert kept.name == "580.159.03-nvidia-geforce-rtx-4090-double.txt"
+    assert kept.read_text().startswith("proven on a double: driver 580.159.03, NVIDIA GeForce")
 
 
 @pytest.mark.parametrize(
@@ -113,20 +105,68 @@ def test_completion_is_proven_to_run_on_the_gpu_of_its_service(
         ("nvmlDeviceGetComputeRunningProcesses_v3 3", "Not Supported"),
     ],
 )
-def test_an_answer_without_gpu_memory_is_no_proof(
+def test_an_engine_that_speaks_of_a_gpu_is_no_proof_without_nvml(
     server: Server, tmp_path: Path, failure: str, sentence: str
 ) -> None:
     server.machine.ssh(f"echo '{failure}' >/etc/llmhost-double/failures")
     try:
-        result = server.verify(tmp_path, "-k", "completion")
+        result = server.verify(tmp_path, "-k", "completion or engine")
     finally:
         server.machine.ssh("rm /etc/llmhost-double/failures")
     assert result.returncode == 1 and sentence in result.stdout, result.stdout
+    assert "PASSED tests/server/test_gpu.py::test_engine_itself" in result.stdout
+
+
+def test_memory_on_the_gpu_is_no_proof_when_the_engine_speaks_of_the_cpu(
+    server: Server, tmp_path: Path
+) -> None:
+    on_cpu = server.settings(llamacpp_extra_arguments=["--n-gpu-layers", "0"])
+    assert deploy(server.machine, run_stack, on_cpu).succeeded
+    try:
+        result = server.verify(tmp_path, "-k", "completion or engine")
+    finally:
+        assert deploy(server.machine, run_stack, server.settings()).succeeded
+    assert result.returncode == 1, result.stdout
+    assert "llamacpp runs on the CPU: offloaded 0/3 layers to GPU" in result.stdout
+    assert "PASSED tests/server/test_gpu.py::test_completion" in result.stdout
+
+
+def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
+    server: Server, tmp_path: Path
+) -> None:
+    identify = f"docker inspect -f '{{{{.Id}}}}' {CONTAINER}"
+    container = server.machine.ssh(identify).stdout.strip()
+    # What a reload does to devices that systemd does not know of.
+    server.machine.ssh(
+        f"systemctl set-property --runtime docker-{container}.scope"
+        " DevicePolicy=closed DeviceAllow="
+    )
+    found = server.verify(tmp_path, "-k", "devices")
+    assert found.returncode == 1 and "llamacpp" in found.stdout, found.stdout
+    mended = deploy(server.machine, run_stack, server.settings())
+    assert mended.succeeded and "may not open its GPUs any more" in mended.output, mended.output
+    assert server.machine.ssh(identify).stdout.strip() != container
+    assert server.verify(tmp_path, "-k", "devices").returncode == 0
+    assert deploy(server.machine, run_stack, server.settings()).changed == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"llamacpp_gpu": "GPU-00000000-0000-4000-8000-00000000dead"}, "is not on this host"),
+        ({"llamacpp_gpu": None, "llamacpp_gpu_count": 3}, "asks for 3 GPU(s), and 2 of"),
+        ({"vram_reserve_gib": 23.75}, "GPU 1 has 24.00 GiB, of which 0.25 GiB may be used"),
+    ],
+)
+def test_what_the_gpus_can_not_give_is_refused_before_anything_is_changed(
+    server: Server, changes: dict[str, object], sentence: str
+) -> None:
+    refused = deploy(server.machine, check_host, server.settings(**changes))
+    assert not refused.succeeded and sentence in refused.output, refused.output
 
 
 def test_a_container_that_lost_its_gpu_is_found(server: Server, tmp_path: Path) -> None:
-    name = "llmhost-llamacpp-1"
-    server.machine.ssh(f"docker rename {name} kept && docker stop kept")
+    server.machine.ssh(f"docker rename {CONTAINER} kept && docker stop kept")
     server.machine.ssh("apt-get -qq -y install busybox-static")
     server.machine.ssh("tar -C / -c bin/busybox | docker import - box")
     label = "--label com.docker.compose.project=llmhost"
@@ -135,5 +175,6 @@ def test_a_container_that_lost_its_gpu_is_found(server: Server, tmp_path: Path) 
     try:
         result = server.verify(tmp_path, "-k", "exactly")
     finally:
-        server.machine.ssh(f"docker rm -f stray; docker rename kept {name}; docker start {name}")
+        undo = f"docker rename kept {CONTAINER}; docker start {CONTAINER}"
+        server.machine.ssh(f"docker rm -f stray; {undo}")
     assert result.returncode == 1 and "llamacpp" in result.stdout, result.stdout

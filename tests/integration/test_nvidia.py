@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,16 @@ UBUNTU = [
     *ubuntu_driver("595.71.05", open_module=True),
     *fabric("-580", "580.173.02-0ubuntu0.24.04.1"),
 ]
+BAD_MODULE = "bad exit status: 2 (double of a build of the module)"
+BROKEN = [
+    *headers("linux-image-generic"),
+    *(
+        replace(each, postinst=f"echo '{BAD_MODULE}' >&2; exit 1")
+        if each.name.startswith("linux-modules")
+        else each
+        for each in ubuntu_driver("580.159.03", open_module=True, revision="0ubuntu0.24.04.0")
+    ),
+]
 OLD = [*headers("linux-image-generic"), *ubuntu_driver("580.95.05", open_module=True)]
 NVIDIA = [
     *headers("linux-headers-amd64"),
@@ -51,7 +61,6 @@ NVIDIA = [
     pinning(595),
 ]
 TOOLKIT = toolkit("1.20.0-1")
-SMI = Path(__file__).parents[1] / "doubles/nvidia/nvidia-smi"
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ class Site:
     lan: Lan
     ubuntu: Repository
     old_ubuntu: Repository
+    broken_ubuntu: Repository
     nvidia: Repository
     toolkit: Repository
     url: str
@@ -79,6 +89,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     top = tmp_path_factory.mktemp("repositories")
     ubuntu = build_repository(top / "ubuntu", UBUNTU)
     old = build_repository(top / "old", OLD)
+    broken = build_repository(top / "broken", BROKEN)
     nvidia = build_repository(top / "debian13/x86_64", NVIDIA)
     # NVIDIA names a key's file after the end of its fingerprint.
     key = nvidia.directory / f"{nvidia.fingerprint[-8:]}.pub"
@@ -86,7 +97,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (top / "debian12").symlink_to("debian13")
     toolkit = build_repository(top / "toolkit/amd64", TOOLKIT)
     with Lan.create("nvidia") as lan, serving(top, lan.gateway) as url:
-        yield Site(lan, ubuntu, old, nvidia, toolkit, url)
+        yield Site(lan, ubuntu, old, broken, nvidia, toolkit, url)
 
 
 @pytest.fixture
@@ -302,32 +313,38 @@ def test_hosts_that_no_driver_can_serve_are_refused_and_others_left_alone(
     assert host.ssh("dpkg -l").stdout == before
 
 
-def windows_driver(host: Machine) -> None:
-    """What WSL lays over a Linux host when Windows has a driver."""
-    smi = SMI.read_text().replace("@VERSION@", "581.15")
-    host.ssh("install -Dm755 /dev/stdin /usr/lib/wsl/lib/nvidia-smi", input=smi)
-    loaded = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  581.15  Windows\n"
-    host.ssh("mkdir -p /run/windows/nvidia && mount --bind /run/windows /proc/driver")
-    host.ssh("cat >/proc/driver/nvidia/version", input=loaded)
+def test_a_driver_that_can_not_be_installed_stops_the_host_and_a_better_one_mends_it(
+    site: Site, host: Machine
+) -> None:
+    furnish(host, "rtx-5070-ti", "ubuntu-24.04")
+    site.offer(host, site.broken_ubuntu)
+    host.ssh("apt-get -qq -y install linux-image-generic")
+    before = boot_id(host)
+    assert BAD_MODULE in refusal(host, settings())
+    assert boot_id(host) == before
+    site.offer(host, site.ubuntu)
+    assert changed_by(host, settings())
+    assert probe(host, settings())["driver"] == "580.159.03"
 
 
 def test_wsl_keeps_the_driver_of_windows(site: Site, host: Machine) -> None:
-    furnish(host, "wsl")
+    furnish(host, "wsl", windows_driver=False)
     # The GPU may be another maker's; only a service that asks for NVIDIA's makes it an error.
     assert changed_by(host, settings()) == []
-    windows_driver(host)
+    furnish(host, "wsl")
     host.ssh("echo init >/run/comm && mount --bind /run/comm /proc/1/comm")
     host.ssh("printf '[user]\\ndefault=kim\\n' >/etc/wsl.conf")
     assert "wsl.exe --shutdown" in refusal(host, settings())
     assert host.ssh("cat /etc/wsl.conf").stdout.endswith("[boot]\nsystemd=true\n")
     host.ssh("umount /proc/1/comm")
-    assert changed_by(host, settings()) == []
+    assert changed_by(host, settings())  # nothing but the probe
     assert installed(host) == {}
+    assert probe(host, settings())["driver"] == "581.15"
     options = toolkit_of(site)
     host.ssh("apt-get -qq update && apt-get -qq -y install --no-install-recommends docker.io")
     assert converge(host, install_container_toolkit, options).changed
     names = host.ssh("grep -h name: /var/run/cdi/*.yaml").stdout.split()
-    assert sorted(names) == ['"0"', "all", "name:", "name:"]
+    assert names == ["name:", "all"]
     assert set(installed(host)) == {deb.name for deb in TOOLKIT}
     # A Linux driver hides that of Windows.
     site.offer(host, site.ubuntu)

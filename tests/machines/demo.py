@@ -18,6 +18,9 @@ from rich.console import Console
 
 from llmhost.apikey import digest, new_key
 from llmhost.profiles import PROFILES
+from tests.doubles.apt_repository import serving
+from tests.doubles.nvidia.engine import push_gpu_engine
+from tests.doubles.nvidia.flavours import FLAVOURS, Flavour, build_site, dress, site_data
 from tests.machines import Lan, Machine, MachineError, tiny_model
 from tests.machines.engine import engine_archive, push_engine
 from tests.machines.image_registry import ImageRegistry
@@ -28,6 +31,8 @@ HOME = Path(os.environ.get("LLMHOST_DEMO", ".demo"))
 LAN = HOME / "lan"
 NAME = "llm-demo"
 PORT = 8080
+PACKAGES_PORT = 5001
+"""Where packages of the flavours that have a GPU come from; the same in every run."""
 _console = Console(highlight=False)
 
 
@@ -41,14 +46,19 @@ def demo(
     profile: Annotated[
         str | None, typer.Option("--profile", help=f"Bring up one of {', '.join(PROFILES)}")
     ] = None,
+    flavour: Annotated[
+        str | None, typer.Option(help=f"Hardware it seems to have: {', '.join(FLAVOURS)}")
+    ] = None,
 ) -> None:
     """Make a local LLM server, or use the one that is there, and show how to talk to it."""
     if os.geteuid() != 0:
         sys.exit("error: test machines need root; run: sudo script/demo")
     if profile is not None and profile not in PROFILES:
         sys.exit(f"error: no profile is called {profile}: there are {', '.join(PROFILES)}")
+    if flavour not in (None, *FLAVOURS):
+        sys.exit(f"error: no flavour is called {flavour}; there are: {', '.join(FLAVOURS)}")
     try:
-        _remove() if down else _bring_up("vm" if vm else "nspawn", profile)
+        _remove() if down else _bring_up("vm" if vm else "nspawn", flavour, profile)
     except MachineError as error:
         sys.exit(f"error: {error}\nscript/demo --down removes what was made so far.")
 
@@ -60,8 +70,9 @@ def _remove() -> None:
     _console.print("The demo is gone.")
 
 
-def _bring_up(kind: str, profile: str | None) -> None:
+def _bring_up(kind: str, wanted: str | None, profile: str | None) -> None:
     HOME.mkdir(mode=0o700, exist_ok=True)
+    flavour = FLAVOURS[_flavour(wanted)]
     with _step("Machine and engine image"), ThreadPoolExecutor() as pool:
         engine = pool.submit(engine_archive)
         lan = _lan(kind)
@@ -71,9 +82,13 @@ def _bring_up(kind: str, profile: str | None) -> None:
     url = f"http://{machine.address}:{PORT}"
     key = _key()
     _write_env(url, key)
-    with ImageRegistry(lan.gateway, HOME / "registry") as registry:
+    with (
+        ImageRegistry(lan.gateway, HOME / "registry") as registry,
+        _flavoured(flavour, machine, lan.gateway) as data,
+    ):
+        push = push_gpu_engine if flavour.has_gpu else push_engine
         stack = profile_data(profile, registry, HOME) if profile else {}
-        _write_site(key, registry, push_engine(registry), stack)
+        _write_site(key, registry, push(registry), data, stack)
         with _step("Provisioning: pyinfra inventory/demo.py deploy.py -y"):
             _run("pyinfra", "inventory/demo.py", "deploy.py", "-y")
     with _step("Verifying: llmhost verify inventory/demo.py"):
@@ -81,6 +96,31 @@ def _bring_up(kind: str, profile: str | None) -> None:
         os.environ["LLMHOST_API_KEY"] = key
         _run("llmhost", "verify", "inventory/demo.py", "--outside", outside, "--", "-q")
     _tell(url, key, profile)
+
+
+def _flavour(wanted: str | None) -> str:
+    """The flavour of the demo that is there, or else the one that is asked for."""
+    path = HOME / "flavour"
+    if not path.exists():
+        path.write_text(wanted or "plain")
+    found = path.read_text()
+    if wanted not in (None, found):
+        raise MachineError(f"the demo that is here is of the flavour {found}, not {wanted}")
+    return found
+
+
+@contextmanager
+def _flavoured(flavour: Flavour, machine: Machine, gateway: str) -> Iterator[dict[str, object]]:
+    """The machine with its flavour's hardware, and what the inventory has to say of it."""
+    if not flavour.has_gpu:
+        yield {}
+        return
+    packages = HOME / "packages"
+    fingerprints = build_site(packages)
+    with serving(packages, gateway, PACKAGES_PORT) as url:
+        if machine.ssh("test -e /etc/llmhost-double", check=False).returncode:
+            dress(machine, flavour, packages, url)
+        yield site_data(flavour, fingerprints, url)
 
 
 def _lan(kind: str) -> Lan:
@@ -111,7 +151,13 @@ def _key() -> str:
     return known[0] if known else new_key()
 
 
-def _write_site(key: str, registry: ImageRegistry, engine: str, stack: dict[str, Any]) -> None:
+def _write_site(
+    key: str,
+    registry: ImageRegistry,
+    engine: str,
+    data: dict[str, object],
+    stack: dict[str, Any],
+) -> None:
     model = HOME / "tiny.gguf"
     site = {
         "registry": registry.name,
@@ -119,6 +165,7 @@ def _write_site(key: str, registry: ImageRegistry, engine: str, stack: dict[str,
         "model": str(model),
         "model_sha256": tiny_model.write(model),
         "client_sha256": digest(key),
+        "data": data,
         "stack": stack,
     }
     (HOME / "site.json").write_text(json.dumps(site, indent=2))

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.machines.engine import debian_archive
+from tests.machines.engine import root_archive
 from tests.machines.image_registry import ImageRegistry
 
 DOUBLES = Path(__file__).resolve().parents[1] / "doubles"
@@ -24,7 +24,7 @@ def push_double(registry: ImageRegistry, engine: str) -> str:
     """
     with TemporaryDirectory(prefix="llmhost-double-") as directory:
         root = Path(directory, "root.tar")
-        shutil.copy(debian_archive("double", _PACKAGES), root)
+        shutil.copy(root_archive("double", _PACKAGES, "forky"), root)
         with tarfile.open(root, "a") as archive:
             _add(archive, f"usr/local/bin/{engine}", (DOUBLES / f"{engine}.py").read_bytes())
         return registry.push(f"double-of-{engine}", "1", root)

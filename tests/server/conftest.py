@@ -12,9 +12,12 @@ import testinfra
 from testinfra.host import Host
 
 from llmhost.cli.ssh import ssh_config
+from llmhost.report import Asked
 from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
 from tests.server.door import Door
+from tests.server.evidence import asked, watch
+from tests.server.report import summary
 
 Outside = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -24,10 +27,32 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.getoption("site") is None else None
 
 
+OF_APP_SERVERS = {"test_app_server", "test_firewall", "test_network"}
+"""Modules that look at hosts of the group app_servers; the others are about LLM servers."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server_name" in metafunc.fixturenames:
-        names = _site(metafunc.config.getoption("site"))
+        site = _site(metafunc.config.getoption("site"))
+        module = metafunc.module.__name__.rpartition(".")[2]
+        names = [
+            name for name in site if not _is_app_server(site[name]) or module in OF_APP_SERVERS
+        ]
         metafunc.parametrize("server_name", names, scope="session", ids=str)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The last word of `llmhost verify`: what was proven on what, and what was not checked."""
+    if terminalreporter.config.getoption("site") is None:
+        return
+    terminalreporter.section("proof")
+    stats = terminalreporter.stats
+    for line in summary(stats.get("passed", []), stats.get("skipped", [])):
+        terminalreporter.write_line(line)
+
+
+def _is_app_server(data: dict[str, object]) -> bool:
+    return "app_servers" in str(data.get("_groups"))
 
 
 @cache
@@ -40,6 +65,12 @@ def _site(path: str) -> dict[str, dict[str, object]]:
 def host_data(server_name: str, pytestconfig: pytest.Config) -> dict[str, object]:
     """The inventory's data of the server, as pyinfra merged it."""
     return _site(pytestconfig.getoption("site"))[server_name]
+
+
+@pytest.fixture(scope="session")
+def is_app_server(host_data: dict[str, object]) -> bool:
+    """Whether the host only calls an LLM server."""
+    return _is_app_server(host_data)
 
 
 @pytest.fixture(scope="session")
@@ -63,9 +94,21 @@ def ssh_config_path(
 def host(server_name: str, host_data: dict[str, object], ssh_config_path: Path) -> Host:
     """The server, through testinfra."""
     sudo = bool(host_data.get("_sudo"))
-    if server_name == "@local":
-        return testinfra.get_host("local://", sudo=sudo)
-    return testinfra.get_host(f"ssh://{server_name}?ssh_config={ssh_config_path}", sudo=sudo)
+    local = server_name == "@local"
+    place = "local://" if local else f"ssh://{server_name}?ssh_config={ssh_config_path}"
+    found = testinfra.get_host(place, sudo=sudo)
+    try:
+        found.run("true")
+    except RuntimeError as error:  # ssh ended with 255
+        pytest.fail(f"{server_name} does not answer: {_said(error)}", pytrace=False)
+    watch(found, server_name)
+    return found
+
+
+def _said(error: RuntimeError) -> str:
+    """What ssh printed; testinfra raises with the whole result of the command."""
+    result = error.args[0] if error.args else error
+    return str(getattr(result, "stderr", result)).strip()
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +135,13 @@ def door(server_name: str, address: str, settings: Settings) -> Door:
 
 
 @pytest.fixture(scope="session")
+def evidence(pytestconfig: pytest.Config) -> Path | None:
+    """Where a proof is to be kept."""
+    directory = pytestconfig.getoption("evidence")
+    return Path(directory) if directory else None
+
+
+@pytest.fixture(scope="session")
 def outside(server_name: str, pytestconfig: pytest.Config) -> Iterator[Outside]:
     """Runs a command from another machine: the controller, or the one that --outside reaches."""
     if server_name == "@local" and not pytestconfig.getoption("outside"):
@@ -99,6 +149,8 @@ def outside(server_name: str, pytestconfig: pytest.Config) -> Iterator[Outside]:
     prefix = shlex.split(pytestconfig.getoption("outside") or "")
 
     def run(*command: str, timeout: float = 60) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=timeout)
+        asked.append(Asked("outside", shlex.join(command), done.returncode))
+        return done
 
     yield run

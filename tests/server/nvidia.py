@@ -10,15 +10,17 @@ from llmhost.settings.root import Settings
 
 GPU_CLASSES = ("0x0300", "0x0302")
 
+DOUBLE = "(double)"
+"""Doubles of GPUs carry it in their product name, which is all that is known of them here."""
+
 
 @dataclass(frozen=True)
 class Nvidia:
     """What a server shows of NVIDIA without being asked by llmhost's own facts: PCI addresses of
-    its GPUs, whether it is WSL, whether its hardware is a double, and the answer of the probe."""
+    its GPUs, whether it is WSL, and the answer of the probe."""
 
     pci: tuple[str, ...]
     wsl: bool
-    double: bool
     nvml: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -29,7 +31,11 @@ class Nvidia:
     @property
     def proof(self) -> str:
         """What a test that passes on this server has shown."""
-        return "proven on a double" if self.double else "proven on hardware"
+        names = [gpu["name"] or "" for gpu in self.gpus]
+        if not all(names) or not names:
+            return "not checked: NVML does not tell what the GPUs are"
+        double = any(DOUBLE in name for name in names)
+        return "proven on a double" if double else "proven on hardware"
 
 
 def look(host: Any, settings: Settings) -> Nvidia:
@@ -48,17 +54,18 @@ def look(host: Any, settings: Settings) -> Nvidia:
     return Nvidia(
         pci=pci,
         wsl="microsoft" in host.file("/proc/sys/kernel/osrelease").content_string.lower(),
-        double=host.file("/etc/llmhost-double/gpus").exists,
         nvml=json.loads(answer) if answer.strip() else {},
     )
 
 
 def require_gpu(nvidia: Nvidia, settings: Settings) -> None:
     """Skip where there is nothing to check; fail where a service asks for a GPU in vain."""
+    if not settings.nvidia_driver.managed and not settings.gpu_requests:
+        pytest.skip("not checked: somebody else manages the driver, and no service asks for a GPU")
     if nvidia.pci or (nvidia.wsl and nvidia.nvml):
         return
-    asking = [name for name, of in settings.service_options.items() if of.gpu is not None]
-    assert not asking, f"no NVIDIA GPU is on this server, and {', '.join(asking)} asks for one"
+    asking = ", ".join(settings.gpu_requests)
+    assert not asking, f"no NVIDIA GPU is on this server, and {asking} asks for one"
     pytest.skip("not checked: this server has no NVIDIA GPU, and no service asks for one")
 
 

@@ -37,16 +37,19 @@ class Admitted:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _ufw_is_ours(settings: Settings) -> None:
+def _ufw_is_ours(settings: Settings, is_app_server: bool) -> None:
+    if is_app_server and not settings.app_server.firewall:
+        pytest.skip("app_server_firewall is off")
     if not settings.firewall.enabled:
         pytest.skip("firewall_enabled is off: another firewall guards this host")
 
 
 @pytest.fixture(scope="module")
-def declared(settings: Settings) -> set[Admitted]:
+def declared(settings: Settings, is_app_server: bool) -> set[Admitted]:
     firewall = settings.firewall
     ports = [(firewall.ssh_port, "tcp", firewall.ssh_sources)]
-    ports += [(settings.gateway.port, "tcp", settings.admitted_to_gateway)]
+    if not is_app_server:
+        ports += [(settings.gateway.port, "tcp", settings.admitted_to_gateway)]
     ports += [(rule.port, rule.protocol, rule.sources) for rule in firewall.rules]
     return {Admitted(port, kind, source) for port, kind, sources in ports for source in sources}
 
@@ -149,7 +152,7 @@ def test_incoming_and_routed_packets_are_denied_by_default(host: Host) -> None:
 @pytest.mark.parametrize("program", ["iptables", "ip6tables"])
 def test_netfilter_is_loaded_with_it(host: Host, program: str) -> None:
     rules = host.check_output(f"{program} -S").splitlines()
-    assert {"-P INPUT DROP", "-P FORWARD DROP"} <= set(rules)
+    assert {"-P INPUT DROP", "-P FORWARD DROP"} - set(rules) == set(), "missing"
     assert [rule for rule in rules if rule.startswith("-A INPUT") and "-j ACCEPT" in rule] == []
 
 
@@ -183,7 +186,10 @@ def test_undeclared_ports_are_refused_from_outside(
     may_reach: Callable[[str, int], bool],
     outside: Outside,
 ) -> None:
-    services = {settings.options(name).port for name in settings.services}
+    services = {
+        settings.options(service.name).port or service.container_port
+        for service in settings.catalogue
+    }
     ports = _listening(host) | _published(host) | services
     closed = [target for target in product(clients, sorted(ports)) if not may_reach(*target)]
     assert _reached(outside, closed) == []

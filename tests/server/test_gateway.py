@@ -12,6 +12,7 @@ import pytest
 
 from llmhost.settings.root import Settings
 from tests.server.door import Door
+from tests.server.evidence import guard, unit
 
 Outside = Callable[..., "CompletedProcess[str]"]
 
@@ -66,12 +67,11 @@ def key() -> str:
 
 
 def test_nginx_runs_and_starts_at_boot(host: Any) -> None:
-    nginx = host.service("nginx")
-    assert nginx.is_running and nginx.is_enabled
+    assert unit(host, "nginx") == "active, enabled"
 
 
 def test_nginx_finds_its_configuration_sound(host: Any) -> None:
-    assert host.run("nginx -t").rc == 0
+    host.check_output("nginx -t")
 
 
 def test_nginx_listens_where_it_is_declared_and_nowhere_else(host: Any, settings: Settings) -> None:
@@ -98,12 +98,12 @@ def test_key_of_the_certificate_is_readable_by_root_only(host: Any, settings: Se
     if settings.gateway.tls == "off":
         pytest.skip('gateway_tls = "off"')
     pem = host.file("/etc/nginx/llmhost/tls.pem")
-    assert (pem.user, pem.group, pem.mode) == ("root", "root", 0o600)
+    assert guard(pem) == "root:root 0600"
 
 
 def test_digests_of_keys_are_readable_by_root_only(host: Any) -> None:
     clients = host.file("/etc/nginx/llmhost/keys.map")
-    assert (clients.user, clients.group, clients.mode) == ("root", "root", 0o600)
+    assert guard(clients) == "root:root 0600"
 
 
 def test_every_route_is_closed_without_a_valid_key(call: Caller, settings: Settings) -> None:

@@ -2,7 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -10,9 +13,12 @@ import pytest
 
 from llmhost.settings.root import Settings
 from tests.server.door import Door
+from tests.server.gpu_proof import keep
 from tests.server.nvidia import Nvidia, look, note, require_gpu
 
 Outside = Callable[..., "CompletedProcess[str]"]
+Containers = Mapping[str, dict[str, Any]]
+ROUTE = "/v1/completions"
 
 
 @pytest.fixture
@@ -24,13 +30,34 @@ def nvidia(host: Any, settings: Settings, request: pytest.FixtureRequest) -> Nvi
     return found
 
 
-def containers(host: Any, settings: Settings) -> dict[str, dict[str, Any]]:
+@pytest.fixture
+def running(host: Any, settings: Settings) -> Containers:
     """The stack's containers by service, as `docker inspect` shows them."""
     ids = host.run(
         f"docker ps -q --filter label=com.docker.compose.project={settings.stack.project}"
     ).stdout.split()
     shown = json.loads(host.run("docker inspect " + " ".join(ids)).stdout) if ids else []
     return {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in shown}
+
+
+@pytest.fixture
+def answering(
+    host: Any, settings: Settings, nvidia: Nvidia, outside: Outside, door: Door
+) -> list[str]:
+    """Services on GPUs, each of which has just answered a completion."""
+    if not (key := os.environ.get("LLMHOST_API_KEY")):
+        pytest.skip("not checked: LLMHOST_API_KEY is not set, so no completion can be asked for")
+    services = [
+        service.name
+        for service in settings.catalogue
+        if service.name in settings.gpu_requests
+        and any(route.path == ROUTE for route in service.routes)
+    ]
+    if not services:
+        pytest.skip("not checked: no service that answers completions asks for a GPU")
+    for service in services:
+        _complete(settings, service, outside, door, key)
+    return services
 
 
 def granted(container: dict[str, Any], nvidia: Nvidia) -> set[str]:
@@ -48,66 +75,112 @@ def granted(container: dict[str, Any], nvidia: Nvidia) -> set[str]:
     return {uuids.get(name, name) for name in names}
 
 
-def gpu_services(settings: Settings) -> dict[str, int]:
-    """Index of its GPU for each service that asks for one."""
-    options = settings.service_options.items()
-    found = {name: of.gpu for name, of in options if of.gpu is not None}
-    if not found:
-        pytest.skip("not checked: no declared service asks for a GPU")
-    return found
-
-
-def test_every_service_has_exactly_the_gpus_it_was_given(
-    host: Any, settings: Settings, nvidia: Nvidia
+def test_every_service_has_exactly_the_gpus_it_asks_for(
+    settings: Settings, nvidia: Nvidia, running: Containers
 ) -> None:
-    running = containers(host, settings)
-    for service, options in settings.service_options.items():
-        wanted = set() if options.gpu is None else {nvidia.gpus[options.gpu]["uuid"]}
-        if nvidia.wsl and wanted:
-            wanted = {gpu["uuid"] for gpu in nvidia.gpus}  # CDI on WSL hands out all of them
-        assert granted(running[service], nvidia) == wanted, service
+    uuids = {str(gpu["index"]): gpu["uuid"] for gpu in nvidia.gpus}
+    for service in settings.services:
+        request, given = settings.gpu_requests.get(service), granted(running[service], nvidia)
+        if request is None:
+            assert given == set(), service
+        elif nvidia.wsl:  # CDI on WSL hands out all of them
+            assert given == {*uuids.values()}, service
+        elif isinstance(request.gpus, int):
+            assert len(given) == request.gpus and given <= {*uuids.values()}, service
+        else:
+            assert given == {uuids.get(each, each) for each in request.gpus}, service
+
+
+def test_no_gpu_has_two_services_unless_both_agreed(
+    settings: Settings, nvidia: Nvidia, running: Containers
+) -> None:
+    if nvidia.wsl:
+        pytest.skip("not checked: CDI on WSL hands out every GPU to every service")
+    for gpu in nvidia.gpus:
+        users = [name for name in running if gpu["uuid"] in granted(running[name], nvidia)]
+        alone = [name for name in users if not settings.gpu_requests[name].shared]
+        assert len(users) < 2 or not alone, f"GPU {gpu['index']}: {', '.join(users)}"
+
+
+def test_containers_may_open_the_devices_of_their_gpus(
+    host: Any, nvidia: Nvidia, running: Containers
+) -> None:
+    device = "/dev/dxg" if nvidia.wsl else "/dev/nvidiactl"
+    if host.run(f"test -c {device} && (: <{device})").rc != 0:
+        pytest.skip(f"not checked: this server has no {device} that opens")
+    for service, container in running.items():
+        if granted(container, nvidia):
+            # What may be opened is decided by the cgroup, and not by what the image has.
+            group = host.check_output(f"sed -n s/^0:://p /proc/{container['State']['Pid']}/cgroup")
+            join = f"echo $$ >/sys/fs/cgroup{group}/cgroup.procs"
+            opened = host.run(f"sh -c '{join} && : <{device}'")
+            assert opened.rc == 0, f"{service}: {opened.stderr}"
 
 
 def test_processes_on_the_gpus_belong_to_services_that_were_given_them(
-    host: Any, settings: Settings, nvidia: Nvidia
+    nvidia: Nvidia, running: Containers
 ) -> None:
     if nvidia.wsl:
         pytest.skip("not checked: NVML on WSL lists no processes")
-    running = containers(host, settings)
     allowed = {each["Id"]: granted(each, nvidia) for each in running.values()}
     for gpu in nvidia.gpus:
+        assert gpu["processes"] is not None, gpu["unavailable"]
         for process in gpu["processes"]:
             if process["container"] in allowed:
                 assert gpu["uuid"] in allowed[process["container"]], process
 
 
-def test_completion_is_computed_on_the_gpu_that_the_service_was_given(
-    host: Any, settings: Settings, nvidia: Nvidia, outside: Outside, door: Door
+def test_completion_is_computed_on_the_gpus_that_the_service_was_given(
+    host: Any,
+    settings: Settings,
+    nvidia: Nvidia,
+    answering: list[str],
+    running: Containers,
+    evidence: Path | None,
 ) -> None:
-    if not (key := os.environ.get("LLMHOST_API_KEY")):
-        pytest.skip("not checked: LLMHOST_API_KEY is not set, so no completion can be asked for")
     if nvidia.wsl:
         pytest.skip("not checked: NVML on WSL lists no processes")
-    services = gpu_services(settings)
-    for service, index in services.items():
-        _complete(settings, service, outside, door, key)
-        container = containers(host, settings)[service]["Id"]
-        (gpu,) = [each for each in look(host, settings).gpus if each["index"] == index]
-        assert gpu["processes"] is not None, gpu["unavailable"]
-        holders = [each for each in gpu["processes"] if each["container"] == container]
-        assert holders, f"{service} answered, and holds no memory of GPU {index}: it ran on the CPU"
-        # A CUDA context alone takes a few MiB (a double's process: its resident memory).
-        assert sum(each["memory"] or 0 for each in holders) > 0
+    now = look(host, settings)
+    for service in answering:
+        container = running[service]
+        for gpu in now.gpus:
+            if gpu["uuid"] not in granted(container, now):
+                continue
+            assert gpu["processes"] is not None, gpu["unavailable"]
+            holders = [each for each in gpu["processes"] if each["container"] == container["Id"]]
+            place = f"GPU {gpu['index']}"
+            assert holders, f"{service} answered, and holds no memory of {place}: it ran on the CPU"
+            # A CUDA context alone takes a few MiB (a double's process: its resident memory).
+            assert sum(each["memory"] or 0 for each in holders) > 0
+    if evidence:
+        keep(evidence, host, now, answering, datetime.now(UTC))
+
+
+def test_engine_itself_says_that_it_computes_on_the_gpu(
+    host: Any, answering: list[str], running: Containers
+) -> None:
+    """Beside NVML: either has been wrong alone (https://github.com/ollama/ollama/issues/8623)."""
+    asked = 0
+    for service in answering:
+        module = import_module(f"tests.server.services.test_{service}")
+        if ask := getattr(module, "computes_on_gpu", None):
+            on_gpu, said = ask(host, running[service])
+            assert on_gpu, f"{service} runs on the CPU: {said}"
+            asked += 1
+    if asked < len(answering):
+        pytest.skip(f"not checked: {asked} of {len(answering)} engines tell where they compute")
 
 
 def _complete(settings: Settings, service: str, outside: Outside, door: Door, key: str) -> None:
     """A real completion through the gateway: it warms the model up, too."""
     (model, *_) = settings.models_of(service)
     body = {"model": model.name, "prompt": "One, two,", "max_tokens": 8}
+    # The first service is at "/", the others are below their names.
+    place = "" if service == settings.services[0] else f"/{service}"
     said = outside(
         *("curl", "-sS", "--fail-with-body", "-m", str(settings.gateway.read_timeout_seconds)),
         *("-H", f"Authorization: Bearer {key}", "-H", "Content-Type: application/json"),
-        *("-d", json.dumps(body), *door.curl, f"{door.url}/v1/completions"),
+        *("-d", json.dumps(body), *door.curl, f"{door.url}{place}{ROUTE}"),
         timeout=settings.gateway.read_timeout_seconds + 10,
     )
     assert said.returncode == 0, said.stdout + said.stderr

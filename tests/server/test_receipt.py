@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from llmhost.settings.root import Settings
+from tests.server.evidence import guard
 
 
 @pytest.fixture(scope="module")
@@ -46,4 +47,4 @@ def test_receipt_names_the_toolkit(receipt: dict[str, Any]) -> None:
 
 def test_receipt_is_written_by_root_alone(host: Any, settings: Settings) -> None:
     file = host.file(settings.receipt.path)
-    assert (file.user, file.group, file.mode) == ("root", "root", 0o644)
+    assert guard(file) == "root:root 0644"

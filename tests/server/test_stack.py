@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llmhost.settings.root import Settings
+from tests.server.evidence import guard
 
 Containers = Mapping[str, dict[str, Any]]
 
@@ -77,10 +78,12 @@ def test_ports_are_published_on_the_loopback_only(
         }
         for service, each in containers.items()
     }
-    declared = {name: {("127.0.0.1", settings.options(name).port)} for name in settings.services}
-    assert published == declared
+    ports = {name: settings.options(name).port for name in settings.services}
+    assert published == {
+        name: {("127.0.0.1", port)} if port else set() for name, port in ports.items()
+    }
     listening = host.check_output("ss -Hltn").splitlines()
-    for (_, port), *_ in declared.values():
+    for port in filter(None, ports.values()):
         places = {line.split()[3] for line in listening if line.split()[3].endswith(f":{port}")}
         assert places <= {f"127.0.0.1:{port}"}
 
@@ -138,4 +141,5 @@ def test_compose_files_name_who_manages_them(host: Any, settings: Settings) -> N
     for name in ["compose.yaml", *names]:
         file = host.file(f"{settings.stack.directory}/{name}")
         assert file.content_string.startswith("# Managed by llmhost")
-        assert (file.user, file.mode) == ("root", 0o644)
+        secret = any(app.secrets and name == f"services/{app.name}.yaml" for app in settings.apps)
+        assert guard(file) == ("root:root 0600" if secret else "root:root 0644"), name

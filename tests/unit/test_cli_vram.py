@@ -125,6 +125,14 @@ def test_fraction_of_the_gpu_is_counted(tmp_path: Path, model: dict[str, Any]) -
     assert gpu["peak_bytes"] == gpu["shares"][0]["bytes"]
 
 
+def test_gpu_named_by_uuid_is_left_to_the_host(tmp_path: Path, model: dict[str, Any]) -> None:
+    uuid = "GPU-5b1c3ad6-0000-4000-8000-00000000000a"
+    shown = run(tmp_path, DATA | {"models": [model], "llamacpp_gpu": uuid})
+    assert shown.returncode == 0
+    assert "'llamacpp' names its GPU by UUID" in shown.stdout
+    assert "at its peak: nothing" in shown.stdout
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

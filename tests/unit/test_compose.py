@@ -63,6 +63,8 @@ DIFFERENCES = {
     "service engine runs another image than llmhost/engine:1": _with(
         replace(RUNNING, image="sha256:2")
     ),
+    "service engine may not open its GPUs any more, as happens when systemd reloads: "
+    "its container is made anew": _with(replace(RUNNING, cut_off=True)),
     "container llmhost-old-1 is not declared": _with(
         RUNNING, replace(RUNNING, name="llmhost-old-1", service="old")
     ),
@@ -82,8 +84,9 @@ def test_difference_is_told(reason: str) -> None:
     assert plan(PROJECT, DIFFERENCES[reason]).reasons == (reason,)
 
 
-def test_only_unhealthy_and_repeated_containers_are_removed_first() -> None:
+def test_only_containers_that_compose_would_leave_alone_are_removed_first() -> None:
     assert plan(PROJECT, _with(RUNNING, RUNNING)).remake == ("engine",)
+    assert plan(PROJECT, _with(replace(RUNNING, cut_off=True))).remake == ("engine",)
     sick = replace(RUNNING, health="unhealthy")
     assert plan(PROJECT, _with(sick)).remake == ("engine",)
     assert plan(PROJECT, _with(replace(RUNNING, state="exited"))).remake == ()
@@ -114,6 +117,11 @@ def test_scripts_are_posix_shell(project: Project) -> None:
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
 
 
+def test_fact_is_posix_shell() -> None:
+    script = ComposeProject().command("llmhost", "/opt/llmhost", ["llmhost/engine:1"])
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+
+
 def test_new_files_are_checked_before_they_replace_the_old() -> None:
     lines = apply_script(PROJECT, plan(PROJECT, _with())).splitlines()
     (check,) = [number for number, line in enumerate(lines) if "config --quiet" in line]
@@ -126,12 +134,14 @@ def test_fact_tells_files_configurations_containers_and_images_apart() -> None:
         "regular file|root|root|644|1.5|/opt/llmhost/compose.yaml",
         f"{'ab' * 32}  /opt/llmhost/compose.yaml",
         "config engine c0",
-        "container|/llmhost-engine-1|engine|c0|sha256:1|running|healthy",
+        "container|/llmhost-engine-1|engine|c0|sha256:1|running|healthy|",
+        "container|/llmhost-chat-1|chat|c1|sha256:1|running|healthy|cut",
         "image|sha256:1|12ab|llmhost/engine:1 llmhost/engine:also ",
     ]
     state = ComposeProject().process(output)
     path = PathState("file", "root", "root", "0644", 1.5, "ab" * 32)
     assert state.paths == {"/opt/llmhost/compose.yaml": path}
     assert state.configs == {"engine": "c0"}
-    assert state.containers == (RUNNING,)
+    assert state.containers[0] == RUNNING
+    assert [each.cut_off for each in state.containers] == [False, True]
     assert state.images["llmhost/engine:also"] == ImageState("sha256:1", "12ab")

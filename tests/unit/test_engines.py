@@ -214,8 +214,8 @@ def test_services_on_one_gpu_start_one_after_another(directory: Path) -> None:
     models += [of_hub(directory), model(directory, "e", "embeddings", "embed", task="embed")]
     models[-1]["context_tokens"] = 256
     data = {"services": [*names], "models": models, "api_clients": [CLIENT]}
-    data |= {"llamacpp_gpu": 0, "ollama_gpu": 1, "vllm_gpu": 0}
-    texts = compose_project(read_settings(data)).services
+    devices = {"llamacpp": ("gpu=a",), "ollama": ("gpu=b",), "vllm": ("gpu=a",)}
+    texts = compose_project(read_settings(data), devices).services
     after = {
         name: list(yaml.safe_load(text)["services"][name].get("depends_on", ()))
         for name, text in texts.items()

@@ -1,5 +1,6 @@
 """What is done to a host's driver, and which hosts can not be used in the end."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from llmhost.nvidia_plan import (
     Policy,
     fabric_fits,
     gpu_drift,
+    impossible,
     module_problems,
     plan_driver,
     reboot_reasons,
@@ -214,6 +216,45 @@ def test_a_host_whose_gpus_can_not_be_used_is_refused_with_the_reason(
     policy: Policy, state: NvidiaState, sentence: str
 ) -> None:
     assert sentence in " ".join(unusable(policy, state))
+
+
+@pytest.mark.parametrize(
+    ("requests", "state", "sentence"),
+    [
+        (ASKS, replace(BARE, pci=()), "no NVIDIA GPU is on this host, and service 'ollama'"),
+        (ASKS, WSL, "that of Windows"),
+        ({"a": GpuRequest(2)}, BARE, "asks for 2 GPU(s), and 1 of"),
+        ({"a": GpuRequest(("1",))}, BARE, "asks for GPU 1, which is not on this host"),
+        ({"a": GpuRequest(("GPU-9",))}, DONE, "GPU-9, which is not on this host"),
+        (ASKS, replace(DONE, gpus=(replace(GPU, mig=True),)), "MIG instances"),
+        (ASKS, replace(BARE, release="debian-13", secure_boot=True), "mokutil --import"),
+    ],
+)
+def test_what_is_asked_for_in_vain_is_told_before_anything_is_changed(
+    requests: dict[str, GpuRequest], state: NvidiaState, sentence: str
+) -> None:
+    assert sentence in " ".join(impossible(Policy(requests=requests), state))
+
+
+@pytest.mark.parametrize("state", [BARE, DONE, replace(DONE, gpus=(), smi_error="no driver")])
+def test_what_a_driver_may_still_mend_is_no_reason_not_to_begin(state: NvidiaState) -> None:
+    assert impossible(Policy(requests=ASKS), state) == []
+    assert impossible(Policy(requests={"a": GpuRequest(("GPU-0",))}), state) == []
+    assert impossible(Policy(), replace(state, pci=())) == []
+
+
+def test_memory_is_compared_with_what_the_gpus_really_have() -> None:
+    told: list[object] = []
+
+    def shortfalls(granted: Mapping[str, tuple[int, ...]], sizes: Sequence[int]) -> list[str]:
+        told.extend([dict(granted), [*sizes]])
+        return ["too much"]
+
+    second = replace(GPU, index=1, uuid="GPU-1", memory_bytes=8 << 30)
+    state = replace(DONE, pci=DONE.pci * 2, gpus=(replace(GPU, memory_bytes=16 << 30), second))
+    policy = Policy(requests={"a": GpuRequest(("GPU-1",))}, shortfalls=shortfalls)
+    assert unusable(policy, state) == impossible(policy, state) == ["too much"]
+    assert told[:2] == [{"a": (1,)}, [16 << 30, 8 << 30]]
 
 
 def test_wsl_is_not_held_to_the_floors_of_the_linux_driver() -> None:

@@ -236,7 +236,8 @@ def test_gpus_are_listed_once_a_driver_runs(root: Path) -> None:
     assert (first.index, second.index) == (0, 1)
     assert second.uuid == PROFILES["two-rtx-4090"].gpus[1].uuid
     assert second.pci_address == "00000000:02:00.0"
-    assert (first.driver, first.product) == ("580.159.03", "NVIDIA GeForce RTX 4090")
+    assert (first.driver, first.product) == ("580.159.03", "NVIDIA GeForce RTX 4090 (double)")
+    assert first.memory_bytes == 24 << 30
     assert (first.power_limit_watts, first.persistence, first.mig) == (450.0, False, False)
 
 
@@ -255,7 +256,7 @@ def test_wsl_is_known_by_its_kernel_and_asks_windows_nvidia_smi(root: Path) -> N
     state = read(root)
     assert state.is_wsl and state.has_gpu and state.generations == ()
     assert state.wsl_conf == ""
-    assert [gpu.product for gpu in state.gpus] == ["NVIDIA GeForce RTX 5070 Ti"]
+    assert [gpu.product for gpu in state.gpus] == ["NVIDIA GeForce RTX 5070 Ti (double)"]
 
 
 def test_the_configuration_of_wsl_is_read_as_it_is(root: Path) -> None:
@@ -275,9 +276,11 @@ def test_on_wsl_the_gpu_of_another_maker_is_none(root: Path) -> None:
 
 
 def test_numbers_that_nvidia_smi_does_not_give_are_left_out() -> None:
-    line = "gpu 0, GPU-1, 00000000:01:00.0, 580.159.03, Disabled, [N/A], [N/A], NVIDIA GB10, rev"
+    line = "gpu 0, GPU-1, 00000000:01:00.0, 580.159.03, Disabled, [N/A], [N/A], [N/A], NVIDIA GB10,"
+    line += " rev"
     (gpu,) = parse_state([line]).gpus
     assert gpu.power_limit_watts is None and gpu.product == "NVIDIA GB10, rev"
+    assert gpu.memory_bytes == 0
 
 
 def test_no_dash_specific_shell_is_needed() -> None:

@@ -77,7 +77,7 @@ def test_every_gpu_is_described(bench: Bench) -> None:
     assert (found["driver"], found["cuda"]) == ("580.159.03", "13.0")
     assert [gpu["uuid"] for gpu in found["gpus"]] == [gpu.uuid for gpu in profile.gpus]
     gpu = found["gpus"][1]
-    assert (gpu["name"], gpu["pci"]) == ("NVIDIA GeForce RTX 4090", "00000000:02:00.0")
+    assert (gpu["name"], gpu["pci"]) == ("NVIDIA GeForce RTX 4090 (double)", "00000000:02:00.0")
     assert (gpu["memory_total"], gpu["power_limit_watts"]) == (24 << 30, 450.0)
     assert gpu["persistence"] is False
 

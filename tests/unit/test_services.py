@@ -49,7 +49,7 @@ def test_service_has_its_files(name: str) -> None:
     assert (ROOT / f"templates/services/{name}.yaml.j2").is_file()
     dockerfile = (ROOT / f"files/images/{name}/Dockerfile").read_text()
     instructions = [line for line in dockerfile.splitlines() if line and not line.startswith("#")]
-    assert instructions[0] == "FROM weights"
+    assert instructions[0] in ("FROM weights", "FROM engine")
 
 
 def test_project_includes_a_file_for_each_service(site: dict[str, Any]) -> None:
@@ -91,11 +91,46 @@ def test_health_check_waits_for_the_model(site: dict[str, Any]) -> None:
     assert check["start_period"] == "1234s"
 
 
-def test_gpu_is_given_by_its_cdi_name(site: dict[str, Any]) -> None:
-    granted = _service(site | {"llamacpp_gpu": 1})["deploy"]["resources"]["reservations"]["devices"]
-    device = {"driver": "cdi", "device_ids": ["nvidia.com/gpu=1"], "capabilities": ["gpu"]}
-    assert granted == [device]
+def test_gpus_are_given_by_their_cdi_names(site: dict[str, Any]) -> None:
+    names = ("nvidia.com/gpu=GPU-1", "nvidia.com/gpu=GPU-2")
+    project = compose_project(read_settings(site | {"llamacpp_gpu": [1, 2]}), {"llamacpp": names})
+    service = yaml.safe_load(project.services["llamacpp"])["services"]["llamacpp"]
+    device = {"driver": "cdi", "device_ids": [*names], "capabilities": ["gpu"]}
+    assert service["deploy"]["resources"]["reservations"]["devices"] == [device]
     assert "deploy" not in _service(site)
+
+
+UUID = "GPU-5b1c3ad6-0000-4000-8000-00000000000a"
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus", "shared"),
+    [
+        ({"gpu": 1}, ("1",), False),
+        ({"gpu": UUID, "gpu_shared": True}, (UUID,), True),
+        ({"gpu": [0, UUID]}, ("0", UUID), False),
+        ({"gpu_count": 2}, 2, False),
+    ],
+)
+def test_gpus_are_asked_for_by_number_uuid_or_count(
+    site: dict[str, Any], options: dict[str, Any], gpus: object, shared: bool
+) -> None:
+    data = {f"llamacpp_{option}": value for option, value in options.items()}
+    request = read_settings(site | data).gpu_requests["llamacpp"]
+    assert (request.gpus, request.shared) == (gpus, shared)
+
+
+@pytest.mark.parametrize("gpu", [-1, "GPU-1", "gpu0", [], 1.5])
+def test_gpu_that_is_neither_number_nor_uuid_is_refused(site: dict[str, Any], gpu: object) -> None:
+    with pytest.raises(SettingsError) as refused:
+        read_settings(site | {"llamacpp_gpu": gpu})
+    assert all(each.key.startswith("llamacpp_gpu") for each in refused.value.problems)
+
+
+def test_gpus_are_named_or_counted_and_not_both(site: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError) as refused:
+        read_settings(site | {"llamacpp_gpu": 0, "llamacpp_gpu_count": 1})
+    assert "llamacpp_gpu_count say two things" in refused.value.problems[0].what
 
 
 @pytest.mark.parametrize(

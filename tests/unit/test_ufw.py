@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from llmhost.block import with_block
 from llmhost.facts.ufw import parse_state
 from llmhost.filetree import File, PathState
 from llmhost.settings.problem import SettingsError
@@ -22,7 +23,6 @@ from llmhost.ufw import (
     lifeline,
     openings,
     parse_connection,
-    with_block,
 )
 
 EVERYONE = (ip_network("0.0.0.0/0"), ip_network("::/0"))

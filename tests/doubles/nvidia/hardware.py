@@ -46,7 +46,8 @@ def _gpu(number: int, device_id: int, gib: int, watts: int, product: str) -> Dou
     pci_class = 0x030200 if "H200" in product else 0x030000
     uuid = f"GPU-{device_id:08x}-0000-4000-8000-{number:012x}"
     address = f"0000:{number:02x}:00.0"
-    return DoubleGpu(uuid, address, device_id, gib << 30, watts, product, pci_class)
+    # Reported by NVML and nvidia-smi alike: nobody shall take a double for hardware.
+    return DoubleGpu(uuid, address, device_id, gib << 30, watts, f"{product} (double)", pci_class)
 
 
 PROFILES = {

@@ -7,7 +7,7 @@ from base64 import b64encode
 from pathlib import Path
 
 from tests.doubles.nvidia.hardware import GPU_LIST, PROFILES, WSL_KERNEL, write_pci
-from tests.doubles.nvidia.packages import KERNEL
+from tests.doubles.nvidia.packages import KERNEL, library, smi
 from tests.machines import Machine
 
 OS_RELEASES = {
@@ -40,28 +40,42 @@ double=/etc/llmhost-double
 for place in /sys/bus/pci/devices /proc/sys/kernel/osrelease /proc/driver; do
   while mountpoint -q $place; do umount $place; done
 done
-rm -f /dev/dxg
+rm -f /dev/dxg /dev/nvidiactl
 mount --bind $double/pci /sys/bus/pci/devices
 mount --bind $double/osrelease /proc/sys/kernel/osrelease
-[ -e $double/wsl ] && touch /dev/dxg
+mkdir -p /run/llmhost-double/driver/nvidia
+loaded=/run/llmhost-double/driver/nvidia/version
+# A device that opens, and that no container may open unless it is given to it: the kernel's log.
+if [ -e $double/wsl ]; then
+  mknod -m 0666 /dev/dxg c 1 11
+  [ -e $double/windows ] || exit 0
+  cat $double/windows >$loaded
+  mount --bind /run/llmhost-double/driver /proc/driver
+  exit 0
+fi
 module=$(find "/lib/modules/$(cat $double/osrelease)" -name nvidia.ko 2>/dev/null | head -n 1)
 [ -n "$module" ] || exit 0
 version=$(modinfo -F version "$module")
 open=; modinfo -F license "$module" | grep -q GPL && open='Open Kernel Module for x86_64 '
-mkdir -p /run/llmhost-double/driver/nvidia
-echo "NVRM version: NVIDIA UNIX ${open:-x86_64 Kernel Module }$version  Double" \\
-  >/run/llmhost-double/driver/nvidia/version
+echo "NVRM version: NVIDIA UNIX ${open:-x86_64 Kernel Module }$version  Double" >$loaded
 mount --bind /run/llmhost-double/driver /proc/driver
+mknod -m 0666 /dev/nvidiactl c 1 11
 """
 
 
-def furnish(machine: Machine, profile: str, release: str = "ubuntu-24.04") -> None:
+WINDOWS_DRIVER = "581.15"
+_WSL_LIBRARIES = "usr/lib/wsl/lib"
+
+
+def furnish(
+    machine: Machine, profile: str, release: str = "ubuntu-24.04", *, windows_driver: bool = True
+) -> None:
     """Give a machine the hardware of a profile and the name of a release, in place of what it
-    had; its module counts as loaded if one is installed."""
+    had; its module counts as loaded if one is installed. On WSL the driver is that of Windows."""
     hardware = PROFILES[profile]
     name, number, codename = OS_RELEASES[release]
     kernel = WSL_KERNEL if hardware.wsl else KERNEL
-    files = {
+    files: dict[str, str | bytes] = {
         "etc/os-release": (
             f'NAME="{name} (double)"\nID={name}\nVERSION_ID="{number}"\n'
             f"VERSION_CODENAME={codename}\n"
@@ -74,12 +88,14 @@ def furnish(machine: Machine, profile: str, release: str = "ubuntu-24.04") -> No
     }
     if hardware.wsl:
         files["etc/llmhost-double/wsl"] = ""
+        if windows_driver:
+            files |= _windows_driver()
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch)
         for path, text in files.items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
-            (tree / path).write_text(text)
-        (tree / "usr/local/sbin/llmhost-double-hardware").chmod(0o755)
+            (tree / path).write_bytes(text if isinstance(text, bytes) else text.encode())
+            (tree / path).chmod(0o755 if path in _PROGRAMS else 0o644)
         write_pci(tree / "etc/llmhost-double/pci", hardware)
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
@@ -88,9 +104,23 @@ def furnish(machine: Machine, profile: str, release: str = "ubuntu-24.04") -> No
     machine.ssh(
         "rm -f /etc/os-release; rm -rf /etc/llmhost-double; base64 -d | tar -xz -C / && "
         "systemctl daemon-reload && systemctl enable --quiet llmhost-double-hardware && "
-        "systemctl restart llmhost-double-hardware",
+        "systemctl restart llmhost-double-hardware && ldconfig",
         input=b64encode(buffer.getvalue()).decode(),
     )
+
+
+_PROGRAMS = ("usr/local/sbin/llmhost-double-hardware", f"{_WSL_LIBRARIES}/nvidia-smi")
+
+
+def _windows_driver() -> dict[str, str | bytes]:
+    """What WSL lays over a Linux host when Windows has a driver."""
+    module = f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {WINDOWS_DRIVER}  Windows\n"
+    return {
+        "etc/llmhost-double/windows": module,
+        "etc/ld.so.conf.d/ld.wsl.conf": f"/{_WSL_LIBRARIES}\n",
+        f"{_WSL_LIBRARIES}/nvidia-smi": smi(WINDOWS_DRIVER),
+        f"{_WSL_LIBRARIES}/libnvidia-ml.so.1": library(WINDOWS_DRIVER),
+    }
 
 
 def _owned_by_root(info: tarfile.TarInfo) -> tarfile.TarInfo:

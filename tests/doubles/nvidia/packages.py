@@ -140,12 +140,18 @@ def build_library(path: Path, version: str) -> None:
     subprocess.run(["gcc", "-shared", "-fPIC", define, "-o", str(path), source], check=True)
 
 
-def _library(version: str) -> dict[str, str | bytes]:
+def library(version: str) -> bytes:
+    """The double of NVML as a driver of this version has it."""
     with tempfile.TemporaryDirectory() as scratch:
         built = Path(scratch, "library")
         build_library(built, version)
-        # Versioned as the real one, so that a CDI spec that names it goes stale with the driver.
-        return {f"{_LIBRARY}.1": built.read_bytes(), f"{_LIBRARY}.{version}": built.read_bytes()}
+        return built.read_bytes()
+
+
+def _library(version: str) -> dict[str, str | bytes]:
+    built = library(version)
+    # Versioned as the real one, so that a CDI spec that names it goes stale with the driver.
+    return {f"{_LIBRARY}.1": built, f"{_LIBRARY}.{version}": built}
 
 
 def _module(
@@ -157,8 +163,13 @@ def _module(
         return {f"/lib/modules/{KERNEL}/{directory}/nvidia.ko": built.read_bytes()}
 
 
+def smi(version: str) -> str:
+    """The double of nvidia-smi as a driver of this version has it."""
+    return _script("nvidia-smi", version)
+
+
 def _smi(version: str) -> dict[str, str | bytes]:
-    return {"/usr/bin/nvidia-smi": _script("nvidia-smi", version)}
+    return {"/usr/bin/nvidia-smi": smi(version)}
 
 
 def _script(name: str, version: str) -> str:

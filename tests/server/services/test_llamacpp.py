@@ -1,6 +1,8 @@
 """What llama.cpp's server answers, asked from inside its own container."""
 
 import json
+import re
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +20,21 @@ def model(settings: Settings) -> Model:
         pytest.skip("the service llamacpp is not declared")
     (model,) = settings.models_of("llamacpp")
     return model
+
+
+def computes_on_gpu(host: Host, container: dict[str, Any]) -> tuple[bool, str]:
+    """What the engine said when it loaded its model, and whether all of it went to the GPU
+    (src/llama-model.cpp, load_tensors; a build without a backend for GPUs says nothing of them)."""
+    # Of this start and no earlier one; Docker notes the time when the process runs already.
+    since = datetime.fromisoformat(container["State"]["StartedAt"]) - timedelta(seconds=1)
+    log = host.check_output(f"docker logs --since {since.isoformat()} {container['Id']} 2>&1")
+    loads = [line for line in log.splitlines() if "load_tensors:" in line]
+    if not loads:
+        pytest.skip("not checked: the log of llamacpp no longer reaches back to its start")
+    for line in reversed(loads):
+        if found := re.search(r"offloaded (\d+)/(\d+) layers to GPU", line):
+            return found[1] == found[2], found[0]
+    return False, "its build knows no GPU"
 
 
 class Api:

@@ -1,0 +1,31 @@
+"""What an application server is told of the LLM server. Pure."""
+
+from llmhost.ca_certificates import BUNDLE
+from llmhost.site import Upstream
+
+CA_LABEL = "llmhost"
+"""Name of the site's authority among those that the host trusts."""
+
+_OPENAI = {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
+
+
+def variables(upstream: Upstream) -> dict[str, str]:
+    """Values of templates/app_server/llm.env.j2, all but the secret."""
+    settings = upstream.host.settings
+    openai = [
+        service.name
+        for service in settings.catalogue
+        if _OPENAI & {route.path for route in service.routes}
+    ]
+    return {
+        "openai_url": f"{_base(upstream, openai[0] if openai else '')}/v1",
+        "ollama_url": _base(upstream, "ollama"),
+        "bundle": "" if settings.gateway.tls == "off" else BUNDLE,
+    }
+
+
+def _base(upstream: Upstream, service: str) -> str:
+    """Where a service answers: the first at the gateway's `/`, the others below their names."""
+    if service in upstream.host.settings.services[1:]:
+        return f"{upstream.url}/{service}"
+    return upstream.url

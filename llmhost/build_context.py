@@ -1,0 +1,84 @@
+"""Files that an image is built from, as they lie on the controller."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmhost.filetree import File
+
+IGNORED = (".git", "**/__pycache__", "**/.venv", "**/node_modules")
+"""Never part of a context: history, and what a build makes anew."""
+
+
+def context_files(directory: Path) -> tuple[File, ...]:
+    """Files below a directory by relative path, but for those that its .dockerignore names.
+
+    Only whether a file is executable is kept of modes, for a checkout's modes depend on its owner's
+    umask.
+    """
+    paths = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    ignored = Ignored(directory)
+    return tuple(
+        File(
+            path=str(path.relative_to(directory)),
+            content=path.read_bytes(),
+            mode="0755" if path.stat().st_mode & 0o100 else "0644",
+        )
+        for path in paths
+        if not ignored(path.relative_to(directory))
+    )
+
+
+class Ignored:
+    """Whether a path is left out: .dockerignore's rules, where the last that fits decides.
+
+    https://docs.docker.com/build/concepts/context/#dockerignore-files
+    """
+
+    def __init__(self, directory: Path) -> None:
+        file = directory / ".dockerignore"
+        lines = file.read_text().splitlines() if file.is_file() else []
+        self._rules = [*_rules([*IGNORED, *lines])]
+
+    def __call__(self, path: Path) -> bool:
+        """Whether the path, relative to the context, or a directory above it is left out."""
+        text, ignored = path.as_posix(), False
+        for pattern, leave_out in self._rules:
+            if pattern.fullmatch(text):
+                ignored = leave_out
+        return ignored
+
+
+def _rules(lines: list[str]) -> Iterator[tuple[re.Pattern[str], bool]]:
+    for line in lines:
+        if not line.strip() or line.startswith("#"):
+            continue
+        wanted = line.strip().removeprefix("!").strip().strip("/").removeprefix("./")
+        yield re.compile(_expression(wanted) + "(/.*)?"), not line.strip().startswith("!")
+
+
+def _expression(pattern: str) -> str:
+    """Go's filepath.Match as a regular expression, with Docker's `**` for any directories."""
+    pieces = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", pattern)
+    known = {"**/": "(.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return "".join(
+        piece
+        if piece.startswith("[") and piece.endswith("]")
+        else known.get(piece, re.escape(piece))
+        for piece in pieces
+    )
+
+
+def unpinned_bases(dockerfile: str) -> list[str]:
+    """Images that a Dockerfile begins a stage with and that can become another any day."""
+    stages: set[str] = set()
+    loose = []
+    for line in dockerfile.splitlines():
+        words = [word for word in line.split() if not word.startswith("--")]
+        if not words or words[0].upper() != "FROM" or len(words) < 2:
+            continue
+        if words[1] not in {*stages, "scratch"} and "@sha256:" not in words[1]:
+            loose.append(words[1])
+        if len(words) > 3 and words[2].upper() == "AS":
+            stages.add(words[3])
+    return loose

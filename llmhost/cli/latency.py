@@ -1,0 +1,85 @@
+"""`llmhost latency`: how fast the gateway answers the application servers."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from pyinfra.api import Host
+from pyinfra.context import ctx_host
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from llmhost.cli.errors import ERROR, stop
+from llmhost.cli.session import Messages, connected
+from llmhost.facts.latency import Latency
+from llmhost.latency import MEASURES, Report, report
+from llmhost.operations.inventory import check_all
+from llmhost.site import APP_SERVERS, SiteHost
+
+SCHEMA = 1
+
+
+def latency(
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    limit: Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeat")] = None,
+    requests: Annotated[int, typer.Option(min=1, max=10_000, help="Answers to measure")] = 20,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer, at most")] = 64,
+    model: Annotated[str, typer.Option(help="Model to ask; the first that is offered")] = "",
+    timeout: Annotated[float, typer.Option(min=1, help="Longest silence, in seconds")] = 120.0,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines")] = False,
+) -> None:
+    """Measure, from each application server, how fast the gateway answers: one request at a time.
+
+    Exit status: 0, or 1 if a host could not measure.
+    """
+    with connected(inventory, limit or [APP_SERVERS]) as (state, messages):
+        site = check_all(state)
+        hosts = sorted(filter(state.is_host_in_limit, state.inventory), key=lambda each: each.name)
+        asked = {"requests": requests, "tokens": tokens, "model": model, "timeout_seconds": timeout}
+        reports = [_report(host, site[host.name], asked, messages) for host in hosts]
+    if as_json:
+        typer.echo(json.dumps({"schema": SCHEMA, "hosts": [asdict(each) for each in reports]}))
+    else:
+        _print(reports)
+    raise typer.Exit(ERROR if any(each.error for each in reports) else 0)
+
+
+def _report(
+    host: Host, site_host: SiteHost, asked: dict[str, object], messages: Messages
+) -> Report:
+    if not site_host.is_app_server:
+        stop(f"{host.name} is not in the group {APP_SERVERS}: measure from a host that is")
+    if host not in host.state.active_hosts:
+        about = [line for line in messages.lines if f"[{host.name}]" in line]
+        return Report(host.name, error=" ".join(about) or "no connection was made")
+    with ctx_host.use(host):
+        path = site_host.settings.app_server.environment_file
+        lines: list[str] = host.get_fact(Latency, path=path, **asked)
+    return report(host.name, lines)
+
+
+def _print(reports: Sequence[Report]) -> None:
+    console = Console(soft_wrap=False)
+    for each in reports:
+        if each.error:
+            console.print(f"[bold]{escape(each.host)}[/bold]: [red]{escape(each.error)}[/red]")
+        else:
+            console.print(_table(each))
+
+
+def _table(each: Report) -> Table:
+    title = f"{each.host}, {each.model}: {each.requests} answers, {each.tokens} tokens"
+    table = Table(title=escape(title), title_justify="left", title_style="bold", expand=False)
+    table.add_column("")
+    for column in ("p50", "p95"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for measure, values in (each.measures or {}).items():
+        table.add_row(MEASURES[measure], *(_shown(measure, values[p]) for p in ("p50", "p95")))
+    return table
+
+
+def _shown(measure: str, value: float) -> str:
+    return f"{1000 * value:.1f} ms" if measure.endswith("_seconds") else f"{value:.1f}"

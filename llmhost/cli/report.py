@@ -1,0 +1,58 @@
+"""The page that `llmhost verify --html` writes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llmhost.report import Check, Report, Server, parse
+from llmhost.report_page import page
+from llmhost.toolkit import toolkit
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the server tests: what was asked for, when it began, and how long it took."""
+
+    inventory: str
+    limit: Sequence[str]
+    begun: datetime
+    seconds: float
+
+
+def write_page(place: Path, run: Run, records: Path) -> None:
+    """Compare the servers with the inventory once more, for drift, and write the whole page."""
+    report = replace(gathered(run, records), **_plans(run))
+    draft = place.with_name(f".{place.name}.new")
+    draft.write_text(page(report), encoding="utf-8")
+    draft.replace(place)
+
+
+def gathered(run: Run, records: Path) -> Report:
+    """What the server tests wrote down."""
+    found = [parse(line) for line in records.read_text(encoding="utf-8").splitlines()]
+    about = toolkit()
+    revision = f" ({str(about['revision'])[:12]})" if about["revision"] else ""
+    return Report(
+        inventory=run.inventory,
+        begun=run.begun.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        seconds=run.seconds,
+        toolkit=f"{about['version']}{revision}",
+        servers=tuple(each for each in found if isinstance(each, Server)),
+        checks=tuple(each for each in found if isinstance(each, Check)),
+    )
+
+
+def _plans(run: Run) -> dict[str, Any]:
+    """What `llmhost plan` tells, in a process of its own: pyinfra has one state in each."""
+    limit = [word for each in run.limit for word in ("--limit", each)]
+    command = [sys.executable, "-m", "llmhost.cli", "plan", run.inventory, "--json", *limit]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        return {"plans": json.loads(told.stdout)["hosts"]}
+    except ValueError:
+        return {"plan_problem": told.stderr.strip() or "llmhost plan said nothing"}

@@ -1,0 +1,103 @@
+"""Everything about a host's addresses, in one round trip."""
+
+import base64
+import re
+from collections import defaultdict
+from ipaddress import ip_address, ip_interface
+
+from pyinfra.api import FactBase
+
+from llmhost.facts.files import PathStates, parse_states
+from llmhost.network import PATHS, Address, LiveAddress, NetworkState
+
+_MARK = "=== llmhost: network"
+
+_SCRIPT = r"""
+# sudo drops SSH_CONNECTION; the shell that sshd started still has it.
+connection=$SSH_CONNECTION process=$$
+while [ -z "$connection" ] && [ "${process:-0}" -gt 1 ]; do
+  connection=$(tr '\0' '\n' </proc/$process/environ 2>/dev/null | sed -n 's/^SSH_CONNECTION=//p')
+  process=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$process/status 2>/dev/null)
+done
+echo "connection $connection"
+grep -Eqi 'microsoft|wsl' /proc/sys/kernel/osrelease && echo wsl
+for link in /sys/class/net/*; do echo "link ${link##*/} $(cat "$link/address" 2>/dev/null)"; done
+ip -o address show scope global 2>/dev/null | sed 's/^/address /'
+for version in 4 6; do ip -$version route show default 2>/dev/null; done | sed 's/^/route /'
+# /lib/netplan, /etc and /run: a file in /run would be a trial's, and is none of a host at rest.
+if command -v netplan >/dev/null; then
+  for file in /lib/netplan/*.yaml /etc/netplan/*.yaml; do
+    [ -e "$file" ] && echo "netplan $file $(base64 -w0 "$file")"
+  done
+fi
+networkctl --no-legend --no-pager list 2>/dev/null |
+  awk '$NF != "unmanaged" { print "manager", $2, "networkd" }'
+sed -nE 's/^[[:space:]]*iface[[:space:]]+([^[:space:]]+).*/manager \1 ifupdown/p' \
+  /etc/network/interfaces /etc/network/interfaces.d/* 2>/dev/null
+nmcli -t -f DEVICE,STATE device 2>/dev/null |
+  awk -F: '$2 != "unmanaged" { print "manager", $1, "NetworkManager" }'
+true
+"""
+
+
+class Network(FactBase[NetworkState]):
+    """Interfaces, addresses, default routes, who manages them, and the files that say so.
+
+    Sources: /sys/class/net, `ip`, netplan's files, `networkctl`, /etc/network/interfaces, `nmcli`,
+    and the environment of the shell that sshd started.
+    """
+
+    @staticmethod
+    def default() -> NetworkState:
+        return NetworkState()
+
+    def command(self) -> str:
+        states = PathStates().command([*PATHS])
+        return f"PATH=$PATH:/usr/sbin:/sbin; {states}; echo '{_MARK}'; {_SCRIPT}"
+
+    def process(self, output: list[str]) -> NetworkState:
+        return parse_state(output)
+
+
+def parse_state(output: list[str]) -> NetworkState:
+    """From the lines of the fact's command: path states, then lines that begin with their kind."""
+    mark = output.index(_MARK)
+    told: dict[str, list[list[str]]] = defaultdict(list)
+    for line in output[mark + 1 :]:
+        kind, *words = line.split()
+        told[kind].append(words)
+    managers = defaultdict(list)
+    for interface, manager in told["manager"]:
+        managers[interface].append(manager)
+    return NetworkState(
+        macs={words[0]: " ".join(words[1:]) for words in told["link"]},
+        addresses=[_address(words) for words in told["address"]],
+        routes=[route for words in told["route"] if (route := _route(words))],
+        server=_server(told["connection"][0] if told["connection"] else []),
+        netplan={path: _text(*text) for path, *text in told["netplan"]},
+        managers=managers,
+        paths=parse_states(output[:mark]),
+        is_wsl="wsl" in told,
+    )
+
+
+def _address(words: list[str]) -> LiveAddress:
+    """`2: eth0 inet 192.0.2.5/24 brd … scope global dynamic eth0\\ …`."""
+    return LiveAddress(words[1].partition("@")[0], ip_interface(words[3]), "dynamic" in words)
+
+
+def _route(words: list[str]) -> tuple[str, str] | None:
+    """`default via 192.0.2.1 dev eth0 …`: interface and router, empty on a point-to-point link."""
+    found = re.search(r"(?:via (\S+) )?dev (\S+)", " ".join(words))
+    return (found[2], found[1] or "") if found else None
+
+
+def _server(words: list[str]) -> Address | None:
+    """The third word of SSH_CONNECTION (ssh(1))."""
+    if len(words) != 4 or words[2] == "UNKNOWN":
+        return None
+    return ip_address(words[2].partition("%")[0])
+
+
+def _text(encoded: str = "") -> str:
+    return base64.b64decode(encoded).decode(errors="replace")

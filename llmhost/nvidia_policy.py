@@ -1,0 +1,43 @@
+"""From settings to what a host's driver and GPUs shall be."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from llmhost.nvidia_driver import Wish
+from llmhost.nvidia_plan import Policy
+from llmhost.settings.root import Settings
+from llmhost.vram import shortfalls
+from llmhost.vram_plan import vram_plan
+from llmhost.vram_remedies import remedies
+
+
+def driver_policy(settings: Settings) -> Policy:
+    """What the settings ask of a host with NVIDIA hardware."""
+    options, services = settings.nvidia_driver, settings.service_options
+    wish = Wish(
+        branch=options.branch,
+        module=options.module,
+        source=options.source,
+        allow_unmaintained=options.allow_unmaintained,
+        cuda={service: of.cuda for service, of in services.items() if of.cuda},
+    )
+    return Policy(
+        wish,
+        settings.gpu_requests,
+        options.managed,
+        options.power_limit_watts,
+        partial(memory_shortfalls, settings),
+    )
+
+
+def memory_shortfalls(
+    settings: Settings, granted: Mapping[str, tuple[int, ...]], gpu_bytes: Sequence[int]
+) -> Iterator[str]:
+    """What does not fit into the GPUs that a host really has, each with what would.
+
+    Models of unknown size do not count, nor do GPUs without memory of their own.
+    """
+    for ledger in vram_plan(settings, gpu_bytes, granted).ledgers if granted else ():
+        if ledger.total_bytes:
+            for sentence in shortfalls(ledger):
+                yield f"{sentence}; {'; or '.join(remedies(ledger))}"

@@ -1,0 +1,38 @@
+"""Files of environment variables."""
+
+from pyinfra import host
+
+from llmhost.environment_file import reasons, unfit
+from llmhost.facts.environment_file import EnvironmentFile
+from llmhost.filetree import File
+from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.files import apply_command
+from llmhost.secret import read_secret
+from llmhost.template import render
+
+
+@declared
+def present(
+    path: str, *, template: str, owner: str, secret: str, values: dict[str, str]
+) -> Commands:
+    """A file of mode 0600 from `template`, which gets `values` and the secret as `secret`.
+
+    `secret` is a reference. What it refers to is read here, so that it is no operation's argument
+    and stands in no plan; a difference is told by the variable's name.
+    """
+    state = host.get_fact(EnvironmentFile, path=path, owner=owner)
+    try:
+        content = read_secret(secret)
+    except ValueError as error:
+        yield refuse([f"the secret for {path} {error}"])
+        return
+    if mistake := unfit(content):
+        yield refuse([f"the secret for {path} {mistake}"])
+        return
+    if not state.owner_exists:
+        yield refuse([f"there is no user {owner} on the host, who is to own {path}: make it first"])
+        return
+    file = File(path, render(template, secret=content, **values), mode="0600", owner=owner)
+    if wrong := reasons(file, state):
+        explain(wrong)
+        yield apply_command([file])

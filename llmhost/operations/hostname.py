@@ -1,0 +1,26 @@
+"""What a host calls itself."""
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+
+from llmhost.facts.hostname import Hostname
+from llmhost.filetree import File
+from llmhost.operations.changes import Commands, declared, explain
+from llmhost.operations.files import apply_command
+
+_PATH = "/etc/hostname"
+
+
+@declared
+def called(wanted: str) -> Commands:
+    """Let the host call itself this, now and at boot."""
+    found = host.get_fact(Hostname)
+    wrong = [
+        f"the host calls itself {name or 'nothing'} {when}, and {wanted} is declared"
+        for name, when in ((found.at_boot, "at boot"), (found.now, "now"))
+        if name != wanted
+    ]
+    if wrong:
+        explain(wrong)
+        yield apply_command([File(_PATH, f"{wanted}\n")])
+        yield StringCommand("hostname", wanted)

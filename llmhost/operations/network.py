@@ -1,0 +1,77 @@
+"""Static addresses, changed so that the operator can not be locked out."""
+
+from collections.abc import Sequence
+
+from paramiko import Channel, ProxyCommand
+from pyinfra import host
+from pyinfra.api import StringCommand
+
+from llmhost import network
+from llmhost.facts.network import Network
+from llmhost.filetree import UNPACK, File, archive
+from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.trial import on_trial
+from llmhost.template import render
+
+_TRIAL = f"{network.STAGE}/trial.sh"
+_CHANGE_UNIT = "llmhost-network-change"
+_UNDO_UNIT = "llmhost-network-undo"
+
+_ARRIVED = f"[ ! -e {network.STAGE}/pending ] || [ -e {network.STAGE}/changed ]"
+
+
+@declared
+def addresses(wanted: network.Addressing, *, confirm_seconds: int) -> Commands:
+    """Give an interface exactly these addresses and default routes, by netplan or networkd.
+
+    They are made in /run first, where no reboot finds them. They reach the disk only when the
+    controller has come in again after the change, at the new address if the one in use goes away;
+    the host undoes them by itself if it has not after `confirm_seconds`.
+    """
+    state = host.get_fact(Network)
+    if not state.macs:
+        return  # nothing is known of a host that could not be asked
+    if wrong := network.refusals(wanted, state):
+        yield refuse(wrong)
+        return
+    files = network.files(wanted, state)
+    reasons = network.drift(wanted, files, state)
+    if not reasons:
+        return
+    contacts = network.contacts(wanted, state)
+    if contacts and _by_a_jump_host():
+        what = f"connections to {state.server} end, and the host is reached through another host"
+        yield refuse([f"{what}: change its address from a controller on its own network"])
+        return
+    explain([*reasons, *network.moving(wanted, state)])
+    yield _stage(wanted, files, state)
+    yield from on_trial(_TRIAL, confirm_seconds, arrived=_ARRIVED, contacts=contacts)
+
+
+def _stage(
+    wanted: network.Addressing, files: Sequence[File], state: network.NetworkState
+) -> StringCommand:
+    """Lay the new configuration out beside the old one, and check it."""
+    script = render(
+        "network/trial.sh.j2",
+        stage=network.STAGE,
+        backup=network.BACKUP,
+        unit=_UNDO_UNIT,
+        change_unit=_CHANGE_UNIT,
+        interface=network.interface_of(wanted, state),
+        manager=state.manager,
+        paths=[file.path for file in files],
+    )
+    listed = "".join(f"{address}\n" for address in wanted.addresses)
+    contents = {f"{network.STAGE}/next{file.path}": file for file in files}
+    contents[_TRIAL] = File(_TRIAL, script, mode="0700")
+    contents[f"{network.STAGE}/wanted.addresses"] = File("", listed, mode="0600")
+    prepare = f"set -e; mkdir -p -m 0700 {network.STAGE}; rm -rf {network.STAGE}/next;"
+    return StringCommand(f"{prepare} {UNPACK}; sh {_TRIAL} stage", _stdin=archive(contents))
+
+
+def _by_a_jump_host() -> bool:
+    """Whether the connection goes through another program or host (ssh_config's Proxy options)."""
+    client = getattr(host.connector, "client", None)
+    transport = client.get_transport() if client else None
+    return isinstance(getattr(transport, "sock", None), Channel | ProxyCommand)

@@ -1,0 +1,153 @@
+"""The page of `llmhost verify --html`: one file that needs neither network nor script.
+
+What servers said stands on it as text only: the template escapes everything, and the page's own
+policy lets a browser load nothing and run nothing.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from llmhost.report import (
+    ON_A_DOUBLE,
+    ON_HARDWARE,
+    ON_THE_SERVER,
+    OTHER,
+    Check,
+    Component,
+    Gpu,
+    Report,
+    Server,
+    Share,
+)
+from llmhost.template import render
+
+_PROOFS = (
+    (ON_HARDWARE, "hardware", "used a real GPU"),
+    (ON_THE_SERVER, "server", "needed no GPU"),
+    (ON_A_DOUBLE, "double", "used a stand-in for a GPU: NVIDIA's part is not proven"),
+)
+"""Label, CSS class and meaning of what a passed check is worth."""
+
+
+def page(report: Report) -> str:
+    """The whole page as HTML."""
+    return render(
+        "report/verify.html.j2",
+        report=report,
+        verdict=verdict(report),
+        proofs=_PROOFS,
+        standing=standing,
+        failures=_failures,
+        ordered=_ordered,
+        duration=duration,
+        gib=gib,
+        percent=percent,
+        part_class=_part_class,
+        title=_title,
+        moment=_moment,
+    )
+
+
+def standing(report: Report, server: Server) -> tuple[str, str]:
+    """How a server stands: a CSS class, and a few words."""
+    outcomes = [check.outcome for check in report.checks if check.host == server.host]
+    if not server.answers:
+        return "bad", "does not answer"
+    if failed := outcomes.count("failed"):
+        return "bad", f"{failed} failed"
+    if "passed" not in outcomes:
+        return "bad", "nothing was proven"
+    plan = report.plan(server.host)
+    if plan is None or plan["status"] in ("failed", "unreachable"):
+        return "warn", "drift is not known"
+    if plan["status"] in _DRIFTED:
+        return "warn", _DRIFTED[plan["status"]]
+    return "good", "as declared"
+
+
+_DRIFTED = {"drift": "has drifted", "refused": "a deploy is refused"}
+"""What `llmhost plan` calls a server that differs, and what the page does."""
+
+
+def verdict(report: Report) -> tuple[str, str]:
+    """The page in one sentence, with its CSS class."""
+    servers = len(report.servers)
+    grades = [standing(report, server)[0] for server in report.servers]
+    if bad := grades.count("bad"):
+        return "bad", f"{_some(bad, servers)} not what the inventory declares"
+    if not servers or report.failed:
+        return "bad", "Nothing was proven" if not servers else "A check failed"
+    if warn := grades.count("warn"):
+        told = {standing(report, server)[1] for server in report.servers}
+        if told & set(_DRIFTED.values()):
+            return "warn", f"Every check passed, and {_some(warn, servers).lower()} not as deployed"
+        return "warn", "Every check passed; what has drifted is not known"
+    every = "The server is" if servers == 1 else f"All {servers} servers are"
+    return "good", f"{every} as declared"
+
+
+def _some(some: int, of_all: int) -> str:
+    if of_all == 1:
+        return "The server is"
+    return f"{some} of {of_all} servers {'is' if some == 1 else 'are'}"
+
+
+def _failures(report: Report) -> list[list[Check]]:
+    """Failed checks by server and component: within one they often have one cause."""
+    groups: dict[tuple[str, str], list[Check]] = {}
+    for check in report.failed:
+        groups.setdefault((check.host, check.component), []).append(check)
+    return list(groups.values())
+
+
+_ORDER = (
+    *("connection", "system", "nvidia_driver", "docker", "container_toolkit", "firewall"),
+    *("gateway", "stack"),
+)
+_LAST = ("gpu", "receipt")
+
+
+def _ordered(components: Sequence[Component]) -> list[Component]:
+    """In the order of a deploy; the services, and whatever is new, after the stack."""
+    places = {label: place for place, label in enumerate(_ORDER)}
+    places |= {label: len(components) + len(_ORDER) + place for place, label in enumerate(_LAST)}
+    return sorted(components, key=lambda each: places.get(each.label, len(_ORDER)))
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that a person would choose; empty for None."""
+    if seconds is None:
+        return ""
+    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def gib(size: int | None) -> str:
+    """Bytes as GiB, as nvidia-smi counts; a dash for None."""
+    return "–" if size is None else f"{size / 1024**3:.1f} GiB"
+
+
+def percent(share: Share, gpu: Gpu) -> str:
+    """A share of a GPU's memory, for the width of its bar."""
+    return f"{min(100.0, 100 * share.size / gpu.memory_total):.2f}" if gpu.memory_total else "0"
+
+
+def _part_class(share: Share, number: int) -> str:
+    """The colour of a part of a GPU's bar: verify.css has six."""
+    return "unchecked" if share.owner == OTHER else f"part-{number % 6}"
+
+
+def _title(component: str) -> str:
+    """A component's name for a heading: `nvidia_driver` is `NVIDIA driver`."""
+    words = component.split("_")
+    return " ".join(word.upper() if word in ("gpu", "nvidia") else word for word in words)
+
+
+def _moment(time: str) -> str:
+    """A time in ISO 8601 as people read it; whatever else it is, as it is."""
+    try:
+        return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return time

@@ -1,0 +1,43 @@
+"""Which name servers a host asks: systemd-resolved's drop-in, or /etc/resolv.conf. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from llmhost.filetree import File, PathState
+from llmhost.template import render
+
+RESOLV_CONF = "/etc/resolv.conf"
+DROP_IN = "/etc/systemd/resolved.conf.d/60-llmhost.conf"
+PATHS = (RESOLV_CONF, DROP_IN)
+
+
+@dataclass(frozen=True)
+class ResolverState:
+    """`paths` are states of `PATHS`; `target` is what /etc/resolv.conf links to, if it is a link;
+    `resolved` whether systemd-resolved runs."""
+
+    paths: Mapping[str, PathState] = field(default_factory=dict)
+    target: str = ""
+    resolved: bool = False
+
+    @property
+    def asks_resolved(self) -> bool:
+        return self.resolved and "/run/systemd/resolve/" in self.target
+
+
+def refusal(state: ResolverState) -> str:
+    """Why the name servers can not be declared on this host; empty if they can."""
+    if state.target and not state.asks_resolved:
+        return (
+            f"{RESOLV_CONF} is a link to {state.target}, which another program writes: set the name"
+            " servers there, and take network_dns out of the inventory"
+        )
+    return ""
+
+
+def file(servers: Sequence[str], domains: Sequence[str], state: ResolverState) -> File:
+    """The file that names the servers, by addresses, and the domains of short names."""
+    template, path = "resolv.conf.j2", RESOLV_CONF
+    if state.asks_resolved:
+        template, path = "60-llmhost.conf.j2", DROP_IN
+    return File(path, render(f"network/{template}", servers=servers, domains=domains))

@@ -1,0 +1,45 @@
+"""Secrets: an inventory says where one is, on the controller, and never what it is."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*")
+
+
+def _well_formed(reference: str) -> str:
+    if not _REFERENCE.fullmatch(reference):
+        raise ValueError(
+            "is no reference to a secret; write env:NAME for a variable of the controller's"
+            " environment, or file:PATH for a file on it, never the secret itself"
+        )
+    return reference
+
+
+SecretReference = Annotated[str, AfterValidator(_well_formed)]
+"""Where a secret is: `env:NAME`, or `file:PATH` relative to where pyinfra is run."""
+
+
+def read_secret(reference: str) -> str:
+    """The secret itself, without the line end of its file.
+
+    Raises ValueError with the rest of a sentence that begins with the option's name. It never holds
+    the secret.
+    """
+    kind, _, place = reference.partition(":")
+    if kind == "env":
+        secret = os.environ.get(place, "")
+        if not secret:
+            raise ValueError(f"refers to the environment variable {place}, which is not set")
+        return secret
+    try:
+        secret = Path(place).expanduser().read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ValueError(f"refers to the file {place}, which can not be read: {why}") from None
+    if not secret:
+        raise ValueError(f"refers to the file {place}, which is empty")
+    return secret

@@ -1,0 +1,51 @@
+"""docling-serve: documents (PDF, Office, pictures) become text with their structure."""
+
+from pydantic import Field
+
+from llmhost.services.base import IMAGE, Route, Service, ServiceOptions, no_models
+
+
+class DoclingOptions(ServiceOptions):
+    """`docling_*`."""
+
+    image: str = Field(
+        default="quay.io/docling-project/docling-serve-cpu:v1.28.0"
+        "@sha256:cc207e1eb768878456ed98042c5d84fae56af3729a9c03d3e5c8fef393902956",
+        pattern=IMAGE,
+    )
+    """Image of docling-serve with its models, pinned by digest: `registry/name:tag@sha256:…`. The
+    default is upstream's build for CPUs, whose models are those of its default pipeline; its digest
+    is the one that several public projects pin for this tag. With a GPU, take a CUDA build: on 8 GB
+    of GPU memory one ran out of it."""
+
+    port: int = Field(default=5001, ge=1024, le=65535)
+    """Port on 127.0.0.1 of the host."""
+
+    memory_limit: str | None = Field(default="8g", pattern=r"^\d+[kmg]$")
+    """Most memory the container may use, such as `16g`; none: no limit."""
+
+    threads: int = Field(default=4, ge=1)
+    """CPU threads for each model."""
+
+    workers: int = Field(default=1, ge=1, le=16)
+    """Documents converted at the same time; each worker loads the models."""
+
+    wait_seconds: int = Field(default=120, ge=1)
+    """Longest time that a client is kept waiting for its document."""
+
+    load_timeout_seconds: int = Field(default=600, ge=10)
+    """Longest time the models may need to load before the container counts as unhealthy."""
+
+
+# `source` fetches addresses from inside the host's network: for clients that are trusted with it.
+SERVICE = Service(
+    name="docling",
+    options=DoclingOptions,
+    container_port=5001,
+    check_models=no_models,
+    routes=(
+        Route("/v1/convert/file", ("POST",)),
+        Route("/v1/convert/source", ("POST",), "admin"),
+        Route("/health", ("GET",)),
+    ),
+)

@@ -1,0 +1,84 @@
+"""Mistakes in `apps` that only show beside other options or on the controller's disk."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmhost.build_context import context_files, unpinned_bases
+from llmhost.secret import read_secret
+from llmhost.services import catalogue
+from llmhost.settings.app import App
+from llmhost.settings.problem import Problem
+from llmhost.settings.root import Settings
+
+MOST_CONTEXT_MIB = 64
+
+
+def app_problems(settings: Settings) -> Iterator[Problem]:
+    """Every mistake of every app."""
+    for index, app in enumerate(settings.apps):
+        key = f"apps[{index}]"
+        if app.name in catalogue():
+            yield Problem(f"{key}.name", f"'{app.name}' is a service's name", "choose another")
+        if app.context:
+            yield from _unfit_context(f"{key}.context", app.name, app.context)
+        yield from _unreadable_secrets(key, app)
+        yield from _repeated_directories(key, app)
+        if _needs_itself(app, settings):
+            yield Problem(f"{key}.needs", f"'{app.name}' would wait for itself", "break the circle")
+
+
+def _unfit_context(key: str, name: str, directory: Path) -> Iterator[Problem]:
+    dockerfile = directory / "Dockerfile"
+    if not directory.is_dir():
+        yield Problem(
+            key,
+            f"'{name}' has none: there is no such directory on the controller",
+            "give a path relative to where pyinfra is run",
+        )
+    elif not dockerfile.is_file():
+        yield Problem(key, f"'{name}' has no Dockerfile in it", "add one")
+    else:
+        for base in unpinned_bases(dockerfile.read_text()):
+            fix = f"write {base}@sha256:… with the digest that `docker pull` prints"
+            yield Problem(key, f"the Dockerfile of '{name}' begins with a base that can move", fix)
+        mib = sum(len(file.data) for file in context_files(directory)) / 1024**2
+        if mib > MOST_CONTEXT_MIB:
+            yield Problem(
+                key,
+                f"'{name}' would send {mib:.0f} MiB to the host, more than {MOST_CONTEXT_MIB}",
+                "name what the build does not need in a .dockerignore",
+            )
+
+
+def _unreadable_secrets(key: str, app: App) -> Iterator[Problem]:
+    for variable, reference in app.secrets.items():
+        place = f"{key}.secrets.{variable}"
+        try:
+            read_secret(reference)
+        except ValueError as error:
+            yield Problem(place, str(error))
+
+
+def _repeated_directories(key: str, app: App) -> Iterator[Problem]:
+    mounted = Counter(["/tmp", *app.volumes.values(), *app.writable])  # noqa: S108
+    for directory, times in mounted.items():
+        if times > 1:
+            what = f"{directory} of '{app.name}' is mounted {times} times"
+            yield Problem(f"{key}.volumes", what, "keep one")
+
+
+def _needs_itself(app: App, settings: Settings) -> bool:
+    """Whether what an app waits for waits, in the end, for the app."""
+    entries = {service.name: service for service in settings.catalogue}
+    waiting, known = [app.name], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name not in entries:
+            continue
+        needed = set(entries[name].needs(settings.options(name)))
+        if app.name in needed:
+            return True
+        waiting += needed - known
+        known |= needed
+    return False

@@ -1,0 +1,76 @@
+"""Mistakes that show only when the hosts of an inventory are seen together."""
+
+from collections.abc import Iterator
+
+from llmhost.apikey import digest
+from llmhost.environment_file import unfit
+from llmhost.secret import read_secret
+from llmhost.settings.problem import Problem
+from llmhost.site import Site, SiteHost, Upstream, upstream
+
+
+def site_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
+    """What is wrong with one host beside the others."""
+    yield from _taken_addresses(host, site)
+    if host.is_app_server:
+        yield from _app_server_problems(host, site)
+
+
+def _taken_addresses(host: SiteHost, site: Site) -> Iterator[Problem]:
+    for address in host.settings.network.addresses:
+        for other in site.values():
+            theirs = {str(each.ip) for each in other.settings.network.addresses}
+            # A host that is about to change its address is still called by the old one.
+            theirs |= set() if theirs else {other.contact}
+            if other.name != host.name and str(address.ip) in theirs:
+                what = f"holds {address.ip}, which is the address of {other.name}"
+                yield Problem("network_addresses", what, "give each host its own")
+
+
+def _app_server_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
+    if host.settings.services:
+        what = "run on an LLM server, and this host is in the group app_servers"
+        yield Problem("services", what, "declare them for another host")
+    called = upstream(host, site)
+    if isinstance(called, Upstream):
+        yield from _uncertified_name(called)
+    else:
+        yield Problem(*called)
+    yield from _unfit_key(host, called if isinstance(called, Upstream) else None)
+
+
+def _uncertified_name(called: Upstream) -> Iterator[Problem]:
+    gateway = called.host.settings.gateway
+    # Without declared names the certificate is made for the host's own, which the host must tell.
+    own = (called.host.name.lower(), called.host.settings.network.hostname)
+    names = gateway.names or own
+    if gateway.tls == "ca" and called.name not in names:
+        what = f"is none of the names that {called.host.name}'s certificate is for"
+        yield Problem("app_server_llm_name", what, "add it to that host's gateway_names")
+
+
+def _unfit_key(host: SiteHost, called: Upstream | None) -> Iterator[Problem]:
+    reference = host.settings.app_server.api_key
+    if reference is None:
+        what = "is missing: the host's programs could not call the LLM server"
+        yield Problem("app_server_api_key", what, "write env:NAME or file:PATH")
+        return
+    try:
+        key = read_secret(reference)
+    except ValueError as error:
+        yield Problem("app_server_api_key", str(error))
+        return
+    if mistake := unfit(key) or (_not_admitted(key, called) if called else ""):
+        yield Problem("app_server_api_key", mistake)
+
+
+def _not_admitted(key: str, called: Upstream) -> str:
+    """Why the gateway would refuse the key; empty if it would not."""
+    for client in called.host.settings.api_clients:
+        if digest(key) == client.sha256:
+            if client.revoked:
+                return f"refers to the key of '{client.name}', which is revoked"
+            return ""
+        if digest(key) == client.previous_sha256:
+            return f"refers to the old key of '{client.name}', which ends soon: give the new one"
+    return f"refers to a key that is none of the api_clients of {called.host.name}"

@@ -1,0 +1,92 @@
+"""The hosts of an inventory as they see each other. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from llmhost.settings.root import Settings
+
+APP_SERVERS = "app_servers"
+GATEWAYS = "gateways"
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True)
+class SiteHost:
+    """One host: its groups in the inventory, and `contact`, by which SSH reaches it."""
+
+    name: str
+    settings: Settings
+    groups: frozenset[str] = field(default_factory=frozenset)
+    contact: str = ""
+
+    @property
+    def is_app_server(self) -> bool:
+        return APP_SERVERS in self.groups
+
+    @property
+    def address(self) -> Address | None:
+        """Its address as far as the inventory tells."""
+        if self.settings.network.addresses:
+            return self.settings.network.addresses[0].ip
+        try:
+            return ip_address(self.contact)
+        except ValueError:
+            return None
+
+
+Site = Mapping[str, SiteHost]
+"""Hosts by name."""
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The gateway that an application server calls."""
+
+    host: SiteHost
+    name: str
+    address: Address
+
+    @property
+    def url(self) -> str:
+        """Where the gateway answers; no slash at the end."""
+        return self.host.settings.gateway.url(self.name)
+
+
+def upstream(app: SiteHost, site: Site) -> Upstream | tuple[str, str, str]:
+    """The gateway that `app` calls, or what is wrong: option, mistake, advice."""
+    options = app.settings.app_server
+    host = _llm_host(app, site)
+    if not isinstance(host, SiteHost):
+        return ("app_server_llm_host", *host)
+    address = options.llm_address or host.address
+    if address is None:
+        what = f"is missing, and the inventory does not tell the address of {host.name}"
+        return "app_server_llm_address", what, "give its address on the LAN"
+    return Upstream(host, options.llm_name, address)
+
+
+def _llm_host(app: SiteHost, site: Site) -> SiteHost | tuple[str, str]:
+    named = app.settings.app_server.llm_host
+    if named:
+        found = site.get(named)
+        if found is None or found.is_app_server:
+            return "is no LLM server of this inventory", f"name one of: {_names(_callable(site))}"
+        return found
+    hosts = _callable(site)
+    if len(hosts) == 1:
+        return next(iter(hosts.values()))
+    if not hosts:
+        return "there is no LLM server to call", "add one to the inventory, and mend its options"
+    return "is missing, and there are several hosts to call", f"name one of: {_names(hosts)}"
+
+
+def _callable(site: Site) -> Site:
+    gateways = {name: host for name, host in site.items() if GATEWAYS in host.groups}
+    others = {name: host for name, host in site.items() if not host.is_app_server}
+    return gateways or others
+
+
+def _names(site: Site) -> str:
+    return ", ".join(sorted(site)) or "(there is none)"

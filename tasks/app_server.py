@@ -1,0 +1,34 @@
+"""Application server: a host whose programs call the LLM server."""
+
+from pyinfra.api import deploy
+
+from llmhost.app_server import CA_LABEL, variables
+from llmhost.operations import apt, ca_certificates, environment_file, hosts_file
+from llmhost.settings.root import Settings
+from llmhost.site import Upstream
+
+
+@deploy("Application server")
+def prepare_app_server(settings: Settings, upstream: Upstream) -> None:
+    """Let the host's programs call the LLM server by its name, with their key, over TLS."""
+    options, gateway = settings.app_server, upstream.host.settings.gateway
+    hosts_file.entries(
+        {upstream.name: str(upstream.address)},
+        component="app_server",
+        name="Give the LLM server its name",
+    )
+    if gateway.tls == "ca":
+        apt.packages("ca-certificates", name="Install the list of trusted authorities")
+    ca_certificates.trusted(
+        gateway.ca_directory.expanduser() if gateway.tls == "ca" else None,
+        label=CA_LABEL,
+        name="Trust the site's authority",
+    )
+    environment_file.present(
+        options.environment_file,
+        template="app_server/llm.env.j2",
+        owner=options.environment_owner,
+        secret=options.api_key or "",
+        values=variables(upstream),
+        name="Write the environment that programs call it with",
+    )

@@ -1,0 +1,33 @@
+"""Network: what the host is called, and where it is reached."""
+
+from pyinfra.api import deploy
+
+from llmhost.network import Addressing
+from llmhost.operations import hostname, hosts_file, network, resolver
+from llmhost.settings.root import Settings
+
+
+@deploy("Network")
+def configure_network(settings: Settings) -> None:
+    """Names first, then the address, on trial; what is not declared stays as it is."""
+    options = settings.network
+    own = {options.hostname: "127.0.1.1"} if options.hostname else {}
+    hosts_file.entries(
+        {**own, **{each: str(address) for each, address in options.hosts.items()}},
+        component="network",
+        name="Give the declared names their addresses",
+    )
+    if options.hostname:
+        hostname.called(options.hostname, name="Give the host its name")
+    if options.addresses:
+        network.addresses(
+            Addressing(options.addresses, options.gateways, options.interface or ""),
+            confirm_seconds=options.confirm_seconds,
+            name="Give the host its addresses",
+        )
+    if options.dns:
+        resolver.asks(
+            [str(server) for server in options.dns],
+            domains=options.search_domains,
+            name="Ask the declared name servers",
+        )

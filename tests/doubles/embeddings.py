@@ -1,0 +1,66 @@
+"""A double of an embedding model: texts that share words are near each other, and nothing more.
+
+It speaks OpenAI's interface. As a program it serves it on a port: `python -m
+tests.doubles.embeddings PORT`.
+"""
+
+import hashlib
+import json
+import math
+import re
+import signal
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+LENGTH = 64
+
+
+def embed(text: str) -> list[float]:
+    """A unit vector: the sum of a fixed direction for each word."""
+    vector = [0.0] * LENGTH
+    for word in re.findall(r"\w+", text.lower()) or [""]:
+        bits = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=LENGTH // 8).digest())
+        vector = [x + (1 if bits >> i & 1 else -1) for i, x in enumerate(vector)]
+    size = math.sqrt(sum(x * x for x in vector)) or 1.0
+    return [x / size for x in vector]
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """The body of `POST /v1/embeddings`."""
+    inputs = request["input"]
+    texts = [inputs] if isinstance(inputs, str) else inputs
+    data = [
+        {"object": "embedding", "index": index, "embedding": embed(text)}
+        for index, text in enumerate(texts)
+    ]
+    return {"object": "list", "model": request["model"], "data": data}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._send(200, {"status": "ok"})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        found = self.path == "/v1/embeddings"
+        self._send(200 if found else 404, answer(json.loads(body)) if found else {})
+
+    def _send(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    # The first process of a container is not ended by a signal that it does not handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), _Handler).serve_forever()

@@ -1,0 +1,70 @@
+"""Every check by its id, and what to do when it fails.
+
+python -m tests.server.catalogue        writes the list into docs/troubleshooting.md
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.server.next_steps import NEXT_STEPS, OF_A_SERVICE, OF_COMPONENTS
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "troubleshooting.md"
+MARK = "<!-- From here on written by script/docs. -->\n"
+
+
+_CAPITALS = ["API", "CDI", "CPU", "GPU", "JSON", "NVIDIA", "NVML", "TLS", "WSL"]
+_SPELT = {word.lower(): word for word in _CAPITALS} | {"gpus": "GPUs", "docker": "Docker"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One check: where it is, what it is called, and the next step when it fails."""
+
+    component: str
+    id: str
+    sentence: str
+    todo: str
+
+
+def entry(path: Path, test: str) -> Entry:
+    """The check that a test makes. Its id is made of the component and the test's name, such as
+    `docker.engine-runs-now-and-at-boot`: another name gives another id."""
+    component = path.stem.removeprefix("test_")
+    words = re.sub(r"\[.*", "", test).removeprefix("test_")
+    name = f"{component}.{words.replace('_', '-')}"
+    general = OF_COMPONENTS.get(component, OF_A_SERVICE.format(service=component))
+    told = " ".join(_SPELT.get(word, word) for word in words.split("_"))
+    return Entry(component, name, told, NEXT_STEPS.get(name, general))
+
+
+def entries() -> Iterator[Entry]:
+    """All checks, by component, in the order of their files."""
+    for path in sorted(HERE.rglob("test_*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                yield entry(path, node.name)
+
+
+def section() -> str:
+    """The list of checks for docs/troubleshooting.md."""
+    lines, last = [], ""
+    for each in entries():
+        if each.component != last:
+            lines += ["", f"### `{each.component}`", "", "| id | next step |", "| --- | --- |"]
+            last = each.component
+        todo = each.todo.replace("|", "\\|")  # a bar would end the cell
+        lines.append(f"| `{each.id}` | {todo} |")
+    return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """docs/troubleshooting.md with its list as it has to be."""
+    return PAGE.read_text(encoding="utf-8").partition(MARK)[0] + MARK + section()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

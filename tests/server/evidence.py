@@ -1,0 +1,36 @@
+"""What checks asked of a server, and what it showed in words that a person can compare."""
+
+from typing import Any
+
+from llmhost.report import Asked
+
+asked: list[Asked] = []
+"""Commands of this run, in their order; the recorder takes from here what a check asked."""
+
+
+_COMPLAINT = 400
+
+
+def watch(host: Any, server: str) -> None:
+    """Note every command that testinfra runs on this server."""
+    run = host.backend.run
+
+    def noted(command: str, *arguments: str, **options: Any) -> Any:
+        result = run(command, *arguments, **options)
+        text = host.backend.quote(command, *arguments)
+        complaint = result.stderr.strip()[-_COMPLAINT:] if result.rc else ""
+        asked.append(Asked(server, text, result.rc, complaint))
+        return result
+
+    host.backend.run = noted
+
+
+def unit(host: Any, name: str) -> str:
+    """A systemd unit's states, such as `active, enabled`."""
+    shown = host.run(f"systemctl is-active {name}; systemctl is-enabled {name}").stdout
+    return ", ".join(shown.split())
+
+
+def guard(file: Any) -> str:
+    """Whose a file is and who may use it, such as `root:root 0644`, or `missing`."""
+    return f"{file.user}:{file.group} {file.mode:04o}" if file.exists else "missing"

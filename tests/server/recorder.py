@@ -1,0 +1,213 @@
+"""A pytest plugin: what each check of a server found, as a record and below its traceback.
+
+A check is a test of tests/server. Its id is its component and its name; what it expects is its
+name too, read as a sentence. `assert seen == expected`, in this order, is all that a test has to
+do for its failure to tell both.
+"""
+
+import os
+import re
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import pytest
+
+from llmhost.report import (
+    ON_THE_SERVER,
+    Asked,
+    Check,
+    Extent,
+    Outcome,
+    Record,
+    Server,
+    Started,
+    line,
+    redacted,
+)
+from tests.server import catalogue
+from tests.server.describe import describe
+from tests.server.evidence import asked
+
+_SEEN = 2_000
+_TRACE = 12_000
+"""Most characters of one record's texts: a report is for reading."""
+
+
+_WHICH = ("settings", "server_name")
+_TESTINFRA_COMPLAINS = ("Unexpected exit code ", "Unexpected output ")
+
+
+class Recorder:
+    """Follows one run of the server tests; `path` gets the records, if there is one."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._file: TextIO | None = path.open("w", encoding="utf-8") if path else None
+        self._silent: set[str] = set()
+        self._asked_by_fixture: dict[str, list[Asked]] = {}
+        self._asked_before = 0
+        self._compared: tuple[str, object, object] | None = None
+
+    def _write(self, record: Record) -> None:
+        if self._file:
+            self._file.write(redacted(line(record), [os.environ.get("LLMHOST_API_KEY", "")]))
+            self._file.flush()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._write(Extent(len(session.items)))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: Any, request: pytest.FixtureRequest
+    ) -> Generator[None, Any, Any]:
+        """Meet each server once; what a fixture asks counts for every check that uses it."""
+        begun = len(asked)
+        met = fixturedef.argname == "host"
+        try:
+            value = yield
+            if met and self._file:
+                self._write(describe(value, *map(request.getfixturevalue, _WHICH)))
+        except pytest.fail.Exception as failure:
+            if met:
+                self._no_answer(request.getfixturevalue("server_name"), str(failure))
+            raise
+        self._asked_by_fixture[fixturedef.argname] = [] if met else asked[begun:]
+        return value
+
+    def _no_answer(self, server: str, problem: str) -> None:
+        self._silent.add(server)
+        self._write(Server(server, answers=False, problem=problem))
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        self._compared = None
+        check = _entry(item)
+        item.user_properties.append(("check", check.id))  # for JUnit
+        self._write(Started(_server(item), check.component, check.sentence))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        self._asked_before = len(asked)
+        return (yield)
+
+    def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> None:
+        """Called for the comparison that makes an assert fail."""
+        self._compared = (op, left, right)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if report.when == "call" or (report.when == "setup" and not report.passed):
+            check = self._check(item, call, report)
+            if check.outcome == "failed":
+                report.sections.append((check.id, _advice(check)))
+            self._write(check)
+        return report
+
+    def _check(
+        self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+    ) -> Check:
+        entry, server = _entry(item), _server(item)
+        outcome = _outcome(report)
+        reason = _skip_reason(report)
+        if report.failed and server in self._silent and entry.component != "connection":
+            outcome, reason = "not checked", "the server does not answer"
+        seen, expected = self._difference(call) if outcome == "failed" else ("", "")
+        return Check(
+            host=server,
+            component=entry.component,
+            id=entry.id,
+            sentence=entry.sentence,
+            outcome=outcome,
+            seconds=round(report.duration, 3),
+            proof=_proof(item) if outcome == "passed" else "",
+            seen=seen,
+            expected=expected,
+            todo=entry.todo if outcome == "failed" else "",
+            reason=reason,
+            trace=report.longreprtext[-_TRACE:] if outcome == "failed" else "",
+            asked=self._commands(item, report),
+        )
+
+    def _difference(self, call: pytest.CallInfo[None]) -> tuple[str, str]:
+        """What was seen and what was expected, each as text; the second may be empty."""
+        message = str(call.excinfo.value) if call.excinfo else ""
+        if message.startswith(_TESTINFRA_COMPLAINS):
+            last = asked[-1]
+            return f"`{last.command}` ended with {last.status}: {last.complaint}", "it ends with 0"
+        told = "" if message.startswith("assert ") else message.partition("\nassert ")[0]
+        if self._compared is None:
+            where = re.search(r"^ \+ +where (.*)", message, re.MULTILINE)
+            return (told or (where[1] if where else message))[:_SEEN], ""
+        operator, left, right = self._compared
+        shown = right if operator in ("in", "not in") else left
+        seen = (
+            told if told and _text(shown) in told else ": ".join(filter(None, [told, _text(shown)]))
+        )
+        return seen[:_SEEN], _expected(operator, left, right)[:_SEEN]
+
+    def _commands(self, item: pytest.Item, report: pytest.TestReport) -> tuple[Asked, ...]:
+        names = getattr(item, "fixturenames", [])
+        prepared = [each for name in names for each in self._asked_by_fixture.get(name, [])]
+        own = asked[self._asked_before :] if report.when == "call" else []
+        return tuple(dict.fromkeys([*prepared, *own]))
+
+
+def _expected(operator: str, left: object, right: object) -> str:
+    """What an assert asks for: `seen == expected`, `expected in seen`, `seen < expected`."""
+    if operator in ("in", "not in"):
+        return f"{_text(left)} is {operator} it"
+    return _text(right) if operator == "==" else f"{operator} {_text(right)}"
+
+
+def _text(value: object) -> str:
+    """A compared value, for people."""
+    if isinstance(value, str):
+        return value or "nothing"
+    return repr(value) if value or isinstance(value, (bool, int, float)) else "nothing"
+
+
+def _server(item: pytest.Item) -> str:
+    """The server that a check is made of."""
+    return str(_cases(item).get("server_name", ""))
+
+
+def _cases(item: pytest.Item) -> dict[str, object]:
+    """The parameters of a check; a test has this attribute only if it has parameters."""
+    specification = getattr(item, "callspec", None)
+    return specification.params if specification else {}
+
+
+def _entry(item: pytest.Item) -> catalogue.Entry:
+    """The check, its case in brackets where it has several."""
+    found = catalogue.entry(item.path, item.name)
+    cases = [str(value) for key, value in _cases(item).items() if key != "server_name"]
+    told = f"{found.sentence} ({', '.join(cases)})" if cases else found.sentence
+    return replace(found, sentence=told)
+
+
+def _outcome(report: pytest.TestReport) -> Outcome:
+    if report.skipped:
+        return "not checked"
+    return "passed" if report.passed else "failed"
+
+
+def _skip_reason(report: pytest.TestReport) -> str:
+    """Why a check was skipped, as its test says."""
+    if not (report.skipped and isinstance(report.longrepr, tuple)):
+        return ""
+    return report.longrepr[2].removeprefix("Skipped: ").removeprefix("not checked: ")
+
+
+def _proof(item: pytest.Item) -> str:
+    told = dict(item.user_properties)
+    return str(told.get("proof", ON_THE_SERVER))
+
+
+def _advice(check: Check) -> str:
+    """What pytest prints below the traceback of a check that failed."""
+    rows = [("server", check.host), ("check", check.sentence), ("seen", check.seen)]
+    rows += [("expected", check.expected), ("do", check.todo)]
+    return "\n".join(f"{label + ':':<10}{text}" for label, text in rows if text)

@@ -1,0 +1,31 @@
+"""Requests from inside a service's own container, for services that nobody else can reach."""
+
+import json
+import shlex
+from typing import Any
+
+from testinfra.host import Host
+
+from llmhost.settings.root import Settings
+
+
+class Inside:
+    """One container of the stack; its image needs bash for `get`."""
+
+    def __init__(self, host: Host, settings: Settings, service: str) -> None:
+        self._host = host
+        self._container = f"{settings.stack.project}-{service}-1"
+
+    def run(self, *command: str) -> str:
+        """What a command prints; it must succeed."""
+        return str(self._host.check_output(f"docker exec {self._container} {shlex.join(command)}"))
+
+    def get(self, port: int, path: str) -> Any:
+        """The JSON that the service answers with; it must answer 200."""
+        script = (
+            f"exec 3<>/dev/tcp/127.0.0.1/{port}"
+            f" && printf 'GET {path} HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && cat <&3"
+        )
+        head, _, body = self.run("bash", "-c", script).replace("\r", "").partition("\n\n")
+        assert head.split()[1] == "200", head
+        return json.loads(body)

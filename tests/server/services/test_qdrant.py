@@ -1,0 +1,23 @@
+"""What Qdrant does, asked from inside its own container."""
+
+import pytest
+from testinfra.host import Host
+
+from llmhost.settings.root import Settings
+from tests.server.services.inside import Inside
+
+
+@pytest.fixture(scope="module")
+def qdrant(host: Host, settings: Settings) -> Inside:
+    if "qdrant" not in settings.services:
+        pytest.skip("the service qdrant is not declared")
+    return Inside(host, settings, "qdrant")
+
+
+def test_collections_can_be_listed(qdrant: Inside) -> None:
+    answer = qdrant.get(6333, "/collections")
+    assert answer["status"] == "ok" and isinstance(answer["result"]["collections"], list)
+
+
+def test_nothing_is_told_to_its_makers(qdrant: Inside) -> None:
+    assert qdrant.run("printenv", "QDRANT__TELEMETRY_DISABLED") == "true"

@@ -1,0 +1,74 @@
+"""What the search API answers, asked from inside its own container. No document is changed."""
+
+import json
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from llmhost.settings.root import Settings
+from tests.server.services.inside import Inside
+
+_REQUEST = """\
+import sys, urllib.error, urllib.request
+path, body = sys.argv[1:]
+request = urllib.request.Request("http://127.0.0.1:8000" + path, body.encode() or None)
+request.add_header("Content-Type", "application/json")
+try:
+    answer = urllib.request.urlopen(request, timeout=60)
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.status, answer.headers.get("X-Search-Cache", "-"))
+print(answer.read().decode())
+"""
+
+
+class Api:
+    """Requests to the service, past the gateway."""
+
+    def __init__(self, inside: Inside) -> None:
+        self._inside = inside
+
+    def ask(self, path: str, body: Any = None) -> tuple[int, str, str]:
+        """Status, whether the answer came from the cache, and the answer."""
+        sent = json.dumps(body) if body is not None else ""
+        said = self._inside.run("python3", "-c", _REQUEST, path, sent)
+        head, _, answer = said.partition("\n")
+        status, cache = head.split()
+        return int(status), cache, answer
+
+
+@pytest.fixture(scope="module")
+def api(host: Host, settings: Settings) -> Api:
+    if "search_api" not in settings.services:
+        pytest.skip("the service search_api is not declared")
+    return Api(Inside(host, settings, "search_api"))
+
+
+def test_question_is_answered(api: Api) -> None:
+    status, _, answer = api.ask("/v1/search", {"query": "llmhost", "limit": 3})
+    assert status == 200 and len(json.loads(answer)["results"]) <= 3
+
+
+def test_second_answer_comes_from_the_cache(api: Api, settings: Settings) -> None:
+    if not settings.options("search_api").model_dump()["cache_seconds"]:
+        pytest.skip("search_api_cache_seconds is 0")
+    body = {"query": "llmhost asks twice"}
+    api.ask("/v1/search", body)
+    assert api.ask("/v1/search", body)[:2] == (200, "hit")
+
+
+def test_mistake_is_told_in_the_declared_shape(api: Api) -> None:
+    status, _, answer = api.ask("/v1/search", {"limit": 3})
+    assert status == 400 and json.loads(answer)["error"]["type"] == "invalid_request"
+
+
+def test_metrics_are_offered(api: Api) -> None:
+    _, _, metrics = api.ask("/metrics")
+    for name in (
+        "search_requests_total",
+        "search_request_duration_seconds",
+        "gpu_memory_usage_bytes",
+        "model_load_duration_seconds",
+    ):
+        assert f"# HELP {name.removesuffix('_total')}" in metrics, name

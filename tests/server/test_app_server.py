@@ -1,0 +1,67 @@
+"""What an application server's programs find; run on hosts of the group app_servers."""
+
+import re
+from typing import Any
+
+import pytest
+
+from llmhost.settings.app_server import AppServer
+from llmhost.settings.root import Settings
+
+
+@pytest.fixture(scope="module")
+def options(settings: Settings) -> AppServer:
+    if settings.app_server.api_key is None:
+        pytest.skip("this host is no application server")
+    return settings.app_server
+
+
+def ask(host: Any, options: AppServer, header: str) -> str:
+    """Status of a request for the models, made as a program with the environment would."""
+    return str(
+        host.check_output(
+            f"set -a; . {options.environment_file}; curl -sS -m 20 -o /dev/null"
+            f" -w '%{{http_code}}' -H {header} $OPENAI_BASE_URL/models"
+        )
+    )
+
+
+def test_environment_is_readable_for_its_owner_alone(host: Any, options: AppServer) -> None:
+    file = host.file(options.environment_file)
+    assert (file.mode, file.user) == (0o600, options.environment_owner)
+    read = f"setpriv --reuid=65534 --clear-groups cat {options.environment_file}"
+    assert host.run(read).failed, "another user must not read the key"
+
+
+def test_environment_names_all_that_a_program_needs(host: Any, options: AppServer) -> None:
+    names = host.check_output(f"sed -n 's/^\\([A-Z_]*\\)=..*/\\1/p' {options.environment_file}")
+    needed = {"OLLAMA_BASE_URL", "OLLAMA_AUTH_HEADER", "OPENAI_BASE_URL", "OPENAI_API_KEY"}
+    assert needed <= set(names.split())
+
+
+def test_llm_server_has_its_name(host: Any, options: AppServer) -> None:
+    found = host.check_output(f"getent ahosts {options.llm_name}").split()
+    assert found
+    if options.llm_address:
+        assert str(options.llm_address) in found
+
+
+def test_llm_server_admits_the_key_and_nobody_without(host: Any, options: AppServer) -> None:
+    if not host.exists("curl"):
+        pytest.skip("there is no curl on this host to ask with")
+    assert ask(host, options, '"Authorization: $OLLAMA_AUTH_HEADER"') == "200"
+    assert ask(host, options, '"X-Nothing: 1"') == "401"
+    assert ask(host, options, '"Authorization: Bearer llmhost-0"') == "401"
+
+
+def test_certificate_is_trusted_by_the_system(host: Any, options: AppServer) -> None:
+    url = host.check_output(f"sed -n 's/^OPENAI_BASE_URL=//p' {options.environment_file}")
+    if not url.startswith("https://"):
+        pytest.skip("the gateway speaks plain HTTP")
+    if not host.exists("openssl"):
+        pytest.skip("there is no openssl on this host to ask with")
+    where = re.sub(r"^https://([^/]+)/.*$", r"\1", url)
+    name = where.rpartition(":")[0].strip("[]")
+    verify = f"openssl s_client -connect {where} -servername {name} -verify_return_error </dev/null"
+    assert host.run(verify).succeeded
+    assert host.run(verify.replace(f"-servername {name}", "-servername other.invalid")).failed

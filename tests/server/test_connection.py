@@ -1,0 +1,7 @@
+"""The way in: every other check stands on it."""
+
+from typing import Any
+
+
+def test_server_answers_and_commands_run_as_root(host: Any) -> None:
+    assert host.run("id -u").stdout.strip() == "0"

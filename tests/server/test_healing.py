@@ -1,0 +1,20 @@
+"""What restarts the stack's unhealthy containers on a provisioned server."""
+
+from typing import Any
+
+import pytest
+
+from llmhost.settings.root import Settings
+
+
+def test_timer_runs_where_it_is_declared(host: Any, settings: Settings) -> None:
+    timer = host.service("llmhost-heal.timer")
+    wanted = settings.healing.enabled and bool(settings.services)
+    assert (timer.is_running, timer.is_enabled) == (wanted, wanted)
+
+
+def test_last_look_ended_well(host: Any, settings: Settings) -> None:
+    if not (settings.healing.enabled and settings.services):
+        pytest.skip("healing_enabled is off, or no service is declared")
+    shown = host.check_output("systemctl show -P Result llmhost-heal.service")
+    assert shown == "success"

@@ -1,0 +1,219 @@
+"""`apps`: programs of the site's own become services."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llmhost.build_context import context_files, unpinned_bases
+from llmhost.gateway import exposed_routes
+from llmhost.settings.problem import SettingsError
+from llmhost.settings.reader import read_settings
+from llmhost.stack import compose_project, service_images
+
+DIGEST = "@sha256:" + "ab" * 32
+WEB = {
+    "name": "web",
+    "image": f"registry.example/web:1{DIGEST}",
+    "container_port": 3000,
+    "health": ["node", "health.js"],
+}
+
+
+def _site(*apps: dict[str, Any], **options: Any) -> dict[str, Any]:
+    clients = [{"name": "test", "sha256": "cd" * 32}]
+    return {"apps": [WEB | app for app in apps], "api_clients": clients, **options}
+
+
+def _rendered(**app: Any) -> dict[str, Any]:
+    (text,) = compose_project(read_settings(_site(app))).services.values()
+    document: dict[str, Any] = yaml.safe_load(text)
+    return document
+
+
+def _problems(*apps: dict[str, Any], **options: Any) -> list[tuple[str, str]]:
+    with pytest.raises(SettingsError) as refused:
+        read_settings(_site(*apps, **options))
+    return [(problem.key, problem.what) for problem in refused.value.problems]
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    (tmp_path / "Dockerfile").write_text(f"FROM node:24{DIGEST}\nCOPY . /app\n")
+    (tmp_path / "index.js").write_text("// here")
+    return tmp_path
+
+
+def test_app_runs_confined_like_a_service() -> None:
+    service = _rendered(port=3000)["services"]["web"]
+    assert service["user"] == "10001:10001" and service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"] and service["logging"]["driver"] == "local"
+    assert service["ports"] == ["127.0.0.1:3000:3000"]
+    assert service["healthcheck"]["test"] == ["CMD", "node", "health.js"]
+
+
+def test_app_without_a_port_is_reached_by_the_others_only() -> None:
+    assert "ports" not in _rendered()["services"]["web"]
+
+
+def test_apps_and_services_are_one_project() -> None:
+    backend = {"name": "backend", "needs": ["redis", "web"]}
+    project = compose_project(read_settings(_site({}, backend, services=["redis"])))
+    assert [*project.services] == ["redis", "web", "backend"]
+    assert yaml.safe_load(project.root)["include"][1:] == [
+        "services/web.yaml",
+        "services/backend.yaml",
+    ]
+    service = yaml.safe_load(project.services["backend"])["services"]["backend"]
+    assert [*service["depends_on"]] == ["redis", "web"]
+
+
+def test_image_of_the_site_is_named_by_its_inputs() -> None:
+    (image,) = service_images(read_settings(_site({})))
+    assert image.engine == WEB["image"]
+    (dockerfile,) = image.build_files
+    assert dockerfile.data.decode().endswith("FROM engine\n")
+
+
+def test_context_is_sent_as_it_is_and_known_by_its_files(context: Path) -> None:
+    built = {"image": "", "context": str(context)}
+    (before,) = service_images(read_settings(_site(built)))
+    assert {file.path: file.data for file in before.build_files} == {
+        "Dockerfile": (context / "Dockerfile").read_bytes(),
+        "index.js": b"// here",
+    }
+    (context / ".dockerignore").write_text("*.log\n.dockerignore\n")
+    (context / "debug.log").write_text("noise")
+    (same,) = service_images(read_settings(_site(built)))
+    assert same == before
+    (context / "index.js").write_text("// changed")
+    (after,) = service_images(read_settings(_site(built)))
+    assert after.reference != before.reference
+
+
+def test_routes_are_below_the_apps_name_unless_it_is_the_first() -> None:
+    route = {"path": "/api/ask", "methods": ["POST"]}
+    apps = [{"routes": [route], "port": 3000}, {"name": "b", "routes": [route], "port": 3001}]
+    routes = exposed_routes(read_settings(_site(*apps)))
+    assert [(route.path, route.service) for route in routes] == [
+        ("/api/ask", "web"),
+        ("/b/api/ask", "b"),
+    ]
+
+
+def test_environment_is_taken_literally() -> None:
+    environment = {"URL": "http://redis:6379/$0", "ODD": "a: {b} # \"'"}
+    rendered = _rendered(environment=environment)["services"]["web"]["environment"]
+    # Compose turns $$ back into $ (Compose specification, interpolation).
+    assert rendered == {"URL": "http://redis:6379/$$0", "ODD": "a: {b} # \"'"}
+
+
+def test_secret_is_only_in_a_file_of_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SITE_TOKEN", "it's pa$$word")
+    (tmp_path / "key").write_text("kept in a file\n")
+    secrets = {"TOKEN": "env:SITE_TOKEN", "KEY": f"file:{tmp_path}/key"}
+    settings = read_settings(_site({"secrets": secrets, "environment": {"PLAIN": "x"}}))
+    project = compose_project(settings)
+    (file,) = [file for file in project.files if b"word" in file.data]
+    assert (file.path, file.mode) == ("/opt/llmhost/services/web.yaml", "0600")
+    service = yaml.safe_load(project.services["web"])["services"]["web"]
+    # Compose turns $$ back into $ (Compose specification, interpolation).
+    assert service["environment"] == {
+        "TOKEN": "it's pa$$$$word",
+        "KEY": "kept in a file",
+        "PLAIN": "x",
+    }
+    assert "word" not in settings.model_dump_json()
+    assert "word" not in json.dumps([repr(image) for image in service_images(settings)])
+
+
+def test_volumes_are_named_after_the_app() -> None:
+    document = _rendered(volumes={"uploads": "/srv/uploads"}, writable=["/var/cache/web"])
+    service = document["services"]["web"]
+    assert [*document["volumes"]] == ["web-uploads"]
+    assert service["volumes"] == [
+        {"type": "volume", "source": "web-uploads", "target": "/srv/uploads"}
+    ]
+    assert service["tmpfs"] == ["/tmp:mode=1777,noexec", "/var/cache/web:mode=1777,noexec"]
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "neither image nor context": ({"image": ""}, "needs an image or a context"),
+    "image and context": ({"context": "/nowhere"}, "needs an image or a context"),
+    "image without digest": ({"image": "web:latest"}, "should match pattern"),
+    "no such context": ({"image": "", "context": "/nowhere"}, "there is no such directory"),
+    "root": ({"user": "0:0"}, "should match pattern"),
+    "no health check": ({"health": []}, "at least 1 item"),
+    "name of a service": ({"name": "redis"}, "'redis' is a service's name"),
+    "needs nobody": ({"needs": ["qdrant"]}, "'web' needs 'qdrant', which is not declared"),
+    "needs itself": ({"needs": ["web"]}, "'web' would wait for itself"),
+    "port of the gateway": ({"port": 8080}, "are both 8080"),
+    "secret in the open": ({"secrets": {"KEY": "hunter2"}}, "is no reference to a secret"),
+    "secret not set": ({"secrets": {"KEY": "env:NOT_SET_AT_ALL"}}, "which is not set"),
+    "variable twice": (
+        {"secrets": {"KEY": "env:HOME"}, "environment": {"KEY": "x"}},
+        "has KEY in environment and in secrets",
+    ),
+    "directory twice": (
+        {"volumes": {"a": "/srv/a", "b": "/srv/a"}},
+        "/srv/a of 'web' is mounted 2 times",
+    ),
+    "routes without a port": ({"routes": [{"path": "/"}]}, "has routes and no port"),
+    "route that is no path": ({"routes": [{"path": "api"}]}, "should match pattern"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake_is_told_in_one_sentence(mistake: str) -> None:
+    app, told = MISTAKES[mistake]
+    problems = _problems(app)
+    assert len(problems) == 1 and told in problems[0][1], problems
+    assert "hunter2" not in problems[0][1]
+
+
+def test_apps_of_one_name_are_told() -> None:
+    assert ("apps", "'web' is declared 2 times") in _problems({}, {})
+
+
+def test_apps_that_wait_for_each_other_are_told() -> None:
+    problems = _problems({"needs": ["b"]}, {"name": "b", "needs": ["web"]})
+    assert {key for key, _ in problems} == {"apps[0].needs", "apps[1].needs"}
+
+
+def test_apps_on_one_port_are_told_by_their_place() -> None:
+    (problem,) = _problems({"port": 3000}, {"name": "b", "port": 3000})
+    assert problem == ("apps[0].port", "apps[0].port and apps[1].port are both 3000")
+
+
+def test_base_that_can_move_is_refused(context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM node:24\n")
+    ((key, what),) = _problems({"image": "", "context": str(context)})
+    assert key == "apps[0].context" and "a base that can move" in what
+    (context / "Dockerfile").unlink()
+    ((_, what),) = _problems({"image": "", "context": str(context)})
+    assert "has no Dockerfile" in what
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "loose"),
+    [
+        (f"FROM a{DIGEST}", []),
+        (f"from --platform=linux/amd64 a{DIGEST} as build\nFROM build", []),
+        ("FROM scratch", []),
+        ("FROM a:1 AS b\nFROM c\nCOPY --from=b / /", ["a:1", "c"]),
+        ("ARG X\nFROM $X", ["$X"]),
+    ],
+)
+def test_bases_are_found_in_a_dockerfile(dockerfile: str, loose: list[str]) -> None:
+    assert unpinned_bases(dockerfile) == loose
+
+
+def test_dockerignore_is_heeded(tmp_path: Path) -> None:
+    for name in ("a.md", "b.md", "x/c.md", "x/y/d.tmp", "keep/e.md", "node_modules/f", ".git/g"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    rules = "# comment\n*.md\n!b.md\n**/*.tmp\n/keep/\n.dockerignore\n"
+    (tmp_path / ".dockerignore").write_text(rules)
+    assert [file.path for file in context_files(tmp_path)] == ["b.md", "x/c.md"]

@@ -1,0 +1,86 @@
+"""What `llmhost verify` writes, and what a terminal shows meanwhile. No server is needed: the one
+of the inventory does not answer, which is a result too."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LLMHOST = Path(sys.executable).with_name("llmhost")
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Path:
+    place = tmp_path / "site.py"
+    # Nothing listens on this port of the loopback.
+    place.write_text("hosts = [('far', {'ssh_hostname': '127.0.0.1', 'ssh_port': 1})]\n")
+    return place
+
+
+def on_a_terminal(*command: str | Path) -> str:
+    """All that a terminal is shown."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:  # so Linux tells that the other end is closed
+        pass
+    finally:
+        os.close(ours)
+    assert process.wait() == 1
+    return shown.decode()
+
+
+def test_page_tells_of_a_server_that_does_not_answer(inventory: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    command: list[str | Path] = [
+        LLMHOST,
+        "verify",
+        inventory,
+        "--html",
+        page,
+        "--",
+        "-k",
+        "connection",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1, result.stdout + result.stderr
+    text = page.read_text()
+    assert "The server is not what the inventory declares</h1>" in text
+    assert "does not answer" in text and "port 1: Connection refused" in text
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_page_that_can_not_be_written_is_told_before_anything_is_tried(inventory: Path) -> None:
+    command: list[str | Path] = [LLMHOST, "verify", inventory, "--html", "/nowhere/page.html"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "there is no directory /nowhere" in result.stderr and result.stdout == ""
+
+
+def test_terminal_shows_the_check_that_is_made_and_then_the_results(inventory: Path) -> None:
+    shown = on_a_terminal(LLMHOST, "verify", inventory, "--", "-k", "connection")
+    assert "far" in shown and "0:00:0" in shown
+    assert "does not answer" in shown
+    assert shown.index("0:00:0") < shown.index("ERRORS")
+
+
+def test_terminal_shows_how_far_a_plan_has_come(inventory: Path) -> None:
+    shown = on_a_terminal(LLMHOST, "plan", inventory)
+    progress = re.search(r"far  (connecting|failed)\s+\d+ s", shown)
+    assert progress and progress.end() < shown.index("1 host(s): 0 to change, 1 failed")
+
+
+def test_no_progress_is_shown_where_nobody_looks(inventory: Path) -> None:
+    result = subprocess.run([LLMHOST, "plan", inventory], capture_output=True, text=True)
+    assert "\x1b" not in result.stdout + result.stderr
+    assert not re.search(r"\d+ s\b", result.stdout + result.stderr)

@@ -1,0 +1,96 @@
+"""The search API as a service of the stack."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from llmhost.settings.problem import SettingsError
+from llmhost.settings.reader import read_settings
+from llmhost.stack import compose_project, service_images
+from llmhost.template import ROOT
+from search_api.config import Config
+
+
+def _site(**options: Any) -> dict[str, Any]:
+    return {
+        "services": ["qdrant", "redis", "search_api"],
+        "search_api_embeddings_url": "http://10.0.0.9:8080/v1",
+        "api_clients": [{"name": "test", "sha256": "cd" * 32}],
+        **options,
+    }
+
+
+def _service(**options: Any) -> dict[str, Any]:
+    text = compose_project(read_settings(_site(**options))).services["search_api"]
+    service: dict[str, Any] = yaml.safe_load(text)["services"]["search_api"]
+    return service
+
+
+def test_it_starts_after_the_services_that_it_asks() -> None:
+    assert _service()["depends_on"] == {
+        name: {"condition": "service_healthy"} for name in ("qdrant", "redis")
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ({"services": ["search_api", "redis"]}, "qdrant"),
+        ({"services": ["search_api", "qdrant"]}, "redis"),
+        ({"search_api_embeddings_url": "http://llamacpp:8080/v1"}, "llamacpp"),
+    ],
+)
+def test_missing_service_is_told(options: dict[str, Any], missing: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        read_settings(_site(**options))
+    (problem,) = refused.value.problems
+    assert problem.what == f"'search_api' needs '{missing}', which is not declared"
+
+
+def test_service_elsewhere_is_not_needed_here() -> None:
+    elsewhere = {
+        "services": ["search_api"],
+        "search_api_qdrant_url": "http://vectors.example:6333",
+        "search_api_redis_url": "redis://10.0.0.8:6379/1",
+    }
+    assert "depends_on" not in _service(**elsewhere)
+
+
+def test_program_understands_what_it_is_given() -> None:
+    environment = _service(search_api_candidates=7, search_api_cache_seconds=0)["environment"]
+    config = Config.from_environment(environment)
+    assert (config.qdrant_url, config.redis_url) == ("http://qdrant:6333", "redis://redis:6379/0")
+    assert config.embeddings_url == "http://10.0.0.9:8080/v1"
+    assert (config.candidates, config.cache_seconds) == (7, 0)
+    assert set(environment) >= {"SEARCH_COLLECTION", "EMBEDDING_MODEL"}
+
+
+def _context(**options: Any) -> dict[str, str]:
+    image = service_images(read_settings(_site(**options)))[-1]
+    return {file.path: file.data.decode() for file in image.build_files}
+
+
+def test_image_holds_the_program_and_locked_packages() -> None:
+    context = _context()
+    sources = {path for path in context if path.startswith("search_api/")}
+    files = (ROOT / "files/images/search_api/search_api").glob("*.py")
+    assert sources == {f"search_api/{path.name}" for path in files}
+    pinned = [line for line in context["requirements.lock"].splitlines() if "==" in line]
+    assert len(pinned) > 20 and "--hash=sha256:" in context["requirements.lock"]
+    assert "://" not in "".join(
+        line
+        for line in context["requirements.lock"].splitlines()
+        if not line.strip().startswith("#")
+    )
+
+
+def test_package_index_is_the_sites_own() -> None:
+    context = _context(search_api_package_index="https://mirror.example/simple")
+    assert context["pip.conf"] == "[global]\nindex-url = https://mirror.example/simple\n"
+    assert _context()["pip.conf"] == "[global]\n"
+
+
+def test_secret_in_the_package_index_is_refused() -> None:
+    with pytest.raises(SettingsError):
+        read_settings(_site(search_api_package_index="https://user:secret@mirror.example/simple"))

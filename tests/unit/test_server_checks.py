@@ -1,0 +1,200 @@
+"""What a check of a server carries: a stable id, what was seen, what was expected, what to do."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from llmhost.report import Check, Extent, Server, Share, Started, parse
+from tests.server import catalogue
+from tests.server.describe import gpu
+from tests.server.next_steps import NEXT_STEPS, OF_COMPONENTS
+
+KEY = "llmhost-" + "5" * 64
+
+# A made-up component, tried on the machine that runs this test: it needs nothing to be there.
+MODULE = """
+import pytest
+
+@pytest.fixture(scope="module")
+def kernel(host):
+    return host.check_output("uname -s")
+
+def test_kernel_is_the_right_one(kernel):
+    assert kernel == "Linux"
+
+def test_lists_are_equal(kernel):
+    assert sorted(["b", "a"]) == ["a", "c"], "letters"
+
+def test_word_is_there(host):
+    assert "right" in "left"
+
+def test_program_runs(host):
+    host.check_output("cat /nowhere/at-all")
+
+@pytest.mark.parametrize("colour", ["red", "blue"])
+def test_colour_is_red(host, colour):
+    assert colour == "red"
+
+def test_gpu_is_there(host):
+    pytest.skip("not checked: this server has no GPU")
+
+def test_gpu_computes(host, request):
+    request.node.user_properties.append(("proof", "proven on a double"))
+
+def test_key_is_not_told(host):
+    host.run("echo KEY")
+    assert "KEY" == "another"
+""".replace("KEY", KEY)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of tests like tests/server, with its own component `colours`."""
+    place = tmp_path_factory.mktemp("server")
+    (place / "test_colours.py").write_text(MODULE)
+    (place / "test_connection.py").write_text("def test_server_answers(host):\n    pass\n")
+    (place / "conftest.py").write_text(
+        "from tests.conftest import *\nfrom tests.server.conftest import *\n"
+    )
+    return place
+
+
+def run(place: Path, site: Mapping[str, object]) -> tuple[str, list[object]]:
+    """What pytest printed, and the records."""
+    (place / "site.json").write_text(json.dumps(site))
+    root = Path(__file__).parents[2]
+    options = ["--site", "site.json", "--records", "records", "-p", "no:cacheprovider"]
+    options += ["--junitxml", "junit.xml"]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", ".", *options, "."],
+        cwd=place,
+        env=os.environ | {"PYTHONPATH": str(root), "LLMHOST_API_KEY": KEY},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1, result.stdout + result.stderr
+    return result.stdout, [parse(line) for line in (place / "records").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def printed_and_records(site: Path) -> tuple[str, list[object]]:
+    return run(site, {"@local": {}})
+
+
+@pytest.fixture(scope="module")
+def checks(printed_and_records: tuple[str, list[object]]) -> dict[str, Check]:
+    found = [record for record in printed_and_records[1] if isinstance(record, Check)]
+    return {check.sentence: check for check in found}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "seen", "expected"),
+    [
+        ("lists are equal", "letters: ['a', 'b']", "['a', 'c']"),
+        ("word is there", "left", "right is in it"),
+        ("colour is red (blue)", "blue", "red"),
+    ],
+)
+def test_failed_check_tells_what_was_seen_and_expected(
+    checks: dict[str, Check], sentence: str, seen: str, expected: str
+) -> None:
+    check = checks[sentence]
+    assert (check.outcome, check.seen, check.expected) == ("failed", seen, expected)
+
+
+def test_failed_command_is_told_with_its_complaint(checks: dict[str, Check]) -> None:
+    check = checks["program runs"]
+    assert check.seen.startswith(
+        "`cat /nowhere/at-all` ended with 1: cat: /nowhere/at-all: No such"
+    )
+
+
+def test_plain_output_of_pytest_tells_it_too(printed_and_records: tuple[str, list[object]]) -> None:
+    printed = printed_and_records[0]
+    assert "colours.lists-are-equal" in printed
+    assert "seen:     letters: ['a', 'b']\nexpected: ['a', 'c']\ndo:       See `docker" in printed
+
+
+@pytest.mark.usefixtures("printed_and_records")
+def test_junit_report_has_the_ids(site: Path) -> None:
+    assert (
+        '<property name="check" value="colours.lists-are-equal"' in (site / "junit.xml").read_text()
+    )
+
+
+def test_cases_of_a_check_share_its_id(checks: dict[str, Check]) -> None:
+    assert checks["colour is red (blue)"].id == checks["colour is red (red)"].id
+
+
+def test_evidence_is_what_was_asked_through_fixtures_too(checks: dict[str, Check]) -> None:
+    (asked,) = checks["kernel is the right one"].asked
+    assert (asked.where, asked.command, asked.status) == ("@local", "uname -s", 0)
+
+
+def test_worth_of_a_check_is_recorded(checks: dict[str, Check]) -> None:
+    assert checks["GPU computes"].proof == "proven on a double"
+    assert checks["kernel is the right one"].proof == "proven on the server"
+    skipped = checks["GPU is there"]
+    assert (skipped.outcome, skipped.reason) == ("not checked", "this server has no GPU")
+
+
+def test_keys_stay_out_of_the_records(site: Path, checks: dict[str, Check]) -> None:
+    assert checks["key is not told"].seen == "[key]"
+    assert KEY not in (site / "records").read_text()
+
+
+def test_server_is_described_once(printed_and_records: tuple[str, list[object]]) -> None:
+    records = printed_and_records[1]
+    (server,) = [record for record in records if isinstance(record, Server)]
+    assert server.answers and server.kernel == os.uname().release and server.processors
+    assert records[0] == Extent(sum(isinstance(record, Started) for record in records))
+
+
+def test_memory_of_a_gpu_is_summed_up_by_container() -> None:
+    def process(memory: int | None, container: str | None, command: str) -> dict[str, object]:
+        return {"pid": 1, "memory": memory, "container": container, "command": command}
+
+    held = [process(3, "c1", "a"), process(4, "c1", "b"), process(2, None, "Xorg")]
+    held += [process(None, "c2", "d"), process(1, "gone", "e")]
+    told = {"index": 1, "uuid": "GPU-1", "name": "RTX", "memory_total": 24, "memory_used": 12}
+    told |= {"utilisation_percent": None, "processes": held}
+    found = gpu(told, {"c1": "llmhost-vllm-1", "c2": "llmhost-tei-1"})
+    assert found.shares == (Share("llmhost-vllm-1", 7), Share("Xorg", 2), Share("e", 1))
+    assert found.parts[-1] == Share("other", 2)
+
+
+def test_gpu_that_tells_nothing_is_shown_all_the_same() -> None:
+    found = gpu({"index": 0, "name": None, "processes": None}, {})
+    assert (found.label, found.memory_total, found.shares) == ("GPU", None, ())
+
+
+def test_server_that_is_silent_is_told_once(site: Path) -> None:
+    # Nothing listens on this port of the loopback.
+    _, records = run(site, {"far": {"ssh_hostname": "127.0.0.1", "ssh_port": 1}})
+    (server,) = [record for record in records if isinstance(record, Server)]
+    assert not server.answers and "127.0.0.1 port 1" in server.problem
+    made = [record for record in records if isinstance(record, Check)]
+    assert {each.id for each in made if each.outcome == "failed"} >= {"connection.server-answers"}
+    reasons = {each.reason for each in made if each.component == "colours" and each.asked == ()}
+    assert "the server does not answer" in reasons
+
+
+def test_ids_are_unique() -> None:
+    ids = [each.id for each in catalogue.entries()]
+    assert len(ids) > 70 and len(ids) == len(set(ids))
+
+
+def test_every_check_is_documented_with_its_next_step() -> None:
+    assert catalogue.PAGE.read_text() == catalogue.page(), "stale; run script/docs"
+
+
+def test_no_next_step_is_for_a_check_that_is_gone() -> None:
+    known = list(catalogue.entries())
+    assert NEXT_STEPS.keys() <= {each.id for each in known}
+    assert OF_COMPONENTS.keys() <= {each.component for each in known}

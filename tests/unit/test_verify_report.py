@@ -1,0 +1,68 @@
+"""The last lines of `llmhost verify`, and the marks by which doubles are told from hardware."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.doubles.nvidia.hardware import PROFILES
+from tests.server.nvidia import Nvidia
+from tests.server.report import summary
+
+
+@dataclass
+class Report:
+    """As much of pytest's report as counts."""
+
+    user_properties: list[tuple[str, str]] = field(default_factory=list)
+    longrepr: object = None
+
+
+def passed(proof: str | None = None) -> Report:
+    return Report([("proof", proof)] if proof else [])
+
+
+def skipped(reason: str) -> Report:
+    return Report(longrepr=("test_x.py", 7, f"Skipped: {reason}"))
+
+
+def told(*reports: Report) -> list[str]:
+    done = [each for each in reports if each.longrepr is None]
+    left = [each for each in reports if each.longrepr is not None]
+    return list(summary(done, left))  # type: ignore[arg-type]
+
+
+def test_hardware_doubles_and_what_was_not_checked_are_told_apart() -> None:
+    lines = told(
+        passed("proven on hardware"),
+        passed("proven on a double"),
+        passed("proven on a double"),
+        passed(),
+        skipped("not checked: LLMHOST_API_KEY is not set"),
+        skipped("the service qdrant is not declared"),
+        skipped("the service qdrant is not declared"),
+    )
+    assert lines == [
+        "GPU: 1 proven on hardware, 2 proven on a double; without a GPU: 1 proven; not checked: 3",
+        "  not checked (1): LLMHOST_API_KEY is not set",
+        "  not checked (2): the service qdrant is not declared",
+    ]
+
+
+def test_a_gpu_that_nvml_does_not_name_proves_nothing() -> None:
+    nobody = Nvidia(pci=("0000:01:00.0",), wsl=False, nvml={"error": "Driver Not Loaded"})
+    lines = told(passed(nobody.proof))
+    assert lines[0].startswith("GPU: 0 proven on hardware, 0 proven on a double;")
+    assert lines[1] == "  not checked (1): NVML does not tell what the GPUs are"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_double_of_a_gpu_says_so_by_its_name(profile: str) -> None:
+    names = [{"name": gpu.product} for gpu in PROFILES[profile].gpus]
+    double = Nvidia(pci=(), wsl=False, nvml={"gpus": names})
+    assert double.proof == ("proven on a double" if names else nobody_proof())
+    real = Nvidia(pci=(), wsl=False, nvml={"gpus": [{"name": "NVIDIA H200"}, *names]})
+    assert (real.proof == "proven on hardware") is not bool(names)
+
+
+def nobody_proof() -> str:
+    return Nvidia(pci=(), wsl=False).proof
