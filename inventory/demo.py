@@ -6,6 +6,20 @@ from pathlib import Path
 
 _demo = os.environ.get("LLMHOST_DEMO", ".demo")
 _site = json.loads(Path(_demo, "site.json").read_text())
+# What `script/demo --profile NAME` has written, or one small model.
+_stack = _site.get("stack") or {
+    "services": ["llamacpp"],
+    "llamacpp_image": _site["engine"],
+    "models": [
+        {
+            "name": "tiny",
+            "service": "llamacpp",
+            "source": _site["model"],
+            "sha256": _site["model_sha256"],
+            "context_tokens": 512,
+        },
+    ],
+}
 
 demo = (
     [("llm-demo", {"ssh_config_file": f"{_demo}/ssh_config"})],
@@ -17,17 +31,7 @@ demo = (
         "docker_insecure_registries": [_site["registry"]],
         # Plain HTTP: the demo's network never leaves this machine.
         "gateway_tls": "off",
-        "services": ["llamacpp"],
-        "llamacpp_image": _site["engine"],
-        "models": [
-            {
-                "name": "tiny",
-                "service": "llamacpp",
-                "source": _site["model"],
-                "sha256": _site["model_sha256"],
-                "context_tokens": 512,
-            },
-        ],
+        **_stack,
         "api_clients": [{"name": "demo", "sha256": _site["client_sha256"]}],
         # What hardware it seems to have: script/demo --flavour.
         **_site.get("data", {}),

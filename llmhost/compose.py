@@ -189,6 +189,7 @@ def _last_words(project: Project) -> str:
     return f"""  for container in $(docker ps --all --quiet {filters}); do
     case $(docker inspect --format '{state}' "$container") in
       "running healthy" | "running ") continue ;;
+      "created "*) continue ;; # It waits for another, which is told of.
     esac
     name=$(docker inspect --format '{{{{.Name}}}}' "$container")
     echo "${{name#/}} did not become healthy; its log ends with:" >&2

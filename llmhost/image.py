@@ -22,27 +22,35 @@ INPUTS_LABEL = "llmhost.inputs"
 
 
 @dataclass(frozen=True)
-class ModelImage:
-    """The weights of one model: a file at `path` and nothing else.
+class Weights:
+    """One file of a model, and where it is inside the image.
 
     `source` is an address that the host downloads from when `remote` is set, else a path on the
     controller.
     """
 
-    model: str
     sha256: str
     source: str
     remote: bool
     path: str
 
+
+@dataclass(frozen=True)
+class ModelImage:
+    """The weights of one model, and nothing else; at least one file."""
+
+    model: str
+    files: tuple[Weights, ...]
+
     @property
     def inputs(self) -> str:
-        return _digest({self.path: self.sha256})
+        return _digest({file.path: file.sha256 for file in self.files})
 
     @property
     def reference(self) -> str:
-        """Repository and tag; the tag begins like the SHA-256 of the weights."""
-        return f"llmhost/model-{self.model}:{self.sha256[:12]}"
+        """Repository and tag; the tag of a single file begins like its SHA-256."""
+        tag = self.files[0].sha256 if len(self.files) == 1 else self.inputs
+        return f"llmhost/model-{self.model}:{tag[:12]}"
 
 
 @dataclass(frozen=True)
@@ -120,14 +128,14 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def upload_path(model: ModelImage, uploads: str) -> str:
+def upload_path(file: Weights, uploads: str) -> str:
     """Where weights are complete and verified, until they are in their image."""
-    return f"{uploads}/{model.sha256}"
+    return f"{uploads}/{file.sha256}"
 
 
-def partial_path(model: ModelImage, uploads: str) -> str:
+def partial_path(file: Weights, uploads: str) -> str:
     """Where weights arrive."""
-    return f"{upload_path(model, uploads)}.part"
+    return f"{upload_path(file, uploads)}.part"
 
 
 def prepare_script(uploads: str) -> str:
@@ -139,40 +147,54 @@ def prepare_script(uploads: str) -> str:
     )
 
 
-def download_script(model: ModelImage, uploads: str) -> str:
+def download_script(file: Weights, uploads: str) -> str:
     """Fetch weights, going on where a broken download ended."""
-    part = shlex.quote(partial_path(model, uploads))
-    address = shlex.quote(model.source)
+    part = shlex.quote(partial_path(file, uploads))
+    address = shlex.quote(file.source)
     fetch = f"curl --fail --location --silent --show-error --retry 3 --output {part} {address}"
     # A server asked to go on at the end of a complete file answers 416, an error to curl; one that
     # can not go on at all makes curl end with 33 (curl(1)).
-    return f"""echo '{model.sha256}  '{part} | sha256sum --check --status 2>/dev/null ||
+    return f"""echo '{file.sha256}  '{part} | sha256sum --check --status 2>/dev/null ||
   {fetch} --continue-at - || {{ [ $? -eq 33 ] && rm -f {part} && {fetch}; }}"""
+
+
+def verify_script(model: str, file: Weights, uploads: str) -> str:
+    """Keep what has arrived only if it is what was declared."""
+    part, whole = (
+        shlex.quote(path) for path in (partial_path(file, uploads), upload_path(file, uploads))
+    )
+    return f"""if [ -e {part} ]; then
+  found=$(sha256sum {part}); found=${{found%% *}}
+  if [ "$found" != {file.sha256} ]; then
+    rm -f {part}
+    echo "The weights of {model} have the SHA-256 $found, not {file.sha256}:" \
+      "correct its pins or its source in models" >&2
+    exit 1
+  fi
+  mv -f {part} {whole}
+fi"""
 
 
 def import_script(model: ModelImage, uploads: str) -> str:
     """Verify weights and make their image: without a builder, which would copy them twice more."""
-    part, whole = (
-        shlex.quote(path) for path in (partial_path(model, uploads), upload_path(model, uploads))
-    )
+    stage = f"{uploads}/{model.inputs}.tree"
+    lines = ["set -e"]
+    lines += [verify_script(model.model, file, uploads) for file in model.files]
+    lines.append(f"rm -rf {shlex.quote(stage)}")
+    for file in model.files:
+        place = shlex.quote(f"{stage}{file.path}")
+        lines.append(f"mkdir -p {shlex.quote(str(PurePosixPath(stage + file.path).parent))}")
+        lines.append(f"ln {shlex.quote(upload_path(file, uploads))} {place}")
     # Equal weights shall give an equal layer, whoever downloaded them and when.
-    tar = "tar --create --numeric-owner --owner=0 --group=0 --mode=0444 --mtime=@0"
-    rename = shlex.quote(f"s|^{model.sha256}$|{model.path.lstrip('/')}|")
+    owner = "--numeric-owner --owner=0 --group=0 --mode=0444 --mtime=@0"
+    names = shlex.join(sorted(file.path.lstrip("/") for file in model.files))
     label = shlex.quote(f"LABEL {INPUTS_LABEL}={model.inputs}")
-    return f"""set -e
-if [ -e {part} ]; then
-  found=$(sha256sum {part}); found=${{found%% *}}
-  if [ "$found" != {model.sha256} ]; then
-    rm -f {part}
-    echo "The weights of {model.model} have the SHA-256 $found, not {model.sha256}:" \\
-      "correct sha256 or source in models" >&2
-    exit 1
-  fi
-  mv -f {part} {whole}
-fi
-{tar} --directory {shlex.quote(uploads)} --transform {rename} {model.sha256} |
-  docker import --change {label} - {model.reference} >/dev/null
-rm -f {whole}"""
+    lines.append(
+        f"tar --create --hard-dereference {owner} --directory {shlex.quote(stage)} {names} |"
+        f" docker import --change {label} - {model.reference} >/dev/null"
+    )
+    uploaded = shlex.join(upload_path(file, uploads) for file in model.files)
+    return "\n".join([*lines, f"rm -rf {shlex.quote(stage)} {uploaded}"])
 
 
 def build_script(image: ServiceImage) -> str:

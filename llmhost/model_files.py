@@ -1,5 +1,6 @@
 """What the files of models on the controller say. Only headers are read, and each only once."""
 
+import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,12 @@ _OTHER_KINDS = (".safetensors", _INDEX, ".onnx", ".bin", ".pt", ".pth")
 def holds_gguf(model: Model) -> bool:
     """Whether the model's file is on the controller and must be a GGUF."""
     return _is_here(model) and not model.source.endswith(_OTHER_KINDS)
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file, read once however many hosts and phases ask for it."""
+    state = path.stat()
+    return _sha256(path, state.st_size, state.st_mtime_ns)
 
 
 def gguf_at(path: str) -> Gguf:
@@ -48,11 +55,12 @@ def shape_of(model: Model) -> Shape | None:
 def lineage_of(model: Model) -> Lineage:
     """The model's names and ancestors, from the inventory, its file and the card beside it."""
     lineage = declared(model.source, model.base_models, model.licence)
-    if not _is_here(model):
+    path = _weights_file(model)
+    if path is None:
         return lineage
     if holds_gguf(model):
         lineage += of_metadata(gguf_at(model.source).metadata)
-    card = Path(model.source).with_name("README.md")
+    card = path.with_name("README.md")
     return lineage + of_card(_text(card)) if card.is_file() else lineage
 
 
@@ -63,13 +71,22 @@ def _is_here(model: Model) -> bool:
 def _shape_in_file(model: Model) -> Shape | None:
     if holds_gguf(model):
         return shape_of_gguf(gguf_at(model.source))
-    path = Path(model.source)
-    if not _is_here(model) or not path.name.endswith((".safetensors", _INDEX)):
+    path = _weights_file(model)
+    if path is None or not path.name.endswith((".safetensors", _INDEX)):
         return None
     config = path.with_name("config.json")
     if not config.is_file():
         raise ValueError("has no config.json beside it")
     return shape_of_config(json.loads(_text(config)), _weights(path))
+
+
+def _weights_file(model: Model) -> Path | None:
+    """The file that tells of a model's tensors, if it is on the controller."""
+    if model.kind == "url":
+        return None
+    path = Path(model.source)
+    inside = (path / f"model{_INDEX}", path / "model.safetensors")
+    return next((each for each in (path, *inside) if each.is_file()), None)
 
 
 def _weights(path: Path) -> Weights:
@@ -85,6 +102,13 @@ def _weights(path: Path) -> Weights:
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    del size, modified  # they tell versions of the file apart
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @lru_cache(maxsize=32)

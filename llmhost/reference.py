@@ -19,6 +19,8 @@ from pydantic_core import PydanticUndefined
 
 from llmhost.services import catalogue
 from llmhost.settings.base import Section
+from llmhost.settings.model import ModelFile
+from llmhost.settings.parameters import Parameters
 from llmhost.settings.root import RECORDS, component_sections
 from llmhost.settings.shape import Shape
 
@@ -59,6 +61,8 @@ def _lines() -> Iterator[str]:
     yield from _list_of_services()
     for name, record in RECORDS.items():
         yield from _section(f"`{name}`: a list of records", record, "")
+    yield from _section("Each of the `files` of a model", ModelFile, "")
+    yield from _section("`parameters` of a model", Parameters, "")
     yield from _section("`shape` of a model", Shape, "")
     for name, service in catalogue().items():
         yield from _section(f"Service `{name}`: `{name}_*`", service.options, f"{name}_")
@@ -108,6 +112,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined:
         return "required"
+    if isinstance(value, Section):
+        return "see below"
     if isinstance(value, tuple):
         value = [str(each) for each in value]
     return f"`{value if isinstance(value, int | float | list | dict) else str(value)}`"

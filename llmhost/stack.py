@@ -1,13 +1,15 @@
 """The stack that settings ask for: the images it needs, and the Compose project that runs them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from llmhost.build_context import context_files
 from llmhost.compose import Project
 from llmhost.filetree import File
 from llmhost.gpu_allocation import Devices
-from llmhost.image import ModelImage, ServiceImage
+from llmhost.image import ModelImage, ServiceImage, Weights
+from llmhost.model_files import sha256_of
 from llmhost.secret import read_secret
 from llmhost.services.base import Service, ServiceOptions
 from llmhost.settings.app import App
@@ -25,11 +27,29 @@ def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
         ServiceImage(
             service=service.name,
             engine=settings.options(service.name).image,
-            models=tuple(_model_image(model) for model in settings.models_of(service.name)),
+            models=_images_of(settings.models_of(service.name)),
             context=tuple(_context(settings, service)),
         )
         for service in settings.catalogue
     )
+
+
+def started_first(settings: Settings, service: Service, devices: Devices) -> tuple[str, ...]:
+    """Services that must be healthy before this one starts: those that it needs, and the one before
+    it on each of its GPUs.
+
+    Services that share a GPU start one after another: each measures how much memory is free while
+    it starts, and vLLM ends if that is less than its fraction.
+    """
+    earlier = settings.services[: settings.services.index(service.name)]
+    sharers = {
+        device: name
+        for name in earlier
+        for device in devices.get(name, ())
+        if device in devices.get(service.name, ())
+    }
+    needed = service.needs(settings.options(service.name))
+    return tuple(dict.fromkeys((*needed, *sharers.values())))
 
 
 def compose_project(settings: Settings, devices: Devices | None = None) -> Project:
@@ -52,9 +72,10 @@ def compose_project(settings: Settings, devices: Devices | None = None) -> Proje
                 image=images[service.name],
                 options=settings.options(service.name),
                 devices=(devices or {}).get(service.name, ()),
-                needs=service.needs(settings.options(service.name)),
+                needs=started_first(settings, service, devices or {}),
                 environment=_environment(settings.options(service.name)),
                 models=settings.models_of(service.name),
+                arguments=tuple(service.arguments(settings.models_of(service.name))),
                 docker=settings.docker,
                 quoted=_quoted,
             )
@@ -75,10 +96,24 @@ def _quoted(text: str) -> str:
     return json.dumps(text.replace("$", "$$"))
 
 
-def _model_image(model: Model) -> ModelImage:
+def _images_of(models: Sequence[Model]) -> tuple[ModelImage, ...]:
+    return (*map(_weights, models), *_adapters(models))
+
+
+def _weights(model: Model) -> ModelImage:
     remote = model.kind == "url"
-    source = model.url if remote else model.source
-    return ModelImage(model.name, model.sha256, source, remote, model.path)
+    places = model.places
+    files = (Weights(sha256, places[path], remote, path) for path, sha256 in model.baked.items())
+    return ModelImage(model.name, tuple(files))
+
+
+def _adapters(models: Sequence[Model]) -> Iterator[ModelImage]:
+    """Adapters are images of their own: another adapter moves no other weights."""
+    for model in models:
+        if model.adapter:
+            sha256 = sha256_of(Path(model.adapter))
+            file = Weights(sha256, model.adapter, False, model.adapter_path)
+            yield ModelImage(f"{model.name}-adapter", (file,))
 
 
 def _context(settings: Settings, service: Service) -> Sequence[File]:

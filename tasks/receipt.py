@@ -16,7 +16,7 @@ def write_receipt(settings: Settings) -> None:
         {
             "settings": settings.digest,
             "toolkit": toolkit(),
-            "models": {model.name: model.sha256 for model in settings.models},
+            "models": {model.name: model.digest for model in settings.models},
         },
         [image.reference for image in service_images(settings)],
         name="Record what was deployed",

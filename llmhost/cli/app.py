@@ -2,7 +2,7 @@
 
 import typer
 
-from llmhost.cli import drain, history, key, latency, plan, tls, verify, vram
+from llmhost.cli import drain, history, key, latency, model, plan, tls, verify, vram
 
 app = typer.Typer(
     name="llmhost",
@@ -19,4 +19,5 @@ app.command("vram")(vram.vram)
 app.command("latency")(latency.latency)
 app.command("drain")(drain.drain)
 app.add_typer(key.app, name="key")
+app.add_typer(model.app, name="model")
 app.add_typer(tls.app, name="tls")

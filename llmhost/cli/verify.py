@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from llmhost.cli.errors import stop
+from llmhost.cli.offline import verify_offline
 from llmhost.cli.progress import run_checks
 from llmhost.cli.report import Run, write_page
 from llmhost.cli.session import hosts_within, load_inventory
@@ -26,6 +27,10 @@ def verify(
         str | None,
         typer.Option(help="Command prefix that runs a command on another machine of the LAN"),
     ] = None,
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Cut the network, and see that all services do without it"),
+    ] = False,
     evidence: Annotated[
         Path | None,
         typer.Option(help="Keep the proof that the GPU is used in this directory"),
@@ -38,8 +43,16 @@ def verify(
 
     LLMHOST_API_KEY in the environment lets it send real completions. The last lines tell what was
     proven on hardware, on a double, or not checked. Exit status: 0 or 1.
+
+    With --offline nothing else is checked: the network of each host and of its containers is cut,
+    but for who calls them; the containers are made anew, and each service gets a real request.
+    Whatever a container tries to reach outside is told and fails. The network is always restored,
+    by a timer on the host if by nobody else.
     """
     hosts = hosts_within(load_inventory(inventory), limit or [])
+    if offline:
+        results = [verify_offline(host.name, host.data.dict()) for host in hosts]
+        raise typer.Exit(0 if all(results) else 1)
     tests = ROOT / "tests" / "server"
     if not tests.is_dir():
         stop(f"{tests} is missing; run llmhost from a complete checkout")

@@ -1,8 +1,6 @@
 """Images built on the host."""
 
-import hashlib
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 from pyinfra import host
@@ -11,7 +9,8 @@ from pyinfra.api import FileUploadCommand, StringCommand
 from llmhost import image as core
 from llmhost.facts.images import Images
 from llmhost.filetree import archive
-from llmhost.image import ModelImage, ServiceImage, missing
+from llmhost.image import ModelImage, ServiceImage, Weights, missing
+from llmhost.model_files import sha256_of
 from llmhost.operations.changes import Commands, declared, explain, refuse
 
 
@@ -31,7 +30,8 @@ def built(*images: ServiceImage, uploads: str) -> Commands:
     reasons = [*weights.values(), *services.values()]
     if store.uploads:
         reasons.append(f"{uploads} holds what an interrupted run left")
-    if mistakes := [mistake for model in weights if (mistake := _mistake(model))]:
+    files = [(model.model, file) for model in weights for file in model.files]
+    if mistakes := [mistake for name, file in files if (mistake := _mistake(name, file))]:
         yield refuse(mistakes)
     elif reasons:
         explain(reasons)
@@ -46,36 +46,29 @@ def built(*images: ServiceImage, uploads: str) -> Commands:
 
 def _obtain(model: ModelImage, uploads: str, waiting: Sequence[str]) -> Commands:
     """Bring the weights to the host, unless they wait there, and make their image."""
-    if model.sha256 not in waiting:
-        if model.remote:
-            yield StringCommand(core.download_script(model, uploads))
+    # Equal files of one model are one upload.
+    arriving = {file.sha256: file for file in model.files if file.sha256 not in waiting}
+    for file in arriving.values():
+        if file.remote:
+            yield StringCommand(core.download_script(file, uploads))
         else:
             # As the user who logged in: with sudo, pyinfra would go through /tmp, which is small.
-            part = core.partial_path(model, uploads)
-            yield FileUploadCommand(model.source, part, _sudo=False)
+            part = core.partial_path(file, uploads)
+            yield FileUploadCommand(file.source, part, _sudo=False)
     yield StringCommand(core.import_script(model, uploads))
 
 
-def _mistake(model: ModelImage) -> str:
+def _mistake(model: str, file: Weights) -> str:
     """Why weights on the controller can not be used; empty if they can, or are not there."""
-    if model.remote:
+    if file.remote:
         return ""
-    path = Path(model.source)
+    path = Path(file.source)
     if not path.is_file():
-        return f"The weights of {model.model} are not on the controller: there is no {path}"
-    state = path.stat()
-    found = _sha256(path, state.st_size, state.st_mtime_ns)
-    if found == model.sha256:
+        return f"The weights of {model} are not on the controller: there is no {path}"
+    found = sha256_of(path)
+    if found == file.sha256:
         return ""
     return (
-        f"The weights of {model.model}, {path}, have the SHA-256 {found}, not {model.sha256}:"
-        " correct sha256 or source in models"
+        f"The weights of {model}, {path}, have the SHA-256 {found}, not {file.sha256}:"
+        " correct its pins or its source in models"
     )
-
-
-@cache
-def _sha256(path: Path, size: int, modified: int) -> str:
-    """Digest of a file, read once however many hosts and phases ask for it."""
-    del size, modified  # they tell versions of the file apart
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

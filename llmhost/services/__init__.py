@@ -10,6 +10,7 @@ from llmhost.services.base import Service
 @cache
 def catalogue() -> dict[str, Service]:
     """Every known service by name."""
-    names = sorted(module.name for module in iter_modules(__path__) if module.name != "base")
-    services = [import_module(f"{__name__}.{name}").SERVICE for name in names]
+    names = sorted(module.name for module in iter_modules(__path__))
+    modules = [import_module(f"{__name__}.{name}") for name in names]
+    services = [module.SERVICE for module in modules if hasattr(module, "SERVICE")]
     return {service.name: service for service in services}

@@ -1,7 +1,7 @@
 """What the catalogue says of a service; one module beside this one declares each."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -9,6 +9,7 @@ from pydantic import Field
 
 from llmhost.filetree import File
 from llmhost.gpu_allocation import GpuRequest
+from llmhost.model_source import OllamaSource
 from llmhost.settings.base import Section
 from llmhost.settings.model import Model
 from llmhost.settings.network import Networks
@@ -106,12 +107,35 @@ class UiOptions(ServiceOptions):
 
 
 @dataclass(frozen=True)
+class Abilities:
+    """Which options of a model an engine heeds; the others are refused, never ignored."""
+
+    tasks: tuple[str, ...] = ("generate",)
+    sources: tuple[Literal["file", "files", "ollama"], ...] = ("file", "files")
+    cache_types: tuple[str, ...] = ("f16",)
+    parameters: tuple[str, ...] = ()
+    adapter: bool = False
+    system_prompt: bool = False
+    on_demand: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that proves that a service works: a POST of `body` as JSON, or a GET without."""
+
+    path: str
+    body: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True)
 class Service:
     """One entry of the catalogue.
 
     `options` is its settings class, `container_port` the port that it listens on inside its
     container, where the others find it as `<name>:<container_port>`. `routes` is what the gateway
-    offers. `check_models` returns a sentence for each mistake in the models given to it, `needs`
+    offers, `runs` which options of models it heeds. `check_models` returns a sentence for each
+    further mistake in the models given to it, `arguments` what the models' options are on the
+    engine's command line, `request` a request that needs the whole service to be answered, `needs`
     the services it can not do without, as its options have it: they start first. `context`
     returns files of the build context that depend on the inventory. A service whose `options` are
     `UiOptions` has a browser UI on that port. Its Compose file is templates/services/<name>.yaml.j2
@@ -122,6 +146,36 @@ class Service:
     options: type[ServiceOptions]
     container_port: int
     routes: tuple[Route, ...] = ()
+    runs: Abilities = field(default_factory=Abilities)
     check_models: Callable[[Sequence[Model]], Sequence[str]] = field(default=lambda _models: ())
+    arguments: Callable[[Sequence[Model]], Sequence[str]] = field(default=lambda _models: ())
     context: Callable[[Any, Sequence[Model]], Sequence[File]] = field(default=lambda *_: ())
     needs: Callable[[ServiceOptions], Sequence[str]] = field(default=lambda _options: ())
+    request: Callable[[Sequence[Model]], Request | None] = field(default=lambda _models: None)
+
+
+def unfit_models(service: Service, models: Sequence[Model]) -> Iterator[str]:
+    """A sentence for each option of a model that the service would ignore."""
+    runs = service.runs
+    for model in models:
+        source = "ollama" if isinstance(model.origin, OllamaSource) else "file"
+        source = "files" if source == "file" and model.files else source
+        unknown = {
+            f"task = '{model.task}'": model.task not in runs.tasks,
+            _SOURCES[source]: source not in runs.sources,
+            f"cache_type = '{model.cache_type}'": model.cache_type not in runs.cache_types,
+            "an adapter": model.adapter is not None and not runs.adapter,
+            "a system_prompt": model.system_prompt is not None and not runs.system_prompt,
+            "resident = False": not model.resident and not runs.on_demand,
+        }
+        unknown |= {
+            f"parameters.{name}": name not in runs.parameters for name in model.parameters.given
+        }
+        yield from (f"can not run '{model.name}' with {what}" for what in unknown if unknown[what])
+
+
+_SOURCES = {
+    "file": "weights in a single file",
+    "files": "weights in several files",
+    "ollama": "a source in Ollama's library",
+}

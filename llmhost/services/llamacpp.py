@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from llmhost.services.base import IMAGE, Route, Service, ServiceOptions
+from llmhost.llama import GGML_CACHE_TYPES, LLAMA_FLAGS, llama_arguments
+from llmhost.services.base import IMAGE, Abilities, Request, Route, Service, ServiceOptions
+from llmhost.services.requests import TASK_REQUESTS
 from llmhost.settings.model import Model
 
 
@@ -37,13 +39,13 @@ def check_models(models: Sequence[Model]) -> Sequence[str]:
     """One process of llama-server holds one model, for as long as it runs."""
     if len(models) != 1:
         return (f"needs exactly one model with service 'llamacpp', and {len(models)} are declared",)
+    return ()
+
+
+def request(models: Sequence[Model]) -> Request:
+    """A request of the kind that the model is for."""
     (model,) = models
-    unknown = {
-        "an adapter": model.adapter is not None,
-        "resident = False": not model.resident,
-        "cache_type = 'fp8'": model.cache_type == "fp8",
-    }
-    return [f"can not run '{model.name}' with {what}" for what, asked in unknown.items() if asked]
+    return TASK_REQUESTS[model.task](model.name)
 
 
 # The server offers more than this (slots, properties, metrics): what is not named stays closed.
@@ -51,12 +53,22 @@ SERVICE = Service(
     name="llamacpp",
     options=LlamacppOptions,
     container_port=8080,
+    runs=Abilities(
+        tasks=("generate", "embed", "rerank"),
+        sources=("file",),
+        cache_types=GGML_CACHE_TYPES,
+        parameters=tuple(LLAMA_FLAGS),
+        adapter=True,
+    ),
     check_models=check_models,
+    arguments=lambda models: [each for model in models for each in llama_arguments(model)],
+    request=request,
     routes=(
         Route("/v1/models", ("GET",)),
         Route("/v1/chat/completions", ("POST",)),
         Route("/v1/completions", ("POST",)),
         Route("/v1/embeddings", ("POST",)),
+        Route("/v1/rerank", ("POST",)),
         Route("/health", ("GET",)),
     ),
 )

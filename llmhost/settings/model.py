@@ -1,16 +1,27 @@
 """`models`: what is baked into the images."""
 
-import re
+import hashlib
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from llmhost.model_source import HubSource, OllamaSource, parse_source
 from llmhost.settings.base import Section
+from llmhost.settings.parameters import Parameters
 from llmhost.settings.shape import Shape
 
-_HUB = re.compile(r"^hf:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[\w./-]+)$")
+
+class ModelFile(Section):
+    """One file of a model that consists of several, pinned by its hash."""
+
+    path: str = Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")
+    """Path in the repository or directory, such as `model-00001-of-00005.safetensors`."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the file, in lower-case hex."""
 
 
 class Model(Section):
@@ -23,15 +34,23 @@ class Model(Section):
     service: str = "llamacpp"
     """Service that runs it."""
 
+    task: Literal["generate", "embed", "rerank"] = "generate"
+    """What it does: write text, turn text into vectors, or order texts by how well they answer."""
+
     source: str
-    """Where the weights come from: `hf:PUBLISHER/REPOSITORY/FILE`, an `https://` address, or the
-    path of a file on the controller."""
+    """Where the weights come from: `hf:PUBLISHER/REPOSITORY/FILE`, `hf:PUBLISHER/REPOSITORY` for
+    all files of a repository, `ollama:NAME:TAG` for Ollama's library, an `https://` address, or a
+    path on the controller: a file, or a directory for a model of several files."""
 
     revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
     """Commit of the Hugging Face repository; demanded with `hf:`, because a branch can move."""
 
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """SHA-256 of the file, in lower-case hex; a different file is never used."""
+
+    files: tuple[ModelFile, ...] = ()
+    """In place of `sha256`, the files of a model that consists of several; `llmhost model lock`
+    writes them."""
 
     context_tokens: int = Field(default=4096, ge=128)
     """Context length in tokens, for each parallel request."""
@@ -52,6 +71,12 @@ class Model(Section):
     adapter: str | None = None
     """Path of a LoRA adapter (GGUF) on the controller; it must be made for exactly this model."""
 
+    system_prompt: str | None = None
+    """What the model is told before every conversation."""
+
+    parameters: Parameters = Field(default_factory=Parameters)
+    """How it samples unless a request says otherwise."""
+
     base_models: tuple[str, ...] = ()
     """What the model was made from, as `PUBLISHER/NAME`, beyond what its file and card say."""
 
@@ -67,32 +92,70 @@ class Model(Section):
     @field_validator("source")
     @classmethod
     def _source_is_known(cls, source: str) -> str:
-        if "://" in source and not source.startswith(("https://", "http://")):
-            raise ValueError("must be hf:PUBLISHER/REPOSITORY/FILE, an https:// address or a path")
-        if source.startswith("hf:") and not _HUB.match(source):
-            raise ValueError("does not read hf:PUBLISHER/REPOSITORY/FILE")
+        parse_source(source)
         return source
 
     @model_validator(mode="after")
-    def _hub_is_pinned(self) -> "Model":
-        if self.source.startswith("hf:") and self.revision is None:
-            raise ValueError("comes from a hub without a revision; add the commit (40 hex digits)")
+    def _is_pinned(self) -> "Model":
+        if isinstance(self.origin, HubSource) and self.revision is None:
+            raise ValueError("comes from a hub without a revision; run: llmhost model lock")
+        if (self.sha256 is None) == (not self.files):
+            raise ValueError(
+                "needs sha256, or files if it consists of several; run: llmhost model lock"
+            )
+        if self.sha256 and isinstance(self.origin, OllamaSource):
+            raise ValueError("comes from Ollama's library, which needs files and no sha256")
         return self
+
+    @property
+    def origin(self) -> HubSource | OllamaSource | str:
+        """The source, taken apart if it is in a hub."""
+        return parse_source(self.source)
 
     @property
     def kind(self) -> Literal["url", "file"]:
         """Whether the host downloads the weights or the controller uploads them."""
-        return "url" if self.source.startswith(("hf:", "http://", "https://")) else "file"
-
-    @property
-    def url(self) -> str:
-        """Address of the weights; only for models that are downloaded."""
-        if match := _HUB.match(self.source):
-            return f"https://huggingface.co/{match['repo']}/resolve/{self.revision}/{match['file']}"
-        return self.source
+        remote = isinstance(self.origin, HubSource | OllamaSource) or "://" in self.source
+        return "url" if remote else "file"
 
     @property
     def path(self) -> str:
-        """Path of the weights inside the image."""
-        suffix = PurePosixPath(urlsplit(self.source).path).suffix
-        return f"/models/{self.name}{suffix}"
+        """Path of the weights inside the image: a file, or a directory if there are several."""
+        if self.files:
+            return f"/models/{self.name}"
+        return f"/models/{self.name}{PurePosixPath(urlsplit(self.source).path).suffix}"
+
+    @property
+    def baked(self) -> Mapping[str, str]:
+        """SHA-256 of each file of the weights, by its path inside the image."""
+        if self.sha256:
+            return {self.path: self.sha256}
+        return {f"{self.path}/{file.path}": file.sha256 for file in self.files}
+
+    @property
+    def adapter_path(self) -> str:
+        """Path of the adapter inside the image."""
+        return f"/models/{self.name}.adapter.gguf"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file; of several, that of the lines `sha256sum` would print for them."""
+        if self.sha256:
+            return self.sha256
+        lines = sorted(f"{file.sha256}  {file.path}\n" for file in self.files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    @property
+    def places(self) -> Mapping[str, str]:
+        """Where each file comes from, by its path inside the image: an address, or a path."""
+        paths = [file.path for file in self.files] or [""]
+        return {f"{self.path}/{path}" if path else self.path: self._place(path) for path in paths}
+
+    def _place(self, path: str) -> str:
+        match self.origin:
+            case HubSource() as hub:
+                return hub.url(self.revision or "", path or hub.file)
+            case OllamaSource() as library:
+                return library.url(path)
+            case str() as source:
+                return f"{source.rstrip('/')}/{path}" if path else source

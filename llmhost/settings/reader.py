@@ -3,19 +3,26 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from llmhost.model_lock import LockError, is_pinned, read_lock, with_pins
+from llmhost.profiles import KEY as PROFILE_KEY
+from llmhost.profiles import PROFILES, with_profile
 from llmhost.services import catalogue
 from llmhost.settings.base import Section
 from llmhost.settings.problem import Problem, SettingsError
 from llmhost.settings.root import RECORDS, Settings, component_sections
 from llmhost.settings.rules import broken_rules
+from llmhost.settings.stack import Stack
 
 # Keys that belong to pyinfra: its connectors' data, and its global arguments (underscore).
 PYINFRA_PREFIXES = ("ssh_", "_")
+
+LOCK_KEY = "stack_models_lock"
 
 
 def read_settings(
@@ -52,10 +59,12 @@ class _Reader:
     """Collects values and problems while it walks through the data once."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
-        self.data = {k: v for k, v in data.items() if not k.startswith(PYINFRA_PREFIXES)}
+        own = {k: v for k, v in data.items() if not k.startswith(PYINFRA_PREFIXES)}
+        self.data = with_profile(own)
         self.problems: list[Problem] = []
 
     def settings(self) -> Settings:
+        self._check_profile()
         services = self._services()
         options = self._sorted_options()
         values: dict[str, Any] = {
@@ -69,6 +78,33 @@ class _Reader:
         apps = {app.name: app for app in values["apps"] if app.name not in catalogue()}
         values["service_options"] |= apps
         return Settings(services=(*services, *apps), **values)
+
+    def _check_profile(self) -> None:
+        profile = self.data.get(PROFILE_KEY)
+        if profile is not None and profile not in PROFILES:
+            what = f"'{profile}' is not a profile" if isinstance(profile, str) else "must be a name"
+            near = _nearest(str(profile), PROFILES, f"the profiles are {', '.join(PROFILES)}")
+            self.problems.append(Problem(PROFILE_KEY, what, near))
+
+    def _lock(self) -> dict[str, dict[str, Any]]:
+        """Pins of the lock file, if there is one."""
+        path = Path(str(self.data.get(LOCK_KEY) or Stack().models_lock)).expanduser()
+        try:
+            return read_lock(path.read_text())
+        except FileNotFoundError:
+            return {}
+        except (LockError, OSError, UnicodeDecodeError) as error:
+            told = error if isinstance(error, LockError) else "can not be read"
+            fix = "write it anew with: llmhost model lock INVENTORY"
+            self.problems.append(Problem(LOCK_KEY, f"the lock file {told}", fix))
+            return {}
+
+    def _pinned(self, values: list[Any]) -> list[Any]:
+        """Records of models with the lock's pins, where they have none of their own."""
+        if all(is_pinned(each) for each in values if isinstance(each, Mapping)):
+            return values
+        lock = self._lock()
+        return [with_pins(each, lock) if isinstance(each, Mapping) else each for each in values]
 
     def _services(self) -> list[str]:
         known = []
@@ -113,7 +149,10 @@ class _Reader:
 
     def _records(self, key: str, record: type[Section]) -> tuple[Section, ...]:
         good = []
-        for index, value in enumerate(self._list(key, "records")):
+        values = self._list(key, "records")
+        if key == "models":
+            values = self._pinned(values)
+        for index, value in enumerate(values):
             try:
                 good.append(record.model_validate(value))
             except ValidationError as error:
@@ -140,6 +179,8 @@ def _problem(prefix: str, detail: ErrorDetails) -> Problem:
     return Problem(key, what[0].lower() + what[1:], "see docs/options.md")
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def _nearest(
+    name: str, known: Iterable[str], otherwise: str = "docs/options.md lists them all"
+) -> str:
     near = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else "docs/options.md lists them all"
+    return f"did you mean {near[0]}?" if near else otherwise

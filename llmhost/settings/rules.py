@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmhost.services.base import unfit_models
 from llmhost.settings.app_rules import app_problems
 from llmhost.settings.gateway import overlap
 from llmhost.settings.gateway_rules import gateway_problems
 from llmhost.settings.gpu_rules import gpu_problems
+from llmhost.settings.model import Model
 from llmhost.settings.model_rules import model_problems
 from llmhost.settings.problem import Problem
 from llmhost.settings.root import Settings
@@ -38,7 +40,8 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
 def _placeholders(settings: Settings) -> Iterator[Problem]:
     """Zeros stand in the sample inventory where a site's own pins belong."""
     for model in settings.models:
-        if not int(model.sha256, 16) or (model.revision and not int(model.revision, 16)):
+        pins = [model.revision, *model.baked.values()]
+        if any(pin and not int(pin, 16) for pin in pins):
             yield Problem(
                 "models",
                 f"'{model.name}' still has the sample's zeros",
@@ -114,12 +117,20 @@ def _misplaced_models(settings: Settings) -> Iterator[Problem]:
                 f"'{model.name}' is for the service '{model.service}', which is not declared",
                 f"add '{model.service}' to services, or change the model's service",
             )
-        if model.kind == "file" and not Path(model.source).is_file():
-            yield Problem(
-                "models",
-                f"'{model.name}': there is no file at its source",
-                "give a path that exists on the controller, relative to where pyinfra is run",
-            )
+        if model.kind == "file":
+            yield from _missing_files(model)
     for service in settings.catalogue:
-        for sentence in service.check_models(settings.models_of(service.name)):
+        models = settings.models_of(service.name)
+        for sentence in (*unfit_models(service, models), *service.check_models(models)):
             yield Problem("models", f"service '{service.name}' {sentence}")
+
+
+def _missing_files(model: Model) -> Iterator[Problem]:
+    missing = [Path(place) for place in model.places.values() if not Path(place).is_file()]
+    if missing:
+        yield Problem(
+            "models",
+            f"'{model.name}': there is no file at its source"
+            + (f" called {missing[0].name}" if model.files else ""),
+            "give a path that exists on the controller, relative to where pyinfra is run",
+        )

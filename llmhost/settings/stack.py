@@ -8,6 +8,14 @@ from llmhost.settings.base import Section
 class Stack(Section):
     """Where the project lives and how it is named."""
 
+    profile: str | None = None
+    """Named list of services with defaults (docs/profiles.md); what the inventory says itself
+    counts more."""
+
+    models_lock: str = Field(default="models.lock.json", min_length=1)
+    """Lock file that `llmhost model lock` writes, on the controller, relative to where pyinfra is
+    run. Models that are not pinned in the inventory are pinned there."""
+
     directory: str = Field(default="/opt/llmhost", pattern=r"^/[^\s]+$")
     """Directory of the Compose project; weights pass through it when an image is built."""
 

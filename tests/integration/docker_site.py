@@ -32,19 +32,22 @@ class DockerSite:
 
     def settings(self, model: dict[str, Any] | None = None, **changes: Any) -> Settings:
         """One llamacpp with the tiny model; `model` and `changes` override single options."""
+        return read_settings(self.data(model) | changes)
+
+    def data(self, model: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The same as an inventory has it."""
         weights = {
             "name": "tiny",
             "source": str(self.model),
             "sha256": self.model_sha256,
             "context_tokens": 512,
         }
-        data = {
+        return {
             "services": ["llamacpp"],
             "llamacpp_image": self.engine,
             "models": [weights | (model or {})],
             "api_clients": [{"name": "test", "sha256": "ab" * 32}],
         }
-        return read_settings(data | changes)
 
     def other_engine(self) -> str:
         """The same engine under another name, as if it were another version."""

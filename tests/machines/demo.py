@@ -11,18 +11,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from llmhost.apikey import digest, new_key
+from llmhost.profiles import PROFILES
 from tests.doubles.apt_repository import serving
 from tests.doubles.nvidia.engine import push_gpu_engine
 from tests.doubles.nvidia.flavours import FLAVOURS, Flavour, build_site, dress, site_data
 from tests.machines import Lan, Machine, MachineError, tiny_model
 from tests.machines.engine import engine_archive, push_engine
 from tests.machines.image_registry import ImageRegistry
+from tests.machines.profiles import profile_data
 
 HOME = Path(os.environ.get("LLMHOST_DEMO", ".demo"))
 """Where the demo is kept; inventory/demo.py looks there too."""
@@ -41,6 +43,9 @@ def demo(
     vm: Annotated[
         bool, typer.Option("--vm", help="A virtual machine instead of a container")
     ] = False,
+    profile: Annotated[
+        str | None, typer.Option("--profile", help=f"Bring up one of {', '.join(PROFILES)}")
+    ] = None,
     flavour: Annotated[
         str | None, typer.Option(help=f"Hardware it seems to have: {', '.join(FLAVOURS)}")
     ] = None,
@@ -48,10 +53,12 @@ def demo(
     """Make a local LLM server, or use the one that is there, and show how to talk to it."""
     if os.geteuid() != 0:
         sys.exit("error: test machines need root; run: sudo script/demo")
+    if profile is not None and profile not in PROFILES:
+        sys.exit(f"error: no profile is called {profile}: there are {', '.join(PROFILES)}")
     if flavour not in (None, *FLAVOURS):
         sys.exit(f"error: no flavour is called {flavour}; there are: {', '.join(FLAVOURS)}")
     try:
-        _remove() if down else _bring_up("vm" if vm else "nspawn", flavour)
+        _remove() if down else _bring_up("vm" if vm else "nspawn", flavour, profile)
     except MachineError as error:
         sys.exit(f"error: {error}\nscript/demo --down removes what was made so far.")
 
@@ -63,7 +70,7 @@ def _remove() -> None:
     _console.print("The demo is gone.")
 
 
-def _bring_up(kind: str, wanted: str | None) -> None:
+def _bring_up(kind: str, wanted: str | None, profile: str | None) -> None:
     HOME.mkdir(mode=0o700, exist_ok=True)
     flavour = FLAVOURS[_flavour(wanted)]
     with _step("Machine and engine image"), ThreadPoolExecutor() as pool:
@@ -80,14 +87,15 @@ def _bring_up(kind: str, wanted: str | None) -> None:
         _flavoured(flavour, machine, lan.gateway) as data,
     ):
         push = push_gpu_engine if flavour.has_gpu else push_engine
-        _write_site(key, registry, push(registry), data)
+        stack = profile_data(profile, registry, HOME) if profile else {}
+        _write_site(key, registry, push(registry), data, stack)
         with _step("Provisioning: pyinfra inventory/demo.py deploy.py -y"):
             _run("pyinfra", "inventory/demo.py", "deploy.py", "-y")
     with _step("Verifying: llmhost verify inventory/demo.py"):
         outside = shlex.join(lan.clients["client"].command([]))
         os.environ["LLMHOST_API_KEY"] = key
         _run("llmhost", "verify", "inventory/demo.py", "--outside", outside, "--", "-q")
-    _tell(url, key)
+    _tell(url, key, profile)
 
 
 def _flavour(wanted: str | None) -> str:
@@ -143,7 +151,13 @@ def _key() -> str:
     return known[0] if known else new_key()
 
 
-def _write_site(key: str, registry: ImageRegistry, engine: str, data: dict[str, object]) -> None:
+def _write_site(
+    key: str,
+    registry: ImageRegistry,
+    engine: str,
+    data: dict[str, object],
+    stack: dict[str, Any],
+) -> None:
     model = HOME / "tiny.gguf"
     site = {
         "registry": registry.name,
@@ -152,6 +166,7 @@ def _write_site(key: str, registry: ImageRegistry, engine: str, data: dict[str, 
         "model_sha256": tiny_model.write(model),
         "client_sha256": digest(key),
         "data": data,
+        "stack": stack,
     }
     (HOME / "site.json").write_text(json.dumps(site, indent=2))
 
@@ -177,7 +192,11 @@ def _step(title: str) -> Iterator[None]:
     _console.print(f"    {time.monotonic() - begun:.1f} s")
 
 
-def _tell(url: str, key: str) -> None:
+def _tell(url: str, key: str, profile: str | None) -> None:
+    if profile:
+        _console.print(f"\nProfile {profile} answers at  {url}\nAPI key  {key}", soft_wrap=True)
+        _console.print("\nLog in: ssh -F .demo/ssh_config llm-demo     Remove: script/demo --down")
+        return
     body = json.dumps({"model": "tiny", "stream": True, "max_tokens": 40, "prompt": "Hello"})
     _console.print(
         f"\nThe server answers at  {url}\nAPI key                {key}\n", soft_wrap=True

@@ -1,4 +1,4 @@
-"""The demo's engine: Debian's own llama.cpp as an image with nothing else in it."""
+"""Images made of Debian's packages: the demo's engine, llama.cpp, with nothing else in it."""
 
 from __future__ import annotations
 

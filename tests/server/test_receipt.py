@@ -20,7 +20,7 @@ def test_receipt_is_of_these_settings(receipt: dict[str, Any], settings: Setting
 
 
 def test_receipt_names_the_models_by_hash(receipt: dict[str, Any], settings: Settings) -> None:
-    assert receipt["models"] == {model.name: model.sha256 for model in settings.models}
+    assert receipt["models"] == {model.name: model.digest for model in settings.models}
 
 
 def test_receipt_names_the_images_that_run(

@@ -103,8 +103,9 @@ def test_declared_weights_are_in_the_running_container(
 ) -> None:
     for model in settings.models:
         container = containers[model.service]
-        path = f"/proc/{container['State']['Pid']}/root{model.path}"
-        assert host.check_output(f"sha256sum {path}").split()[0] == model.sha256, model.name
+        for path, sha256 in model.baked.items():
+            file = f"/proc/{container['State']['Pid']}/root{path}"
+            assert host.check_output(f"sha256sum {file}").split()[0] == sha256, model.name
 
 
 def test_no_volume_hides_what_is_baked(containers: Containers, settings: Settings) -> None:

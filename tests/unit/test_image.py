@@ -2,6 +2,7 @@
 
 import subprocess
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from llmhost.image import (
     ImageState,
     ModelImage,
     ServiceImage,
+    Weights,
     build_script,
     download_script,
     import_script,
@@ -17,8 +19,11 @@ from llmhost.image import (
     prepare_script,
 )
 
-TINY = ModelImage("tiny", "ab" * 32, "weights/tiny.gguf", False, "/models/tiny.gguf")
-OTHER = ModelImage("other", "cd" * 32, "https://hub.example/o.gguf", True, "/models/other.gguf")
+WEIGHTS = Weights("ab" * 32, "weights/tiny.gguf", False, "/models/tiny.gguf")
+TINY = ModelImage("tiny", (WEIGHTS,))
+REMOTE = Weights("cd" * 32, "https://hub.example/o.gguf", True, "/models/other.gguf")
+OTHER = ModelImage("other", (REMOTE,))
+PARTS = ModelImage("parts", (replace(WEIGHTS, path="/models/parts/a"), REMOTE))
 DOCKERFILE = File("Dockerfile", "FROM weights\nCOPY --link --from=engine / /\n")
 IMAGE = ServiceImage("llamacpp", "registry/engine:1@sha256:" + "0" * 64, (TINY,), (DOCKERFILE,))
 
@@ -27,15 +32,25 @@ def _states(*images: ModelImage | ServiceImage) -> dict[str, ImageState]:
     return {image.reference: ImageState("sha256:1", image.inputs) for image in images}
 
 
+def test_image_of_several_files_is_named_by_all_of_them() -> None:
+    assert PARTS.reference == f"llmhost/model-parts:{PARTS.inputs[:12]}"
+    other = replace(PARTS, files=(PARTS.files[0], replace(REMOTE, sha256="ef" * 32)))
+    assert other.reference != PARTS.reference
+
+
 def test_references_are_made_of_what_goes_in() -> None:
     assert TINY.reference == "llmhost/model-tiny:abababababab"
     assert IMAGE.reference == f"llmhost/llamacpp:{IMAGE.inputs[:16]}"
 
 
+def _tiny(**changes: Any) -> ModelImage:
+    return replace(TINY, files=(replace(WEIGHTS, **changes),))
+
+
 CHANGES = {
     "engine": replace(IMAGE, engine=IMAGE.engine.replace("0", "1")),
-    "weights": replace(IMAGE, models=(replace(TINY, sha256="ef" * 32),)),
-    "place of the weights": replace(IMAGE, models=(replace(TINY, path="/models/tiny.bin"),)),
+    "weights": replace(IMAGE, models=(_tiny(sha256="ef" * 32),)),
+    "place of the weights": replace(IMAGE, models=(_tiny(path="/models/tiny.bin"),)),
     "another model": replace(IMAGE, models=(TINY, OTHER)),
     "Dockerfile": replace(IMAGE, context=(replace(DOCKERFILE, content="FROM weights\n"),)),
     "further file": replace(IMAGE, context=(DOCKERFILE, File("entrypoint", "#!/bin/sh\n"))),
@@ -49,7 +64,7 @@ def test_every_input_changes_the_tag(changed: str) -> None:
 
 
 def test_where_weights_come_from_does_not_change_the_tag() -> None:
-    moved = replace(TINY, source="https://mirror.example/tiny.gguf", remote=True)
+    moved = _tiny(source="https://mirror.example/tiny.gguf", remote=True)
     assert replace(IMAGE, models=(moved,)).reference == IMAGE.reference
 
 
@@ -87,8 +102,9 @@ def test_tag_on_another_image_counts_as_missing() -> None:
     "script",
     [
         prepare_script("/opt/llmhost/uploads"),
-        download_script(OTHER, "/opt/llmhost/uploads"),
+        download_script(REMOTE, "/opt/llmhost/uploads"),
         import_script(TINY, "/opt/llmhost/uploads"),
+        import_script(PARTS, "/opt/llmhost/uploads"),
         build_script(IMAGE),
     ],
 )

@@ -34,17 +34,58 @@ def test_file_on_the_controller_is_uploaded() -> None:
 )
 def test_address_is_downloaded_by_the_host(source: str, url: str, path: str) -> None:
     model = Model(**GOOD | {"source": source, "revision": COMMIT})
-    assert (model.kind, model.url, model.path) == ("url", url, path)
+    assert (model.kind, model.path, model.places) == ("url", path, {path: url})
 
 
 MISTAKES: dict[str, dict[str, Any]] = {
     "comes from a hub without a revision": {"source": "hf:org/repo/file.gguf"},
     "does not read hf:PUBLISHER/REPOSITORY/FILE": {"source": "hf:repo", "revision": COMMIT},
-    "must be hf:PUBLISHER/REPOSITORY/FILE, an https:// address or a path": {"source": "ftp://a/b"},
+    "must be hf:…, ollama:…, an https:// address or a path": {"source": "ftp://a/b"},
+    "does not read ollama:NAME:TAG": {"source": "ollama:name"},
+    "needs sha256, or files": {"sha256": None},
+    "which needs files and no sha256": {"source": "ollama:library/name:1b"},
+    "String should match pattern": {
+        "sha256": None,
+        "files": [{"path": "../a", "sha256": "ab" * 32}],
+    },
     "revision": {"revision": "main"},
     "sha256": {"sha256": "ab"},
     "parallel": {"parallel": 0},
 }
+
+
+FILES = [{"path": "config.json", "sha256": "ab" * 32}, {"path": "a/b.bin", "sha256": "cd" * 32}]
+HUB = f"https://huggingface.co/org/repo/resolve/{COMMIT}"
+
+
+def test_repository_is_all_its_files() -> None:
+    model = Model(name="m", source="hf:org/repo", revision=COMMIT, files=FILES)
+    assert model.path == "/models/m"
+    assert model.baked == {"/models/m/config.json": "ab" * 32, "/models/m/a/b.bin": "cd" * 32}
+    assert list(model.places.values()) == [f"{HUB}/config.json", f"{HUB}/a/b.bin"]
+
+
+def test_directory_is_all_its_files() -> None:
+    model = Model(name="m", source="weights/m/", files=FILES)
+    assert model.kind == "file"
+    assert list(model.places.values()) == ["weights/m/config.json", "weights/m/a/b.bin"]
+
+
+def test_model_of_ollama_s_library_is_its_manifest_and_blobs() -> None:
+    files = [{"path": "manifest", "sha256": "ab" * 32}, {"path": "sha256-12", "sha256": "cd" * 32}]
+    model = Model(name="m", source="ollama:bona/bge-m3-korean:latest", files=files)
+    library = "https://registry.ollama.ai/v2/bona/bge-m3-korean"
+    assert list(model.places.values()) == [
+        f"{library}/manifests/latest",
+        f"{library}/blobs/sha256:12",
+    ]
+
+
+def test_digest_changes_with_every_file() -> None:
+    one = Model(name="m", source="weights/m", files=FILES)
+    other = Model(name="m", source="weights/m", files=[FILES[0], FILES[1] | {"path": "c.bin"}])
+    assert one.digest != other.digest
+    assert Model(**GOOD).digest == "ab" * 32
 
 
 @pytest.mark.parametrize("name", ["Tiny", "a b", "a..b", "-a", "a-", "a___b", "a" * 64, "a/b", ""])

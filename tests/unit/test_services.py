@@ -1,9 +1,11 @@
 """Every service of the catalogue renders into what Docker Compose is given."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from gguf import GGMLQuantizationType as Kind
 
 from llmhost.services import catalogue
 from llmhost.settings.problem import SettingsError
@@ -11,7 +13,13 @@ from llmhost.settings.reader import read_settings
 from llmhost.stack import compose_project, service_images
 from llmhost.template import ROOT
 from tests.machines import tiny_model
+from tests.unit.model_files import Tensors, write_gguf
 
+ADAPTER = {"general.type": "adapter", "adapter.type": "lora"}
+LORA: Tensors = {
+    "blk.0.attn_q.weight.lora_a": ((4, 64), Kind.F32),
+    "blk.0.attn_q.weight.lora_b": ((64, 4), Kind.F32),
+}
 DIGEST = "@sha256:" + "ab" * 32
 
 
@@ -142,12 +150,21 @@ def test_image_with_a_digest_is_taken(site: dict[str, Any], image: str) -> None:
     assert built.engine == image
 
 
+OF_A_LIBRARY = {
+    "source": "ollama:name:tag",
+    "sha256": None,
+    "files": [{"path": "manifest", "sha256": "ab" * 32}],
+}
+
+
 @pytest.mark.parametrize(
     ("model", "told"),
     [
         ({"resident": False}, "resident = False"),
         ({"cache_type": "fp8"}, "cache_type = 'fp8'"),
-        ({"adapter": "lora.gguf"}, "an adapter"),
+        ({"system_prompt": "Be brief."}, "a system_prompt"),
+        ({"parameters": {"stop": ["."]}}, "parameters.stop"),
+        (OF_A_LIBRARY, "a source in Ollama's library"),
     ],
 )
 def test_llamacpp_refuses_what_it_would_ignore(
@@ -157,6 +174,19 @@ def test_llamacpp_refuses_what_it_would_ignore(
     with pytest.raises(SettingsError) as refused:
         read_settings(site)
     assert any(told in problem.what for problem in refused.value.problems)
+
+
+def test_llamacpp_is_told_of_adapter_parameters_and_task(
+    site: dict[str, Any], weights: dict[str, str]
+) -> None:
+    adapter = write_gguf(Path(weights["source"]).with_name("lora.gguf"), LORA, ADAPTER)
+    site["models"][0] |= {"adapter": str(adapter), "parameters": {"temperature": 0.5, "top_k": 3}}
+    command = " ".join(_service(site)["command"])
+    assert "--lora /models/tiny.adapter.gguf --temp 0.5 --top-k 3" in command
+    (image,) = service_images(read_settings(site))
+    assert [model.model for model in image.models] == ["tiny", "tiny-adapter"]
+    site["models"][0] = {**weights, "task": "embed", "context_tokens": 512}
+    assert "--embedding --batch-size 512 --ubatch-size 512" in " ".join(_service(site)["command"])
 
 
 def test_llamacpp_runs_exactly_one_model(site: dict[str, Any]) -> None:

@@ -1,0 +1,136 @@
+"""`llmhost model`: which models an inventory has, and what their sources stand for."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from llmhost.cli.errors import stop
+from llmhost.cli.hub import HubError, Hubs
+from llmhost.cli.session import inventory_data
+from llmhost.model_lock import LockError, is_pinned, read_lock, with_pins, write_lock
+from llmhost.model_source import HubSource, OllamaSource, parse_source
+from llmhost.profiles import with_profile
+from llmhost.settings.stack import Stack
+
+app = typer.Typer(help="List the models, and lock what they stand for.", no_args_is_help=True)
+
+InventoryFile = Annotated[str, typer.Argument(metavar="INVENTORY", help="Such as inventory/llm.py")]
+Records = list[dict[str, Any]]
+Entries = dict[str, dict[str, Any]]
+
+_GIB = 1024**3
+_LOCK = Path(Stack().models_lock)
+
+
+@app.command()
+def add(
+    role: Annotated[str, typer.Argument(metavar="NAME", help="Name that clients ask for")],
+    source: Annotated[str, typer.Argument(help="hf:PUBLISHER/REPOSITORY[/FILE], ollama:NAME:TAG")],
+    service: Annotated[str, typer.Option(help="Service that runs it")] = "llamacpp",
+    lock_file: Annotated[Path, typer.Option("--lock", help="Lock file to add it to")] = _LOCK,
+) -> None:
+    """Lock a model's source as it is now, and print the record for the inventory."""
+    entries = _read(lock_file)
+    entries[source] = _resolve({"source": source})[source]
+    lock_file.write_text(write_lock(entries))
+    typer.echo(f"{lock_file} has its pins now. Add this to models in the inventory:", err=True)
+    typer.echo(json.dumps({"name": role, "service": service, "source": source}) + ",")
+
+
+@app.command()
+def lock(
+    inventory: InventoryFile,
+    update: Annotated[
+        bool, typer.Option("--update", help="Ask again for what is locked already")
+    ] = False,
+) -> None:
+    """Write commit and hashes of every model that the inventory itself does not pin.
+
+    What is locked already stays as it is, unless --update is given; what the inventory does not
+    name any more is left out.
+    """
+    for file, records in _by_lock_file(inventory).items():
+        known = {} if update else _read(file)
+        entries: Entries = {}
+        for record in records:
+            if is_pinned(record):
+                continue
+            source = str(record.get("source"))
+            locked = is_pinned(with_pins(record, known))
+            entries |= {source: known[source]} if locked else _resolve(record)
+        file.write_text(write_lock(entries))
+        typer.echo(f"{file}: {len(entries)} source(s) are locked")
+
+
+@app.command("list")
+def list_models(inventory: InventoryFile) -> None:
+    """Show each model, what runs it, and what it is pinned to."""
+    table = Table(box=None)
+    for column in ("name", "service", "source", "revision", "pinned by", "GiB"):
+        table.add_column(column, overflow="fold")
+    for file, records in _by_lock_file(inventory).items():
+        entries = _read(file)
+        for record in records:
+            table.add_row(*map(escape, _row(record, entries)))
+    Console(soft_wrap=False).print(table)
+
+
+def _row(record: Mapping[str, Any], entries: Entries) -> Iterator[str]:
+    source = str(record.get("source"))
+    yield str(record.get("name"))
+    yield str(record.get("service", "llamacpp"))
+    yield source
+    pinned = with_pins(record, entries)
+    yield str(pinned.get("revision") or "")[:12]
+    if not is_pinned(pinned):
+        yield "nothing: llmhost model lock"
+    else:
+        files = pinned.get("files")
+        yield f"{len(files)} files" if files else str(pinned["sha256"])[:12]
+    size = entries.get(source, {}).get("bytes")
+    yield f"{size / _GIB:.2f}" if size else ""
+
+
+def _by_lock_file(inventory: str) -> dict[Path, Records]:
+    """Records of all hosts' models, each once, by the lock file that is for them."""
+    found: dict[Path, Records] = {}
+    for host in inventory_data(inventory).values():
+        data = with_profile(host)
+        file = Path(str(data.get("stack_models_lock") or Stack().models_lock)).expanduser()
+        models = data.get("models", ())
+        records = [dict(each) for each in models if isinstance(each, Mapping)]
+        known = found.setdefault(file, [])
+        known += [record for record in records if record not in known]
+    return found
+
+
+def _read(file: Path) -> Entries:
+    try:
+        return read_lock(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (LockError, OSError) as error:
+        stop(f"{file}: the lock file {error}; remove it, and lock again")
+
+
+def _resolve(record: Mapping[str, Any]) -> Entries:
+    """The entry of one source; stops with a sentence if there is none."""
+    source = str(record.get("source"))
+    try:
+        origin = parse_source(source)
+    except ValueError as error:
+        stop(f"{source} {error}")
+    if not isinstance(origin, HubSource | OllamaSource):
+        stop(f"{source} is in no hub: give its sha256 in the inventory, as `sha256sum` prints it")
+    typer.echo(f"asking for {source}", err=True)
+    try:
+        with Hubs() as hubs:
+            return {source: hubs.pins(origin, record.get("revision"))}
+    except HubError as error:
+        stop(f"{source} {error}")

@@ -1,0 +1,46 @@
+"""What llama.cpp's server is told of a model; two services run it. Pure."""
+
+from llmhost.settings.model import Model
+
+# llama-server --help, build 11669; it takes other types of cache for K and V than for weights.
+GGML_CACHE_TYPES = ("f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+
+LLAMA_FLAGS = {
+    "temperature": "temp",
+    "top_k": "top-k",
+    "top_p": "top-p",
+    "min_p": "min-p",
+    "repeat_penalty": "repeat-penalty",
+    "presence_penalty": "presence-penalty",
+    "frequency_penalty": "frequency-penalty",
+    "seed": "seed",
+    "max_tokens": "predict",
+}
+"""Options of llama-server, without their dashes, by the model parameter that they are."""
+
+
+def llama_options(model: Model) -> dict[str, str]:
+    """Options of llama-server for one model; a value `true` stands for a mere switch."""
+    # Slots share the context. Unless it is set, llama.cpp shrinks it silently to fit in memory.
+    context = model.context_tokens * model.parallel
+    options = {"model": model.path, "ctx-size": str(context), "parallel": str(model.parallel)}
+    if model.cache_type != "f16":
+        options |= {"cache-type-k": model.cache_type, "cache-type-v": model.cache_type}
+    if model.adapter:
+        options["lora"] = model.adapter_path
+    if model.task != "generate":
+        # A text must fit into one batch, for the engine reads it as a whole.
+        size = str(model.context_tokens)
+        task = "embedding" if model.task == "embed" else "reranking"
+        options |= {task: "true", "batch-size": size, "ubatch-size": size}
+    given = model.parameters.given
+    return options | {LLAMA_FLAGS[name]: str(value) for name, value in given.items()}
+
+
+def llama_arguments(model: Model) -> list[str]:
+    """The same as arguments."""
+    return [
+        part
+        for option, value in llama_options(model).items()
+        for part in ((f"--{option}",) if value == "true" else (f"--{option}", value))
+    ]

@@ -1,0 +1,68 @@
+"""Where models come from: the forms of `models[].source`, and their addresses. Pure."""
+
+import re
+from dataclasses import dataclass
+
+HUB = "https://huggingface.co"
+OLLAMA_LIBRARY = "https://registry.ollama.ai"
+
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_HUB = re.compile(rf"^hf:(?P<repository>{_PART}/{_PART})(?:/(?P<file>[\w./-]+))?$")
+_OLLAMA = re.compile(rf"^ollama:(?:(?P<publisher>{_PART})/)?(?P<name>{_PART}):(?P<tag>{_PART})$")
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A file of a Hugging Face repository; an empty `file` stands for all of them."""
+
+    repository: str
+    file: str = ""
+
+    def url(self, revision: str, file: str) -> str:
+        """Address of a file as of a commit."""
+        return f"{HUB}/{self.repository}/resolve/{revision}/{file}"
+
+
+@dataclass(frozen=True)
+class OllamaSource:
+    """A model of Ollama's library. Its files are `manifest` and the blobs that it names, by the
+    names that they have in Ollama's store, `sha256-<64 hex>`."""
+
+    publisher: str
+    name: str
+    tag: str
+
+    def url(self, file: str) -> str:
+        """Address of a file, as the registry's protocol has it (ollama, server/images.go)."""
+        base = f"{OLLAMA_LIBRARY}/v2/{self.publisher}/{self.name}"
+        if file == MANIFEST:
+            return f"{base}/manifests/{self.tag}"
+        return f"{base}/blobs/{file.replace('sha256-', 'sha256:', 1)}"
+
+    @property
+    def reference(self) -> str:
+        """The name by which Ollama knows it."""
+        return f"{self.publisher}/{self.name}:{self.tag}"
+
+    @property
+    def manifest_path(self) -> str:
+        """Where the manifest lies in Ollama's store (ollama, types/model/name.go, Filepath)."""
+        return f"manifests/registry.ollama.ai/{self.publisher}/{self.name}/{self.tag}"
+
+
+MANIFEST = "manifest"
+
+
+def parse_source(source: str) -> HubSource | OllamaSource | str:
+    """What a source names; an address or a path is returned as it is. Raises ValueError."""
+    if match := _HUB.match(source):
+        return HubSource(match["repository"], match["file"] or "")
+    if match := _OLLAMA.match(source):
+        return OllamaSource(match["publisher"] or "library", match["name"], match["tag"])
+    if source.startswith("hf:"):
+        raise ValueError("does not read hf:PUBLISHER/REPOSITORY/FILE or hf:PUBLISHER/REPOSITORY")
+    if source.startswith("ollama:"):
+        raise ValueError("does not read ollama:NAME:TAG or ollama:PUBLISHER/NAME:TAG")
+    if "://" in source and not source.startswith(("https://", "http://")):
+        raise ValueError("must be hf:…, ollama:…, an https:// address or a path")
+    return source

@@ -1,0 +1,160 @@
+"""A host cut off from everything but who calls it, and what its containers try meanwhile.
+
+The cut is an nftables table of its own: whatever else filters packets stays as it is, and removing
+the table restores everything at once. A timer on the host does that if nobody else does. Pure: the
+scripts are run by cli/offline.py.
+"""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+TABLE = "llmhost_offline"
+UNIT = "llmhost-offline-restore"
+
+# Priority -150: conntrack (-200) has seen the packet, destination NAT (-100) has not (nft(8)). What
+# containers try is refused at once, as a host without a route out would: they need not wait.
+_RULES = """
+table inet TABLE {
+  set containers4 {
+    type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags dynamic; size 65535;
+  }
+  set containers6 {
+    type ipv6_addr . ipv6_addr . inet_proto . inet_service; flags dynamic; size 65535;
+  }
+  set host4 { type ipv4_addr . inet_proto . inet_service; flags dynamic; size 65535; }
+  set host6 { type ipv6_addr . inet_proto . inet_service; flags dynamic; size 65535; }
+  chain forward {
+    type filter hook forward priority -150; policy accept;
+    ct direction reply accept
+    iifname != { $bridges } accept
+    oifname { $bridges } accept
+    PORTS4 add @containers4 { ip saddr . ip daddr . meta l4proto . th dport }
+    PORTS6 add @containers6 { ip6 saddr . ip6 daddr . meta l4proto . th dport }
+    reject with icmpx type admin-prohibited
+  }
+  chain output {
+    type filter hook output priority -150; policy accept;
+    oifname { "lo", $bridges } accept
+    ct direction reply accept
+    CONTROLLER
+    icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
+    PORTS4 add @host4 { ip daddr . meta l4proto . th dport }
+    PORTS6 add @host6 { ip6 daddr . meta l4proto . th dport }
+    reject with icmpx type admin-prohibited
+  }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Something that was tried: by a container, or by the host itself if that is empty."""
+
+    container: str
+    address: str
+    protocol: str
+    port: int
+
+    @property
+    def sentence(self) -> str:
+        """What was tried, in words."""
+        who = self.container or "the host itself"
+        what = "asked for a name at" if self.port in (53, 853) else "tried to reach"
+        place = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{who} {what} {place}:{self.port} ({self.protocol})"
+
+
+def cut_script(controller: str, ssh_port: int, seconds: int) -> str:
+    """Cut the network for so many seconds at most; `controller` is an address, or empty."""
+    family = "ip6" if ":" in controller else "ip"
+    ssh = f"tcp sport {ssh_port} {family} daddr {controller} accept" if controller else ""
+    rules = _RULES.replace("TABLE", TABLE).replace("CONTROLLER", ssh)
+    for version in ("4", "6"):
+        protocols = f"meta nfproto ipv{version} meta l4proto {{ tcp, udp, udplite, sctp, dccp }}"
+        rules = rules.replace(f"PORTS{version}", protocols)
+    return f"""set -e
+nft=$(command -v nft) || {{
+  echo "nft is not installed: deploy again, for that installs it" >&2
+  exit 1
+}}
+networks=$(docker network ls --quiet --no-trunc --filter driver=bridge)
+names=$(docker network inspect --format '{{{{index .Options "com.docker.network.bridge.name"}}}}' \\
+  $networks | grep . || true)
+bridges='"docker0"'
+for name in $names; do bridges="$bridges, \\"$name\\""; done
+for network in $networks; do
+  bridges="$bridges, \\"br-$(printf %.12s "$network")\\""
+done
+bridges=$(printf %s "$bridges" | sed 's/, /\\n/g' | sort -u | paste -sd, -)
+{restore_script()}
+systemd-run --quiet --collect --unit {UNIT} --on-active={seconds} \\
+  --timer-property=AccuracySec=1s "$nft" delete table inet {TABLE}
+"$nft" -f - <<EOF
+{rules.strip()}
+EOF"""
+
+
+def recreate_script(compose_file: str, seconds: int) -> str:
+    """Make all containers anew, and wait until they are healthy."""
+    compose = f"docker compose --file {shlex.quote(compose_file)}"
+    return (
+        f"{compose} up --detach --force-recreate --wait --wait-timeout {seconds} 2>&1"
+        " || { echo 'not every service became healthy without a network' >&2; exit 1; }"
+    )
+
+
+def request_script(port: int, path: str, body: Mapping[str, object] | None, seconds: int) -> str:
+    """One request to a published port; fails unless it is answered well."""
+    url = shlex.quote(f"http://127.0.0.1:{port}{path}")
+    command = f"curl --fail-with-body --silent --show-error --max-time {seconds} {url}"
+    if body is None:
+        return command
+    data = shlex.quote(json.dumps(body))
+    return f"{command} --header 'Content-Type: application/json' --data {data}"
+
+
+def attempts_script() -> str:
+    """Print which container has which address, and the sets of the table, as JSON."""
+    networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.GlobalIPv6Address}} {{end}}"
+    return f"""docker ps --all --quiet | xargs -r docker inspect --format '{{{{.Name}}}}|{networks}'
+nft --json list table inet {TABLE}"""
+
+
+def restore_script() -> str:
+    """Undo the cut, and the timer that would; also where there is none."""
+    return f"""nft delete table inet {TABLE} 2>/dev/null || true
+systemctl stop {UNIT}.timer 2>/dev/null || true"""
+
+
+def parse_attempts(output: str) -> tuple[Attempt, ...]:
+    """What `attempts_script` printed. Raises ValueError if the table was not there."""
+    *lines, listed = output.strip().splitlines()
+    names = dict(_addresses(lines))
+    found = []
+    for entry in json.loads(listed)["nftables"]:
+        if "set" not in entry:
+            continue
+        by_container = entry["set"]["name"].startswith("containers")
+        for parts in _elements(entry["set"]):
+            source = str(parts.pop(0)) if by_container else ""
+            who = names.get(source, f"a container that is gone ({source})") if source else ""
+            address, protocol, port = parts
+            found.append(Attempt(who, str(address), str(protocol), int(port)))
+    return tuple(found)
+
+
+def _addresses(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for line in lines:
+        name, _, addresses = line.partition("|")
+        for address in addresses.split():
+            yield address, name.lstrip("/")
+
+
+def _elements(listed: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Elements of a set in nft's JSON, each as its parts (libnftables-json(5))."""
+    for element in listed.get("elem", ()):
+        value = element.get("elem", {}).get("val", element) if "elem" in element else element
+        yield list(value["concat"])

@@ -1,0 +1,90 @@
+"""Profiles: named lists of services, with defaults that an inventory may override one by one.
+
+A default stands for the key of the same name in the inventory: whoever writes `models` replaces all
+models of the profile. Their files are not pinned here: `llmhost model lock` does that.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+KEY = "stack_profile"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """`defaults` are keys as an inventory has them."""
+
+    services: tuple[str, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _gguf(role: str, source: str, **more: Any) -> dict[str, Any]:
+    return {"name": role, "service": "ollama", "source": f"hf:{source}", **more}
+
+
+# Roles share one card of 16 GiB: the small one stays, the large ones take turns.
+_ROLES = (
+    _gguf(
+        "brain",
+        "bartowski/DeepSeek-R1-Distill-Qwen-14B-GGUF/DeepSeek-R1-Distill-Qwen-14B-Q4_K_M.gguf",
+        quantisation="Q4_K_M",
+        resident=False,
+    ),
+    _gguf(
+        "coder",
+        "bartowski/Qwen2.5-Coder-14B-Instruct-GGUF/Qwen2.5-Coder-14B-Instruct-Q4_K_M.gguf",
+        quantisation="Q4_K_M",
+        resident=False,
+    ),
+    _gguf(
+        "search",
+        "heegyu/EEVE-Korean-Instruct-10.8B-v1.0-GGUF/ggml-model-Q5_K_M.gguf",
+        quantisation="Q5_K_M",
+        resident=False,
+    ),
+    _gguf(
+        "router",
+        "bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q8_0.gguf",
+        quantisation="Q8_0",
+    ),
+)
+
+_EMBEDDING = {
+    "name": "embedding",
+    "service": "embeddings",
+    "task": "embed",
+    "source": "hf:ggml-org/embeddinggemma-300M-GGUF/embeddinggemma-300M-Q8_0.gguf",
+    "context_tokens": 2048,
+}
+_RERANKER = {
+    "name": "reranker",
+    "service": "embeddings",
+    "task": "rerank",
+    "source": "hf:gpustack/jina-reranker-v2-base-multilingual-GGUF/"
+    "jina-reranker-v2-base-multilingual-Q8_0.gguf",
+    "context_tokens": 1024,
+}
+
+_QWEN = {
+    "name": "qwen3-8b",
+    "service": "vllm",
+    "source": "hf:Qwen/Qwen3-8B",
+    "context_tokens": 8192,
+    "parallel": 16,
+}
+
+PROFILES = {
+    "embeddings": Profile(("embeddings",), {"models": (_EMBEDDING, _RERANKER)}),
+    "ollama": Profile(("ollama",), {"ollama_gpu": 0, "models": _ROLES}),
+    "vllm": Profile(("vllm",), {"vllm_gpu": 0, "vllm_gpu_fraction": 0.9, "models": (_QWEN,)}),
+}
+
+
+def with_profile(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The inventory's data over the defaults of the profile that it names, if that is known."""
+    named = data.get(KEY)
+    profile = PROFILES.get(named) if isinstance(named, str) else None
+    if profile is None:
+        return dict(data)
+    return {"services": profile.services, **profile.defaults, **data}

@@ -1,0 +1,135 @@
+"""Ollama: several models under names of their own, resident or loaded on demand."""
+
+from collections.abc import Iterator, Sequence
+
+from pydantic import Field
+
+from llmhost.filetree import File
+from llmhost.model_source import MANIFEST, OllamaSource
+from llmhost.services.base import IMAGE, Abilities, Request, Route, Service, ServiceOptions
+from llmhost.services.requests import TASK_REQUESTS
+from llmhost.settings.model import Model
+
+PARAMETERS = {
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repeat_penalty": "repeat_penalty",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "seed": "seed",
+    "max_tokens": "num_predict",
+    "stop": "stop",
+}
+"""Ollama's names of the model parameters (ollama, docs/modelfile.mdx)."""
+
+
+class OllamaOptions(ServiceOptions):
+    """`ollama_*`."""
+
+    image: str = Field(
+        default="ollama/ollama:0.31.1"
+        "@sha256:f1a705f2bd113fb8d15f85f7c217f0dc5f6bebda6b0cc42b82c3ad165ffcb9dc",
+        pattern=IMAGE,
+    )
+    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. The default's digest is
+    the one that several public projects pin for this tag. Since 0.34.1 Ollama takes no LoRA
+    adapters any more; before 0.17.1 it leaked memory to whoever could create models
+    (CVE-2026-7482)."""
+
+    port: int = Field(default=11434, ge=1024, le=65535)
+    """Port on 127.0.0.1 of the host."""
+
+    keep_alive_seconds: int = Field(default=300, ge=0)
+    """How long a model with `resident = False` stays loaded after its last request."""
+
+    load_timeout_seconds: int = Field(default=900, ge=10)
+    """Longest time the resident models may need to load before the container counts as
+    unhealthy."""
+
+
+def check_models(models: Sequence[Model]) -> Iterator[str]:
+    """What Ollama has only one setting for, for all of its models."""
+    if not models:
+        yield "needs at least one model"
+    for option in ("parallel", "cache_type"):
+        if len({getattr(model, option) for model in models}) > 1:
+            yield f"has one {option} for all of its models, and they declare different ones"
+    for model in models:
+        texts = (model.system_prompt or "", *model.parameters.stop)
+        if any('"""' in text for text in texts):
+            yield f"can not tell '{model.name}' a text with three double quotes in a row"
+
+
+def build_files(_options: OllamaOptions, models: Sequence[Model]) -> Iterator[File]:
+    """A Modelfile for each model, and a list of links from Ollama's store to the weights."""
+    links = dict(_links(models))
+    yield File("links", "".join(f"{target} {link}\n" for link, target in sorted(links.items())))
+    for model in models:
+        yield File(f"modelfiles/{model.name}", "\n".join([*_modelfile(model), ""]))
+
+
+def _links(models: Sequence[Model]) -> Iterator[tuple[str, str]]:
+    """Paths in Ollama's store, with the file of the weights that each of them shall be."""
+    for model in models:
+        for path, sha256 in model.baked.items():
+            yield f"blobs/sha256-{sha256}", path
+        if isinstance(model.origin, OllamaSource):
+            yield model.origin.manifest_path, f"{model.path}/{MANIFEST}"
+
+
+def _modelfile(model: Model) -> Iterator[str]:
+    """Lines of a Modelfile. Between three double quotes, a text is taken as it is."""
+    origin = model.origin
+    yield f"FROM {origin.reference if isinstance(origin, OllamaSource) else model.path}"
+    if model.adapter:
+        yield f"ADAPTER {model.adapter_path}"
+    yield f"PARAMETER num_ctx {model.context_tokens}"
+    for name, value in model.parameters.given.items():
+        for each in value if isinstance(value, tuple) else (value,):
+            text = f'"""{each}"""' if isinstance(each, str) else str(each)
+            yield f"PARAMETER {PARAMETERS[name]} {text}"
+    if model.system_prompt is not None:
+        yield f'SYSTEM """{model.system_prompt}"""'
+
+
+def request(models: Sequence[Model]) -> Request:
+    """The first model's task."""
+    return TASK_REQUESTS[models[0].task](models[0].name)
+
+
+# Not here, and so closed for administrators too: pull, push, create, copy and delete. They change
+# what is baked, which no one can in a read-only container, and they have been ways in
+# (CVE-2026-7482).
+SERVICE = Service(
+    name="ollama",
+    options=OllamaOptions,
+    container_port=11434,
+    runs=Abilities(
+        tasks=("generate", "embed"),
+        sources=("file", "ollama"),
+        cache_types=("f16", "q8_0", "q4_0"),
+        parameters=tuple(PARAMETERS),
+        adapter=True,
+        system_prompt=True,
+        on_demand=True,
+    ),
+    check_models=lambda models: [*check_models(models)],
+    context=lambda options, models: [*build_files(options, models)],
+    request=request,
+    routes=(
+        Route("/api/generate", ("POST",)),
+        Route("/api/chat", ("POST",)),
+        Route("/api/embed", ("POST",)),
+        Route("/api/embeddings", ("POST",)),
+        Route("/api/tags", ("GET",)),
+        Route("/api/ps", ("GET",)),
+        Route("/api/show", ("POST",)),
+        Route("/api/version", ("GET",)),
+        Route("/v1/models", ("GET",)),
+        Route("/v1/chat/completions", ("POST",)),
+        Route("/v1/completions", ("POST",)),
+        Route("/v1/embeddings", ("POST",)),
+    ),
+)

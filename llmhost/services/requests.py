@@ -1,0 +1,29 @@
+"""Requests in OpenAI's form, one for each task that a model can be for."""
+
+from collections.abc import Callable
+
+from llmhost.services.base import Request
+
+
+def completion(model: str) -> Request:
+    """A few tokens: enough to need the weights."""
+    return Request("/v1/completions", {"model": model, "prompt": "One, two,", "max_tokens": 8})
+
+
+def embedding(model: str) -> Request:
+    """One vector."""
+    return Request("/v1/embeddings", {"model": model, "input": "One, two, three."})
+
+
+def reranking(model: str) -> Request:
+    """The order of two texts."""
+    documents = ["Copenhagen is a city.", "A cat is an animal."]
+    body = {"model": model, "query": "Where is Copenhagen?", "documents": documents}
+    return Request("/v1/rerank", body)
+
+
+TASK_REQUESTS: dict[str, Callable[[str], Request]] = {
+    "generate": completion,
+    "embed": embedding,
+    "rerank": reranking,
+}

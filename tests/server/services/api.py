@@ -1,0 +1,46 @@
+"""Requests to a service past the gateway, from the server itself."""
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from llmhost.settings.root import Settings
+
+
+@dataclass(frozen=True)
+class Api:
+    """The service's port on the loopback."""
+
+    host: Host
+    base: str
+
+    def _curl(self, path: str, body: dict[str, Any] | None, options: str) -> str:
+        command = f"curl --silent --show-error --max-time 300 {options}"
+        if body is not None:
+            data = shlex.quote(json.dumps(body))
+            command += f" --header 'Content-Type: application/json' --data {data}"
+        return str(self.host.check_output(f"{command} {shlex.quote(self.base + path)}"))
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The answer, read as JSON: to a POST of the body, or to a GET without one."""
+        return json.loads(self._curl(path, body, "--fail-with-body"))
+
+    def status(self, path: str, body: dict[str, Any] | None = None) -> int:
+        """Only the answer's status."""
+        return int(self._curl(path, body, "--output /dev/null --write-out '%{http_code}'"))
+
+    def stream(self, path: str, body: dict[str, Any]) -> list[str]:
+        """The lines of an answer that are not empty, without their `data: `."""
+        lines = self._curl(path, body, "--no-buffer --fail-with-body").splitlines()
+        return [line.removeprefix("data: ") for line in lines if line]
+
+
+def api_of(service: str, host: Host, settings: Settings) -> Api:
+    """Skips the test if the service is not declared."""
+    if service not in settings.services:
+        pytest.skip(f"the service {service} is not declared")
+    return Api(host, f"http://127.0.0.1:{settings.options(service).port}")

@@ -1,0 +1,49 @@
+"""What vLLM answers, asked past the gateway."""
+
+import json
+
+import pytest
+from testinfra.host import Host
+
+from llmhost.settings.model import Model
+from llmhost.settings.root import Settings
+from tests.server.services.api import Api, api_of
+
+
+@pytest.fixture(scope="module")
+def api(host: Host, settings: Settings) -> Api:
+    return api_of("vllm", host, settings)
+
+
+@pytest.fixture
+def model(api: Api, settings: Settings) -> Model:
+    (model,) = settings.models_of("vllm")
+    return model
+
+
+def test_model_is_offered_under_its_declared_name(api: Api, model: Model) -> None:
+    (card,) = api.ask("/v1/models")["data"]
+    assert (card["id"], card["max_model_len"]) == (model.name, model.context_tokens)
+
+
+def test_chat_streams_token_by_token(api: Api, model: Model) -> None:
+    if model.task != "generate":
+        pytest.skip("the model of vllm writes no text")
+    messages = [{"role": "user", "content": "Say anything."}]
+    body = {"model": model.name, "messages": messages, "stream": True, "max_tokens": 8}
+    *events, end = api.stream("/v1/chat/completions", body)
+    assert end == "[DONE]" and len(events) > 1
+    assert all("choices" in json.loads(event) for event in events)
+
+
+def test_other_model_is_unknown(api: Api, model: Model) -> None:
+    body = {"model": "no-such-model", "prompt": "Hello", "max_tokens": 1}
+    assert api.status("/v1/completions", body) == 404
+
+
+def test_it_finds_no_hub(host: Host, api: Api, settings: Settings) -> None:
+    container = f"{settings.stack.project}-vllm-1"
+    environment = host.check_output(
+        f"docker inspect --format '{{{{json .Config.Env}}}}' {container}"
+    )
+    assert {"HF_HUB_OFFLINE=1", "TRANSFORMERS_OFFLINE=1"} <= set(json.loads(environment))

@@ -1,0 +1,145 @@
+"""`llmhost model` against doubles of the hubs."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmhost.cli.hub import HubError, Hubs
+from llmhost.model_source import parse_source
+from llmhost.settings.reader import read_settings
+from tests.doubles.hub import COMMIT, Hub, hub
+
+Said = subprocess.CompletedProcess[str]
+WEIGHTS = b"weights of a model"
+SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
+GGUF = "hf:maker/small-GGUF/small-Q8_0.gguf"
+
+
+@pytest.fixture
+def served() -> Iterator[Hub]:
+    with hub() as double:
+        double.files = {
+            "maker/small-GGUF/small-Q8_0.gguf": WEIGHTS,
+            "maker/small-GGUF/README.md": b"---",
+            "maker/whole/config.json": b"{}",
+            "maker/whole/model.safetensors": WEIGHTS,
+            "maker/whole/original/model.pth": b"the same in another format",
+            "maker/whole/.gitattributes": b"",
+            "maker/old/pytorch_model.bin": WEIGHTS,
+        }
+        double.large = {"maker/small-GGUF/small-Q8_0.gguf", "maker/whole/model.safetensors"}
+        double.cards = {"maker/small-GGUF": {"license": "mit", "base_model": "origin/Large"}}
+        manifest = {"config": {"digest": f"sha256:{'1' * 64}", "size": 5}}
+        manifest |= {"layers": [{"digest": f"sha256:{'2' * 64}", "size": 7}]}  # type: ignore[dict-item]
+        double.manifests = {"bona/bge-m3-korean/manifests/latest": json.dumps(manifest).encode()}
+        yield double
+
+
+def run(folder: Path, served: Hub, *arguments: str, token: str = "") -> Said:
+    addresses = {"HF_ENDPOINT": served.url, "LLMHOST_OLLAMA_LIBRARY": served.url}
+    return subprocess.run(
+        [sys.executable, "-m", "llmhost.cli", "model", *arguments],
+        cwd=folder,
+        env=os.environ | addresses | {"HF_TOKEN": token, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def inventory(folder: Path, *models: dict[str, Any]) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "services": ["ollama", "vllm"],
+        "models": [*models],
+        "api_clients": [{"name": "app", "sha256": "ab" * 32}],
+    }
+    (folder / "site.py").write_text(f"servers = [('llm', {data!r})]\n")
+    return data | {"stack_models_lock": str(folder / "models.lock.json")}
+
+
+MODELS: tuple[dict[str, Any], ...] = (
+    {"name": "brain", "service": "ollama", "source": GGUF},
+    {"name": "embed", "service": "ollama", "source": "ollama:bona/bge-m3-korean:latest"},
+    {"name": "whole", "service": "vllm", "source": "hf:maker/whole"},
+)
+
+
+def test_lock_pins_every_model_and_the_deploy_takes_it(tmp_path: Path, served: Hub) -> None:
+    data = inventory(tmp_path, *MODELS)
+    locked = run(tmp_path, served, "lock", "site.py")
+    assert locked.returncode == 0, locked.stderr
+    brain, embed, whole = read_settings(data).models
+    assert (brain.revision, brain.sha256) == (COMMIT, SHA256)
+    assert (brain.licence, brain.base_models) == ("mit", ("origin/Large",))
+    assert [file.path for file in embed.files] == [
+        "manifest",
+        f"sha256-{'1' * 64}",
+        f"sha256-{'2' * 64}",
+    ]
+    pins = {file.path: file.sha256 for file in whole.files}
+    assert pins == {
+        "config.json": hashlib.sha256(b"{}").hexdigest(),
+        "model.safetensors": SHA256,
+    }
+
+
+def test_locked_source_is_not_asked_for_again_and_is_listed(tmp_path: Path, served: Hub) -> None:
+    inventory(tmp_path, MODELS[1])
+    run(tmp_path, served, "add", "brain", GGUF)
+    added = (tmp_path / "models.lock.json").read_text()
+    assert SHA256 in added and COMMIT in added
+    served.asked.clear()
+    inventory(tmp_path, MODELS[0], MODELS[1])
+    assert run(tmp_path, served, "lock", "site.py").returncode == 0
+    assert not any("small-GGUF" in path for path in served.asked)
+    listed = run(tmp_path, served, "list", "site.py").stdout
+    assert SHA256[:12] in listed and COMMIT[:12] in listed and "3 files" in listed
+
+
+def pins(served: Hub, source: str, monkeypatch: pytest.MonkeyPatch, token: str = "") -> Any:
+    monkeypatch.setenv("HF_ENDPOINT", served.url)
+    monkeypatch.setenv("HF_TOKEN", token)
+    origin = parse_source(source)
+    assert not isinstance(origin, str)
+    with Hubs() as hubs:
+        return hubs.pins(origin, None)
+
+
+FAULTS = {
+    "has no such file; it has small-Q8_0.gguf, README.md": "hf:maker/small-GGUF/large.gguf",
+    "does not exist, or not in that revision": "hf:nobody/nothing/a.gguf",
+    "has no safetensors; it has pytorch_model.bin": "hf:maker/old",
+}
+
+
+@pytest.mark.parametrize("told", FAULTS)
+def test_source_that_can_not_be_locked_is_told(
+    served: Hub, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(HubError, match=re.escape(told)):
+        pins(served, FAULTS[told], monkeypatch)
+
+
+def test_gated_model_needs_a_token(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.gated = {"maker/small-GGUF"}
+    with pytest.raises(HubError, match="put a token in HF_TOKEN"):
+        pins(served, GGUF, monkeypatch)
+    assert pins(served, GGUF, monkeypatch, token="good")["sha256"] == SHA256
+
+
+def test_hub_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HubError, match="can not be asked for"):
+        pins(Hub(url="http://127.0.0.1:9"), GGUF, monkeypatch)
+
+
+def test_path_is_in_no_hub(tmp_path: Path, served: Hub) -> None:
+    added = run(tmp_path, served, "add", "brain", "/weights/a.gguf")
+    assert added.returncode == 1 and "is in no hub: give its sha256" in added.stderr
+    assert not (tmp_path / "models.lock.json").exists()

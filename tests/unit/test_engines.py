@@ -1,0 +1,223 @@
+"""What the engines are told of their models, and what they refuse to be told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llmhost.services import catalogue
+from llmhost.settings.problem import SettingsError
+from llmhost.settings.reader import read_settings
+from llmhost.stack import compose_project, service_images
+from tests.machines import tiny_embedder, tiny_model
+
+Data = dict[str, Any]
+CLIENT = {"name": "test", "sha256": "cd" * 32}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models of every kind: `tiny.gguf`, `embed.gguf`, `rerank.gguf` and the directory `hub`."""
+    directory = tmp_path_factory.mktemp("models")
+    tiny_model.write(directory / "tiny.gguf")
+    tiny_embedder.write(directory / "embed.gguf", "embed")
+    tiny_embedder.write(directory / "rerank.gguf", "rerank")
+    hub = directory / "hub"
+    hub.mkdir()
+    (hub / "config.json").write_text("{}")
+    (hub / "model.safetensors").write_bytes(b"weights")
+    return directory
+
+
+def model(directory: Path, name: str, service: str, file: str = "tiny", **more: Any) -> Data:
+    path = directory / f"{file}.gguf"
+    sha256 = {"tiny": tiny_model.SHA256}.get(file) or tiny_embedder.write(path, file)  # type: ignore[arg-type]
+    return {"name": name, "service": service, "source": str(path), "sha256": sha256} | more
+
+
+def of_library(name: str, **more: Any) -> Data:
+    files = [
+        {"path": "manifest", "sha256": "aa" * 32},
+        {"path": f"sha256-{'bb' * 32}", "sha256": "bb" * 32},
+    ]
+    source = "ollama:bona/bge-m3-korean:latest"
+    return {"name": name, "service": "ollama", "source": source, "files": files} | more
+
+
+def of_hub(directory: Path, **more: Any) -> Data:
+    files = [{"path": "config.json", "sha256": "aa" * 32}]
+    files += [{"path": "model.safetensors", "sha256": "bb" * 32}]
+    source = str(directory / "hub")
+    return {"name": "brain", "service": "vllm", "source": source, "files": files} | more
+
+
+def site(service: str, *models: Data, **options: Any) -> Data:
+    data = {"services": [service], "models": [*models], "api_clients": [CLIENT]}
+    return data | {f"{service}_{name}": value for name, value in options.items()}
+
+
+def container(data: Data) -> Data:
+    """The first service as Compose is told of it."""
+    (name, text), *_ = compose_project(read_settings(data)).services.items()
+    return dict(yaml.safe_load(text)["services"][name])
+
+
+def built_from(data: Data) -> dict[str, str]:
+    """Text of each file of the build context."""
+    (image,) = service_images(read_settings(data))
+    return {file.path: file.data.decode() for file in image.build_files}
+
+
+def problems(data: Data) -> list[str]:
+    with pytest.raises(SettingsError) as refused:
+        read_settings(data)
+    return [problem.what for problem in refused.value.problems]
+
+
+def test_ollama_makes_each_role_of_its_modelfile(directory: Path) -> None:
+    brain = model(
+        directory,
+        "brain",
+        "ollama",
+        context_tokens=2048,
+        system_prompt='You say "no".',
+        parameters={"temperature": 0.2, "stop": ["<end>", "a b"], "max_tokens": 99},
+    )
+    context = built_from(site("ollama", brain, of_library("embed", task="embed")))
+    assert context["modelfiles/brain"].splitlines() == [
+        "FROM /models/brain.gguf",
+        "PARAMETER num_ctx 2048",
+        "PARAMETER temperature 0.2",
+        "PARAMETER num_predict 99",
+        'PARAMETER stop """<end>"""',
+        'PARAMETER stop """a b"""',
+        'SYSTEM """You say "no"."""',
+    ]
+    assert context["modelfiles/embed"].startswith("FROM bona/bge-m3-korean:latest\n")
+
+
+def test_ollama_s_store_links_to_the_weights(directory: Path) -> None:
+    models = (model(directory, "brain", "ollama"), of_library("embed", task="embed"))
+    assert built_from(site("ollama", *models))["links"].splitlines() == [
+        f"/models/brain.gguf blobs/sha256-{tiny_model.SHA256}",
+        f"/models/embed/manifest blobs/sha256-{'aa' * 32}",
+        f"/models/embed/sha256-{'bb' * 32} blobs/sha256-{'bb' * 32}",
+        "/models/embed/manifest manifests/registry.ollama.ai/bona/bge-m3-korean/latest",
+    ]
+
+
+def test_ollama_s_prompt_changes_its_image_and_no_weights(directory: Path) -> None:
+    before, after = (
+        service_images(read_settings(site("ollama", model(directory, "a", "ollama", **more))))[0]
+        for more in ({}, {"system_prompt": "Be brief."})
+    )
+    assert before.reference != after.reference and before.models == after.models
+
+
+def test_ollama_keeps_resident_models_and_room_for_one_other(directory: Path) -> None:
+    models = [
+        model(directory, name, "ollama", resident=name in ("brain", "coder"))
+        for name in ("brain", "coder", "search", "router")
+    ]
+    environment = container(site("ollama", *models))["environment"]
+    assert environment["OLLAMA_MAX_LOADED_MODELS"] == "3"
+    assert environment["LLMHOST_GENERATE"] == "brain coder"
+    environment = container(site("ollama", *models[:2]))["environment"]
+    assert environment["OLLAMA_MAX_LOADED_MODELS"] == "2"
+
+
+def test_ollama_says_what_it_has_only_once(directory: Path) -> None:
+    two = [model(directory, name, "ollama", parallel=at) for at, name in enumerate("ab", start=1)]
+    (told,) = problems(site("ollama", *two))
+    assert "has one parallel for all of its models" in told
+    (told,) = problems(site("ollama", model(directory, "a", "ollama", system_prompt='a"""b')))
+    assert "three double quotes" in told
+
+
+def test_ollama_s_dangerous_routes_are_nobody_s() -> None:
+    offered = {route.path for route in catalogue()["ollama"].routes}
+    dangerous = {"pull", "push", "create", "copy", "delete", "blobs", "me", "signout"}
+    assert not offered & {f"/api/{name}" for name in dangerous}
+
+
+def test_vllm_serves_the_baked_directory_under_its_role(directory: Path) -> None:
+    brain = of_hub(directory, context_tokens=8192, parallel=4, cache_type="fp8")
+    brain["parameters"] = {"temperature": 0.6, "repeat_penalty": 1.1}
+    command = container(site("vllm", brain, extra_arguments=["--enable-prefix-caching"]))["command"]
+    assert command[0] == "/models/brain" and command[-1] == "--enable-prefix-caching"
+    options = dict(zip(command[1:-1:2], command[2:-1:2], strict=True))
+    assert options["--served-model-name"] == "brain"
+    assert (options["--max-model-len"], options["--max-num-seqs"]) == ("8192", "4")
+    assert (options["--kv-cache-dtype"], options["--gpu-memory-utilization"]) == ("fp8", "0.9")
+    given = json.loads(options["--override-generation-config"])
+    assert given == {"temperature": 0.6, "repetition_penalty": 1.1}
+
+
+def test_vllm_can_write_and_run_only_what_it_compiles(directory: Path) -> None:
+    service = container(site("vllm", of_hub(directory), timezone="Asia/Seoul"))
+    assert service["read_only"] is True and service["shm_size"] == "4g"
+    assert service["tmpfs"] == ["/tmp:mode=1777,noexec", "/var/cache/vllm:mode=1777,exec"]
+    environment = service["environment"]
+    assert environment["HF_HUB_OFFLINE"] == "1" and environment["TZ"] == "Asia/Seoul"
+
+
+def test_embedding_and_reranking_models_share_a_service(directory: Path) -> None:
+    models = [model(directory, task, "embeddings", task, task=task) for task in ("embed", "rerank")]
+    data = site("embeddings", *(each | {"context_tokens": 256} for each in models))
+    preset = built_from(data)["models.ini"]
+    assert "[embed]\nmodel = /models/embed.gguf" in preset and "reranking = true" in preset
+    check = container(data)["healthcheck"]["test"]
+    assert [part for part in check if "model=" in part] == [
+        "http://127.0.0.1:8080/props?model=embed",
+        "http://127.0.0.1:8080/props?model=rerank",
+    ]
+
+
+UNFIT: dict[str, tuple[str, Data]] = {
+    "a system_prompt": ("vllm", {"system_prompt": "Be brief."}),
+    "parameters.seed": ("vllm", {"parameters": {"seed": 1}}),
+    "cache_type = 'q8_0'": ("vllm", {"cache_type": "q8_0"}),
+    "resident = False": ("vllm", {"resident": False}),
+    "weights in a single file": ("vllm", {}),
+    "task = 'generate'": ("embeddings", {}),
+    "parameters.top_k": ("embeddings", {"task": "embed", "parameters": {"top_k": 1}}),
+    "task = 'rerank'": ("ollama", {"task": "rerank"}),
+    "cache_type = 'q5_1'": ("ollama", {"cache_type": "q5_1"}),
+}
+
+
+@pytest.mark.parametrize("what", UNFIT)
+def test_option_that_an_engine_would_ignore_is_refused(directory: Path, what: str) -> None:
+    service, more = UNFIT[what]
+    told = problems(site(service, model(directory, "m", service, **more)))
+    assert any(f"service '{service}' can not run 'm' with {what}" in each for each in told)
+
+
+def test_unknown_parameter_is_refused(directory: Path) -> None:
+    data = site("ollama", model(directory, "m", "ollama", parameters={"temprature": 1}))
+    assert "unknown key" in problems(data)
+
+
+def test_missing_file_of_a_directory_is_named(directory: Path) -> None:
+    brain = of_hub(directory)
+    brain["files"] = [*brain["files"], {"path": "tokenizer.json", "sha256": "cc" * 32}]
+    assert "'brain': there is no file at its source called tokenizer.json" in problems(
+        site("vllm", brain)
+    )
+
+
+def test_services_on_one_gpu_start_one_after_another(directory: Path) -> None:
+    names = ("llamacpp", "ollama", "vllm", "embeddings")
+    models = [model(directory, f"m-{name}", name) for name in names[:2]]
+    models += [of_hub(directory), model(directory, "e", "embeddings", "embed", task="embed")]
+    models[-1]["context_tokens"] = 256
+    data = {"services": [*names], "models": models, "api_clients": [CLIENT]}
+    devices = {"llamacpp": ("gpu=a",), "ollama": ("gpu=b",), "vllm": ("gpu=a",)}
+    texts = compose_project(read_settings(data), devices).services
+    after = {
+        name: list(yaml.safe_load(text)["services"][name].get("depends_on", ()))
+        for name, text in texts.items()
+    }
+    assert after == {"llamacpp": [], "ollama": [], "vllm": ["llamacpp"], "embeddings": []}

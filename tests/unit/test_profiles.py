@@ -1,0 +1,119 @@
+"""Profiles are defaults, and their models are nothing until they are locked."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llmhost.model_lock import LockError, read_lock, with_pins, write_lock
+from llmhost.profiles import PROFILES
+from llmhost.services import catalogue
+from llmhost.settings.problem import SettingsError
+from llmhost.settings.reader import known_keys, read_settings
+from llmhost.stack import compose_project
+
+CLIENTS = [{"name": "app", "sha256": "ab" * 32}]
+COMMIT = "12" * 20
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    """Pins for every model of every profile."""
+    models = [model for each in PROFILES.values() for model in each.defaults.get("models", ())]
+    entries = {model["source"]: _pins(model["source"]) for model in models}
+    path = tmp_path / "models.lock.json"
+    path.write_text(write_lock(entries))
+    return path
+
+
+def _pins(source: str) -> dict[str, Any]:
+    if source.endswith(".gguf"):
+        return {"revision": COMMIT, "sha256": "cd" * 32}
+    return {"revision": COMMIT, "files": [{"path": "config.json", "sha256": "cd" * 32}]}
+
+
+def site(profile: str, lock: Path, **more: Any) -> dict[str, Any]:
+    data = {"stack_profile": profile, "stack_models_lock": str(lock), "api_clients": CLIENTS}
+    return data | more
+
+
+def problems(data: dict[str, Any]) -> list[str]:
+    with pytest.raises(SettingsError) as refused:
+        read_settings(data)
+    return [problem.sentence("llm") for problem in refused.value.problems]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_profile_names_services_and_keys_that_exist(name: str) -> None:
+    profile = PROFILES[name]
+    assert set(profile.services) <= set(catalogue())
+    assert set(profile.defaults) <= set(known_keys())
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_locked_profile_is_a_whole_inventory(name: str, lock: Path) -> None:
+    settings = read_settings(site(name, lock))
+    assert settings.services == PROFILES[name].services
+    for service, text in compose_project(settings).services.items():
+        assert yaml.safe_load(text)["services"][service]["image"].startswith(f"llmhost/{service}:")
+    assert all(int(sha256, 16) for model in settings.models for sha256 in model.baked.values())
+
+
+def test_profile_without_a_lock_says_how_to_make_one(tmp_path: Path) -> None:
+    told = problems(site("ollama", tmp_path / "none.json"))
+    assert len(told) == 4
+    assert all("run: llmhost model lock" in each for each in told)
+
+
+def test_every_default_can_be_overridden(lock: Path) -> None:
+    more = {"ollama_gpu": None, "ollama_port": 11500, "services": ["ollama", "embeddings"]}
+    model = {"name": "own", "service": "ollama", "source": "https://a/b.gguf", "sha256": "1" * 64}
+    embedder = {"name": "e", "service": "embeddings", "task": "embed"}
+    embedder |= {"source": "https://a/e.gguf", "sha256": "2" * 64}
+    settings = read_settings(site("ollama", lock, models=[model, embedder], **more))
+    assert settings.services == ("ollama", "embeddings")
+    assert [each.name for each in settings.models] == ["own", "e"]
+    assert settings.options("ollama").gpu is None and settings.options("ollama").port == 11500
+
+
+def test_unknown_profile_is_told_with_the_nearest(lock: Path) -> None:
+    (told,) = problems(site("olama", lock))
+    assert told == "llm: stack_profile: 'olama' is not a profile; did you mean ollama?"
+    (told,) = problems(site("kubernetes", lock))
+    assert "the profiles are embeddings, ollama, vllm" in told
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"schema": 2}', '{"schema": 1, "models": [1]}'])
+def test_file_that_is_no_lock_is_refused(lock: Path, text: str) -> None:
+    with pytest.raises(LockError):
+        read_lock(text)
+    lock.write_text(text)
+    told = problems(site("embeddings", lock))
+    assert any(each.startswith("llm: stack_models_lock: the lock file ") for each in told)
+
+
+def test_lock_is_the_same_for_the_same_entries() -> None:
+    entries = {"hf:b/c": {"sha256": "1"}, "hf:a/b": {"sha256": "2"}}
+    assert write_lock(entries) == write_lock(dict(reversed(entries.items())))
+    assert read_lock(write_lock(entries)) == entries
+
+
+def test_pins_of_the_inventory_count_more_than_those_of_the_lock() -> None:
+    lock = {"hf:a/b": {"revision": COMMIT, "sha256": "1", "base_models": ["x/y"]}}
+    own = {"source": "hf:a/b", "sha256": "2"}
+    assert with_pins(own, lock) == own
+    other = {"source": "hf:a/b", "revision": "34" * 20}
+    assert with_pins(other, lock) == other
+    floating = {"source": "hf:a/b", "base_models": ["p/q"]}
+    assert with_pins(floating, lock)["base_models"] == ["p/q", "x/y"]
+    assert with_pins(floating, lock)["sha256"] == "1"
+
+
+def test_ancestor_in_the_lock_is_judged_by_the_policy(lock: Path) -> None:
+    entries = read_lock(lock.read_text())
+    source = PROFILES["embeddings"].defaults["models"][0]["source"]
+    entries[source]["base_models"] = ["Qwen/Qwen3-Embedding"]
+    lock.write_text(write_lock(entries))
+    told = problems(site("embeddings", lock, policy_denied_publishers=["Qwen"]))
+    assert any("is refused by policy_denied_publishers" in each for each in told)
