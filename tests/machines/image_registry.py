@@ -58,7 +58,9 @@ class ImageRegistry:
         # Nobody else's registry must be taken for ours.
         if self._answers():
             raise MachineError(f"something else already listens on {self.name}: stop it first")
-        self._process = spawn([str(_program()), "serve", str(settings)], log)
+        # Whoever is killed before it can stop its registry leaves none behind.
+        command = ["setpriv", "--pdeathsig", "KILL", str(_program()), "serve", str(settings)]
+        self._process = spawn(command, log)
         if not wait_until(self._answers, 10, 0.05):
             self.stop()
             raise MachineError(f"the image registry did not start: see {log}")
