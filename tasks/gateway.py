@@ -21,6 +21,8 @@ def configure_gateway(settings: Settings) -> None:
     metrics = ("mtail",) if settings.gateway.metrics_port else ()
     if settings.gateway.tls == "off":
         logger.warning('gateway_tls = "off": keys and prompts cross the network in the clear')
+    if settings.gateway.upstreams and settings.gateway.upstream_tls == "off":
+        logger.warning('gateway_upstream_tls = "off": the key of the servers crosses the network')
     apt.packages(
         *("nginx", "libnginx-mod-http-perl", "logrotate", "openssl", *metrics),
         absent=() if metrics else ("mtail",),

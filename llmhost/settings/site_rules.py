@@ -6,12 +6,15 @@ from llmhost.apikey import digest
 from llmhost.environment_file import unfit
 from llmhost.secret import read_secret
 from llmhost.settings.problem import Problem
-from llmhost.site import Site, SiteHost, Upstream, upstream
+from llmhost.site import GATEWAYS, Site, SiteHost, Upstream, upstream
 
 
 def site_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
     """What is wrong with one host beside the others."""
     yield from _taken_addresses(host, site)
+    if GATEWAYS in host.groups and not host.settings.gateway.upstreams:
+        what = "is empty, and this host is in the group gateways"
+        yield Problem("gateway_upstreams", what, "name the LLM servers that it stands before")
     if host.is_app_server:
         yield from _app_server_problems(host, site)
 

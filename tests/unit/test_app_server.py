@@ -68,6 +68,12 @@ def test_gateway_is_called_where_there_is_one() -> None:
     assert called(app_host(), llm_host(), llm_host("llm-2"), gateway).host.name == "door"
 
 
+def test_gateway_that_stands_before_nobody_is_told() -> None:
+    gateway = SiteHost("door", read_settings({}), frozenset({"gateways"}), "192.0.2.1")
+    (problem,) = site_problems(gateway, site(gateway, llm_host()))
+    assert problem.key == "gateway_upstreams"
+
+
 MISTAKES: dict[str, tuple[dict[str, Any], list[SiteHost], str, str]] = {
     "nobody to call": ({}, [], "app_server_llm_host", "there is no LLM server to call"),
     "several to call": (
