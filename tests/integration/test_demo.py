@@ -106,7 +106,7 @@ def test_plan_of_a_converged_host_exits_with_0(demo: Demo) -> None:
     plan = demo.run("llmhost", "plan", "inventory/demo.py", "--json")
     assert plan.returncode == 0, plan.stdout + plan.stderr
     assert json.loads(plan.stdout)["hosts"] == [
-        {"host": "llm-demo", "status": "converged", "steps": [], "errors": []}
+        {"host": "llm-demo", "status": "converged", "steps": [], "errors": [], "notes": []}
     ]
 
 
