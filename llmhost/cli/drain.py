@@ -20,6 +20,7 @@ from llmhost.cli.session import connected, inventory_data
 from llmhost.facts.connections import Connections
 from llmhost.operations import nginx
 from llmhost.operations.changes import reasons
+from llmhost.operations.hold import hold
 from llmhost.settings.problem import SettingsError
 from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
@@ -76,6 +77,7 @@ def _gateways_of(server: str, inventory: str) -> dict[str, Settings]:
 
 def _apply(state: State, gateways: dict[str, Settings], server: str, *, undo: bool) -> list[str]:
     """Change every gateway that was reached; returns why some were not changed."""
+    told = _hold(state, gateways)
     hosts = _done(state)
     pyinfra.is_cli = False  # the operation is added from here, and not by a deploy file
     state.set_stage(StateStage.Prepare)
@@ -84,12 +86,23 @@ def _apply(state: State, gateways: dict[str, Settings], server: str, *, undo: bo
     state.set_stage(StateStage.Execute)
     with suppress(PyinfraError):  # no host is left: what they said is told
         run_ops(state)
-    return [
+    return told + [
         sentence
         for host in hosts
         for operation in host.op_hash_order
         for sentence in reasons(host.name, operation).refusals
     ]
+
+
+def _hold(state: State, gateways: dict[str, Settings]) -> list[str]:
+    """Keep deploys away from the gateways; those that can not be held stay as they are, and why is
+    returned."""
+    told = []
+    for host in _done(state):
+        if problems := hold(state, host, gateways[host.name].receipt.directory):
+            told += [f"{host.name}: {problem}" for problem in problems]
+            state.active_hosts.discard(host)
+    return told
 
 
 def _done(state: State) -> list[Host]:

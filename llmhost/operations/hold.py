@@ -104,7 +104,7 @@ def held(directory: str) -> Commands:
     """
     if not _is_dry():
         if host not in _problems:  # the facts were read then: whoever came too late stays so
-            _problems[host] = _hold(host.state, host, directory)
+            _problems[host] = hold(host.state, host, directory)
         if _problems[host]:
             yield refuse(_problems[host])
 
@@ -112,8 +112,8 @@ def held(directory: str) -> Commands:
 _problems: dict[Host, list[str]] = {}
 
 
-def _hold(state: State, host: Host, directory: str) -> list[str]:
-    """Why this host can not be held; empty if it is."""
+def hold(state: State, host: Host, directory: str) -> list[str]:
+    """Hold a connected host until this process ends; returns why that can not be, or nothing."""
     run = _run()
     answer, send = _open(state, host, directory, run)
     if answer[0] == "taken":

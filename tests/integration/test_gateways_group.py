@@ -169,6 +169,21 @@ def _is_streaming(site: Site, port: int) -> bool:
     return bool(site.machine.ssh(listed).stdout.strip())
 
 
+def test_drain_waits_for_no_deploy_and_disturbs_none(site: Site) -> None:
+    lock = ["ssh", "-F", str(site.machine.ssh_config), site.machine.name]
+    lock.append("flock -F /run/llmhost/deploy.lock sh -c 'echo held; exec cat'")
+    with subprocess.Popen(lock, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as deploying:
+        assert deploying.stdout and deploying.stdout.readline() == b"held\n"
+        drained = site.run("llmhost", "drain", "llm-1", str(site.inventory))
+        deploying.communicate()
+    assert drained.returncode == 1 and "llmhost unlock" in drained.stderr, drained.stderr
+
+
+def test_drain_is_in_the_history(site: Site) -> None:
+    shown = site.run("llmhost", "history", str(site.inventory), "gate")
+    assert "Drain llm-" in shown.stdout, shown.stdout + shown.stderr
+
+
 def test_drained_server_may_be_switched_off_and_stays_drained(site: Site) -> None:
     plan = json.loads(site.run("llmhost", "plan", str(site.inventory), "--json").stdout)
     [note] = plan["hosts"][0]["notes"]
