@@ -58,7 +58,9 @@ def verify(
         stop(f"{tests} is missing; run llmhost from a complete checkout")
     if html and not html.resolve().parent.is_dir():
         stop(f"{html} can not be written: there is no directory {html.resolve().parent}")
-    command = [sys.executable, "-m", "pytest", str(tests), "-p", "no:cacheprovider", "--tb=short"]
+    command = [sys.executable, "-m", "pytest", str(tests), "-p", "no:cacheprovider"]
+    # What was not checked is told by reason, in the summary that tests/server adds.
+    command += ["--tb=short", "-rfE"]
     command += ["--junitxml", str(junit)] if junit else []
     command += ["--outside", outside] if outside else []
     command += ["--evidence", str(evidence)] if evidence else []
