@@ -4,6 +4,7 @@ from pyinfra import host, state
 
 from llmhost.operations.connection import quicken
 from llmhost.operations.inventory import settings_of, upstream_of
+from llmhost.operations.summary import summarise
 from llmhost.site import APP_SERVERS
 from tasks.app_server import prepare_app_server
 from tasks.container_toolkit import install_container_toolkit
@@ -20,6 +21,7 @@ from tasks.stack import run_stack
 from tasks.system import configure_system
 
 quicken(state, host)
+summarise(state)
 settings = settings_of(state, host)
 
 hold_host(settings)

@@ -157,8 +157,19 @@ def apply_script(project: Project, todo: Plan) -> str:
     lines += [*_activate_files(project), _remove([*absent, project.candidate])]
     if todo.remake:
         lines.append(f"{compose} rm --stop --force {shlex.join(todo.remake)}")
-    start = f"up --detach --remove-orphans --wait --wait-timeout {project.start_timeout_seconds}"
-    return "\n".join([*lines, f"{compose} {start} || {{", _last_words(project), "}"])
+    return "\n".join(
+        [*lines, start_script(project.name, project.file, project.start_timeout_seconds)]
+    )
+
+
+def start_script(name: str, file: str, timeout_seconds: int) -> str:
+    """Shell script that lets a project's containers be those of its file, and healthy.
+
+    When a service does not become healthy, its last words are shown and the script fails.
+    """
+    up = f"up --detach --remove-orphans --wait --wait-timeout {timeout_seconds}"
+    compose = f"docker compose --file {shlex.quote(file)}"
+    return "\n".join([f"{compose} {up} || {{", _last_words(name), "}"])
 
 
 def candidate_path(project: Project, file: File) -> str:
@@ -182,9 +193,9 @@ def _remove(paths: Sequence[str]) -> str:
     return f"rm -rf {shlex.join(paths)}"
 
 
-def _last_words(project: Project) -> str:
+def _last_words(project: str) -> str:
     """Tell, for each container that is not healthy, what its log ends with."""
-    filters = f"--filter label=com.docker.compose.project={project.name}"
+    filters = f"--filter label=com.docker.compose.project={project}"
     state = "{{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{end}}"
     return f"""  for container in $(docker ps --all --quiet {filters}); do
     case $(docker inspect --format '{state}' "$container") in

@@ -27,12 +27,14 @@ KEPT = 10
 @dataclass(frozen=True)
 class ReceiptState:
     """What is on the host: versions by component, image ids by reference, the text of the newest
-    receipt, empty if there is none, and names of the earlier ones."""
+    receipt, empty if there is none, names of the earlier ones, and names of the deploys that are
+    kept for a rollback."""
 
     versions: Mapping[str, str]
     images: Mapping[str, str]
     newest: str
     earlier: tuple[str, ...]
+    kept: tuple[str, ...] = ()
 
 
 def content(record: Mapping[str, Any], found: ReceiptState) -> dict[str, Any]:
@@ -63,21 +65,27 @@ def parse(text: str) -> dict[str, Any] | None:
     return receipt if isinstance(receipt, dict) else None
 
 
-def entries(path: str, wanted: Mapping[str, Any], time: str, found: ReceiptState) -> list[Entry]:
-    """The new receipt in its place, the one before it among the earlier ones, the oldest gone.
+def text(receipt: Mapping[str, Any]) -> str:
+    """A receipt as it is written; its `time`, in ISO 8601, names it once it is an earlier one."""
+    return json.dumps(receipt, indent=2) + "\n"
 
-    `time` is in ISO 8601; it names the receipt once it is an earlier one.
-    """
+
+def entries(path: str, text: str, found: ReceiptState) -> list[Entry]:
+    """The new receipt in its place, the one before it among the earlier ones, the oldest gone."""
     directory = PurePosixPath(path).parent
     archive = directory / "receipts"
-    text = json.dumps({"time": time, **wanted}, indent=2) + "\n"
     made: list[Entry] = [Directory(str(directory)), Directory(str(archive)), File(path, text)]
     earlier = set(found.earlier)
     if before := parse(found.newest):
-        name = re.sub(r"[^\w-]", "", str(before.get("time", "unknown"))) + ".json"
+        name = archive_name(before) + ".json"
         made.append(File(str(archive / name), found.newest))
         earlier.add(name)
     return made + [Absent(str(archive / name)) for name in _superfluous(sorted(earlier))]
+
+
+def archive_name(record: Mapping[str, Any]) -> str:
+    """What a receipt is called among the earlier ones, without its suffix."""
+    return re.sub(r"[^\w-]", "", str(record.get("time")), flags=re.ASCII) or "unknown"
 
 
 def _superfluous(names: Sequence[str]) -> Sequence[str]:

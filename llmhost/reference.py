@@ -1,6 +1,9 @@
 """Write docs/options.md from the settings classes; script/docs calls it."""
 
+import ast
+import inspect
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from ipaddress import (
@@ -11,6 +14,7 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
+from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -78,14 +82,34 @@ def _section(title: str, section: type[Section], prefix: str) -> Iterator[str]:
     yield f"\n## {title}\n"
     yield _flat(section.__doc__ or "")
     yield "\n| option | type | default | |\n| --- | --- | --- | --- |"
+    documented = _documentation(section)
     for option, field in section.model_fields.items():
         cells = (
             f"`{prefix}{option}`",
             _type(field.annotation),
             _default(field),
-            _flat(field.description),
+            _flat(documented.get(option)),
         )
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _documentation(section: type[Section]) -> dict[str, str]:
+    """The string below each field, those of base classes included."""
+    found: dict[str, str] = {}
+    for owner in reversed(section.__mro__):
+        if issubclass(owner, Section):
+            found |= _strings_below_fields(owner)
+    return found
+
+
+def _strings_below_fields(owner: type[Section]) -> Iterator[tuple[str, str]]:
+    [definition] = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+    assert isinstance(definition, ast.ClassDef)
+    for field, below in pairwise(definition.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            match below:
+                case ast.Expr(ast.Constant(str(text))):
+                    yield field.target.id, inspect.cleandoc(text)
 
 
 def _flat(text: str | None) -> str:

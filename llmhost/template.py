@@ -1,17 +1,34 @@
 """Templates rendered strictly: an unknown name is an error, never an empty string."""
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+import jinja2
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2.bccache import Bucket, FileSystemBytecodeCache
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+_COMPILED = f"%s.jinja2-{jinja2.__version__}.cache"
+
+
+class _Compiled(FileSystemBytecodeCache):
+    """Compiled templates beside their sources, as Python keeps its own; nowhere, where the checkout
+    is read-only."""
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        with suppress(OSError):
+            Path(self.directory).mkdir(exist_ok=True)
+            super().dump_bytecode(bucket)
 
 
 @cache
 def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(ROOT / "templates"),
+        bytecode_cache=_Compiled(str(ROOT / "templates" / "__pycache__"), _COMPILED),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -11,11 +11,13 @@ from llmhost.template import ROOT
 def toolkit() -> dict[str, str | bool | None]:
     """`version`, `revision` (a commit, None outside a git checkout) and `modified`: whether the
     checkout differs from that commit."""
-    revision = _git("rev-parse", "HEAD")
+    told = _git("status", "--porcelain=v2", "--branch").splitlines()
+    commit = next((line.split()[-1] for line in told if line.startswith("# branch.oid ")), "")
+    revision = commit if commit != "(initial)" else None
     return {
         "version": version("llmhost"),
         "revision": revision or None,
-        "modified": bool(revision and _git("status", "--porcelain")),
+        "modified": bool(revision) and any(not line.startswith("#") for line in told),
     }
 
 

@@ -1,9 +1,9 @@
 """The driver of the host's NVIDIA GPUs."""
 
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
-import pynvml
 from pyinfra.api import deploy
 
 from llmhost.apt_repository import Repository
@@ -60,5 +60,11 @@ def _probe(settings: Settings) -> list[Entry]:
     return [
         Directory(directory),
         File(f"{directory}/nvml_probe.py", _PROBE.read_bytes(), mode="0755"),
-        File(f"{directory}/pynvml.py", Path(pynvml.__file__).read_bytes()),
+        File(f"{directory}/pynvml.py", _pynvml().read_bytes()),
     ]
+
+
+def _pynvml() -> Path:
+    spec = find_spec("pynvml")  # found, not imported: it is large, and nothing here calls it
+    assert spec and spec.origin, "nvidia-ml-py is a dependency"
+    return Path(spec.origin)

@@ -3,6 +3,7 @@
 from pyinfra.api import deploy
 
 from llmhost.operations import receipt
+from llmhost.rollback import places_of
 from llmhost.settings.root import Settings
 from llmhost.stack import service_images
 from llmhost.toolkit import toolkit
@@ -19,5 +20,6 @@ def write_receipt(settings: Settings) -> None:
             "models": {model.name: model.digest for model in settings.models},
         },
         [image.reference for image in service_images(settings)],
+        keep=places_of(settings),
         name="Record what was deployed",
     )

@@ -2,7 +2,7 @@
 
 import typer
 
-from llmhost.cli import drain, history, key, latency, model, plan, tls, verify, vram
+from llmhost.cli import drain, history, key, latency, model, plan, rollback, tls, verify, vram
 
 app = typer.Typer(
     name="llmhost",
@@ -15,6 +15,8 @@ app.command("plan")(plan.plan)
 app.command("verify")(verify.verify)
 app.command("history")(history.show_history)
 app.command("unlock")(history.unlock)
+app.command("rollback")(rollback.return_to)
+app.command("prune")(rollback.prune)
 app.command("vram")(vram.vram)
 app.command("latency")(latency.latency)
 app.command("drain")(drain.drain)

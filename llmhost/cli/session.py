@@ -92,12 +92,17 @@ def dry_run(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]
 def one_host(path: str, name: str) -> Iterator[Host]:
     """One host of an inventory, connected; stops with a sentence if it can not be reached."""
     with connected(path, [name]) as (state, messages):
-        hosts = sorted(filter(state.is_host_in_limit, state.inventory), key=lambda host: host.name)
-        if len(hosts) > 1:
-            stop(f"{name} are {len(hosts)} hosts; name one: {', '.join(map(str, hosts))}")
-        if hosts[0] not in state.active_hosts:
-            stop(*messages.lines or [f"{name} can not be reached"])
-        yield hosts[0]
+        yield only_host(state, messages, name)
+
+
+def only_host(state: State, messages: Messages, name: str) -> Host:
+    """The one host that a session was limited to; stops if it is not one, or not reached."""
+    hosts = sorted(filter(state.is_host_in_limit, state.inventory), key=lambda host: host.name)
+    if len(hosts) > 1:
+        stop(f"{name} are {len(hosts)} hosts; name one: {', '.join(map(str, hosts))}")
+    if hosts[0] not in state.active_hosts:
+        stop(*messages.lines or [f"{name} can not be reached"])
+    return hosts[0]
 
 
 def as_root(host: Host, command: str) -> str:

@@ -9,6 +9,7 @@ from pyinfra.api import FactBase
 
 from llmhost.facts.images import inspect_command, parse_images
 from llmhost.receipt import PACKAGES, ReceiptState
+from llmhost.rollback import kept_directory
 
 
 class Receipts(FactBase[ReceiptState]):
@@ -20,6 +21,7 @@ class Receipts(FactBase[ReceiptState]):
 
     def command(self, path: str, images: Sequence[str]) -> str:
         earlier = shlex.quote(str(PurePosixPath(path).parent / "receipts"))
+        kept = shlex.quote(kept_directory(path))
         return (
             'echo "version kernel $(uname -r)";'
             # "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build …".
@@ -29,6 +31,7 @@ class Receipts(FactBase[ReceiptState]):
             f" {' '.join(PACKAGES)} 2>/dev/null | sed -n 's/^installed //p';"
             f" {inspect_command(images)};"
             f" ls {earlier} 2>/dev/null | sed 's/^/earlier /';"
+            f" ls {kept} 2>/dev/null | sed -n 's/[.]tar$//;T;s/^/kept /p';"
             f" printf 'newest '; base64 -w0 {shlex.quote(path)} 2>/dev/null; echo"
         )
 
@@ -42,4 +45,5 @@ class Receipts(FactBase[ReceiptState]):
             earlier=tuple(
                 line.removeprefix("earlier ") for line in output if line.startswith("earlier ")
             ),
+            kept=tuple(line.removeprefix("kept ") for line in output if line.startswith("kept ")),
         )

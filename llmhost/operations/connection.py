@@ -4,6 +4,8 @@ import socket
 
 from pyinfra.api import BaseStateCallback, Host, State
 
+from llmhost.operations import quick
+
 
 class _NoDelay(BaseStateCallback):
     """Sets TCP_NODELAY on every connection, reconnections included."""
@@ -25,6 +27,7 @@ def set_no_delay(host: Host) -> None:
 
 def quicken(state: State, host: Host) -> None:
     """For this host's present connection and for all that follow."""
+    quick.settle(host)
     set_no_delay(host)
     if not any(isinstance(handler, _NoDelay) for handler in state.callback_handlers):
         state.add_callback_handler(_NoDelay())

@@ -97,12 +97,13 @@ def _title(state: State, op_hash: str) -> str:
 
 
 @declared
-def held(directory: str) -> Commands:
+def held(directory: str, *, always: bool = False) -> Commands:
     """Hold this host until the run ends, or refuse to go on while another run holds it.
 
-    In a dry run nothing is held. `directory` is where the host keeps its history.
+    In a dry run nothing is held, except with `always`, for commands that execute what they prepare.
+    `directory` is where the host keeps its history.
     """
-    if not _is_dry():
+    if always or not _is_dry():
         if host not in _problems:  # the facts were read then: whoever came too late stays so
             _problems[host] = hold(host.state, host, directory)
         if _problems[host]:

@@ -5,23 +5,33 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pyinfra import host
+from pyinfra.api import StringCommand
 
-from llmhost import receipt
+from llmhost import receipt, rollback
 from llmhost.facts.receipt import Receipts
 from llmhost.operations.changes import Commands, declared, explain
 from llmhost.operations.files import apply_command
 
 
 @declared
-def written(path: str, record: Mapping[str, Any], images: Sequence[str]) -> Commands:
+def written(
+    path: str, record: Mapping[str, Any], images: Sequence[str], keep: rollback.Places
+) -> Commands:
     """Write `record`, and the host's versions and images, unless the newest receipt says the same.
 
     `record` is readable for everyone: it must hold no secret. `images` are references. The receipt
-    before stays beside the new one.
+    before stays beside the new one. What the deploy has made is kept for a rollback: first that,
+    so that a run which ends in between does it again.
     """
     found = host.get_fact(Receipts, path=path, images=images)
     wanted = receipt.content(record, found)
-    if reasons := receipt.reasons(wanted, found.newest):
+    reasons = receipt.reasons(wanted, found.newest)
+    if reasons:
         explain(reasons)
         time = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        yield apply_command(receipt.entries(path, wanted, time, found))
+        text = receipt.text({"time": time, **wanted})
+        yield StringCommand(rollback.keep_script(text, keep), _stdin=text)
+        yield apply_command(receipt.entries(path, text, found))
+    elif rollback.name_of(found.newest) not in found.kept:
+        explain(["the present deploy is not kept for a rollback"])
+        yield StringCommand(rollback.keep_script(found.newest, keep), _stdin=found.newest)

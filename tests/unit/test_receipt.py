@@ -45,14 +45,14 @@ def test_receipt_of_an_older_llmhost_with_other_keys_is_replaced() -> None:
 @pytest.mark.parametrize("broken", ["{", "[]", "17"])
 def test_unreadable_receipt_is_replaced_and_not_kept(broken: str) -> None:
     assert reasons(content(RECORD, FOUND), broken) == ["the receipt can not be read"]
-    made = entries(PATH, content(RECORD, FOUND), "now", replace(FOUND, newest=broken))
+    made = entries(PATH, _text(), replace(FOUND, newest=broken))
     assert [entry.path for entry in made if isinstance(entry, File)] == [PATH]
 
 
 def test_receipt_before_is_kept_under_its_time_and_the_oldest_go() -> None:
     earlier = tuple(f"2025-01-{day:02}T000000Z.json" for day in range(1, KEPT + 1))
     found = replace(FOUND, newest=_text(), earlier=earlier)
-    made = entries(PATH, content(RECORD, FOUND), "2026-02-03T04:05:06Z", found)
+    made = entries(PATH, _text(time="2026-02-03T04:05:06Z"), found)
     files = {entry.path: entry for entry in made if isinstance(entry, File)}
     kept = files["/var/lib/llmhost/receipts/2026-01-02T030405Z.json"]
     assert kept.content == _text()
@@ -63,7 +63,7 @@ def test_receipt_before_is_kept_under_its_time_and_the_oldest_go() -> None:
 
 def test_time_of_a_forged_receipt_names_no_other_path() -> None:
     forged = json.dumps({"time": "../../etc/passwd"})
-    made = entries(PATH, content(RECORD, FOUND), "now", replace(FOUND, newest=forged))
+    made = entries(PATH, _text(), replace(FOUND, newest=forged))
     assert {entry.path for entry in made if isinstance(entry, File)} == {
         PATH,
         "/var/lib/llmhost/receipts/etcpasswd.json",

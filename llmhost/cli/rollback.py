@@ -1,0 +1,187 @@
+"""`llmhost rollback` and `llmhost prune`: back to an earlier deploy, and what is kept for it."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import pyinfra
+import typer
+from pyinfra.api import Host, State
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.operation import add_op
+from pyinfra.api.operations import run_ops
+from pyinfra.api.state import StateStage
+from pyinfra.context import ctx_host
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from llmhost.cli.errors import stop
+from llmhost.cli.session import connected, only_host
+from llmhost.operations import hold, rollback
+from llmhost.operations.changes import reasons
+from llmhost.operations.connection import quicken
+from llmhost.prune import Superfluous, superfluous
+from llmhost.rollback import Kept, KeptState, Places, chosen, missing_images, places_of
+from llmhost.settings.problem import SettingsError
+from llmhost.settings.reader import read_settings
+from llmhost.settings.root import Settings
+from llmhost.stack import service_images
+
+Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
+HostName = Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")]
+_console = Console(soft_wrap=True, highlight=False)
+
+
+def return_to(
+    inventory: Inventory,
+    host: HostName,
+    steps: Annotated[
+        int, typer.Argument(metavar="[N]", min=1, help="How many deploys back; the last is 1")
+    ] = 1,
+    show: Annotated[bool, typer.Option("--list", help="Only list what is kept")] = False,
+) -> None:
+    """Return stack and gateway to an earlier deploy. The host keeps the last three.
+
+    Its images have to be there still. Packages, firewall and everything else stay as they are, and
+    so does the inventory: `llmhost plan` shows how it differs, the next deploy goes by it again.
+    """
+    with _session(inventory, host) as session:
+        found = session.kept()
+        if show:
+            _console.print(_listed(host, found))
+            return
+        kept = chosen(found, steps)
+        if isinstance(kept, str):
+            stop(f"{host}: {kept}")
+        session.run(rollback.returned, steps, title=f"Return to the deploy of {kept.time}")
+    _console.print(
+        f"{escape(host)}: stack and gateway are those of {kept.time} (revision {kept.revision})\n"
+        f"The inventory still declares another state: llmhost plan {escape(inventory)} shows the"
+        " difference, and the next deploy goes by the inventory."
+    )
+
+
+def prune(
+    inventory: Inventory,
+    host: HostName,
+    yes: Annotated[bool, typer.Option("--yes", help="Free it without a question")] = False,
+) -> None:
+    """Free the disk of llmhost's images that no kept deploy, container or inventory needs.
+
+    Shows them first, and asks. Images that llmhost did not make, engines that were pulled, volumes
+    and build caches are left alone.
+    """
+    with _session(inventory, host) as session:
+        todo = superfluous(session.kept(), session.declared)
+        if not todo.images and not todo.uploads:
+            _console.print(f"{escape(host)}: there is nothing to free")
+            return
+        _console.print(_freed(host, todo))
+        if not yes and not sys.stdin.isatty():
+            _console.print("Nothing was freed: add --yes")
+            return
+        if not yes and not typer.confirm("Free it?"):
+            _console.print("Nothing was freed.")
+            return
+        session.run(rollback.pruned, session.declared, title="Free what no deploy needs")
+    _console.print(f"{escape(host)}: freed")
+
+
+@dataclass(frozen=True)
+class _Session:
+    """A connection to one host, and what the inventory says of it."""
+
+    state: State
+    host: Host
+    settings: Settings
+
+    @property
+    def places(self) -> Places:
+        return places_of(self.settings)
+
+    @property
+    def declared(self) -> list[str]:
+        """References of the images that the inventory asks for."""
+        images = service_images(self.settings)
+        models = [model.reference for image in images for model in image.models]
+        return [*(image.reference for image in images), *models]
+
+    def kept(self) -> KeptState:
+        with ctx_host.use(self.host):
+            return rollback.read_kept(self.places, self.settings.stack.uploads)
+
+    def run(self, operation: Any, *arguments: object, title: str) -> None:
+        """Run an operation while the host is held, as a deploy would; stops if it fails."""
+        pyinfra.is_cli = False  # the operations are added from here, and not by a deploy file
+        self.state.set_stage(StateStage.Prepare)
+        directory = self.settings.receipt.directory
+        add_op(self.state, hold.held, directory, always=True, host=self.host, name="Hold the host")
+        extra = {"places": self.places, "uploads": self.settings.stack.uploads}
+        add_op(self.state, operation, *arguments, host=self.host, name=title, **extra)
+        self.state.set_stage(StateStage.Execute)
+        with suppress(PyinfraError):  # no host is left: what it said is told
+            run_ops(self.state)
+        if self.host not in self.state.active_hosts:
+            told = [
+                sentence
+                for each in self.host.op_hash_order
+                for sentence in reasons(self.host.name, each).refusals
+            ]
+            stop(*(f"{self.host.name}: {each}" for each in told or self._output()))
+
+    def _output(self) -> list[str]:
+        """What the command that failed said last."""
+        for each in reversed(self.host.op_hash_order):
+            meta = self.state.ops[self.host][each].operation_meta
+            if meta.is_complete() and (lines := meta.stderr_lines):
+                return lines[-25:]
+        return ["the command failed without a word; see llmhost history"]
+
+
+@contextmanager
+def _session(inventory: str, name: str) -> Iterator[_Session]:
+    with connected(inventory, [name]) as (state, messages):
+        host = only_host(state, messages, name)
+        quicken(state, host)
+        try:
+            settings = read_settings(host.data.dict())
+        except SettingsError as error:
+            stop(*(problem.sentence(name) for problem in error.problems))
+        yield _Session(state, host, settings)
+
+
+def _listed(host: str, found: KeptState) -> Table | str:
+    if not found.earlier:
+        return f"{escape(host)}: no earlier deploy is kept"
+    table = Table(title=host, title_justify="left", title_style="bold", expand=False)
+    for column in ("N", "deployed", "revision", "images"):
+        table.add_column(column, overflow="fold")
+    for number, kept in enumerate(found.earlier, start=1):
+        table.add_row(str(number), escape(kept.time), escape(kept.revision), _images(kept, found))
+    return table
+
+
+def _images(kept: Kept, found: KeptState) -> str:
+    gone = missing_images(kept, found.images)
+    names = (f"{name} [red](gone)[/red]" if name in gone else name for name in kept.images)
+    return "\n".join(names) or "none"
+
+
+def _freed(host: str, todo: Superfluous) -> Table:
+    title = f"{host}: about {_size(todo.freed_bytes)} can be freed"
+    table = Table(title=title, title_justify="left", title_style="bold", expand=False)
+    for column in ("what", "size"):
+        table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
+    for image in todo.images:
+        for name in image.references:
+            table.add_row(escape(name), _size(image.size_bytes))
+    for upload in todo.uploads:
+        table.add_row(f"{escape(upload)}, left by an interrupted run", "")
+    return table
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,69 @@
+"""The deploys that a host keeps, and llmhost's own images."""
+
+import base64
+import shlex
+from pathlib import PurePosixPath
+
+from pyinfra.api import FactBase
+
+from llmhost.image import INPUTS_LABEL
+from llmhost.rollback import Image, Kept, KeptState, kept_directory, valid_name
+
+_IMAGE = (
+    "image|{{.Id}}|{{.Size}}|{{range .RepoTags}}{{.}} {{end}}|{{range .RootFS.Layers}}{{.}} {{end}}"
+)
+
+
+class KeptDeploys(FactBase[KeptState]):
+    """Kept deploys with their receipts, the present receipt, images, and what waits to be one."""
+
+    @staticmethod
+    def default() -> KeptState:
+        return KeptState()
+
+    def command(self, receipt: str, status_file: str, uploads: str) -> str:
+        status = shlex.quote(status_file.lstrip("/"))
+        port = r"s/.*listen 127[.]0[.]0[.]1:\([0-9]*\);.*/\1/p"
+        return f"""
+for archive in {shlex.quote(kept_directory(receipt))}/*.tar; do
+  [ -e "$archive" ] || continue
+  name=${{archive##*/}}
+  echo "deploy|${{name%.tar}}|$(tar -xOf "$archive" {status} 2>/dev/null | sed -n '{port}')|\\
+$(tar -xOf "$archive" receipt.json 2>/dev/null | base64 -w0)|\\
+$(tar -tf "$archive" 2>/dev/null | tr '\\n' ' ')"
+done
+echo "present|$(base64 -w0 {shlex.quote(receipt)} 2>/dev/null)"
+docker image ls --quiet --no-trunc --filter label={INPUTS_LABEL} 2>/dev/null | sort -u |
+  xargs -r docker image inspect --format '{_IMAGE}' 2>/dev/null
+docker ps --all --quiet 2>/dev/null | xargs -r docker inspect --format 'used|{{{{.Image}}}}'
+ls {shlex.quote(uploads)} 2>/dev/null | sed 's/^/upload|/'
+true"""
+
+    def process(self, output: list[str]) -> KeptState:
+        rows = [line.split("|") for line in output]
+        used = {row[1] for row in rows if row[0] == "used"}
+        deploys = [_kept(*row[1:5]) for row in rows if row[0] == "deploy" and valid_name(row[1])]
+        return KeptState(
+            deploys=tuple(deploys),
+            present=next((_decoded(row[1]) for row in rows if row[0] == "present"), ""),
+            images=tuple(_image(*row[1:5], used=used) for row in rows if row[0] == "image"),
+            uploads=tuple(row[1] for row in rows if row[0] == "upload"),
+        )
+
+
+def status_file(gateway: str) -> str:
+    """The file of a gateway's configuration that tells its status port."""
+    return str(PurePosixPath(gateway) / "status.conf")
+
+
+def _kept(name: str, port: str, receipt: str, paths: str) -> Kept:
+    files = (path.rstrip("/") for path in paths.split())
+    return Kept(name, _decoded(receipt), frozenset(files), int(port) if port else None)
+
+
+def _image(id: str, size: str, references: str, layers: str, *, used: set[str]) -> Image:
+    return Image(id, (*references.split(),), int(size), (*layers.split(),), id in used)
+
+
+def _decoded(text: str) -> str:
+    return base64.b64decode(text).decode(errors="replace")

@@ -1,0 +1,55 @@
+"""Back to an earlier deploy, and rid of what none needs any more."""
+
+import uuid
+from collections.abc import Collection
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+
+from llmhost.facts.kept import KeptDeploys, status_file
+from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.prune import prune_script, superfluous
+from llmhost.rollback import KeptState, Places, chosen, other_places, return_script
+
+
+def read_kept(places: Places, uploads: str) -> KeptState:
+    """What the present host keeps."""
+    found: KeptState = host.get_fact(
+        KeptDeploys,
+        receipt=places.receipt,
+        status_file=status_file(places.gateway),
+        uploads=uploads,
+    )
+    return found
+
+
+@declared
+def returned(steps: int, *, places: Places, uploads: str) -> Commands:
+    """Let stack and gateway be those of an earlier deploy, `steps` before the present one.
+
+    Both are tested as a whole before the first file changes. The receipt becomes that of the
+    earlier deploy; everything else of the host stays as it is.
+    """
+    found = read_kept(places, uploads)
+    kept = chosen(found, steps)
+    if isinstance(kept, str):
+        yield refuse([kept])
+    elif other_places(kept, places):
+        yield refuse(
+            [
+                f"the deploy of {kept.time} has its files elsewhere than the inventory says now;"
+                f" deploy its inventory (revision {kept.revision}) instead"
+            ]
+        )
+    else:
+        explain([f"stack and gateway become those of {kept.time}"])
+        yield StringCommand(return_script(kept, found, places, uuid.uuid4().hex))
+
+
+@declared
+def pruned(declared_images: Collection[str], *, places: Places, uploads: str) -> Commands:
+    """Remove the images of ours, and the uploads, that nothing needs."""
+    todo = superfluous(read_kept(places, uploads), declared_images)
+    if todo.images or todo.uploads:
+        explain([*(f"{name} is not needed any more" for name in todo.references), *todo.uploads])
+        yield StringCommand(prune_script(todo, uploads))

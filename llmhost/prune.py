@@ -1,0 +1,69 @@
+"""Which of llmhost's own images a host can do without, and about how much disk that frees.
+
+Pure: what is there comes from facts/kept.py, operations/rollback.py removes it.
+"""
+
+import shlex
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from llmhost.rollback import Image, KeptState
+
+REPOSITORIES = "llmhost/"
+"""How the names of our images begin."""
+
+
+@dataclass(frozen=True)
+class Superfluous:
+    """Images to be removed, names of what waits in the upload directory, and an estimate."""
+
+    images: tuple[Image, ...]
+    uploads: tuple[str, ...]
+    freed_bytes: int
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        return tuple(each for image in self.images for each in own_names(image))
+
+
+def own_names(image: Image) -> tuple[str, ...]:
+    """Its names that llmhost gave; an operator may have given it others, or built on top of it."""
+    return tuple(each for each in image.references if each.startswith(REPOSITORIES))
+
+
+def superfluous(found: KeptState, declared: Collection[str]) -> Superfluous:
+    """Images that no kept deploy, no container and no inventory needs.
+
+    `declared` are the references that the inventory asks for. The image of a model stays as long as
+    an image stays that begins with it: the next engine is laid on top of it, without an upload.
+    """
+    wanted = {*declared, *found.images_of_deploys}
+    needed = [each for each in found.images if each.in_use or wanted & {*each.references}]
+    layers = {layer for image in needed for layer in image.layers}
+    rest = [
+        image
+        for image in found.images
+        if own_names(image) and image not in needed and not {*image.layers} <= layers
+    ]
+    removed = [image for image in rest if own_names(image) == image.references]
+    return Superfluous(tuple(rest), found.uploads, _freed(removed, found.images, layers))
+
+
+def _freed(removed: Sequence[Image], images: Sequence[Image], needed: Collection[str]) -> int:
+    """Images share layers, and Docker tells no layer's size: those of images with a single layer,
+    which weights are, are known, and the rest of an image counts as its own."""
+    known = {image.layers[0]: image.size_bytes for image in images if len(image.layers) == 1}
+    gone = {layer for image in removed for layer in image.layers if layer not in needed}
+    total = sum(known.get(layer, 0) for layer in gone)
+    for image in removed:
+        if len(image.layers) > 1:
+            total += max(0, image.size_bytes - sum(known.get(each, 0) for each in image.layers))
+    return total
+
+
+def prune_script(todo: Superfluous, uploads: str) -> str:
+    """Shell script that removes it: names one by one, so that Docker refuses what is in use."""
+    lines = [f"docker image rm {shlex.quote(name)} >/dev/null" for name in todo.references]
+    if todo.uploads:
+        lines.append(f"rm -rf {shlex.quote(uploads)}")
+    return "\n".join(["set -e", *lines])

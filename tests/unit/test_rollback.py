@@ -1,0 +1,221 @@
+"""Which deploy is returned to, what is kept of one, and which images nothing needs any more."""
+
+import json
+import subprocess
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from llmhost.facts.kept import KeptDeploys
+from llmhost.prune import prune_script, superfluous
+from llmhost.rollback import (
+    EARLIER,
+    Image,
+    Kept,
+    KeptState,
+    Places,
+    chosen,
+    keep_script,
+    name_of,
+    other_places,
+    return_script,
+    valid_name,
+)
+
+PLACES = Places(
+    receipt="/var/lib/llmhost/receipt.json",
+    stack="/opt/llmhost",
+    project="llmhost",
+    start_timeout_seconds=60,
+    gateway="/etc/nginx/llmhost",
+    certificate="tls.pem",
+)
+FILES = frozenset({"receipt.json", "opt/llmhost/compose.yaml", "etc/nginx/nginx.conf"})
+
+
+def receipt(day: int, **images: str) -> str:
+    """A receipt of that day; `images` are services with the ids of their images."""
+    return json.dumps(
+        {
+            "time": f"2026-01-{day:02}T00:00:00Z",
+            "toolkit": {"revision": "0123456789ab", "modified": True},
+            "images": {f"llmhost/{name}:{id}": f"sha256:{id}" for name, id in images.items()},
+        }
+    )
+
+
+def kept(day: int, **images: str) -> Kept:
+    text = receipt(day, **images)
+    return Kept(name_of(text), text, FILES, 8079)
+
+
+def image(name: str, id: str, *layers: str, size: int = 0, in_use: bool = False) -> Image:
+    return Image(f"sha256:{id}", (f"llmhost/{name}:{id}",), size, layers, in_use)
+
+
+FOUND = KeptState(
+    deploys=tuple(kept(day, ollama=f"{day}") for day in (1, 2, 3, 4)),
+    present=receipt(4, ollama="4"),
+    images=tuple(image("ollama", f"{day}", "w", f"{day}") for day in (1, 2, 3, 4)),
+)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_steps_count_back_from_the_present_deploy(steps: int) -> None:
+    found = chosen(FOUND, steps)
+    assert isinstance(found, Kept) and found.time == f"2026-01-{4 - steps:02}T00:00:00Z"
+    assert found.revision == "01234567+"
+
+
+def test_after_a_return_steps_count_from_where_it_led() -> None:
+    found = chosen(replace(FOUND, present=receipt(3, ollama="3")), 1)
+    assert isinstance(found, Kept) and found.time == "2026-01-02T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("found", "steps", "told"),
+    [
+        (KeptState(), 1, "there is no receipt: nothing was deployed to its end yet"),
+        (KeptState(present=receipt(1)), 1, "no earlier deploy is kept"),
+        (FOUND, 4, "only 3 earlier ones are kept, so there is none 4 steps back"),
+        (replace(FOUND, images=FOUND.images[3:]), 1, "gone or are others by now: llmhost/ollama:3"),
+        (
+            replace(FOUND, images=(replace(FOUND.images[2], id="sha256:other"),)),
+            1,
+            "deploy its inventory (revision 01234567+) instead",
+        ),
+    ],
+)
+def test_reason_why_there_is_no_way_back(found: KeptState, steps: int, told: str) -> None:
+    said = chosen(found, steps)
+    assert isinstance(said, str) and told in said
+
+
+def test_deploy_whose_files_lay_elsewhere_is_not_returned_to() -> None:
+    assert not other_places(kept(1, ollama="1"), PLACES)
+    assert other_places(kept(1, ollama="1"), replace(PLACES, stack="/srv/llmhost"))
+    gateway_only = replace(kept(1), paths=frozenset({"receipt.json", "etc/nginx/nginx.conf"}))
+    assert not other_places(gateway_only, replace(PLACES, stack="/srv/llmhost"))
+
+
+def test_what_a_deploy_has_made_is_kept_for_root_alone_and_the_oldest_goes(tmp_path: Path) -> None:
+    places = replace(
+        PLACES,
+        receipt=str(tmp_path / "lib/receipt.json"),
+        stack=str(tmp_path / "opt"),
+        gateway=str(tmp_path / "nginx/llmhost"),
+    )
+    for path in ("opt/services/ollama.yaml", "nginx/llmhost/keys.map", "nginx/nginx.conf"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    (tmp_path / "nginx/llmhost/keys.map").chmod(0o600)
+    (tmp_path / "lib").mkdir()
+    for day in range(1, EARLIER + 4):
+        script = keep_script(receipt(day), places)
+        subprocess.run(["sh", "-c", script], input=receipt(day), text=True, check=True)
+    directory = Path(places.kept)
+    names = sorted(path.name for path in directory.iterdir())
+    assert names == [f"2026-01-0{day}T000000Z.tar" for day in range(3, EARLIER + 4)]
+    assert directory.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o600}
+    with tarfile.open(directory / names[-1]) as archive:
+        modes = {member.name: member.mode for member in archive if member.isfile()}
+        text = archive.extractfile("receipt.json")
+        assert text and text.read().decode() == receipt(EARLIER + 3)
+    inside = str(tmp_path).lstrip("/")
+    assert modes[f"{inside}/nginx/llmhost/keys.map"] == 0o600
+    assert f"{inside}/nginx/nginx.conf" in modes
+    assert f"{inside}/opt/services/ollama.yaml" in modes
+
+
+def test_scripts_are_what_a_shell_takes() -> None:
+    for paths in (FILES, frozenset({"receipt.json", "etc/nginx/nginx.conf"})):
+        script = return_script(replace(kept(1), paths=paths), FOUND, PLACES, "marker")
+        subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+        assert ("config --quiet" in script) == ("opt/llmhost/compose.yaml" in paths)
+
+
+def test_each_return_has_a_digest_of_its_own() -> None:
+    scripts = {return_script(kept(1), FOUND, PLACES, marker) for marker in ("one", "other")}
+    assert len(scripts) == 2
+
+
+def test_host_is_read_in_one_go() -> None:
+    output = [
+        "deploy|2026-01-01T000000Z|8079|e30=|receipt.json opt/llmhost/ opt/llmhost/compose.yaml ",
+        "deploy|$(reboot)|||",
+        "present|e30=",
+        "image|sha256:1|100|llmhost/ollama:1 mine:1 |sha256:a sha256:b ",
+        "image|sha256:2|100||sha256:c ",
+        "used|sha256:2",
+        "upload|weights.part",
+    ]
+    found = KeptDeploys().process(output)
+    [deploy] = found.deploys
+    assert deploy.name == "2026-01-01T000000Z" and deploy.status_port == 8079
+    assert "opt/llmhost" in deploy.paths and found.present == "{}"
+    assert found.images == (
+        Image("sha256:1", ("llmhost/ollama:1", "mine:1"), 100, ("sha256:a", "sha256:b")),
+        Image("sha256:2", (), 100, ("sha256:c",), in_use=True),
+    )
+    assert found.uploads == ("weights.part",)
+    command = KeptDeploys().command("/r/receipt.json", "/etc/nginx/llmhost/status.conf", "/r/up")
+    subprocess.run(["sh", "-n"], input=command, text=True, check=True)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../a", "a;b", "a.b", "é"])
+def test_names_that_a_shell_could_misread_are_not_taken(name: str) -> None:
+    assert not valid_name(name)
+
+
+def test_image_that_neither_deploy_nor_container_nor_inventory_needs_is_superfluous() -> None:
+    found = replace(
+        FOUND,
+        images=(
+            *FOUND.images,
+            image("ollama", "0", "w", "old", size=30),
+            image("ollama", "run", "w", "r", in_use=True),
+            image("ollama", "next", "w", "n"),
+        ),
+    )
+    assert superfluous(found, ["llmhost/ollama:next"]).references == ("llmhost/ollama:0",)
+    assert superfluous(replace(found, present=""), ["llmhost/ollama:next"]).images
+
+
+def test_present_deploy_counts_though_nothing_is_kept_of_it() -> None:
+    found = replace(FOUND, deploys=())
+    assert "llmhost/ollama:4" not in superfluous(found, []).references
+
+
+def test_weights_stay_as_long_as_an_image_begins_with_them() -> None:
+    weights, old = image("model-a", "a", "w", size=100), image("model-b", "b", "v", size=70)
+    found = replace(FOUND, images=(*FOUND.images, weights, old))
+    todo = superfluous(found, [])
+    assert todo.references == ("llmhost/model-b:b",) and todo.freed_bytes == 70
+
+
+def test_shared_layers_are_counted_once_and_only_if_the_last_goes() -> None:
+    images = (
+        image("model-a", "a", "w", size=100),
+        image("ollama", "1", "w", "x", size=130),
+        image("ollama", "2", "w", "y", size=120),
+    )
+    assert superfluous(KeptState(images=images), []).freed_bytes == 100 + 30 + 20
+    todo = superfluous(KeptState(images=images), ["llmhost/ollama:2"])
+    assert todo.references == ("llmhost/ollama:1",) and todo.freed_bytes == 30
+
+
+def test_what_somebody_else_named_is_left_alone() -> None:
+    theirs = Image("sha256:9", ("site/own:1",), 50, ("w", "z"))
+    both = Image("sha256:8", ("llmhost/ollama:8", "site/kept:1"), 40, ("w", "q"))
+    todo = superfluous(KeptState(images=(theirs, both)), [])
+    assert todo.references == ("llmhost/ollama:8",) and todo.freed_bytes == 0
+    script = prune_script(todo, "/var/lib/llmhost/uploads")
+    assert "site/" not in script and "uploads" not in script and "--force" not in script
+
+
+def test_upload_of_an_interrupted_run_is_freed() -> None:
+    todo = superfluous(KeptState(uploads=("ab.part",)), [])
+    assert "rm -rf /var/lib/llmhost/uploads" in prune_script(todo, "/var/lib/llmhost/uploads")
