@@ -66,6 +66,42 @@ _RERANKER = {
     "context_tokens": 1024,
 }
 
+# docling's further models: formulas, what pictures show, and how long a chunk of text may be.
+_DOCLING = (
+    {"name": "formulas", "service": "docling", "source": "hf:docling-project/CodeFormulaV2"},
+    {"name": "pictures", "service": "docling", "source": "hf:HuggingFaceTB/SmolVLM-256M-Instruct"},
+    {
+        "name": "chunking",
+        "service": "docling",
+        "task": "embed",
+        "source": "hf:sentence-transformers/all-MiniLM-L6-v2",
+        "context_tokens": 256,
+    },
+)
+
+_RAG = (
+    {
+        "name": "text",
+        "service": "ollama",
+        "source": "ollama:joonoh/HyperCLOVAX-SEED-Text-Instruct-1.5B:latest",
+    },
+    {
+        "name": "embedding",
+        "service": "ollama",
+        "task": "embed",
+        "source": "ollama:bona/bge-m3-korean:latest",
+    },
+    *_DOCLING,
+)
+
+_SEARCH_LLM = {
+    "name": "llm",
+    "service": "vllm",
+    "source": "hf:Qwen/Qwen3-4B",
+    "context_tokens": 8192,
+    "parallel": 16,
+}
+
 _QWEN = {
     "name": "qwen3-8b",
     "service": "vllm",
@@ -77,7 +113,38 @@ _QWEN = {
 PROFILES = {
     "embeddings": Profile(("embeddings",), {"models": (_EMBEDDING, _RERANKER)}),
     "ollama": Profile(("ollama",), {"ollama_gpu": 0, "models": _ROLES}),
-    "vllm": Profile(("vllm",), {"vllm_gpu": 0, "vllm_gpu_fraction": 0.9, "models": (_QWEN,)}),
+    # The site adds its own web front end and backend as `apps`.
+    "rag-offline": Profile(
+        ("ollama", "docling", "chroma"),
+        {
+            "ollama_gpu": 0,
+            "docling_gpu": None,
+            "docker_log_max_size_mib": 50,
+            "policy_denied_publishers": ("deepseek", "qwen"),
+            "models": _RAG,
+        },
+    ),
+    "search": Profile(
+        ("search_api", "vllm", "embeddings", "qdrant", "redis"),
+        {
+            "search_api_embedding_model": "embedding",
+            "vllm_gpu": 0,
+            "vllm_gpu_fraction": 0.7,
+            "vllm_memory_limit": "16g",
+            "models": (_SEARCH_LLM, _EMBEDDING),
+        },
+    ),
+    "vllm": Profile(
+        ("vllm", "open_webui"),
+        {
+            "vllm_gpu": 0,
+            "vllm_gpu_fraction": 0.9,
+            "vllm_timezone": "Asia/Seoul",
+            "open_webui_engine_urls": ("http://vllm:8000/v1",),
+            "open_webui_ui_port": 3000,
+            "models": (_QWEN,),
+        },
+    ),
 }
 
 

@@ -83,7 +83,7 @@ def compose_project(settings: Settings, devices: Devices | None = None) -> Proje
         },
         images=images,
         start_timeout_seconds=settings.stack.start_timeout_seconds,
-        private=frozenset(app.name for app in settings.apps if app.secrets),
+        private=frozenset(n for n in settings.services if settings.options(n).secret_variables),
     )
 
 
@@ -127,9 +127,8 @@ def _context(settings: Settings, service: Service) -> Sequence[File]:
 
 
 def _environment(options: ServiceOptions) -> dict[str, str]:
-    """Environment of an app, secrets included: not by `env_file`, for of that Compose tells another
-    hash before a container is made than it notes in the container (seen with 2.26)."""
-    if not isinstance(options, App):
-        return {}
-    secrets = {variable: read_secret(place) for variable, place in options.secrets.items()}
-    return {**options.environment, **secrets}
+    """Secrets, and all of an app's environment: not by `env_file`, for of that Compose tells
+    another hash before a container is made than it notes in the container (seen with 2.26)."""
+    given = options.environment if isinstance(options, App) else {}
+    places = options.secret_variables.items()
+    return {**given, **{variable: read_secret(place) for variable, place in places}}

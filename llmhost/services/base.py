@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -48,6 +48,9 @@ class Route:
 class ServiceOptions(Section):
     """Options that every service has; its own module adds to them."""
 
+    secret_options: ClassVar[Mapping[str, str]] = {}
+    """Environment variables whose values are secret, each with the option that refers to it."""
+
     image: str = Field(pattern=IMAGE)
     """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. The tag is for people,
     the digest is what is pulled."""
@@ -74,6 +77,11 @@ class ServiceOptions(Section):
     gpu_fraction: float | None = Field(default=None, gt=0, le=1)
     """Fraction of the GPU's whole memory that it takes for itself, as vLLM does; none: what its
     models need."""
+
+    @property
+    def secret_variables(self) -> Mapping[str, str]:
+        """Environment variables whose values are secret, each with the reference to it."""
+        return {variable: getattr(self, name) for variable, name in self.secret_options.items()}
 
     @property
     def gpu_request(self) -> GpuRequest | None:

@@ -1,8 +1,14 @@
 """docling-serve: documents (PDF, Office, pictures) become text with their structure."""
 
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
 from pydantic import Field
 
-from llmhost.services.base import IMAGE, Route, Service, ServiceOptions, no_models
+from llmhost.filetree import File
+from llmhost.model_source import HubSource
+from llmhost.services.base import IMAGE, Abilities, Route, Service, ServiceOptions
+from llmhost.settings.model import Model
 
 
 class DoclingOptions(ServiceOptions):
@@ -14,9 +20,10 @@ class DoclingOptions(ServiceOptions):
         pattern=IMAGE,
     )
     """Image of docling-serve with its models, pinned by digest: `registry/name:tag@sha256:…`. The
-    default is upstream's build for CPUs, whose models are those of its default pipeline; its digest
-    is the one that several public projects pin for this tag. With a GPU, take a CUDA build: on 8 GB
-    of GPU memory one ran out of it."""
+    default is upstream's build for CPUs, whose models are those of its default pipeline: what reads
+    formulas or describes pictures is declared in `models`. Its digest is the one that several
+    public projects pin for this tag. With a GPU, take a CUDA build: on 8 GB of GPU memory one ran
+    out of it."""
 
     port: int = Field(default=5001, ge=1024, le=65535)
     """Port on 127.0.0.1 of the host."""
@@ -37,12 +44,39 @@ class DoclingOptions(ServiceOptions):
     """Longest time the models may need to load before the container counts as unhealthy."""
 
 
+def repository(model: Model) -> str:
+    """`PUBLISHER/NAME`, by which docling knows a model; of a directory, its last two parts."""
+    if isinstance(model.origin, HubSource):
+        return model.origin.repository
+    return "/".join(PurePosixPath(model.source).parts[-2:])
+
+
+def check_models(models: Sequence[Model]) -> Sequence[str]:
+    """A directory has to tell what the model is called at the hub."""
+    return [
+        f"can not tell what '{model.name}' is called at the hub: "
+        "let its source end in PUBLISHER/NAME"
+        for model in models
+        if len(PurePosixPath(repository(model)).parts) != 2 or repository(model).startswith("/")
+    ]
+
+
+def baked(_options: DoclingOptions, models: Sequence[Model]) -> tuple[File, ...]:
+    """Where each further model is, what docling calls it, and of which revision it is."""
+    lines = [
+        f"{each.path} {repository(each)} {each.revision or each.digest[:40]}" for each in models
+    ]
+    return (File("models", "".join(f"{line}\n" for line in lines)),)
+
+
 # `source` fetches addresses from inside the host's network: for clients that are trusted with it.
 SERVICE = Service(
     name="docling",
     options=DoclingOptions,
     container_port=5001,
-    check_models=no_models,
+    runs=Abilities(tasks=("generate", "embed"), sources=("files",)),
+    check_models=check_models,
+    context=baked,
     routes=(
         Route("/v1/convert/file", ("POST",)),
         Route("/v1/convert/source", ("POST",), "admin"),

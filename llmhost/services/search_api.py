@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from llmhost.filetree import File
+from llmhost.services.addresses import URL, services_in
 from llmhost.services.base import IMAGE, Route, Service, ServiceOptions, no_models
 from llmhost.settings.model import Model
-
-_URL = r"^https?://[\w.:\[\]/-]+$"
 
 
 class SearchApiOptions(ServiceOptions):
@@ -34,13 +32,13 @@ class SearchApiOptions(ServiceOptions):
     """Index that the Python packages come from while the image is built, as pip's `index-url`;
     none: PyPI. Whatever it is, only files with the locked hashes are installed."""
 
-    qdrant_url: str = Field(default="http://qdrant:6333", pattern=_URL)
+    qdrant_url: str = Field(default="http://qdrant:6333", pattern=URL)
     """Qdrant. A host without a dot is a service of the stack, which then has to be declared."""
 
     redis_url: str = Field(default="redis://redis:6379/0", pattern=r"^redis://[\w.:\[\]/-]+$")
     """Redis, for answers that are asked for again; a search goes on without it."""
 
-    embeddings_url: str = Field(default="http://embeddings:8080/v1", pattern=_URL)
+    embeddings_url: str = Field(default="http://embeddings:8080/v1", pattern=URL)
     """Base of an OpenAI-compatible interface that embeds."""
 
     embedding_model: str = Field(default="embedding", pattern=r"^[\w./:-]+$")
@@ -60,9 +58,7 @@ class SearchApiOptions(ServiceOptions):
 def needs(options: ServiceOptions) -> Sequence[str]:
     """The services of the stack that its addresses name."""
     assert isinstance(options, SearchApiOptions)
-    addresses = (options.qdrant_url, options.redis_url, options.embeddings_url)
-    hosts = [urlsplit(address).hostname or "" for address in addresses]
-    return [host for host in hosts if not set(".:") & set(host)]
+    return services_in((options.qdrant_url, options.redis_url, options.embeddings_url))
 
 
 def context(options: Any, _models: Sequence[Model]) -> tuple[File, ...]:

@@ -87,6 +87,11 @@ class App(ServiceOptions):
         return self
 
     @property
+    def secret_variables(self) -> Mapping[str, str]:
+        """As every service has them."""
+        return self.secrets
+
+    @property
     def service(self) -> Service:
         """The app as the catalogue would describe it."""
         return Service(

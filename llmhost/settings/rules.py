@@ -13,6 +13,7 @@ from llmhost.settings.model import Model
 from llmhost.settings.model_rules import model_problems
 from llmhost.settings.problem import Problem
 from llmhost.settings.root import Settings
+from llmhost.settings.secret_rules import secret_problems
 from llmhost.settings.upstream_rules import upstream_problems
 
 
@@ -23,6 +24,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _misplaced_models(settings)
     yield from _missing_services(settings)
     yield from app_problems(settings)
+    yield from secret_problems(settings)
     yield from _placeholders(settings)
     yield from gpu_problems(settings)
     yield from _containers_in_the_lan(settings)

@@ -3,8 +3,6 @@ small enough to make on the spot."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -14,17 +12,21 @@ from tests.machines import tiny_embedder, tiny_model
 from tests.machines.double_images import push_double
 from tests.machines.engine import push_engine
 from tests.machines.image_registry import ImageRegistry
+from tests.machines.stand_ins import APPS, options_of, repository, small
 
 Data = dict[str, Any]
 
 
 def profile_data(profile: str, registry: ImageRegistry, directory: Path) -> Data:
-    """Inventory data of a profile; KeyError if one of its services can not be run here."""
+    """Inventory data of a profile: its own services and models, by what can be had here."""
+    declared = PROFILES[profile]
     data: Data = {"stack_profile": profile, "models": []}
-    for service in PROFILES[profile].services:
-        options, models = SERVICES[service](registry, directory)
+    for service in declared.services:
+        engine = ENGINES.get(service)
+        options = engine(registry) if engine else options_of(service, registry, directory)
         data |= {f"{service}_{option}": value for option, value in options.items()}
-        data["models"] += models
+    data["models"] = [small(model, directory) for model in declared.defaults.get("models", ())]
+    data["apps"] = [app(registry, directory) for app in APPS.get(profile, ())]
     return data
 
 
@@ -43,27 +45,13 @@ def ollama(registry: ImageRegistry, directory: Path) -> tuple[Data, list[Data]]:
         {**brain, **tiny(directory)},
         {"name": "search", "resident": False, **tiny(directory)},
     ]
-    return _engine(push_double(registry, "ollama")), _of("ollama", models)
+    return ENGINES["ollama"](registry), _of("ollama", models)
 
 
 def vllm(registry: ImageRegistry, directory: Path) -> tuple[Data, list[Data]]:
     """A double, with a directory as it would come from the hub; two of its files are equal."""
-    home = directory / "hub"
-    (home / "extra").mkdir(parents=True, exist_ok=True)
-    (home / "config.json").write_text(json.dumps({"max_position_embeddings": 2048}))
-    (home / "extra/tokenizer.json").write_text("{}")
-    for name in ("model-00001-of-00002", "model-00002-of-00002"):
-        (home / f"{name}.safetensors").write_bytes(b"a double has no weights")
-    paths = [path for path in sorted(home.rglob("*")) if path.is_file()]
-    files = [
-        {
-            "path": str(path.relative_to(home)),
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
-        for path in paths
-    ]
-    model = {"name": "writer", "source": str(home), "files": files, "context_tokens": 1024}
-    return _engine(push_double(registry, "vllm")), _of("vllm", [model])
+    model = {"name": "writer", **repository(directory / "hub")}
+    return ENGINES["vllm"](registry), _of("vllm", [model])
 
 
 def embeddings(registry: ImageRegistry, directory: Path) -> tuple[Data, list[Data]]:
@@ -75,7 +63,7 @@ def embeddings(registry: ImageRegistry, directory: Path) -> tuple[Data, list[Dat
         sha256 = tiny_embedder.write(path, task)
         pins = {"source": str(path), "sha256": sha256, "context_tokens": 256}
         models.append({"name": task, "task": task, **pins})
-    return _engine(push_engine(registry)), _of("embeddings", models)
+    return ENGINES["embeddings"](registry), _of("embeddings", models)
 
 
 def _engine(image: str) -> Data:
@@ -87,9 +75,16 @@ def _of(service: str, models: list[Data]) -> list[Data]:
     return [{**model, "service": service} for model in models]
 
 
+ENGINES: dict[str, Callable[[ImageRegistry], Data]] = {
+    "ollama": lambda registry: _engine(push_double(registry, "ollama")),
+    "vllm": lambda registry: _engine(push_double(registry, "vllm")),
+    "embeddings": lambda registry: _engine(push_engine(registry)),
+}
+"""The engines' options: real where it can be had, else its double."""
+
 SERVICES: dict[str, Callable[[ImageRegistry, Path], tuple[Data, list[Data]]]] = {
     "ollama": ollama,
     "vllm": vllm,
     "embeddings": embeddings,
 }
-"""How each service is had here: its options, without its name before them, and its models."""
+"""How each engine is had here: its options, without its name before them, and its models."""

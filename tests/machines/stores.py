@@ -1,7 +1,7 @@
 """What the services beside the engines are on test machines, as one image.
 
-Redis is Debian's own, Chroma is the real server out of its Python package; Qdrant, docling and the
-embedding model are doubles. Python with pip is what the search API is built on.
+Redis is Debian's own, Chroma is the real server out of its Python package; Qdrant, docling, Open
+WebUI and the embedding model are doubles. Python with pip is what the search API is built on.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -42,6 +43,7 @@ exec python3 /usr/lib/doubles/{} {}
 _PIP = "[global]\ncert = /etc/ssl/certs/ca-certificates.crt\nbreak-system-packages = true\n"
 
 
+@cache
 def push_stores(registry: ImageRegistry) -> str:
     """Put the image into a registry; returns its full reference, pinned by digest."""
     with tempfile.TemporaryDirectory(prefix="llmhost-stores-") as directory:
@@ -56,9 +58,10 @@ def _lay_out(root: Path) -> None:
     _program(root / "usr/local/bin/chroma", _CHROMA_PROGRAM)
     _program(root / "qdrant/qdrant", _DOUBLE_PROGRAM.format("qdrant.py", 6333))
     _program(root / "usr/local/bin/docling-serve", _DOUBLE_PROGRAM.format("docling.py", 5001))
+    _program(root / "app/backend/start.sh", _DOUBLE_PROGRAM.format("open_webui.py", ""))
     doubles = root / "usr/lib/doubles"
     doubles.mkdir(parents=True)
-    for name in ("docling.py", "embeddings.py", "qdrant.py"):
+    for name in ("docling.py", "embeddings.py", "open_webui.py", "qdrant.py"):
         shutil.copy(ROOT / "tests/doubles" / name, doubles)
     certificates = root / "etc/ssl/certs"
     certificates.mkdir(parents=True)

@@ -138,8 +138,12 @@ def test_compose_files_name_who_manages_them(host: Any, settings: Settings) -> N
     if not settings.services:
         pytest.skip("no service is declared")
     names = [f"services/{name}.yaml" for name in settings.services]
+    private = {
+        f"services/{name}.yaml"
+        for name in settings.services
+        if settings.options(name).secret_variables
+    }
     for name in ["compose.yaml", *names]:
         file = host.file(f"{settings.stack.directory}/{name}")
         assert file.content_string.startswith("# Managed by llmhost")
-        secret = any(app.secrets and name == f"services/{app.name}.yaml" for app in settings.apps)
-        assert guard(file) == ("root:root 0600" if secret else "root:root 0644"), name
+        assert guard(file) == ("root:root 0600" if name in private else "root:root 0644"), name

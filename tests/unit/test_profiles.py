@@ -12,25 +12,13 @@ from llmhost.services import catalogue
 from llmhost.settings.problem import SettingsError
 from llmhost.settings.reader import known_keys, read_settings
 from llmhost.stack import compose_project
-
-CLIENTS = [{"name": "app", "sha256": "ab" * 32}]
-COMMIT = "12" * 20
+from tests.unit.profile_sites import CLIENTS, COMMIT, locked_profile, write_pins
 
 
 @pytest.fixture
 def lock(tmp_path: Path) -> Path:
     """Pins for every model of every profile."""
-    models = [model for each in PROFILES.values() for model in each.defaults.get("models", ())]
-    entries = {model["source"]: _pins(model["source"]) for model in models}
-    path = tmp_path / "models.lock.json"
-    path.write_text(write_lock(entries))
-    return path
-
-
-def _pins(source: str) -> dict[str, Any]:
-    if source.endswith(".gguf"):
-        return {"revision": COMMIT, "sha256": "cd" * 32}
-    return {"revision": COMMIT, "files": [{"path": "config.json", "sha256": "cd" * 32}]}
+    return write_pins(tmp_path / "models.lock.json")
 
 
 def site(profile: str, lock: Path, **more: Any) -> dict[str, Any]:
@@ -52,12 +40,86 @@ def test_profile_names_services_and_keys_that_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_locked_profile_is_a_whole_inventory(name: str, lock: Path) -> None:
-    settings = read_settings(site(name, lock))
+def test_locked_profile_is_a_whole_inventory(name: str, tmp_path: Path) -> None:
+    settings = read_settings(locked_profile(name, tmp_path))
     assert settings.services == PROFILES[name].services
-    for service, text in compose_project(settings).services.items():
-        assert yaml.safe_load(text)["services"][service]["image"].startswith(f"llmhost/{service}:")
+    project = compose_project(settings)
+    for service, text in project.services.items():
+        declared = yaml.safe_load(text)["services"][service]
+        assert declared["image"].startswith(f"llmhost/{service}:")
+        assert declared["restart"] == "unless-stopped" and declared["read_only"]
+        assert declared["logging"]["options"]["max-size"] == "50m"
+        assert "start_period" in declared["healthcheck"]
+    assert project.private == {"open_webui"} & set(project.services)
     assert all(int(sha256, 16) for model in settings.models for sha256 in model.baked.values())
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_model_of_a_profile_runs_on_one_of_its_services(name: str, tmp_path: Path) -> None:
+    settings = read_settings(locked_profile(name, tmp_path))
+    assert {model.service for model in settings.models} <= set(settings.services)
+    assert len({model.name for model in settings.models}) == len(settings.models)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "other"),
+    [
+        ("embeddings", "embeddings_port", 9001),
+        ("ollama", "ollama_gpu", 1),
+        ("rag-offline", "docling_gpu", 1),
+        ("rag-offline", "docker_log_max_size_mib", 10),
+        ("rag-offline", "policy_denied_publishers", ("someone",)),
+        ("search", "vllm_gpu_fraction", 0.5),
+        ("search", "search_api_embedding_model", "own"),
+        ("vllm", "open_webui_ui_port", 3443),
+        ("vllm", "vllm_timezone", "Etc/UTC"),
+    ],
+)
+def test_default_of_a_profile_gives_way(
+    name: str, option: str, other: object, tmp_path: Path
+) -> None:
+    given = read_settings(locked_profile(name, tmp_path, **{option: other})).model_dump()
+    section, _, field = next(
+        (section, "", option.removeprefix(f"{section}_"))
+        for section in sorted({*given, *given["service_options"]}, key=len, reverse=True)
+        if option.startswith(f"{section}_")
+    )
+    values = given["service_options"].get(section) or given[section]
+    assert values[field] == other
+
+
+def test_figures_of_the_search_profile_reach_the_engine(tmp_path: Path) -> None:
+    project = compose_project(read_settings(locked_profile("search", tmp_path)))
+    engine = yaml.safe_load(project.services["vllm"])["services"]["vllm"]
+    command = engine["command"]
+    assert command[command.index("--gpu-memory-utilization") + 1] == "0.7"
+    assert engine["mem_limit"] == "16g"
+    waits = yaml.safe_load(project.services["search_api"])["services"]["search_api"]["depends_on"]
+    assert set(waits) == {"qdrant", "redis", "embeddings"}
+
+
+def test_site_adds_its_own_apps_to_a_profile(tmp_path: Path) -> None:
+    app = {
+        "name": "backend",
+        "image": f"registry.example/backend:1@sha256:{'1' * 64}",
+        "container_port": 3000,
+        "port": 3001,
+        "health": ["true"],
+        "needs": ["ollama", "docling", "chroma"],
+    }
+    settings = read_settings(locked_profile("rag-offline", tmp_path, apps=[app]))
+    assert settings.services == ("ollama", "docling", "chroma", "backend")
+
+
+def test_forbidden_base_is_refused_by_the_offline_profile(tmp_path: Path) -> None:
+    data = locked_profile("rag-offline", tmp_path)
+    path = Path(data["stack_models_lock"])
+    entries = read_lock(path.read_text())
+    source = "ollama:joonoh/HyperCLOVAX-SEED-Text-Instruct-1.5B:latest"
+    entries[source]["base_models"] = ["deepseek-ai/DeepSeek-R1"]
+    path.write_text(write_lock(entries))
+    told = problems(data)
+    assert [each for each in told if "policy_denied_publishers 'deepseek'" in each] == told != []
 
 
 def test_profile_without_a_lock_says_how_to_make_one(tmp_path: Path) -> None:
@@ -81,7 +143,7 @@ def test_unknown_profile_is_told_with_the_nearest(lock: Path) -> None:
     (told,) = problems(site("olama", lock))
     assert told == "llm: stack_profile: 'olama' is not a profile; did you mean ollama?"
     (told,) = problems(site("kubernetes", lock))
-    assert "the profiles are embeddings, ollama, vllm" in told
+    assert "the profiles are embeddings, ollama, rag-offline, search, vllm" in told
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema": 2}', '{"schema": 1, "models": [1]}'])

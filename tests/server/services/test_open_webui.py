@@ -1,0 +1,84 @@
+"""What Open WebUI answers to people who have no account: past the gateway, and by its own port."""
+
+import json
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from llmhost.services.open_webui import OpenWebuiOptions
+from llmhost.settings.root import Settings
+from tests.server.conftest import Outside
+from tests.server.door import Door
+from tests.server.services.api import Api, api_of
+
+
+@pytest.fixture(scope="module")
+def api(host: Host, settings: Settings) -> Api:
+    return api_of("open_webui", host, settings)
+
+
+@pytest.fixture(scope="module")
+def options(api: Api, settings: Settings) -> OpenWebuiOptions:
+    options = settings.options("open_webui")
+    assert isinstance(options, OpenWebuiOptions)
+    return options
+
+
+@pytest.fixture(scope="module")
+def environment(host: Host, api: Api, settings: Settings) -> dict[str, str]:
+    container = f"{settings.stack.project}-open_webui-1"
+    shown = host.check_output(f"docker inspect --format '{{{{json .Config.Env}}}}' {container}")
+    return dict(line.split("=", 1) for line in json.loads(shown))
+
+
+def test_it_is_ready_and_its_database_answers(api: Api) -> None:
+    assert api.ask("/ready") == {"status": True}
+    assert api.ask("/health/db") == {"status": True}
+
+
+def test_first_administrator_is_there_and_nobody_else_can_sign_up(api: Api) -> None:
+    config: dict[str, Any] = api.ask("/api/config")
+    assert "onboarding" not in config, "whoever comes first would be the administrator"
+    assert config["features"]["auth"] and not config["features"]["enable_signup"]
+    # Were it open after all, it would refuse this address and make no account.
+    stranger = {"name": "stranger", "email": "no address", "password": "No-password-1"}
+    assert api.status("/api/v1/auths/signup", stranger) == 403
+
+
+def test_models_are_for_those_who_have_logged_in(api: Api, options: OpenWebuiOptions) -> None:
+    assert api.status("/api/models") == 401
+    wrong = {"email": options.admin_email, "password": "no password of anybody"}
+    assert api.status("/api/v1/auths/signin", wrong) == 400
+
+
+def test_settings_of_the_inventory_count(
+    environment: dict[str, str], options: OpenWebuiOptions
+) -> None:
+    assert environment["ENABLE_PERSISTENT_CONFIG"] == str(options.persistent_settings).lower()
+    assert environment["OPENAI_API_BASE_URLS"].split(";") == [*options.engine_urls]
+
+
+def test_nobody_outside_is_asked(environment: dict[str, str]) -> None:
+    assert environment["OFFLINE_MODE"] == "true" and environment["HF_HUB_OFFLINE"] == "1"
+
+
+def test_data_is_in_a_volume_beside_the_models_of_the_image(
+    host: Host, api: Api, settings: Settings
+) -> None:
+    container = f"{settings.stack.project}-open_webui-1"
+    shown = host.check_output(f"docker inspect --format '{{{{json .Mounts}}}}' {container}")
+    volumes = {each["Destination"] for each in json.loads(shown) if each["Type"] == "volume"}
+    assert volumes == {"/srv/data"}
+    host.check_output(f"docker exec {container} test -s /srv/data/webui.db")
+
+
+def test_browsers_find_it_at_its_own_port(
+    settings: Settings, options: OpenWebuiOptions, door: Door, outside: Outside
+) -> None:
+    ports = (f":{settings.gateway.port}", f":{options.ui_port}")
+    curl = [argument.replace(*ports) for argument in door.curl]
+    url = door.url.replace(*ports) + "/api/config"
+    answer = outside("curl", "--silent", "--show-error", "--max-time", "20", *curl, url)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["status"] is True
