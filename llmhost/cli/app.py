@@ -2,7 +2,7 @@
 
 import typer
 
-from llmhost.cli import drain, history, key, latency, model, plan, tls, verify, vram
+from llmhost.cli import bundle, drain, history, key, latency, model, plan, tls, verify, vram
 
 app = typer.Typer(
     name="llmhost",
@@ -18,6 +18,7 @@ app.command("unlock")(history.unlock)
 app.command("vram")(vram.vram)
 app.command("latency")(latency.latency)
 app.command("drain")(drain.drain)
+app.add_typer(bundle.app, name="bundle")
 app.add_typer(key.app, name="key")
 app.add_typer(model.app, name="model")
 app.add_typer(tls.app, name="tls")
