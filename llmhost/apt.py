@@ -142,6 +142,8 @@ export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C.UTF-8
 timeout=300
 eval "$(apt-config shell timeout DPkg::Lock::Timeout)"
 lists=/var/lib/apt/lists
+eval "$(apt-config shell lists Dir::State::lists/d)"
+lists=${lists%/}
 refreshed=
 not_offered="
   s/^E: Unable to locate package //p

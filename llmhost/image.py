@@ -90,6 +90,11 @@ class ServiceImage:
         """Repository and tag; equal inputs, equal tag."""
         return f"llmhost/{self.service}:{self.inputs[:16]}"
 
+    @property
+    def archive(self) -> str:
+        """Name of the file in which the image travels, as `docker save` writes it."""
+        return f"{self.service}-{self.inputs[:16]}.tar"
+
 
 AnyImage = TypeVar("AnyImage", ModelImage, ServiceImage)
 
@@ -219,6 +224,19 @@ def _pull(image: ServiceImage) -> str:
       "correct {image.service}_image, or let this host reach its registry" >&2
     exit 1
   }}"""
+
+
+def load_script(image: ServiceImage, waiting: str) -> str:
+    """Take an image from the archive that a bundle brought, if it is the one that is wanted."""
+    archive = shlex.quote(f"{waiting}/{image.archive}")
+    label = f'{{{{index .Config.Labels "{INPUTS_LABEL}"}}}}'
+    return f"""docker load --quiet --input {archive} >/dev/null || exit 1
+found=$(docker image inspect --format '{label}' {image.reference} 2>/dev/null)
+if [ "$found" != {image.inputs} ]; then
+  echo {archive}" does not hold the image {image.reference}: apply the bundle again" >&2
+  exit 1
+fi
+rm -f {archive}"""
 
 
 def tidy_script(uploads: str) -> str:

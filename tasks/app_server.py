@@ -2,6 +2,7 @@
 
 from pyinfra.api import deploy
 
+from llmhost import host_packages
 from llmhost.app_server import CA_LABEL, variables
 from llmhost.operations import apt, ca_certificates, environment_file, hosts_file
 from llmhost.settings.root import Settings
@@ -18,7 +19,7 @@ def prepare_app_server(settings: Settings, upstream: Upstream) -> None:
         name="Give the LLM server its name",
     )
     if gateway.tls == "ca":
-        apt.packages("ca-certificates", name="Install the list of trusted authorities")
+        apt.packages(*host_packages.AUTHORITIES, name="Install the list of trusted authorities")
     ca_certificates.trusted(
         gateway.ca_directory.expanduser() if gateway.tls == "ca" else None,
         label=CA_LABEL,

@@ -2,6 +2,7 @@
 
 from pyinfra.api import deploy
 
+from llmhost import host_packages
 from llmhost.operations import apt, ufw
 from llmhost.settings.root import Settings
 from llmhost.ufw import Rule
@@ -23,7 +24,7 @@ def guard_app_server(settings: Settings) -> None:
 
 def _guard(settings: Settings, *gateway: Rule) -> None:
     apt.packages(
-        "ufw",
+        *host_packages.FIREWALL,
         absent=["iptables-persistent", "netfilter-persistent"],  # ufw declares that it breaks them
         name="Install ufw",
     )

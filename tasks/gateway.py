@@ -3,7 +3,7 @@
 from pyinfra import logger
 from pyinfra.api import deploy
 
-from llmhost import gateway
+from llmhost import gateway, host_packages
 from llmhost.filetree import Absent, File
 from llmhost.operations import apt, files, nginx, systemd
 from llmhost.settings.root import Settings
@@ -18,14 +18,13 @@ MTAIL_PROGRAM = "/etc/mtail/llmhost.mtail"
 def configure_gateway(settings: Settings) -> None:
     """Let the declared clients call the declared routes, and nobody anything else."""
     places = gateway.Places()
-    metrics = ("mtail",) if settings.gateway.metrics_port else ()
     if settings.gateway.tls == "off":
         logger.warning('gateway_tls = "off": keys and prompts cross the network in the clear')
     if settings.gateway.upstreams and settings.gateway.upstream_tls == "off":
         logger.warning('gateway_upstream_tls = "off": the key of the servers crosses the network')
     apt.packages(
-        *("nginx", "libnginx-mod-http-perl", "logrotate", "openssl", *metrics),
-        absent=() if metrics else ("mtail",),
+        *host_packages.gateway(settings),
+        absent=() if settings.gateway.metrics_port else host_packages.METRICS,
         name="Install nginx with its Perl module",
     )
     files.present(*_log_readers(settings, places), name="Declare what reads the access log")
@@ -37,7 +36,7 @@ def configure_gateway(settings: Settings) -> None:
         pool=gateway.pool(settings),
         name="Open the declared routes to the declared clients",
     )
-    if metrics:
+    if settings.gateway.metrics_port:
         systemd.service(
             "mtail",
             newer_than=[MTAIL_OPTIONS, MTAIL_PROGRAM],

@@ -4,6 +4,7 @@ from functools import partial
 
 from pyinfra.api import deploy
 
+from llmhost import host_packages
 from llmhost.operations import apt, compose, images
 from llmhost.settings.root import Settings
 from llmhost.stack import compose_project, service_images
@@ -13,16 +14,20 @@ from llmhost.stack import compose_project, service_images
 def run_stack(settings: Settings) -> None:
     """Bake the models into the services' images, and let the declared services run."""
     if settings.services:
-        apt.packages("curl", name="Install curl, to download weights and to ask services")
-        apt.packages("nftables", name="Install nft, to verify that services work offline")
-    images.built(
-        *service_images(settings),
-        uploads=settings.stack.uploads,
-        name="Bake the models into the services' images",
-    )
+        apt.packages(*host_packages.STACK, name="Install what asks services and cuts the network")
+    bake_images(settings)
     compose.project(
         compose_project(settings),
         gpus=settings.gpu_requests,
         with_devices=partial(compose_project, settings),
         name="Run the declared services",
+    )
+
+
+def bake_images(settings: Settings) -> None:
+    """The services' images: found, loaded from a bundle, or built."""
+    images.built(
+        *service_images(settings),
+        uploads=settings.stack.uploads,
+        name="Bake the models into the services' images",
     )

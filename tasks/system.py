@@ -2,14 +2,11 @@
 
 from pyinfra.api import deploy
 
+from llmhost import host_packages
 from llmhost.filetree import File
 from llmhost.operations import apt, clock, files, sysctl, systemd
 from llmhost.settings.root import Settings
 from llmhost.template import render
-
-# apparmor: without its parser dockerd confines no container, and does not say so (moby,
-# pkg/apparmor: HostSupports). tzdata: a minimal Debian 13 has no time zones.
-_PACKAGES = ("apparmor", "ca-certificates", "tzdata")
 
 
 @deploy("System")
@@ -23,11 +20,7 @@ def configure_system(settings: Settings) -> None:
         ),
         name="Configure apt and its automatic updates",
     )
-    apt.packages(
-        *_PACKAGES,
-        *(["unattended-upgrades"] if system.unattended_upgrades else []),
-        name="Install the base packages",
-    )
+    apt.packages(*host_packages.system(settings), name="Install the base packages")
     clock.right(system.timezone, name="Set the time zone and keep the clock right")
     sysctl.parameters(
         system.kernel_parameters,

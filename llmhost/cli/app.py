@@ -2,7 +2,19 @@
 
 import typer
 
-from llmhost.cli import drain, history, key, latency, model, plan, rollback, tls, verify, vram
+from llmhost.cli import (
+    bundle,
+    drain,
+    history,
+    key,
+    latency,
+    model,
+    plan,
+    rollback,
+    tls,
+    verify,
+    vram,
+)
 
 app = typer.Typer(
     name="llmhost",
@@ -20,6 +32,7 @@ app.command("prune")(rollback.prune)
 app.command("vram")(vram.vram)
 app.command("latency")(latency.latency)
 app.command("drain")(drain.drain)
+app.add_typer(bundle.app, name="bundle")
 app.add_typer(key.app, name="key")
 app.add_typer(model.app, name="model")
 app.add_typer(tls.app, name="tls")

@@ -11,25 +11,33 @@ from llmhost.image import INPUTS_LABEL, ImageState
 
 @dataclass(frozen=True)
 class ImageStore:
-    """Images by reference, and names of the files that wait to become one."""
+    """Images by reference, names of the files that wait to become one, and names of the archives
+    that a bundle brought."""
 
     images: Mapping[str, ImageState]
     uploads: tuple[str, ...] = ()
+    archives: tuple[str, ...] = ()
 
 
 class Images(FactBase[ImageStore]):
-    """State of the named images, and what a run that was killed left in the upload directory."""
+    """State of the named images, what a run that was killed left in the upload directory, and which
+    archives of images wait in another."""
 
     @staticmethod
     def default() -> ImageStore:
         return ImageStore({})
 
-    def command(self, references: Sequence[str], uploads: str) -> str:
-        return f"{inspect_command(references)}; ls {shlex.quote(uploads)} 2>/dev/null; true"
+    def command(self, references: Sequence[str], uploads: str, waiting: str) -> str:
+        return (
+            f"{inspect_command(references)}; ls {shlex.quote(uploads)} 2>/dev/null;"
+            f" ls {shlex.quote(waiting)} 2>/dev/null | sed 's/^/archive|/'"
+        )
 
     def process(self, output: list[str]) -> ImageStore:
-        uploads = (line for line in output if not line.startswith("image|"))
-        return ImageStore(parse_images(output), tuple(uploads))
+        archives = [line for line in output if line.startswith("archive|")]
+        uploads = [line for line in output if not line.startswith(("image|", "archive|"))]
+        names = (line.removeprefix("archive|") for line in archives)
+        return ImageStore(parse_images(output), tuple(uploads), tuple(names))
 
 
 def inspect_command(references: Sequence[str]) -> str:

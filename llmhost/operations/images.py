@@ -1,4 +1,4 @@
-"""Images built on the host."""
+"""Images built on the host, or brought to it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand
 
 from llmhost import image as core
+from llmhost.bundle import WAITING
 from llmhost.facts.images import Images
 from llmhost.filetree import archive
 from llmhost.image import ModelImage, ServiceImage, Weights, missing
@@ -15,8 +16,10 @@ from llmhost.operations.changes import Commands, declared, explain, refuse
 
 
 @declared
-def built(*images: ServiceImage, uploads: str) -> Commands:
+def built(*images: ServiceImage, uploads: str, waiting: str = WAITING) -> Commands:
     """Make every image whose inputs differ from what is there under its name, and no other.
+
+    One whose archive a bundle brought to the directory `waiting` is loaded and not built.
 
     Weights come to the host only when a service's image has to be built and their own image is not
     there. They pass through the directory `uploads`, which is removed in the end. Weights whose
@@ -24,9 +27,11 @@ def built(*images: ServiceImage, uploads: str) -> Commands:
     """
     models = [model for image in images for model in image.models]
     references = [*(image.reference for image in images), *(model.reference for model in models)]
-    store = host.get_fact(Images, references=references, uploads=uploads)
+    store = host.get_fact(Images, references=references, uploads=uploads, waiting=waiting)
     services = missing(images, store.images)
-    weights = missing([model for image in services for model in image.models], store.images)
+    brought = [image for image in services if image.archive in store.archives]
+    building = [image for image in services if image not in brought]
+    weights = missing([model for image in building for model in image.models], store.images)
     reasons = [*weights.values(), *services.values()]
     if store.uploads:
         reasons.append(f"{uploads} holds what an interrupted run left")
@@ -38,7 +43,9 @@ def built(*images: ServiceImage, uploads: str) -> Commands:
         yield StringCommand(core.prepare_script(uploads))
         for model in weights:
             yield from _obtain(model, uploads, store.uploads)
-        for image in services:
+        for image in brought:
+            yield StringCommand(core.load_script(image, waiting))
+        for image in building:
             contents = archive({file.path: file for file in image.build_files})
             yield StringCommand(core.build_script(image), _stdin=contents)
         yield StringCommand(core.tidy_script(uploads))

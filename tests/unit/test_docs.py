@@ -35,6 +35,10 @@ RUN_BY = {
     "llmhost history": f"{DEMO}::test_history_tells_what_the_last_run_did",
     "llmhost unlock": f"{DEMO}::test_host_that_a_hanging_run_holds_can_be_unlocked",
     "llmhost vram": "unit/test_cli_vram.py::test_plan_that_fits_is_shown_with_status_0",
+    "llmhost bundle create": "integration/test_airgap.py::"
+    "test_bundle_holds_all_that_a_deploy_would_fetch",
+    "llmhost bundle apply": "integration/test_airgap.py::"
+    "test_server_comes_up_from_the_bundle_alone",
     "llmhost key": f"{HERE}::test_cheap_commands_do_what_the_page_says",
     "llmhost tls": f"{HERE}::test_cheap_commands_do_what_the_page_says",
     "pyinfra": f"{DEMO}::test_second_run_changes_nothing",
@@ -45,7 +49,7 @@ RUN_BY = {
     "script/try": f"{TRIAL}::test_settings_that_hold_are_proven_and_leave_nothing_behind",
 }
 # Programs that are not ours: what they do is theirs to test.
-OTHERS = {"python3", "cp", "git", "curl", "read", "export", "cd", "apt-get", "pip"}
+OTHERS = {"python3", "cp", "git", "curl", "read", "export", "cd", "apt-get", "pip", "tar"}
 
 
 @dataclass(frozen=True)

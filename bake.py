@@ -1,0 +1,10 @@
+"""What a builder does for a bundle (docs/air-gap.md): the services' images, nothing else."""
+
+from pyinfra import host, state
+
+from llmhost.operations.connection import quicken
+from llmhost.operations.inventory import settings_of
+from tasks.stack import bake_images
+
+quicken(state, host)
+bake_images(settings_of(state, host))

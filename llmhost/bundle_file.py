@@ -1,0 +1,165 @@
+"""A bundle as a file: an uncompressed tar that begins with its manifest and the signature of it.
+
+Not compressed: packages, wheels and most weights can not be made smaller, and a part can be read
+where it lies, without unpacking all that is before it.
+"""
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from llmhost.bundle import BundleError, Manifest, Part, read_manifest
+from llmhost.bundle_key import fingerprint, is_signed
+
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+_CHUNK = 1 << 20
+_LONGEST_MANIFEST = 64 << 20
+
+
+def write_bundle(target: Path, manifest: Manifest, parts: Path, key: Ed25519PrivateKey) -> None:
+    """Join the parts below a directory into one signed file, which appears when it is complete."""
+    draft = target.with_name(f".{target.name}.new")
+    text = manifest.write()
+    try:
+        with tarfile.open(draft, "w", format=tarfile.GNU_FORMAT) as tar:
+            for name, data in ((MANIFEST, text), (SIGNATURE, key.sign(text))):
+                tar.addfile(_entry(name, len(data)), io.BytesIO(data))
+            for part in manifest.parts:
+                with (parts / part.path).open("rb") as file:
+                    tar.addfile(_entry(part.path, part.bytes), file)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _entry(name: str, size: int) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = size, 0o644
+    return entry
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was verified whole; `places` tells where in the file each part begins."""
+
+    manifest: Manifest
+    places: dict[str, int]
+    file: BinaryIO
+
+    def read(self, part: Part, skip: int = 0) -> Iterator[bytes]:
+        """A part's content, in pieces, without its first `skip` bytes."""
+        self.file.seek(self.places[part.path] + skip)
+        yield from _pieces(self.file, part.bytes - skip)
+
+
+@contextmanager
+def verified_bundle(
+    path: Path, key: Ed25519PublicKey, told: Callable[[int], None] = lambda _bytes: None
+) -> Iterator[Bundle]:
+    """A bundle, after all of it was read and compared with its signed manifest.
+
+    `told` hears how many bytes more have been compared. Raises BundleError with a sentence.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise BundleError(f"{path} can not be read: {error.strerror}") from None
+    with file:
+        yield _verified(path, file, key, told)
+
+
+def _verified(
+    path: Path, file: BinaryIO, key: Ed25519PublicKey, told: Callable[[int], None]
+) -> Bundle:
+    members = _members(path, file)
+    first = [(member.name, member.size) for member in members[:2]]
+    if [name for name, _ in first] != [MANIFEST, SIGNATURE] or first[0][1] > _LONGEST_MANIFEST:
+        raise BundleError(f"{path} is no bundle: it does not begin with a signed manifest")
+    text, signature = (_content(file, member) for member in members[:2])
+    if not is_signed(text, signature, key):
+        raise BundleError(
+            f"{path} is not signed by the key {fingerprint(key)}: it was altered, or made with"
+            " another key; do not use it unless you have got that key from who made it"
+        )
+    try:
+        manifest = read_manifest(text)
+    except BundleError as error:
+        raise BundleError(f"{path} {error}") from None
+    _compare(path, manifest, members[2:])
+    bundle = Bundle(manifest, {member.name: member.offset_data for member in members[2:]}, file)
+    for part in manifest.parts:
+        digest = hashlib.sha256()
+        for piece in bundle.read(part):
+            digest.update(piece)
+            told(len(piece))
+        if digest.hexdigest() != part.sha256:
+            raise _altered(path, part.path)
+    return bundle
+
+
+def _members(path: Path, file: BinaryIO) -> list[tarfile.TarInfo]:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            members = tar.getmembers()
+    except tarfile.ReadError as error:
+        if "unexpected end" in str(error):
+            raise _cut_off(path) from None
+        raise BundleError(f"{path} is no bundle: it is no tar archive, or was cut off") from None
+    except tarfile.TarError:
+        raise BundleError(f"{path} was altered: copy it again from where it was made") from None
+    ends = (member.offset_data + member.size for member in members)
+    # tar(5): an archive is filled up with zeros to whole records.
+    if size % tarfile.RECORDSIZE or any(end > size for end in ends):
+        raise _cut_off(path)
+    return members
+
+
+def _compare(path: Path, manifest: Manifest, members: list[tarfile.TarInfo]) -> None:
+    """The same parts in the same order, all of them plain files."""
+    found = {member.name: member for member in members}
+    for part in manifest.parts:
+        member = found.get(part.path)
+        if member is None:
+            raise BundleError(f"{path} lacks {part.path}: copy it again from where it was made")
+        if not member.isreg() or member.size != part.bytes:
+            raise _altered(path, part.path)
+    known = {part.path for part in manifest.parts}
+    for member in members:
+        if member.name not in known:
+            raise _altered(path, member.name)
+    if len(members) != len(known):
+        raise BundleError(f"{path} was altered: it holds a part twice")
+
+
+def _altered(path: Path, part: str) -> BundleError:
+    return BundleError(
+        f"{path} was altered: {part} is not what was put into it; copy it again from where it was"
+        " made"
+    )
+
+
+def _cut_off(path: Path) -> BundleError:
+    return BundleError(f"{path} is cut off: copy it again from where it was made")
+
+
+def _content(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
+    file.seek(member.offset_data)
+    return b"".join(_pieces(file, member.size))
+
+
+def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
+    while size > 0:
+        piece = file.read(min(size, _CHUNK))
+        if not piece:
+            return
+        size -= len(piece)
+        yield piece

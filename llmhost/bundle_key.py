@@ -1,0 +1,82 @@
+"""The key that bundles are signed with: whoever applies one knows who made it.
+
+A pair of files on the controller. The private one never leaves the machine that makes bundles; the
+public one has to reach the machine that applies them once, by another way than a bundle.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from llmhost.bundle import BundleError
+
+DIRECTORY = Path("~/.config/llmhost/bundle")
+PRIVATE, PUBLIC = "bundle.key", "bundle.pub"
+
+
+def signing_key(directory: Path) -> Ed25519PrivateKey:
+    """The private key in a directory, made with its public half if there is none.
+
+    Raises BundleError if the file is no such key, OSError where files can not be read or written.
+    """
+    file = directory / PRIVATE
+    if not file.exists():
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as new:
+            new.write(_private_pem(Ed25519PrivateKey.generate()))
+    try:
+        key = serialization.load_pem_private_key(file.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise BundleError(f"{file} holds no Ed25519 key: move it away, and a new one is made")
+    (directory / PUBLIC).write_bytes(_public_pem(key.public_key()))
+    return key
+
+
+def verifying_key(file: Path) -> Ed25519PublicKey:
+    """A public key. Raises BundleError if there is none."""
+    if not file.is_file():
+        raise BundleError(
+            f"there is no key to check the bundle with: copy {PUBLIC} from the machine that made"
+            f" it to {file}, by another way than the bundle"
+        )
+    try:
+        key = serialization.load_pem_public_key(file.read_bytes())
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        raise BundleError(f"{file} holds no public key of bundles: copy {PUBLIC} there again")
+    return key
+
+
+def fingerprint(key: Ed25519PublicKey) -> str:
+    """Short name of a key, to be compared by people."""
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
+
+
+def is_signed(data: bytes, signature: bytes, key: Ed25519PublicKey) -> bool:
+    """Whether the key's owner signed exactly this."""
+    try:
+        key.verify(signature, data)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _private_pem(key: Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def _public_pem(key: Ed25519PublicKey) -> bytes:
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )

@@ -1,0 +1,87 @@
+"""Parts of a bundle in the making: what is finished survives whoever is killed while making it."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from llmhost.bundle import Part
+
+_RECORD = "parts.json"
+_CHUNK = 1 << 20
+
+
+class Parts:
+    """A directory of parts, and a record of those that are complete."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self._record = directory / _RECORD
+        self._known = self._read()
+        self._compared: set[str] = set()
+
+    def finished(self, path: str) -> Part | None:
+        """A part that an earlier run completed, if it still is what was recorded."""
+        known, file = self._known.get(path), self.directory / path
+        if known is None or not file.is_file() or file.stat().st_size != known.bytes:
+            return None
+        # Reading an image takes minutes: once in a run is enough.
+        if path not in self._compared and _sha256(file) != known.sha256:
+            return None
+        self._compared.add(path)
+        return known
+
+    def obtain(self, path: str, make: Callable[[BinaryIO], None]) -> Part:
+        """A part: as it is, or made by writing it to the file that `make` is given."""
+        if found := self.finished(path):
+            return found
+        draft = self.directory / f"{path}.part"
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            make(file)
+        draft.replace(self.directory / path)
+        return self.adopt(path)
+
+    def keep(self, path: str, data: bytes) -> Part:
+        """A small part with this content."""
+        file = self.directory / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        return self.adopt(path)
+
+    def adopt(self, path: str) -> Part:
+        """Record a file that somebody else wrote whole."""
+        file = self.directory / path
+        part = Part(path, file.stat().st_size, _sha256(file))
+        self._known[path] = part
+        self._compared.add(path)
+        self._write()
+        return part
+
+    def remove(self) -> None:
+        """All of them: they are in a bundle now."""
+        shutil.rmtree(self.directory)
+
+    def _read(self) -> dict[str, Part]:
+        try:
+            records = json.loads(self._record.read_text())
+            return {path: Part(path, *record) for path, record in records.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}  # then every part is made anew
+
+    def _write(self) -> None:
+        draft = self._record.with_suffix(".new")
+        records = {path: [part.bytes, part.sha256] for path, part in self._known.items()}
+        draft.write_text(json.dumps(records))
+        draft.replace(self._record)
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while piece := content.read(_CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,135 @@
+"""How a bundle becomes a server: everything is compared first, then brought, then deployed."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import typer
+
+from llmhost.bundle import IMAGES, KEYS, PACKAGES, BundleError, Part, lacking, unfit
+from llmhost.bundle_file import Bundle
+from llmhost.cli.bundle_targets import Target
+from llmhost.cli.remote import Remote, remote
+from llmhost.cli.run import run_pyinfra
+from llmhost.facts.images import inspect_command, parse_images
+from llmhost.host_bundle import (
+    CHECK_SCRIPT,
+    LOOK_SCRIPT,
+    REMOVE_SCRIPT,
+    UNPACK_SCRIPT,
+    HostState,
+    append_script,
+    checksums,
+    finish_script,
+    keys_script,
+    parse_check,
+    parse_look,
+    stream,
+)
+from llmhost.image import missing
+from llmhost.package_bundle import APT_CONF, apt_files
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A host, how it is reached, what it has, and which parts it has to get."""
+
+    target: Target
+    remote: Remote
+    state: HostState
+    parts: tuple[Part, ...]
+
+
+@contextmanager
+def deliveries(bundle: Bundle, targets: Sequence[Target]) -> Iterator[list[Delivery]]:
+    """What each host has to get. Raises BundleError, with all reasons, if one can not take it."""
+    manifest = bundle.manifest
+    problems = [
+        sentence
+        for target in targets
+        for sentence in lacking(
+            manifest,
+            target.name,
+            target.packages(manifest.release),
+            [image.reference for image in target.images],
+        )
+    ]
+    if problems:
+        raise BundleError("\n".join(problems))
+    with ExitStack() as stack:
+        found = []
+        for target in targets:
+            reached = stack.enter_context(remote(target.name, target.data))
+            found.append(_delivery(bundle, target, reached))
+        for each in found:
+            problems += unfit(manifest, each.target.name, each.state.release)
+            problems += _too_large(each)
+        if problems:
+            raise BundleError("\n".join(problems))
+        for target in targets:
+            if manifest.settings.get(target.name) != target.settings.digest:
+                typer.echo(
+                    f"note: {target.name}: its options have changed since the bundle was made"
+                )
+        yield found
+
+
+def _delivery(bundle: Bundle, target: Target, reached: Remote) -> Delivery:
+    state = parse_look(reached.run(LOOK_SCRIPT))
+    references = [image.reference for image in target.images]
+    listed = reached.run(f"{inspect_command(references)}; true") if references else ""
+    wanted = missing(target.images, parse_images(listed.splitlines()))
+    archives = {bundle.manifest.images[image.reference] for image in wanted}
+    images = [part for part in bundle.manifest.below(IMAGES) if part.path in archives]
+    parts = [*images, *bundle.manifest.below(PACKAGES, KEYS)]
+    there = [part for part in parts if state.files.get(part.path) == part.bytes]
+    damaged = parse_check(reached.run(CHECK_SCRIPT, checksums(there))) if there else set()
+    whole = {part.path for part in there} - damaged
+    return Delivery(target, reached, state, tuple(p for p in parts if p.path not in whole))
+
+
+def _too_large(each: Delivery) -> Iterator[str]:
+    arrived = sum(each.state.files.get(f"{part.path}.part", 0) for part in each.parts)
+    needed = sum(part.bytes for part in each.parts) - arrived
+    if needed > each.state.free:
+        yield (
+            f"{each.target.name} has {each.state.free / 2**30:.1f} GiB free for"
+            f" {needed / 2**30:.1f} GiB of the bundle: free some below /var/lib"
+        )
+
+
+def deliver(bundle: Bundle, each: Delivery) -> None:
+    """Bring a host what it lacks. Raises RemoteError with a sentence."""
+    name, reached = each.target.name, each.remote
+    small = [part for part in each.parts if not part.path.startswith(f"{IMAGES}/")]
+    images = [part for part in each.parts if part.path.startswith(f"{IMAGES}/")]
+    total = sum(part.bytes for part in each.parts)
+    typer.echo(f"{name}: bringing {len(each.parts)} parts, {total / 2**20:.0f} MiB")
+    own = [(path, text.encode()) for path, text in apt_files().items()]
+    contents = [(part.path, part.bytes, bundle.read(part)) for part in small]
+    reached.feed(UNPACK_SCRIPT, stream(contents))
+    for path, data in own:
+        reached.run(f"mkdir -p $(dirname {path}) && cat >{path}", data)
+    if damaged := parse_check(reached.run(CHECK_SCRIPT, checksums(small))):
+        raise BundleError(f"{name}: {min(damaged)} arrived damaged: apply the bundle again")
+    for part in images:
+        begun = each.state.files.get(f"{part.path}.part", 0)
+        skip = begun if begun <= part.bytes else 0
+        reached.feed(append_script(part, keep=skip > 0), bundle.read(part, skip))
+        reached.run(finish_script(part))
+    if script := keys_script(bundle.manifest.below(KEYS)):
+        reached.run(script)
+
+
+def deploy(inventory: str, delivered: Sequence[Delivery]) -> None:
+    """The ordinary deploy, with an apt that sees the bundle alone; BundleError if it fails."""
+    limits = [word for each in delivered for word in ("--limit", each.target.name)]
+    environment = json.dumps({"APT_CONFIG": APT_CONF})
+    if run_pyinfra(inventory, "deploy.py", "-y", *limits, "--data", f"_env={environment}"):
+        raise BundleError(
+            "the deploy failed, and the lines above say why; what was brought stays on the hosts"
+            " for the next llmhost bundle apply"
+        )
+    for each in delivered:
+        each.remote.run(REMOVE_SCRIPT)

@@ -1,0 +1,182 @@
+"""How a bundle is made: images and packages on a builder, the rest on the controller."""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from llmhost.bundle import IMAGES, PINS, TOOLKIT, WHEELS, BundleError, Manifest, Part, Release
+from llmhost.bundle_file import write_bundle
+from llmhost.bundle_parts import Parts
+from llmhost.cli.bundle_packages import gather_packages
+from llmhost.cli.bundle_targets import Target
+from llmhost.cli.remote import LOCAL, Remote
+from llmhost.cli.run import run_pyinfra
+from llmhost.image import ServiceImage
+from llmhost.template import ROOT
+from llmhost.toolkit import toolkit
+
+_LOOK = """\
+. /etc/os-release; echo "$ID|$VERSION_ID|$VERSION_CODENAME|$(dpkg --print-architecture)"
+for tool in gpg %s; do command -v $tool >/dev/null || echo "$tool"; done
+%s"""
+_BUILDX = "docker buildx version >/dev/null 2>&1 || echo 'docker buildx'"
+
+
+@dataclass(frozen=True)
+class Builder:
+    """The machine that makes what a bundle holds; `data` is how pyinfra reaches it."""
+
+    remote: Remote
+    data: Mapping[str, Any]
+    release: Release
+    codename: str
+
+
+def builder_of(remote: Remote, data: Mapping[str, Any], *, bakes: bool) -> Builder:
+    """What the builder is. Raises BundleError if it lacks a tool."""
+    tools, more = ("docker curl", _BUILDX) if bakes else ("", "")
+    first, *missing = remote.run(_LOOK % (tools, more)).splitlines()
+    if missing:
+        raise BundleError(
+            f"{remote.name} lacks {', '.join(missing)}: install gnupg, and where images are built"
+            " curl and Docker with buildx (Debian 13: docker.io docker-cli docker-buildx)"
+        )
+    distribution, version, codename, architecture = first.split("|")
+    sudo = {} if remote.is_root else {"_sudo": True}
+    release = Release(distribution, version, architecture)
+    return Builder(remote, {**data, **sudo}, release, codename)
+
+
+def create_bundle(
+    targets: Sequence[Target],
+    builder: Builder,
+    more_packages: Sequence[str],
+    output: Path,
+    key: Ed25519PrivateKey,
+) -> Manifest:
+    """Gather all parts beside `output`, and join them into it; finished parts are used again.
+
+    Raises BundleError and RemoteError with a sentence.
+    """
+    parts = Parts(output.with_name(f"{output.name}.parts"))
+    images = dict(_images(targets, builder, parts))
+    names = sorted({*more_packages, *(n for t in targets for n in t.packages(builder.release))})
+    gathered = [
+        *(parts.finished(path) or _lost(path) for path in images.values()),
+        *gather_packages(targets, names, builder.remote, builder.release, builder.codename, parts),
+        *_pins(targets, parts),
+        *_toolkit(parts),
+        *_wheels(parts),
+    ]
+    manifest = Manifest(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        toolkit=toolkit(),
+        release=builder.release,
+        python=f"{platform.python_version()} on {platform.machine()}",
+        settings={target.name: target.settings.digest for target in targets},
+        packages=tuple(names),
+        images=images,
+        parts=tuple(gathered),
+    )
+    if shutil.disk_usage(output.absolute().parent).free < manifest.size:
+        raise BundleError(
+            f"{output.absolute().parent} has no room for {_size(manifest.size)} more: free some,"
+            " and make the bundle again; what is finished is used"
+        )
+    typer.echo(f"writing {output}: {len(gathered)} parts, {_size(manifest.size)}")
+    write_bundle(output, manifest, parts.directory, key)
+    parts.remove()
+    return manifest
+
+
+def _lost(path: str) -> Part:
+    raise BundleError(f"{path} was changed while the bundle was made: make it again")
+
+
+def _images(targets: Sequence[Target], builder: Builder, parts: Parts) -> Iterator[tuple[str, str]]:
+    """References of all images, each with the path of its archive."""
+    for target in targets:
+        paths = {image: f"{IMAGES}/{image.archive}" for image in target.images}
+        if unfinished := [image for image, path in paths.items() if not parts.finished(path)]:
+            typer.echo(f"building the images of {target.name} on {builder.remote.name}")
+            _bake(target, builder)
+            for image in unfinished:
+                _save(image, paths[image], builder.remote, parts)
+        yield from ((image.reference, path) for image, path in paths.items())
+
+
+def _save(image: ServiceImage, path: str, remote: Remote, parts: Parts) -> None:
+    script = f"docker save {image.reference}"
+    part = parts.obtain(path, lambda file: remote.save(script, file))
+    typer.echo(f"saved {image.reference}: {_size(part.bytes)}")
+
+
+def _bake(target: Target, builder: Builder) -> None:
+    """Let pyinfra build a host's images on the builder, from the host's own settings."""
+    own = {k: v for k, v in target.data.items() if not k.startswith(("ssh_", "_"))}
+    name = LOCAL if builder.remote.reach == ("sh", "-c") else builder.remote.name
+    with TemporaryDirectory(prefix="llmhost-") as directory:
+        site, inventory = Path(directory, "site.json"), Path(directory, "inventory.py")
+        site.write_text(json.dumps([name, {**own, **builder.data}], default=str))
+        inventory.write_text(
+            "import json\nfrom pathlib import Path\n\n"
+            f"builder = [tuple(json.loads(Path({str(site)!r}).read_text()))]\n"
+        )
+        if run_pyinfra(str(inventory), "bake.py", "-y"):
+            raise BundleError(
+                f"the images of {target.name} could not be built on {builder.remote.name}: the"
+                " lines above say why; what is finished is used the next time"
+            )
+
+
+def _pins(targets: Sequence[Target], parts: Parts) -> Iterator[Part]:
+    """Lock files of the models, for who has to prove later what was in the bundle."""
+    locks = {Path(target.settings.stack.models_lock).expanduser() for target in targets}
+    for lock in sorted(locks):
+        if lock.is_file():
+            yield parts.keep(f"{PINS}/{lock.name}", lock.read_bytes())
+
+
+def _toolkit(parts: Parts) -> Iterator[Part]:
+    """llmhost itself, as it is in the checkout."""
+    listed = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "ls-files", "-z"]
+    found = subprocess.run(listed, capture_output=True, check=False)
+    if found.returncode:
+        typer.echo("llmhost itself is not in the bundle: this is no git checkout")
+        return
+    path = f"{TOOLKIT}/llmhost.tar"
+    packed = ["tar", "--create", "--null", "--files-from", "-", "--directory", str(ROOT)]
+    packed += ["--transform", "s,^,llmhost/,"]
+    made = subprocess.run(packed, input=found.stdout, capture_output=True, check=False)
+    if made.returncode:
+        raise BundleError(f"tar could not pack llmhost: {made.stderr.decode().strip()}")
+    yield parts.keep(path, made.stdout)
+
+
+def _wheels(parts: Parts) -> Iterator[Part]:
+    """What llmhost runs on, for a controller without network with this Python."""
+    directory = parts.directory / WHEELS
+    typer.echo("downloading the Python packages of the controller")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--require-hashes", "--only-binary", ":all:", "--dest", str(directory)]
+    command += ["--requirement", str(ROOT / "requirements.lock")]
+    if subprocess.run(command, check=False).returncode:
+        raise BundleError("pip could not download requirements.lock: the lines above say why")
+    for wheel in sorted(directory.glob("*.whl")):
+        path = f"{WHEELS}/{wheel.name}"
+        yield parts.finished(path) or parts.adopt(path)
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

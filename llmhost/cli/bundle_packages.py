@@ -1,0 +1,129 @@
+"""A bundle's package repository, from the package sources of a builder."""
+
+import base64
+import tarfile
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import typer
+
+from llmhost.apt_repository import Repository
+from llmhost.bundle import KEYS, PACKAGES, BundleError, Part, Release
+from llmhost.bundle_parts import Parts
+from llmhost.cli.bundle_targets import Target
+from llmhost.cli.remote import Remote
+from llmhost.host_packages import host_repositories
+from llmhost.openpgp import UnreadableKey, dearmored, fingerprint
+from llmhost.package_bundle import (
+    KEY,
+    SCRATCH,
+    SIGN_SCRIPT,
+    Deb,
+    archives_script,
+    closure_script,
+    packages_index,
+    parse_closure,
+    parse_signed,
+    prepare_script,
+    release_file,
+    sources_script,
+)
+
+
+def gather_packages(
+    targets: Sequence[Target],
+    names: Sequence[str],
+    remote: Remote,
+    release: Release,
+    codename: str,
+    parts: Parts,
+) -> Iterator[Part]:
+    """The named packages with all that they depend on, their index, and keys of repositories.
+
+    Raises BundleError and RemoteError with a sentence.
+    """
+    repositories = _repositories(targets, release, codename)
+    remote.run(prepare_script(repositories))
+    for source in repositories:
+        key = _trusted_key(source, remote)
+        remote.run(sources_script(source), key)
+        yield parts.keep(f"{KEYS}/{source.label}.gpg", key)
+    typer.echo(f"asking apt on {remote.name} for {len(names)} packages and what they depend on")
+    debs = parse_closure(remote.run(closure_script(names)))
+    _fetch(debs, remote, parts)
+    for deb in debs:
+        yield parts.finished(deb.path) or _damaged(deb, remote)
+    yield from _index(packages_index(debs), release.architecture, remote, parts)
+
+
+def _repositories(targets: Sequence[Target], release: Release, codename: str) -> list[Repository]:
+    found = (
+        source
+        for target in targets
+        for source in host_repositories(
+            target.settings,
+            release.distribution,
+            release.version,
+            codename,
+            release.architecture,
+            app_server=target.app_server,
+        )
+    )
+    return list({source.label: source for source in found}.values())
+
+
+def _trusted_key(source: Repository, remote: Remote) -> bytes:
+    """A repository's key, as the builder fetched it, if it is the pinned one."""
+    fetched = base64.b64decode(remote.run(f"base64 -w0 {SCRATCH}/keys/{source.label}"))
+    try:
+        key = dearmored(fetched)
+        found = fingerprint(key)
+    except UnreadableKey as error:
+        raise BundleError(f"the key at {source.key_url} can not be used: {error}") from None
+    if found != source.fingerprint:
+        raise BundleError(
+            f"the key at {source.key_url} has the fingerprint {found}, not {source.fingerprint}"
+        )
+    return key
+
+
+def _fetch(debs: Sequence[Deb], remote: Remote, parts: Parts) -> None:
+    """Bring what is not there yet from the builder, in one stream."""
+    missing = {deb.file: deb for deb in debs if not parts.finished(deb.path)}
+    if not missing:
+        return
+    total = sum(deb.bytes for deb in missing.values())
+    typer.echo(f"fetching {len(missing)} packages from {remote.name}: {total / 2**20:.0f} MiB")
+    stream = parts.directory / "packages.part"
+    with stream.open("wb") as file:
+        remote.save(archives_script(), file, "\n".join(missing).encode())
+    with tarfile.open(stream) as tar:
+        for member in tar:
+            content = tar.extractfile(member)
+            if content and member.name in missing:
+                deb = missing[member.name]
+                part = parts.keep(deb.path, content.read())
+                if (part.bytes, part.sha256) != (deb.bytes, deb.sha256):
+                    _damaged(deb, remote)
+    stream.unlink()
+
+
+def _damaged(deb: Deb, remote: Remote) -> Part:
+    raise BundleError(
+        f"{deb.file} on {remote.name} is not what its repository offers: run apt-get clean there,"
+        " and make the bundle again"
+    )
+
+
+def _index(index: str, architecture: str, remote: Remote, parts: Parts) -> Iterator[Part]:
+    """The index with its signature; an earlier one if it is of the same packages."""
+    paths = [f"{PACKAGES}/{name}" for name in ("Packages", "InRelease", KEY)]
+    earlier = [parts.finished(path) for path in paths]
+    before = parts.directory / paths[0]
+    if all(earlier) and before.read_bytes() == index.encode():
+        yield from (part for part in earlier if part)
+        return
+    release = release_file(index, architecture, datetime.now(UTC))
+    key, signed = parse_signed(remote.run(SIGN_SCRIPT, release.encode()))
+    for path, text in zip(paths, (index, signed, key), strict=True):
+        yield parts.keep(path, text.encode())

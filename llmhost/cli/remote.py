@@ -1,0 +1,84 @@
+"""Shell scripts on another machine over OpenSSH, or on this one, as root, with streams of bytes."""
+
+import shlex
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
+
+from llmhost.cli.ssh import ssh_config
+
+LOCAL = "@local"
+
+
+class RemoteError(RuntimeError):
+    """A script that failed; the message is what it said last."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A machine; `reach` is the command that a script is given to as its last argument."""
+
+    name: str
+    reach: tuple[str, ...]
+
+    @property
+    def is_root(self) -> bool:
+        """Whether root logs in; everybody else needs sudo, without a password."""
+        asked = subprocess.run([*self.reach, "id -u"], capture_output=True, input=b"")
+        self._check(asked.returncode, asked.stderr)
+        return asked.stdout.strip() == b"0"
+
+    def run(self, script: str, given: bytes = b"") -> str:
+        """What a script prints. Raises RemoteError if it fails."""
+        ran = subprocess.run([*self.reach, _as_root(script)], input=given, capture_output=True)
+        self._check(ran.returncode, ran.stderr, ran.stdout)
+        return ran.stdout.decode(errors="replace")
+
+    def save(self, script: str, file: BinaryIO, given: bytes = b"") -> None:
+        """Write what a script prints to a file."""
+        ran = subprocess.run(
+            [*self.reach, _as_root(script)], input=given, stdout=file, stderr=subprocess.PIPE
+        )
+        self._check(ran.returncode, ran.stderr)
+
+    def feed(self, script: str, pieces: Iterable[bytes]) -> None:
+        """Give a script its input piece by piece."""
+        command = [*self.reach, _as_root(script)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdin and process.stderr
+            try:
+                for piece in pieces:
+                    process.stdin.write(piece)
+                process.stdin.close()
+            except BrokenPipeError:
+                pass  # it ended early, and says why
+            said = process.stderr.read()
+        self._check(process.returncode, said)
+
+    def _check(self, status: int, *said: bytes) -> None:
+        if status:
+            words = next((text for text in said if text.strip()), b"").decode(errors="replace")
+            last = "\n".join(words.strip().splitlines()[-10:])
+            raise RemoteError(f"{self.name}: {last or f'a command ended with status {status}'}")
+
+
+def _as_root(script: str) -> str:
+    """The script as one command, run by whoever logs in."""
+    quoted = shlex.quote(script)
+    return f'if [ "$(id -u)" = 0 ]; then exec sh -c {quoted}; else exec sudo -n sh -c {quoted}; fi'
+
+
+@contextmanager
+def remote(name: str, data: Mapping[str, Any]) -> Iterator[Remote]:
+    """A host by its name and its data in an inventory, with one connection for all scripts."""
+    if name == LOCAL:
+        yield Remote("this machine", ("sh", "-c"))
+        return
+    with TemporaryDirectory(prefix="llmhost-") as directory:
+        config = Path(directory, "config")
+        config.write_text(ssh_config(name, data, Path(directory)))
+        yield Remote(name, ("ssh", "-F", str(config), name))

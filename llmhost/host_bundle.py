@@ -1,0 +1,96 @@
+"""A bundle's parts on a host: what is there already, and how the rest gets there.
+
+Pure: the scripts are run by llmhost/cli/bundle_apply.py.
+"""
+
+import shlex
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from llmhost.apt_repository import KEYRINGS
+from llmhost.bundle import DIRECTORY, KEYS, Part, Release
+
+LOOK_SCRIPT = f"""\
+. /etc/os-release; echo "release|$ID|$VERSION_ID|$(dpkg --print-architecture)"
+place={DIRECTORY}; while [ ! -e "$place" ]; do place=$(dirname "$place"); done
+echo "free|$(df -Pk "$place" | awk 'NR == 2 {{ print $4 }}')"
+cd {DIRECTORY} 2>/dev/null && find . -type f -printf 'file|%s|%P\\n'
+true"""
+
+
+@dataclass(frozen=True)
+class HostState:
+    """A host's release, its free space in bytes, and sizes of the files that are there by path."""
+
+    release: Release
+    free: int
+    files: Mapping[str, int]
+
+
+def parse_look(output: str) -> HostState:
+    """What `LOOK_SCRIPT` prints."""
+    lines = [line.split("|", 3) for line in output.splitlines()]
+    release = next(Release(*rest) for kind, *rest in lines if kind == "release")
+    free = next(int(rest[0]) * 1024 for kind, *rest in lines if kind == "free")
+    return HostState(
+        release, free, {rest[1]: int(rest[0]) for kind, *rest in lines if kind == "file"}
+    )
+
+
+CHECK_SCRIPT = f"cd {DIRECTORY} && sha256sum --check --quiet 2>/dev/null; true"
+"""Names, in the manner of sha256sum(1), the parts on stdin that are not what they should be."""
+
+
+def checksums(parts: Iterable[Part]) -> bytes:
+    """Parts as sha256sum(1) reads them."""
+    return "".join(f"{part.sha256}  {part.path}\n" for part in parts).encode()
+
+
+def parse_check(output: str) -> set[str]:
+    """Paths of the parts that are not what they should be."""
+    return {line.partition(": FAILED")[0] for line in output.splitlines() if ": FAILED" in line}
+
+
+UNPACK_SCRIPT = f"mkdir -p {DIRECTORY} && tar --extract --no-same-owner --directory {DIRECTORY}"
+
+
+def stream(contents: Iterable[tuple[str, int, Iterable[bytes]]]) -> Iterator[bytes]:
+    """A tar archive, piece by piece, of files by path, size and content."""
+    for path, size, pieces in contents:
+        entry = tarfile.TarInfo(path)
+        entry.size, entry.mode = size, 0o644
+        yield entry.tobuf(tarfile.GNU_FORMAT)
+        yield from pieces
+        yield b"\0" * (-size % tarfile.BLOCKSIZE)
+    yield b"\0" * (2 * tarfile.BLOCKSIZE)
+
+
+def append_script(part: Part, keep: bool) -> str:
+    """Take a part's content from stdin, after what an interrupted run left of it."""
+    path = shlex.quote(f"{DIRECTORY}/{part.path}")
+    return f"mkdir -p $(dirname {path}) && cat {'>>' if keep else '>'}{path}.part"
+
+
+def finish_script(part: Part) -> str:
+    """Keep a part that has arrived if it is what it should be."""
+    path = shlex.quote(f"{DIRECTORY}/{part.path}")
+    return f"""if echo '{part.sha256}  '{path}.part | sha256sum --check --status; then
+  mv -f {path}.part {path}
+else
+  rm -f {path}.part
+  echo {path}" arrived damaged: apply the bundle again" >&2
+  exit 1
+fi"""
+
+
+def keys_script(parts: Sequence[Part]) -> str:
+    """Put the keys of other repositories where the deploy looks for them before it fetches them."""
+    keys = [part.path for part in parts if part.path.startswith(f"{KEYS}/")]
+    places = {path: f"{KEYRINGS}/{path.removeprefix(f'{KEYS}/')}" for path in keys}
+    return "\n".join(
+        f"install -D -m 0644 {DIRECTORY}/{path} {place} || exit 1" for path, place in places.items()
+    )
+
+
+REMOVE_SCRIPT = f"rm -rf {DIRECTORY}"

@@ -1,0 +1,93 @@
+"""Which packages the deploy installs, for its tasks and for a bundle that brings them. Pure."""
+
+from collections.abc import Iterator
+
+from llmhost.apt_repository import Repository
+from llmhost.clock import TIMESYNCD
+from llmhost.container_toolkit import toolkit_repository
+from llmhost.docker_packages import DOCKER, docker_repository, engine_packages
+from llmhost.nvidia_packages import TOOLKIT
+from llmhost.nvidia_repository import driver_repository
+from llmhost.settings.root import Settings
+
+# curl downloads weights and asks services; nft verifies that services work offline.
+STACK = ("curl", "nftables")
+FIREWALL = ("ufw",)
+AUTHORITIES = ("ca-certificates",)
+_GATEWAY = ("nginx", "libnginx-mod-http-perl", "logrotate", "openssl")
+METRICS = ("mtail",)
+# apparmor: without its parser dockerd confines no container, and does not say so (moby,
+# pkg/apparmor: HostSupports). tzdata: a minimal Debian 13 has no time zones.
+_SYSTEM = ("apparmor", *AUTHORITIES, "tzdata")
+
+
+def system(settings: Settings) -> tuple[str, ...]:
+    """What every server has."""
+    return (*_SYSTEM, *(["unattended-upgrades"] if settings.system.unattended_upgrades else []))
+
+
+def gateway(settings: Settings) -> tuple[str, ...]:
+    """What nginx as a gateway needs."""
+    return (*_GATEWAY, *(METRICS if settings.gateway.metrics_port else ()))
+
+
+def host_packages(
+    settings: Settings, distribution: str, version: str, *, app_server: bool
+) -> Iterator[str]:
+    """Names, or name=version, of all that the deploy may install on a host of a release.
+
+    The driver of GPUs is not among them: which one it is, the GPUs decide.
+    """
+    if app_server:
+        yield from AUTHORITIES
+        yield from FIREWALL if settings.firewall.enabled and settings.app_server.firewall else ()
+        return
+    # The clock's daemon is installed only where there is none.
+    yield from (*system(settings), TIMESYNCD.removesuffix(".service"), *gateway(settings))
+    yield from FIREWALL if settings.firewall.enabled else ()
+    if settings.gateway.upstreams:
+        return
+    yield from _engine(settings, distribution, version)
+    yield from STACK if settings.services else ()
+    if settings.gpu_requests:
+        yield from (f"{name}={settings.container_toolkit.version}" for name in TOOLKIT)
+
+
+def _engine(settings: Settings, distribution: str, version: str) -> Iterator[str]:
+    docker = settings.docker
+    if chosen := engine_packages(docker.source, distribution, version):
+        pin = f"={docker.version}" if docker.version else ""
+        yield from (f"{name}{pin}" for name in chosen.pinned)
+        yield from chosen.others
+
+
+def host_repositories(
+    settings: Settings,
+    distribution: str,
+    version: str,
+    codename: str,
+    architecture: str,
+    *,
+    app_server: bool,
+) -> Iterator[Repository]:
+    """Where some of these come from, beside the distribution's own repositories."""
+    if app_server or settings.gateway.upstreams:
+        return
+    docker, driver, toolkit = settings.docker, settings.nvidia_driver, settings.container_toolkit
+    if docker.source == DOCKER:
+        url, key = docker.repository_url, docker.repository_key_fingerprint
+        yield docker_repository(url, key, None, distribution, codename)
+    if not settings.gpu_requests:
+        return
+    yield toolkit_repository(
+        toolkit.repository_url, toolkit.repository_fingerprint, toolkit.key_url, architecture
+    )
+    by_default = "nvidia" if distribution == "debian" else "distribution"
+    if driver.managed and driver.source in {"nvidia", "auto"}:
+        source = by_default if driver.source == "auto" else driver.source
+        if source == "nvidia":
+            machine = {"arm64": "aarch64"}.get(architecture, "x86_64")
+            release = f"{distribution}-{version}"
+            yield driver_repository(
+                driver.repository_url, driver.repository_fingerprint, release, machine
+            )
