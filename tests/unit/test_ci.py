@@ -17,7 +17,7 @@ STEPS = [step for job in JOBS.values() for step in job["steps"]]
 
 def test_lanes_of_the_workflow_are_lanes_of_the_script() -> None:
     script = (ROOT / "script" / "test").read_text()
-    lanes = set(re.findall(r"^    ([a-z]+|--)\) ", script, re.MULTILINE))
+    lanes = set(re.findall(r"^#   script/test ([a-z]+|--) ", script, re.MULTILINE))
     called = {step["run"].split()[2] for step in STEPS if "run" in step}
     assert called <= lanes and {"fast", "server", "vm", "--"} <= called
 
