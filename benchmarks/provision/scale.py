@@ -1,6 +1,6 @@
 """How a run grows with the number of hosts: machines on one LAN, each the gateway of a server.
 
-They share this machine with the controller, which is the worst case: hosts of their own do their
+They share this machine with the controller. That is the worst case: hosts of their own do their
 part at the same time.
 """
 

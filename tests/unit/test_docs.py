@@ -122,7 +122,9 @@ def _parse_script(program: str, arguments: list[str]) -> None:
         single.command()(trial.trial if program == "script/try" else demo.demo)
         _parse(typer.main.get_command(single), arguments)
     elif program == "script/test":
-        lanes = re.findall(r"^#   script/test ([a-z]+|--) ", (ROOT / program).read_text(), re.MULTILINE)
+        lanes = re.findall(
+            r"^#   script/test ([a-z]+|--) ", (ROOT / program).read_text(), re.MULTILINE
+        )
         assert not arguments or arguments[0] in lanes
         assert all((ROOT / each).exists() for each in arguments if each.startswith("tests/"))
     elif program == "script/bench" and arguments:
