@@ -1,7 +1,7 @@
-"""How long a rerun takes that finds nothing to do: llmhost against Ansible, on the demo machine.
+"""How long a rerun takes, and a look: llmhost against Ansible, on the demo machine.
 
-Needs a demo that is up (script/demo). Both tools work on the same server, in turns, and must
-report zero changes; what is printed are medians in seconds.
+Needs a demo that is up (script/demo). Both tools work on the same server, in turns. A rerun must
+report exactly the changes that there are to make; what is printed are medians in seconds.
 """
 
 import json
@@ -23,6 +23,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 DEMO = Path(os.environ.get("LLMHOST_DEMO", ".demo"))
 SERVER = "llm-demo"
+CHANGED = "/etc/apt/apt.conf.d/60llmhost"
+CHANGE = "System | Configure apt and its automatic updates"
 _FILES = "etc/apt/apt.conf.d etc/sysctl.d etc/docker/daemon.json etc/default/ufw etc/ufw"
 _FILES += " etc/nginx etc/logrotate.d etc/default/mtail etc/mtail"
 _FILES += " opt/llmhost/compose.yaml opt/llmhost/services var/lib/llmhost/receipt.json"
@@ -49,11 +51,13 @@ def timed(command: list[str], **environment: str) -> tuple[float, str]:
     return seconds, result.stdout
 
 
-def pyinfra() -> float:
+def pyinfra(*expected: str) -> float:
+    """A deploy, which must change what is expected and nothing else."""
     seconds, report = timed([program("pyinfra"), "inventory/demo.py", "deploy.py", "-y", "--json"])
     operations = json.loads(report)["results"]["operations"]
-    if changed := [operation["name"] for operation in operations if operation["success"]]:
-        sys.exit(f"error: the rerun was to change nothing, and changed: {', '.join(changed)}")
+    changed = [operation["name"] for operation in operations if operation["success"]]
+    if changed != [*expected]:
+        sys.exit(f"error: the rerun was to change {expected}, and changed {changed}")
     return seconds
 
 
@@ -61,18 +65,29 @@ def plan() -> float:
     return timed([program("llmhost"), "plan", "inventory/demo.py"])[0]
 
 
-def ansible(tree: Path, image: str) -> float:
+def verify() -> float:
+    values = dict(line.split("=", 1) for line in (DEMO / "env").read_text().splitlines())
+    return timed([program("llmhost"), "verify", "inventory/demo.py", "--", "-q"], **values)[0]
+
+
+def drifted() -> None:
+    ssh(f"rm {CHANGED}")
+
+
+def ansible(tree: Path, image: str, *options: str, changes: int = 0) -> float:
+    """The playbook, which must make so many changes."""
     config = f"-F {DEMO / 'ssh_config'} -o ControlMaster=auto -o ControlPersist=60"
     command = [program("ansible-playbook"), "-i", f"{SERVER},", str(HERE / "playbook.yml")]
     command += ["-e", json.dumps({"tree": str(tree), "image": image})]
+    command += options
     seconds, report = timed(
         command,
         ANSIBLE_PIPELINING="1",
         ANSIBLE_SSH_ARGS=config,
         ANSIBLE_PYTHON_INTERPRETER="/usr/bin/python3",
     )
-    if not re.search(r"changed=0\s", report):
-        sys.exit(f"error: the playbook was to change nothing:\n{report}")
+    if not re.search(rf"changed={changes}\s", report):
+        sys.exit(f"error: the playbook was to make {changes} changes:\n{report}")
     return seconds
 
 
@@ -91,15 +106,32 @@ def main(
         sys.exit("error: there is no demo machine; start it with script/demo")
     with tempfile.TemporaryDirectory() as directory:
         image = copy_of_the_server(Path(directory))
-        runs = [(pyinfra(), plan(), ansible(Path(directory), image)) for _ in range(rounds)]
+        runs = [one_round(Path(directory), image) for _ in range(rounds)]
     medians = [statistics.median(column) for column in zip(*runs, strict=True)]
-    table = Table(title=f"Nothing to do, one server, median of {rounds}")
-    for column in ("command", "seconds", "ansible-playbook takes"):
-        table.add_column(column, justify="left" if column == "command" else "right")
-    labels = ("pyinfra inventory deploy.py -y", "llmhost plan", "ansible-playbook")
-    for label, seconds in zip(labels, medians, strict=True):
-        table.add_row(label, f"{seconds:.2f}", f"{medians[-1] / seconds:.1f} times as long")
+    nothing, change, look, proof, their_nothing, their_change, their_look = medians
+    table = Table(title=f"One server, median of {rounds}, seconds")
+    for column in ("what", "llmhost", "ansible-playbook", "takes"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for label, own, theirs in (
+        ("rerun, nothing to do", nothing, their_nothing),
+        ("rerun, one file to correct", change, their_change),
+        ("look: plan, --check", look, their_look),
+    ):
+        ratio = f"{theirs / own:.1f} times as long"
+        table.add_row(label, f"{own:.2f}", f"{theirs:.2f}", ratio)
+    table.add_row("verify: 120 checks of what it does", f"{proof:.2f}", "", "")
     Console().print(table)
+
+
+def one_round(tree: Path, image: str) -> tuple[float, ...]:
+    """Seconds of each command, llmhost's first."""
+    nothing, look, proof = pyinfra(), plan(), verify()
+    drifted()
+    change = pyinfra(CHANGE)
+    their_nothing, their_look = ansible(tree, image), ansible(tree, image, "--check")
+    drifted()
+    their_change = ansible(tree, image, changes=1)
+    return nothing, change, look, proof, their_nothing, their_change, their_look
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ class HostIdentityFact(FactBase[HostIdentity | None]):
     the file whose presence tells that llmhost has deployed this host before.
     """
 
+    of_the_moment = True  # its clock is compared with the controller's: never read ahead
+
     def command(self, paths: list[str], receipt: str) -> str:
         listed = " ".join(shlex.quote(path) for path in paths)
         return f"receipt={shlex.quote(receipt)}; set -- {listed}; {_SCRIPT}"

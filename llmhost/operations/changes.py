@@ -7,24 +7,37 @@ the terminal while running, and to `llmhost plan` through `reasons`.
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
-from typing import cast
+from functools import wraps
+from typing import Any
 
 from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, Host, State, operation
 from pyinfra.api.command import PyinfraCommand
 from pyinfra.api.operation import OperationMeta
+from pyinfra.context import ctx_host
+
+from llmhost.operations import ahead
 
 Commands = Generator[PyinfraCommand, None, None]
 """What an operation's body returns."""
 
 
 def declared(body: Callable[..., Commands]) -> Callable[..., OperationMeta]:
-    """Make an operation of its body.
+    """Make an operation of its body, whose first fact can be read ahead.
 
     pyinfra's own annotation puts its global arguments before an operation's positional ones, so
     that no call with a positional argument would pass the type checker.
     """
-    return cast(Callable[..., OperationMeta], operation()(body))
+    operated: Any = operation()(body)
+
+    @wraps(body)
+    def call(*args: Any, **kwargs: Any) -> OperationMeta:
+        ahead.foresee(ctx_host.get(), body, *args, **kwargs)
+        meta: OperationMeta = operated(*args, **kwargs)
+        return meta
+
+    call._inner = body  # type: ignore[attr-defined]
+    return call
 
 
 @dataclass

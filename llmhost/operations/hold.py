@@ -25,6 +25,7 @@ from pyinfra.api import BaseStateCallback, Host, State, StringCommand
 from pyinfra.connectors.util import make_unix_command_for_host
 
 from llmhost import run_record
+from llmhost.operations import ahead
 from llmhost.operations.changes import Commands, declared, on_change, refuse
 from llmhost.run_record import Run
 from llmhost.template import ROOT
@@ -108,6 +109,8 @@ def held(directory: str, *, always: bool = False) -> Commands:
             _problems[host] = hold(host.state, host, directory)
         if _problems[host]:
             yield refuse(_problems[host])
+        elif host.state.is_executing:
+            ahead.read(host)  # from here on nobody else deploys
 
 
 _problems: dict[Host, list[str]] = {}

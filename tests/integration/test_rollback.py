@@ -88,7 +88,7 @@ def test_server_with_one_deploy_has_no_way_back(site: Site) -> None:
     assert "llm-demo: no earlier deploy is kept" in refused.stderr
 
 
-def test_stack_and_gateway_return_and_the_plan_tells_the_difference(site: Site) -> None:
+def test_stack_and_gateway_return_to_the_deploy_before(site: Site) -> None:
     key = site.env["LLMHOST_API_KEY"]
     first, image = site.files(), site.image()
     clients = [client("demo", key), client("other", "other-key")]

@@ -28,12 +28,15 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 # What runs a command that is too dear for here: the beginning of the command, and a test's name.
 DEMO, TRIAL, HERE = "integration/test_demo.py", "integration/test_trial.py", "unit/test_docs.py"
+ROLLBACK = "integration/test_rollback.py"
 LIFETIME = "machines/test_lan_lifetime.py"
 RUN_BY = {
     "llmhost plan": f"{DEMO}::test_plan_of_a_converged_host_exits_with_0",
     "llmhost verify": f"{DEMO}::test_server_passes_its_tests_before_and_after_a_reboot",
     "llmhost history": f"{DEMO}::test_history_tells_what_the_last_run_did",
     "llmhost unlock": f"{DEMO}::test_host_that_a_hanging_run_holds_can_be_unlocked",
+    "llmhost rollback": f"{ROLLBACK}::test_stack_and_gateway_return_to_the_deploy_before",
+    "llmhost prune": f"{ROLLBACK}::test_prune_shows_first_and_frees_only_what_is_ours",
     "llmhost vram": "unit/test_cli_vram.py::test_plan_that_fits_is_shown_with_status_0",
     "llmhost bundle create": "integration/test_airgap.py::"
     "test_bundle_holds_all_that_a_deploy_would_fetch",

@@ -1,0 +1,111 @@
+"""Facts that are read ahead are those that would have been read, and count until a change.
+
+In processes of their own: pyinfra's connectors patch threads.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+_ANSWERS = """
+import json, subprocess, sys
+from gevent import monkey
+monkey.patch_all()
+from llmhost.operations.ahead import answers, script
+found = []
+for command in json.loads(sys.argv[1]):
+    alone = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    found.append([alone.returncode, alone.stdout.splitlines()])
+text = script(json.loads(sys.argv[1]), "mark")
+together = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=True).stdout
+print(json.dumps([found, answers(together.splitlines(), "mark")]))
+"""
+
+_COMMANDS = [
+    "echo one; echo two",
+    "printf 'no end of line'",
+    "printf 'empty line at the end\\n\\n'",
+    "true",
+    "echo",
+    "echo 'it'\\''s \"quoted\" $HOME `id`'",
+    "echo seen; exit 3",
+    "cat; echo after the end of input",
+    "sleep 0.3; echo late; echo error >&2",
+    'for each in 1 2; do\n  echo "$each"\ndone',
+    "exit 0",
+]
+
+_DEPLOY = """
+from pyinfra import host, state
+from llmhost.filetree import File
+from llmhost.operations import ahead, files
+from llmhost.operations.connection import quicken
+import llmhost.operations.hold
+
+quicken(state, host)
+
+def count(name):
+    before = getattr(host.connector, name)
+    def counted(*args, **kwargs):
+        with open("{place}/commands", "a") as log:
+            print(name, file=log)
+        return before(*args, **kwargs)
+    setattr(host.connector, name, counted)
+
+count("run_shell_command")
+llmhost.operations.hold.held("{place}/state", name="Hold")
+"""
+
+_FILE = """
+files.present(
+    File("{place}/{file}", "content", owner="{owner}", group="{group}"), name="{number} {file}"
+)
+"""
+
+
+def test_answers_are_those_of_each_command_alone() -> None:
+    arguments = [sys.executable, "-c", _ANSWERS, json.dumps(_COMMANDS)]
+    said = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    alone, together = json.loads(said)
+    succeeded = {str(n): lines for n, (status, lines) in enumerate(alone) if status == 0}
+    assert together == succeeded and len(succeeded) == len(_COMMANDS) - 1
+
+
+def run(place: Path, *names: str) -> tuple[dict[str, list[str]], int]:
+    """Deploy these files on this machine; changes by operation, and how many commands it took."""
+    owner = {"place": place, "owner": place.owner(), "group": place.group()}
+    text = _DEPLOY.format(**owner) + "".join(
+        _FILE.format(number=number, file=each, **owner) for number, each in enumerate(names)
+    )
+    (place / "deploy.py").write_text(text)
+    (place / "commands").write_text("")
+    command = [str(Path(sys.executable).with_name("pyinfra")), "@local", str(place / "deploy.py")]
+    result = subprocess.run(
+        [*command, "-y", "--json"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    report: dict[str, Any] = json.loads(result.stdout)
+    changed = {each["name"]: each["success"] for each in report["results"]["operations"]}
+    return changed, (place / "commands").read_text().count("run_shell_command")
+
+
+def test_facts_are_read_together_and_again_after_a_change(tmp_path: Path) -> None:
+    first, commands = run(tmp_path, "a", "b", "c")
+    assert [name for name, hosts in first.items() if hosts] == ["0 a", "1 b", "2 c"]
+    assert commands == 1 + 3 + 2, "one read ahead, three changes, two facts after the first"
+    again, commands = run(tmp_path, "a", "b", "c")
+    assert not any(again.values()) and commands == 1
+    (tmp_path / "b").write_text("drifted")
+    healed, commands = run(tmp_path, "a", "b", "c")
+    assert [name for name, hosts in healed.items() if hosts] == ["1 b"]
+    assert commands == 1 + 1 + 1
+
+
+def test_what_a_change_made_is_seen_by_the_next_operation(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("other")
+    changed, _ = run(tmp_path, "a", "a")
+    assert changed["0 a"] == ["@local"] and changed["1 a"] == []
