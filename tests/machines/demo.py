@@ -20,6 +20,7 @@ from llmhost.apikey import digest, new_key
 from llmhost.gateway_routes import exposed_routes
 from llmhost.profiles import PROFILES
 from llmhost.settings.reader import read_settings
+from llmhost.settings.root import Settings
 from tests.doubles.apt_repository import serving
 from tests.doubles.nvidia.engine import push_gpu_engine
 from tests.doubles.nvidia.flavours import FLAVOURS, Flavour, build_site, dress, site_data
@@ -218,8 +219,7 @@ def _tell_profile(profile: str, url: str, key: str) -> None:
     settings = read_settings({**site, "api_clients": [{"name": "demo", "sha256": digest(key)}]})
     _console.print(f"\nProfile {profile}:")
     for service in settings.services:
-        double = DOUBLES.get(service)
-        _console.print(f"  {service}: {f'a double: {double}' if double else 'real'}")
+        _console.print(f"  {service}: {_nature(service, settings)}")
     for model in settings.models:
         _console.print(f"  model {model.name}: a small file in place of its weights")
     _console.print(f"\nThe gateway answers at  {url}\nAPI key                 {key}\n")
@@ -230,6 +230,13 @@ def _tell_profile(profile: str, url: str, key: str) -> None:
         _console.print(f"\n{service} answers at  {ui}", soft_wrap=True)
         for variable, reference in options.secret_variables.items():
             _console.print(f"  {variable} is in {reference.removeprefix('file:')}", soft_wrap=True)
+
+
+def _nature(service: str, settings: Settings) -> str:
+    if service in DOUBLES:
+        return f"a double: {DOUBLES[service]}"
+    apps = [app.name for app in settings.apps]
+    return "an app in the place of a site's own" if service in apps else "real"
 
 
 if __name__ == "__main__":
