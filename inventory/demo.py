@@ -32,7 +32,14 @@ demo = (
         # Plain HTTP: the demo's network never leaves this machine.
         "gateway_tls": "off",
         **_stack,
-        "api_clients": [{"name": "demo", "sha256": _site["client_sha256"]}],
+        # A profile's documents are the demo's to change.
+        "api_clients": [
+            {
+                "name": "demo",
+                "sha256": _site["client_sha256"],
+                "scope": "admin" if _site.get("stack") else "inference",
+            },
+        ],
         # What hardware it seems to have: script/demo --flavour.
         **_site.get("data", {}),
     },

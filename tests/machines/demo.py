@@ -17,7 +17,10 @@ import typer
 from rich.console import Console
 
 from llmhost.apikey import digest, new_key
+from llmhost.gateway_routes import exposed_routes
 from llmhost.profiles import PROFILES
+from llmhost.settings.reader import read_settings
+from llmhost.settings.root import Settings
 from tests.doubles.apt_repository import serving
 from tests.doubles.nvidia.engine import push_gpu_engine
 from tests.doubles.nvidia.flavours import FLAVOURS, Flavour, build_site, dress, site_data
@@ -25,6 +28,7 @@ from tests.machines import Lan, Machine, MachineError, tiny_model
 from tests.machines.engine import engine_archive, push_engine
 from tests.machines.image_registry import ImageRegistry
 from tests.machines.profiles import profile_data
+from tests.machines.stand_ins import DOUBLES
 
 HOME = Path(os.environ.get("LLMHOST_DEMO", ".demo"))
 """Where the demo is kept; inventory/demo.py looks there too."""
@@ -194,7 +198,7 @@ def _step(title: str) -> Iterator[None]:
 
 def _tell(url: str, key: str, profile: str | None) -> None:
     if profile:
-        _console.print(f"\nProfile {profile} answers at  {url}\nAPI key  {key}", soft_wrap=True)
+        _tell_profile(profile, url, key)
         _console.print("\nLog in: ssh -F .demo/ssh_config llm-demo     Remove: script/demo --down")
         return
     body = json.dumps({"model": "tiny", "stream": True, "max_tokens": 40, "prompt": "Hello"})
@@ -207,6 +211,32 @@ def _tell(url: str, key: str, profile: str | None) -> None:
         f" -H 'Content-Type: application/json' -d '{body}'"
     )
     _console.print("\nLog in: ssh -F .demo/ssh_config llm-demo     Remove: script/demo --down")
+
+
+def _tell_profile(profile: str, url: str, key: str) -> None:
+    """What runs, what of it is a double, and where each service is found."""
+    site = json.loads((HOME / "site.json").read_text())["stack"]
+    settings = read_settings({**site, "api_clients": [{"name": "demo", "sha256": digest(key)}]})
+    _console.print(f"\nProfile {profile}:")
+    for service in settings.services:
+        _console.print(f"  {service}: {_nature(service, settings)}")
+    for model in settings.models:
+        _console.print(f"  model {model.name}: a small file in place of its weights")
+    _console.print(f"\nThe gateway answers at  {url}\nAPI key                 {key}\n")
+    for route in exposed_routes(settings):
+        _console.print(f"  {'|'.join(route.methods)} {url}{route.path}", soft_wrap=True)
+    for service, options in settings.uis.items():
+        ui = url.replace(f":{PORT}", f":{options.ui_port}")
+        _console.print(f"\n{service} answers at  {ui}", soft_wrap=True)
+        for variable, reference in options.secret_variables.items():
+            _console.print(f"  {variable} is in {reference.removeprefix('file:')}", soft_wrap=True)
+
+
+def _nature(service: str, settings: Settings) -> str:
+    if service in DOUBLES:
+        return f"a double: {DOUBLES[service]}"
+    apps = [app.name for app in settings.apps]
+    return "an app in the place of a site's own" if service in apps else "real"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,149 @@
+"""What baking costs and saves: `python -m benchmarks.stack.start`, as root (it makes a machine).
+
+Cold start to the first token of a baked container against the bare engine on the same file, and
+what a change of an engine's option or version moves. Before each start the kernel's cache of files
+is dropped, and container and bare engine take turns. Everything is llama.cpp's own server, with a
+model of random weights.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from tasks.stack import run_stack
+from tests.integration.docker_site import DockerSite, docker_site
+from tests.integration.harness import deploy
+from tests.machines import Lan, Machine, tiny_model
+
+ROUNDS = 5
+CONTAINER, BARE = "llmhost-llamacpp-1", "/opt/bare"
+
+# Prints the seconds from the start to the first byte of the first event of a stream.
+FIRST_TOKEN = """\
+begun=$(date +%s%N)
+{start} >/dev/null 2>&1 </dev/null
+until [ -n "$(curl -sN --fail -m 60 http://127.0.0.1:{port}/v1/completions \\
+  -H 'Content-Type: application/json' -d '{body}' 2>/dev/null | head -c 1)" ]; do sleep 0.01; done
+echo $(( ($(date +%s%N) - begun) / 1000000 ))
+"""
+BODY = '{"model": "tiny", "prompt": "One, two,", "max_tokens": 1, "stream": true}'
+
+# The engine's file system and the very file that is baked, on the machine's own disk.
+LAY_OUT = f"""\
+set -e
+mkdir -p {BARE}/models
+docker export {CONTAINER} | tar -x -C {BARE} --exclude=dev --exclude=proc --exclude=models
+docker cp {CONTAINER}:/models/tiny.gguf {BARE}/models/tiny.gguf
+mkdir -p {BARE}/dev {BARE}/proc
+mount --bind /dev {BARE}/dev; mount -t proc proc {BARE}/proc
+sha256sum {BARE}/models/tiny.gguf
+"""
+
+
+def model_file(path: Path) -> str:
+    """A llama of about 440 MB; its SHA-256."""
+    with mock.patch.multiple(tiny_model, _LAYERS=8, _WIDTH=1024, _HEADS=8, _HIDDEN=3072):
+        return tiny_model.write(path)
+
+
+def first_token(machine: Machine, start: str, port: int) -> float:
+    """Seconds to the first token, from a start with nothing of its files in memory."""
+    # A machine in a namespace has the kernel of this one, and its cache.
+    machine.ssh("sync")
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+    script = FIRST_TOKEN.format(start=start, port=port, body=BODY)
+    return int(machine.ssh(script).stdout.split()[-1]) / 1000
+
+
+def cold_starts(machine: Machine, port: int) -> None:
+    """Container and bare engine in turns."""
+    machine.ssh(LAY_OUT)
+    inspected = machine.ssh(f"docker inspect --format '{{{{json .Config.Cmd}}}}' {CONTAINER}")
+    arguments = json.loads(inspected.stdout)
+    arguments[arguments.index("--port") + 1] = str(port + 1)
+    words = " ".join(f"'{word}'" for word in arguments)
+    program = "env PATH=/app:/usr/local/bin:/usr/bin:/bin LLAMA_ARG_OFFLINE=1 llama-server"
+    bare = f"setsid chroot {BARE} {program} {words} & echo $! >/run/bare.pid; true"
+    restarted, made, alone = [], [], []
+    try:
+        for _ in range(ROUNDS):
+            machine.ssh(f"docker stop --time 2 {CONTAINER}")
+            restarted.append(first_token(machine, f"docker start {CONTAINER}", port))
+            machine.ssh(f"docker rm --force {CONTAINER}")
+            up = "docker compose --file /opt/llmhost/compose.yaml up --detach"
+            made.append(first_token(machine, up, port))
+            machine.ssh(f"docker stop --time 2 {CONTAINER}")
+            alone.append(first_token(machine, bare, port + 1))
+            machine.ssh("kill -9 $(cat /run/bare.pid); sleep 0.2")
+    finally:
+        machine.ssh(f"umount {BARE}/dev {BARE}/proc", check=False)
+    engine = statistics.median(alone)
+    print(f"bare engine: {engine:.2f} s to the first token (medians of {ROUNDS})", flush=True)
+    for what, seconds in {"container started": restarted, "container made": made}.items():
+        median = statistics.median(seconds)
+        print(f"{what}: {median:.2f} s, {median / engine:.2f} times the bare engine", flush=True)
+
+
+def received(machine: Machine) -> int:
+    """Bytes that have come to the machine over its network."""
+    counted = machine.ssh("cat /sys/class/net/[!ldbv]*/statistics/rx_bytes; true").stdout.split()
+    return sum(map(int, counted))
+
+
+def weights(machine: Machine, service: str) -> tuple[str, bool]:
+    """The weights image as it is, and whether the container's image still begins with its layer."""
+    layers = "docker image inspect --format '{{.Id}} {{.Created}} {{json .RootFS.Layers}}' "
+    image = machine.ssh("docker image ls --quiet 'llmhost/model-*'").stdout.split()[0]
+    found = machine.ssh(layers + image).stdout.strip()
+    running = f"docker inspect --format '{{{{.Image}}}}' {service}"
+    whole = machine.ssh(layers + machine.ssh(running).stdout.strip()).stdout
+    first = json.loads(found.split(" ", 2)[2])[0]
+    return found, json.loads(whole.split(" ", 2)[2])[0] == first
+
+
+def change(site: DockerSite, what: str, **changes: Any) -> None:
+    """Deploy with a change and tell what it took."""
+    before, bytes_before = weights(site.machine, CONTAINER), received(site.machine)
+    begun = time.monotonic()
+    outcome = deploy(site.machine, run_stack, site.settings(**changes))
+    seconds = time.monotonic() - begun
+    assert outcome.succeeded, outcome.output
+    after, moved = weights(site.machine, CONTAINER), received(site.machine) - bytes_before
+    kept = after == before and after[1]
+    print(
+        f"{what}: {seconds:.1f} s; weights {'kept' if kept else 'MOVED'}, {moved / 1024:.0f} KiB"
+        f" came over the network; changed: {', '.join(outcome.changed)}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """All of it, in about five minutes."""
+    argparse.ArgumentParser(description="Measure baked containers").parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="llmhost-start-") as directory,
+        Lan.create("cold-start") as lan,
+        docker_site(lan, lan.machine("server"), Path(directory)) as found,
+    ):
+        path = Path(directory, "large.gguf")
+        site = DockerSite(found.machine, found.registry, found.engine, path, model_file(path))
+        print(f"model: {path.stat().st_size / 1e6:.0f} MB of random weights", flush=True)
+        begun = time.monotonic()
+        outcome = deploy(site.machine, run_stack, site.settings())
+        assert outcome.succeeded, outcome.output
+        print(f"first deploy of the stack: {time.monotonic() - begun:.1f} s", flush=True)
+        change(site, "another option of the engine", llamacpp_threads=2)
+        other = site.other_engine()
+        change(site, "another engine", llamacpp_threads=2, llamacpp_image=other)
+        port = site.settings().options("llamacpp").port
+        assert port
+        cold_starts(site.machine, port)
+
+
+if __name__ == "__main__":
+    main()
