@@ -156,8 +156,8 @@ def _toolkit(parts: Parts) -> Iterator[Part]:
         typer.echo("llmhost itself is not in the bundle: this is no git checkout")
         return
     path = f"{TOOLKIT}/llmhost.tar"
-    packed = ["tar", "--create", "--null", "--files-from", "-", "--directory", str(ROOT)]
-    packed += ["--transform", "s,^,llmhost/,"]
+    packed = ["tar", "--create", "--directory", str(ROOT), "--transform", "s,^,llmhost/,"]
+    packed += ["--null", "--files-from", "-"]
     made = subprocess.run(packed, input=found.stdout, capture_output=True, check=False)
     if made.returncode:
         raise BundleError(f"tar could not pack llmhost: {made.stderr.decode().strip()}")

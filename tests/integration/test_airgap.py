@@ -25,8 +25,12 @@ from tests.machines import Client, Lan, Machine
 pytestmark = [pytest.mark.machines, pytest.mark.airgap]
 
 ROOT = Path(__file__).parents[2]
-# Only the LAN itself is left, as where a cable was never plugged in.
-CUT = "ip route del default; ip -6 route flush default; : >/etc/resolv.conf; true"
+# Only the LAN itself is left, as where a cable was never plugged in; and no package that other
+# machines have downloaded.
+CUT = (
+    "apt-get clean; rm -rf /var/lib/apt/lists/*;"
+    " ip route del default; ip -6 route flush default; : >/etc/resolv.conf; true"
+)
 REACHES_OUT = "apt-get -q update 2>&1 | grep -q '^Err' && exit 1; apt-get -q update"
 
 
@@ -90,6 +94,9 @@ def site(lan: Lan, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "preflight_min_memory_gib": 1.0,
             "preflight_min_free_disk_gib": 3.0,
             "ssh_config_file": str(lan.ssh_config),
+            # Not root, as at most sites.
+            "ssh_user": "operator",
+            "_sudo": True,
         }
         (place / "inventory.py").write_text(f"servers = [({server.name!r}, {data!r})]\n")
         made = Site(server, client, data, key, place)
@@ -128,6 +135,28 @@ def test_bundle_holds_all_that_a_deploy_would_fetch(site: Site) -> None:
         assert any(name.startswith(start) for name in names), start
     for name in ("packages/InRelease", "packages/key.asc", "toolkit/llmhost.tar"):
         assert name in names
+
+
+def test_controller_without_network_runs_llmhost_from_the_bundle(
+    site: Site, tmp_path: Path
+) -> None:
+    """What docs/air-gap.md says, with a pip that finds nothing but the bundle's wheels."""
+    steps = f"""
+        tar -xf {site.bundle} manifest.json toolkit wheels
+        tar -xf toolkit/llmhost.tar
+        cd llmhost
+        {sys.executable} -m venv .venv
+        pip() {{ .venv/bin/pip -q --disable-pip-version-check install --no-index "$@"; }}
+        pip --find-links ../wheels --require-hashes -r requirements.lock
+        pip --no-deps --no-build-isolation --editable .
+        .venv/bin/llmhost bundle apply --help
+    """
+    isolated = {"PATH": "/usr/bin:/bin", "PIP_CONFIG_FILE": "/dev/null", "HOME": str(tmp_path)}
+    ran = subprocess.run(
+        ["sh", "-ec", steps], cwd=tmp_path, env=isolated, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "Deploy the inventory from a bundle" in ran.stdout
 
 
 def test_server_has_no_way_out(site: Site) -> None:
@@ -181,6 +210,9 @@ def test_server_comes_up_from_the_bundle_alone(site: Site) -> None:
     assert applied.returncode == 0, applied.stdout + applied.stderr
     assert f"server: deployed from {site.bundle}" in applied.stdout
     assert site.server.ssh(f"test -e {DIRECTORY}", check=False).returncode == 1
+    # The engine's own image is what a build would have begun with.
+    listed = site.server.ssh("docker image ls --format '{{.Repository}}'").stdout.split()
+    assert listed == ["llmhost/llamacpp"]
     healthy = "docker inspect --format '{{.State.Health.Status}}' llmhost-llamacpp-1"
     assert site.server.ssh(healthy).stdout.strip() == "healthy"
     assert site.server.ssh(REACHES_OUT, check=False).returncode != 0
