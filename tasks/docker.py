@@ -32,4 +32,5 @@ def install_docker(settings: Settings) -> None:
         "docker.service",
         name="Run the Docker daemon with its configuration",
         newer_than=[docker.CONFIG],
+        question="docker version",
     )

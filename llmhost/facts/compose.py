@@ -7,7 +7,7 @@ from pyinfra.api import FactBase
 
 from llmhost.compose import Container, Limits, Network, ProjectState
 from llmhost.facts.files import PathStates, parse_states
-from llmhost.facts.images import inspect_command, parse_images
+from llmhost.facts.images import DOCKER, inspect_command, parse_images
 
 _LABEL = '{{{{index .Config.Labels "com.docker.compose.{}"}}}}'
 _HEALTH = "{{if .State.Health}}{{.State.Health.Status}}{{end}}"
@@ -73,9 +73,10 @@ class ComposeProject(FactBase[ProjectState]):
             f"{PathStates().command(paths, under=services)};"
             f" docker compose --file {shlex.quote(file)} config --hash '*' 2>/dev/null"
             " | sed 's/^/config /';"
-            f" docker network inspect --format 'network {_NETWORK}' {project}_default 2>/dev/null;"
-            f" docker ps --all --format '{_LISTED}' 2>/dev/null | {ours}"
-            f" | xargs -r docker inspect --format '{_CONTAINER}' | {{ {_CUT_OFF}\n }};"
+            f" {DOCKER} network inspect --format 'network {_NETWORK}' {project}_default"
+            " 2>/dev/null;"
+            f" {DOCKER} ps --all --format '{_LISTED}' 2>/dev/null | {ours}"
+            f" | xargs -r {DOCKER} inspect --format '{_CONTAINER}' | {{ {_CUT_OFF}\n }};"
             f" {inspect_command(images)}; true"
         )
 

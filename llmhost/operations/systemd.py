@@ -19,15 +19,23 @@ def service(
     newer_than: Sequence[str] = (),
     reload: bool = False,
     others: Sequence[str] = (),
+    question: str = "",
 ) -> Commands:
     """Keep a unit running the configuration that is on disk.
 
     It is restarted, or with `reload` only reloaded, when a path of `newer_than` (a directory
     counts with all below it) was changed after the process started. That is a fact of the host,
     not of this run: a run that was killed between file and restart is healed by the next. `others`
-    are units that this one starts, whose files systemd has to have read anew as well.
+    are units that this one starts, whose files systemd has to have read anew as well. It is
+    restarted too when it is active and the shell command `question` fails, or hangs.
     """
-    state = host.get_fact(Unit, unit=unit, configuration=list(newer_than), others=list(others))
+    state = host.get_fact(
+        Unit,
+        unit=unit,
+        configuration=list(newer_than),
+        others=list(others),
+        question=question,
+    )
     todo = steps(unit, state, running=running, enabled=enabled, reload=reload)
     if todo:
         explain([step.reason for step in todo])
