@@ -13,7 +13,9 @@ _LABEL = '{{{{index .Config.Labels "com.docker.compose.{}"}}}}'
 _HEALTH = "{{if .State.Health}}{{.State.Health.Status}}{{end}}"
 _FIELDS = ["{{.Name}}", _LABEL.format("service"), _LABEL.format("config-hash"), "{{.Image}}"]
 _NETWORKS = "{{range $name, $it := .NetworkSettings.Networks}}{{$name}}={{$it.NetworkID}} {{end}}"
-_CPUS = ("NanoCpus", "CpuQuota", "CpuShares", "CpusetCpus")
+# By the names of Docker's own fields: by those of its JSON, a container without a health check is
+# an error.
+_CPUS = ("NanoCPUs", "CPUQuota", "CPUShares", "CpusetCpus")
 _LIMITS = [f"{{{{.HostConfig.{key}}}}}" for key in ("RestartPolicy.Name", "PidsLimit", "Memory")]
 _LIMITS += ["{{.HostConfig." + "}},{{.HostConfig.".join(_CPUS) + "}}"]
 # Process 1 of a container that was given devices, such as GPUs by CDI. Who joins a paused container
