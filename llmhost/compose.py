@@ -5,10 +5,21 @@ Pure: the state comes from facts/compose.py, the commands are run by operations/
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llmhost.filetree import UNPACK, Absent, Directory, Entry, File, PathState, differences
 from llmhost.image import ImageState
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What `docker update` changes in a container that exists, as `docker inspect` shows it. `cpus`
+    are its four ways to limit processors, empty or 0 where there is no limit."""
+
+    restart: str = "unless-stopped"
+    pids: int = 512
+    memory: int = 0
+    cpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -18,6 +29,7 @@ class Project:
     `root` is the text of compose.yaml, which includes one file of services/ for each of `services`,
     by name. `images` are the services' image references. Services must be healthy after
     `start_timeout_seconds`. Only root may read the files of services that are in `private`.
+    `limits` are those that `docker update` can change; of services without, none are compared.
     """
 
     name: str
@@ -27,10 +39,16 @@ class Project:
     images: Mapping[str, str]
     start_timeout_seconds: int
     private: frozenset[str] = frozenset()
+    limits: Mapping[str, Limits] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
         return f"{self.directory}/compose.yaml"
+
+    @property
+    def network(self) -> str:
+        """The network that all services share, by the name that Compose gives it."""
+        return f"{self.name}_default"
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -49,12 +67,19 @@ class Project:
     def service_file(self, service: str) -> str:
         return f"{self.directory}/services/{service}.yaml"
 
+    def container(self, service: str) -> str:
+        """Name of a service's container."""
+        return f"{self.name}-{service}-1"
+
 
 @dataclass(frozen=True)
 class Container:
-    """A container of the project. `config` is Compose's hash of the service it was made from,
-    `image` an id, `state` and `health` as Docker names them; `health` is empty without a check.
-    `cut_off` tells that it was given GPUs and may not open their devices any more."""
+    """A container of the project, or one that has the name of such; then `service` is empty.
+
+    `config` is Compose's hash of the service it was made from, `image` an id, `state` and `health`
+    as Docker names them; `health` is empty without a check. `cut_off` tells that it was given GPUs
+    and may not open their devices any more. `networks` are ids by name.
+    """
 
     name: str
     service: str
@@ -63,27 +88,41 @@ class Container:
     state: str
     health: str
     cut_off: bool = False
+    networks: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network on the host; `made_by_compose` tells that Compose takes it for its own."""
+
+    id: str
+    made_by_compose: bool
 
 
 @dataclass(frozen=True)
 class ProjectState:
     """What is on the host: files by path, Compose's hash of each service in those files, the
-    project's containers, and the declared images that are there."""
+    project's containers, the declared images that are there, and the project's network."""
 
     paths: Mapping[str, PathState]
     configs: Mapping[str, str]
     containers: tuple[Container, ...]
     images: Mapping[str, ImageState]
+    network: Network | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
     """What has to be done, and why. `remake` names services whose containers Compose would leave
-    as they are. No reasons: nothing to do."""
+    as they are, `strays` containers and `stray_network` a network that stand in its way. No
+    reasons: nothing to do."""
 
     entries: tuple[Entry, ...]
     remake: tuple[str, ...]
     reasons: tuple[str, ...]
+    strays: tuple[str, ...] = ()
+    stray_network: str = ""
 
 
 def plan(project: Project, found: ProjectState) -> Plan:
@@ -91,19 +130,28 @@ def plan(project: Project, found: ProjectState) -> Plan:
     entries = _entries(project, found)
     reasons = [*differences(entries, found.paths).values()]
     reasons += [
-        f"container {container.name} is not declared"
+        f"container {container.name} "
+        + ("is not declared" if container.service else "was not made by Compose")
         for container in found.containers
         if container.service not in project.services
     ]
+    strays = tuple(each.name for each in found.containers if not each.service)
+    foreign = bool(project.services and found.network and not found.network.made_by_compose)
+    if foreign:
+        reasons.append(f"network {project.network} was not made by Compose")
     remake = []
     for service in project.services:
         containers = [each for each in found.containers if each.service == service]
         reasons += _service_reasons(project, service, containers, found)
-        if len(containers) > 1 or any(
-            each.health == "unhealthy" or each.cut_off for each in containers
+        if containers and (
+            foreign
+            or len(containers) > 1
+            or containers[0].health == "unhealthy"
+            or any(_beyond_compose(project, containers[0], found))
         ):
             remake.append(service)
-    return Plan(entries, tuple(remake), tuple(reasons))
+    network = project.network if foreign else ""
+    return Plan(entries, tuple(remake), tuple(reasons), strays, network)
 
 
 def _entries(project: Project, found: ProjectState) -> tuple[Entry, ...]:
@@ -135,11 +183,37 @@ def _service_reasons(
         yield f"service {service} is {container.state}"
     elif container.health not in ("", "healthy"):
         yield f"service {service} is {container.health}"
+    yield from _beyond_compose(project, container, found)
+
+
+def _beyond_compose(project: Project, container: Container, found: ProjectState) -> Iterator[str]:
+    """What is wrong with a container that Compose would take no notice of."""
+    service = container.service
     if container.cut_off:
         yield (
             f"service {service} may not open its GPUs any more, as happens when systemd reloads: "
             "its container is made anew"
         )
+    if container.name != (wanted := project.container(service)):
+        yield f"the container of {service} is called {container.name}, not {wanted}"
+    # By id: a network that was made anew under its name is not the one that a container knows.
+    if container.networks.get(project.network) != (found.network.id if found.network else None):
+        yield f"service {service} is not on the network {project.network}"
+    if (limits := project.limits.get(service)) and (changed := _updated(limits, container.limits)):
+        yield f"service {service} runs with other limits than declared: {', '.join(changed)}"
+
+
+def _updated(wanted: Limits, found: Limits) -> list[str]:
+    """Names of the limits that differ."""
+    # Docker drops limits that a host's kernel can not keep, with no more than a warning.
+    dropped = (wanted.pids, 0), (wanted.memory, 0)
+    differ = {
+        "restart policy": found.restart != wanted.restart,
+        "processes": found.pids not in dropped[0],
+        "memory": found.memory not in dropped[1],
+        "processors": found.cpus != wanted.cpus,
+    }
+    return [name for name, differs in differ.items() if differs]
 
 
 def apply_script(project: Project, todo: Plan) -> str:
@@ -155,8 +229,12 @@ def apply_script(project: Project, todo: Plan) -> str:
         return "\n".join([*lines, _remove([*absent, project.candidate])])
     compose = f"docker compose --file {shlex.quote(project.file)}"
     lines += [*_activate_files(project), _remove([*absent, project.candidate])]
+    if todo.strays:
+        lines.append(f"docker rm --force {shlex.join(todo.strays)}")
     if todo.remake:
         lines.append(f"{compose} rm --stop --force {shlex.join(todo.remake)}")
+    if todo.stray_network:
+        lines.append(f"docker network rm {shlex.quote(todo.stray_network)}")
     return "\n".join(
         [*lines, start_script(project.name, project.file, project.start_timeout_seconds)]
     )

@@ -180,10 +180,20 @@ def verify_script(model: str, file: Weights, uploads: str) -> str:
 fi"""
 
 
+# Docker says on what it ran out of space, among much else, and not what to do.
+_TELL_ROOM = """tell_room() {
+  root=$(timeout 20 docker info --format '{{.DockerRootDir}}')
+  free=$(df -Pk "$root" | awk 'NR == 2 { print int($4 / 1024) }')
+  [ "$free" -ge 1024 ] || echo "Only $free MiB are free below $root: df -h $root;" \
+    "free some, or move docker_data_root, then deploy again" >&2
+}
+trap '[ $? -eq 0 ] || tell_room' EXIT"""
+
+
 def import_script(model: ModelImage, uploads: str) -> str:
     """Verify weights and make their image: without a builder, which would copy them twice more."""
     stage = f"{uploads}/{model.inputs}.tree"
-    lines = ["set -e"]
+    lines = ["set -e", _TELL_ROOM]
     lines += [verify_script(model.model, file, uploads) for file in model.files]
     lines.append(f"rm -rf {shlex.quote(stage)}")
     for file in model.files:
@@ -210,6 +220,7 @@ def build_script(image: ServiceImage) -> str:
     """
     build = "docker buildx build --builder default --provenance=false --progress plain"
     return f"""set -e
+{_TELL_ROOM}
 {_pull(image)}
 base64 -d | {build} --label {INPUTS_LABEL}={image.inputs} --tag {image.reference} -"""
 

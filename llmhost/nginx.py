@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from llmhost.filetree import UNPACK, Absent, Entry, File, PathState, archive, differences
+from llmhost.filetree import UNPACK, Absent, Directory, Entry, File, PathState, archive, differences
 from llmhost.template import render
 
 ERROR_LOG = "/var/log/nginx/error.log"
@@ -74,9 +74,9 @@ class Tree:
     def wrong(self, state: NginxState) -> dict[Entry, str]:
         """What is not as declared on disk, with the reason."""
         files = self.all_files
-        declared = {file.path for file in files} | self.kept.keys()
+        declared = {file.path for file in files} | self.kept.keys() | {self.directory}
         strays = [Absent(path) for path in state.paths if path not in declared]
-        return differences([*files, *strays], state.paths)
+        return differences([Directory(self.directory), *files, *strays], state.paths)
 
 
 def install_script(tree: Tree, wrong: Iterable[Entry]) -> str:
@@ -104,7 +104,7 @@ def install_script(tree: Tree, wrong: Iterable[Entry]) -> str:
         UNPACK,
         *copies,
         f"nginx -t -q -c {quoted}/nginx.conf",
-        f"install -d -m 0755 {shlex.quote(tree.directory)}",
+        f"install -d -m 0755 -o root -g root {shlex.quote(tree.directory)}",
         *moves,
         *removals,
     ]
@@ -143,6 +143,7 @@ def activate_script(status_port: int, digest: str) -> str:
         [
             f"seen=$(wc -c < {ERROR_LOG} 2>/dev/null || echo 0)",
             "systemctl unmask -q nginx 2>/dev/null",
+            "systemctl unmask -q --runtime nginx 2>/dev/null",
             "systemctl enable -q nginx",
             "if systemctl -q is-active nginx; then systemctl reload nginx;"
             " else systemctl restart nginx; fi",

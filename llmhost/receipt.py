@@ -6,11 +6,11 @@ Pure: what stands on the host comes from facts/receipt.py, operations/receipt.py
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from llmhost.filetree import Absent, Directory, Entry, File
+from llmhost.filetree import Absent, Directory, Entry, File, PathState, differences
 
 PACKAGES = (
     *("docker.io", "docker-ce", "containerd", "containerd.io", "runc"),
@@ -27,14 +27,15 @@ KEPT = 10
 @dataclass(frozen=True)
 class ReceiptState:
     """What is on the host: versions by component, image ids by reference, the text of the newest
-    receipt, empty if there is none, names of the earlier ones, and names of the deploys that are
-    kept for a rollback."""
+    receipt, empty if there is none, names of the earlier ones, names of the deploys that are kept
+    for a rollback, and the states of the newest receipt and its directory."""
 
     versions: Mapping[str, str]
     images: Mapping[str, str]
     newest: str
     earlier: tuple[str, ...]
     kept: tuple[str, ...] = ()
+    paths: Mapping[str, PathState] = field(default_factory=dict)
 
 
 def content(record: Mapping[str, Any], found: ReceiptState) -> dict[str, Any]:
@@ -68,6 +69,13 @@ def parse(text: str) -> dict[str, Any] | None:
 def text(receipt: Mapping[str, Any]) -> str:
     """A receipt as it is written; its `time`, in ISO 8601, names it once it is an earlier one."""
     return json.dumps(receipt, indent=2) + "\n"
+
+
+def misplaced(path: str, found: ReceiptState) -> dict[Entry, str]:
+    """What of a true receipt and its directory belongs to others or lets them write, with the
+    reason."""
+    directory = Directory(str(PurePosixPath(path).parent))
+    return differences([directory, File(path, found.newest)], found.paths)
 
 
 def entries(path: str, text: str, found: ReceiptState) -> list[Entry]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llmhost.build_context import context_files
-from llmhost.compose import Project
+from llmhost.compose import Limits, Project
 from llmhost.filetree import File
 from llmhost.gpu_allocation import Devices
 from llmhost.image import ModelImage, ServiceImage, Weights
@@ -84,7 +84,16 @@ def compose_project(settings: Settings, devices: Devices | None = None) -> Proje
         images=images,
         start_timeout_seconds=settings.stack.start_timeout_seconds,
         private=frozenset(n for n in settings.services if settings.options(n).secret_variables),
+        limits={
+            service.name: Limits(memory=_bytes(settings.options(service.name).memory_limit))
+            for service in settings.catalogue
+        },
     )
+
+
+def _bytes(size: str | None) -> int:
+    """`16g` as Compose reads it; 0 without a limit."""
+    return int(size[:-1]) << {"k": 10, "m": 20, "g": 30}[size[-1]] if size else 0
 
 
 def _template(options: ServiceOptions, service: str) -> str:

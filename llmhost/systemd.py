@@ -13,7 +13,8 @@ class UnitState:
     """What systemd says of a unit. Times are in seconds since the epoch, 0.0 for never.
 
     `started` is when its main process started, `loaded` when it last started or was reloaded;
-    `configured` is when the newest of the asked paths was changed.
+    `configured` is when the newest of the asked paths was changed; `silent` tells that it is
+    active and does not answer.
     """
 
     load: str = "not-found"
@@ -24,6 +25,7 @@ class UnitState:
     started: float = 0.0
     loaded: float = 0.0
     configured: float = 0.0
+    silent: bool = False
 
     @property
     def masked(self) -> bool:
@@ -51,6 +53,7 @@ def parse_unit(lines: list[str]) -> UnitState:
         # the state "reloading" (systemd, src/core/unit.c, unit_notify).
         loaded=max(started, _time(values.get("StateChangeTimestamp", ""))),
         configured=float(values.get("Configured") or 0),
+        silent=values.get("Silent") == "yes",
     )
 
 
@@ -114,6 +117,8 @@ def _enabling(unit: str, state: UnitState, *, enabled: bool) -> Step | None:
 def _running(unit: str, state: UnitState, *, reload: bool) -> Step | None:
     if not state.running:
         return Step("start", f"{unit} is {state.active}")
+    if state.silent:
+        return Step("restart", f"{unit} does not answer")
     if state.needs_daemon_reload:
         return Step("restart", f"{unit} runs with an older unit file than is on disk")
     if reload and state.configured > state.loaded:

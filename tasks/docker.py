@@ -25,8 +25,12 @@ def install_docker(settings: Settings) -> None:
         settings.docker.daemon_config(),
         name="Configure the Docker daemon",
     )
+    # What the daemon is started with, and can not be without.
+    systemd.service("containerd.service", name="Run containerd")
+    systemd.service("docker.socket", name="Offer Docker's socket")
     systemd.service(
         "docker.service",
         name="Run the Docker daemon with its configuration",
         newer_than=[docker.CONFIG],
+        question="docker version",
     )

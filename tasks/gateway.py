@@ -36,6 +36,7 @@ def configure_gateway(settings: Settings) -> None:
         pool=gateway.pool(settings),
         name="Open the declared routes to the declared clients",
     )
+    systemd.service("logrotate.timer", name="Rotate the access log")
     if settings.gateway.metrics_port:
         systemd.service(
             "mtail",

@@ -30,7 +30,11 @@ def heal_containers(settings: Settings) -> None:
         name="Declare how unhealthy containers are restarted",
     )
     if wanted:
-        systemd.service("llmhost-heal.timer", name="Look for unhealthy containers")
+        systemd.service(
+            "llmhost-heal.timer",
+            others=["llmhost-heal.service"],
+            name="Look for unhealthy containers",
+        )
 
 
 def _files(settings: Settings) -> list[File]:

@@ -21,6 +21,9 @@ def configure_system(settings: Settings) -> None:
         name="Configure apt and its automatic updates",
     )
     apt.packages(*host_packages.system(settings), name="Install the base packages")
+    if system.unattended_upgrades:
+        for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):
+            systemd.service(timer, name=f"Update by {timer}")
     clock.right(system.timezone, name="Set the time zone and keep the clock right")
     sysctl.parameters(
         system.kernel_parameters,

@@ -5,17 +5,29 @@ from collections.abc import Sequence
 
 from pyinfra.api import FactBase
 
-from llmhost.compose import Container, ProjectState
+from llmhost.compose import Container, Limits, Network, ProjectState
 from llmhost.facts.files import PathStates, parse_states
-from llmhost.facts.images import inspect_command, parse_images
+from llmhost.facts.images import DOCKER, inspect_command, parse_images
 
 _LABEL = '{{{{index .Config.Labels "com.docker.compose.{}"}}}}'
 _HEALTH = "{{if .State.Health}}{{.State.Health.Status}}{{end}}"
 _FIELDS = ["{{.Name}}", _LABEL.format("service"), _LABEL.format("config-hash"), "{{.Image}}"]
+_NETWORKS = "{{range $name, $it := .NetworkSettings.Networks}}{{$name}}={{$it.NetworkID}} {{end}}"
+# By the names of Docker's own fields: by those of its JSON, a container without a health check is
+# an error.
+_CPUS = ("NanoCPUs", "CPUQuota", "CPUShares", "CpusetCpus")
+_LIMITS = [f"{{{{.HostConfig.{key}}}}}" for key in ("RestartPolicy.Name", "PidsLimit", "Memory")]
+_LIMITS += ["{{.HostConfig." + "}},{{.HostConfig.".join(_CPUS) + "}}"]
 # Process 1 of a container that was given devices, such as GPUs by CDI. Who joins a paused container
 # is paused.
 _GIVEN = "{{if and .HostConfig.DeviceRequests (not .State.Paused)}}{{.State.Pid}}{{end}}"
-_CONTAINER = "|".join(["container", *_FIELDS, "{{.State.Status}}", _HEALTH, _GIVEN])
+_STATE = ["{{.State.Status}}", _HEALTH, _NETWORKS, *_LIMITS]
+_CONTAINER = "|".join(["container", *_FIELDS, *_STATE, _GIVEN])
+# Compose takes a network for its own by these labels.
+_NETWORK = '{{.Id}} {{.Name}} {{index .Labels "com.docker.compose.project"}}'
+_NETWORK += ' {{index .Labels "com.docker.compose.network"}}'
+_LISTED = '{{.ID}}|{{.Names}}|{{.Label "com.docker.compose.project"}}'
+_LISTED += '|{{.Label "com.docker.compose.oneoff"}}'
 
 # systemd knows nothing of devices that were added to a container's cgroup behind its back, and when
 # it reloads takes them away (https://github.com/NVIDIA/nvidia-container-toolkit/issues/48). Images
@@ -39,40 +51,72 @@ done"""
 
 
 class ComposeProject(FactBase[ProjectState]):
-    """Files, configurations, containers and images of a project, in one round trip.
+    """Files, configurations, containers, images and the network of a project, in one round trip.
 
-    Containers of `docker compose run` are not part of it: an operator made them for a moment.
+    Containers of `docker compose run` are not part of it: an operator made them for a moment. One
+    that somebody made by hand under a name of `containers` is.
     """
 
     @staticmethod
     def default() -> ProjectState:
         return ProjectState({}, {}, (), {})
 
-    def command(self, project: str, directory: str, images: Sequence[str]) -> str:
+    def command(
+        self, project: str, directory: str, images: Sequence[str], containers: Sequence[str] = ()
+    ) -> str:
         file, services = f"{directory}/compose.yaml", f"{directory}/services"
-        labels = [f"com.docker.compose.project={project}", "com.docker.compose.oneoff=False"]
-        filters = " ".join(f"--filter label={label}" for label in labels)
+        # Compose reads its own variables from .env, the project's name among them.
+        paths = [directory, services, file, f"{directory}/.env"]
+        ours = (
+            f"awk -F'|' -v project={project} -v names={shlex.quote(f' {shlex.join(containers)} ')}"
+            """ '($3 == project && $4 == "False") || index(names, " " $2 " ") { print $1 }'"""
+        )
         return (
-            f"{PathStates().command([directory, services, file], under=services)};"
+            f"{PathStates().command(paths, under=services)};"
             f" docker compose --file {shlex.quote(file)} config --hash '*' 2>/dev/null"
             " | sed 's/^/config /';"
-            f" docker ps --all --quiet {filters} 2>/dev/null"
-            f" | xargs -r docker inspect --format '{_CONTAINER}' | {{ {_CUT_OFF}\n }};"
+            f" {DOCKER} network inspect --format 'network {_NETWORK}' {project}_default"
+            " 2>/dev/null;"
+            f" {DOCKER} ps --all --format '{_LISTED}' 2>/dev/null | {ours}"
+            f" | xargs -r {DOCKER} inspect --format '{_CONTAINER}' | {{ {_CUT_OFF}\n }};"
             f" {inspect_command(images)}; true"
         )
 
     def process(self, output: list[str]) -> ProjectState:
         configs = [line.split()[1:3] for line in output if line.startswith("config ")]
         containers = [line.split("|")[1:] for line in output if line.startswith("container|")]
-        told = ("config ", "container|", "image|")
+        networks = [line.split()[1:] for line in output if line.startswith("network ")]
+        told = ("config ", "container|", "image|", "network ")
         return ProjectState(
             paths=parse_states([line for line in output if not line.startswith(told)]),
             configs=dict(configs),
             containers=tuple(map(_container, containers)),
             images=parse_images(output),
+            network=_network(*networks[0]) if networks else None,
         )
 
 
 def _container(fields: list[str]) -> Container:
-    path, service, config, image, state, health, cut_off = fields
-    return Container(path.lstrip("/"), service, config, image, state, health, bool(cut_off))
+    path, service, config, image, state, health, networks, *limits, cut_off = fields
+    pairs = [network.split("=", 1) for network in networks.split()]
+    return Container(
+        path.lstrip("/"),
+        *(service, config, image, state, health),
+        cut_off=bool(cut_off),
+        networks=dict(pairs),
+        limits=_limits(*limits),
+    )
+
+
+def _network(identity: str, called: str, *labels: str) -> Network:
+    return Network(identity, called == "_".join(labels))
+
+
+def _limits(restart: str, pids: str, memory: str, cpus: str) -> Limits:
+    set_cpus = tuple(each for each in cpus.split(",") if each not in ("", "0"))
+    return Limits(restart, _count(pids), _count(memory), set_cpus)
+
+
+def _count(text: str) -> int:
+    """A limit; 0 where there is none (`<nil>`)."""
+    return int(text) if text.lstrip("-").isdecimal() else 0

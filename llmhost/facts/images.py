@@ -19,6 +19,10 @@ class ImageStore:
     archives: tuple[str, ...] = ()
 
 
+DOCKER = "timeout 20 docker"
+"""A daemon that hangs shall not make us hang."""
+
+
 class Images(FactBase[ImageStore]):
     """State of the named images, what a run that was killed left in the upload directory, and which
     archives of images wait in another."""
@@ -44,7 +48,7 @@ def inspect_command(references: Sequence[str]) -> str:
     """Command that prints a line for each of the named images that is there."""
     label = f'{{{{index .Config.Labels "{INPUTS_LABEL}"}}}}'
     fields = "image|{{.Id}}|" + label + "|{{range .RepoTags}}{{.}} {{end}}"
-    return f"docker image inspect --format '{fields}' {shlex.join(references)} 2>/dev/null"
+    return f"{DOCKER} image inspect --format '{fields}' {shlex.join(references)} 2>/dev/null"
 
 
 def parse_images(output: Sequence[str]) -> dict[str, ImageState]:

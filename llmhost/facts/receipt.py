@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from pyinfra.api import FactBase
 
+from llmhost.facts.files import PathStates, parse_states
 from llmhost.facts.images import inspect_command, parse_images
 from llmhost.receipt import PACKAGES, ReceiptState
 from llmhost.rollback import kept_directory
@@ -20,7 +21,8 @@ class Receipts(FactBase[ReceiptState]):
         return ReceiptState({}, {}, "", ())
 
     def command(self, path: str, images: Sequence[str]) -> str:
-        earlier = shlex.quote(str(PurePosixPath(path).parent / "receipts"))
+        directory = PurePosixPath(path).parent
+        earlier = shlex.quote(str(directory / "receipts"))
         kept = shlex.quote(kept_directory(path))
         return (
             'echo "version kernel $(uname -r)";'
@@ -32,6 +34,7 @@ class Receipts(FactBase[ReceiptState]):
             f" {inspect_command(images)};"
             f" ls {earlier} 2>/dev/null | sed 's/^/earlier /';"
             f" ls {kept} 2>/dev/null | sed -n 's/[.]tar$//;T;s/^/kept /p';"
+            f" {{ {PathStates().command([path, str(directory)])}; }} | sed 's/^/path /';"
             f" printf 'newest '; base64 -w0 {shlex.quote(path)} 2>/dev/null; echo"
         )
 
@@ -46,4 +49,7 @@ class Receipts(FactBase[ReceiptState]):
                 line.removeprefix("earlier ") for line in output if line.startswith("earlier ")
             ),
             kept=tuple(line.removeprefix("kept ") for line in output if line.startswith("kept ")),
+            paths=parse_states(
+                [line.removeprefix("path ") for line in output if line.startswith("path ")]
+            ),
         )

@@ -1,6 +1,7 @@
 """What systemd runs."""
 
 import shlex
+from collections.abc import Sequence
 
 from pyinfra.api import FactBase
 
@@ -20,25 +21,39 @@ _PROPERTIES = ",".join(
 )
 
 
+_SECONDS = 20
+"""Longer than a busy daemon takes to answer."""
+
+
 class Unit(FactBase[UnitState]):
     """State of a unit, and when the newest of its configuration paths was changed.
 
     A directory counts with all that is below it. The time is ctime, which moves even when a file
-    with an older mtime is put in place.
+    with an older mtime is put in place. `needs_daemon_reload` also tells of the units in `others`.
+    Of a unit that is active, `question` is a shell command that succeeds if it answers.
     """
 
     @staticmethod
     def default() -> UnitState:
         return UnitState()
 
-    def command(self, unit: str, configuration: list[str]) -> str:
-        newest = ""
+    def command(
+        self, unit: str, configuration: list[str], others: Sequence[str] = (), question: str = ""
+    ) -> str:
+        newest, stale, silent = "", "", ""
         if configuration:
             paths = " ".join(shlex.quote(path) for path in configuration)
             newest = f"$(find {paths} -printf '%C@\\n' 2>/dev/null | sort -n | tail -n1)"
+        if others:
+            show = f"systemctl show --property=NeedDaemonReload {shlex.join(others)} 2>/dev/null"
+            stale = f"; {show} | grep -m1 yes"
+        if question:
+            active = f"systemctl is-active --quiet {shlex.quote(unit)}"
+            asked = f"timeout {_SECONDS} sh -c {shlex.quote(question)} >/dev/null 2>&1"
+            silent = f"; {active} && {{ {asked} || echo Silent=yes; }}"
         return (
             f"systemctl show --timestamp=us+utc --property={_PROPERTIES} {shlex.quote(unit)}"
-            f' 2>/dev/null; echo "Configured={newest}"'
+            f' 2>/dev/null{stale}{silent}; echo "Configured={newest}"'
         )
 
     def process(self, output: list[str]) -> UnitState:

@@ -25,7 +25,8 @@ def project(
     """Let exactly these services run, healthy, from these files; others of the project go.
 
     Their named volumes stay. A container counts as different when it was stopped, changed, made
-    from another configuration or image, is not healthy, or has lost its GPUs' devices. `gpus` is
+    from another configuration or image, is not healthy, or has lost its GPUs' devices, its network
+    or its limits; one that was made by hand under a service's name gives way. `gpus` is
     what services ask for; `with_devices` makes the project for those that they get.
     """
     notes: list[str] = []
@@ -45,6 +46,7 @@ def project(
         project=project.name,
         directory=project.directory,
         images=[*project.images.values()],
+        containers=[project.container(service) for service in project.services],
     )
     todo = compose.plan(project, found)
     if todo.reasons:

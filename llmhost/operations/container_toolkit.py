@@ -40,6 +40,8 @@ def present(
     installed = told(toolkit_reasons(state, version), _installed(version, repository(state)))
     state = yield from then_read(installed, state)
     yield from inner(systemd.service)(REFRESH_PATH)
+    # The specs are on a tmpfs: without it no container gets a GPU after a reboot.
+    yield from inner(systemd.starts_at_boot)(REFRESH_SERVICE)
     if stale := stale_specs(state):
         explain(stale)
         yield from _refresh()

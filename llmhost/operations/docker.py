@@ -34,7 +34,7 @@ from llmhost.operations.changes import Commands, declared, explain, refuse
 
 CONFIG = "/etc/docker/daemon.json"
 _RECORDS = "/var/lib/llmhost/docker"
-_UNITS = ("docker.service", "docker.socket")
+_UNITS = ("containerd.service", "docker.service", "docker.socket")
 
 
 @declared

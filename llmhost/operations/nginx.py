@@ -93,7 +93,7 @@ class _Wanted:
     def state(self) -> NginxState:
         found: NginxState = host.get_fact(
             Nginx,
-            paths=[file.path for file in self.files],
+            paths=[self.directory, *(file.path for file in self.files)],
             under=self.directory,
             status_port=self.status_port,
             certificate=f"{self.directory}/{CERTIFICATE}",

@@ -32,6 +32,13 @@ def written(
         text = receipt.text({"time": time, **wanted})
         yield StringCommand(rollback.keep_script(text, keep), _stdin=text)
         yield apply_command(receipt.entries(path, text, found))
-    elif rollback.name_of(found.newest) not in found.kept:
-        explain(["the present deploy is not kept for a rollback"])
+        return
+    wrong = receipt.misplaced(path, found)
+    lost = rollback.name_of(found.newest) not in found.kept
+    if wrong or lost:
+        told = ["the present deploy is not kept for a rollback"] if lost else []
+        explain([*wrong.values(), *told])
+    if wrong:
+        yield apply_command(list(wrong))
+    if lost:
         yield StringCommand(rollback.keep_script(found.newest, keep), _stdin=found.newest)

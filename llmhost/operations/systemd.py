@@ -18,14 +18,24 @@ def service(
     enabled: bool = True,
     newer_than: Sequence[str] = (),
     reload: bool = False,
+    others: Sequence[str] = (),
+    question: str = "",
 ) -> Commands:
     """Keep a unit running the configuration that is on disk.
 
     It is restarted, or with `reload` only reloaded, when a path of `newer_than` (a directory
     counts with all below it) was changed after the process started. That is a fact of the host,
-    not of this run: a run that was killed between file and restart is healed by the next.
+    not of this run: a run that was killed between file and restart is healed by the next. `others`
+    are units that this one starts, whose files systemd has to have read anew as well. It is
+    restarted too when it is active and the shell command `question` fails, or hangs.
     """
-    state = host.get_fact(Unit, unit=unit, configuration=list(newer_than))
+    state = host.get_fact(
+        Unit,
+        unit=unit,
+        configuration=list(newer_than),
+        others=list(others),
+        question=question,
+    )
     todo = steps(unit, state, running=running, enabled=enabled, reload=reload)
     if todo:
         explain([step.reason for step in todo])
@@ -42,5 +52,10 @@ def starts_at_boot(*units: str) -> Commands:
     states = host.get_fact(EnabledUnits, units=list(units))
     existing = [unit for unit in units if unit in states]
     if existing and "enabled" not in states.values():
-        explain([f"{existing[0]} does not start at boot"])
-        yield StringCommand("systemctl", "enable", "--quiet", QuoteString(existing[0]))
+        unit = existing[0]
+        masked = states[unit].startswith("masked")
+        explain([f"{unit} is masked"] if masked else [f"{unit} does not start at boot"])
+        if masked:
+            runtime = ["--runtime"] if states[unit] == "masked-runtime" else []
+            yield StringCommand("systemctl", "unmask", *runtime, QuoteString(unit))
+        yield StringCommand("systemctl", "enable", "--quiet", QuoteString(unit))

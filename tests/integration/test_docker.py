@@ -22,6 +22,8 @@ pytestmark = pytest.mark.machines
 
 INSTALL = "Docker | Install Docker Engine"
 CONFIGURE = "Docker | Configure the Docker daemon"
+CONTAINERD = "Docker | Run containerd"
+SOCKET = "Docker | Offer Docker's socket"
 RUN = "Docker | Run the Docker daemon with its configuration"
 
 # A foreign key, and one of ours with a value that must give way.
@@ -55,8 +57,9 @@ def host(machine: Machine) -> Machine:
     """The machine with Docker, installed over a daemon.json that somebody left."""
     machine.ssh("mkdir -p /etc/docker; cat > /etc/docker/daemon.json", input=json.dumps(FOREIGN))
     planned = deploy(machine, _install, {}, dry=True)
-    assert planned.changed == [INSTALL, CONFIGURE, RUN]
-    assert converge(machine, _install, {}).changed == [INSTALL, CONFIGURE, RUN]
+    assert planned.changed == [INSTALL, CONFIGURE, CONTAINERD, SOCKET, RUN]
+    changed = converge(machine, _install, {}).changed
+    assert changed == [INSTALL, CONFIGURE, CONTAINERD, SOCKET, RUN]
     machine.ssh(IMAGE)
     return machine
 

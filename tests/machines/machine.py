@@ -119,8 +119,12 @@ class Machine(ABC):
         if not (before := watch.boot_id()):
             raise MachineError(f"{self.name} can not be rebooted: it does not answer")
         self.ssh("systemctl reboot", check=False, timeout=30)
+        self.wait_until_up(before)
+
+    def wait_until_up(self, other_than: str) -> None:
+        """Wait until it has booted again, after the boot with this id."""
         self._access.hang_up(self.name)
-        watch.wait_until_up(other_than=before)
+        self._watch().wait_until_up(other_than)
 
     def destroy(self) -> None:
         """Switch it off and remove it, disk and all."""

@@ -146,6 +146,20 @@ def test_key_in_the_address_is_refused(call: Caller, key: str) -> None:
     assert call("GET", f"/v1/models?api_key={key}", key).code == "key_in_address"
 
 
+def test_access_log_is_rotated(host: Any) -> None:
+    assert unit(host, "logrotate.timer") == "active, enabled"
+    planned = host.run("logrotate --debug /etc/logrotate.d/llmhost-gateway")
+    assert "/var/log/nginx/gateway.json" in planned.stderr
+
+
+def test_metrics_are_offered_to_the_host_alone(host: Any, settings: Settings) -> None:
+    if (port := settings.gateway.metrics_port) is None:
+        pytest.skip("gateway_metrics_port is none")
+    assert unit(host, "mtail") == "active, enabled"
+    listening = host.check_output(f"ss -Hltn sport = :{port}").splitlines()
+    assert {line.split()[3] for line in listening} == {f"127.0.0.1:{port}"}
+
+
 def test_log_is_json_without_keys(host: Any, call: Caller) -> None:
     call("GET", f"/v1/models?key={WRONG_KEY}", WRONG_KEY)
     time.sleep(1.1)  # nginx writes its log once a second

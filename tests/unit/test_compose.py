@@ -5,7 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from llmhost.compose import Container, Plan, Project, ProjectState, apply_script, plan
+from llmhost.compose import (
+    Container,
+    Limits,
+    Network,
+    Plan,
+    Project,
+    ProjectState,
+    apply_script,
+    plan,
+)
 from llmhost.facts.compose import ComposeProject
 from llmhost.filetree import Absent, PathState
 from llmhost.image import ImageState
@@ -19,7 +28,11 @@ PROJECT = Project(
     start_timeout_seconds=60,
 )
 NOTHING = replace(PROJECT, services={}, images={})
-RUNNING = Container("llmhost-engine-1", "engine", "c0", "sha256:1", "running", "healthy")
+NETWORKS = {"llmhost_default": "n1"}
+RUNNING = Container(
+    "llmhost-engine-1", "engine", "c0", "sha256:1", "running", "healthy", networks=NETWORKS
+)
+LIMITED = replace(PROJECT, limits={"engine": Limits(memory=1 << 30)})
 
 
 def _paths(project: Project = PROJECT) -> dict[str, PathState]:
@@ -37,6 +50,7 @@ CONVERGED = ProjectState(
     configs={"engine": "c0"},
     containers=(RUNNING,),
     images={"llmhost/engine:1": ImageState("sha256:1", "")},
+    network=Network("n1", made_by_compose=True),
 )
 
 
@@ -68,6 +82,18 @@ DIFFERENCES = {
     "container llmhost-old-1 is not declared": _with(
         RUNNING, replace(RUNNING, name="llmhost-old-1", service="old")
     ),
+    "container llmhost-engine-2 was not made by Compose": _with(
+        RUNNING, replace(RUNNING, name="llmhost-engine-2", service="")
+    ),
+    "the container of engine is called mine, not llmhost-engine-1": _with(
+        replace(RUNNING, name="mine")
+    ),
+    "service engine is not on the network llmhost_default": _with(
+        replace(RUNNING, networks={"llmhost_default": "n0", "mine": "n1"})
+    ),
+    "network llmhost_default was not made by Compose": replace(
+        CONVERGED, network=Network("n1", made_by_compose=False)
+    ),
     "/opt/llmhost/services/engine.yaml is missing": replace(
         CONVERGED,
         paths={path: state for path, state in _paths().items() if not path.endswith("engine.yaml")},
@@ -90,6 +116,34 @@ def test_only_containers_that_compose_would_leave_alone_are_removed_first() -> N
     sick = replace(RUNNING, health="unhealthy")
     assert plan(PROJECT, _with(sick)).remake == ("engine",)
     assert plan(PROJECT, _with(replace(RUNNING, state="exited"))).remake == ()
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (Limits(memory=1 << 30), ""),
+        (Limits(memory=0, pids=0), ""),  # what a kernel can not keep
+        (Limits(memory=1 << 20), "memory"),
+        (Limits(restart="no"), "restart policy"),
+        (Limits(pids=-1, cpus=("500000000",)), "processes, processors"),
+    ],
+)
+def test_limits_changed_by_docker_update_are_told(found: Limits, told: str) -> None:
+    todo = plan(LIMITED, _with(replace(RUNNING, limits=found)))
+    sentence = f"service engine runs with other limits than declared: {told}"
+    assert todo.reasons == ((sentence,) if told else ())
+    assert todo.remake == (("engine",) if told else ())
+
+
+def test_what_stands_in_composes_way_is_removed_first() -> None:
+    stray = replace(RUNNING, service="")
+    foreign = Network("n1", made_by_compose=False)
+    lines = apply_script(PROJECT, plan(PROJECT, _with(stray))).splitlines()
+    assert lines.index("docker rm --force llmhost-engine-1") < len(lines) - 1
+    todo = plan(PROJECT, replace(CONVERGED, network=foreign))
+    script = apply_script(PROJECT, todo)
+    assert script.index(" rm --stop") < script.index("network rm llmhost_default")
+    assert script.index("network rm") < script.index(" up ")
 
 
 def test_image_that_is_still_to_be_built_is_no_difference() -> None:
@@ -118,7 +172,7 @@ def test_scripts_are_posix_shell(project: Project) -> None:
 
 
 def test_fact_is_posix_shell() -> None:
-    script = ComposeProject().command("llmhost", "/opt/llmhost", ["llmhost/engine:1"])
+    script = ComposeProject().command("llmhost", "/opt/llmhost", ["llmhost/engine:1"], ["a", "b"])
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
 
 
@@ -134,8 +188,10 @@ def test_fact_tells_files_configurations_containers_and_images_apart() -> None:
         "regular file|root|root|644|1.5|/opt/llmhost/compose.yaml",
         f"{'ab' * 32}  /opt/llmhost/compose.yaml",
         "config engine c0",
-        "container|/llmhost-engine-1|engine|c0|sha256:1|running|healthy|",
-        "container|/llmhost-chat-1|chat|c1|sha256:1|running|healthy|cut",
+        "network n1 llmhost_default llmhost default",
+        "container|/llmhost-engine-1|engine|c0|sha256:1|running|healthy|llmhost_default=n1 "
+        "|unless-stopped|512|0|0,0,0,|",
+        "container|/llmhost-chat-1|chat|c1|sha256:1|running|healthy||no|<nil>|1024|0,0,0,0-3|cut",
         "image|sha256:1|12ab|llmhost/engine:1 llmhost/engine:also ",
     ]
     state = ComposeProject().process(output)
@@ -144,4 +200,6 @@ def test_fact_tells_files_configurations_containers_and_images_apart() -> None:
     assert state.configs == {"engine": "c0"}
     assert state.containers[0] == RUNNING
     assert [each.cut_off for each in state.containers] == [False, True]
+    assert state.containers[1].limits == Limits("no", 0, 1024, ("0-3",))
+    assert state.network == Network("n1", made_by_compose=True)
     assert state.images["llmhost/engine:also"] == ImageState("sha256:1", "12ab")

@@ -194,6 +194,7 @@ def converged(tree: Tree) -> NginxState:
         file.path: PathState("file", "root", "root", file.mode, 0.0, file.sha256)
         for file in tree.all_files
     }
+    paths[tree.directory] = PathState("directory", "root", "root", "0755", 0.0)
     return NginxState(paths, True, "enabled", tree.digest)
 
 
@@ -204,7 +205,7 @@ def test_converged_host_has_nothing_wrong() -> None:
 
 
 def test_bare_host_lacks_everything() -> None:
-    assert len(tree().wrong(NginxState())) == len(tree().all_files)
+    assert len(tree().wrong(NginxState())) == len(tree().all_files) + 1  # and their directory
     assert service_drift(NginxState(), "") == [
         "nginx does not start at boot",
         "nginx does not run",
@@ -226,6 +227,12 @@ def test_stray_file_is_removed() -> None:
     wrong = tree().wrong(NginxState(paths, True, "enabled", tree().digest))
     assert list(wrong.values()) == [f"{stray} must not exist"]
     assert f"rm -f '{stray}'" in install_script(tree(), wrong)
+
+
+def test_directory_that_others_may_write_to_is_told() -> None:
+    paths = {**converged(tree()).paths}
+    paths[Places().own] = PathState("directory", "root", "root", "0777", 0.0)
+    assert list(tree().wrong(NginxState(paths)).values()) == ["/etc/nginx/llmhost has mode 0777"]
 
 
 def test_candidate_is_tested_before_a_file_moves() -> None:

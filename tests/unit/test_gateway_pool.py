@@ -130,7 +130,7 @@ def test_drained_server_stays_so_and_makes_no_drift() -> None:
     paths = {
         file.path: PathState("file", "root", "root", file.mode, 0.0, file.sha256)
         for file in once.all_files
-    }
+    } | {DIRECTORY: PathState("directory", "root", "root", "0755", 0.0)}
     assert path in paths
     found = drained_servers(declared_pool(), DIRECTORY, NginxState(paths))
     assert found == ("llm-2",)

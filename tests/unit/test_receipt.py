@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from llmhost.facts.receipt import Receipts
-from llmhost.filetree import Absent, File
-from llmhost.receipt import KEPT, ReceiptState, content, entries, reasons
+from llmhost.filetree import Absent, File, PathState
+from llmhost.receipt import KEPT, ReceiptState, content, entries, misplaced, reasons
 
 PATH = "/var/lib/llmhost/receipt.json"
 RECORD = {"settings": "12ab", "models": {"tiny": "34cd"}}
@@ -76,6 +76,8 @@ def test_fact_reads_versions_images_and_receipts() -> None:
         "version docker.io 26.1.5+dfsg1-9",
         "image|sha256:1|12ab|llmhost/llamacpp:1 ",
         "earlier 2025.json",
+        f"path regular file|root|root|644|1.5|{PATH}",
+        f"path {'ab' * 32}  {PATH}",
         "newest e30K",
     ]
     assert Receipts().process(output) == ReceiptState(
@@ -83,4 +85,26 @@ def test_fact_reads_versions_images_and_receipts() -> None:
         {"llmhost/llamacpp:1": "sha256:1"},
         "{}\n",
         ("2025.json",),
+        {PATH: PathState("file", "root", "root", "0644", 1.5, "ab" * 32)},
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "state", "told"),
+    [
+        (PATH, {"mode": "0666"}, "has mode 0666"),
+        (PATH, {"owner": "nobody"}, "belongs to nobody:root"),
+        ("/var/lib/llmhost", {"mode": "0777"}, "has mode 0777"),
+    ],
+)
+def test_true_receipt_that_others_may_write_is_told(
+    path: str, state: dict[str, str], told: str
+) -> None:
+    paths = {
+        PATH: PathState("file", "root", "root", "0644", 0.0, File(PATH, _text()).sha256),
+        "/var/lib/llmhost": PathState("directory", "root", "root", "0755", 0.0),
+    }
+    found = replace(FOUND, newest=_text(), paths=paths)
+    assert misplaced(PATH, found) == {}
+    paths[path] = replace(paths[path], **state)  # type: ignore[arg-type]
+    assert list(misplaced(PATH, found).values()) == [f"{path} {told}"]

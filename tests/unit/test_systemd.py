@@ -28,6 +28,7 @@ def test_unit_as_declared_is_left_alone(file: str, reload: bool) -> None:
         (replace(CONVERGED, active="failed"), ["start"]),
         (replace(CONVERGED, file="disabled"), ["enable --quiet"]),
         (replace(CONVERGED, configured=101.0), ["restart"]),
+        (replace(CONVERGED, silent=True), ["restart"]),
         (replace(CONVERGED, needs_daemon_reload=True), ["daemon-reload", "restart"]),
         (UnitState(), ["enable --quiet", "start"]),
         (

@@ -1,0 +1,62 @@
+"""The catalogue of drift: what somebody does on a server by hand, and what `llmhost plan` says.
+
+python -m tests.integration.drift.cases        writes docs/drift.md
+"""
+
+from pathlib import Path
+
+from tests.integration.drift.case import Drift
+from tests.integration.drift.docker import DOCKER
+from tests.integration.drift.firewall import FIREWALL
+from tests.integration.drift.foreign import FOREIGN
+from tests.integration.drift.gateway import GATEWAY
+from tests.integration.drift.nvidia import NVIDIA
+from tests.integration.drift.stack import STACK
+from tests.integration.drift.system import NETWORK, SYSTEM
+from tests.integration.drift.upkeep import HEALING, RECEIPT
+
+PAGE = Path(__file__).parents[3] / "docs" / "drift.md"
+MARK = "<!-- From here on written by script/docs. -->\n"
+
+PLAIN: tuple[Drift, ...] = (
+    *(*SYSTEM, *NETWORK, *DOCKER, *FIREWALL),
+    *(*GATEWAY, *STACK, *HEALING, *RECEIPT),
+)
+"""For a server without a GPU."""
+
+CASES = {"plain": PLAIN, "gpu": NVIDIA}
+"""By the flavour of the machine that they need."""
+
+
+def page() -> str:
+    """docs/drift.md with its tables as they have to be."""
+    head = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
+    lines = [f"{head}{MARK}"]
+    last = ""
+    for case in (*PLAIN, *NVIDIA):
+        if case.component != last:
+            lines += [
+                f"\n## {case.component}\n",
+                "| drift | done by hand | `plan` says, among others | then passes |",
+                "| --- | --- | --- | --- |",
+            ]
+            last = case.component
+        lines.append(
+            f"| {case.id} | {_code(case.by_hand)} | … {_cell(case.sign)} … | `{case.guard}` |"
+        )
+    lines.append("\n## Left alone\n")
+    lines += [f"- {each.id}" for each in FOREIGN]
+    return "\n".join(lines) + "\n"
+
+
+def _code(command: str) -> str:
+    return f"`{_cell(command)}`"
+
+
+def _cell(text: str) -> str:
+    # A bar would end the cell.
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

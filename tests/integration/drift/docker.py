@@ -1,0 +1,107 @@
+"""Docker Engine drifts."""
+
+from tests.integration.drift.case import OTHER_VERSION, drifts
+
+DOCKER = (
+    *drifts(
+        "Docker",
+        "docker.pinned-version-is-installed-and-held",
+        ("docker-unheld", "apt-mark unhold docker.io docker-cli", "docker.io is not held"),
+        (
+            "docker-of-another-version",
+            OTHER_VERSION.format(name="docker-cli"),
+            "docker-cli is 999, not",
+        ),
+    ),
+    *drifts(
+        "Docker",
+        "docker.compose-and-buildx-are-there",
+        (
+            "buildx-removed",
+            "apt-get -y -qq remove --allow-change-held-packages docker-buildx",
+            "docker-buildx is not installed",
+        ),
+    ),
+    *drifts(
+        "Docker",
+        "system.packages-are-all-in-order",
+        (
+            "compose-half-configured",
+            "sed -i '/^Package: docker-compose$/,/^Status/s/^Status.*/Status: hold ok"
+            " half-configured/' /var/lib/dpkg/status",
+            "docker-compose is half-configured",
+        ),
+    ),
+    *drifts(
+        "Docker",
+        "docker.every-declared-key-is-in-the-file",
+        (
+            "docker-key-removed",
+            "sed -i '/live-restore/d' /etc/docker/daemon.json",
+            "daemon.json differs in live-restore",
+        ),
+        (
+            "docker-key-changed",
+            'sed -i \'s/"50m"/"5000m"/\' /etc/docker/daemon.json',
+            "daemon.json differs in log-opts",
+        ),
+        (
+            "docker-settings-deleted",
+            "rm /etc/docker/daemon.json",
+            "/etc/docker/daemon.json differs in",
+        ),
+        ("docker-settings-writable", "chmod 0666 /etc/docker/daemon.json", "has mode 0666"),
+        (
+            "docker-key-we-set-unknown",
+            "rm /var/lib/llmhost/docker/docker.json",
+            "/var/lib/llmhost/docker/docker.json is missing",
+        ),
+    ),
+    *drifts(
+        "Docker",
+        "docker.daemon-is-younger-than-its-configuration",
+        (
+            "docker-older-than-its-settings",
+            "touch /etc/docker/daemon.json",
+            "docker.service runs with an older configuration than is on disk",
+        ),
+        (
+            "docker-of-an-older-unit",
+            "mkdir -p /etc/systemd/system/docker.service.d; printf '[Service]\\nNice=1\\n'"
+            " >/etc/systemd/system/docker.service.d/nice.conf",
+            "systemd runs an older docker.service than is on disk",
+        ),
+    ),
+    *drifts(
+        "Docker",
+        "docker.engine-runs-now-and-at-boot",
+        (
+            "docker-stopped",
+            "systemctl stop docker.socket docker.service",
+            "docker.service is inactive",
+        ),
+        (
+            "docker-disabled",
+            "systemctl disable docker.service",
+            "docker.service does not start at boot",
+        ),
+        (
+            "docker-hangs",
+            "kill -STOP $(systemctl show -P MainPID docker.service)",
+            "docker.service does not answer",
+        ),
+        ("docker-masked", "systemctl mask docker.service", "docker.service is masked"),
+        ("docker-socket-masked", "systemctl mask docker.socket", "docker.socket is masked"),
+        (
+            "docker-socket-disabled",
+            "systemctl disable docker.socket",
+            "docker.socket does not start at boot",
+        ),
+        (
+            "containerd-stopped",
+            "systemctl stop containerd.service",
+            "containerd.service is inactive",
+        ),
+        ("containerd-masked", "systemctl mask containerd.service", "containerd.service is masked"),
+    ),
+)

@@ -1,0 +1,158 @@
+"""The stack drifts."""
+
+from tests.integration.drift.case import APP, ENGINE, IMAGE, UP, drifts
+
+STACK = (
+    *drifts(
+        "Stack",
+        "stack.every-service-is-healthy",
+        ("container-stopped", f"docker stop -t 1 {ENGINE}", "service llamacpp is exited"),
+        ("container-killed", f"docker kill {ENGINE}", "service llamacpp is exited"),
+        ("container-paused", f"docker pause {ENGINE}", "service llamacpp is paused"),
+        ("container-removed", f"docker rm -f {ENGINE}", "service llamacpp does not run"),
+        (
+            "container-by-hand",
+            f"image={IMAGE}; docker rm -f {ENGINE}; docker run -d --name {ENGINE} --network"
+            " host $image --model /models/tiny.gguf --host 0.0.0.0 --port 9000",
+            f"container {ENGINE} was not made by Compose",
+        ),
+        (
+            "container-renamed",
+            f"docker rename {ENGINE} mine",
+            f"the container of llamacpp is called mine, not {ENGINE}",
+        ),
+    ),
+    *drifts(
+        "Stack",
+        "stack.exactly-the-declared-services-run",
+        (
+            "container-extra",
+            "printf 'services: {extra: {image: %s, entrypoint: [curl, --version]}}'"
+            f' "{IMAGE}" >/root/extra.yaml; docker compose -p llmhost -f /root/extra.yaml up -d',
+            "container llmhost-extra-1 is not declared",
+        ),
+        (
+            "compose-file-extra",
+            "echo 'services: {}' >/opt/llmhost/services/extra.yaml",
+            "/opt/llmhost/services/extra.yaml must not exist",
+        ),
+        (
+            "compose-project-renamed",
+            "echo COMPOSE_PROJECT_NAME=other >/opt/llmhost/.env",
+            "/opt/llmhost/.env must not exist",
+        ),
+    ),
+    *drifts(
+        "Stack",
+        "stack.compose-files-name-who-manages-them",
+        ("compose-file-deleted", "rm /opt/llmhost/compose.yaml", "compose.yaml is missing"),
+        (
+            "compose-file-writable",
+            "chmod 0666 /opt/llmhost/services/llamacpp.yaml",
+            "llamacpp.yaml has mode 0666",
+        ),
+        (
+            "compose-file-with-a-secret-readable",
+            "chmod 0644 /opt/llmhost/services/notes.yaml",
+            "notes.yaml has mode 0644",
+        ),
+        ("compose-directory-writable", "chmod 0777 /opt/llmhost", "/opt/llmhost has mode 0777"),
+    ),
+    *drifts(
+        "Stack",
+        "stack.no-process-is-root-or-can-become-it",
+        (
+            "container-environment-changed",
+            f"sed -i 's/PLAIN: .*/PLAIN: \"no\"/' /opt/llmhost/services/notes.yaml; {UP}",
+            "notes.yaml has other content",
+        ),
+        (
+            "container-with-more-rights",
+            f"cp -p /opt/llmhost/services/notes.yaml /root/kept; sed -i 's/- ALL/- NET_RAW/'"
+            f" /opt/llmhost/services/notes.yaml; {UP};"
+            " cp -p /root/kept /opt/llmhost/services/notes.yaml",
+            "service notes runs with another configuration",
+        ),
+    ),
+    *drifts(
+        "Stack",
+        "stack.services-come-back-after-a-reboot",
+        (
+            "container-stays-down",
+            f"docker update --restart no {ENGINE}",
+            "runs with other limits than declared: restart policy",
+        ),
+        (
+            "container-restarts-though-stopped",
+            f"docker update --restart always {APP}",
+            "service notes runs with other limits than declared: restart policy",
+        ),
+    ),
+    *drifts(
+        "Stack",
+        "stack.images-were-built-here",
+        (
+            "image-retagged",
+            f"docker tag {IMAGE} box; docker tag box $(docker inspect -f"
+            f" '{{{{.Config.Image}}}}' {APP})",
+            "names another image",
+        ),
+        ("image-removed", f"docker rmi -f {IMAGE}", "is missing"),
+    ),
+    *drifts(
+        "Stack",
+        "stack.weights-are-not-kept-a-second-time-beside-their-image",
+        (
+            "uploads-left-behind",
+            "mkdir -p /opt/llmhost/uploads && touch /opt/llmhost/uploads/x.part",
+            "holds what an interrupted run left",
+        ),
+    ),
+    *drifts(
+        "Stack",
+        "stack.ports-are-published-on-the-loopback-only",
+        (
+            "container-off-its-network",
+            f"docker network disconnect llmhost_default {ENGINE}",
+            "service llamacpp is not on the network llmhost_default",
+        ),
+        (
+            "container-opened",
+            f"sed -i 's/127.0.0.1:8081/0.0.0.0:8081/' /opt/llmhost/services/llamacpp.yaml; {UP}",
+            "llamacpp.yaml has other content",
+        ),
+    ),
+    *drifts(
+        "Stack",
+        "docker.networks-of-the-stack-publish-on-loopback",
+        (
+            "network-removed",
+            f"docker stop -t 1 {ENGINE} {APP}; docker network rm llmhost_default",
+            "is not on the network llmhost_default",
+        ),
+        (
+            "network-by-hand",
+            f"docker rm -f {ENGINE} {APP}; docker network rm llmhost_default;"
+            " docker network create llmhost_default",
+            "network llmhost_default was not made by Compose",
+        ),
+    ),
+    *drifts(
+        "Stack",
+        "stack.no-volume-hides-what-is-baked",
+        (
+            "volume-removed",
+            f"docker rm -f {APP}; docker volume rm llmhost_notes-data",
+            "service notes does not run",
+        ),
+    ),
+    *drifts(
+        "Stack",
+        "llamacpp.model-is-offered-under-its-declared-name",
+        (
+            "container-of-another-command",
+            'sed -i \'s/"tiny"/"other"/\' /opt/llmhost/services/llamacpp.yaml; ' + UP,
+            "llamacpp.yaml has other content",
+        ),
+    ),
+)

@@ -1,0 +1,113 @@
+"""The operating system, its names and name servers drift."""
+
+from tests.integration.drift.case import drifts
+
+SYSTEM = (
+    *drifts(
+        "System",
+        "system.apt-waits-for-another-package-manager",
+        ("apt-settings-deleted", "rm /etc/apt/apt.conf.d/60llmhost", "60llmhost is missing"),
+        (
+            "apt-settings-edited",
+            "sed -i s/300/1/ /etc/apt/apt.conf.d/60llmhost",
+            "60llmhost has other content",
+        ),
+        (
+            "apt-settings-writable",
+            "chmod 0666 /etc/apt/apt.conf.d/60llmhost",
+            "60llmhost has mode 0666",
+        ),
+        (
+            "apt-settings-somebody-elses",
+            "chown nobody /etc/apt/apt.conf.d/60llmhost",
+            "60llmhost belongs to nobody:root",
+        ),
+    ),
+    *drifts(
+        "System",
+        "system.security-fixes-install-themselves-without-a-reboot",
+        (
+            "updates-removed",
+            "apt-get -y -qq remove unattended-upgrades",
+            "unattended-upgrades is not installed",
+        ),
+        (
+            "updates-timer-disabled",
+            "systemctl disable --now apt-daily-upgrade.timer",
+            "apt-daily-upgrade.timer",
+        ),
+        (
+            "updates-timer-masked",
+            "systemctl mask --now apt-daily.timer",
+            "apt-daily.timer is masked",
+        ),
+    ),
+    *drifts(
+        "System",
+        "system.clock-shows-the-declared-zone",
+        (
+            "zone-changed",
+            "ln -sfn /usr/share/zoneinfo/America/Lima /etc/localtime",
+            "America/Lima, not Asia/Seoul",
+        ),
+        ("zone-removed", "rm /etc/localtime", "the time zone is UTC"),
+    ),
+    *drifts(
+        "System",
+        "system.kernel-has-the-declared-parameters",
+        (
+            "sysctl-at-run-time",
+            "sysctl -w net.core.somaxconn=128",
+            "net.core.somaxconn is 128, not 4096",
+        ),
+        (
+            "sysctl-of-the-site-at-run-time",
+            "sysctl -w net.ipv4.tcp_keepalive_time=7200",
+            "net.ipv4.tcp_keepalive_time is 7200, not 600",
+        ),
+        ("sysctl-file-deleted", "rm /etc/sysctl.d/60-llmhost.conf", "60-llmhost.conf is missing"),
+        (
+            "sysctl-file-edited",
+            "echo net.ipv4.ip_forward=0 >>/etc/sysctl.d/60-llmhost.conf",
+            "60-llmhost.conf has other content",
+        ),
+    ),
+    *drifts(
+        "System",
+        "system.sshd-starts-at-boot",
+        ("sshd-disabled", "systemctl disable ssh.service", "ssh.service does not start at boot"),
+        ("sshd-masked", "systemctl mask ssh.service", "ssh.service is masked"),
+    ),
+)
+
+NETWORK = (
+    *drifts(
+        "Network",
+        "network.host-calls-itself-by-its-name",
+        ("hostname-at-run-time", "hostname other", "other"),
+        ("hostname-in-its-file", "echo other >/etc/hostname", "other"),
+    ),
+    *drifts(
+        "Network",
+        "network.declared-names-lead-to-their-addresses",
+        (
+            "hosts-entry-edited",
+            "sed -i s/192.0.2.7/192.0.2.8/ /etc/hosts",
+            "/etc/hosts lacks files.example for 192.0.2.7",
+        ),
+        (
+            "hosts-entry-deleted",
+            "sed -i /files.example/d /etc/hosts",
+            "/etc/hosts lacks files.example",
+        ),
+    ),
+    *drifts(
+        "Network",
+        "network.host-asks-the-declared-name-servers",
+        (
+            "name-server-changed",
+            "echo nameserver 192.0.2.53 >/etc/resolv.conf",
+            "/etc/resolv.conf",
+        ),
+    ),
+)

@@ -1,0 +1,72 @@
+"""What looks after the stack, and the receipt, drift."""
+
+from tests.integration.drift.case import drifts
+
+HEALING = (
+    *drifts(
+        "Healing",
+        "healing.timer-runs-where-it-is-declared",
+        ("healing-stopped", "systemctl stop llmhost-heal.timer", "llmhost-heal.timer is inactive"),
+        (
+            "healing-disabled",
+            "systemctl disable llmhost-heal.timer",
+            "llmhost-heal.timer does not start at boot",
+        ),
+        (
+            "healing-timer-deleted",
+            "systemctl stop llmhost-heal.timer; rm /etc/systemd/system/llmhost-heal.timer",
+            "llmhost-heal.timer is missing",
+        ),
+    ),
+    *drifts(
+        "Healing",
+        "healing.last-look-ended-well",
+        (
+            "healing-without-effect",
+            "sed -i 's|^ExecStart=.*|ExecStart=/bin/true|'"
+            " /etc/systemd/system/llmhost-heal.service; systemctl daemon-reload",
+            "llmhost-heal.service has other content",
+        ),
+        (
+            "healing-restored-unread",
+            "cp -p /etc/systemd/system/llmhost-heal.service /root/unit; sed -i"
+            " 's|^ExecStart=.*|ExecStart=/bin/true|' /etc/systemd/system/llmhost-heal.service;"
+            " systemctl daemon-reload; sleep 1; cat /root/unit"
+            " >/etc/systemd/system/llmhost-heal.service",
+            "llmhost-heal.timer",
+        ),
+        (
+            "healing-script-not-executable",
+            "chmod 0644 /usr/local/sbin/llmhost-heal",
+            "/usr/local/sbin/llmhost-heal has mode 0644",
+        ),
+    ),
+)
+
+RECEIPT = (
+    *drifts(
+        "Receipt",
+        "receipt.receipt-is-of-these-settings",
+        ("receipt-deleted", "rm /var/lib/llmhost/receipt.json", "there is no receipt yet"),
+        (
+            "receipt-edited",
+            'sed -i \'s/"settings": "[^"]*"/"settings": "0"/\' /var/lib/llmhost/receipt.json',
+            "the receipt tells other settings",
+        ),
+        (
+            "receipt-broken",
+            "echo '{' >/var/lib/llmhost/receipt.json",
+            "the receipt can not be read",
+        ),
+    ),
+    *drifts(
+        "Receipt",
+        "receipt.receipt-is-written-by-root-alone",
+        ("receipt-writable", "chmod 0666 /var/lib/llmhost/receipt.json", "has mode 0666"),
+        (
+            "receipts-somebody-elses",
+            "chown nobody /var/lib/llmhost",
+            "/var/lib/llmhost belongs to nobody:root",
+        ),
+    ),
+)
