@@ -85,7 +85,7 @@ def test_fact_reads_versions_images_and_receipts() -> None:
         {"llmhost/llamacpp:1": "sha256:1"},
         "{}\n",
         ("2025.json",),
-        {PATH: PathState("file", "root", "root", "0644", 1.5, "ab" * 32)},
+        paths={PATH: PathState("file", "root", "root", "0644", 1.5, "ab" * 32)},
     )
 
 
