@@ -30,7 +30,7 @@ DATA: dict[str, Any] = {
 def llmhost(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     """In a process of its own: reading an inventory patches sockets and threads."""
     command = [sys.executable, "-m", "llmhost.cli", "bundle", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def refusal(ran: "subprocess.CompletedProcess[str]") -> str:
@@ -136,5 +136,5 @@ def test_builder_without_docker_is_told(tmp_path: Path, inventory: Path) -> None
         (tools / tool).symlink_to(f"/usr/bin/{tool}")
     command = ["env", f"PATH={tools}", sys.executable, "-m", "llmhost.cli", "bundle", "create"]
     command += [str(inventory), "-o", str(tmp_path / "site.bundle"), "--key", str(tmp_path / "k")]
-    sentence = refusal(subprocess.run(command, capture_output=True, text=True, timeout=60))
+    sentence = refusal(subprocess.run(command, capture_output=True, text=True, timeout=600))
     assert sentence.startswith("this machine lacks gpg, docker, curl, docker buildx: install gnupg")
