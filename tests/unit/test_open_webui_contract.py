@@ -80,7 +80,7 @@ def ui(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
     environment = _environment(home, port, engine_port)
     program = [sys.executable, str(ROOT / "tests/doubles/open_webui.py")]
     if request.param == "real":
-        frontend = [REAL, "-c", "import open_webui; print(*open_webui.__path__)"]
+        frontend = [str(REAL), "-c", "import open_webui; print(*open_webui.__path__)"]
         where = subprocess.run(frontend, capture_output=True, text=True, check=True).stdout.strip()
         environment["FRONTEND_BUILD_DIR"] = f"{where}/frontend"
         program = [str(REAL), "-m", "uvicorn", "open_webui.main:app", "--port", str(port)]
