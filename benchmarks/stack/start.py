@@ -37,7 +37,8 @@ BODY = '{"model": "tiny", "prompt": "One, two,", "max_tokens": 1, "stream": true
 LAY_OUT = f"""\
 set -e
 mkdir -p {BARE}/models
-docker export {CONTAINER} | tar -x -C {BARE} --exclude=dev --exclude=proc --exclude=models
+docker export {CONTAINER} | tar -x -C {BARE} --anchored \\
+  --exclude=dev --exclude=proc --exclude=models
 docker cp {CONTAINER}:/models/tiny.gguf {BARE}/models/tiny.gguf
 mkdir -p {BARE}/dev {BARE}/proc
 mount --bind /dev {BARE}/dev; mount -t proc proc {BARE}/proc
@@ -68,7 +69,9 @@ def cold_starts(machine: Machine, port: int) -> None:
     arguments[arguments.index("--port") + 1] = str(port + 1)
     words = " ".join(f"'{word}'" for word in arguments)
     program = "env PATH=/app:/usr/local/bin:/usr/bin:/bin LLAMA_ARG_OFFLINE=1 llama-server"
-    bare = f"setsid chroot {BARE} {program} {words} & echo $! >/run/bare.pid; true"
+    # Whatever keeps the connection's output open keeps the connection open.
+    alone_in_the_back = f"setsid chroot {BARE} {program} {words} >/dev/null 2>&1 </dev/null &"
+    bare = f"{alone_in_the_back} echo $! >/run/bare.pid; true"
     restarted, made, alone = [], [], []
     try:
         for _ in range(ROUNDS):

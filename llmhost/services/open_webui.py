@@ -73,7 +73,7 @@ class OpenWebuiOptions(UiOptions):
     """Addresses that browsers find it under, such as `https://llm-server:3000`: pages of other
     sites may then not talk to it. None: any page may try."""
 
-    load_timeout_seconds: int = Field(default=300, ge=10)
+    load_timeout_seconds: int = Field(default=600, ge=10)
     """Longest time it may need to start before the container counts as unhealthy; after an update
     it changes its database first."""
 

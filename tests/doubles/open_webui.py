@@ -61,9 +61,10 @@ def check_start() -> None:
         sys.exit("the real one would look for Ollama at host.docker.internal: ENABLE_OLLAMA_API")
     if not engines():
         sys.exit("the real one would ask api.openai.com: set OPENAI_API_BASE_URLS")
-    # It copies its static files at each start, and goes on without them in a bad state.
+    # It copies its static files at each start, and demands that the directory is there.
     static = Path(os.environ.get("STATIC_DIR", "/app/backend/open_webui/static"))
-    static.mkdir(parents=True, exist_ok=True)
+    if not static.is_dir():
+        sys.exit(f"RuntimeError: Directory '{static}' does not exist")
     (static / "favicon.png").write_bytes(b"")
 
 
