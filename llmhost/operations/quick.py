@@ -35,7 +35,7 @@ def settle(host: Host) -> None:
     deploy = layers["datas"][-1]
     known: dict[str, Any] = {}
     for layer in reversed(layers["datas"][1:-1]):
-        known |= layer()
+        known |= layer() if callable(layer) else layer  # settled already: two deploy files
     layers["datas"] = (host.data.override_datas, known, deploy)
 
 
