@@ -3,14 +3,23 @@
 import subprocess
 from functools import cache
 from importlib.metadata import version
+from threading import Lock
 
 from llmhost.template import ROOT
 
+# While git works, pyinfra goes on with the next host, which must not ask git again.
+_asking = Lock()
 
-@cache
+
 def toolkit() -> dict[str, str | bool | None]:
     """`version`, `revision` (a commit, None outside a git checkout) and `modified`: whether the
     checkout differs from that commit."""
+    with _asking:
+        return _toolkit()
+
+
+@cache
+def _toolkit() -> dict[str, str | bool | None]:
     told = _git("status", "--porcelain=v2", "--branch").splitlines()
     commit = next((line.split()[-1] for line in told if line.startswith("# branch.oid ")), "")
     revision = commit if commit != "(initial)" else None

@@ -44,7 +44,7 @@ def main(
             first = site.deploy()
             if first.status:
                 sys.exit(f"error: the first run failed:\n{first.said}")
-            sizes = [size for size in (1, 2, 4, 8, 16, 32, 64) if size < hosts] + [hosts]
+            sizes = sorted({1, max(1, hosts // 4), hosts})
             runs = {size: [no_op(site, size) for _ in range(rounds)] for size in sizes}
         _print(first, hosts, runs)
     finally:

@@ -42,6 +42,7 @@ with ctx_state.use(state), ctx_config.use(config), ctx_inventory.use(inventory):
     [each] = inventory
     if "quick" in sys.argv:
         quick.settle(each)
+        quick.settle(each)
     load_deploy_file(state, sys.argv[1])
     found = {
         "order": [[key, list(state.op_meta[key].op_order)] for key in state.get_op_order()],
