@@ -15,6 +15,7 @@ from llmhost.apikey import digest, new_key
 from llmhost.facts.kept import KeptDeploys, status_file
 from llmhost.rollback import Kept, KeptState, Places, chosen, keep_script, return_script
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway
+from tests.machines.process import wait_until
 
 STAYS, GOES = new_key(), new_key()
 
@@ -120,6 +121,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
         (services / "engine.yaml").write_text("second")
         (services / "extra.yaml").write_text("second")
         site.keep(2)
+        declared = (site.own / "status.conf").read_text()
+        assert wait_until(lambda: site.loaded() in declared, 10), "nginx takes up the second deploy"
         yield site
 
 
