@@ -6,12 +6,10 @@ report exactly the changes that there are to make; what is printed are medians i
 
 import json
 import os
-import re
+import runpy
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -19,36 +17,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-DEMO = Path(os.environ.get("LLMHOST_DEMO", ".demo"))
-SERVER = "llm-demo"
+from benchmarks.provision.tools import Server, ansible, declare, program, timed
+from llmhost.settings.reader import read_settings
+
+DEMO = Path(os.environ.get("LLMHOST_DEMO", ".demo")).resolve()
+SERVER = Server("llm-demo", DEMO / "ssh_config")
 CHANGED = "/etc/apt/apt.conf.d/60llmhost"
 CHANGE = "System | Configure apt and its automatic updates"
-_FILES = "etc/apt/apt.conf.d etc/sysctl.d etc/docker/daemon.json etc/default/ufw etc/ufw"
-_FILES += " etc/nginx etc/logrotate.d etc/default/mtail etc/mtail"
-_FILES += " opt/llmhost/compose.yaml opt/llmhost/services var/lib/llmhost/receipt.json"
-
-
-def program(name: str) -> str:
-    return str(Path(sys.executable).with_name(name))
-
-
-def ssh(command: str) -> bytes:
-    arguments = ["ssh", "-F", str(DEMO / "ssh_config"), SERVER, command]
-    return subprocess.run(arguments, check=True, capture_output=True).stdout
-
-
-def timed(command: list[str], **environment: str) -> tuple[float, str]:
-    """Seconds of wall-clock time and output of a command that has to succeed."""
-    begun = time.perf_counter()
-    result = subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True
-    )
-    seconds = time.perf_counter() - begun
-    if result.returncode:
-        sys.exit(f"error: {' '.join(command)} failed:\n{result.stdout}{result.stderr}")
-    return seconds, result.stdout
 
 
 def pyinfra(*expected: str) -> float:
@@ -71,31 +46,15 @@ def verify() -> float:
 
 
 def drifted() -> None:
-    ssh(f"rm {CHANGED}")
+    SERVER.ssh(f"rm {CHANGED}")
 
 
-def ansible(tree: Path, image: str, *options: str, changes: int = 0) -> float:
+def playbook(tree: Path, *options: str, changes: int = 0) -> float:
     """The playbook, which must make so many changes."""
-    config = f"-F {DEMO / 'ssh_config'} -o ControlMaster=auto -o ControlPersist=60"
-    command = [program("ansible-playbook"), "-i", f"{SERVER},", str(HERE / "playbook.yml")]
-    command += ["-e", json.dumps({"tree": str(tree), "image": image})]
-    command += options
-    seconds, report = timed(
-        command,
-        ANSIBLE_PIPELINING="1",
-        ANSIBLE_SSH_ARGS=config,
-        ANSIBLE_PYTHON_INTERPRETER="/usr/bin/python3",
-    )
-    if not re.search(rf"changed={changes}\s", report):
-        sys.exit(f"error: the playbook was to make {changes} changes:\n{report}")
+    seconds, changed = ansible(SERVER, tree, *options)
+    if changed != changes:
+        sys.exit(f"error: the playbook was to make {changes} changes, and made {changed}")
     return seconds
-
-
-def copy_of_the_server(directory: Path) -> str:
-    """Fetch the managed files, for the playbook to declare; returns the engine's image."""
-    packed = ssh(f"tar -C / -czp {_FILES}")
-    subprocess.run(["tar", "-xzp", "-C", str(directory)], input=packed, check=True)
-    return ssh("docker inspect -f '{{.Config.Image}}' llmhost-llamacpp-1").decode().strip()
 
 
 def main(
@@ -105,8 +64,9 @@ def main(
     if not (DEMO / "ssh_config").exists():
         sys.exit("error: there is no demo machine; start it with script/demo")
     with tempfile.TemporaryDirectory() as directory:
-        image = copy_of_the_server(Path(directory))
-        runs = [one_round(Path(directory), image) for _ in range(rounds)]
+        _, data = runpy.run_path("inventory/demo.py")["demo"]
+        declare(SERVER, read_settings(data), Path(directory))
+        runs = [one_round(Path(directory)) for _ in range(rounds)]
     medians = [statistics.median(column) for column in zip(*runs, strict=True)]
     nothing, change, look, proof, their_nothing, their_change, their_look = medians
     table = Table(title=f"One server, median of {rounds}, seconds")
@@ -123,14 +83,14 @@ def main(
     Console().print(table)
 
 
-def one_round(tree: Path, image: str) -> tuple[float, ...]:
+def one_round(tree: Path) -> tuple[float, ...]:
     """Seconds of each command, llmhost's first."""
     nothing, look, proof = pyinfra(), plan(), verify()
     drifted()
     change = pyinfra(CHANGE)
-    their_nothing, their_look = ansible(tree, image), ansible(tree, image, "--check")
+    their_nothing, their_look = playbook(tree), playbook(tree, "--check")
     drifted()
-    their_change = ansible(tree, image, changes=1)
+    their_change = playbook(tree, changes=1)
     return nothing, change, look, proof, their_nothing, their_change, their_look
 
 

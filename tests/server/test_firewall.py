@@ -120,7 +120,8 @@ def _connects(outside: Outside, address: str, port: int) -> bool:
 
 
 def _reached(outside: Outside, targets: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    with ThreadPoolExecutor(8) as pool:
+    # A port that drops packets takes its whole limit, and most of these should.
+    with ThreadPoolExecutor(32) as pool:
         connected = pool.map(lambda target: _connects(outside, *target), targets)
         return [target for target, up in zip(targets, connected, strict=True) if up]
 

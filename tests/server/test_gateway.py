@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from subprocess import CompletedProcess
@@ -161,10 +160,14 @@ def test_metrics_are_offered_to_the_host_alone(host: Any, settings: Settings) ->
 
 
 def test_log_is_json_without_keys(host: Any, call: Caller) -> None:
-    call("GET", f"/v1/models?key={WRONG_KEY}", WRONG_KEY)
-    time.sleep(1.1)  # nginx writes its log once a second
-    lines = host.run("tail -n 200 /var/log/nginx/gateway.json").stdout.splitlines()
-    assert lines
+    log = "/var/log/nginx/gateway.json"
+    refused = call("GET", f"/v1/models?key={WRONG_KEY}", WRONG_KEY)
+    told = re.search(r"^x-request-id: (\S+)", refused.headers, re.MULTILINE)
+    assert told, refused.headers
+    # nginx writes its log once a second.
+    seen = f"tail -n 200 {log} | grep -F {told[1]}"
+    assert host.run(f"for _ in $(seq 30); do {seen} && exit; sleep 0.1; done; exit 1").rc == 0
+    lines = host.check_output(f"tail -n 200 {log}").splitlines()
     assert all(
         {"client", "status", "route", "seconds"} <= json.loads(line).keys() for line in lines
     )

@@ -1,0 +1,100 @@
+"""What both comparisons use: a server to work on, its managed files, and the playbook."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmhost.settings.root import Settings
+from llmhost.stack import service_images
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+_FILES = "etc/apt/apt.conf.d etc/sysctl.d etc/docker/daemon.json etc/default/ufw etc/ufw"
+_FILES += " etc/nginx etc/logrotate.d etc/default/mtail etc/mtail"
+_FILES += " etc/systemd/system/llmhost-heal.service etc/systemd/system/llmhost-heal.timer"
+_FILES += " usr/local/sbin/llmhost-heal"
+_FILES += " opt/llmhost/compose.yaml opt/llmhost/services var/lib/llmhost/receipt.json"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A host, by its name in a configuration of OpenSSH."""
+
+    name: str
+    ssh_config: Path
+
+    def ssh(self, command: str, stdin: bytes = b"") -> bytes:
+        """Standard output of a command that has to succeed."""
+        done = subprocess.run(
+            ["ssh", "-F", str(self.ssh_config), self.name, command],
+            input=stdin,
+            capture_output=True,
+        )
+        if done.returncode:
+            said = (done.stdout + done.stderr).decode(errors="replace")
+            sys.exit(f"error: `{command}` failed on {self.name}:\n{said}")
+        return done.stdout
+
+
+def program(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def timed(command: Sequence[str], **environment: str) -> tuple[float, str]:
+    """Seconds of wall-clock time and output of a command that has to succeed."""
+    begun = time.perf_counter()
+    result = subprocess.run(
+        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True
+    )
+    seconds = time.perf_counter() - begun
+    if result.returncode:
+        sys.exit(f"error: {' '.join(command)} failed:\n{result.stdout}{result.stderr}")
+    return seconds, result.stdout
+
+
+def declare(server: Server, settings: Settings, tree: Path) -> None:
+    """Lay out what the server that llmhost deployed has, for others to declare.
+
+    These are its managed files below etc, opt, usr and var, and below images what its one service's
+    image is made of: `model.tar`, the build context `service`, and their names in `names`.
+    """
+    packed = server.ssh(f"tar -C / -czp {_FILES}")
+    subprocess.run(["tar", "-xzp", "-C", str(tree)], input=packed, check=True)
+    (image,) = service_images(settings)
+    (model,) = image.models
+    (weights,) = model.files
+    images = tree / "images"
+    for file in image.build_files:
+        place = images / "service" / file.path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(file.data)
+    place = images / "model" / weights.path.lstrip("/")
+    place.parent.mkdir(parents=True)
+    place.write_bytes(Path(weights.source).read_bytes())
+    names = {"model": model.reference, "service": image.reference, "engine": image.engine}
+    labels = {"model_inputs": model.inputs, "service_inputs": image.inputs}
+    lines = [f"{name}={value}\n" for name, value in {**names, **labels}.items()]
+    (images / "names").write_text("".join(lines))
+
+
+def ansible(server: Server, tree: Path, *options: str) -> tuple[float, int]:
+    """The playbook: seconds, and how many changes it reports."""
+    config = f"-F {server.ssh_config} -o ControlMaster=auto -o ControlPersist=60"
+    names = dict(line.split("=", 1) for line in (tree / "images/names").read_text().splitlines())
+    command = [program("ansible-playbook"), "-i", f"{server.name},", str(HERE / "playbook.yml")]
+    command += ["-e", json.dumps({"tree": str(tree), "images": names}), *options]
+    seconds, report = timed(
+        command,
+        ANSIBLE_PIPELINING="1",
+        ANSIBLE_SSH_ARGS=config,
+        ANSIBLE_PYTHON_INTERPRETER="/usr/bin/python3",
+    )
+    counted = re.search(r"changed=(\d+)\s", report)
+    assert counted, report
+    return seconds, int(counted[1])
