@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import urllib.request
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.machines.process import MachineError, run
@@ -45,6 +46,7 @@ class Archive:
     distribution: str
 
     @classmethod
+    @cache
     def of_controller(cls) -> Archive:
         """As apt itself understands its configuration, whichever format the files are in."""
         query = ["--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"]
