@@ -26,11 +26,13 @@ ufw --force enable >/dev/null
 install_packages nginx libnginx-mod-http-perl logrotate openssl mtail
 put_all etc/nginx etc/logrotate.d/llmhost-gateway etc/default/mtail etc/mtail
 nginx -q -t
+systemctl -q enable nginx mtail
 systemctl restart nginx mtail
 
 install_packages curl nftables
 . ./images/names
-tar --create --numeric-owner --owner=0 --group=0 --mode=0444 --mtime=@0 --directory images/model . |
+tar --create --numeric-owner --owner=0 --group=0 --mode=0444 --mtime=@0 \
+    --directory images/model "$model_file" |
     docker import --change "LABEL llmhost.inputs=$model_inputs" - "$model" >/dev/null
 docker pull --quiet "$engine" >/dev/null
 docker buildx build --builder default --provenance=false --quiet \

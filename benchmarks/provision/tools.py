@@ -74,13 +74,19 @@ def declare(server: Server, settings: Settings, tree: Path) -> None:
         place = images / "service" / file.path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(file.data)
-    place = images / "model" / weights.path.lstrip("/")
+    model_file = weights.path.lstrip("/")
+    place = images / "model" / model_file
     place.parent.mkdir(parents=True)
     place.write_bytes(Path(weights.source).read_bytes())
-    names = {"model": model.reference, "service": image.reference, "engine": image.engine}
-    labels = {"model_inputs": model.inputs, "service_inputs": image.inputs}
-    lines = [f"{name}={value}\n" for name, value in {**names, **labels}.items()]
-    (images / "names").write_text("".join(lines))
+    names = {
+        "model": model.reference,
+        "model_file": model_file,
+        "model_inputs": model.inputs,
+        "service": image.reference,
+        "service_inputs": image.inputs,
+        "engine": image.engine,
+    }
+    (images / "names").write_text("".join(f"{key}={value}\n" for key, value in names.items()))
 
 
 def ansible(server: Server, tree: Path, *options: str) -> tuple[float, int]:

@@ -33,15 +33,20 @@ class Images(FactBase[ImageStore]):
 
     def command(self, references: Sequence[str], uploads: str, waiting: str) -> str:
         return (
-            f"{inspect_command(references)}; ls {shlex.quote(uploads)} 2>/dev/null;"
+            f"{inspect_command(references)};"
+            f" ls {shlex.quote(uploads)} 2>/dev/null | sed 's/^/upload|/';"
             f" ls {shlex.quote(waiting)} 2>/dev/null | sed 's/^/archive|/'"
         )
 
     def process(self, output: list[str]) -> ImageStore:
-        archives = [line for line in output if line.startswith("archive|")]
-        uploads = [line for line in output if not line.startswith(("image|", "archive|"))]
-        names = (line.removeprefix("archive|") for line in archives)
-        return ImageStore(parse_images(output), tuple(uploads), tuple(names))
+        return ImageStore(
+            parse_images(output), _names("upload|", output), _names("archive|", output)
+        )
+
+
+def _names(kind: str, output: Sequence[str]) -> tuple[str, ...]:
+    # Docker prints an empty line where it finds no image.
+    return tuple(line.removeprefix(kind) for line in output if line.startswith(kind))
 
 
 def inspect_command(references: Sequence[str]) -> str:

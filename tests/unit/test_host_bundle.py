@@ -109,7 +109,7 @@ IMAGE = ServiceImage("redis", "", (), (File("Dockerfile", "FROM scratch\n"),))
 
 
 def test_waiting_archives_are_told_from_uploads() -> None:
-    output = ["image|sha256:1|ab|llmhost/a:1 ", "0123.part", "archive|redis-0123.tar"]
+    output = ["", "image|sha256:1|ab|llmhost/a:1 ", "upload|0123.part", "archive|redis-0123.tar"]
     store = Images().process(output)
     assert (store.uploads, store.archives) == (("0123.part",), ("redis-0123.tar",))
     assert [*store.images] == ["llmhost/a:1"]
