@@ -147,6 +147,7 @@ lists=/var/lib/apt/lists
 eval "$(apt-config shell lists Dir::State::lists/d)"
 lists=${lists%/}
 refreshed=
+fetched=
 not_offered="
   s/^E: Unable to locate package //p
   s/^E: Package '\(.*\)' has no installation candidate/\1/p
@@ -176,12 +177,12 @@ fresh() {
 refresh() {
   waited=0
   refreshed=yes
-  until said=$(apt update 2>&1); do
-    case $said in
+  until fetched=$(apt update 2>&1); do
+    case $fetched in
       *"Unable to lock"* | *"Could not get lock"*) ;;
-      *) printf '%s\n' "$said" >&2; return ;;
+      *) printf '%s\n' "$fetched" >&2; return ;;
     esac
-    [ "$waited" -lt "$timeout" ] || { printf '%s\n' "$said" >&2; return; }
+    [ "$waited" -lt "$timeout" ] || { printf '%s\n' "$fetched" >&2; return; }
     sleep 2
     waited=$((waited + 2))
   done
@@ -192,6 +193,8 @@ acceptable() {
   if ! simulated=$(apt --simulate install "$@" 2>&1); then
     [ -n "$refreshed" ] || return 1
     printf '%s\n' "$simulated" >&2
+    # A list that can not be fetched is a mere warning to apt, and may be why.
+    printf '%s\n' "$fetched" | grep '^W: ' >&2
     missing=$(printf '%s\n' "$simulated" | sed -n "$not_offered" | paste -sd, -)
     [ -z "$missing" ] || echo "No package source of this host offers: $missing" >&2
     return 1

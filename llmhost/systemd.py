@@ -14,7 +14,8 @@ class UnitState:
 
     `started` is when its main process started, `loaded` when it last started or was reloaded;
     `configured` is when the newest of the asked paths was changed; `silent` tells that it is
-    active and does not answer.
+    active and does not answer. `masked_others` are the masked ones of the units that it starts, with
+    their `file`.
     """
 
     load: str = "not-found"
@@ -26,6 +27,7 @@ class UnitState:
     loaded: float = 0.0
     configured: float = 0.0
     silent: bool = False
+    masked_others: tuple[tuple[str, str], ...] = ()
 
     @property
     def masked(self) -> bool:
@@ -37,8 +39,9 @@ class UnitState:
 
 
 def parse_unit(lines: list[str]) -> UnitState:
-    """Lines of `systemctl show` (Key=Value, times as --timestamp=us+utc prints them), and one
-    `Configured=` with seconds since the epoch."""
+    """Lines of `systemctl show` (Key=Value, times as --timestamp=us+utc prints them), one
+    `Configured=` with seconds since the epoch, and `Masked=UNIT FILE` for others."""
+    masked = [line.removeprefix("Masked=").split() for line in lines if line.startswith("Masked=")]
     values = dict(line.split("=", 1) for line in lines if "=" in line)
     entered = _time(values.get("ActiveEnterTimestamp", ""))
     started = _time(values.get("ExecMainStartTimestamp", "")) or entered
@@ -54,6 +57,7 @@ def parse_unit(lines: list[str]) -> UnitState:
         loaded=max(started, _time(values.get("StateChangeTimestamp", ""))),
         configured=float(values.get("Configured") or 0),
         silent=values.get("Silent") == "yes",
+        masked_others=tuple((name, "".join(file)) for name, *file in masked),
     )
 
 
@@ -68,21 +72,26 @@ def _time(text: str) -> float:
 
 @dataclass(frozen=True)
 class Step:
-    """One systemctl command and why it is needed."""
+    """One systemctl command and why it is needed; `other` is a unit it is for in place of the
+    declared one."""
 
     verb: str
     reason: str
+    other: str = ""
 
     def command(self, unit: str) -> str:
         """The shell command; `daemon-reload` concerns no unit."""
-        return f"systemctl {self.verb}" + ("" if self.verb == "daemon-reload" else f" {unit}")
+        concerned = "" if self.verb == "daemon-reload" else f" {self.other or unit}"
+        return f"systemctl {self.verb}{concerned}"
 
 
 def steps(
     unit: str, state: UnitState, *, running: bool, enabled: bool, reload: bool
 ) -> tuple[Step, ...]:
     """What is to be done, in order; empty when the unit is as declared."""
+    others = state.masked_others if running else ()
     found = [
+        *(Step(_unmask(file), f"{other} is masked", shlex.quote(other)) for other, file in others),
         _unmasking(unit, state, wanted=running or enabled),
         _daemon_reload(unit, state, running=running),
         _enabling(unit, state, enabled=enabled),
@@ -94,8 +103,11 @@ def steps(
 def _unmasking(unit: str, state: UnitState, *, wanted: bool) -> Step | None:
     if not (wanted and state.masked):
         return None
-    runtime = "--runtime " if state.file == "masked-runtime" else ""
-    return Step(f"unmask {runtime}".rstrip(), f"{unit} is masked")
+    return Step(_unmask(state.file), f"{unit} is masked")
+
+
+def _unmask(file: str) -> str:
+    return "unmask --runtime" if file == "masked-runtime" else "unmask"
 
 
 def _daemon_reload(unit: str, state: UnitState, *, running: bool) -> Step | None:

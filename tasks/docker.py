@@ -27,7 +27,7 @@ def install_docker(settings: Settings) -> None:
     )
     # What the daemon is started with, and can not be without.
     systemd.service("containerd.service", name="Run containerd")
-    systemd.service("docker.socket", name="Offer Docker's socket")
+    systemd.service("docker.socket", others=["docker.service"], name="Offer Docker's socket")
     systemd.service(
         "docker.service",
         name="Run the Docker daemon with its configuration",

@@ -29,7 +29,8 @@ class Unit(FactBase[UnitState]):
     """State of a unit, and when the newest of its configuration paths was changed.
 
     A directory counts with all that is below it. The time is ctime, which moves even when a file
-    with an older mtime is put in place. `needs_daemon_reload` also tells of the units in `others`.
+    with an older mtime is put in place. `needs_daemon_reload` also tells of the units in `others`,
+    and `masked_others` which of them are masked.
     Of a unit that is active, `question` is a shell command that succeeds if it answers.
     """
 
@@ -46,7 +47,9 @@ class Unit(FactBase[UnitState]):
             newest = f"$(find {paths} -printf '%C@\\n' 2>/dev/null | sort -n | tail -n1)"
         if others:
             show = f"systemctl show --property=NeedDaemonReload {shlex.join(others)} 2>/dev/null"
-            stale = f"; {show} | grep -m1 yes"
+            masked = '[ "$(systemctl show -P LoadState "$other")" != masked ] ||'
+            masked += ' echo "Masked=$other $(systemctl show -P UnitFileState "$other")"'
+            stale = f"; {show} | grep -m1 yes; for other in {shlex.join(others)}; do {masked}; done"
         if question:
             active = f"systemctl is-active --quiet {shlex.quote(unit)}"
             asked = f"timeout {_SECONDS} sh -c {shlex.quote(question)} >/dev/null 2>&1"

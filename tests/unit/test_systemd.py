@@ -45,6 +45,16 @@ def test_unit_is_brought_to_run(state: UnitState, expected: list[str]) -> None:
     assert verbs(state) == expected
 
 
+def test_unit_that_it_starts_is_unmasked_first() -> None:
+    lines = ["ActiveState=inactive", "Masked=x.service masked-runtime", "Masked=y.service masked"]
+    todo = steps("x.socket", parse_unit(lines), running=True, enabled=False, reload=False)
+    assert [step.command("x.socket") for step in todo] == [
+        "systemctl unmask --runtime x.service",
+        "systemctl unmask y.service",
+        "systemctl start x.socket",
+    ]
+
+
 @pytest.mark.parametrize(
     ("state", "expected"),
     [

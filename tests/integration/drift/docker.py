@@ -93,6 +93,12 @@ DOCKER = (
         ("docker-masked", "systemctl mask docker.service", "docker.service is masked"),
         ("docker-socket-masked", "systemctl mask docker.socket", "docker.socket is masked"),
         (
+            "docker-masked-until-boot-and-stopped",
+            "systemctl mask --runtime docker.service docker.socket;"
+            " systemctl stop docker.socket docker.service",
+            "docker.service is masked",
+        ),
+        (
             "docker-socket-disabled",
             "systemctl disable docker.socket",
             "docker.socket does not start at boot",

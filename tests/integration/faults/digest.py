@@ -16,11 +16,13 @@ find /etc/nginx /etc/ufw /etc/docker /etc/mtail /etc/default/ufw /etc/default/mt
   /etc/sysctl.d /etc/apt /etc/systemd /etc/logrotate.d /etc/modprobe.d /etc/hosts /etc/hostname \
   /etc/localtime /etc/timezone /etc/resolv.conf /opt/llmhost /usr/local /var/lib/llmhost \
   /var/log/nginx/gateway.json ! -path '/var/lib/llmhost/receipts*' ! -name '*history.jsonl' \
-  -printf '%y %u:%g %m %l %p\n' 2>/dev/null | sort -k5 | tell file
+  -printf '%y %u:%g %m %l %p\n' 2>/dev/null | sed 's|/deploys/[0-9].*|/deploys/TIME.tar|' |
+  sort -k5 | tell file
 find /etc/nginx /etc/ufw /etc/docker /etc/mtail /etc/default/ufw /etc/default/mtail \
   /etc/sysctl.d /etc/apt /etc/systemd /etc/logrotate.d /etc/modprobe.d /etc/hosts /etc/hostname \
   /etc/timezone /etc/resolv.conf /opt/llmhost /usr/local /var/lib/llmhost -type f \
-  ! -path '/var/lib/llmhost/receipt*' ! -name '*history.jsonl' ! -name tls.pem \
+  ! -path '/var/lib/llmhost/receipt*' ! -path '/var/lib/llmhost/deploys/*' \
+  ! -name '*history.jsonl' ! -name tls.pem \
   ! -name status.conf -print0 2>/dev/null | sort -z | xargs -0r sha256sum | tell content
 grep -v '"time"' /var/lib/llmhost/receipt.json | grep -v sha256: | tell receipt
 
