@@ -14,8 +14,8 @@ class UnitState:
 
     `started` is when its main process started, `loaded` when it last started or was reloaded;
     `configured` is when the newest of the asked paths was changed; `silent` tells that it is
-    active and does not answer. `masked_others` are the masked ones of the units that it starts, with
-    their `file`.
+    active and does not answer. `masked_others` are the masked ones of the units that it starts,
+    with their `file`.
     """
 
     load: str = "not-found"

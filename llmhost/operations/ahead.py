@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from paramiko import SSHException
 from pyinfra.api import FactBase, Host, StringCommand
 from pyinfra.api.facts import _handle_fact_kwargs, _make_command
 
@@ -74,12 +75,19 @@ def prepare(host: Host) -> None:
 
 
 def _forgetting(ahead: _Ahead, method: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, after which nothing that was read counts any more, unless a fact is being read."""
+    """The same, after which nothing that was read counts any more, unless a fact is being read.
+
+    A connection that ends meanwhile fails this host alone: pyinfra stops the whole run on EOFError,
+    which is what paramiko raises then.
+    """
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if not ahead.reading:
             ahead.known.clear()
-        return method(*args, **kwargs)
+        try:
+            return method(*args, **kwargs)
+        except EOFError as error:
+            raise ConnectionResetError("the connection was lost") from error
 
     return call
 
@@ -128,6 +136,8 @@ def read(host: Host) -> None:
         succeeded, output = host.run_shell_command(
             StringCommand(script(commands, mark)), **_for_connector(arguments)
         )
+    except (OSError, SSHException):
+        return  # pyinfra says so when it asks for the first
     finally:
         ahead.reading = False
     if succeeded:

@@ -119,7 +119,10 @@ _problems: dict[Host, list[str]] = {}
 def hold(state: State, host: Host, directory: str) -> list[str]:
     """Hold a connected host until this process ends; returns why that can not be, or nothing."""
     run = _run()
-    answer, send = _open(state, host, directory, run)
+    try:
+        answer, send = _open(state, host, directory, run)
+    except (OSError, EOFError, SSHException) as error:
+        return [f"the connection to {host.name} was lost: {error or 'it ended'}"]
     if answer[0] == "taken":
         return [run_record.taken(answer[1], host.name)]
     if answer[0] != "held":

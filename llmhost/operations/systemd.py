@@ -27,7 +27,8 @@ def service(
     counts with all below it) was changed after the process started. That is a fact of the host,
     not of this run: a run that was killed between file and restart is healed by the next. `others`
     are units that this one starts, which must not be masked and whose files systemd has to have
-    read anew as well. It is restarted too when it is active and the shell command `question` fails, or hangs.
+    read anew as well. It is restarted too when it is active and the shell command `question` fails,
+    or hangs.
     """
     state = host.get_fact(
         Unit,
