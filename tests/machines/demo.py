@@ -222,7 +222,9 @@ def _tell_profile(profile: str, url: str, key: str) -> None:
         _console.print(f"  {service}: {_nature(service, settings)}")
     for model in settings.models:
         _console.print(f"  model {model.name}: a small file in place of its weights")
-    _console.print(f"\nThe gateway answers at  {url}\nAPI key                 {key}\n")
+    _console.print(
+        f"\nThe gateway answers at  {url}\nAPI key                 {key}\n", soft_wrap=True
+    )
     for route in exposed_routes(settings):
         _console.print(f"  {'|'.join(route.methods)} {url}{route.path}", soft_wrap=True)
     for service, options in settings.uis.items():

@@ -51,7 +51,12 @@ FIREWALL = (
             "iptables -I INPUT -p tcp --dport 8081 -j ACCEPT",
             "-j ACCEPT' is loaded and not ufw's",
         ),
-        ("iptables-flushed", "iptables -F INPUT", "is no longer loaded"),
+        (
+            "iptables-flushed",
+            # Without the policy, which would lock everybody out.
+            "iptables -P INPUT ACCEPT; iptables -F INPUT",
+            "is no longer loaded",
+        ),
         ("iptables-open", "iptables -P INPUT ACCEPT", ":INPUT DROP' is no longer loaded"),
         (
             "ip6tables-accepts-all",
