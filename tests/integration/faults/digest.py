@@ -26,7 +26,8 @@ find /etc/nginx /etc/ufw /etc/docker /etc/mtail /etc/default/ufw /etc/default/mt
   ! -name status.conf -print0 2>/dev/null | sort -z | xargs -0r sha256sum | tell content
 grep -v '"time"' /var/lib/llmhost/receipt.json | grep -v sha256: | tell receipt
 
-systemctl list-unit-files --no-legend --plain | awk '{ print $1, $2 }' | tell unit
+systemctl list-unit-files --no-legend --plain | awk '$2 != "transient" { print $1, $2 }' |
+  tell unit
 systemctl list-units --failed --no-legend --plain | tell failed
 for unit in docker docker.socket containerd nginx ufw mtail ssh llmhost-heal.timer \
   apt-daily.timer apt-daily-upgrade.timer logrotate.timer; do

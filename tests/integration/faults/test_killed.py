@@ -109,5 +109,6 @@ def test_run_after_killed_ones_makes_what_an_undisturbed_one_makes(
     assert server.plan()[0] == 0
     # Lines rather than their digest, so that a difference has a name.
     found = state_lines(server.machine)
-    assert sorted({*bare.lines} ^ {*found}) == []
+    differences = sorted({*bare.lines} ^ {*found})
+    assert not differences, "\n".join(differences)
     assert found == bare.lines
