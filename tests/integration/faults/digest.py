@@ -46,7 +46,9 @@ done
 for container in $(docker ps -aq); do
   docker inspect -f '{{.Name}} {{.Config.Image}} {{.State.Status}} {{.State.Health.Status}}
 {{index .Config.Labels "com.docker.compose.config-hash"}}
-{{json .Config.Env}} {{json .Config.Cmd}} {{json .HostConfig}}' "$container" | tr '\n' ' '
+{{json .Config.Cmd}} {{json .HostConfig}}' "$container" | tr '\n' ' '
+  # Compose gives variables in any order.
+  docker inspect -f '{{range .Config.Env}}{{println .}}{{end}}' "$container" | sort | tr '\n' ' '
   echo
 done | sort | tell container
 docker image ls --format '{{.Repository}}:{{.Tag}}' | sort | while read -r image; do
