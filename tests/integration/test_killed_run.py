@@ -17,7 +17,7 @@ pytestmark = pytest.mark.machines
 ROOT = Path(__file__).parents[2]
 SEED = 20261121
 # A first deploy takes this demo about 40 s; each run goes on where the one before it was killed.
-SECONDS = [random.Random(SEED + run).uniform(0.5, 12) for run in range(6)]
+SECONDS = [random.Random(SEED + run).uniform(0.5, 12) for run in range(4)]
 DEMO = [sys.executable, "-m", "tests.machines.demo"]
 
 

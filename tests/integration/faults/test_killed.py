@@ -56,7 +56,7 @@ def kill_session(server: Server, run: "subprocess.Popen[bytes]") -> None:
         " for each in $(pgrep -f '^sshd(-session)?: root'); do"
         ' case "$each" in $mine|$above) ;; *) kill -KILL "$each" ;; esac; done'
     )
-    run.wait(60)
+    run.wait(300)  # it goes on where it has to connect anew anyway
 
 
 def kill_machine(server: Server, run: "subprocess.Popen[bytes]") -> None:
