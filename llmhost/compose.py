@@ -256,10 +256,10 @@ def candidate_path(project: Project, file: File) -> str:
 
 
 def _activate_files(project: Project) -> Iterator[str]:
-    candidate = shlex.quote(project.candidate)
+    candidate, directory = shlex.quote(project.candidate), shlex.quote(project.directory)
     services = shlex.quote(f"{project.directory}/services")
     yield f"rm -rf {candidate}"
-    yield f"install -d -m 0755 -o root -g root {services}"
+    yield f"install -d -m 0755 -o root -g root {directory} {services}"
     yield f"install -d -m 0755 -o root -g root {candidate} {candidate}/services"
     yield UNPACK
     yield f"(cd {candidate} && docker compose --file compose.yaml config --quiet)"
