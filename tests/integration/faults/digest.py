@@ -46,7 +46,8 @@ done
 for container in $(docker ps -aq); do
   docker inspect -f '{{.Name}} {{.Config.Image}} {{.State.Status}} {{.State.Health.Status}}
 {{index .Config.Labels "com.docker.compose.config-hash"}}
-{{json .Config.Cmd}} {{json .HostConfig}}' "$container" | tr '\n' ' '
+{{json .Config.Cmd}} {{json .HostConfig}}' "$container" |
+    sed 's/:\[\]/:null/g' | tr '\n' ' '  # as Docker writes it once it was started again
   # Compose gives variables in any order.
   docker inspect -f '{{range .Config.Env}}{{println .}}{{end}}' "$container" | sort | tr '\n' ' '
   echo
