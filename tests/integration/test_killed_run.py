@@ -16,8 +16,8 @@ import pytest
 pytestmark = pytest.mark.machines
 ROOT = Path(__file__).parents[2]
 SEED = 20261121
-# A first deploy takes this demo about 40 s; each run goes on where the one before it was killed.
-SECONDS = [random.Random(SEED + run).uniform(0.5, 12) for run in range(4)]
+# A first deploy takes this demo about 35 s; each run goes on where the one before it was killed.
+SECONDS = [random.Random(SEED + run).uniform(0.5, 8) for run in range(4)]
 DEMO = [sys.executable, "-m", "tests.machines.demo"]
 
 

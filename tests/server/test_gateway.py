@@ -166,7 +166,7 @@ def test_log_is_json_without_keys(host: Any, call: Caller) -> None:
     assert told, refused.headers
     # nginx writes its log once a second.
     seen = f"tail -n 200 {log} | grep -F {told[1]}"
-    assert host.run(f"for _ in $(seq 30); do {seen} && exit; sleep 0.1; done; exit 1").rc == 0
+    assert host.run(f"for _ in $(seq 80); do {seen} && exit; sleep 0.1; done; exit 1").rc == 0
     lines = host.check_output(f"tail -n 200 {log}").splitlines()
     assert all(
         {"client", "status", "route", "seconds"} <= json.loads(line).keys() for line in lines
