@@ -125,7 +125,9 @@ def _reached(
     # On one LAN a kernel that answers does so within milliseconds.
     # A port that drops packets takes its whole limit, and most of these should.
     with ThreadPoolExecutor(32) as pool:
-        connected = pool.map(lambda target: _connects(outside, *target, seconds), targets)
+        connected = pool.map(
+            lambda target: _connects(outside, target[0], target[1], seconds), targets
+        )
         return [target for target, up in zip(targets, connected, strict=True) if up]
 
 
