@@ -4,8 +4,12 @@ Pure: the state comes from facts/systemd.py, the commands are run by operations/
 """
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+OTHER = "other:"
+"""What a line begins with that tells of a unit which the asked one starts."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +43,20 @@ class UnitState:
 
 
 def parse_unit(lines: list[str]) -> UnitState:
-    """Lines of `systemctl show` (Key=Value, times as --timestamp=us+utc prints them), one
-    `Configured=` with seconds since the epoch, and `Masked=UNIT FILE` for others."""
-    masked = [line.removeprefix("Masked=").split() for line in lines if line.startswith("Masked=")]
-    values = dict(line.split("=", 1) for line in lines if "=" in line)
+    """Lines of `systemctl show` (Key=Value, times as --timestamp=us+utc prints them) and one
+    `Configured=` with seconds since the epoch. Those of other units begin with OTHER, with an empty
+    one between two units."""
+    values = _values(line for line in lines if not line.startswith(OTHER))
+    others = _others(line.removeprefix(OTHER) for line in lines if line.startswith(OTHER))
     entered = _time(values.get("ActiveEnterTimestamp", ""))
     started = _time(values.get("ExecMainStartTimestamp", "")) or entered
     return UnitState(
         load=values.get("LoadState", "not-found"),
         active=values.get("ActiveState", "inactive"),
         file=values.get("UnitFileState", ""),
-        needs_daemon_reload=values.get("NeedDaemonReload") == "yes",
+        needs_daemon_reload=any(
+            each.get("NeedDaemonReload") == "yes" for each in (values, *others)
+        ),
         reload_failed=values.get("ReloadResult", "success") != "success",
         started=started,
         # A reload leaves the process and ActiveEnterTimestamp alone, but the unit passes through
@@ -57,8 +64,21 @@ def parse_unit(lines: list[str]) -> UnitState:
         loaded=max(started, _time(values.get("StateChangeTimestamp", ""))),
         configured=float(values.get("Configured") or 0),
         silent=values.get("Silent") == "yes",
-        masked_others=tuple((name, "".join(file)) for name, *file in masked),
+        masked_others=tuple(
+            (each["Id"], each["UnitFileState"])
+            for each in others
+            if each.get("LoadState") == "masked"
+        ),
     )
+
+
+def _values(lines: Iterable[str]) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def _others(lines: Iterable[str]) -> list[dict[str, str]]:
+    blocks = "\n".join(lines).split("\n\n")
+    return [_values(block.splitlines()) for block in blocks]
 
 
 def _time(text: str) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pyinfra.api import FactBase
 
-from llmhost.systemd import UnitState, parse_unit
+from llmhost.systemd import OTHER, UnitState, parse_unit
 
 _PROPERTIES = ",".join(
     [
@@ -19,7 +19,7 @@ _PROPERTIES = ",".join(
         "ExecMainStartTimestamp",
     ]
 )
-
+_OF_OTHERS = "Id,LoadState,UnitFileState,NeedDaemonReload"
 
 _SECONDS = 20
 """Longer than a busy daemon takes to answer."""
@@ -41,22 +41,20 @@ class Unit(FactBase[UnitState]):
     def command(
         self, unit: str, configuration: list[str], others: Sequence[str] = (), question: str = ""
     ) -> str:
-        newest, stale, silent = "", "", ""
+        newest, told, silent = "", "", ""
         if configuration:
             paths = " ".join(shlex.quote(path) for path in configuration)
             newest = f"$(find {paths} -printf '%C@\\n' 2>/dev/null | sort -n | tail -n1)"
         if others:
-            show = f"systemctl show --property=NeedDaemonReload {shlex.join(others)} 2>/dev/null"
-            masked = '[ "$(systemctl show -P LoadState "$other")" != masked ] ||'
-            masked += ' echo "Masked=$other $(systemctl show -P UnitFileState "$other")"'
-            stale = f"; {show} | grep -m1 yes; for other in {shlex.join(others)}; do {masked}; done"
+            show = f"systemctl show --property={_OF_OTHERS} {shlex.join(others)} 2>/dev/null"
+            told = f"; {show} | sed 's/^/{OTHER}/'"
         if question:
             active = f"systemctl is-active --quiet {shlex.quote(unit)}"
             asked = f"timeout {_SECONDS} sh -c {shlex.quote(question)} >/dev/null 2>&1"
             silent = f"; {active} && {{ {asked} || echo Silent=yes; }}"
         return (
             f"systemctl show --timestamp=us+utc --property={_PROPERTIES} {shlex.quote(unit)}"
-            f' 2>/dev/null{stale}{silent}; echo "Configured={newest}"'
+            f' 2>/dev/null{told}{silent}; echo "Configured={newest}"'
         )
 
     def process(self, output: list[str]) -> UnitState:

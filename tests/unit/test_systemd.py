@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from llmhost.systemd import UnitState, parse_unit, script, steps
+from llmhost.systemd import OTHER, UnitState, parse_unit, script, steps
 
 CONVERGED = UnitState("loaded", "active", "enabled", started=100.0, loaded=100.0, configured=90.0)
 
@@ -46,13 +46,26 @@ def test_unit_is_brought_to_run(state: UnitState, expected: list[str]) -> None:
 
 
 def test_unit_that_it_starts_is_unmasked_first() -> None:
-    lines = ["ActiveState=inactive", "Masked=x.service masked-runtime", "Masked=y.service masked"]
+    lines = ["ActiveState=inactive"]
+    for name, load, file in (
+        ("x.service", "masked", "masked-runtime"),
+        ("y.service", "masked", "masked"),
+        ("z.service", "loaded", "enabled"),
+    ):
+        told = (f"Id={name}", f"LoadState={load}", f"UnitFileState={file}", "")
+        lines += [f"{OTHER}{line}" for line in told]
     todo = steps("x.socket", parse_unit(lines), running=True, enabled=False, reload=False)
     assert [step.command("x.socket") for step in todo] == [
         "systemctl unmask --runtime x.service",
         "systemctl unmask y.service",
         "systemctl start x.socket",
     ]
+
+
+def test_unit_is_restarted_when_one_that_it_starts_is_stale() -> None:
+    lines = ["LoadState=loaded", "ActiveState=active", "NeedDaemonReload=no"]
+    lines += [f"{OTHER}Id=x.service", f"{OTHER}NeedDaemonReload=yes"]
+    assert verbs(parse_unit(lines)) == ["daemon-reload", "restart"]
 
 
 @pytest.mark.parametrize(
