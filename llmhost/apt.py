@@ -115,7 +115,7 @@ def _transaction(todo: Plan) -> str:
     options = ["--allow-downgrades"] if any("=" in spec for spec in todo.install) else []
     options += ["--fix-broken"] if todo.repair else []
     specs = [*todo.install, *(f"{name}-" for name in todo.remove)]
-    removable = shlex.quote(f" {' '.join(todo.remove)} ")
+    removable = shlex.quote(" ".join(todo.remove))
     return f"removable={removable}\ntransact {shlex.join([*options, *specs])}"
 
 
@@ -200,7 +200,7 @@ acceptable() {
     return 1
   fi
   for gone in $(printf '%s\n' "$simulated" | awk '$1 == "Remv" { print $2 }'); do
-    case $removable in
+    case " $removable " in
       *" $gone "*) ;;
       *) echo "Refused: $* would also remove $gone; remove it by hand if that is right" >&2
         exit 1 ;;
@@ -209,7 +209,7 @@ acceptable() {
 }
 
 attempt() {
-  if [ "$removable" != "  " ]; then
+  if [ -n "$removable" ]; then
     acceptable "$@" && apt install "$@"
     return
   fi

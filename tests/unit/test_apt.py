@@ -97,7 +97,7 @@ def test_package_that_left_only_its_configuration_is_not_removed_again() -> None
 def test_replacement_is_one_transaction_and_names_what_may_go() -> None:
     text = script(Plan(install=("docker-ce=5:29",), remove=("docker.io", "runc")))
     assert text.rstrip().endswith("transact --allow-downgrades docker-ce=5:29 docker.io- runc-")
-    assert "removable=' docker.io runc '" in text
+    assert "removable='docker.io runc'" in text
 
 
 def test_downgrade_is_allowed_for_pinned_versions_only() -> None:
