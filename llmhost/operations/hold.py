@@ -122,7 +122,8 @@ def hold(state: State, host: Host, directory: str) -> list[str]:
     try:
         answer, send = _open(state, host, directory, run)
     except (OSError, EOFError, SSHException) as error:
-        return [f"the connection to {host.name} was lost: {error or 'it ended'}"]
+        why = error or "it ended"
+        return [f"the connection to {host.name} was lost ({why}); run this again when it answers"]
     if answer[0] == "taken":
         return [run_record.taken(answer[1], host.name)]
     if answer[0] != "held":

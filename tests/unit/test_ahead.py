@@ -109,3 +109,25 @@ def test_what_a_change_made_is_seen_by_the_next_operation(tmp_path: Path) -> Non
     (tmp_path / "a").write_text("other")
     changed, _ = run(tmp_path, "a", "a")
     assert changed["0 a"] == ["@local"] and changed["1 a"] == []
+
+
+_LOST = """
+from gevent import monkey
+monkey.patch_all()
+from llmhost.operations.ahead import _Ahead, _forgetting
+
+def ended():
+    raise EOFError
+
+try:
+    _forgetting(_Ahead(), ended)()
+except ConnectionResetError as error:
+    print(error)
+"""
+
+
+def test_connection_that_ends_is_an_error_of_one_host() -> None:
+    """EOFError would end the run of every other host too."""
+    command = [sys.executable, "-c", _LOST]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout == "the connection was lost\n"
