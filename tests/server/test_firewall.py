@@ -111,7 +111,7 @@ def may_reach(
     return asked
 
 
-def _connects(outside: Outside, address: str, port: int, seconds: int) -> bool:
+def _connects(outside: Outside, address: str, port: int, seconds: float) -> bool:
     """Whether TCP connects, whatever is spoken there; curl tells the time that took."""
     url = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
     limits = ("--connect-timeout", str(seconds), "--max-time", str(seconds + 1))
@@ -120,9 +120,10 @@ def _connects(outside: Outside, address: str, port: int, seconds: int) -> bool:
 
 
 def _reached(
-    outside: Outside, targets: list[tuple[str, int]], seconds: int = 1
+    outside: Outside, targets: list[tuple[str, int]], seconds: float = 1.5
 ) -> list[tuple[str, int]]:
-    # On one LAN a kernel that answers does so within milliseconds.
+    # On one LAN a kernel that answers does so within milliseconds. A second attempt is made after
+    # one second, should the first have been lost.
     # A port that drops packets takes its whole limit, and most of these should.
     with ThreadPoolExecutor(32) as pool:
         connected = pool.map(
