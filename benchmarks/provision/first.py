@@ -21,9 +21,10 @@ from rich.table import Table
 from benchmarks.provision.tools import HERE, ROOT, Server, ansible, declare, program, timed
 from llmhost.apikey import digest, new_key
 from llmhost.settings.reader import read_settings
-from tests.machines import Lan, tiny_model
+from tests.machines import Lan
 from tests.machines.engine import push_engine
 from tests.machines.image_registry import ImageRegistry
+from tests.machines.profiles import tiny
 
 
 def by_llmhost(inventory: Path) -> float:
@@ -85,7 +86,6 @@ def main(
 
 
 def _data(place: Path, registry: ImageRegistry) -> dict[str, object]:
-    model = place / "tiny.gguf"
     return {
         "preflight_min_memory_gib": 1.0,
         "preflight_min_free_disk_gib": 3.0,
@@ -93,15 +93,7 @@ def _data(place: Path, registry: ImageRegistry) -> dict[str, object]:
         "gateway_tls": "off",
         "services": ["llamacpp"],
         "llamacpp_image": push_engine(registry),
-        "models": [
-            {
-                "name": "tiny",
-                "service": "llamacpp",
-                "source": str(model),
-                "sha256": tiny_model.write(model),
-                "context_tokens": 512,
-            }
-        ],
+        "models": [{"name": "tiny", "service": "llamacpp", **tiny(place)}],
         "api_clients": [{"name": "demo", "sha256": digest(new_key())}],
     }
 

@@ -3,8 +3,7 @@
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 
-put() { tar -cp --no-recursion "$@" | tar -xp --no-same-owner -C /; }
-put_all() { tar -cp "$@" | tar -xp --no-same-owner -C /; }
+put() { tar -cp "$@" | tar -xp --no-same-owner -C /; }
 install_packages() { apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
 
 put etc/apt/apt.conf.d/60llmhost
@@ -20,11 +19,11 @@ install_packages docker.io docker-cli docker-compose docker-buildx
 systemctl -q enable --now containerd docker
 
 install_packages ufw
-put_all etc/default/ufw etc/ufw
+put etc/default/ufw etc/ufw
 ufw --force enable >/dev/null
 
 install_packages nginx libnginx-mod-http-perl logrotate openssl mtail
-put_all etc/nginx etc/logrotate.d/llmhost-gateway etc/default/mtail etc/mtail
+put etc/nginx etc/logrotate.d/llmhost-gateway etc/default/mtail etc/mtail
 nginx -q -t
 systemctl -q enable nginx mtail
 systemctl restart nginx mtail
@@ -37,11 +36,11 @@ tar --create --numeric-owner --owner=0 --group=0 --mode=0444 --mtime=@0 \
 docker pull --quiet "$engine" >/dev/null
 docker buildx build --builder default --provenance=false --quiet \
     --label "llmhost.inputs=$service_inputs" --tag "$service" images/service >/dev/null
-put_all opt/llmhost
+put opt/llmhost
 (cd /opt/llmhost && docker compose --progress quiet up -d --wait)
 
 put usr/local/sbin/llmhost-heal etc/systemd/system/llmhost-heal.service \
     etc/systemd/system/llmhost-heal.timer
 systemctl daemon-reload
 systemctl -q enable --now llmhost-heal.timer
-put_all var/lib/llmhost/receipt.json
+put var/lib/llmhost/receipt.json

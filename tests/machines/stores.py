@@ -22,7 +22,7 @@ _PACKAGES = (
     *("redis-server", "redis-tools", "python3", "python3-pip", "bash", "dash", "coreutils"),
     *("grep", "base-files", "base-passwd"),
 )
-# The package for x86-64: https://pypi.org/project/chromadb/1.5.9/#files
+# The package for x86-64.
 _CHROMA = (
     "chromadb==1.5.9"
     " --hash=sha256:cc09b3df76e5a5cb386aed2715a2eea152e3949f9e1ba93c7119505377749929\n"

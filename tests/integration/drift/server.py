@@ -15,9 +15,10 @@ from llmhost.apikey import digest, new_key
 from tests.doubles.apt_repository import serving
 from tests.doubles.nvidia.engine import push_gpu_engine
 from tests.doubles.nvidia.flavours import FLAVOURS, build_site, dress, site_data
-from tests.machines import Client, Lan, Machine, tiny_model
+from tests.machines import Client, Lan, Machine
 from tests.machines.engine import push_engine, root_archive
 from tests.machines.image_registry import ImageRegistry
+from tests.machines.profiles import tiny
 
 ROOT = Path(__file__).parents[3]
 PACKAGES_PORT = 5001
@@ -160,7 +161,6 @@ def _declared(server: Server, registry: ImageRegistry, lan: Lan) -> dict[str, An
     offered = "apt-get -qq update >/dev/null; apt-cache madison docker.io | cut -d'|' -f2"
     version = machine.ssh(f"{offered} | head -n 1").stdout.strip()
     asked = machine.ssh("sed -n 's/^nameserver //p' /etc/resolv.conf").stdout.split()
-    model = home / "tiny.gguf"
     return {
         "ssh_config_file": str(machine.ssh_config),
         "preflight_min_memory_gib": 1.0,
@@ -179,15 +179,7 @@ def _declared(server: Server, registry: ImageRegistry, lan: Lan) -> dict[str, An
         "gateway_ca_directory": str(home / "ca"),
         "services": ["llamacpp"],
         "llamacpp_image": push_engine(registry),
-        "models": [
-            {
-                "name": "tiny",
-                "service": "llamacpp",
-                "source": str(model),
-                "sha256": tiny_model.write(model),
-                "context_tokens": 512,
-            }
-        ],
+        "models": [{"name": "tiny", "service": "llamacpp", **tiny(home)}],
         "apps": [_app(home / "notes", registry)],
         "api_clients": [{"name": "test", "sha256": digest(server.key)}],
     }
