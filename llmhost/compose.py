@@ -30,6 +30,8 @@ class Project:
     by name. `images` are the services' image references. Services must be healthy after
     `start_timeout_seconds`. Only root may read the files of services that are in `private`.
     `limits` are those that `docker update` can change; of services without, none are compared.
+    `questions` are Python programs by service: run in its container, each says which settings were
+    changed in the running service.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Project:
     start_timeout_seconds: int
     private: frozenset[str] = frozenset()
     limits: Mapping[str, Limits] = field(default_factory=dict)
+    questions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -103,13 +106,15 @@ class Network:
 @dataclass(frozen=True)
 class ProjectState:
     """What is on the host: files by path, Compose's hash of each service in those files, the
-    project's containers, the declared images that are there, and the project's network."""
+    project's containers, the declared images that are there, and the project's network. `settings`
+    are by container, in sentences, those that were changed in the service itself."""
 
     paths: Mapping[str, PathState]
     configs: Mapping[str, str]
     containers: tuple[Container, ...]
     images: Mapping[str, ImageState]
     network: Network | None = None
+    settings: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -199,6 +204,8 @@ def _beyond_compose(project: Project, container: Container, found: ProjectState)
     # By id: a network that was made anew under its name is not the one that a container knows.
     if container.networks.get(project.network) != (found.network.id if found.network else None):
         yield f"service {service} is not on the network {project.network}"
+    for sentence in found.settings.get(container.name, ()):
+        yield f"service {service} has a setting that was changed by hand: {sentence}"
     if (limits := project.limits.get(service)) and (changed := _updated(limits, container.limits)):
         yield f"service {service} runs with other limits than declared: {', '.join(changed)}"
 

@@ -88,6 +88,11 @@ def compose_project(settings: Settings, devices: Devices | None = None) -> Proje
             service.name: Limits(memory=_bytes(settings.options(service.name).memory_limit))
             for service in settings.catalogue
         },
+        questions={
+            service.name: program
+            for service in settings.catalogue
+            if (program := service.changed_settings(settings.options(service.name)))
+        },
     )
 
 

@@ -1,7 +1,7 @@
 """What runs of a Docker Compose project."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pyinfra.api import FactBase
 
@@ -54,7 +54,8 @@ class ComposeProject(FactBase[ProjectState]):
     """Files, configurations, containers, images and the network of a project, in one round trip.
 
     Containers of `docker compose run` are not part of it: an operator made them for a moment. One
-    that somebody made by hand under a name of `containers` is.
+    that somebody made by hand under a name of `containers` is. `questions` are Python programs by
+    container, to be run in it.
     """
 
     @staticmethod
@@ -62,7 +63,12 @@ class ComposeProject(FactBase[ProjectState]):
         return ProjectState({}, {}, (), {})
 
     def command(
-        self, project: str, directory: str, images: Sequence[str], containers: Sequence[str] = ()
+        self,
+        project: str,
+        directory: str,
+        images: Sequence[str],
+        containers: Sequence[str] = (),
+        questions: Mapping[str, str] | None = None,
     ) -> str:
         file, services = f"{directory}/compose.yaml", f"{directory}/services"
         # Compose reads its own variables from .env, the project's name among them.
@@ -79,21 +85,32 @@ class ComposeProject(FactBase[ProjectState]):
             " 2>/dev/null;"
             f" {DOCKER} ps --all --format '{_LISTED}' 2>/dev/null | {ours}"
             f" | xargs -r {DOCKER} inspect --format '{_CONTAINER}' | {{ {_CUT_OFF}\n }};"
-            f" {inspect_command(images)}; true"
+            f"{''.join(map(_ask, (questions or {}).items()))} {inspect_command(images)}; true"
         )
 
     def process(self, output: list[str]) -> ProjectState:
         configs = [line.split()[1:3] for line in output if line.startswith("config ")]
         containers = [line.split("|")[1:] for line in output if line.startswith("container|")]
         networks = [line.split()[1:] for line in output if line.startswith("network ")]
-        told = ("config ", "container|", "image|", "network ")
+        settings = [line.split("|", 2)[1:] for line in output if line.startswith("setting|")]
+        told = ("config ", "container|", "image|", "network ", "setting|")
         return ProjectState(
             paths=parse_states([line for line in output if not line.startswith(told)]),
             configs=dict(configs),
             containers=tuple(map(_container, containers)),
             images=parse_images(output),
             network=_network(*networks[0]) if networks else None,
+            settings={
+                container: [sentence for name, sentence in settings if name == container]
+                for container, _ in settings
+            },
         )
+
+
+def _ask(question: tuple[str, str]) -> str:
+    container, program = question
+    command = f"timeout 10 docker exec {container} python3 -c {shlex.quote(program)}"
+    return f" {command} 2>/dev/null | sed 's/^/setting|{container}|/';"
 
 
 def _container(fields: list[str]) -> Container:

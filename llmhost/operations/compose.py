@@ -25,9 +25,10 @@ def project(
     """Let exactly these services run, healthy, from these files; others of the project go.
 
     Their named volumes stay. A container counts as different when it was stopped, changed, made
-    from another configuration or image, is not healthy, or has lost its GPUs' devices, its network
-    or its limits; one that was made by hand under a service's name gives way. `gpus` is
-    what services ask for; `with_devices` makes the project for those that they get.
+    from another configuration or image, is not healthy, has lost its GPUs' devices, its network or
+    its limits, or has settings that were changed in the running service; one that was made by hand
+    under a service's name gives way. `gpus` is what services ask for; `with_devices` makes the
+    project for those that they get.
     """
     notes: list[str] = []
     if gpus and with_devices:
@@ -47,6 +48,7 @@ def project(
         directory=project.directory,
         images=[*project.images.values()],
         containers=[project.container(service) for service in project.services],
+        questions={project.container(name): text for name, text in project.questions.items()},
     )
     todo = compose.plan(project, found)
     if todo.reasons:

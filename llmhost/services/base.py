@@ -144,7 +144,9 @@ class Service:
     offers, `runs` which options of models it heeds. `check_models` returns a sentence for each
     further mistake in the models given to it, `arguments` what the models' options are on the
     engine's command line, `request` a request that needs the whole service to be answered, `needs`
-    the services it can not do without, as its options have it: they start first. `context`
+    the services it can not do without, as its options have it: they start first.
+    `changed_settings` is a Python program, or empty, that says inside the service's container which
+    of its settings somebody changed in the running service, a line each. `context`
     returns files of the build context that depend on the inventory. A service whose `options` are
     `UiOptions` has a browser UI on that port. Its Compose file is templates/services/<name>.yaml.j2
     and its build context files/images/<name>/: docs/adding-a-service.md.
@@ -160,6 +162,7 @@ class Service:
     context: Callable[[Any, Sequence[Model]], Sequence[File]] = field(default=lambda *_: ())
     needs: Callable[[ServiceOptions], Sequence[str]] = field(default=lambda _options: ())
     request: Callable[[Sequence[Model]], Request | None] = field(default=lambda _models: None)
+    changed_settings: Callable[[Any], str] = field(default=lambda _options: "")
 
 
 def unfit_models(service: Service, models: Sequence[Model]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 from llmhost.secret import SecretReference
 from llmhost.services.addresses import URL, services_in
 from llmhost.services.base import IMAGE, Request, Service, ServiceOptions, UiOptions, no_models
+from llmhost.template import ROOT
 
 Url = Annotated[str, StringConstraints(pattern=URL)]
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[\w.-]+(:\d+)?$")]
@@ -66,8 +67,8 @@ class OpenWebuiOptions(UiOptions):
     `file:PATH`. It counts at the very first start, as long as there is no account yet."""
 
     persistent_settings: bool = False
-    """Let what administrators set in the UI count more than the inventory, for good; else it ends
-    with the container."""
+    """Let what administrators set in the UI count more than the inventory, for good; else the next
+    deploy makes the container anew where one of the inventory's settings was changed."""
 
     origins: tuple[Origin, ...] = ()
     """Addresses that browsers find it under, such as `https://llm-server:3000`: pages of other
@@ -89,6 +90,12 @@ def needs(options: ServiceOptions) -> Sequence[str]:
     return services_in(filter(None, (*options.engine_urls, options.embeddings_url)))
 
 
+def _changed_settings(options: OpenWebuiOptions) -> str:
+    if options.persistent_settings:
+        return ""
+    return (ROOT / "files/stack/open_webui_settings.py").read_text(encoding="utf-8")
+
+
 # No route: the UI has a port of its own. What is asked for is answered out of its database.
 SERVICE = Service(
     name="open_webui",
@@ -97,4 +104,5 @@ SERVICE = Service(
     check_models=no_models,
     needs=needs,
     request=lambda _models: Request("/api/config"),
+    changed_settings=_changed_settings,
 )

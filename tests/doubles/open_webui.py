@@ -51,6 +51,16 @@ def engines() -> list[str]:
     return [url for url in os.environ.get("OPENAI_API_BASE_URLS", "").split(";") if url]
 
 
+def settings() -> dict[str, Any]:
+    """Some of its settings as they are at the start, by its own names."""
+    return {
+        "ui.enable_signup": switched_on("ENABLE_SIGNUP", "true"),
+        "openai.api_base_urls": engines(),
+        "web.search.enable": switched_on("ENABLE_WEB_SEARCH", "false"),
+        "ui.default_models": None,
+    }
+
+
 def check_start() -> None:
     """What the real one ends at, and what it would do that nobody here answers."""
     if not os.environ.get("WEBUI_SECRET_KEY"):
@@ -75,6 +85,7 @@ class Accounts:
         self._path = directory / "webui.db"
         with self._open() as database:
             database.execute("create table if not exists auth (email, salt, hash, name, role, id)")
+            database.execute("create table if not exists user (id, role, created_at)")
         email, password = (os.environ.get(f"WEBUI_ADMIN_{each}") for each in ("EMAIL", "PASSWORD"))
         if email and password and not self.any():
             self.add(email, password, os.environ.get("WEBUI_ADMIN_NAME", "Admin"), "admin")
@@ -91,6 +102,7 @@ class Accounts:
         row = (email.lower(), salt, _hash(password, salt), name, role, str(uuid.uuid4()))
         with self._open() as database:
             database.execute("insert into auth values (?, ?, ?, ?, ?, ?)", row)
+            database.execute("insert into user values (?, ?, ?)", (row[5], role, int(time.time())))
         return {"email": row[0], "name": name, "role": role, "id": row[5]}
 
     def find(self, key: str, value: str) -> tuple[dict[str, str], bytes, bytes] | None:
@@ -161,6 +173,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # or each answer waits 40 ms
     accounts: Accounts
+    settings: dict[str, Any]
 
     def do_GET(self) -> None:
         well = {"status": True}
@@ -171,6 +184,7 @@ class Handler(BaseHTTPRequestHandler):
             "/api/config": self._config,
             "/api/v1/auths/": self._user,
             "/api/models": lambda: {"data": self._models()},
+            "/api/v1/configs/export": self._settings,
         }
         if self.path.partition("?")[0] in routes:
             self._answer(routes[self.path.partition("?")[0]])
@@ -183,6 +197,7 @@ class Handler(BaseHTTPRequestHandler):
             "/api/v1/auths/signin": self._sign_in,
             "/api/v1/auths/signup": self._sign_up,
             "/api/chat/completions": self._complete,
+            "/api/v1/configs/import": self._set,
         }
         if self.path in routes:
             self._answer(lambda: routes[self.path](json.loads(body)))
@@ -201,7 +216,7 @@ class Handler(BaseHTTPRequestHandler):
     def _config(self) -> dict[str, Any]:
         features = {
             "auth": switched_on("WEBUI_AUTH", "true"),
-            "enable_signup": switched_on("ENABLE_SIGNUP", "true"),
+            "enable_signup": self.settings["ui.enable_signup"],
             "enable_login_form": True,
             "enable_websocket": True,
         }
@@ -213,7 +228,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _sign_up(self, form: dict[str, str]) -> dict[str, Any]:
         first = not self.accounts.any()
-        if not first and not switched_on("ENABLE_SIGNUP", "true"):
+        if not first and not self.settings["ui.enable_signup"]:
             raise Refused(403, ACCESS_PROHIBITED)
         if "@" not in form["email"]:
             raise Refused(400, "The email format you entered is invalid.")
@@ -230,6 +245,16 @@ class Handler(BaseHTTPRequestHandler):
         if not found:
             raise Refused(401, "Invalid token")
         return found[0]
+
+    def _settings(self) -> dict[str, Any]:
+        if self._user()["role"] != "admin":
+            raise Refused(401, ACCESS_PROHIBITED)
+        return dict(self.settings)
+
+    def _set(self, form: dict[str, Any]) -> dict[str, Any]:
+        self._settings()
+        self.settings.update(form["config"])
+        return self._settings()
 
     def _models(self) -> list[dict[str, str]]:
         self._user()
@@ -270,6 +295,7 @@ def _session(user: dict[str, str]) -> dict[str, Any]:
 def serve(port: int, address: str = "127.0.0.1") -> ThreadingHTTPServer:
     """A server that is bound and still has to be run."""
     check_start()
+    Handler.settings = settings()
     Handler.accounts = Accounts(Path(os.environ.get("DATA_DIR", "/app/backend/data")))
     return ThreadingHTTPServer((address, port), Handler)
 

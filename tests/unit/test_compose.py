@@ -91,6 +91,9 @@ DIFFERENCES = {
     "service engine is not on the network llmhost_default": _with(
         replace(RUNNING, networks={"llmhost_default": "n0", "mine": "n1"})
     ),
+    "service engine has a setting that was changed by hand: a is on": replace(
+        CONVERGED, settings={"llmhost-engine-1": ["a is on"]}
+    ),
     "network llmhost_default was not made by Compose": replace(
         CONVERGED, network=Network("n1", made_by_compose=False)
     ),
@@ -113,6 +116,8 @@ def test_difference_is_told(reason: str) -> None:
 def test_only_containers_that_compose_would_leave_alone_are_removed_first() -> None:
     assert plan(PROJECT, _with(RUNNING, RUNNING)).remake == ("engine",)
     assert plan(PROJECT, _with(replace(RUNNING, cut_off=True))).remake == ("engine",)
+    changed = replace(CONVERGED, settings={"llmhost-engine-1": ["a is on"]})
+    assert plan(PROJECT, changed).remake == ("engine",)
     sick = replace(RUNNING, health="unhealthy")
     assert plan(PROJECT, _with(sick)).remake == ("engine",)
     assert plan(PROJECT, _with(replace(RUNNING, state="exited"))).remake == ()
@@ -172,7 +177,8 @@ def test_scripts_are_posix_shell(project: Project) -> None:
 
 
 def test_fact_is_posix_shell() -> None:
-    script = ComposeProject().command("llmhost", "/opt/llmhost", ["llmhost/engine:1"], ["a", "b"])
+    images, questions = ["llmhost/engine:1"], {"a": "print('it''s')"}
+    script = ComposeProject().command("llmhost", "/opt/llmhost", images, ["a", "b"], questions)
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
 
 
@@ -192,6 +198,8 @@ def test_fact_tells_files_configurations_containers_and_images_apart() -> None:
         "container|/llmhost-engine-1|engine|c0|sha256:1|running|healthy|llmhost_default=n1 "
         "|unless-stopped|512|0|0,0,0,|",
         "container|/llmhost-chat-1|chat|c1|sha256:1|running|healthy||no|<nil>|1024|0,0,0,0-3|cut",
+        "setting|llmhost-chat-1|a is b|c",
+        "setting|llmhost-chat-1|d is on",
         "image|sha256:1|12ab|llmhost/engine:1 llmhost/engine:also ",
     ]
     state = ComposeProject().process(output)
@@ -202,4 +210,5 @@ def test_fact_tells_files_configurations_containers_and_images_apart() -> None:
     assert [each.cut_off for each in state.containers] == [False, True]
     assert state.containers[1].limits == Limits("no", 0, 1024, ("0-3",))
     assert state.network == Network("n1", made_by_compose=True)
+    assert state.settings == {"llmhost-chat-1": ["a is b|c", "d is on"]}
     assert state.images["llmhost/engine:also"] == ImageState("sha256:1", "12ab")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +19,7 @@ import httpx
 import pytest
 import yaml
 
+from llmhost.services.open_webui import SERVICE, OpenWebuiOptions
 from llmhost.settings.reader import read_settings
 from llmhost.stack import compose_project
 from tests.integration.local_gateway import free_ports
@@ -61,6 +62,7 @@ class Ui:
 
     url: str
     log: Path
+    environment: Mapping[str, str]
 
     def post(self, path: str, body: object, **headers: str) -> httpx.Response:
         return httpx.post(self.url + path, json=body, headers=headers, timeout=60)
@@ -87,7 +89,7 @@ def ui(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
     with (home / "log").open("w") as log:
         process = subprocess.Popen(program, env=environment, cwd=home, stdout=log, stderr=log)
     try:
-        found = Ui(f"http://127.0.0.1:{port}", home / "log")
+        found = Ui(f"http://127.0.0.1:{port}", home / "log", environment)
         _wait(process, found)
         yield found
     finally:
@@ -164,3 +166,46 @@ def test_administrator_logs_in_and_talks_to_the_engine(ui: Ui) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": False}
     said = ui.post("/api/chat/completions", body, **bearer).json()
     assert said["choices"][0]["message"]["content"] == "said"
+
+
+def changed_settings(ui: Ui) -> list[str]:
+    """What llmhost is told inside the container."""
+    program = SERVICE.changed_settings(OpenWebuiOptions())
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, env=ui.environment, capture_output=True, text=True, check=True)
+    return ran.stdout.splitlines()
+
+
+def test_settings_that_an_administrator_changed_are_told(ui: Ui) -> None:
+    assert changed_settings(ui) == []
+    bearer = {"Authorization": f"Bearer {ui.post('/api/v1/auths/signin', LOGIN).json()['token']}"}
+    elsewhere = {
+        "openai.api_base_urls": ["https://engine.invalid/v1"],
+        "ui.enable_signup": True,
+        "ui.default_models": "m",
+    }
+    before: dict[str, Any] = ui.get("/api/v1/configs/export", **bearer).json()
+    try:
+        assert ui.post("/api/v1/configs/import", {"config": elsewhere}, **bearer).is_success
+        assert ui.get("/api/config").json()["features"]["enable_signup"]
+        own = before["openai.api_base_urls"]
+        assert changed_settings(ui) == [
+            f'openai.api_base_urls was set to ["https://engine.invalid/v1"], not {json.dumps(own)}',
+            "ui.enable_signup was set to true, not false",
+        ]
+    finally:
+        kept = {key: before[key] for key in elsewhere}
+        ui.post("/api/v1/configs/import", {"config": kept}, **bearer)
+    assert changed_settings(ui) == []
+
+
+def test_strangers_and_forged_logins_see_no_settings(ui: Ui) -> None:
+    assert ui.get("/api/v1/configs/export").status_code == 401
+    forged = {**ui.environment, "WEBUI_SECRET_KEY": "another"}
+    command = [sys.executable, "-c", SERVICE.changed_settings(OpenWebuiOptions())]
+    ran = subprocess.run(command, env=forged, capture_output=True, text=True)
+    assert ran.returncode != 0 and "401" in ran.stderr
+
+
+def test_settings_that_count_for_good_are_not_asked_for() -> None:
+    assert SERVICE.changed_settings(OpenWebuiOptions(persistent_settings=True)) == ""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 ENGINE = "llmhost-llamacpp-1"
 APP = "llmhost-notes-1"
+UI = "llmhost-open_webui-1"
 UP = "docker compose -f /opt/llmhost/compose.yaml up -d --quiet-pull"
 IMAGE = f"$(docker inspect -f '{{{{.Config.Image}}}}' {ENGINE})"
 # A package of nothing: what an upgrade by hand leaves is another version.

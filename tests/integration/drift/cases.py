@@ -3,6 +3,7 @@
 python -m tests.integration.drift.cases        writes docs/drift.md
 """
 
+from itertools import chain
 from pathlib import Path
 
 from tests.integration.drift.case import Drift
@@ -11,6 +12,7 @@ from tests.integration.drift.firewall import FIREWALL
 from tests.integration.drift.foreign import FOREIGN
 from tests.integration.drift.gateway import GATEWAY
 from tests.integration.drift.nvidia import NVIDIA
+from tests.integration.drift.open_webui import OPEN_WEBUI
 from tests.integration.drift.stack import STACK
 from tests.integration.drift.system import NETWORK, SYSTEM
 from tests.integration.drift.upkeep import HEALING, RECEIPT
@@ -24,8 +26,8 @@ PLAIN: tuple[Drift, ...] = (
 )
 """For a server without a GPU."""
 
-CASES = {"plain": PLAIN, "gpu": NVIDIA}
-"""By the flavour of the machine that they need."""
+CASES = {"plain": PLAIN, "ui": OPEN_WEBUI, "gpu": NVIDIA}
+"""By the server that they need: `ui` has Open WebUI, the others are called by their flavour."""
 
 
 def page() -> str:
@@ -33,7 +35,7 @@ def page() -> str:
     head = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
     lines = [f"{head}{MARK}"]
     last = ""
-    for case in (*PLAIN, *NVIDIA):
+    for case in chain(*CASES.values()):
         if case.component != last:
             lines += [
                 f"\n## {case.component}\n",

@@ -19,6 +19,7 @@ from tests.machines import Client, Lan, Machine
 from tests.machines.engine import push_engine, root_archive
 from tests.machines.image_registry import ImageRegistry
 from tests.machines.profiles import tiny
+from tests.machines.stand_ins import options_of
 
 ROOT = Path(__file__).parents[3]
 PACKAGES_PORT = 5001
@@ -99,26 +100,27 @@ class Server:
 
 
 @contextmanager
-def converged_server(home: Path, flavour: str, **options: object) -> Iterator[Server]:
+def converged_server(home: Path, kind: str, **options: object) -> Iterator[Server]:
     """A declared server that was deployed."""
-    with declared_server(home, flavour, **options) as server:
+    with declared_server(home, kind, **options) as server:
         deployed = server.deploy()
         assert deployed.returncode == 0, deployed.stderr
         yield server
 
 
 @contextmanager
-def declared_server(home: Path, flavour: str, **options: object) -> Iterator[Server]:
-    """A machine of a flavour, and what it is installed from; removed in the end. `options` are
-    added to the inventory.
+def declared_server(home: Path, kind: str, **options: object) -> Iterator[Server]:
+    """A machine, and what it is installed from; removed in the end. `kind` is its flavour, or `ui`
+    for a plain one with Open WebUI. `options` are added to the inventory.
 
     With LLMHOST_DRIFT=DIRECTORY in the environment it is kept there, and used again.
     """
     kept = os.environ.get("LLMHOST_DRIFT")
-    home = Path(kept, flavour) if kept else home
+    home = Path(kept, kind) if kept else home
+    flavour = FLAVOURS["plain" if kind == "ui" else kind]
     home.mkdir(parents=True, exist_ok=True)
-    with _lan(home / "lan", f"drift-{flavour}", keep=bool(kept)) as lan, ExitStack() as stack:
-        name = f"drift-{flavour}"
+    name = f"drift-{kind}"
+    with _lan(home / "lan", name, keep=bool(kept)) as lan, ExitStack() as stack:
         if new := name not in lan.machines:
             lan.client("client")
             lan.machine(name)
@@ -127,12 +129,14 @@ def declared_server(home: Path, flavour: str, **options: object) -> Iterator[Ser
         registry = stack.enter_context(ImageRegistry(lan.gateway, home / "registry"))
         server = Server(lan, machine, lan.clients["client"], home, _key(home))
         data = _declared(server, registry, lan)
-        if FLAVOURS[flavour].has_gpu:
+        if kind == "ui":
+            data |= _with_ui(registry, home)
+        if flavour.has_gpu:
             fingerprints = build_site(home / "packages")
             url = stack.enter_context(serving(home / "packages", lan.gateway, PACKAGES_PORT))
             if new:
-                dress(machine, FLAVOURS[flavour], home / "packages", url)
-            data |= site_data(FLAVOURS[flavour], fingerprints, url)
+                dress(machine, flavour, home / "packages", url)
+            data |= site_data(flavour, fingerprints, url)
             data |= {"llamacpp_image": push_gpu_engine(registry), "apps": []}
             data |= {"nvidia_driver_power_limit_watts": 250}
         server.declare(data | options)
@@ -182,6 +186,16 @@ def _declared(server: Server, registry: ImageRegistry, lan: Lan) -> dict[str, An
         "models": [{"name": "tiny", "service": "llamacpp", **tiny(home)}],
         "apps": [_app(home / "notes", registry)],
         "api_clients": [{"name": "test", "sha256": digest(server.key)}],
+    }
+
+
+def _with_ui(registry: ImageRegistry, home: Path) -> dict[str, Any]:
+    options = options_of("open_webui", registry, home)
+    return {
+        "services": ["llamacpp", "open_webui"],
+        "apps": [],
+        "open_webui_engine_urls": ["http://llamacpp:8080/v1"],
+        **{f"open_webui_{option}": value for option, value in options.items()},
     }
 
 

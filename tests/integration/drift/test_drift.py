@@ -1,6 +1,6 @@
 """What somebody does to a server by hand, `plan` finds and names, and the next deploy corrects.
 
-One machine of each flavour serves all cases, which are in cases.py. `script/test drift` runs them;
+One machine of each kind serves all cases, which are in cases.py. `script/test drift` runs them;
 with LLMHOST_DRIFT=DIRECTORY the machines stay there, for another run of some of them (-k).
 """
 
@@ -31,7 +31,7 @@ MUCH = (
 
 
 Servers = Callable[[str], Server]
-"""The server of a flavour, made when it is first asked for."""
+"""The server of a kind, made when it is first asked for."""
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     with ExitStack() as stack:
 
         @cache
-        def server(flavour: str) -> Server:
-            home = tmp_path_factory.mktemp(flavour)
-            found = stack.enter_context(converged_server(home, flavour))
+        def server(kind: str) -> Server:
+            home = tmp_path_factory.mktemp(kind)
+            found = stack.enter_context(converged_server(home, kind))
             _lay_ready(found)
             return found
 
@@ -56,14 +56,12 @@ def _lay_ready(server: Server) -> None:
     server.machine.ssh(f"umask 077; cat >{SHORT_LIVED}", input=pem.decode())
 
 
-ALL = [(flavour, case) for flavour, cases in CASES.items() for case in cases]
+ALL = [(kind, case) for kind, cases in CASES.items() for case in cases]
 
 
-@pytest.mark.parametrize(
-    ("flavour", "case"), ALL, ids=[f"{flavour}-{case.id}" for flavour, case in ALL]
-)
-def test_drift_is_found_named_and_corrected(servers: Servers, flavour: str, case: Drift) -> None:
-    server = servers(flavour)
+@pytest.mark.parametrize(("kind", "case"), ALL, ids=[f"{kind}-{case.id}" for kind, case in ALL])
+def test_drift_is_found_named_and_corrected(servers: Servers, kind: str, case: Drift) -> None:
+    server = servers(kind)
     server.machine.ssh(case.by_hand)
     status, told = server.plan()
     assert status == 2, told

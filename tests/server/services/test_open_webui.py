@@ -1,12 +1,13 @@
 """What Open WebUI answers to people who have no account: past the gateway, and by its own port."""
 
 import json
+import shlex
 from typing import Any
 
 import pytest
 from testinfra.host import Host
 
-from llmhost.services.open_webui import OpenWebuiOptions
+from llmhost.services.open_webui import SERVICE, OpenWebuiOptions
 from llmhost.settings.root import Settings
 from tests.server.conftest import Outside
 from tests.server.door import Door
@@ -57,6 +58,17 @@ def test_settings_of_the_inventory_count(
 ) -> None:
     assert environment["ENABLE_PERSISTENT_CONFIG"] == str(options.persistent_settings).lower()
     assert environment["OPENAI_API_BASE_URLS"].split(";") == [*options.engine_urls]
+
+
+def test_settings_in_use_are_those_it_was_started_with(
+    host: Host, api: Api, settings: Settings, options: OpenWebuiOptions
+) -> None:
+    program = SERVICE.changed_settings(options)
+    if not program:
+        pytest.skip("open_webui_persistent_settings is on: those of the UI count")
+    container = f"{settings.stack.project}-open_webui-1"
+    asked = f"docker exec {container} python3 -c {shlex.quote(program)}"
+    assert host.check_output(asked).splitlines() == []
 
 
 def test_nobody_outside_is_asked(environment: dict[str, str]) -> None:
