@@ -314,3 +314,25 @@ def test_mistaken_inventory_changes_nothing(demo: Demo, tmp_path: Path) -> None:
         )
         assert "firewall_ssh_port and gateway_port are both 22" in result.stderr
     assert demo.server.ssh("cat /var/lib/llmhost/receipt.json").stdout == before
+
+
+@pytest.mark.parametrize("demo", [pytest.param("vm", marks=pytest.mark.vm)], indirect=True)
+@pytest.mark.parametrize(
+    ("wrong", "right", "side"),
+    [("+1 day", "-1 day", "ahead of"), ("-1 day", "+1 day", "behind")],
+)
+def test_wrong_clock_stops_a_run_before_it_begins(
+    demo: Demo, wrong: str, right: str, side: str
+) -> None:
+    """Only a virtual machine has a clock of its own."""
+    receipt = demo.server.ssh("cat /var/lib/llmhost/receipt.json").stdout
+    demo.server.ssh(f"date -s '{wrong}'")
+    try:
+        stopped = demo.deploy("-y")
+    finally:
+        demo.server.ssh(f"date -s '{right}'; touch /var/lib/systemd/timesync/clock")
+    assert stopped.returncode != 0 and "Traceback" not in stopped.stderr
+    said = f"s {side} the controller's; set it with: timedatectl set-ntp true"
+    assert said in stopped.stderr, stopped.stderr
+    assert demo.server.ssh("cat /var/lib/llmhost/receipt.json").stdout == receipt
+    assert_nothing_changed(demo.deploy("-y", "--json"))

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.machines, pytest.mark.drift]
 # Something of every component, so that all of them have to be corrected at once.
 MUCH = (
     *("apt-settings-deleted", "hosts-entry-edited", "docker-key-removed", "rule-added"),
-    *("iptables-flushed", "nginx-include-added", "container-removed", "healing-disabled"),
+    *("iptables-accepts-a-port", "nginx-include-added", "container-removed", "healing-disabled"),
     *("compose-file-extra", "receipt-deleted"),
 )
 
