@@ -26,13 +26,14 @@ class Weights:
     """One file of a model, and where it is inside the image.
 
     `source` is an address that the host downloads from when `remote` is set, else a path on the
-    controller.
+    controller. `token` refers to the secret that the address asks for, empty if it asks for none.
     """
 
     sha256: str
     source: str
     remote: bool
     path: str
+    token: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,15 +153,39 @@ def prepare_script(uploads: str) -> str:
     )
 
 
-def download_script(file: Weights, uploads: str) -> str:
-    """Fetch weights, going on where a broken download ended."""
+def authorisation(token: str) -> str:
+    """What curl is given on its standard input, for nobody to see it among its arguments."""
+    escaped = token.replace("\\", "\\\\").replace('"', '\\"')
+    return f'header = "Authorization: Bearer {escaped}"'
+
+
+def download_script(model: str, file: Weights, uploads: str) -> str:
+    """Fetch weights, going on where a broken download ended. With a token, its `authorisation` is
+    on stdin: curl sends it to no other host that it is passed on to."""
     part = shlex.quote(partial_path(file, uploads))
     address = shlex.quote(file.source)
-    fetch = f"curl --fail --location --silent --show-error --retry 3 --output {part} {address}"
+    refused = (
+        "are not given to the token of the model's option token: accept their terms with the"
+        " account that it belongs to"
+        if file.token
+        else "are not given to everybody: accept their terms, and name a token in the model's"
+        " option token"
+    )
     # A server asked to go on at the end of a complete file answers 416, an error to curl; one that
     # can not go on at all makes curl end with 33 (curl(1)).
-    return f"""echo '{file.sha256}  '{part} | sha256sum --check --status 2>/dev/null ||
-  {fetch} --continue-at - || {{ [ $? -eq 33 ] && rm -f {part} && {fetch}; }}"""
+    return f"""config={"$(cat)" if file.token else ""}
+fetch() {{
+  status=$(printf '%s\\n' "$config" | curl --config - --fail --location --silent --show-error \\
+    --retry 3 --write-out '%{{http_code}}' --output {part} "$@" {address}) && return
+  code=$?
+  case $status in
+    401 | 403) echo "The weights of {model} {refused}" >&2 ;;
+    404) echo "The weights of {model} are not at "{address}": correct its source" >&2 ;;
+  esac
+  return "$code"
+}}
+echo '{file.sha256}  '{part} | sha256sum --check --status 2>/dev/null ||
+  fetch --continue-at - || {{ [ $? -eq 33 ] && rm -f {part} && fetch; }}"""
 
 
 def verify_script(model: str, file: Weights, uploads: str) -> str:

@@ -117,8 +117,11 @@ def _images_of(models: Sequence[Model]) -> tuple[ModelImage, ...]:
 def _weights(model: Model) -> ModelImage:
     remote = model.kind == "url"
     places = model.places
-    files = (Weights(sha256, places[path], remote, path) for path, sha256 in model.baked.items())
-    return ModelImage(model.name, tuple(files))
+    token = model.token or ""
+    return ModelImage(
+        model.name,
+        tuple(Weights(sha, places[path], remote, path, token) for path, sha in model.baked.items()),
+    )
 
 
 def _adapters(models: Sequence[Model]) -> Iterator[ModelImage]:

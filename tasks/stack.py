@@ -29,5 +29,6 @@ def bake_images(settings: Settings) -> None:
     images.built(
         *service_images(settings),
         uploads=settings.stack.uploads,
+        check_room=settings.preflight.min_free_disk_gib > 0,
         name="Bake the models into the services' images",
     )

@@ -1,6 +1,6 @@
 """Images built on the host, or brought to it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pyinfra import host
@@ -9,21 +9,28 @@ from pyinfra.api import FileUploadCommand, StringCommand
 from llmhost import image as core
 from llmhost.bundle import WAITING
 from llmhost.facts.images import Images
+from llmhost.facts.room import HostRoom
 from llmhost.filetree import archive
 from llmhost.image import ModelImage, ServiceImage, Weights, missing
 from llmhost.model_files import sha256_of
 from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.telling import told
+from llmhost.room import Room, shortage
+from llmhost.secret import read_secret
 
 
 @declared
-def built(*images: ServiceImage, uploads: str, waiting: str = WAITING) -> Commands:
+def built(
+    *images: ServiceImage, uploads: str, waiting: str = WAITING, check_room: bool = True
+) -> Commands:
     """Make every image whose inputs differ from what is there under its name, and no other.
 
     One whose archive a bundle brought to the directory `waiting` is loaded and not built.
 
     Weights come to the host only when a service's image has to be built and their own image is not
     there. They pass through the directory `uploads`, which is removed in the end. Weights whose
-    SHA-256 is not the declared one are refused, those on the controller before anything is changed.
+    SHA-256 is not the declared one are refused, those on the controller before anything is changed,
+    and so is with `check_room` what will not fit on the host's disks.
     """
     models = [model for image in images for model in image.models]
     references = [*(image.reference for image in images), *(model.reference for model in models)]
@@ -36,39 +43,75 @@ def built(*images: ServiceImage, uploads: str, waiting: str = WAITING) -> Comman
     if store.uploads:
         reasons.append(f"{uploads} holds what an interrupted run left")
     files = [(model.model, file) for model in weights for file in model.files]
+    arriving = {model: _arriving(model, store.uploads) for model in weights}
     if mistakes := [mistake for name, file in files if (mistake := _mistake(name, file))]:
         yield refuse(mistakes)
-    elif reasons:
+        return
+    sizes: Mapping[str, int] = {}
+    if building and host.state.is_executing:
+        room = _room(uploads, arriving.values(), building)
+        sizes = {f.sha256: _size(f, room) for found in arriving.values() for f in found}
+        needed = {model: {f.sha256: sizes[f.sha256] for f in arriving[model]} for model in weights}
+        if check_room and (lacking := shortage(room, needed, building)):
+            yield refuse(lacking)
+            return
+    if reasons:
         explain(reasons)
         yield StringCommand(core.prepare_script(uploads))
         for model in weights:
-            yield from _obtain(model, uploads, store.uploads)
+            for file in arriving[model]:
+                yield from _obtain(model.model, file, uploads, sizes.get(file.sha256, 0))
+            with told(f"making the image of {model.model}'s weights"):
+                yield StringCommand(core.import_script(model, uploads))
         for image in brought:
-            yield StringCommand(core.load_script(image, waiting))
+            with told(f"loading the image of {image.service}"):
+                yield StringCommand(core.load_script(image, waiting))
         for image in building:
             contents = archive({file.path: file for file in image.build_files})
-            yield StringCommand(core.build_script(image), _stdin=contents)
+            with told(f"building the image of {image.service}"):
+                yield StringCommand(core.build_script(image), _stdin=contents)
         yield StringCommand(core.tidy_script(uploads))
 
 
-def _obtain(model: ModelImage, uploads: str, waiting: Sequence[str]) -> Commands:
-    """Bring the weights to the host, unless they wait there, and make their image."""
-    # Equal files of one model are one upload.
-    arriving = {file.sha256: file for file in model.files if file.sha256 not in waiting}
-    for file in arriving.values():
-        if file.remote:
-            yield StringCommand(core.download_script(file, uploads))
-        else:
+def _arriving(model: ModelImage, waiting: Sequence[str]) -> tuple[Weights, ...]:
+    """Files that have to be brought; equal files of one model are brought once."""
+    return tuple({f.sha256: f for f in model.files if f.sha256 not in waiting}.values())
+
+
+def _room(
+    uploads: str, arriving: Iterable[Sequence[Weights]], building: Sequence[ServiceImage]
+) -> Room:
+    # Who asks for a token is not asked for a size.
+    remote = {f.source for files in arriving for f in files if f.remote and not f.token}
+    return host.get_fact(
+        HostRoom,
+        uploads=uploads,
+        addresses=sorted(remote),
+        engines=sorted({image.engine for image in building if image.engine}),
+    )
+
+
+def _size(file: Weights, room: Room) -> int:
+    return room.sizes.get(file.source, 0) if file.remote else Path(file.source).stat().st_size
+
+
+def _obtain(model: str, file: Weights, uploads: str, size: int) -> Commands:
+    """Bring weights to the host."""
+    part = core.partial_path(file, uploads)
+    if file.remote:
+        secret = core.authorisation(read_secret(file.token)) if file.token else ""
+        with told(f"downloading the weights of {model}", part, size):
+            yield StringCommand(core.download_script(model, file, uploads), _stdin=secret)
+    else:
+        with told(f"uploading the weights of {model}", part, size):
             # As the user who logged in: with sudo, pyinfra would go through /tmp, which is small.
-            part = core.partial_path(file, uploads)
             yield FileUploadCommand(file.source, part, _sudo=False)
-    yield StringCommand(core.import_script(model, uploads))
 
 
 def _mistake(model: str, file: Weights) -> str:
-    """Why weights on the controller can not be used; empty if they can, or are not there."""
+    """Why weights can not be had; empty if they can, as far as the controller knows."""
     if file.remote:
-        return ""
+        return _unreadable(model, file.token)
     path = Path(file.source)
     if not path.is_file():
         return f"The weights of {model} are not on the controller: there is no {path}"
@@ -79,3 +122,12 @@ def _mistake(model: str, file: Weights) -> str:
         f"The weights of {model}, {path}, have the SHA-256 {found}, not {file.sha256}:"
         " correct its pins or its source in models"
     )
+
+
+def _unreadable(model: str, token: str) -> str:
+    try:
+        if token:
+            read_secret(token)
+    except ValueError as error:
+        return f"The token of {model} {error}"
+    return ""

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from llmhost.model_source import HubSource, OllamaSource, parse_source
+from llmhost.secret import SecretReference
 from llmhost.settings.base import Section
 from llmhost.settings.parameters import Parameters
 from llmhost.settings.shape import Shape
@@ -51,6 +52,10 @@ class Model(Section):
     files: tuple[ModelFile, ...] = ()
     """In place of `sha256`, the files of a model that consists of several; `llmhost model lock`
     writes them."""
+
+    token: SecretReference | None = None
+    """Where the token is, on the controller, that a gated source asks for: `env:NAME` or
+    `file:PATH`. The server gets it for the download alone; no file and no image holds it."""
 
     context_tokens: int = Field(default=4096, ge=128)
     """Context length in tokens, for each parallel request."""
@@ -105,6 +110,8 @@ class Model(Section):
             )
         if self.sha256 and isinstance(self.origin, OllamaSource):
             raise ValueError("comes from Ollama's library, which needs files and no sha256")
+        if self.token and self.kind == "file":
+            raise ValueError("comes from the controller, which asks for no token")
         return self
 
     @property

@@ -12,7 +12,8 @@ class Preflight(Section):
     """Least physical memory in GiB."""
 
     min_free_disk_gib: float = Field(default=20.0, ge=0)
-    """Least free space in GiB on every file system that holds images and layers."""
+    """Least free space in GiB on every file system that holds images and layers; with 0 nobody
+    looks whether what is to be baked will fit either."""
 
     max_clock_skew_seconds: float = Field(default=60.0, gt=0)
     """Largest difference between the controller's clock and the host's. Package signatures,

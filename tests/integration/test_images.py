@@ -5,6 +5,7 @@ import json
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from llmhost.image import ModelImage, ServiceImage, Weights
 from llmhost.operations import images
 from llmhost.settings.root import Settings
 from llmhost.stack import service_images
+from llmhost.vram import GIB
 from tests.integration.docker_site import DockerSite, docker_site
-from tests.integration.file_server import file_server
+from tests.integration.file_server import FileServer, file_server
 from tests.integration.harness import converge, deploy
 from tests.machines import Lan, Machine
 
@@ -215,3 +217,96 @@ def test_building_again_needs_no_registry(site: DockerSite) -> None:
         converge(site.machine, bake, site.settings())
     finally:
         site.registry.__enter__()
+
+
+@pytest.fixture
+def gated(lan: Lan, site: DockerSite) -> Iterator[FileServer]:
+    with file_server(lan.gateway, site.model.read_bytes(), token="hub-secret", seconds=3) as server:
+        yield server
+
+
+def _from(server: FileServer, **options: object) -> dict[str, object]:
+    return {"source": f"{server.url}/tiny.gguf", **options}
+
+
+def test_gated_weights_are_downloaded_with_a_token_that_nobody_sees(
+    site: DockerSite, gated: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUB_TOKEN", "hub-secret")
+    settings = site.settings(model=_from(gated, token="env:HUB_TOKEN"))
+    watch = (
+        "timeout 60 sh -c 'until pgrep -x curl >/dev/null; do :; done;"
+        ' tr \\\\0 "\\n" </proc/$(pgrep -nx curl)/cmdline\''
+    )
+    with ThreadPoolExecutor() as pool:
+        seen = pool.submit(site.machine.ssh, watch, check=False)
+        outcome = converge(site.machine, bake, settings)
+    assert "--config" in seen.result().stdout and "hub-secret" not in seen.result().stdout
+    assert "hub-secret" not in outcome.output
+    (image,) = service_images(settings)
+    assert _baked_sha256(site, image.reference, "/models/tiny.gguf") == site.model_sha256
+    kept = "grep -rls hub-secret /opt /etc /root /tmp /var/lib/docker /var/log"
+    assert site.machine.ssh(kept, check=False).stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (None, "not given to everybody: accept their terms, and name a token"),
+        ("wrong", "not given to the token of the model's option token"),
+    ],
+)
+def test_gated_weights_need_the_right_token(
+    site: DockerSite,
+    gated: FileServer,
+    monkeypatch: pytest.MonkeyPatch,
+    token: str | None,
+    said: str,
+) -> None:
+    monkeypatch.setenv("HUB_TOKEN", token or "")
+    options = {"token": "env:HUB_TOKEN"} if token else {}
+    outcome = deploy(site.machine, bake, site.settings(model=_from(gated, **options)))
+    assert not outcome.succeeded and f"The weights of tiny are {said}" in outcome.output
+    assert _images(site) == []
+
+
+def test_token_that_is_not_there_is_missed_before_anything_changes(
+    site: DockerSite, gated: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HUB_TOKEN", raising=False)
+    settings = site.settings(model=_from(gated, token="env:HUB_TOKEN"))
+    outcome = deploy(site.machine, bake, settings)
+    assert not outcome.succeeded
+    told = "The token of tiny refers to the environment variable HUB_TOKEN, which is not set"
+    assert told in outcome.output
+    assert site.machine.ssh("test -e /opt/llmhost", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_disk_that_is_too_small_is_told_before_anything_is_sent(
+    site: DockerSite, lan: Lan, remote: bool
+) -> None:
+    small = "mkdir -p /opt/llmhost && mount -t tmpfs -o size=256k tmpfs /opt/llmhost"
+    with file_server(lan.gateway, site.model.read_bytes()) as server:
+        model = _from(server) if remote else {}
+        site.machine.ssh(small)
+        try:
+            outcome = deploy(site.machine, bake, site.settings(model=model))
+            left = site.machine.ssh("ls -A /opt/llmhost").stdout
+        finally:
+            site.machine.ssh("umount /opt/llmhost")
+    assert not outcome.succeeded and left == ""
+    assert "are needed below /opt/llmhost/uploads to bake the models" in outcome.output
+    assert server.ranges == []
+    assert _images(site) == []
+
+
+def test_what_takes_long_is_told_while_it_goes_on(site: DockerSite, lan: Lan) -> None:
+    data = site.model.read_bytes()
+    with file_server(lan.gateway, data, seconds=18) as server:
+        outcome = converge(site.machine, bake, site.settings(model=_from(server)))
+    total = f"{len(data) / GIB:.1f} GiB"
+    lines = [line for line in outcome.output.splitlines() if "downloading the weights" in line]
+    assert len(lines) == 3, outcome.output
+    assert all(f" of {total}, " in line and " left" in line for line in lines[:2])
+    assert "downloading the weights of tiny: done in " in lines[2]

@@ -102,7 +102,8 @@ def test_tag_on_another_image_counts_as_missing() -> None:
     "script",
     [
         prepare_script("/opt/llmhost/uploads"),
-        download_script(REMOTE, "/opt/llmhost/uploads"),
+        download_script("other", REMOTE, "/opt/llmhost/uploads"),
+        download_script("other", replace(REMOTE, token="env:TOKEN"), "/opt/llmhost/uploads"),
         import_script(TINY, "/opt/llmhost/uploads"),
         import_script(PARTS, "/opt/llmhost/uploads"),
         build_script(IMAGE),

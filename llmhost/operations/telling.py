@@ -1,0 +1,58 @@
+"""What takes long is told while it goes on: what, how much, how long."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gevent
+from paramiko import SSHException
+from pyinfra.api import Host, QuoteString, StringCommand
+from pyinfra.context import ctx_host
+
+from llmhost.transfer import duration, so_far
+
+PATIENCE_SECONDS, EVERY_SECONDS = 5, 10
+
+
+@contextmanager
+def told(what: str, path: str = "", size: int = 0) -> Iterator[None]:
+    """Around the commands of an operation that may take long; short ones say nothing.
+
+    `path` is a file on the host that grows to `size` bytes. Whoever looks at it is the user who
+    logged in.
+    """
+    host: Host = ctx_host.get()
+    if not host.state.is_executing:
+        yield
+        return
+    begun = time.monotonic()
+    teller = gevent.spawn(_tell, host, what, path, size)
+    try:
+        yield
+    finally:
+        teller.kill()
+    if (seconds := time.monotonic() - begun) > PATIENCE_SECONDS:
+        host.log(f"  {what}: done in {duration(seconds)}")
+
+
+def _tell(host: Host, what: str, path: str, size: int) -> None:
+    begun = time.monotonic()
+    begun_with = _bytes(host, path) if size else 0
+    gevent.sleep(PATIENCE_SECONDS)
+    while True:
+        done = _bytes(host, path) if size else 0
+        host.log(f"  {what}: {so_far(time.monotonic() - begun, done, size, begun_with)}")
+        gevent.sleep(EVERY_SECONDS)
+
+
+def _bytes(host: Host, path: str) -> int:
+    """Of a file that grows; 0 while it can not be seen."""
+    try:
+        _, said = host.connector.run_shell_command(
+            StringCommand("stat", "-c", "%s", QuoteString(path)),
+            print_output=False,
+            print_input=False,
+        )
+    except (OSError, EOFError, SSHException):
+        return 0  # the command that it is for says so too
+    return int(said.stdout) if said.stdout.isdecimal() else 0
