@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,12 +59,7 @@ def verify(
         stop(f"{tests} is missing; run llmhost from a complete checkout")
     if html and not html.resolve().parent.is_dir():
         stop(f"{html} can not be written: there is no directory {html.resolve().parent}")
-    command = [sys.executable, "-m", "pytest", str(tests), "-p", "no:cacheprovider"]
-    # What was not checked is told by reason, in the summary that tests/server adds.
-    command += ["--tb=short", "-rfE"]
-    command += ["--junitxml", str(junit)] if junit else []
-    command += ["--outside", outside] if outside else []
-    command += ["--evidence", str(evidence)] if evidence else []
+    options = {"--junitxml": junit, "--outside": outside, "--evidence": evidence}
     begun, clock = datetime.now(UTC), time.monotonic()
     with TemporaryDirectory(prefix="llmhost-") as directory:
         site, records = Path(directory, "site.json"), Path(directory, "records")
@@ -71,10 +67,19 @@ def verify(
         data = {each.name: {**each.data.dict(), "_groups": [*each.groups]} for each in hosts}
         site.write_text(json.dumps(data, default=str))
         records.touch()
-        command += ["--site", str(site), "--records", str(records), *(pytest_args or [])]
-        status = run_checks(command, records)
+        command = _pytest(tests, {**options, "--site": site, "--records": records})
+        status = run_checks([*command, *(pytest_args or [])], records)
         if html:
             run = Run(inventory, limit or [], begun, time.monotonic() - clock)
             write_page(html, run, records)
             typer.echo(f"{html} shows the results")
     raise typer.Exit(min(status, 1))
+
+
+def _pytest(tests: Path, options: Mapping[str, object]) -> list[str]:
+    """The command that runs the server tests; options without a value are left out."""
+    # What was not checked is told by reason, in the summary that tests/server adds.
+    command = [sys.executable, "-m", "pytest", str(tests), "-p", "no:cacheprovider"]
+    command += ["--tb=short", "-rfE"]
+    given = [(name, str(value)) for name, value in options.items() if value]
+    return [*command, *(word for option in given for word in option)]

@@ -47,12 +47,11 @@ def built(
     if mistakes := [mistake for name, file in files if (mistake := _mistake(name, file))]:
         yield refuse(mistakes)
         return
-    sizes: Mapping[str, int] = {}
-    if building and host.state.is_executing:
+    sizes: Sizes = {}
+    if building:
         room = _room(uploads, arriving.values(), building)
-        sizes = {f.sha256: _size(f, room) for found in arriving.values() for f in found}
-        needed = {model: {f.sha256: sizes[f.sha256] for f in arriving[model]} for model in weights}
-        if check_room and (lacking := shortage(room, needed, building)):
+        sizes = {model: {f.sha256: _size(f, room) for f in arriving[model]} for model in weights}
+        if check_room and (lacking := shortage(room, sizes, building)):
             yield refuse(lacking)
             return
     if reasons:
@@ -60,7 +59,7 @@ def built(
         yield StringCommand(core.prepare_script(uploads))
         for model in weights:
             for file in arriving[model]:
-                yield from _obtain(model.model, file, uploads, sizes.get(file.sha256, 0))
+                yield from _obtain(model.model, file, uploads, sizes[model][file.sha256])
             with told(f"making the image of {model.model}'s weights"):
                 yield StringCommand(core.import_script(model, uploads))
         for image in brought:
@@ -71,6 +70,10 @@ def built(
             with told(f"building the image of {image.service}"):
                 yield StringCommand(core.build_script(image), _stdin=contents)
         yield StringCommand(core.tidy_script(uploads))
+
+
+Sizes = Mapping[ModelImage, Mapping[str, int]]
+"""Bytes by SHA-256 of the files that have to be brought; 0 where nobody knows."""
 
 
 def _arriving(model: ModelImage, waiting: Sequence[str]) -> tuple[Weights, ...]:
