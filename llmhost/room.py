@@ -11,8 +11,8 @@ from llmhost.image import ModelImage, ServiceImage
 from llmhost.vram import gib
 
 UNPACKED = 2
-"""How many times an engine's image grows when it is unpacked: vLLM's and Ollama's for CUDA take a
-little more, small ones of Python a little less."""
+"""How many times an engine's image grows when it is unpacked. An estimate on the low side: a host
+is rather refused by Docker than by a guess."""
 
 
 @dataclass(frozen=True)
