@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import gevent
 from pyinfra import logger
 from pyinfra.api import BaseStateCallback, Host, State
+from pyinfra.api.exceptions import PyinfraError
 
 from llmhost.operations.changes import reasons
 
@@ -51,6 +53,9 @@ def summarise(state: State) -> None:
     if not known and Path(sys.argv[0]).name == "pyinfra":
         state.add_callback_handler(_Failures())
         atexit.register(_tell, state)
+        # Of an error that ends a host's greenlet pyinfra tells itself; gevent adds a traceback.
+        hub = gevent.get_hub()
+        hub.NOT_ERROR = (*hub.NOT_ERROR, PyinfraError)
 
 
 def _tell(state: State) -> None:
