@@ -20,6 +20,7 @@ from llmhost.report import (
     Share,
 )
 from llmhost.template import render
+from llmhost.wording import duration, gib
 
 _PROOFS = (
     (ON_HARDWARE, "hardware", "used a real GPU"),
@@ -112,23 +113,6 @@ def _ordered(components: Sequence[Component]) -> list[Component]:
     places = {label: place for place, label in enumerate(_ORDER)}
     places |= {label: len(components) + len(_ORDER) + place for place, label in enumerate(_LAST)}
     return sorted(components, key=lambda each: places.get(each.label, len(_ORDER)))
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds in the unit that a person would choose; empty for None."""
-    if seconds is None:
-        return ""
-    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-
-
-def gib(size: int | None) -> str:
-    """Bytes as GiB, as nvidia-smi counts, little ones as MiB; a dash for None."""
-    if size is None:
-        return "–"
-    return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 or not size else f"{size >> 20} MiB"
 
 
 def percent(share: Share, gpu: Gpu) -> str:

@@ -15,7 +15,7 @@ from llmhost.image import ModelImage, ServiceImage, Weights
 from llmhost.operations import images
 from llmhost.settings.root import Settings
 from llmhost.stack import service_images
-from llmhost.vram import GIB
+from llmhost.wording import gib
 from tests.integration.docker_site import DockerSite, docker_site
 from tests.integration.file_server import FileServer, file_server
 from tests.integration.harness import converge, deploy
@@ -305,8 +305,7 @@ def test_what_takes_long_is_told_while_it_goes_on(site: DockerSite, lan: Lan) ->
     data = site.model.read_bytes()
     with file_server(lan.gateway, data, seconds=18) as server:
         outcome = converge(site.machine, bake, site.settings(model=_from(server)))
-    total = f"{len(data) / GIB:.1f} GiB"
     lines = [line for line in outcome.output.splitlines() if "downloading the weights" in line]
     assert len(lines) == 3, outcome.output
-    assert all(f" of {total}, " in line and " left" in line for line in lines[:2])
+    assert all(f" of {gib(len(data))}, " in line and " left" in line for line in lines[:2])
     assert "downloading the weights of tiny: done in " in lines[2]

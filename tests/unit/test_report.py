@@ -23,7 +23,8 @@ from llmhost.report import (
     parse,
     redacted,
 )
-from llmhost.report_page import duration, gib, page, verdict
+from llmhost.report_page import page, verdict
+from llmhost.wording import duration, gib
 
 GIB = 1024**3
 HOSTILE = """</pre></style><script>alert(1)</script><img src=x onerror="alert(1)">'"`&{{ 7 * 7 }}"""

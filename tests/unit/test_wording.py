@@ -2,21 +2,14 @@
 
 import pytest
 
-from llmhost.transfer import duration, so_far
 from llmhost.vram import GIB
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (95, "2 min"), (7500, "2 h 5 min")]
-)
-def test_duration_is_for_people(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+from llmhost.wording import so_far
 
 
 def test_what_is_left_follows_from_what_came() -> None:
-    assert so_far(20, 2 * GIB, 10 * GIB) == "2.0 of 10.0 GiB, 20 s, about 80 s left"
+    assert so_far(20, 2 * GIB, 10 * GIB) == "2.0 GiB of 10.0 GiB, 20 s, about 80 s left"
     gone_on_with = so_far(20, 6 * GIB, 10 * GIB, begun_with=4 * GIB)
-    assert gone_on_with == "6.0 of 10.0 GiB, 20 s, about 40 s left"
+    assert gone_on_with == "6.0 GiB of 10.0 GiB, 20 s, about 40 s left"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,27 @@
+"""Durations and sizes in words. Pure."""
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that a person would choose; empty for None."""
+    if seconds is None:
+        return ""
+    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def gib(size: int | None) -> str:
+    """Bytes as GiB, as nvidia-smi counts, little ones as MiB; a dash for None."""
+    if size is None:
+        return "–"
+    return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 or not size else f"{size >> 20} MiB"
+
+
+def so_far(seconds: float, done: int = 0, size: int = 0, begun_with: int = 0) -> str:
+    """`3.1 GiB of 16.2 GiB, 40 s, about 3 min left`; bytes, of which some were there at the
+    beginning. Without a size, or before the first byte, only how long it has taken."""
+    if not size or done <= begun_with:
+        return f"{duration(seconds)} so far"
+    left = (size - done) * seconds / (done - begun_with)
+    return f"{gib(done)} of {gib(size)}, {duration(seconds)}, about {duration(max(0, left))} left"
