@@ -59,7 +59,8 @@ class Caller:
         deadline = time.monotonic() + 60
         answer = self(method, path, key)
         while answer.status == 429 and time.monotonic() < deadline:
-            time.sleep(int(answer.headers.partition("\nretry-after: ")[2].split()[0]))
+            told = re.search(r"^retry-after: (\d+)", answer.headers, re.MULTILINE)
+            time.sleep(int(told[1]) if told else 1)
             answer = self(method, path, key)
         return answer
 
