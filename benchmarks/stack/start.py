@@ -87,7 +87,10 @@ def cold_starts(machine: Machine, port: int) -> None:
         "bare engine": ("", bare, port + 1),
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    stop = f"docker stop --time 2 {CONTAINER}; kill -9 $(cat /run/bare.pid 2>/dev/null); sleep 1"
+    stop = (
+        f"docker stop --time 2 {CONTAINER}; kill -9 $(cat /run/bare.pid 2>/dev/null);"
+        " rm -f /run/bare.pid; sleep 1"
+    )
     try:
         # In every order: what ran before leaves the memory in another state.
         for order in permutations(ways):
@@ -95,7 +98,6 @@ def cold_starts(machine: Machine, port: int) -> None:
                 before, start, its_port = ways[way]
                 machine.ssh(f"{stop}; {before}", check=False)
                 seconds[way].append(first_token(machine, start, its_port))
-                machine.ssh("rm -f /run/bare.pid" if its_port == port else "true")
     finally:
         machine.ssh(f"{stop}; umount {BARE}/dev {BARE}/proc", check=False)
     medians = {way: statistics.median(found) for way, found in seconds.items()}
