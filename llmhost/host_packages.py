@@ -11,7 +11,7 @@ from llmhost.nvidia_repository import driver_repository
 from llmhost.settings.root import Settings
 
 # curl downloads weights and asks services; nft verifies that services work offline.
-STACK = ("curl", "nftables")
+_STACK = ("curl", "nftables")
 FIREWALL = ("ufw",)
 AUTHORITIES = ("ca-certificates",)
 _GATEWAY = ("nginx", "libnginx-mod-http-perl", "logrotate", "openssl")
@@ -22,8 +22,11 @@ _SYSTEM = ("apparmor", *AUTHORITIES, "tzdata")
 
 
 def system(settings: Settings) -> tuple[str, ...]:
-    """What every server has."""
-    return (*_SYSTEM, *(["unattended-upgrades"] if settings.system.unattended_upgrades else []))
+    """What every server has, in one go with what its services need: apt takes a second and more to
+    begin with anything."""
+    updates = ["unattended-upgrades"] if settings.system.unattended_upgrades else []
+    stack = _STACK if settings.services and not settings.gateway.upstreams else ()
+    return (*_SYSTEM, *updates, *stack)
 
 
 def gateway(settings: Settings) -> tuple[str, ...]:
@@ -48,7 +51,6 @@ def host_packages(
     if settings.gateway.upstreams:
         return
     yield from _engine(settings, distribution, version)
-    yield from STACK if settings.services else ()
     if settings.gpu_requests:
         yield from (f"{name}={settings.container_toolkit.version}" for name in TOOLKIT)
 

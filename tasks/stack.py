@@ -4,8 +4,7 @@ from functools import partial
 
 from pyinfra.api import deploy
 
-from llmhost import host_packages
-from llmhost.operations import apt, compose, images
+from llmhost.operations import compose, images
 from llmhost.settings.root import Settings
 from llmhost.stack import compose_project, service_images
 
@@ -13,8 +12,6 @@ from llmhost.stack import compose_project, service_images
 @deploy("Stack")
 def run_stack(settings: Settings) -> None:
     """Bake the models into the services' images, and let the declared services run."""
-    if settings.services:
-        apt.packages(*host_packages.STACK, name="Install what asks services and cuts the network")
     bake_images(settings)
     compose.project(
         compose_project(settings),
