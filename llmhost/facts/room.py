@@ -42,17 +42,19 @@ class HostRoom(FactBase[Room]):
         lines = [
             _PLACE,
             _ENGINE,
-            f"root=$({DOCKER} info --format '{{{{.DockerRootDir}}}}')",
-            f"case $({DOCKER} info --format '{{{{.DriverStatus}}}}') in",
+            f"found=$({DOCKER} info --format '{{{{.DockerRootDir}}}}|{{{{.DriverStatus}}}}')",
+            "case $found in",
             "  *io.containerd.snapshotter*) root=/var/lib/containerd; echo twice ;;",
+            "  *) root=${found%%|*} ;;",
             "esac",
             'place images "${root:-/var/lib/docker}"',
             f"place uploads {shlex.quote(uploads)}",
         ]
+        # All at once, for without a network each takes its whole time.
         for address in addresses:
             asked = f"curl --head --location --fail --silent --max-time 20 {shlex.quote(address)}"
-            lines.append(f"echo {shlex.quote(f'size|{address}|')}$({asked} | {_LAST_LENGTH})")
-        lines += [f"engine {shlex.quote(engine)}" for engine in engines]
+            lines.append(f"echo {shlex.quote(f'size|{address}|')}$({asked} | {_LAST_LENGTH}) &")
+        lines += ["wait", *(f"engine {shlex.quote(engine)}" for engine in engines)]
         return "\n".join([*lines, "true"])
 
     def process(self, output: list[str]) -> Room:

@@ -13,5 +13,5 @@ def test_page_is_up_to_date() -> None:
 
 
 def test_every_key_of_an_inventory_is_on_the_page() -> None:
-    missing = [key for key in known_keys() if f"`{key}`" not in reference()]
-    assert missing == []
+    page = reference()
+    assert [key for key in known_keys() if f"`{key}`" not in page] == []
