@@ -14,9 +14,9 @@ from tests.machines.engine import engine_archive, push_engine
 from tests.machines.image_registry import ImageRegistry
 
 _INSTALL = (
-    "docker compose version && docker buildx version ||"
+    "docker compose version && docker buildx version && command -v nft ||"
     " { apt-get -q update && apt-get -y -q --no-install-recommends install"
-    " docker.io docker-cli docker-compose docker-buildx; }"
+    " docker.io docker-cli docker-compose docker-buildx nftables; }"
 )
 
 
@@ -64,7 +64,7 @@ class DockerSite:
 
 @contextmanager
 def docker_site(lan: Lan, machine: Machine, directory: Path) -> Iterator[DockerSite]:
-    """Install Docker from Debian if need be, and let it trust the registry of this LAN."""
+    """Install Docker and nftables from Debian if need be, and let it trust the registry of this LAN."""
     machine.ssh(_INSTALL)
     with ImageRegistry(lan.gateway, directory / "registry") as registry:
         options = json.dumps({"insecure-registries": [registry.name]})
