@@ -65,7 +65,7 @@ def create(
 
 _NO_DRIVER = (
     "note: a driver depends on the GPUs, which are not looked at, so no driver is in the bundle;"
-    " name its packages with --package (docs/air-gap.md)"
+    " llmhost plan names its packages where the server is, --package takes them (docs/air-gap.md)"
 )
 
 

@@ -266,6 +266,26 @@ def test_debian_takes_the_closed_module_for_pascal_from_nvidia(site: Site, host:
     assert probe(host, options)["driver"] == "580.159.03"
 
 
+def test_a_plan_names_the_packages_where_apt_knows_of_none(
+    site: Site, host: Machine, tmp_path: Path
+) -> None:
+    """What a bundle has to bring (docs/air-gap.md)."""
+    ubuntu_host(site, host, "rtx-5070-ti")
+    host.ssh("rm -r /var/lib/apt/lists/*")
+    data = {"preflight_min_free_disk_gib": 0, "preflight_min_memory_gib": 1, "gateway_tls": "off"}
+    inventory = tmp_path / "inventory.py"
+    hosts = [(host.name, {"ssh_config_file": str(host.ssh_config)})]
+    inventory.write_text(f"servers = ({hosts!r}, {data!r})\n")
+
+    command = [sys.executable, "-m", "llmhost.cli", "plan", str(inventory), "--json"]
+    planned = subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+    assert planned.returncode == 2, planned.stdout + planned.stderr
+    (found,) = json.loads(planned.stdout)["hosts"]
+    (driver,) = [step for step in found["steps"] if "driver" in step["operation"]]
+    assert "linux-modules-nvidia-580-server-open-generic is not installed" in driver["reasons"]
+
+
 def test_a_branch_whose_packages_keep_their_names_is_changed_up_and_down(
     site: Site, host: Machine
 ) -> None:
