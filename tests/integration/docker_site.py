@@ -64,7 +64,7 @@ class DockerSite:
 
 @contextmanager
 def docker_site(lan: Lan, machine: Machine, directory: Path) -> Iterator[DockerSite]:
-    """Install Docker and nftables from Debian if need be; Docker trusts the registry of this LAN."""
+    """Install Docker and nftables from Debian if need be; Docker trusts this LAN's registry."""
     machine.ssh(_INSTALL)
     with ImageRegistry(lan.gateway, directory / "registry") as registry:
         options = json.dumps({"insecure-registries": [registry.name]})
