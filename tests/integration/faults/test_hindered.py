@@ -34,8 +34,10 @@ class Fault:
 FAULTS = (
     Fault(
         "ssh-cut-for-ten-seconds",
-        f"{_DRIFT}; systemd-run -q --on-active=1 --timer-property=AccuracySec=100ms sh -c 'nft add"
-        ' table inet cut; nft add chain inet cut in "{ type filter hook input priority -300; }";'
+        # As soon as the run holds the host.
+        f"{_DRIFT}; touch /run/before; systemd-run -q sh -c 'until [ /run/llmhost/deploy.owner -nt"
+        " /run/before ]; do sleep 0.1; done; nft add table inet cut;"
+        ' nft add chain inet cut in "{ type filter hook input priority -300; }";'
         " nft add rule inet cut in tcp dport 22 drop; sleep 10; nft delete table inet cut'",
     ),
     Fault(
