@@ -6,7 +6,8 @@
 umask 022
 state=/run/llmhost
 mkdir -p "$state" && exec 9>>"$state/deploy.lock" || exit 1
-if ! flock -n 9; then
+# The host may learn a little later that the connection of a run has ended.
+if ! flock -w 5 9; then
     echo taken
     cat "$state/deploy.owner"
     exit 0

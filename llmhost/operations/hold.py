@@ -8,7 +8,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -84,11 +83,7 @@ class _Journal(BaseStateCallback):
 
 
 def _hold_again(state: State, host: Host, held: _Held) -> None:
-    deadline = time.monotonic() + 5  # the host may learn a little later that the old one has ended
-    answer, held.send = _open(state, host, held.directory, held.run)
-    while answer[0] == "taken" and time.monotonic() < deadline:
-        time.sleep(0.1)
-        answer, held.send = _open(state, host, held.directory, held.run)
+    _, held.send = _open(state, host, held.directory, held.run)
     if held.run.changed:
         held.send(held.run.line)
 
