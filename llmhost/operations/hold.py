@@ -22,6 +22,7 @@ from paramiko import Channel, SSHException
 from pyinfra import host
 from pyinfra.api import BaseStateCallback, Host, State, StringCommand
 from pyinfra.connectors.util import make_unix_command_for_host
+from pyinfra.context import ctx_host
 
 from llmhost import run_record
 from llmhost.operations import ahead
@@ -100,15 +101,24 @@ def held(directory: str, *, always: bool = False) -> Commands:
     `directory` is where the host keeps its history.
     """
     if always or not _is_dry():
-        if host not in _problems:  # the facts were read then: whoever came too late stays so
-            _problems[host] = hold(host.state, host, directory)
-        if _problems[host]:
-            yield refuse(_problems[host])
+        if problems := held_once(directory):
+            yield refuse(problems)
         elif host.state.is_executing:
             ahead.read(host)  # from here on nobody else deploys
 
 
 _problems: dict[Host, list[str]] = {}
+
+
+def held_once(directory: str) -> list[str]:
+    """Hold the present host, or say again why it could not be: the facts were read then, so whoever
+    came too late stays so."""
+    # The host itself: pyinfra's stand-in is one object for all hosts, and as a key it may be taken
+    # for another host's.
+    here: Host = ctx_host.get()
+    if here not in _problems:
+        _problems[here] = hold(here.state, here, directory)
+    return _problems[here]
 
 
 def hold(state: State, host: Host, directory: str) -> list[str]:
