@@ -21,10 +21,10 @@ from rich.table import Table
 from benchmarks.provision.tools import HERE, ROOT, Server, ansible, declare, program, timed
 from llmhost.apikey import digest, new_key
 from llmhost.settings.reader import read_settings
-from tests.machines import Lan
-from tests.machines.engine import push_engine
-from tests.machines.image_registry import ImageRegistry
-from tests.machines.profiles import tiny
+from testbed import Lan
+from testbed.engine import push_engine
+from testbed.image_registry import ImageRegistry
+from testbed.profiles import tiny
 
 
 def by_llmhost(inventory: Path) -> float:

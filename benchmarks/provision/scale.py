@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tests.machines import Lan
-from tests.machines.fleet import Fleet, Run, fleet
+from testbed import Lan
+from testbed.fleet import Fleet, Run, fleet
 
 
 def no_op(site: Fleet, hosts: int) -> Run:

@@ -17,9 +17,9 @@ from typing import Any
 from unittest import mock
 
 from tasks.stack import run_stack
+from testbed import Lan, Machine, tiny_model
 from tests.integration.docker_site import DockerSite, docker_site
 from tests.integration.harness import deploy
-from tests.machines import Lan, Machine, tiny_model
 
 CONTAINER, BARE = "llmhost-llamacpp-1", "/opt/bare"
 

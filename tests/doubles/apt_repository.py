@@ -23,7 +23,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.machines.process import run
+from testbed.process import run
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 
 It proves that models are made, found and asked for as Ollama demands (docs/api.md,
 docs/modelfile.mdx and server/create.go of ollama/ollama 0.31); it says nothing about inference. One
-file without dependencies, for it is the only program of an image (tests/machines/double_images.py).
+file without dependencies, for it is the only program of an image (testbed/double_images.py).
 """
 
 import hashlib

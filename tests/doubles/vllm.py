@@ -3,7 +3,7 @@
 
 It proves that what is told to vLLM is what it understands (vllm serve --help of 0.26, and the
 OpenAI interface that it has); it says nothing about inference or a GPU. One file without
-dependencies, for it is the only program of an image (tests/machines/double_images.py).
+dependencies, for it is the only program of an image (testbed/double_images.py).
 """
 
 import argparse

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machines import Lan, Machine
+from testbed import Lan, Machine
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from typing import Any
 
 from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
-from tests.machines import Lan, Machine, tiny_model
-from tests.machines.engine import engine_archive, push_engine
-from tests.machines.image_registry import ImageRegistry
+from testbed import Lan, Machine, tiny_model
+from testbed.engine import engine_archive, push_engine
+from testbed.image_registry import ImageRegistry
 
 _INSTALL = (
     "docker compose version && docker buildx version && command -v nft ||"

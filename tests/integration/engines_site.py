@@ -6,8 +6,8 @@ from typing import Any
 from gguf import GGMLQuantizationType as Kind
 
 from llmhost.apikey import digest
+from testbed.profiles import SERVICES, tiny
 from tests.integration.docker_site import DockerSite
-from tests.machines.profiles import SERVICES, tiny
 from tests.unit.model_files import Tensors, write_gguf
 
 Data = dict[str, Any]

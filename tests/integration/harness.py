@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.machines import Machine
+from testbed import Machine
 
 _DEPLOY = """\
 import pickle

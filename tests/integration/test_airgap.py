@@ -19,8 +19,8 @@ from llmhost.apikey import digest, new_key
 from llmhost.bundle import DIRECTORY
 from llmhost.settings.reader import read_settings
 from llmhost.stack import service_images
+from testbed import Client, Lan, Machine
 from tests.integration.docker_site import docker_site
-from tests.machines import Client, Lan, Machine
 
 pytestmark = [pytest.mark.machines, pytest.mark.airgap]
 

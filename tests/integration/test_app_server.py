@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from llmhost.apikey import digest, new_key
+from testbed import Lan, Machine
 from tests.doubles.engine import Engine
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway
-from tests.machines import Lan, Machine
 
 pytestmark = pytest.mark.machines
 ROOT = Path(__file__).parents[2]

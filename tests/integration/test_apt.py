@@ -7,9 +7,9 @@ import pytest
 
 from llmhost.apt_repository import Repository
 from llmhost.operations import apt
+from testbed import Lan, Machine
 from tests.doubles.apt_repository import DebDouble, build_repository, serving
 from tests.integration.harness import converge, deploy
-from tests.machines import Lan, Machine
 
 pytestmark = pytest.mark.machines
 

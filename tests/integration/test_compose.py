@@ -13,9 +13,9 @@ from llmhost.operations import compose
 from llmhost.settings.reader import read_settings
 from llmhost.stack import compose_project, service_images
 from tasks.stack import run_stack
+from testbed import Lan, Machine
 from tests.integration.docker_site import DockerSite, docker_site
 from tests.integration.harness import converge, deploy
-from tests.machines import Lan, Machine
 
 pytestmark = pytest.mark.machines
 

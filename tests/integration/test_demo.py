@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.machines import Client, Lan, Machine
+from testbed import Client, Lan, Machine
 
 pytestmark = pytest.mark.machines
 ROOT = Path(__file__).parents[2]
@@ -72,13 +72,13 @@ def demo(
     env = {"LLMHOST_DEMO": str(home)}
     options = ["--vm"] if request.param == "vm" else []
     try:
-        up = run_program(env, "python", "-m", "tests.machines.demo", *options)
+        up = run_program(env, "python", "-m", "testbed.demo", *options)
         assert up.returncode == 0, up.stdout + up.stderr
         lan = Lan.open(home / "lan")
         env |= values(home / "env")
         yield Demo(home, env, lan.machines["llm-demo"], lan.clients["client"])
     finally:
-        down = run_program(env, "python", "-m", "tests.machines.demo", "--down")
+        down = run_program(env, "python", "-m", "testbed.demo", "--down")
         assert down.returncode == 0, down.stdout + down.stderr
         assert not home.exists()
 
@@ -195,7 +195,7 @@ def test_server_passes_its_tests_before_and_after_a_reboot(demo: Demo, tmp_path:
 
 def test_demo_started_again_uses_the_same_machine_and_key(demo: Demo) -> None:
     born = demo.server.ssh("cat /etc/machine-id").stdout
-    again = run_program(demo.env, "python", "-m", "tests.machines.demo")
+    again = run_program(demo.env, "python", "-m", "testbed.demo")
     assert again.returncode == 0, again.stdout + again.stderr
     assert values(demo.home / "env")["LLMHOST_API_KEY"] == demo.env["LLMHOST_API_KEY"]
     assert demo.server.ssh("cat /etc/machine-id").stdout == born

@@ -14,9 +14,9 @@ from llmhost.operations import apt, docker
 from llmhost.settings.docker import DOCKER_KEY
 from llmhost.settings.reader import read_settings
 from tasks.docker import install_docker
+from testbed import Client, Lan, Machine
 from tests.doubles.apt_repository import DebDouble, build_repository, serving
 from tests.integration.harness import converge, deploy
-from tests.machines import Client, Lan, Machine
 
 pytestmark = pytest.mark.machines
 

@@ -18,10 +18,10 @@ from llmhost.settings.root import Settings
 from llmhost.stack import service_images
 from tasks.gateway import configure_gateway
 from tasks.stack import run_stack
+from testbed import Lan, Machine
 from tests.integration.docker_site import DockerSite, docker_site
 from tests.integration.engines_site import Data, engines
 from tests.integration.harness import converge, deploy
-from tests.machines import Lan, Machine
 
 pytestmark = pytest.mark.machines
 

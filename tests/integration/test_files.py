@@ -6,8 +6,8 @@ import pytest
 
 from llmhost.filetree import Absent, Directory, Entry, File
 from llmhost.operations import files
+from testbed import Machine
 from tests.integration.harness import converge, deploy
-from tests.machines import Machine
 
 pytestmark = pytest.mark.machines
 

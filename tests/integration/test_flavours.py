@@ -17,14 +17,14 @@ import pytest
 from llmhost.apikey import digest, new_key
 from llmhost.settings.reader import read_settings
 from tasks.preflight import check_host
+from testbed import Lan, tiny_model
+from testbed.engine import push_engine
+from testbed.image_registry import ImageRegistry
 from tests.doubles.apt_repository import serving
 from tests.doubles.nvidia.engine import push_gpu_engine
 from tests.doubles.nvidia.flavours import FLAVOURS, build_site, dress, site_data
 from tests.integration.gpu_site import gpu_server
 from tests.integration.harness import converge, deploy
-from tests.machines import Lan, tiny_model
-from tests.machines.engine import push_engine
-from tests.machines.image_registry import ImageRegistry
 
 pytestmark = [pytest.mark.machines, pytest.mark.flavours]
 ROOT = Path(__file__).parents[2]

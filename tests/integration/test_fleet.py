@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.machines import Lan, Machine
-from tests.machines.fleet import Fleet, fleet
+from testbed import Lan, Machine
+from testbed.fleet import Fleet, fleet
 
 pytestmark = [pytest.mark.machines, pytest.mark.scale]
 PROOF = "/etc/apt/apt.conf.d/60llmhost"

@@ -13,10 +13,10 @@ import pytest
 from llmhost.apikey import digest, new_key
 from llmhost.services import catalogue
 from llmhost.services.base import Route
+from testbed.local_engine import local_engine
 from tests.doubles.ollama_chat import INTERVAL_SECONDS, WORDS, ollama_chat
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway
 from tests.integration.test_gateway import ToyOptions
-from tests.machines.local_engine import local_engine
 
 pytestmark = [
     pytest.mark.machines,

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from llmhost.apikey import digest, new_key
-from tests.machines import Client, Lan, Machine
+from testbed import Client, Lan, Machine
 
 pytestmark = pytest.mark.machines
 ROOT = Path(__file__).parents[2]

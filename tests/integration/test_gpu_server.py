@@ -17,13 +17,13 @@ from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
 from tasks.preflight import check_host
 from tasks.stack import run_stack
+from testbed import Client, Lan, Machine, tiny_model
+from testbed.image_registry import ImageRegistry
 from tests.doubles.apt_repository import serving
 from tests.doubles.nvidia.engine import push_gpu_engine
 from tests.doubles.nvidia.flavours import FLAVOURS, build_site, dress, site_data
 from tests.integration.gpu_site import gpu_server
 from tests.integration.harness import converge, deploy
-from tests.machines import Client, Lan, Machine, tiny_model
-from tests.machines.image_registry import ImageRegistry
 
 pytestmark = pytest.mark.machines
 CONTAINER = "llmhost-llamacpp-1"

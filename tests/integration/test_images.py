@@ -16,10 +16,10 @@ from llmhost.operations import images
 from llmhost.settings.root import Settings
 from llmhost.stack import service_images
 from llmhost.wording import gib
+from testbed import Lan, Machine
 from tests.integration.docker_site import DockerSite, docker_site
 from tests.integration.file_server import FileServer, file_server
 from tests.integration.harness import converge, deploy
-from tests.machines import Lan, Machine
 
 pytestmark = pytest.mark.machines
 

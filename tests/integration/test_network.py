@@ -22,8 +22,8 @@ import pytest
 from llmhost.settings.reader import read_settings
 from tasks.hold import hold_host
 from tasks.network import configure_network
+from testbed import Lan, Machine
 from tests.integration.harness import Outcome, deploy
-from tests.machines import Lan, Machine
 
 pytestmark = pytest.mark.machines
 

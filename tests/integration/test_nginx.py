@@ -11,8 +11,8 @@ from llmhost.apikey import digest, new_key
 from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
 from tasks.gateway import configure_gateway
+from testbed import Client, Lan, Machine
 from tests.integration.harness import Outcome, converge, deploy
-from tests.machines import Client, Lan, Machine
 
 pytestmark = pytest.mark.machines
 

@@ -18,6 +18,7 @@ from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
 from tasks.container_toolkit import install_container_toolkit
 from tasks.nvidia_driver import install_nvidia_driver
+from testbed import Lan, Machine
 from tests.doubles.apt_repository import Repository, build_repository, serving
 from tests.doubles.nvidia.hardware import PROFILES
 from tests.doubles.nvidia.machine import furnish
@@ -30,7 +31,6 @@ from tests.doubles.nvidia.packages import (
     ubuntu_driver,
 )
 from tests.integration.harness import converge, deploy
-from tests.machines import Lan, Machine
 
 pytestmark = pytest.mark.machines
 

@@ -11,9 +11,9 @@ import pytest
 
 from llmhost.offline import TABLE, cut_script, restore_script
 from tasks.stack import run_stack
+from testbed import Lan, Machine
 from tests.integration.docker_site import DockerSite, docker_site
 from tests.integration.harness import deploy
-from tests.machines import Lan, Machine
 
 pytestmark = pytest.mark.machines
 

@@ -1,7 +1,7 @@
 """Every profile from its name alone, on one machine, one profile after the other: deployed, linted,
 asked through the gateway, deployed again, and made anew without a network.
 
-What can not be had is doubled: tests/machines/stand_ins.py tells what. The machine has no GPU.
+What can not be had is doubled: testbed/stand_ins.py tells what. The machine has no GPU.
 """
 
 import base64
@@ -21,9 +21,9 @@ from llmhost.gateway_routes import exposed_routes
 from llmhost.profiles import PROFILES
 from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
-from tests.machines import Client, Lan, Machine
-from tests.machines.image_registry import ImageRegistry
-from tests.machines.profiles import profile_data
+from testbed import Client, Lan, Machine
+from testbed.image_registry import ImageRegistry
+from testbed.profiles import profile_data
 
 pytestmark = [pytest.mark.machines, pytest.mark.profiles]
 ROOT = Path(__file__).parents[2]

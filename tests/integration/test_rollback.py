@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from testbed import Client, Lan, Machine
 from tests.integration.test_demo import ROOT, run_program, values
-from tests.machines import Client, Lan, Machine
 
 pytestmark = [pytest.mark.machines, pytest.mark.scale]
 INVENTORY = "inventory/demo.py"
@@ -71,7 +71,7 @@ def client(name: str, key: str) -> dict[str, str]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     home = tmp_path_factory.mktemp("rollback") / "demo"
     env = {"LLMHOST_DEMO": str(home)}
-    demo = [sys.executable, "-m", "tests.machines.demo"]
+    demo = [sys.executable, "-m", "testbed.demo"]
     try:
         up = subprocess.run(demo, cwd=ROOT, env=os.environ | env, capture_output=True, text=True)
         assert up.returncode == 0, up.stdout + up.stderr

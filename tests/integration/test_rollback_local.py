@@ -14,8 +14,8 @@ import pytest
 from llmhost.apikey import digest, new_key
 from llmhost.facts.kept import KeptDeploys, status_file
 from llmhost.rollback import Kept, KeptState, Places, chosen, keep_script, return_script
+from testbed.process import wait_until
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway
-from tests.machines.process import wait_until
 
 STAYS, GOES = new_key(), new_key()
 

@@ -21,11 +21,11 @@ from llmhost.settings.root import Settings
 from llmhost.stack import compose_project
 from tasks.healing import heal_containers
 from tasks.stack import run_stack
+from testbed import Lan, Machine
+from testbed.stores import push_stores
 from tests.integration.docker_site import DockerSite, docker_site
 from tests.integration.harness import converge, deploy
 from tests.integration.test_compose import run_project
-from tests.machines import Lan, Machine
-from tests.machines.stores import push_stores
 
 pytestmark = pytest.mark.machines
 ROOT = Path(__file__).parents[2]

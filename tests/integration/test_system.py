@@ -6,8 +6,8 @@ import pytest
 
 from llmhost.settings.reader import read_settings
 from tasks.system import configure_system
+from testbed import Machine
 from tests.integration.harness import converge, deploy
-from tests.machines import Machine
 
 pytestmark = pytest.mark.machines
 

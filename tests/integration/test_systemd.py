@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from llmhost.operations import systemd
+from testbed import Machine
 from tests.integration.harness import converge, deploy
-from tests.machines import Machine
 
 pytestmark = pytest.mark.machines
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.machines.registry import locked, records
+from testbed.registry import locked, records
 
 ROOT = Path(__file__).parents[2]
 
 
 def try_inventory(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "tests.machines.trial", *arguments]
+    command = [sys.executable, "-m", "testbed.try_inventory", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
 
 

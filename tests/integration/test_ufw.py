@@ -16,8 +16,8 @@ import pytest
 
 from llmhost.settings.reader import read_settings
 from tasks.firewall import guard_host
+from testbed import Client, Lan, Machine
 from tests.integration.harness import Outcome, converge, deploy
-from tests.machines import Client, Lan, Machine
 
 pytestmark = pytest.mark.machines
 

@@ -18,7 +18,7 @@ from gguf import GGMLQuantizationType as Kind
 from llmhost.architecture import shape_of_gguf
 from llmhost.gguf import read_gguf
 from llmhost.vram import CUDA_BYTES, Load
-from tests.machines.engine import engine_archive
+from testbed.engine import engine_archive
 from tests.unit.model_files import Tensors, decoder, sizes, write_gguf
 
 pytestmark = pytest.mark.machines

@@ -20,7 +20,7 @@ import typer
 
 from llmhost.cli.app import app
 from llmhost.settings.reader import read_settings
-from tests.machines import demo, trial
+from testbed import demo, try_inventory
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -29,7 +29,7 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What runs a command that is too dear for here: the beginning of the command, and a test's name.
 DEMO, TRIAL, HERE = "integration/test_demo.py", "integration/test_trial.py", "unit/test_docs.py"
 ROLLBACK = "integration/test_rollback.py"
-LIFETIME = "machines/test_lan_lifetime.py"
+LIFETIME = "testbed/test_lan_lifetime.py"
 RUN_BY = {
     "llmhost plan": f"{DEMO}::test_plan_of_a_converged_host_exits_with_0",
     "llmhost verify": f"{DEMO}::test_server_passes_its_tests_before_and_after_a_reboot",
@@ -45,7 +45,7 @@ RUN_BY = {
     "llmhost key": f"{HERE}::test_cheap_commands_do_what_the_page_says",
     "llmhost tls": f"{HERE}::test_cheap_commands_do_what_the_page_says",
     "pyinfra": f"{DEMO}::test_second_run_changes_nothing",
-    "python -m tests.machines": f"{LIFETIME}::test_what_a_killed_owner_left_is_collected",
+    "python -m testbed": f"{LIFETIME}::test_what_a_killed_owner_left_is_collected",
     "script/bench": f"{HERE}::test_command_parses",
     "script/demo": f"{DEMO}::test_demo_started_again_uses_the_same_machine_and_key",
     "script/test": "unit/test_ci.py::test_lanes_of_the_workflow_are_lanes_of_the_script",
@@ -119,7 +119,7 @@ def test_command_parses(command: Command) -> None:
 def _parse_script(program: str, arguments: list[str]) -> None:
     if program in ("script/try", "script/demo"):
         single = typer.Typer(add_completion=False)
-        single.command()(trial.trial if program == "script/try" else demo.demo)
+        single.command()(try_inventory.trial if program == "script/try" else demo.demo)
         _parse(typer.main.get_command(single), arguments)
     elif program == "script/test":
         script = (ROOT / program).read_text()
@@ -164,7 +164,7 @@ def test_cheap_commands_do_what_the_page_says(tmp_path: Path) -> None:
     sample = (ROOT / "inventory" / "llm.py").read_text()
     (tmp_path / "inventory" / "site.py").write_text(sample)
     environment = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    cheap = ("llmhost key", "llmhost tls", "python -m tests.machines list")
+    cheap = ("llmhost key", "llmhost tls", "python -m testbed list")
     ran = [each for each in OURS if any(each.begins_with(begin) for begin in cheap)]
     assert len(ran) > 6
     for command in {each.words: each for each in ran}.values():

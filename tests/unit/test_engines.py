@@ -11,7 +11,7 @@ from llmhost.services import catalogue
 from llmhost.settings.problem import SettingsError
 from llmhost.settings.reader import read_settings
 from llmhost.stack import compose_project, service_images
-from tests.machines import tiny_embedder, tiny_model
+from testbed import tiny_embedder, tiny_model
 
 Data = dict[str, Any]
 CLIENT = {"name": "test", "sha256": "cd" * 32}

@@ -11,7 +11,7 @@ from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
 from llmhost.vram import GIB
 from llmhost.vram_plan import vram_plan
-from tests.machines import tiny_model
+from testbed import tiny_model
 
 UUID = "GPU-5b1c3ad6-0000-4000-8000-00000000000a"
 

@@ -12,7 +12,7 @@ from llmhost.settings.problem import SettingsError
 from llmhost.settings.reader import read_settings
 from llmhost.stack import compose_project, service_images
 from llmhost.template import ROOT
-from tests.machines import tiny_model
+from testbed import tiny_model
 from tests.unit.model_files import Tensors, write_gguf
 
 ADAPTER = {"general.type": "adapter", "adapter.type": "lora"}

@@ -7,8 +7,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from tests.machines.engine import engine_archive
-from tests.machines.image_registry import ImageRegistry
+from testbed.engine import engine_archive
+from testbed.image_registry import ImageRegistry
 
 _SOURCE = Path(__file__).with_name("llama-server.c")
 

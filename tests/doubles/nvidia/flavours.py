@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from testbed import Machine
 from tests.doubles.apt_repository import DebDouble, build_repository
 from tests.doubles.nvidia.hardware import PROFILES
 from tests.doubles.nvidia.machine import furnish
@@ -17,7 +18,6 @@ from tests.doubles.nvidia.packages import (
     toolkit,
     ubuntu_driver,
 )
-from tests.machines import Machine
 
 VERSION = "580.159.03"
 

@@ -6,9 +6,9 @@ import tempfile
 from base64 import b64encode
 from pathlib import Path
 
+from testbed import Machine
 from tests.doubles.nvidia.hardware import GPU_LIST, PROFILES, WSL_KERNEL, write_pci
 from tests.doubles.nvidia.packages import KERNEL, library, smi
-from tests.machines import Machine
 
 OS_RELEASES = {
     "ubuntu-22.04": ("ubuntu", "22.04", "jammy"),

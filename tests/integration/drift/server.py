@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from llmhost.apikey import digest, new_key
+from testbed import Client, Lan, Machine
+from testbed.engine import push_engine, root_archive
+from testbed.image_registry import ImageRegistry
+from testbed.profiles import tiny
+from testbed.stand_ins import options_of
 from tests.doubles.apt_repository import serving
 from tests.doubles.nvidia.engine import push_gpu_engine
 from tests.doubles.nvidia.flavours import FLAVOURS, build_site, dress, site_data
-from tests.machines import Client, Lan, Machine
-from tests.machines.engine import push_engine, root_archive
-from tests.machines.image_registry import ImageRegistry
-from tests.machines.profiles import tiny
-from tests.machines.stand_ins import options_of
 
 ROOT = Path(__file__).parents[3]
 PACKAGES_PORT = 5001

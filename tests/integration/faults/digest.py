@@ -6,7 +6,7 @@ itself, ids that Docker draws, counters, and who deployed when.
 
 import hashlib
 
-from tests.machines import Machine
+from testbed import Machine
 
 _SCRIPT = r"""
 LC_ALL=C; export LC_ALL

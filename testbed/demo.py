@@ -1,0 +1,245 @@
+"""`script/demo`: a machine, provisioned by the real deploy, verified, and ready to answer."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from llmhost.apikey import digest, new_key
+from llmhost.gateway_routes import exposed_routes
+from llmhost.profiles import PROFILES
+from llmhost.settings.reader import read_settings
+from llmhost.settings.root import Settings
+from testbed import Lan, Machine, MachineError, tiny_model
+from testbed.engine import engine_archive, push_engine
+from testbed.image_registry import ImageRegistry
+from testbed.profiles import profile_data
+from testbed.stand_ins import DOUBLES
+from tests.doubles.apt_repository import serving
+from tests.doubles.nvidia.engine import push_gpu_engine
+from tests.doubles.nvidia.flavours import FLAVOURS, Flavour, build_site, dress, site_data
+
+HOME = Path(os.environ.get("LLMHOST_DEMO", ".demo"))
+"""Where the demo is kept; inventory/demo.py looks there too."""
+LAN = HOME / "lan"
+NAME = "llm-demo"
+PORT = 8080
+PACKAGES_PORT = 5001
+"""Where packages of the flavours that have a GPU come from; the same in every run."""
+_console = Console(highlight=False)
+
+
+def demo(
+    down: Annotated[
+        bool, typer.Option("--down", help="Remove the demo and all its traces")
+    ] = False,
+    vm: Annotated[
+        bool, typer.Option("--vm", help="A virtual machine instead of a container")
+    ] = False,
+    profile: Annotated[
+        str | None, typer.Option("--profile", help=f"Bring up one of {', '.join(PROFILES)}")
+    ] = None,
+    flavour: Annotated[
+        str | None, typer.Option(help=f"Hardware it seems to have: {', '.join(FLAVOURS)}")
+    ] = None,
+) -> None:
+    """Make a local LLM server, or use the one that is there, and show how to talk to it."""
+    if os.geteuid() != 0:
+        sys.exit("error: test machines need root; run: sudo script/demo")
+    if profile is not None and profile not in PROFILES:
+        sys.exit(f"error: no profile is called {profile}: there are {', '.join(PROFILES)}")
+    if flavour not in (None, *FLAVOURS):
+        sys.exit(f"error: no flavour is called {flavour}; there are: {', '.join(FLAVOURS)}")
+    try:
+        _remove() if down else _bring_up("vm" if vm else "nspawn", flavour, profile)
+    except MachineError as error:
+        sys.exit(f"error: {error}\nscript/demo --down removes what was made so far.")
+
+
+def _remove() -> None:
+    if LAN.exists():
+        Lan.open(LAN).destroy()
+    shutil.rmtree(HOME, ignore_errors=True)
+    _console.print("The demo is gone.")
+
+
+def _bring_up(kind: str, wanted: str | None, profile: str | None) -> None:
+    HOME.mkdir(mode=0o700, exist_ok=True)
+    flavour = FLAVOURS[_flavour(wanted)]
+    with _step("Machine and engine image"), ThreadPoolExecutor() as pool:
+        engine = pool.submit(engine_archive)
+        lan = _lan(kind)
+        engine.result()
+    machine = lan.machines[NAME]
+    _link_ssh_config(machine)
+    url = f"http://{machine.address}:{PORT}"
+    key = _key()
+    _write_env(url, key)
+    with (
+        ImageRegistry(lan.gateway, HOME / "registry") as registry,
+        _flavoured(flavour, machine, lan.gateway) as data,
+    ):
+        push = push_gpu_engine if flavour.has_gpu else push_engine
+        stack = profile_data(profile, registry, HOME) if profile else {}
+        _write_site(key, registry, push(registry), data, stack)
+        with _step("Provisioning: pyinfra inventory/demo.py deploy.py -y"):
+            _run("pyinfra", "inventory/demo.py", "deploy.py", "-y")
+    with _step("Verifying: llmhost verify inventory/demo.py"):
+        outside = shlex.join(lan.clients["client"].command([]))
+        os.environ["LLMHOST_API_KEY"] = key
+        _run("llmhost", "verify", "inventory/demo.py", "--outside", outside, "--", "-q")
+    _tell(url, key, profile)
+
+
+def _flavour(wanted: str | None) -> str:
+    """The flavour of the demo that is there, or else the one that is asked for."""
+    path = HOME / "flavour"
+    if not path.exists():
+        path.write_text(wanted or "plain")
+    found = path.read_text()
+    if wanted not in (None, found):
+        raise MachineError(f"the demo that is here is of the flavour {found}, not {wanted}")
+    return found
+
+
+@contextmanager
+def _flavoured(flavour: Flavour, machine: Machine, gateway: str) -> Iterator[dict[str, object]]:
+    """The machine with its flavour's hardware, and what the inventory has to say of it."""
+    if not flavour.has_gpu:
+        yield {}
+        return
+    packages = HOME / "packages"
+    fingerprints = build_site(packages)
+    with serving(packages, gateway, PACKAGES_PORT) as url:
+        if machine.ssh("test -e /etc/llmhost-double", check=False).returncode:
+            dress(machine, flavour, packages, url)
+        yield site_data(flavour, fingerprints, url)
+
+
+def _lan(kind: str) -> Lan:
+    """The demo's LAN with its machine switched on; made if it is not there."""
+    if not LAN.exists():
+        lan = Lan.create("demo", state=LAN, detached=True)
+        lan.client("client")
+        lan.machine(NAME, kind=kind)
+        return lan
+    lan = Lan.open(LAN)
+    if NAME not in lan.machines:  # an earlier run ended before it was made
+        lan.machine(NAME, kind=kind)
+    lan.machines[NAME].start()
+    return lan
+
+
+def _link_ssh_config(machine: Machine) -> None:
+    config = HOME / "ssh_config"
+    config.unlink(missing_ok=True)
+    config.symlink_to(machine.ssh_config.resolve())
+
+
+def _key() -> str:
+    """The demo's API key: the one of an earlier run, or a new one."""
+    path = HOME / "env"
+    lines = path.read_text().splitlines() if path.exists() else []
+    known = [line.partition("=")[2] for line in lines if line.startswith("LLMHOST_API_KEY=")]
+    return known[0] if known else new_key()
+
+
+def _write_site(
+    key: str,
+    registry: ImageRegistry,
+    engine: str,
+    data: dict[str, object],
+    stack: dict[str, Any],
+) -> None:
+    model = HOME / "tiny.gguf"
+    site = {
+        "registry": registry.name,
+        "engine": engine,
+        "model": str(model),
+        "model_sha256": tiny_model.write(model),
+        "client_sha256": digest(key),
+        "data": data,
+        "stack": stack,
+    }
+    (HOME / "site.json").write_text(json.dumps(site, indent=2))
+
+
+def _write_env(url: str, key: str) -> None:
+    path = HOME / "env"
+    path.touch(mode=0o600)
+    path.write_text(f"LLMHOST_URL={url}\nLLMHOST_API_KEY={key}\n")
+
+
+def _run(program: str, *arguments: str) -> None:
+    command = [str(Path(sys.executable).with_name(program)), *arguments]
+    result = subprocess.run(command)
+    if result.returncode:
+        raise MachineError(f"`{shlex.join(command)}` failed: what it printed is above")
+
+
+@contextmanager
+def _step(title: str) -> Iterator[None]:
+    _console.print(f"[bold]--> {title}[/bold]")
+    begun = time.monotonic()
+    yield
+    _console.print(f"    {time.monotonic() - begun:.1f} s")
+
+
+def _tell(url: str, key: str, profile: str | None) -> None:
+    if profile:
+        _tell_profile(profile, url, key)
+        _console.print("\nLog in: ssh -F .demo/ssh_config llm-demo     Remove: script/demo --down")
+        return
+    body = json.dumps({"model": "tiny", "stream": True, "max_tokens": 40, "prompt": "Hello"})
+    _console.print(
+        f"\nThe server answers at  {url}\nAPI key                {key}\n", soft_wrap=True
+    )
+    _console.print("Stream tokens from it (the demo's model is tiny and babbles):\n")
+    print(
+        f"curl -N {url}/v1/completions -H 'Authorization: Bearer {key}'"
+        f" -H 'Content-Type: application/json' -d '{body}'"
+    )
+    _console.print("\nLog in: ssh -F .demo/ssh_config llm-demo     Remove: script/demo --down")
+
+
+def _tell_profile(profile: str, url: str, key: str) -> None:
+    """What runs, what of it is a double, and where each service is found."""
+    site = json.loads((HOME / "site.json").read_text())["stack"]
+    settings = read_settings({**site, "api_clients": [{"name": "demo", "sha256": digest(key)}]})
+    _console.print(f"\nProfile {profile}:")
+    for service in settings.services:
+        _console.print(f"  {service}: {_nature(service, settings)}")
+    for model in settings.models:
+        _console.print(f"  model {model.name}: a small file in place of its weights")
+    _console.print(
+        f"\nThe gateway answers at  {url}\nAPI key                 {key}\n", soft_wrap=True
+    )
+    for route in exposed_routes(settings):
+        _console.print(f"  {'|'.join(route.methods)} {url}{route.path}", soft_wrap=True)
+    for service, options in settings.uis.items():
+        ui = url.replace(f":{PORT}", f":{options.ui_port}")
+        _console.print(f"\n{service} answers at  {ui}", soft_wrap=True)
+        for variable, reference in options.secret_variables.items():
+            _console.print(f"  {variable} is in {reference.removeprefix('file:')}", soft_wrap=True)
+
+
+def _nature(service: str, settings: Settings) -> str:
+    if service in DOUBLES:
+        return f"a double: {DOUBLES[service]}"
+    apps = [app.name for app in settings.apps]
+    return "an app in the place of a site's own" if service in apps else "real"
+
+
+if __name__ == "__main__":
+    typer.run(demo)

@@ -1,0 +1,36 @@
+"""Images of the doubles of engines that can not be had here: Python, and one program."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from testbed.engine import root_archive
+from testbed.image_registry import ImageRegistry
+
+DOUBLES = Path(__file__).resolve().parents[1] / "tests/doubles"
+
+# What the real images have too, of what is used: a shell to bake with, curl for a health check.
+_PACKAGES = ("python3", "dash", "coreutils", "curl", "base-files", "base-passwd")
+
+
+def push_double(registry: ImageRegistry, engine: str) -> str:
+    """Put the double tests/doubles/<engine>.py into a registry as /usr/local/bin/<engine>.
+
+    Returns its full reference, pinned by digest.
+    """
+    with TemporaryDirectory(prefix="llmhost-double-") as directory:
+        root = Path(directory, "root.tar")
+        shutil.copy(root_archive("double", _PACKAGES, "forky"), root)
+        with tarfile.open(root, "a") as archive:
+            _add(archive, f"usr/local/bin/{engine}", (DOUBLES / f"{engine}.py").read_bytes())
+        return registry.push(f"double-of-{engine}", "1", root)
+
+
+def _add(archive: tarfile.TarFile, path: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(path)
+    entry.size, entry.mode = len(content), 0o755
+    archive.addfile(entry, io.BytesIO(content))

@@ -1,0 +1,220 @@
+"""A LAN of test machines on this controller, and its life from creation to the last trace."""
+
+from __future__ import annotations
+
+import os
+import uuid
+import warnings
+from pathlib import Path
+from types import TracebackType
+
+from testbed.apt import default_suite
+from testbed.client import Client
+from testbed.controller import install_requirements, prepare_controller, restore_controller
+from testbed.lifetime import Termination, uninterrupted
+from testbed.machine import Machine
+from testbed.nspawn import NspawnMachine
+from testbed.process import MachineError, ProcessId, run
+from testbed.registry import HostRecord, LanRecord, allocate, find, locked, records
+from testbed.rootfs import cache, root_file_system
+from testbed.ssh import SshAccess
+from testbed.vm import VirtualMachine
+
+_KINDS: dict[str, type[NspawnMachine] | type[VirtualMachine]] = {
+    "nspawn": NspawnMachine,
+    "vm": VirtualMachine,
+}
+_SOCKETS = Path("/run/llmhost-lans")
+
+DOCKER_VOLUMES = ("/var/lib/docker", "/var/lib/containerd")
+"""On plain directories: overlayfs, and with it Docker's overlay2, refuses to work on an overlay."""
+
+
+class Lan:
+    """A bridge with machines and clients on it.
+
+    As a context manager it is removed at the end of the block; a detached one stays.
+    """
+
+    def __init__(self, record: LanRecord) -> None:
+        self._record = record
+        self._access = SshAccess(record.state / "ssh", _SOCKETS / str(record.index))
+        self._termination = Termination()
+
+    @classmethod
+    def create(cls, name: str, state: Path | None = None, *, detached: bool = False) -> Lan:
+        """A new, empty LAN.
+
+        ``state`` is the directory of its disks, keys and logs, below the cache if not given. A
+        detached LAN outlives this process: `Lan.open` finds it again by its ``state``.
+        """
+        if detached and state is None:
+            raise MachineError("a detached LAN needs a state directory, to be found again by")
+        directory = state or cache() / "lans" / f"{name}-{uuid.uuid4().hex[:8]}"
+        if directory.exists() and any(directory.iterdir()):
+            # destroy() removes the directory: never one that holds something else.
+            raise MachineError(f"{directory} is not empty: a LAN needs a directory of its own")
+        owner = None if detached else ProcessId.of(os.getpid())
+        with Termination():
+            install_requirements()
+            collect_garbage()
+            directory.mkdir(parents=True, exist_ok=True)
+            record = allocate(name, directory.resolve(), owner)
+            try:
+                lan = cls(record)
+                lan.up()
+            except BaseException:
+                cls(record).destroy()
+                raise
+        return lan
+
+    @classmethod
+    def open(cls, state: Path) -> Lan:
+        """The detached LAN with this state directory, its machines as they are.
+
+        After the controller rebooted they are off: `Machine.start` switches them on again.
+        """
+        lan = cls(find(state))
+        lan.up()
+        for host in [*lan._record.hosts.values()]:
+            if not host.complete:  # its maker was killed at work
+                lan._host(host).destroy()
+        return lan
+
+    @property
+    def name(self) -> str:
+        return self._record.name
+
+    @property
+    def gateway(self) -> str:
+        """The address under which the controller itself is seen on the LAN."""
+        return self._record.network.gateway
+
+    @property
+    def gateway6(self) -> str:
+        return self._record.network.gateway6
+
+    @property
+    def subnet(self) -> str:
+        return str(self._record.network.subnet)
+
+    @property
+    def ssh_config(self) -> Path:
+        """An ssh_config(5) file with every machine of the LAN."""
+        return self._access.config
+
+    @property
+    def machines(self) -> dict[str, Machine]:
+        """All machines, by name, but those that are still in the making."""
+        hosts = (self._host(host) for host in [*self._record.hosts.values()] if host.complete)
+        return {host.name: host for host in hosts if isinstance(host, Machine)}
+
+    @property
+    def clients(self) -> dict[str, Client]:
+        """All clients, by name."""
+        hosts = (self._host(host) for host in [*self._record.hosts.values()])
+        return {host.name: host for host in hosts if isinstance(host, Client)}
+
+    def up(self) -> None:
+        """Make the network and the clients, or what is missing of them."""
+        prepare_controller()
+        self._record.network.up()
+        self._access.prepare()
+        for client in self.clients.values():
+            client.start()
+
+    def machine(
+        self,
+        name: str,
+        *,
+        kind: str = "nspawn",
+        suite: str | None = None,
+        volumes: tuple[str, ...] = (),
+    ) -> Machine:
+        """A new machine, booted and reachable by SSH.
+
+        ``kind`` is "nspawn" or "vm". ``suite`` names the distribution's release. ``volumes`` are
+        directories of an nspawn machine that shall not be on an overlay, besides Docker's.
+        """
+        if kind not in _KINDS:
+            raise MachineError(f"no kind of machine is called {kind}: use one of {[*_KINDS]}")
+        if kind == "vm":
+            install_requirements(vm=True)
+        suite = suite or default_suite()
+        lower = root_file_system(suite, kernel=_KINDS[kind].kernel)
+        plain = [*DOCKER_VOLUMES, *volumes] if kind == "nspawn" else []
+        host = self._record.add(HostRecord(name, kind, 0, suite, str(lower), plain, complete=False))
+        machine = _KINDS[kind](self._record, host, self._access)
+        try:
+            machine.create_disk()
+            self._introduce()
+            machine.start()
+        except BaseException:
+            with uninterrupted():
+                machine.destroy()
+            raise
+        return machine
+
+    def client(self, name: str = "client") -> Client:
+        """A new client: it only runs programs, but from an address of its own."""
+        client = Client(self._record, self._record.add(HostRecord(name, "client", 0)))
+        client.start()
+        self._introduce()
+        return client
+
+    def destroy(self) -> None:
+        """Remove the LAN with all that is on it. May be repeated."""
+        with uninterrupted():
+            self._access.hang_up()
+            for host in [*self._record.hosts.values()]:
+                self._host(host).destroy()
+            self._record.network.down()
+            for directory in (self._record.state, self._access.sockets):
+                run(["rm", "-rf", "--one-file-system", str(directory)])
+            with locked():
+                self._record.forget()
+                restore_controller()
+
+    def __enter__(self) -> Lan:
+        self._termination.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if self._record.owner:
+                self.destroy()
+        finally:
+            self._termination.__exit__()
+
+    def _host(self, host: HostRecord) -> Machine | Client:
+        if host.kind == "client":
+            return Client(self._record, host)
+        return _KINDS[host.kind](self._record, host, self._access)
+
+    def _introduce(self) -> None:
+        """Let ssh know the machines, and the clients know their names."""
+        machines = self.machines.values()
+        self._access.write_config(machine.endpoint() for machine in machines)
+        names = (f"{address} {m.name}\n" for m in machines for address in (m.address, m.address6))
+        hosts = "127.0.0.1 localhost\n::1 localhost\n" + "".join(names)
+        for client in self.clients.values():
+            client.introduce(hosts)
+
+
+def collect_garbage() -> list[str]:
+    """Remove the LANs that nobody can want any more; returns their names."""
+    removed = []
+    with locked():
+        for record in records():
+            if record.abandoned:
+                try:
+                    Lan(record).destroy()
+                    removed.append(record.name)
+                except MachineError as error:  # not a reason to fail who only wanted a LAN
+                    warnings.warn(f"the abandoned LAN {record.name} stays: {error}", stacklevel=2)
+    return removed

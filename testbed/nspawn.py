@@ -1,0 +1,81 @@
+"""A machine as a systemd-nspawn container: a system of its own at native speed.
+
+It has its own systemd, users, network stack and netfilter. It shares the controller's kernel: there
+are no kernel modules to load, sysctls outside net.* are the controller's own (a machine that sets
+one sets it there), and resource limits work as far as the controller's cgroup v2 has the
+controllers for them, which a hybrid set-up keeps in v1.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from testbed.machine import Machine
+from testbed.network import Command
+from testbed.process import run
+
+_MASKED = (
+    # They would set off and handle events of the controller's devices.
+    "systemd-udevd.service",
+    "systemd-udevd-control.socket",
+    "systemd-udevd-kernel.socket",
+    "systemd-udev-trigger.service",
+    # They work on kernel-wide state that a container may see and must not touch.
+    "systemd-modules-load.service",
+    "systemd-pstore.service",
+    "fstrim.timer",
+)
+
+_ENVIRONMENT = (
+    # The machine gets cgroup v2 even where the controller is in hybrid mode.
+    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1",
+    # /proc/sys and /sys writable: the machine's own net.* sysctls live there.
+    "SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes",
+)
+
+_RUNTIME = Path("/run/systemd/nspawn")
+
+
+class NspawnMachine(Machine):
+    """``systemd-nspawn --boot`` on an overlay."""
+
+    def _furnish(self) -> None:
+        for unit in _MASKED:
+            Path(self._disk.root / "etc/systemd/system" / unit).symlink_to("/dev/null")
+        for path in self._host.volumes:
+            self._disk.volume(path).mkdir(parents=True)
+
+    def _connect(self) -> list[Command]:
+        self._disk.mount()
+        return self._network.plug_namespace(self._host.number)
+
+    def _command(self) -> Command:
+        space = self._network.namespace(self._host.number)
+        binds = [f"--bind={self._disk.volume(path)}:{path}" for path in self._host.volumes]
+        return [
+            # Not by --network-namespace-path: with it, /sys/class/net shows the controller's links,
+            # as nspawn mounts a writable sysfs before it enters the namespace.
+            *("nsenter", f"--net=/run/netns/{space}"),
+            *("env", *_ENVIRONMENT),
+            *("systemd-nspawn", "--quiet", "--boot"),
+            f"--directory={self._disk.root}",
+            f"--machine={space}",
+            f"--hostname={self.name}",
+            # No service manager or machined to ask: our own cgroup does.
+            *("--register=no", "--keep-unit"),
+            # Container engines inside need what a host's root may do, and three system calls that
+            # nspawn's default filter refuses.
+            *("--capability=all", "--system-call-filter=add_key keyctl bpf"),
+            # Nothing of the controller's settings is to be handed in.
+            *("--resolv-conf=off", "--timezone=off", "--link-journal=no"),
+            "--console=read-only",
+            *binds,
+        ]
+
+    def _release(self) -> None:
+        self._disk.unmount()
+        # A killed nspawn leaves its runtime directories, and a newer one then refuses the name.
+        for directory in _RUNTIME.glob(f"*/{self._network.namespace(self._host.number)}"):
+            if directory.is_mount():
+                run(["umount", "--lazy", str(directory)])
+            run(["rm", "-rf", "--one-file-system", str(directory)])

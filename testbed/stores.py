@@ -1,0 +1,89 @@
+"""What the services beside the engines are on test machines, as one image.
+
+Redis is Debian's own, Chroma is the real server out of its Python package; Qdrant, docling, Open
+WebUI and the embedding model are doubles. Python with pip is what the search API is built on.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from zipfile import ZipFile
+
+from testbed.engine import root_archive
+from testbed.image_registry import ImageRegistry
+
+ROOT = Path(__file__).parents[1]
+_PACKAGES = (
+    *("redis-server", "redis-tools", "python3", "python3-pip", "bash", "dash", "coreutils"),
+    *("grep", "base-files", "base-passwd"),
+)
+# The package for x86-64.
+_CHROMA = (
+    "chromadb==1.5.9"
+    " --hash=sha256:cc09b3df76e5a5cb386aed2715a2eea152e3949f9e1ba93c7119505377749929\n"
+)
+_CHROMA_PROGRAM = """\
+#!/usr/bin/python3
+import sys
+
+import chromadb_rust_bindings
+
+chromadb_rust_bindings.cli(sys.argv)
+"""
+_DOUBLE_PROGRAM = """\
+#!/bin/sh
+exec python3 /usr/lib/doubles/{} {}
+"""
+# pip's own certificates do not have those of a proxy that a controller stands behind.
+_PIP = "[global]\ncert = /etc/ssl/certs/ca-certificates.crt\nbreak-system-packages = true\n"
+
+
+@cache
+def push_stores(registry: ImageRegistry) -> str:
+    """Put the image into a registry; returns its full reference, pinned by digest."""
+    with tempfile.TemporaryDirectory(prefix="llmhost-stores-") as directory:
+        _lay_out(Path(directory))
+        archive = root_archive("stores", _PACKAGES, "trixie", Path(directory))
+        return registry.push("stores", "1", archive)
+
+
+def _lay_out(root: Path) -> None:
+    """Everything that no package has."""
+    root.chmod(0o755)
+    _program(root / "usr/local/bin/chroma", _CHROMA_PROGRAM)
+    _program(root / "qdrant/qdrant", _DOUBLE_PROGRAM.format("qdrant.py", 6333))
+    _program(root / "usr/local/bin/docling-serve", _DOUBLE_PROGRAM.format("docling.py", 5001))
+    _program(root / "app/backend/start.sh", _DOUBLE_PROGRAM.format("open_webui.py", ""))
+    doubles = root / "usr/lib/doubles"
+    doubles.mkdir(parents=True)
+    for name in ("docling.py", "embeddings.py", "open_webui.py", "qdrant.py"):
+        shutil.copy(ROOT / "tests/doubles" / name, doubles)
+    certificates = root / "etc/ssl/certs"
+    certificates.mkdir(parents=True)
+    shutil.copy("/etc/ssl/certs/ca-certificates.crt", certificates)
+    (root / "etc/pip.conf").write_text(_PIP)
+    _unpack_chroma(root / "usr/lib/python3/dist-packages")
+
+
+def _program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def _unpack_chroma(target: Path) -> None:
+    """Its server is one library; the rest of the package is the client."""
+    with tempfile.TemporaryDirectory() as directory:
+        wanted = Path(directory, "requirements")
+        wanted.write_text(_CHROMA)
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+        subprocess.run([*pip, "-d", directory, "-r", wanted], check=True)
+        (package,) = Path(directory).glob("*.whl")
+        with ZipFile(package) as archive:
+            members = [name for name in archive.namelist() if "rust_bindings/" in name]
+            archive.extractall(target, members)
