@@ -2,10 +2,10 @@
 
 from pyinfra import host, state
 
+from llmhost.inventory.site import APP_SERVERS
 from llmhost.operations.connection import quicken
 from llmhost.operations.inventory import settings_of, upstream_of
 from llmhost.operations.summary import summarise
-from llmhost.site import APP_SERVERS
 from tasks.app_server import prepare_app_server
 from tasks.container_toolkit import install_container_toolkit
 from tasks.docker import install_docker

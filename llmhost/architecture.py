@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmhost.gguf import Gguf, GgufError
+from llmhost.options.shape import Shape
 from llmhost.safetensors import Weights
-from llmhost.settings.shape import Shape
 
 
 def _names(text: str) -> frozenset[str]:

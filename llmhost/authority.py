@@ -8,7 +8,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from llmhost.settings.gateway import CA_CERTIFICATE
+from llmhost.options.gateway import CA_CERTIFICATE
 from llmhost.tls import Authority, authority_certificate, new_authority
 
 KEY = "ca.key"

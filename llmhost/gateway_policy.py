@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
 
-from llmhost.settings.gateway import ApiClient, Network
+from llmhost.options.gateway import ApiClient, Network
 
 HEADER = "# managed by llmhost: edit the inventory instead\n"
 REVOKED = "revoked"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llmhost.filetree import File
 from llmhost.nginx import NginxState, Tree
-from llmhost.settings.upstream import Upstream
+from llmhost.options.upstream import Upstream
 from llmhost.template import render
 
 UPSTREAMS = "upstreams.conf"

@@ -1,6 +1,6 @@
 """What llama.cpp's server is told of a model; two services run it. Pure."""
 
-from llmhost.settings.model import Model
+from llmhost.options.model import Model
 
 # llama-server --help, build 11669; it takes other types of cache for K and V than for weights.
 GGML_CACHE_TYPES = ("f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")

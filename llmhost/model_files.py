@@ -8,9 +8,9 @@ from pathlib import Path
 from llmhost.architecture import shape_of_config, shape_of_gguf
 from llmhost.gguf import Gguf, GgufError, read_gguf
 from llmhost.lineage import Lineage, declared, of_card, of_metadata
+from llmhost.options.model import Model
+from llmhost.options.shape import Shape
 from llmhost.safetensors import Weights, files_of_index, read_safetensors
-from llmhost.settings.model import Model
-from llmhost.settings.shape import Shape
 
 _INDEX = ".safetensors.index.json"
 

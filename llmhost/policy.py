@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 from llmhost.lineage import Ancestor, Lineage, compact, words_of
-from llmhost.settings.policy import Policy
+from llmhost.options.policy import Policy
 
 # Endings of account names that a model's name does not carry: `deepseek-ai` makes DeepSeek.
 _ACCOUNT_ENDINGS = frozenset({"ai", "hf", "inc", "lab", "labs", "org", "research", "team"})

@@ -21,12 +21,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from llmhost.options.base import Section
+from llmhost.options.model import ModelFile
+from llmhost.options.parameters import Parameters
+from llmhost.options.shape import Shape
 from llmhost.services import catalogue
-from llmhost.settings.base import Section
-from llmhost.settings.model import ModelFile
-from llmhost.settings.parameters import Parameters
 from llmhost.settings.root import RECORDS, component_sections
-from llmhost.settings.shape import Shape
 
 _NAMES: dict[Any, str] = {
     str: "text",

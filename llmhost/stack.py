@@ -10,10 +10,10 @@ from llmhost.filetree import File
 from llmhost.gpu_allocation import Devices
 from llmhost.image import ModelImage, ServiceImage, Weights
 from llmhost.model_files import sha256_of
+from llmhost.options.model import Model
 from llmhost.secret import read_secret
+from llmhost.services.app import App
 from llmhost.services.base import Service, ServiceOptions
-from llmhost.settings.app import App
-from llmhost.settings.model import Model
 from llmhost.settings.root import Settings
 from llmhost.template import ROOT, render
 

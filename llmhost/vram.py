@@ -7,8 +7,8 @@ without it the work buffer grows with the context.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from llmhost.options.shape import Shape
 from llmhost.quantisation import CACHE_BYTES
-from llmhost.settings.shape import Shape
 
 GIB = 2**30
 

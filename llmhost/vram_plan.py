@@ -7,7 +7,7 @@ from pathlib import Path
 from llmhost.gpu_allocation import allocate_numbers
 from llmhost.model_files import shape_of
 from llmhost.nvidia_driver import Unsatisfiable
-from llmhost.settings.model import Model
+from llmhost.options.model import Model
 from llmhost.settings.root import Settings
 from llmhost.vram import GIB, Ledger, Load, Share
 

@@ -3,10 +3,10 @@
 from pyinfra.api import deploy
 
 from llmhost import host_packages
-from llmhost.app_server import CA_LABEL, variables
+from llmhost.inventory.app_server import CA_LABEL, variables
+from llmhost.inventory.site import Upstream
 from llmhost.operations import apt, ca_certificates, environment_file, hosts_file
 from llmhost.settings.root import Settings
-from llmhost.site import Upstream
 
 
 @deploy("Application server")

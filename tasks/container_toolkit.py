@@ -8,7 +8,7 @@ from llmhost.apt_repository import Repository
 from llmhost.container_toolkit import toolkit_repository
 from llmhost.nvidia_state import NvidiaState
 from llmhost.operations import container_toolkit
-from llmhost.settings.container_toolkit import ContainerToolkit
+from llmhost.options.container_toolkit import ContainerToolkit
 from llmhost.settings.root import Settings
 
 

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from llmhost.apikey import digest, new_key
 from llmhost.gateway_routes import exposed_routes
-from llmhost.profiles import PROFILES
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.profiles import PROFILES
+from llmhost.inventory.reader import read_settings
 from llmhost.settings.root import Settings
 from testbed import Lan, Machine, MachineError, tiny_model
 from testbed.engine import engine_archive, push_engine

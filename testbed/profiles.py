@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from llmhost.profiles import PROFILES
+from llmhost.inventory.profiles import PROFILES
 from testbed import tiny_embedder, tiny_model
 from testbed.double_images import push_double
 from testbed.engine import push_engine

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.provision.tools import Server, ansible, declare, program, timed
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
 
 DEMO = Path(os.environ.get("LLMHOST_DEMO", ".demo")).resolve()
 SERVER = Server("llm-demo", DEMO / "ssh_config")

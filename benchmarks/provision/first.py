@@ -20,7 +20,7 @@ from rich.table import Table
 
 from benchmarks.provision.tools import HERE, ROOT, Server, ansible, declare, program, timed
 from llmhost.apikey import digest, new_key
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
 from testbed import Lan
 from testbed.engine import push_engine
 from testbed.image_registry import ImageRegistry

@@ -9,10 +9,10 @@ from llmhost.cli.errors import stop
 from llmhost.cli.session import hosts_within, load_inventory
 from llmhost.host_packages import host_packages
 from llmhost.image import ServiceImage
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
+from llmhost.inventory.site import APP_SERVERS
 from llmhost.settings.root import Settings
-from llmhost.site import APP_SERVERS
 from llmhost.stack import service_images
 
 

@@ -18,13 +18,13 @@ from llmhost import gateway
 from llmhost.cli.errors import stop
 from llmhost.cli.session import connected, inventory_data
 from llmhost.facts.connections import Connections
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from llmhost.operations import nginx
 from llmhost.operations.changes import reasons
 from llmhost.operations.hold import hold
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
+from llmhost.options.upstream import Upstream
 from llmhost.settings.root import Settings
-from llmhost.settings.upstream import Upstream
 
 STILL_BUSY = 2
 _console = Console(soft_wrap=True, highlight=False)

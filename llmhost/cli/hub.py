@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from llmhost.model_source import HUB, MANIFEST, OLLAMA_LIBRARY, HubSource, OllamaSource
+from llmhost.options.model_source import HUB, MANIFEST, OLLAMA_LIBRARY, HubSource, OllamaSource
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 

@@ -13,10 +13,10 @@ from rich.table import Table
 from llmhost.cli.errors import stop
 from llmhost.cli.hub import HubError, Hubs
 from llmhost.cli.session import inventory_data
+from llmhost.inventory.profiles import with_profile
 from llmhost.model_lock import LockError, is_pinned, read_lock, with_pins, write_lock
-from llmhost.model_source import HubSource, OllamaSource, parse_source
-from llmhost.profiles import with_profile
-from llmhost.settings.stack import Stack
+from llmhost.options.model_source import HubSource, OllamaSource, parse_source
+from llmhost.options.stack import Stack
 
 app = typer.Typer(help="List the models, and lock what they stand for.", no_args_is_help=True)
 

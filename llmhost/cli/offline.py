@@ -15,9 +15,9 @@ from rich.markup import escape
 from llmhost import offline
 from llmhost.cli.errors import stop
 from llmhost.cli.ssh import ssh_config
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from llmhost.services.base import Request, Service
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
 
 # Beside the start of all services: the requests, and whatever else is slow.

@@ -15,11 +15,11 @@ from rich.text import Text
 
 from llmhost.cli.errors import stop
 from llmhost.cli.session import hosts_within, load_inventory
-from llmhost.settings.model_rules import Shortfall
-from llmhost.settings.problem import Problem, SettingsError
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.model_rules import Shortfall
+from llmhost.inventory.problem import Problem, SettingsError
+from llmhost.inventory.reader import read_settings
+from llmhost.inventory.rules import broken_rules
 from llmhost.settings.root import Settings
-from llmhost.settings.rules import broken_rules
 from llmhost.vram import GIB, Ledger, Load, gib, shortfalls
 from llmhost.vram_plan import Plan, vram_plan
 from llmhost.vram_remedies import remedies

@@ -2,11 +2,11 @@
 
 from pyinfra.api import DeployError, Host, State
 
-from llmhost.settings.problem import Problem, SettingsError
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.problem import Problem, SettingsError
+from llmhost.inventory.reader import read_settings
+from llmhost.inventory.site import SiteHost, Upstream, upstream
+from llmhost.inventory.site_rules import site_problems
 from llmhost.settings.root import Settings
-from llmhost.settings.site_rules import site_problems
-from llmhost.site import SiteHost, Upstream, upstream
 
 _checked: dict[int, dict[str, SiteHost]] = {}
 

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from llmhost.filetree import File
 from llmhost.gpu_allocation import GpuRequest
-from llmhost.model_source import OllamaSource
-from llmhost.settings.base import Section
-from llmhost.settings.model import Model
-from llmhost.settings.network import Networks
-from llmhost.settings.nvidia_driver import CudaVersion
+from llmhost.options.base import Section
+from llmhost.options.model import Model
+from llmhost.options.model_source import OllamaSource
+from llmhost.options.nvidia_driver import CudaVersion
+from llmhost.options.types import Networks
 
 IMAGE = r"^[a-z0-9][\w.:/-]*@sha256:[0-9a-f]{64}$"
 """An image reference that always means the same image; `docker pull` prints the digest."""

@@ -6,9 +6,9 @@ from pathlib import PurePosixPath
 from pydantic import Field
 
 from llmhost.filetree import File
-from llmhost.model_source import HubSource
+from llmhost.options.model import Model
+from llmhost.options.model_source import HubSource
 from llmhost.services.base import IMAGE, Abilities, Route, Service, ServiceOptions
-from llmhost.settings.model import Model
 
 
 class DoclingOptions(ServiceOptions):

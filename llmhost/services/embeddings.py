@@ -6,9 +6,9 @@ from pydantic import Field
 
 from llmhost.filetree import File
 from llmhost.llama import llama_options
+from llmhost.options.model import Model
 from llmhost.services.base import IMAGE, Abilities, Request, Route, Service, ServiceOptions
 from llmhost.services.requests import TASK_REQUESTS
-from llmhost.settings.model import Model
 
 
 class EmbeddingsOptions(ServiceOptions):

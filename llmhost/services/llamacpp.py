@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from llmhost.llama import GGML_CACHE_TYPES, LLAMA_FLAGS, llama_arguments
+from llmhost.options.model import Model
 from llmhost.services.base import IMAGE, Abilities, Request, Route, Service, ServiceOptions
 from llmhost.services.requests import TASK_REQUESTS
-from llmhost.settings.model import Model
 
 
 class LlamacppOptions(ServiceOptions):

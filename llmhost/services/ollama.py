@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from pydantic import Field
 
 from llmhost.filetree import File
-from llmhost.model_source import MANIFEST, OllamaSource
+from llmhost.options.model import Model
+from llmhost.options.model_source import MANIFEST, OllamaSource
 from llmhost.services.base import IMAGE, Abilities, Request, Route, Service, ServiceOptions
 from llmhost.services.requests import TASK_REQUESTS
-from llmhost.settings.model import Model
 
 PARAMETERS = {
     "temperature": "temperature",

@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import Field
 
 from llmhost.filetree import File
+from llmhost.options.model import Model
 from llmhost.services.addresses import URL, services_in
 from llmhost.services.base import IMAGE, Route, Service, ServiceOptions, no_models
-from llmhost.settings.model import Model
 
 
 class SearchApiOptions(ServiceOptions):

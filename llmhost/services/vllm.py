@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from llmhost.options.model import Model
+from llmhost.options.nvidia_driver import CudaVersion
 from llmhost.services.base import IMAGE, Abilities, Request, Route, Service, ServiceOptions
 from llmhost.services.requests import TASK_REQUESTS
-from llmhost.settings.model import Model
-from llmhost.settings.nvidia_driver import CudaVersion
 
 PARAMETERS = {
     "temperature": "temperature",

@@ -6,26 +6,26 @@ from collections.abc import Mapping
 from pydantic import Field, SerializeAsAny
 
 from llmhost.gpu_allocation import GpuRequest
+from llmhost.options.app_server import AppServer
+from llmhost.options.base import Section
+from llmhost.options.container_toolkit import ContainerToolkit
+from llmhost.options.docker import Docker
+from llmhost.options.firewall import Firewall
+from llmhost.options.gateway import ApiClient, Gateway
+from llmhost.options.healing import Healing
+from llmhost.options.model import Model
+from llmhost.options.network import HostNetwork
+from llmhost.options.nvidia_driver import NvidiaDriver
+from llmhost.options.policy import Policy
+from llmhost.options.preflight import Preflight
+from llmhost.options.receipt import Receipt
+from llmhost.options.stack import Stack
+from llmhost.options.system import System
+from llmhost.options.types import Network, within
+from llmhost.options.vram import Vram
 from llmhost.services import catalogue
+from llmhost.services.app import App
 from llmhost.services.base import Service, ServiceOptions, UiOptions
-from llmhost.settings.app import App
-from llmhost.settings.app_server import AppServer
-from llmhost.settings.base import Section
-from llmhost.settings.container_toolkit import ContainerToolkit
-from llmhost.settings.docker import Docker
-from llmhost.settings.firewall import Firewall
-from llmhost.settings.gateway import ApiClient, Gateway
-from llmhost.settings.healing import Healing
-from llmhost.settings.host_network import HostNetwork
-from llmhost.settings.model import Model
-from llmhost.settings.network import Network, within
-from llmhost.settings.nvidia_driver import NvidiaDriver
-from llmhost.settings.policy import Policy
-from llmhost.settings.preflight import Preflight
-from llmhost.settings.receipt import Receipt
-from llmhost.settings.stack import Stack
-from llmhost.settings.system import System
-from llmhost.settings.vram import Vram
 
 
 class Settings(Section):

@@ -19,8 +19,8 @@ from llmhost.filetree import File
 from llmhost.gateway import Places, configuration, pool, tls
 from llmhost.gateway_pool import with_pool
 from llmhost.gateway_tls import certified, name_files, served_names
+from llmhost.inventory.reader import read_settings
 from llmhost.nginx import NginxState, Tree
-from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from llmhost.apikey import digest, new_key
 from llmhost.bundle import DIRECTORY
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
 from llmhost.stack import service_images
 from testbed import Client, Lan, Machine
 from tests.integration.docker_site import docker_site

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from llmhost.compose import Project
+from llmhost.inventory.reader import read_settings
 from llmhost.operations import compose
-from llmhost.settings.reader import read_settings
 from llmhost.stack import compose_project, service_images
 from tasks.stack import run_stack
 from testbed import Lan, Machine

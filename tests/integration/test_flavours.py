@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from llmhost.apikey import digest, new_key
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
 from tasks.preflight import check_host
 from testbed import Lan, tiny_model
 from testbed.engine import push_engine

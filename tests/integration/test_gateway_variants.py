@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from llmhost.apikey import digest, new_key
+from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
 from llmhost.services.base import Route
-from llmhost.settings.reader import read_settings
 from tests.integration.local_gateway import nginx, write_tree
 from tests.integration.test_gateway_routes import TOY
 

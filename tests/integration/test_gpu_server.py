@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmhost.apikey import digest, new_key
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
 from llmhost.settings.root import Settings
 from tasks.preflight import check_host
 from tasks.stack import run_stack

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import pytest
 
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
 from tasks.hold import hold_host
 from tasks.network import configure_network
 from testbed import Lan, Machine

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmhost.apikey import digest, new_key
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
 from llmhost.settings.root import Settings
 from tasks.gateway import configure_gateway
 from testbed import Client, Lan, Machine

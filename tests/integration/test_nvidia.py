@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
 from llmhost.settings.root import Settings
 from tasks.container_toolkit import install_container_toolkit
 from tasks.nvidia_driver import install_nvidia_driver

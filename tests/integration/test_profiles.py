@@ -18,8 +18,8 @@ import pytest
 
 from llmhost.apikey import digest, new_key
 from llmhost.gateway_routes import exposed_routes
-from llmhost.profiles import PROFILES
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.profiles import PROFILES
+from llmhost.inventory.reader import read_settings
 from llmhost.settings.root import Settings
 from testbed import Client, Lan, Machine
 from testbed.image_registry import ImageRegistry

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
 from llmhost.settings.root import Settings
 from llmhost.stack import compose_project
 from tasks.healing import heal_containers

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
 from tasks.system import configure_system
 from testbed import Machine
 from tests.integration.harness import converge, deploy

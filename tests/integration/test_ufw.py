@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
 from tasks.firewall import guard_host
 from testbed import Client, Lan, Machine
 from tests.integration.harness import Outcome, converge, deploy

@@ -13,8 +13,8 @@ import testinfra
 from testinfra.host import Host
 
 from llmhost.cli.ssh import ssh_config
+from llmhost.inventory.reader import read_settings
 from llmhost.report import Asked
-from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
 from tests.server.door import Door
 from tests.server.evidence import asked, watch

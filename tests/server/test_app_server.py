@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.settings.app_server import AppServer
+from llmhost.options.app_server import AppServer
 from llmhost.settings.root import Settings
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.settings.host_network import HostNetwork
+from llmhost.options.network import HostNetwork
 from llmhost.settings.root import Settings
 
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from llmhost.inventory.profiles import PROFILES
 from llmhost.model_lock import write_lock
-from llmhost.profiles import PROFILES
 from llmhost.services import catalogue
 
 CLIENTS = [{"name": "app", "sha256": "ab" * 32}]

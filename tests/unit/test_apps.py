@@ -9,8 +9,8 @@ import yaml
 
 from llmhost.build_context import context_files, unpinned_bases
 from llmhost.gateway_routes import exposed_routes
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from llmhost.stack import compose_project, service_images
 
 DIGEST = "@sha256:" + "ab" * 32

@@ -15,7 +15,7 @@ from llmhost.docker_packages import (
 )
 from llmhost.facts.apt import parse_database
 from llmhost.openpgp import UnreadableKey, dearmored, fingerprint
-from llmhost.settings.docker import DOCKER_KEY
+from llmhost.options.docker import DOCKER_KEY
 
 VENDORED = Path(__file__).resolve().parents[2] / "files/docker/docker.asc"
 

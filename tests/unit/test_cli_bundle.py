@@ -13,7 +13,7 @@ from llmhost.bundle_file import write_bundle
 from llmhost.bundle_key import signing_key
 from llmhost.bundle_parts import Parts
 from llmhost.host_packages import host_packages
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
 
 IMAGE = "registry.example/llama:1@sha256:" + "0" * 64
 WEIGHTS = "https://models.example/tiny.gguf"

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from llmhost.cli.hub import HubError, Hubs
-from llmhost.model_source import parse_source
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
+from llmhost.options.model_source import parse_source
 from tests.doubles.hub import COMMIT, Hub, hub
 
 Said = subprocess.CompletedProcess[str]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from llmhost.image import ServiceImage
-from llmhost.profiles import PROFILES
+from llmhost.inventory.profiles import PROFILES
+from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
-from llmhost.settings.reader import read_settings
 from llmhost.stack import service_images
 from tests.unit.profile_sites import locked_profile
 

@@ -19,7 +19,7 @@ import pytest
 import typer
 
 from llmhost.cli.app import app
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
 from testbed import demo, try_inventory
 
 ROOT = Path(__file__).parents[2]

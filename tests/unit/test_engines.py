@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
 from llmhost.stack import compose_project, service_images
 from testbed import tiny_embedder, tiny_model
 

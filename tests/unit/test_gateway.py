@@ -9,6 +9,8 @@ from llmhost.filetree import PathState
 from llmhost.gateway import Places, configuration
 from llmhost.gateway_policy import key_maps, policies_of
 from llmhost.gateway_routes import exposed_routes, grants
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from llmhost.nginx import (
     NginxState,
     Tree,
@@ -19,8 +21,6 @@ from llmhost.nginx import (
 )
 from llmhost.services import catalogue
 from llmhost.services.base import Route, ServiceOptions
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
 
 ONE, TWO, THREE = "1" * 64, "2" * 64, "3" * 64

@@ -11,9 +11,9 @@ from llmhost.facts.upstreams import SilentUpstreams
 from llmhost.filetree import PathState
 from llmhost.gateway import Places, configuration, pool
 from llmhost.gateway_pool import Pool, drain_refusal, drained_servers, mark_path, with_pool
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from llmhost.nginx import NginxState, Tree
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
 
 KEY = "llmhost-" + "a" * 64

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from llmhost.gateway_routes import ExposedRoute, clashes, methods_by_path, pattern_places
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
 from llmhost.services.base import Route, UiOptions
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
 from llmhost.settings.root import Settings
 from tasks.firewall import gateway_openings
 

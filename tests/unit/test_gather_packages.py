@@ -16,8 +16,8 @@ from llmhost.bundle_parts import Parts
 from llmhost.cli.bundle_packages import gather_packages
 from llmhost.cli.bundle_targets import Target
 from llmhost.cli.remote import Remote
+from llmhost.inventory.reader import read_settings
 from llmhost.package_bundle import SCRATCH, apt_files
-from llmhost.settings.reader import read_settings
 from tests.doubles.apt_repository import DebDouble, build_repository, serving
 
 PACKAGES = [

@@ -12,10 +12,10 @@ from llmhost.gpu_allocation import (
     devices_of,
     wsl_note,
 )
+from llmhost.inventory.gpu_rules import gpu_problems
 from llmhost.nvidia_driver import Unsatisfiable
 from llmhost.nvidia_state import CdiSpec, Gpu, NvidiaState
 from llmhost.services.llamacpp import LlamacppOptions
-from llmhost.settings.gpu_rules import gpu_problems
 from llmhost.settings.root import Settings
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.settings.healing import Healing
+from llmhost.options.healing import Healing
 from llmhost.template import render
 
 DOCKER = """\

@@ -8,7 +8,7 @@ import pytest
 
 from llmhost.docker_packages import DOCKER
 from llmhost.host_packages import host_packages, host_repositories
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.reader import read_settings
 from llmhost.settings.root import Settings
 
 ROOT = Path(__file__).parents[2]

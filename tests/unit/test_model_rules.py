@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from gguf import GGMLQuantizationType as Kind
 
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from tests.unit.model_files import Tensors, sizes, write_gguf, write_safetensors
 
 TENSORS: Tensors = {

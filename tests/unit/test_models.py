@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from llmhost.settings.model import Model
+from llmhost.options.model import Model
 
 GOOD: dict[str, Any] = {"name": "tiny", "source": "weights/tiny.gguf", "sha256": "ab" * 32}
 COMMIT = "12" * 20

@@ -14,11 +14,11 @@ from llmhost.facts.hostname import Hostname, Names
 from llmhost.facts.network import Network, parse_state
 from llmhost.facts.resolver import Resolver
 from llmhost.filetree import File, PathState
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
+from llmhost.inventory.site import SiteHost
+from llmhost.inventory.site_rules import site_problems
 from llmhost.network import Addressing, LiveAddress, NetworkState
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
-from llmhost.settings.site_rules import site_problems
-from llmhost.site import SiteHost
 from llmhost.template import render
 
 GOOD = {

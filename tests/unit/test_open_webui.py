@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from llmhost.stack import compose_project, service_images
 from tests.unit.profile_sites import locked_profile
 

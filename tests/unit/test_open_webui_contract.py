@@ -19,8 +19,8 @@ import httpx
 import pytest
 import yaml
 
+from llmhost.inventory.reader import read_settings
 from llmhost.services.open_webui import SERVICE, OpenWebuiOptions
-from llmhost.settings.reader import read_settings
 from llmhost.stack import compose_project
 from tests.integration.local_gateway import free_ports
 from tests.unit.profile_sites import locked_profile

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.lineage import Ancestor, Lineage, declared, of_card, of_metadata
+from llmhost.options.policy import Policy
 from llmhost.policy import violations
-from llmhost.settings.policy import Policy
 
 # What bartowski's GGUF of the model says of itself.
 DISTILL: dict[str, Any] = {

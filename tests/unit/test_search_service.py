@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from llmhost.stack import compose_project, service_images
 from llmhost.template import ROOT
 from search_api.config import Config

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from gguf import GGMLQuantizationType as Kind
 
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
 from llmhost.stack import compose_project, service_images
 from llmhost.template import ROOT
 from testbed import tiny_model

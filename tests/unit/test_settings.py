@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import known_keys, read_settings
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import known_keys, read_settings
 
 CLIENT = {"name": "app", "sha256": "a" * 64}
 

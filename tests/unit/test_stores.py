@@ -11,8 +11,8 @@ import yaml
 
 from llmhost.gateway import Places, configuration
 from llmhost.gateway_routes import exposed_routes
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from llmhost.stack import compose_project, service_images
 
 STORES = ("redis", "qdrant", "chroma")

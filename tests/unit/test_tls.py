@@ -13,9 +13,9 @@ from llmhost.authority import open_authority
 from llmhost.cli.tls import app
 from llmhost.filetree import PathState
 from llmhost.gateway_tls import Tls, certified, name_files, served_names
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from llmhost.nginx import NginxState, Tree
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
 from llmhost.tls import Authority, names_in, new_authority, pair_faults, why_renew
 
 NOW = datetime.now(UTC)

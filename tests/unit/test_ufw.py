@@ -9,8 +9,8 @@ import pytest
 from llmhost.block import with_block
 from llmhost.facts.ufw import parse_state
 from llmhost.filetree import File, PathState
-from llmhost.settings.problem import SettingsError
-from llmhost.settings.reader import read_settings
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from llmhost.template import render
 from llmhost.ufw import (
     BEGIN,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llmhost.architecture import shape_of_gguf
 from llmhost.gguf import read_gguf
-from llmhost.settings.shape import Shape
+from llmhost.options.shape import Shape
 from llmhost.vram import GIB, Ledger, Load, Share, shortfalls
 from llmhost.vram_remedies import remedies
 from tests.unit.model_files import decoder, sizes, write_gguf

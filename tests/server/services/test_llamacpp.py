@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from llmhost.settings.model import Model
+from llmhost.options.model import Model
 from llmhost.settings.root import Settings
 
 BASE = "http://127.0.0.1:8080"

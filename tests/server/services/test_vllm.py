@@ -5,7 +5,7 @@ import json
 import pytest
 from testinfra.host import Host
 
-from llmhost.settings.model import Model
+from llmhost.options.model import Model
 from llmhost.settings.root import Settings
 from tests.server.services.api import Api, api_of
 

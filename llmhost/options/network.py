@@ -13,8 +13,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from llmhost.settings.base import Section
-from llmhost.settings.gateway import Name, overlap
+from llmhost.options.base import Section
+from llmhost.options.gateway import Name, overlap
 
 Interface = IPv4Interface | IPv6Interface
 Address = IPv4Address | IPv6Address

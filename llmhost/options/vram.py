@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from llmhost.settings.base import Section
+from llmhost.options.base import Section
 
 
 class Vram(Section):

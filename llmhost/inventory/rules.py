@@ -4,17 +4,17 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmhost.inventory.app_rules import app_problems
+from llmhost.inventory.gateway_rules import gateway_problems
+from llmhost.inventory.gpu_rules import gpu_problems
+from llmhost.inventory.model_rules import model_problems
+from llmhost.inventory.problem import Problem
+from llmhost.inventory.secret_rules import secret_problems
+from llmhost.inventory.upstream_rules import upstream_problems
+from llmhost.options.gateway import overlap
+from llmhost.options.model import Model
 from llmhost.services.base import unfit_models
-from llmhost.settings.app_rules import app_problems
-from llmhost.settings.gateway import overlap
-from llmhost.settings.gateway_rules import gateway_problems
-from llmhost.settings.gpu_rules import gpu_problems
-from llmhost.settings.model import Model
-from llmhost.settings.model_rules import model_problems
-from llmhost.settings.problem import Problem
 from llmhost.settings.root import Settings
-from llmhost.settings.secret_rules import secret_problems
-from llmhost.settings.upstream_rules import upstream_problems
 
 
 def broken_rules(settings: Settings) -> Iterator[Problem]:

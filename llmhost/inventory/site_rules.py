@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from llmhost.apikey import digest
 from llmhost.environment_file import unfit
+from llmhost.inventory.problem import Problem
+from llmhost.inventory.site import GATEWAYS, Site, SiteHost, Upstream, upstream
 from llmhost.secret import read_secret
-from llmhost.settings.problem import Problem
-from llmhost.site import GATEWAYS, Site, SiteHost, Upstream, upstream
 
 
 def site_problems(host: SiteHost, site: Site) -> Iterator[Problem]:

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from llmhost.settings.base import Section
-from llmhost.settings.network import EVERYONE, Networks
+from llmhost.options.base import Section
+from llmhost.options.types import EVERYONE, Networks
 
 
 class FirewallRule(Section):

@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from llmhost.model_source import HubSource, OllamaSource, parse_source
+from llmhost.options.base import Section
+from llmhost.options.model_source import HubSource, OllamaSource, parse_source
+from llmhost.options.parameters import Parameters
+from llmhost.options.shape import Shape
 from llmhost.secret import SecretReference
-from llmhost.settings.base import Section
-from llmhost.settings.parameters import Parameters
-from llmhost.settings.shape import Shape
 
 
 class ModelFile(Section):

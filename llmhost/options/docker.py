@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from llmhost.settings.base import Section
+from llmhost.options.base import Section
 
 # https://docs.docker.com/engine/install/debian/, and files/docker/docker.asc, which the unit tests
 # hold to it.

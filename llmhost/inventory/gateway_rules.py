@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from llmhost.gateway_policy import policies_of
 from llmhost.gateway_routes import clashes, exposed_routes
-from llmhost.settings.gateway import overlap
-from llmhost.settings.problem import Problem
+from llmhost.inventory.problem import Problem
+from llmhost.options.gateway import overlap
 from llmhost.settings.root import Settings
 from llmhost.tls import pair_faults
 

@@ -9,15 +9,15 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from llmhost.inventory.problem import Problem, SettingsError
+from llmhost.inventory.profiles import KEY as PROFILE_KEY
+from llmhost.inventory.profiles import PROFILES, with_profile
+from llmhost.inventory.rules import broken_rules
 from llmhost.model_lock import LockError, is_pinned, read_lock, with_pins
-from llmhost.profiles import KEY as PROFILE_KEY
-from llmhost.profiles import PROFILES, with_profile
+from llmhost.options.base import Section
+from llmhost.options.stack import Stack
 from llmhost.services import catalogue
-from llmhost.settings.base import Section
-from llmhost.settings.problem import Problem, SettingsError
 from llmhost.settings.root import RECORDS, Settings, component_sections
-from llmhost.settings.rules import broken_rules
-from llmhost.settings.stack import Stack
 
 # Keys that belong to pyinfra: its connectors' data, and its global arguments (underscore).
 PYINFRA_PREFIXES = ("ssh_", "_")

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, StringConstraints, field_validator
 
-from llmhost.settings.base import Section
+from llmhost.options.base import Section
 
 ParameterName = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9_]+([./][A-Za-z0-9_][A-Za-z0-9_.:-]*)+$")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import combinations
 
-from llmhost.settings.problem import Problem
+from llmhost.inventory.problem import Problem
 from llmhost.settings.root import Settings
 
 

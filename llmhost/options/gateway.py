@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
+from llmhost.options.base import Section
+from llmhost.options.upstream import Upstream
 from llmhost.secret import SecretReference
-from llmhost.settings.base import Section
-from llmhost.settings.upstream import Upstream
 
 Network = IPv4Network | IPv6Network
 

@@ -1,6 +1,6 @@
 """`policy_*`: which models a site allows."""
 
-from llmhost.settings.base import Section
+from llmhost.options.base import Section
 
 
 class Policy(Section):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from llmhost.settings.base import Section
+from llmhost.options.base import Section
 
 
 def _address(value: object) -> object:

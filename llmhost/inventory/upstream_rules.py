@@ -7,9 +7,9 @@ from ipaddress import ip_address
 
 from cryptography import x509
 
+from llmhost.inventory.problem import Problem
 from llmhost.secret import read_secret
 from llmhost.services import catalogue
-from llmhost.settings.problem import Problem
 from llmhost.settings.root import Settings
 
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]{20,500}")

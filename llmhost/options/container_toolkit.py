@@ -2,7 +2,7 @@
 
 from pydantic import Field, field_validator
 
-from llmhost.settings.base import Section
+from llmhost.options.base import Section
 
 FLOOR = "1.19.1-1"
 """The first version without CVE-2026-24260."""

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmhost.build_context import context_files, unpinned_bases
+from llmhost.inventory.problem import Problem
 from llmhost.secret import read_secret
 from llmhost.services import catalogue
-from llmhost.settings.app import App
-from llmhost.settings.problem import Problem
+from llmhost.services.app import App
 from llmhost.settings.root import Settings
 
 MOST_CONTEXT_MIB = 64

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from llmhost.options.base import Section
 from llmhost.secret import SecretReference
 from llmhost.services.base import IMAGE, Method, Route, Service, ServiceOptions
-from llmhost.settings.base import Section
 
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Directory = Annotated[str, StringConstraints(pattern=r"^(/[\w.-]+)+$")]

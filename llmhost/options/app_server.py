@@ -4,9 +4,9 @@ from ipaddress import IPv4Address, IPv6Address
 
 from pydantic import Field
 
+from llmhost.options.base import Section
+from llmhost.options.gateway import Name
 from llmhost.secret import SecretReference
-from llmhost.settings.base import Section
-from llmhost.settings.gateway import Name
 
 
 class AppServer(Section):

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from llmhost.inventory.problem import Problem
 from llmhost.secret import read_secret
-from llmhost.settings.problem import Problem
 from llmhost.settings.root import Settings
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from llmhost.adapter import mismatches
 from llmhost.architecture import check_known, check_whole
 from llmhost.gguf import Gguf, GgufError
+from llmhost.inventory.problem import Problem
 from llmhost.model_files import gguf_at, holds_gguf, lineage_of, shape_of
+from llmhost.options.model import Model
 from llmhost.policy import violations
 from llmhost.quantisation import FILE_TYPES
-from llmhost.settings.model import Model
-from llmhost.settings.problem import Problem
 from llmhost.settings.root import Settings
 from llmhost.vram import shortfalls
 from llmhost.vram_plan import vram_plan

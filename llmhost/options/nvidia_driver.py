@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from llmhost.nvidia_cuda import own_driver
 from llmhost.nvidia_driver import FLOORS
-from llmhost.settings.base import Section
+from llmhost.options.base import Section
 
 
 def _known(cuda: str) -> str:

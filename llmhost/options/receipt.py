@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from llmhost.settings.base import Section
+from llmhost.options.base import Section
 
 
 class Receipt(Section):
