@@ -13,7 +13,7 @@ from llmhost.gateway_pool import AUTHORITY, Pool
 from llmhost.gateway_routes import exposed_routes, grants, methods_by_path, pattern_places
 from llmhost.gateway_tls import CERTIFICATE, Tls
 from llmhost.secret import read_secret
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.template import render
 from llmhost.tls import names_in
 

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from llmhost.gateway_policy import Policy
 from llmhost.services.base import Method
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 @dataclass(frozen=True)

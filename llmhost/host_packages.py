@@ -8,7 +8,7 @@ from llmhost.container_toolkit import toolkit_repository
 from llmhost.docker_packages import DOCKER, docker_repository, engine_packages
 from llmhost.nvidia_packages import TOOLKIT
 from llmhost.nvidia_repository import driver_repository
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 # curl downloads weights and asks services; nft verifies that services work offline.
 _STACK = ("curl", "nftables")

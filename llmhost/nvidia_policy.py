@@ -5,7 +5,7 @@ from functools import partial
 
 from llmhost.nvidia_driver import Wish
 from llmhost.nvidia_plan import Policy
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.vram import shortfalls
 from llmhost.vram_plan import vram_plan
 from llmhost.vram_remedies import remedies

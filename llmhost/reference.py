@@ -26,7 +26,7 @@ from llmhost.options.model import ModelFile
 from llmhost.options.parameters import Parameters
 from llmhost.options.shape import Shape
 from llmhost.services import catalogue
-from llmhost.settings.root import RECORDS, component_sections
+from llmhost.settings import RECORDS, component_sections
 
 _NAMES: dict[Any, str] = {
     str: "text",

@@ -18,7 +18,7 @@ from llmhost.compose import start_script
 from llmhost.gateway import Places as GatewayPlaces
 from llmhost.gateway_tls import CERTIFICATE
 from llmhost.nginx import CANDIDATE, activate_script
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.template import render
 
 EARLIER = 3

@@ -14,7 +14,7 @@ from llmhost.options.model import Model
 from llmhost.secret import read_secret
 from llmhost.services.app import App
 from llmhost.services.base import Service, ServiceOptions
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.template import ROOT, render
 
 _AS_IT_IS = File("Dockerfile", "FROM engine\n")

@@ -8,7 +8,7 @@ from llmhost.gpu_allocation import allocate_numbers
 from llmhost.model_files import shape_of
 from llmhost.nvidia_driver import Unsatisfiable
 from llmhost.options.model import Model
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.vram import GIB, Ledger, Load, Share
 
 

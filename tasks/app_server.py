@@ -6,7 +6,7 @@ from llmhost import host_packages
 from llmhost.inventory.app_server import CA_LABEL, variables
 from llmhost.inventory.site import Upstream
 from llmhost.operations import apt, ca_certificates, environment_file, hosts_file
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 @deploy("Application server")

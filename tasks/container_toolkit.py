@@ -9,7 +9,7 @@ from llmhost.container_toolkit import toolkit_repository
 from llmhost.nvidia_state import NvidiaState
 from llmhost.operations import container_toolkit
 from llmhost.options.container_toolkit import ContainerToolkit
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 @deploy("Container toolkit")

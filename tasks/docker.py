@@ -5,7 +5,7 @@ from pathlib import Path
 from pyinfra.api import deploy
 
 from llmhost.operations import docker, systemd
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 _KEY = Path(__file__).resolve().parent.parent / "files/docker/docker.asc"
 

@@ -4,7 +4,7 @@ from pyinfra.api import deploy
 
 from llmhost import host_packages
 from llmhost.operations import apt, ufw
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.ufw import Rule
 
 

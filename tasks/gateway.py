@@ -6,7 +6,7 @@ from pyinfra.api import deploy
 from llmhost import gateway, host_packages
 from llmhost.filetree import Absent, File
 from llmhost.operations import apt, files, nginx, systemd
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.template import render
 
 LOGROTATE = "/etc/logrotate.d/llmhost-gateway"

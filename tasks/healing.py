@@ -6,7 +6,7 @@ from pyinfra.api import deploy
 
 from llmhost.filetree import Absent, File
 from llmhost.operations import files, systemd
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.template import render
 
 SCRIPT = "/usr/local/sbin/llmhost-heal"

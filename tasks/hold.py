@@ -3,7 +3,7 @@
 from pyinfra.api import deploy
 
 from llmhost.operations import hold
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 @deploy("Hold")

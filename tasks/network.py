@@ -4,7 +4,7 @@ from pyinfra.api import deploy
 
 from llmhost.network import Addressing
 from llmhost.operations import hostname, hosts_file, network, resolver
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 @deploy("Network")

@@ -14,7 +14,7 @@ from llmhost.nvidia_repository import driver_repository
 from llmhost.nvidia_state import NvidiaState
 from llmhost.operations import nvidia_driver
 from llmhost.operations.nvidia_packages import MODPROBE_FILE
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.template import render
 
 _PROBE = Path(__file__).resolve().parent.parent / "files/nvidia_driver/nvml_probe.py"

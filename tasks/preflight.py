@@ -5,7 +5,7 @@ from pyinfra.api import deploy
 from llmhost.gateway import Places
 from llmhost.nvidia_policy import driver_policy
 from llmhost.operations import preflight, upstreams
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 # Since Docker 29 a fresh engine keeps layers in containerd's directory, whatever data-root says.
 CONTAINERD_ROOT = "/var/lib/containerd"

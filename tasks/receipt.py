@@ -4,7 +4,7 @@ from pyinfra.api import deploy
 
 from llmhost.operations import receipt
 from llmhost.rollback import places_of
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.stack import service_images
 from llmhost.toolkit import toolkit
 

@@ -5,7 +5,7 @@ from functools import partial
 from pyinfra.api import deploy
 
 from llmhost.operations import compose, images
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.stack import compose_project, service_images
 
 

@@ -5,7 +5,7 @@ from pyinfra.api import deploy
 from llmhost import host_packages
 from llmhost.filetree import File
 from llmhost.operations import apt, clock, files, sysctl, systemd
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.template import render
 
 

@@ -20,7 +20,7 @@ from llmhost.apikey import digest, new_key
 from llmhost.gateway_routes import exposed_routes
 from llmhost.inventory.profiles import PROFILES
 from llmhost.inventory.reader import read_settings
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from testbed import Lan, Machine, MachineError, tiny_model
 from testbed.engine import engine_archive, push_engine
 from testbed.image_registry import ImageRegistry

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.stack import service_images
 
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ from llmhost.image import ServiceImage
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.site import APP_SERVERS
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.stack import service_images
 
 

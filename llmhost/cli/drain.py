@@ -24,7 +24,7 @@ from llmhost.operations import nginx
 from llmhost.operations.changes import reasons
 from llmhost.operations.hold import hold
 from llmhost.options.upstream import Upstream
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 STILL_BUSY = 2
 _console = Console(soft_wrap=True, highlight=False)

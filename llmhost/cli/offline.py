@@ -18,7 +18,7 @@ from llmhost.cli.ssh import ssh_config
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.services.base import Request, Service
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 # Beside the start of all services: the requests, and whatever else is slow.
 _GRACE_SECONDS = 300

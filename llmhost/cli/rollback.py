@@ -27,7 +27,7 @@ from llmhost.operations.changes import reasons
 from llmhost.operations.connection import quicken
 from llmhost.prune import Superfluous, superfluous
 from llmhost.rollback import Kept, KeptState, Places, chosen, missing_images, places_of
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.stack import service_images
 
 Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]

@@ -19,7 +19,7 @@ from llmhost.inventory.model_rules import Shortfall
 from llmhost.inventory.problem import Problem, SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.rules import broken_rules
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.vram import GIB, Ledger, Load, gib, shortfalls
 from llmhost.vram_plan import Plan, vram_plan
 from llmhost.vram_remedies import remedies

@@ -9,7 +9,7 @@ from llmhost.inventory.problem import Problem
 from llmhost.secret import read_secret
 from llmhost.services import catalogue
 from llmhost.services.app import App
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 MOST_CONTEXT_MIB = 64
 

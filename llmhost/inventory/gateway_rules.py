@@ -8,7 +8,7 @@ from llmhost.gateway_policy import policies_of
 from llmhost.gateway_routes import clashes, exposed_routes
 from llmhost.inventory.problem import Problem
 from llmhost.options.gateway import overlap
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.tls import pair_faults
 
 MOST_RATES = 32

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from llmhost.inventory.problem import Problem
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 def gpu_problems(settings: Settings) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from llmhost.model_files import gguf_at, holds_gguf, lineage_of, shape_of
 from llmhost.options.model import Model
 from llmhost.policy import violations
 from llmhost.quantisation import FILE_TYPES
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.vram import shortfalls
 from llmhost.vram_plan import vram_plan
 from llmhost.vram_remedies import remedies

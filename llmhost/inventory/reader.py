@@ -17,7 +17,7 @@ from llmhost.model_lock import LockError, is_pinned, read_lock, with_pins
 from llmhost.options.base import Section
 from llmhost.options.stack import Stack
 from llmhost.services import catalogue
-from llmhost.settings.root import RECORDS, Settings, component_sections
+from llmhost.settings import RECORDS, Settings, component_sections
 
 # Keys that belong to pyinfra: its connectors' data, and its global arguments (underscore).
 PYINFRA_PREFIXES = ("ssh_", "_")

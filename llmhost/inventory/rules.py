@@ -14,7 +14,7 @@ from llmhost.inventory.upstream_rules import upstream_problems
 from llmhost.options.gateway import overlap
 from llmhost.options.model import Model
 from llmhost.services.base import unfit_models
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 def broken_rules(settings: Settings) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from llmhost.inventory.problem import Problem
 from llmhost.secret import read_secret
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 def secret_problems(settings: Settings) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 APP_SERVERS = "app_servers"
 GATEWAYS = "gateways"

@@ -10,7 +10,7 @@ from cryptography import x509
 from llmhost.inventory.problem import Problem
 from llmhost.secret import read_secret
 from llmhost.services import catalogue
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]{20,500}")
 

@@ -6,7 +6,7 @@ from llmhost.inventory.problem import Problem, SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.site import SiteHost, Upstream, upstream
 from llmhost.inventory.site_rules import site_problems
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 _checked: dict[int, dict[str, SiteHost]] = {}
 

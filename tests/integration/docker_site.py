@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmhost.inventory.reader import read_settings
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from testbed import Lan, Machine, tiny_model
 from testbed.engine import engine_archive, push_engine
 from testbed.image_registry import ImageRegistry

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import cast
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from tasks.container_toolkit import install_container_toolkit
 from tasks.docker import install_docker
 from tasks.firewall import guard_host

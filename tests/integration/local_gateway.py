@@ -21,7 +21,7 @@ from llmhost.gateway_pool import with_pool
 from llmhost.gateway_tls import certified, name_files, served_names
 from llmhost.inventory.reader import read_settings
 from llmhost.nginx import NginxState, Tree
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 def free_ports(count: int) -> list[int]:

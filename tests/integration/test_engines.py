@@ -14,7 +14,7 @@ import pytest
 from llmhost.apikey import new_key
 from llmhost.gateway_routes import exposed_routes
 from llmhost.inventory.reader import read_settings
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.stack import service_images
 from tasks.gateway import configure_gateway
 from tasks.stack import run_stack

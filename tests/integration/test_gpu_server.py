@@ -14,7 +14,7 @@ import pytest
 
 from llmhost.apikey import digest, new_key
 from llmhost.inventory.reader import read_settings
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from tasks.preflight import check_host
 from tasks.stack import run_stack
 from testbed import Client, Lan, Machine, tiny_model

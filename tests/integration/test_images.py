@@ -13,7 +13,7 @@ import pytest
 from llmhost.filetree import File
 from llmhost.image import ModelImage, ServiceImage, Weights
 from llmhost.operations import images
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.stack import service_images
 from llmhost.wording import gib
 from testbed import Lan, Machine

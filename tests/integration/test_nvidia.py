@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from llmhost.inventory.reader import read_settings
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from tasks.container_toolkit import install_container_toolkit
 from tasks.nvidia_driver import install_nvidia_driver
 from testbed import Lan, Machine

@@ -20,7 +20,7 @@ from llmhost.apikey import digest, new_key
 from llmhost.gateway_routes import exposed_routes
 from llmhost.inventory.profiles import PROFILES
 from llmhost.inventory.reader import read_settings
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from testbed import Client, Lan, Machine
 from testbed.image_registry import ImageRegistry
 from testbed.profiles import profile_data

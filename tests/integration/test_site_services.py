@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from llmhost.inventory.reader import read_settings
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.stack import compose_project
 from tasks.healing import heal_containers
 from tasks.stack import run_stack

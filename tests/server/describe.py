@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmhost.report import ON_A_DOUBLE, Gpu, LastDeploy, Server, Share
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from tests.server.nvidia import Nvidia, look
 
 _LOOK = (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 GPU_CLASSES = ("0x0300", "0x0302")
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from llmhost.options.app_server import AppServer
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from tests.server.evidence import unit
 from tests.server.nvidia import Nvidia, look, note, require_gpu
 

@@ -12,7 +12,7 @@ from itertools import product
 import pytest
 from testinfra.host import Host
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from tests.server.conftest import Outside
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address

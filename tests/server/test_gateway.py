@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from tests.server.door import Door
 from tests.server.evidence import guard, unit
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from tests.server.door import Door
 from tests.server.gpu_proof import keep
 from tests.server.nvidia import Nvidia, look, note, require_gpu

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 def test_timer_runs_where_it_is_declared(host: Any, settings: Settings) -> None:

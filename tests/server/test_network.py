@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from llmhost.options.network import HostNetwork
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 @pytest.fixture(scope="module")

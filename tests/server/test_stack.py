@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from tests.server.evidence import guard
 
 Containers = Mapping[str, dict[str, Any]]

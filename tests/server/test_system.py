@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from llmhost.nginx import (
 )
 from llmhost.services import catalogue
 from llmhost.services.base import Route, ServiceOptions
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 ONE, TWO, THREE = "1" * 64, "2" * 64, "3" * 64
 

@@ -14,7 +14,7 @@ from llmhost.gateway_pool import Pool, drain_refusal, drained_servers, mark_path
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.nginx import NginxState, Tree
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 KEY = "llmhost-" + "a" * 64
 DIRECTORY = Places().own

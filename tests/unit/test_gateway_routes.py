@@ -10,7 +10,7 @@ from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
 from llmhost.services.base import Route, UiOptions
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from tasks.firewall import gateway_openings
 
 

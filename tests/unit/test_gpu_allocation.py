@@ -16,7 +16,7 @@ from llmhost.inventory.gpu_rules import gpu_problems
 from llmhost.nvidia_driver import Unsatisfiable
 from llmhost.nvidia_state import CdiSpec, Gpu, NvidiaState
 from llmhost.services.llamacpp import LlamacppOptions
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 def gpus(count: int) -> list[Gpu]:

@@ -9,7 +9,7 @@ import pytest
 from llmhost.docker_packages import DOCKER
 from llmhost.host_packages import host_packages, host_repositories
 from llmhost.inventory.reader import read_settings
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "registry.example/llama:1@sha256:" + "0" * 64

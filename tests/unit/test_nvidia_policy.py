@@ -8,7 +8,7 @@ import pytest
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.nvidia_policy import driver_policy
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from llmhost.vram import GIB
 from llmhost.vram_plan import vram_plan
 from testbed import tiny_model

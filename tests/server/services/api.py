@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from testinfra.host import Host
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 
 class Inside:

@@ -6,7 +6,7 @@ import json
 import pytest
 from testinfra.host import Host
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from tests.server.services.inside import Inside
 
 _REQUEST = """\

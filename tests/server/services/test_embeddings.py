@@ -6,7 +6,7 @@ import pytest
 from testinfra.host import Host
 
 from llmhost.options.model import Model
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from tests.server.services.api import Api, api_of
 
 

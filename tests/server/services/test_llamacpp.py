@@ -9,7 +9,7 @@ import pytest
 from testinfra.host import Host
 
 from llmhost.options.model import Model
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 
 BASE = "http://127.0.0.1:8080"
 

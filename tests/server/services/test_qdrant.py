@@ -3,7 +3,7 @@
 import pytest
 from testinfra.host import Host
 
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from tests.server.services.inside import Inside
 
 

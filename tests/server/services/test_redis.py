@@ -4,7 +4,7 @@ import pytest
 from testinfra.host import Host
 
 from llmhost.services.redis import RedisOptions
-from llmhost.settings.root import Settings
+from llmhost.settings import Settings
 from tests.server.services.inside import Inside
 
 
