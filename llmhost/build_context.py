@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmhost.filetree import File
+from llmhost.system.files import File
 
 IGNORED = (".git", "**/__pycache__", "**/.venv", "**/node_modules")
 """Never part of a context: history, and what a build makes anew."""

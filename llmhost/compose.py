@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmhost.filetree import UNPACK, Absent, Directory, Entry, File, PathState, differences
 from llmhost.image import ImageState
+from llmhost.system.files import UNPACK, Absent, Directory, Entry, File, PathState, differences
 
 
 @dataclass(frozen=True)

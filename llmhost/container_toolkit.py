@@ -3,9 +3,9 @@
 Pure: the state comes from facts/nvidia.py.
 """
 
-from llmhost.apt_repository import Repository
 from llmhost.nvidia_packages import TOOLKIT
 from llmhost.nvidia_state import NvidiaState
+from llmhost.system.apt_repository import Repository
 
 REFRESH_PATH = "nvidia-cdi-refresh.path"
 REFRESH_SERVICE = "nvidia-cdi-refresh.service"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llmhost.apt_repository import KEYRINGS, Repository
+from llmhost.system.apt_repository import KEYRINGS, Repository
 
 DISTRIBUTION = "distribution"
 DOCKER = "docker"

@@ -7,13 +7,13 @@ that a deploy renders the same files until an inventory changes.
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmhost.filetree import File
 from llmhost.gateway_policy import Rate, key_maps, policies_of
 from llmhost.gateway_pool import AUTHORITY, Pool
 from llmhost.gateway_routes import exposed_routes, grants, methods_by_path, pattern_places
 from llmhost.gateway_tls import CERTIFICATE, Tls
 from llmhost.secret import read_secret
 from llmhost.settings import Settings
+from llmhost.system.files import File
 from llmhost.template import render
 from llmhost.tls import names_in
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from llmhost.filetree import File
 from llmhost.nginx import NginxState, Tree
+from llmhost.system.files import File
 from llmhost.template import render
 from llmhost.tls import Authority, why_renew
 

@@ -8,8 +8,8 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from llmhost.apt_repository import KEYRINGS
 from llmhost.bundle import DIRECTORY, KEYS, Part, Release
+from llmhost.system.apt_repository import KEYRINGS
 
 LOOK_SCRIPT = f"""\
 . /etc/os-release; echo "release|$ID|$VERSION_ID|$(dpkg --print-architecture)"

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from llmhost.apt_repository import Repository
-from llmhost.clock import TIMESYNCD
 from llmhost.container_toolkit import toolkit_repository
 from llmhost.docker_packages import DOCKER, docker_repository, engine_packages
 from llmhost.nvidia_packages import TOOLKIT
 from llmhost.nvidia_repository import driver_repository
 from llmhost.settings import Settings
+from llmhost.system.apt_repository import Repository
+from llmhost.system.clock import TIMESYNCD
 
 # curl downloads weights and asks services; nft verifies that services work offline.
 _STACK = ("curl", "nftables")

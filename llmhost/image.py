@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from llmhost.filetree import File
+from llmhost.system.files import File
 
 INPUTS_LABEL = "llmhost.inputs"
 """Label with the digest of all inputs: a tag can be moved to another image, a label can not."""

@@ -15,7 +15,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from llmhost.filetree import UNPACK, Absent, Directory, Entry, File, PathState, archive, differences
+from llmhost.system.files import (
+    UNPACK,
+    Absent,
+    Directory,
+    Entry,
+    File,
+    PathState,
+    archive,
+    differences,
+)
 from llmhost.template import render
 
 ERROR_LOG = "/var/log/nginx/error.log"

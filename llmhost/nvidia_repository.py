@@ -1,6 +1,6 @@
 """Where NVIDIA's own driver packages come from. Pure."""
 
-from llmhost.apt_repository import Repository
+from llmhost.system.apt_repository import Repository
 
 # Keys of NVIDIA's repositories; a key's file is named after its last eight digits.
 _KEYS = {

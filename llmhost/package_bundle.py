@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from llmhost.apt_repository import Repository
 from llmhost.bundle import DIRECTORY, PACKAGES, BundleError
+from llmhost.system.apt_repository import Repository
 
 SCRATCH = "/var/cache/llmhost-bundle"
 """On the builder: lists and sources of its own, so that its apt stays as it is."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from llmhost.docker_packages import unsupported
-from llmhost.host_identity import HostIdentity
+from llmhost.system.host_identity import HostIdentity
 
 SUPPORTED = {
     "ubuntu": ("22.04", "24.04", "26.04"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from llmhost.filetree import Absent, Directory, Entry, File, PathState, differences
+from llmhost.system.files import Absent, Directory, Entry, File, PathState, differences
 
 PACKAGES = (
     *("docker.io", "docker-ce", "containerd", "containerd.io", "runc"),

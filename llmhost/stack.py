@@ -6,7 +6,6 @@ from pathlib import Path
 
 from llmhost.build_context import context_files
 from llmhost.compose import Limits, Project
-from llmhost.filetree import File
 from llmhost.gpu_allocation import Devices
 from llmhost.image import ModelImage, ServiceImage, Weights
 from llmhost.model_files import sha256_of
@@ -15,6 +14,7 @@ from llmhost.secret import read_secret
 from llmhost.services.app import App
 from llmhost.services.base import Service, ServiceOptions
 from llmhost.settings import Settings
+from llmhost.system.files import File
 from llmhost.template import ROOT, render
 
 _AS_IT_IS = File("Dockerfile", "FROM engine\n")

@@ -4,12 +4,12 @@ from functools import partial
 
 from pyinfra.api import deploy
 
-from llmhost.apt_repository import Repository
 from llmhost.container_toolkit import toolkit_repository
 from llmhost.nvidia_state import NvidiaState
 from llmhost.operations import container_toolkit
 from llmhost.options.container_toolkit import ContainerToolkit
 from llmhost.settings import Settings
+from llmhost.system.apt_repository import Repository
 
 
 @deploy("Container toolkit")

@@ -5,7 +5,7 @@ from pyinfra.api import deploy
 from llmhost import host_packages
 from llmhost.operations import apt, ufw
 from llmhost.settings import Settings
-from llmhost.ufw import Rule
+from llmhost.system.ufw import Rule
 
 
 @deploy("Firewall")

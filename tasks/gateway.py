@@ -4,9 +4,9 @@ from pyinfra import logger
 from pyinfra.api import deploy
 
 from llmhost import gateway, host_packages
-from llmhost.filetree import Absent, File
 from llmhost.operations import apt, files, nginx, systemd
 from llmhost.settings import Settings
+from llmhost.system.files import Absent, File
 from llmhost.template import render
 
 LOGROTATE = "/etc/logrotate.d/llmhost-gateway"

@@ -4,9 +4,9 @@ import hashlib
 
 from pyinfra.api import deploy
 
-from llmhost.filetree import Absent, File
 from llmhost.operations import files, systemd
 from llmhost.settings import Settings
+from llmhost.system.files import Absent, File
 from llmhost.template import render
 
 SCRIPT = "/usr/local/sbin/llmhost-heal"

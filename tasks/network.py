@@ -2,9 +2,9 @@
 
 from pyinfra.api import deploy
 
-from llmhost.network import Addressing
 from llmhost.operations import hostname, hosts_file, network, resolver
 from llmhost.settings import Settings
+from llmhost.system.addresses import Addressing
 
 
 @deploy("Network")

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from pyinfra.api import deploy
 
-from llmhost.apt_repository import Repository
-from llmhost.filetree import Directory, Entry, File
 from llmhost.nvidia_packages import UPGRADE_BLACKLIST
 from llmhost.nvidia_policy import driver_policy
 from llmhost.nvidia_repository import driver_repository
@@ -15,6 +13,8 @@ from llmhost.nvidia_state import NvidiaState
 from llmhost.operations import nvidia_driver
 from llmhost.operations.nvidia_packages import MODPROBE_FILE
 from llmhost.settings import Settings
+from llmhost.system.apt_repository import Repository
+from llmhost.system.files import Directory, Entry, File
 from llmhost.template import render
 
 _PROBE = Path(__file__).resolve().parent.parent / "files/nvidia_driver/nvml_probe.py"

@@ -3,9 +3,9 @@
 from pyinfra.api import deploy
 
 from llmhost import host_packages
-from llmhost.filetree import File
 from llmhost.operations import apt, clock, files, sysctl, systemd
 from llmhost.settings import Settings
+from llmhost.system.files import File
 from llmhost.template import render
 
 

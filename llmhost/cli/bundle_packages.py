@@ -7,13 +7,11 @@ from datetime import UTC, datetime
 
 import typer
 
-from llmhost.apt_repository import Repository
 from llmhost.bundle import KEYS, PACKAGES, BundleError, Part, Release
 from llmhost.bundle_parts import Parts
 from llmhost.cli.bundle_targets import Target
 from llmhost.cli.remote import Remote
 from llmhost.host_packages import host_repositories
-from llmhost.openpgp import UnreadableKey, dearmored, fingerprint
 from llmhost.package_bundle import (
     KEY,
     SCRATCH,
@@ -28,6 +26,8 @@ from llmhost.package_bundle import (
     release_file,
     sources_script,
 )
+from llmhost.system.apt_repository import Repository
+from llmhost.system.openpgp import UnreadableKey, dearmored, fingerprint
 
 
 def gather_packages(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from pyinfra.api import FactBase
 
-from llmhost.apt import Package, PackageDatabase
 from llmhost.facts.files import PathStates, parse_states
-from llmhost.filetree import PathState
+from llmhost.system.apt import Package, PackageDatabase
+from llmhost.system.files import PathState
 
 _SETTLED = {"installed", "config-files", "not-installed"}
 

@@ -4,8 +4,8 @@ import shlex
 
 from pyinfra.api import FactBase
 
-from llmhost.ca_certificates import BUNDLE, TrustState
 from llmhost.facts.files import PathStates, parse_states
+from llmhost.system.ca_certificates import BUNDLE, TrustState
 
 _BUNDLED = "=== llmhost: bundled"
 

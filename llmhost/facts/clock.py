@@ -2,7 +2,7 @@
 
 from pyinfra.api import FactBase
 
-from llmhost.clock import DAEMONS, ClockState, parse_clock
+from llmhost.system.clock import DAEMONS, ClockState, parse_clock
 
 
 class Clock(FactBase[ClockState]):

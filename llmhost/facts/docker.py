@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
-from llmhost.apt import PackageDatabase
 from llmhost.facts.apt import InstalledPackages, RepositoryFiles, RepositoryState
 from llmhost.facts.files import PathStates, parse_states
-from llmhost.filetree import PathState
+from llmhost.system.apt import PackageDatabase
+from llmhost.system.files import PathState
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import shlex
 
 from pyinfra.api import FactBase
 
-from llmhost.environment_file import EnvironmentState
 from llmhost.facts.files import PathStates, parse_states
+from llmhost.system.environment_file import EnvironmentState
 
 _MARK = "=== llmhost: lines"
 

@@ -4,7 +4,7 @@ import shlex
 
 from pyinfra.api import FactBase
 
-from llmhost.filetree import PathState
+from llmhost.system.files import PathState
 
 _KINDS = {"regular file": "file", "regular empty file": "file", "directory": "directory"}
 _KINDS["symbolic link"] = "link"

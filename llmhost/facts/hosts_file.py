@@ -2,7 +2,7 @@
 
 from pyinfra.api import FactBase
 
-from llmhost.hosts_file import PATH
+from llmhost.system.hosts_file import PATH
 
 
 class HostsFile(FactBase[str]):

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_interface
 from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
-from llmhost.network import PATHS, Address, LiveAddress, NetworkState
+from llmhost.system.addresses import PATHS, Address, LiveAddress, NetworkState
 
 _MARK = "=== llmhost: network"
 

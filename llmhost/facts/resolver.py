@@ -3,7 +3,7 @@
 from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
-from llmhost.resolver import PATHS, RESOLV_CONF, ResolverState
+from llmhost.system.resolver import PATHS, RESOLV_CONF, ResolverState
 
 _MARK = "=== llmhost: resolver"
 

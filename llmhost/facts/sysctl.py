@@ -5,8 +5,8 @@ import shlex
 from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
-from llmhost.filetree import PathState
-from llmhost.sysctl import KernelState, parse_state, proc_path
+from llmhost.system.files import PathState
+from llmhost.system.sysctl import KernelState, parse_state, proc_path
 
 
 class KernelParameters(FactBase[tuple[KernelState, dict[str, PathState]]]):

@@ -4,7 +4,7 @@ import shlex
 
 from pyinfra.api import FactBase
 
-from llmhost.host_identity import HostIdentity, parse_identity
+from llmhost.system.host_identity import HostIdentity, parse_identity
 
 _SCRIPT = r"""
 . /etc/os-release 2>/dev/null

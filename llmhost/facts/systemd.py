@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pyinfra.api import FactBase
 
-from llmhost.systemd import OTHER, UnitState, parse_unit
+from llmhost.system.systemd import OTHER, UnitState, parse_unit
 
 _PROPERTIES = ",".join(
     [

@@ -5,7 +5,7 @@ from itertools import groupby
 from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
-from llmhost.ufw import (
+from llmhost.system.ufw import (
     AFTER_RULES,
     NORMAL_FORM,
     PATHS,

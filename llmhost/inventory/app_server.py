@@ -1,7 +1,7 @@
 """What an application server is told of the LLM server. Pure."""
 
-from llmhost.ca_certificates import BUNDLE
 from llmhost.inventory.site import Upstream
+from llmhost.system.ca_certificates import BUNDLE
 
 CA_LABEL = "llmhost"
 """Name of the site's authority among those that the host trusts."""

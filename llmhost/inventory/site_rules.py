@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from llmhost.apikey import digest
-from llmhost.environment_file import unfit
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.site import GATEWAYS, Site, SiteHost, Upstream, upstream
 from llmhost.secret import read_secret
+from llmhost.system.environment_file import unfit
 
 
 def site_problems(host: SiteHost, site: Site) -> Iterator[Problem]:

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from pyinfra import host
 from pyinfra.api import StringCommand
 
-from llmhost.apt import plan, script
-from llmhost.apt_repository import Repository
 from llmhost.facts.apt import InstalledPackages, RemoteKey, RepositoryFiles, RepositoryState
-from llmhost.filetree import differences
-from llmhost.openpgp import UnreadableKey, dearmored, fingerprint
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.files import apply_command
+from llmhost.system.apt import plan, script
+from llmhost.system.apt_repository import Repository
+from llmhost.system.files import differences
+from llmhost.system.openpgp import UnreadableKey, dearmored, fingerprint
 
 
 @declared

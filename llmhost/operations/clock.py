@@ -3,10 +3,10 @@
 from pyinfra import host
 from pyinfra.api import StringCommand
 
-from llmhost import apt
-from llmhost.clock import TIMESYNCD, ClockState, unsynchronised, wrong_zone, zone_script
 from llmhost.facts.clock import Clock
 from llmhost.operations.changes import Commands, declared, explain
+from llmhost.system import apt
+from llmhost.system.clock import TIMESYNCD, ClockState, unsynchronised, wrong_zone, zone_script
 
 
 @declared

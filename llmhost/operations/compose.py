@@ -8,11 +8,11 @@ from pyinfra.api import StringCommand
 from llmhost import compose
 from llmhost.compose import Project
 from llmhost.facts.compose import ComposeProject
-from llmhost.filetree import archive
 from llmhost.gpu_allocation import Devices, GpuRequest, devices_of, wsl_note
 from llmhost.nvidia_driver import Unsatisfiable
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.nvidia_packages import read_state
+from llmhost.system.files import archive
 
 
 @declared

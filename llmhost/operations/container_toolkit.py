@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from pyinfra.api import StringCommand
 
-from llmhost.apt_repository import Repository
 from llmhost.container_toolkit import (
     DAEMON_CONFIG,
     REFRESH_PATH,
@@ -18,6 +17,7 @@ from llmhost.operations import apt, docker, systemd
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.nested import inner, told
 from llmhost.operations.nvidia_packages import read_state, then_read
+from llmhost.system.apt_repository import Repository
 
 HOOK = "/usr/bin/nvidia-cdi-hook"
 """dockerd looks for it when it starts, and offers GPUs only if it was there."""

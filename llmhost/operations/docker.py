@@ -8,7 +8,6 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import StringCommand
 
-from llmhost import apt
 from llmhost.daemon_json import (
     BrokenConfig,
     KeyPath,
@@ -28,9 +27,10 @@ from llmhost.docker_packages import (
     unsupported,
 )
 from llmhost.facts.docker import DaemonConfig, Engine
-from llmhost.filetree import UNPACK, File, archive, candidate_path, differences
 from llmhost.operations.apt import repository_commands, repository_differences
 from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.system import apt
+from llmhost.system.files import UNPACK, File, archive, candidate_path, differences
 
 CONFIG = "/etc/docker/daemon.json"
 _RECORDS = "/var/lib/llmhost/docker"

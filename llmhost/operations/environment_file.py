@@ -2,12 +2,12 @@
 
 from pyinfra import host
 
-from llmhost.environment_file import reasons, unfit
 from llmhost.facts.environment_file import EnvironmentFile
-from llmhost.filetree import File
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.files import apply_command
 from llmhost.secret import read_secret
+from llmhost.system.environment_file import reasons, unfit
+from llmhost.system.files import File
 from llmhost.template import render
 
 

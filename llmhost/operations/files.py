@@ -4,8 +4,8 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 
 from llmhost.facts.files import PathStates
-from llmhost.filetree import Entry, File, apply_script, archive, candidate_path, differences
 from llmhost.operations.changes import Commands, declared, explain
+from llmhost.system.files import Entry, File, apply_script, archive, candidate_path, differences
 
 
 @declared

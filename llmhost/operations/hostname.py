@@ -4,9 +4,9 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 
 from llmhost.facts.hostname import Hostname
-from llmhost.filetree import File
 from llmhost.operations.changes import Commands, declared, explain
 from llmhost.operations.files import apply_command
+from llmhost.system.files import File
 
 _PATH = "/etc/hostname"
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from pyinfra import host
 
-from llmhost import hosts_file
 from llmhost.facts.hosts_file import HostsFile
-from llmhost.filetree import File
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.files import apply_command
+from llmhost.system import hosts_file
+from llmhost.system.files import File
 
 
 @declared

@@ -10,13 +10,13 @@ from llmhost import image as core
 from llmhost.bundle import WAITING
 from llmhost.facts.images import Images
 from llmhost.facts.room import HostRoom
-from llmhost.filetree import archive
 from llmhost.image import ModelImage, ServiceImage, Weights, missing
 from llmhost.model_files import sha256_of
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.telling import told
 from llmhost.room import Room, shortage
 from llmhost.secret import read_secret
+from llmhost.system.files import archive
 
 
 @declared

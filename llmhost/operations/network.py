@@ -6,22 +6,22 @@ from paramiko import Channel, ProxyCommand
 from pyinfra import host
 from pyinfra.api import StringCommand
 
-from llmhost import network
 from llmhost.facts.network import Network
-from llmhost.filetree import UNPACK, File, archive
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.trial import on_trial
+from llmhost.system import addresses as core
+from llmhost.system.files import UNPACK, File, archive
 from llmhost.template import render
 
-_TRIAL = f"{network.STAGE}/trial.sh"
+_TRIAL = f"{core.STAGE}/trial.sh"
 _CHANGE_UNIT = "llmhost-network-change"
 _UNDO_UNIT = "llmhost-network-undo"
 
-_ARRIVED = f"[ ! -e {network.STAGE}/pending ] || [ -e {network.STAGE}/changed ]"
+_ARRIVED = f"[ ! -e {core.STAGE}/pending ] || [ -e {core.STAGE}/changed ]"
 
 
 @declared
-def addresses(wanted: network.Addressing, *, confirm_seconds: int) -> Commands:
+def addresses(wanted: core.Addressing, *, confirm_seconds: int) -> Commands:
     """Give an interface exactly these addresses and default routes, by netplan or networkd.
 
     They are made in /run first, where no reboot finds them. They reach the disk only when the
@@ -31,43 +31,43 @@ def addresses(wanted: network.Addressing, *, confirm_seconds: int) -> Commands:
     state = host.get_fact(Network)
     if not state.macs:
         return  # nothing is known of a host that could not be asked
-    if wrong := network.refusals(wanted, state):
+    if wrong := core.refusals(wanted, state):
         yield refuse(wrong)
         return
-    files = network.files(wanted, state)
-    reasons = network.drift(wanted, files, state)
+    files = core.files(wanted, state)
+    reasons = core.drift(wanted, files, state)
     if not reasons:
         return
-    contacts = network.contacts(wanted, state)
+    contacts = core.contacts(wanted, state)
     if contacts and _by_a_jump_host():
         what = f"connections to {state.server} end, and the host is reached through another host"
         yield refuse([f"{what}: change its address from a controller on its own network"])
         return
-    explain([*reasons, *network.moving(wanted, state)])
+    explain([*reasons, *core.moving(wanted, state)])
     yield _stage(wanted, files, state)
     yield from on_trial(_TRIAL, confirm_seconds, arrived=_ARRIVED, contacts=contacts)
 
 
 def _stage(
-    wanted: network.Addressing, files: Sequence[File], state: network.NetworkState
+    wanted: core.Addressing, files: Sequence[File], state: core.NetworkState
 ) -> StringCommand:
     """Lay the new configuration out beside the old one, and check it."""
     script = render(
         "network/trial.sh.j2",
-        stage=network.STAGE,
-        backup=network.BACKUP,
+        stage=core.STAGE,
+        backup=core.BACKUP,
         unit=_UNDO_UNIT,
         change_unit=_CHANGE_UNIT,
-        interface=network.interface_of(wanted, state),
+        interface=core.interface_of(wanted, state),
         manager=state.manager,
-        moves=bool(network.contacts(wanted, state)),
+        moves=bool(core.contacts(wanted, state)),
         paths=[file.path for file in files],
     )
     listed = "".join(f"{address}\n" for address in wanted.addresses)
-    contents = {f"{network.STAGE}/next{file.path}": file for file in files}
+    contents = {f"{core.STAGE}/next{file.path}": file for file in files}
     contents[_TRIAL] = File(_TRIAL, script, mode="0700")
-    contents[f"{network.STAGE}/wanted.addresses"] = File("", listed, mode="0600")
-    prepare = f"set -e; mkdir -p -m 0700 {network.STAGE}; rm -rf {network.STAGE}/next;"
+    contents[f"{core.STAGE}/wanted.addresses"] = File("", listed, mode="0600")
+    prepare = f"set -e; mkdir -p -m 0700 {core.STAGE}; rm -rf {core.STAGE}/next;"
     return StringCommand(f"{prepare} {UNPACK}; sh {_TRIAL} stage", _stdin=archive(contents))
 
 

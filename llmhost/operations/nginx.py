@@ -8,7 +8,6 @@ from pyinfra.api import StringCommand
 
 from llmhost.authority import open_authority
 from llmhost.facts.nginx import Nginx
-from llmhost.filetree import File
 from llmhost.gateway_pool import Pool, drain_refusal, drained_servers, with_pool
 from llmhost.gateway_tls import CERTIFICATE, Tls, certified, name_files, served_names
 from llmhost.nginx import (
@@ -20,6 +19,7 @@ from llmhost.nginx import (
     service_drift,
 )
 from llmhost.operations.changes import Commands, declared, explain, note, refuse
+from llmhost.system.files import File
 
 
 @declared

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 
 from pyinfra.api import StringCommand
 
-from llmhost.apt_repository import Repository
-from llmhost.filetree import Entry, File
 from llmhost.nvidia_driver import Unsatisfiable
 from llmhost.nvidia_plan import (
     DriverPlan,
@@ -24,7 +22,9 @@ from llmhost.operations.files import present as present_files
 from llmhost.operations.nested import inner
 from llmhost.operations.nvidia_packages import installed, read_state, then_read
 from llmhost.operations.reboot import reboot
-from llmhost.wsl import CONFIGURATION, RESTART, with_systemd
+from llmhost.system.apt_repository import Repository
+from llmhost.system.files import Entry, File
+from llmhost.system.wsl import CONFIGURATION, RESTART, with_systemd
 
 GPU_UNIT = "llmhost-gpu.service"
 """Switches persistence mode on and sets the power limit at boot."""

@@ -6,11 +6,8 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.command import PyinfraCommand
 
-from llmhost.apt import Plan, script
-from llmhost.apt_repository import Repository
 from llmhost.facts.files import PathStates
 from llmhost.facts.nvidia import Nvidia, OfferedVersions
-from llmhost.filetree import Entry, differences
 from llmhost.nvidia_packages import DKMS_KEYS, PINNING, REPORTED, driver_packages
 from llmhost.nvidia_plan import DriverPlan, fabric_fits, unheld, userspace_version
 from llmhost.nvidia_state import NvidiaState
@@ -18,6 +15,9 @@ from llmhost.operations import apt
 from llmhost.operations.changes import Commands, refuse
 from llmhost.operations.files import apply_command
 from llmhost.operations.nested import inner, told
+from llmhost.system.apt import Plan, script
+from llmhost.system.apt_repository import Repository
+from llmhost.system.files import Entry, differences
 
 MODPROBE_FILE = "/etc/modprobe.d/llmhost-nvidia.conf"
 """Where nouveau is kept from loading; the initramfs must have taken it in."""

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from pyinfra import host
 
-from llmhost import resolver
 from llmhost.facts.resolver import Resolver
-from llmhost.filetree import differences
 from llmhost.operations import systemd
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.files import apply_command
 from llmhost.operations.nested import inner, told
+from llmhost.system import resolver
+from llmhost.system.files import differences
 
 
 @declared

@@ -6,10 +6,10 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 
 from llmhost.facts.sysctl import KernelParameters
-from llmhost.filetree import File, differences
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.files import apply_command
-from llmhost.sysctl import deviations, render, script, settable, unknown
+from llmhost.system.files import File, differences
+from llmhost.system.sysctl import deviations, render, script, settable, unknown
 
 
 @declared

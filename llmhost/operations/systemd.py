@@ -7,7 +7,7 @@ from pyinfra.api import QuoteString, StringCommand
 
 from llmhost.facts.systemd import EnabledUnits, Unit
 from llmhost.operations.changes import Commands, declared, explain
-from llmhost.systemd import script, steps
+from llmhost.system.systemd import script, steps
 
 
 @declared

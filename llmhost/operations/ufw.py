@@ -3,12 +3,12 @@
 from pyinfra import host
 from pyinfra.api import StringCommand
 
-from llmhost import ufw
-from llmhost.block import with_block
 from llmhost.facts.ufw import Ufw
-from llmhost.filetree import UNPACK, File, archive
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.trial import on_trial
+from llmhost.system import ufw
+from llmhost.system.block import with_block
+from llmhost.system.files import UNPACK, File, archive
 from llmhost.template import render
 
 _TRIAL = f"{ufw.STAGE}/trial.sh"

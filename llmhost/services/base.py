@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from llmhost.filetree import File
 from llmhost.gpu_allocation import GpuRequest
 from llmhost.options.base import Section
 from llmhost.options.model import Model
 from llmhost.options.model_source import OllamaSource
 from llmhost.options.nvidia_driver import CudaVersion
 from llmhost.options.types import Networks
+from llmhost.system.files import File
 
 IMAGE = r"^[a-z0-9][\w.:/-]*@sha256:[0-9a-f]{64}$"
 """An image reference that always means the same image; `docker pull` prints the digest."""

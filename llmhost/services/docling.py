@@ -5,10 +5,10 @@ from pathlib import PurePosixPath
 
 from pydantic import Field
 
-from llmhost.filetree import File
 from llmhost.options.model import Model
 from llmhost.options.model_source import HubSource
 from llmhost.services.base import IMAGE, Abilities, Route, Service, ServiceOptions
+from llmhost.system.files import File
 
 
 class DoclingOptions(ServiceOptions):

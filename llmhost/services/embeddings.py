@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from llmhost.filetree import File
 from llmhost.llama import llama_options
 from llmhost.options.model import Model
 from llmhost.services.base import IMAGE, Abilities, Request, Route, Service, ServiceOptions
 from llmhost.services.requests import TASK_REQUESTS
+from llmhost.system.files import File
 
 
 class EmbeddingsOptions(ServiceOptions):

@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import Field
 
-from llmhost.filetree import File
 from llmhost.options.model import Model
 from llmhost.services.addresses import URL, services_in
 from llmhost.services.base import IMAGE, Route, Service, ServiceOptions, no_models
+from llmhost.system.files import File
 
 
 class SearchApiOptions(ServiceOptions):

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from llmhost.authority import open_authority
-from llmhost.filetree import File
 from llmhost.gateway import Places, configuration, pool, tls
 from llmhost.gateway_pool import with_pool
 from llmhost.gateway_tls import certified, name_files, served_names
 from llmhost.inventory.reader import read_settings
 from llmhost.nginx import NginxState, Tree
 from llmhost.settings import Settings
+from llmhost.system.files import File
 
 
 def free_ports(count: int) -> list[int]:

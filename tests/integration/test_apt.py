@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.apt_repository import Repository
 from llmhost.operations import apt
+from llmhost.system.apt_repository import Repository
 from testbed import Lan, Machine
 from tests.doubles.apt_repository import DebDouble, build_repository, serving
 from tests.integration.harness import converge, deploy

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from llmhost.apt_repository import Repository
 from llmhost.docker_packages import docker_repository
 from llmhost.inventory.reader import read_settings
 from llmhost.operations import apt, docker
 from llmhost.options.docker import DOCKER_KEY
+from llmhost.system.apt_repository import Repository
 from tasks.docker import install_docker
 from testbed import Client, Lan, Machine
 from tests.doubles.apt_repository import DebDouble, build_repository, serving

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from llmhost.filetree import Absent, Directory, Entry, File
 from llmhost.operations import files
+from llmhost.system.files import Absent, Directory, Entry, File
 from testbed import Machine
 from tests.integration.harness import converge, deploy
 

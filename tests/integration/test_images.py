@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.filetree import File
 from llmhost.image import ModelImage, ServiceImage, Weights
 from llmhost.operations import images
 from llmhost.settings import Settings
 from llmhost.stack import service_images
+from llmhost.system.files import File
 from llmhost.wording import gib
 from testbed import Lan, Machine
 from tests.integration.docker_site import DockerSite, docker_site

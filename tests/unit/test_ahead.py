@@ -41,7 +41,7 @@ _COMMANDS = [
 
 _DEPLOY = """
 from pyinfra import host, state
-from llmhost.filetree import File
+from llmhost.system.files import File
 from llmhost.operations import ahead, files
 from llmhost.operations.connection import quicken
 import llmhost.operations.hold

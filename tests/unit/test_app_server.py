@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from llmhost import ca_certificates, environment_file, hosts_file
 from llmhost.apikey import digest
 from llmhost.facts.environment_file import EnvironmentFile
-from llmhost.filetree import File, PathState
 from llmhost.inventory.app_server import variables
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.site import SiteHost, Upstream, upstream
 from llmhost.inventory.site_rules import site_problems
 from llmhost.secret import read_secret
+from llmhost.system import ca_certificates, environment_file, hosts_file
+from llmhost.system.files import File, PathState
 from llmhost.template import render
 
 KEY, OTHER = "llmhost-" + "a" * 64, "llmhost-" + "b" * 64

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.apt import Package, PackageDatabase, Plan, plan, script
-from llmhost.apt_repository import Repository
 from llmhost.docker_packages import (
     ALL_NAMES,
     docker_repository,
@@ -14,8 +12,10 @@ from llmhost.docker_packages import (
     unsupported,
 )
 from llmhost.facts.apt import parse_database
-from llmhost.openpgp import UnreadableKey, dearmored, fingerprint
 from llmhost.options.docker import DOCKER_KEY
+from llmhost.system.apt import Package, PackageDatabase, Plan, plan, script
+from llmhost.system.apt_repository import Repository
+from llmhost.system.openpgp import UnreadableKey, dearmored, fingerprint
 
 VENDORED = Path(__file__).resolve().parents[2] / "files/docker/docker.asc"
 

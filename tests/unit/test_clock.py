@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmhost.clock import ClockState, parse_clock, unsynchronised, wrong_zone, zone_script
+from llmhost.system.clock import ClockState, parse_clock, unsynchronised, wrong_zone, zone_script
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from llmhost.compose import (
     plan,
 )
 from llmhost.facts.compose import ComposeProject
-from llmhost.filetree import Absent, PathState
 from llmhost.image import ImageState
+from llmhost.system.files import Absent, PathState
 
 PROJECT = Project(
     name="llmhost",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmhost.facts.files import parse_states
-from llmhost.filetree import (
+from llmhost.system.files import (
     Absent,
     Directory,
     Entry,

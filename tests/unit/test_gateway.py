@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from llmhost.filetree import PathState
 from llmhost.gateway import Places, configuration
 from llmhost.gateway_policy import key_maps, policies_of
 from llmhost.gateway_routes import exposed_routes, grants
@@ -22,6 +21,7 @@ from llmhost.nginx import (
 from llmhost.services import catalogue
 from llmhost.services.base import Route, ServiceOptions
 from llmhost.settings import Settings
+from llmhost.system.files import PathState
 
 ONE, TWO, THREE = "1" * 64, "2" * 64, "3" * 64
 

@@ -11,7 +11,6 @@ import pytest
 
 from llmhost.bundle import DIRECTORY, Part, Release
 from llmhost.facts.images import Images
-from llmhost.filetree import File
 from llmhost.host_bundle import (
     CHECK_SCRIPT,
     LOOK_SCRIPT,
@@ -25,6 +24,7 @@ from llmhost.host_bundle import (
     stream,
 )
 from llmhost.image import ServiceImage, load_script
+from llmhost.system.files import File
 
 CONTENT = b"0123456789" * 1000
 PART = Part("images/a.tar", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from llmhost.filetree import File
 from llmhost.image import (
     ImageState,
     ModelImage,
@@ -18,6 +17,7 @@ from llmhost.image import (
     missing,
     prepare_script,
 )
+from llmhost.system.files import File
 
 WEIGHTS = Weights("ab" * 32, "weights/tiny.gguf", False, "/models/tiny.gguf")
 TINY = ModelImage("tiny", (WEIGHTS,))

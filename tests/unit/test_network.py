@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
-from llmhost import netplan, network, resolver
 from llmhost.facts.hostname import Hostname, Names
 from llmhost.facts.network import Network, parse_state
 from llmhost.facts.resolver import Resolver
-from llmhost.filetree import File, PathState
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.site import SiteHost
 from llmhost.inventory.site_rules import site_problems
-from llmhost.network import Addressing, LiveAddress, NetworkState
+from llmhost.system import addresses, netplan, resolver
+from llmhost.system.addresses import Addressing, LiveAddress, NetworkState
+from llmhost.system.files import File, PathState
 from llmhost.template import render
 
 GOOD = {
@@ -112,7 +112,7 @@ BEFORE = NetworkState(
 
 def written(state: NetworkState) -> NetworkState:
     """The host after the change, with the files that it leads to."""
-    files = network.files(WANTED, state)
+    files = addresses.files(WANTED, state)
     paths = {f.path: PathState("file", "root", "root", f.mode, 1.0, f.sha256) for f in files}
     return replace(
         state,
@@ -124,7 +124,7 @@ def written(state: NetworkState) -> NetworkState:
 
 
 def reasons(state: NetworkState, wanted: Addressing = WANTED) -> list[str]:
-    return network.drift(wanted, network.files(wanted, state), state)
+    return addresses.drift(wanted, addresses.files(wanted, state), state)
 
 
 def test_lease_in_place_of_the_declared_address_is_drift() -> None:
@@ -166,14 +166,14 @@ def test_host_as_declared_has_no_drift(state: NetworkState) -> None:
 def test_host_that_can_not_be_set_is_refused(
     changes: dict[str, Any], interface: str, sentence: str
 ) -> None:
-    (told,) = network.refusals(replace(WANTED, interface=interface), replace(BEFORE, **changes))
+    (told,) = addresses.refusals(replace(WANTED, interface=interface), replace(BEFORE, **changes))
     assert sentence in told
 
 
 def test_host_that_can_be_set_is_not_refused() -> None:
-    assert network.refusals(WANTED, BEFORE) == []
+    assert addresses.refusals(WANTED, BEFORE) == []
     ifupdown = replace(BEFORE, managers={"eth0": ["ifupdown"]}, netplan=SITE)
-    assert network.refusals(WANTED, ifupdown) == []
+    assert addresses.refusals(WANTED, ifupdown) == []
 
 
 @pytest.mark.parametrize(
@@ -189,16 +189,16 @@ def test_deploy_goes_on_at_the_new_address_only_if_its_own_goes_away(
     server: str | None, expected: tuple[str, ...]
 ) -> None:
     state = replace(BEFORE, server=ip_address(server) if server else None)
-    assert network.contacts(WANTED, state) == expected
-    assert bool(network.moving(WANTED, state)) == bool(expected)
+    assert addresses.contacts(WANTED, state) == expected
+    assert bool(addresses.moving(WANTED, state)) == bool(expected)
 
 
 def test_deploy_over_ipv6_goes_on_over_ipv6() -> None:
     there = LiveAddress("eth0", ip_interface("fd00::57/64"), dynamic=True)
     state = replace(BEFORE, addresses=[LEASED, there], server=ip_address("fd00::57"))
-    assert network.contacts(WANTED, state) == ("fd00::100",)
+    assert addresses.contacts(WANTED, state) == ("fd00::100",)
     only4 = replace(WANTED, addresses=WANTED.addresses[:1])
-    assert network.contacts(only4, state) == ("192.168.0.100",)
+    assert addresses.contacts(only4, state) == ("192.168.0.100",)
 
 
 @pytest.mark.parametrize(

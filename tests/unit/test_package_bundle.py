@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.apt_repository import Repository
 from llmhost.bundle import DIRECTORY, BundleError
 from llmhost.package_bundle import (
     APT_CONF,
@@ -22,6 +21,7 @@ from llmhost.package_bundle import (
     release_file,
     sources_script,
 )
+from llmhost.system.apt_repository import Repository
 
 CLOSURE = """\
 'http://mirror.example/debian/pool/main/n/nginx/nginx_1.26.3-3%2bdeb13u1_amd64.deb' \

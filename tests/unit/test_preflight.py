@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from llmhost.host_identity import HostIdentity, parse_identity
 from llmhost.preflight import findings
+from llmhost.system.host_identity import HostIdentity, parse_identity
 
 LINES = """distribution=debian
 version=13

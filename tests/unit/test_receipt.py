@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from llmhost.facts.receipt import Receipts
-from llmhost.filetree import Absent, File, PathState
 from llmhost.receipt import KEPT, ReceiptState, content, entries, misplaced, reasons
+from llmhost.system.files import Absent, File, PathState
 
 PATH = "/var/lib/llmhost/receipt.json"
 RECORD = {"settings": "12ab", "models": {"tiny": "34cd"}}

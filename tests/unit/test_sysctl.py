@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmhost.sysctl import (
+from llmhost.system.sysctl import (
     KernelState,
     deviations,
     parse_state,

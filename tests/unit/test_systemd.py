@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from llmhost.systemd import OTHER, UnitState, parse_unit, script, steps
+from llmhost.system.systemd import OTHER, UnitState, parse_unit, script, steps
 
 CONVERGED = UnitState("loaded", "active", "enabled", started=100.0, loaded=100.0, configured=90.0)
 

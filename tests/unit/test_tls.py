@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from llmhost.authority import open_authority
 from llmhost.cli.tls import app
-from llmhost.filetree import PathState
 from llmhost.gateway_tls import Tls, certified, name_files, served_names
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.nginx import NginxState, Tree
+from llmhost.system.files import PathState
 from llmhost.tls import Authority, names_in, new_authority, pair_faults, why_renew
 
 NOW = datetime.now(UTC)

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from llmhost.block import with_block
 from llmhost.facts.ufw import parse_state
-from llmhost.filetree import File, PathState
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.template import render
-from llmhost.ufw import (
+from llmhost.system.block import with_block
+from llmhost.system.files import File, PathState
+from llmhost.system.ufw import (
     BEGIN,
     END,
     USER_RULES,
@@ -24,6 +23,7 @@ from llmhost.ufw import (
     openings,
     parse_connection,
 )
+from llmhost.template import render
 
 EVERYONE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 SSH = Rule(22, "tcp", (ip_network("10.0.0.0/8"), ip_network("fd00::/8")), "SSH")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmhost.wsl import with_systemd
+from llmhost.system.wsl import with_systemd
 
 
 @pytest.mark.parametrize(

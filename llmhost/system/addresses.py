@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
-from llmhost import netplan
-from llmhost.filetree import File, PathState, differences
+from llmhost.system import netplan
+from llmhost.system.files import File, PathState, differences
 from llmhost.template import render
 
 STAGE = "/run/llmhost-network"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from llmhost.block import with_block, without_block
+from llmhost.system.block import with_block, without_block
 
 PATH = "/etc/hosts"
 

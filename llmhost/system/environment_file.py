@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmhost.filetree import File, PathState, differences
+from llmhost.system.files import File, PathState, differences
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 

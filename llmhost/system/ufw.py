@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from llmhost.filetree import File, PathState, differences
+from llmhost.system.files import File, PathState, differences
 
 STAGE = "/run/llmhost-firewall"
 """Where new rules are on trial; on a tmpfs, so that a reboot ends the trial."""

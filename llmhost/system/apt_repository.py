@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from llmhost.filetree import Absent, Directory, Entry, File
+from llmhost.system.files import Absent, Directory, Entry, File
 
 KEYRINGS = "/etc/apt/keyrings"
 

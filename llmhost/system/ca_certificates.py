@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from llmhost.filetree import Absent, Entry, File, PathState, differences
+from llmhost.system.files import Absent, Entry, File, PathState, differences
 
 DIRECTORY = "/usr/local/share/ca-certificates"
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmhost.filetree import File, PathState
+from llmhost.system.files import File, PathState
 from llmhost.template import render
 
 RESOLV_CONF = "/etc/resolv.conf"
