@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from llmhost.container_toolkit import toolkit_repository
-from llmhost.docker_packages import DOCKER, docker_repository, engine_packages
+from llmhost.docker.packages import DOCKER, docker_repository, engine_packages
 from llmhost.nvidia_packages import TOOLKIT
 from llmhost.nvidia_repository import driver_repository
 from llmhost.settings import Settings

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from llmhost.docker_packages import unsupported
+from llmhost.docker.packages import unsupported
 from llmhost.system.host_identity import HostIdentity
 
 SUPPORTED = {

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from llmhost import receipt
-from llmhost.compose import start_script
+from llmhost.docker.compose import start_script
 from llmhost.gateway import Places as GatewayPlaces
 from llmhost.gateway_tls import CERTIFICATE
 from llmhost.nginx import CANDIDATE, activate_script

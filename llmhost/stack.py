@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from llmhost.build_context import context_files
-from llmhost.compose import Limits, Project
+from llmhost.docker.build_context import context_files
+from llmhost.docker.compose import Limits, Project
+from llmhost.docker.image import ModelImage, ServiceImage, Weights
 from llmhost.gpu_allocation import Devices
-from llmhost.image import ModelImage, ServiceImage, Weights
 from llmhost.model_files import sha256_of
 from llmhost.options.model import Model
 from llmhost.secret import read_secret

@@ -12,6 +12,7 @@ from llmhost.bundle_file import Bundle
 from llmhost.cli.bundle_targets import Target
 from llmhost.cli.remote import Remote, remote
 from llmhost.cli.run import run_pyinfra
+from llmhost.docker.image import missing
 from llmhost.facts.images import inspect_command, parse_images
 from llmhost.host_bundle import (
     CHECK_SCRIPT,
@@ -27,7 +28,6 @@ from llmhost.host_bundle import (
     parse_look,
     stream,
 )
-from llmhost.image import missing
 from llmhost.package_bundle import APT_CONF, apt_files
 
 

@@ -22,7 +22,7 @@ from llmhost.cli.bundle_packages import gather_packages
 from llmhost.cli.bundle_targets import Target
 from llmhost.cli.remote import LOCAL, Remote
 from llmhost.cli.run import run_pyinfra
-from llmhost.image import ServiceImage
+from llmhost.docker.image import ServiceImage
 from llmhost.template import ROOT
 from llmhost.toolkit import toolkit
 

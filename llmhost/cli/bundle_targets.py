@@ -7,8 +7,8 @@ from typing import Any
 from llmhost.bundle import Release
 from llmhost.cli.errors import stop
 from llmhost.cli.session import hosts_within, load_inventory
+from llmhost.docker.image import ServiceImage
 from llmhost.host_packages import host_packages
-from llmhost.image import ServiceImage
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.site import APP_SERVERS

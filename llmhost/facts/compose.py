@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from pyinfra.api import FactBase
 
-from llmhost.compose import Container, Limits, Network, ProjectState
+from llmhost.docker.compose import Container, Limits, Network, ProjectState
 from llmhost.facts.files import PathStates, parse_states
 from llmhost.facts.images import DOCKER, inspect_command, parse_images
 

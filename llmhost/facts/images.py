@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pyinfra.api import FactBase
 
-from llmhost.image import INPUTS_LABEL, ImageState
+from llmhost.docker.image import INPUTS_LABEL, ImageState
 
 
 @dataclass(frozen=True)

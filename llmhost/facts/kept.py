@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from pyinfra.api import FactBase
 
-from llmhost.image import INPUTS_LABEL
+from llmhost.docker.image import INPUTS_LABEL
 from llmhost.rollback import Image, Kept, KeptState, kept_directory, valid_name
 
 _IMAGE = (

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmhost.build_context import context_files, unpinned_bases
+from llmhost.docker.build_context import context_files, unpinned_bases
 from llmhost.inventory.problem import Problem
 from llmhost.secret import read_secret
 from llmhost.services import catalogue

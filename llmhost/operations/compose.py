@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from pyinfra import host
 from pyinfra.api import StringCommand
 
-from llmhost import compose
-from llmhost.compose import Project
+from llmhost.docker import compose
+from llmhost.docker.compose import Project
 from llmhost.facts.compose import ComposeProject
 from llmhost.gpu_allocation import Devices, GpuRequest, devices_of, wsl_note
 from llmhost.nvidia_driver import Unsatisfiable

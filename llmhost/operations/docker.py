@@ -8,7 +8,7 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import StringCommand
 
-from llmhost.daemon_json import (
+from llmhost.docker.daemon_json import (
     BrokenConfig,
     KeyPath,
     changed_keys,
@@ -19,7 +19,7 @@ from llmhost.daemon_json import (
     render_config,
     render_owned,
 )
-from llmhost.docker_packages import (
+from llmhost.docker.packages import (
     ALL_NAMES,
     DOCKER,
     docker_repository,

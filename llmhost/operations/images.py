@@ -6,15 +6,15 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand
 
-from llmhost import image as core
 from llmhost.bundle import WAITING
+from llmhost.docker import image as core
+from llmhost.docker.disk_space import Room, shortage
+from llmhost.docker.image import ModelImage, ServiceImage, Weights, missing
+from llmhost.facts.disk_space import HostRoom
 from llmhost.facts.images import Images
-from llmhost.facts.room import HostRoom
-from llmhost.image import ModelImage, ServiceImage, Weights, missing
 from llmhost.model_files import sha256_of
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.telling import told
-from llmhost.room import Room, shortage
 from llmhost.secret import read_secret
 from llmhost.system.files import archive
 

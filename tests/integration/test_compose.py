@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.compose import Project
+from llmhost.docker.compose import Project
 from llmhost.inventory.reader import read_settings
 from llmhost.operations import compose
 from llmhost.stack import compose_project, service_images

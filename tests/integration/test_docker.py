@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.docker_packages import docker_repository
+from llmhost.docker.packages import docker_repository
 from llmhost.inventory.reader import read_settings
 from llmhost.operations import apt, docker
 from llmhost.options.docker import DOCKER_KEY

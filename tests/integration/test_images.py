@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.image import ModelImage, ServiceImage, Weights
+from llmhost.docker.image import ModelImage, ServiceImage, Weights
 from llmhost.operations import images
 from llmhost.settings import Settings
 from llmhost.stack import service_images

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from llmhost.build_context import context_files, unpinned_bases
+from llmhost.docker.build_context import context_files, unpinned_bases
 from llmhost.gateway_routes import exposed_routes
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings

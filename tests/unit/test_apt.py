@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.docker_packages import (
+from llmhost.docker.packages import (
     ALL_NAMES,
     docker_repository,
     engine_packages,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from llmhost.compose import (
+from llmhost.docker.compose import (
     Container,
     Limits,
     Network,
@@ -15,8 +15,8 @@ from llmhost.compose import (
     apply_script,
     plan,
 )
+from llmhost.docker.image import ImageState
 from llmhost.facts.compose import ComposeProject
-from llmhost.image import ImageState
 from llmhost.system.files import Absent, PathState
 
 PROJECT = Project(

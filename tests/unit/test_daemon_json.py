@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.daemon_json import (
+from llmhost.docker.daemon_json import (
     BrokenConfig,
     changed_keys,
     key_paths,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.image import ServiceImage
+from llmhost.docker.image import ServiceImage
 from llmhost.inventory.profiles import PROFILES
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmhost.bundle import DIRECTORY, Part, Release
+from llmhost.docker.image import ServiceImage, load_script
 from llmhost.facts.images import Images
 from llmhost.host_bundle import (
     CHECK_SCRIPT,
@@ -23,7 +24,6 @@ from llmhost.host_bundle import (
     parse_look,
     stream,
 )
-from llmhost.image import ServiceImage, load_script
 from llmhost.system.files import File
 
 CONTENT = b"0123456789" * 1000

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.docker_packages import DOCKER
+from llmhost.docker.packages import DOCKER
 from llmhost.host_packages import host_packages, host_repositories
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings

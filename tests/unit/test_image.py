@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.image import (
+from llmhost.docker.image import (
     ImageState,
     ModelImage,
     ServiceImage,

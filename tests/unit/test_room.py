@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from llmhost.facts.room import HostRoom
-from llmhost.image import ModelImage, ServiceImage, Weights
-from llmhost.room import Place, Room, compressed_bytes, shortage
+from llmhost.docker.disk_space import Place, Room, compressed_bytes, shortage
+from llmhost.docker.image import ModelImage, ServiceImage, Weights
+from llmhost.facts.disk_space import HostRoom
 from llmhost.vram import GIB
 
 ENGINE = "registry/engine:1@sha256:" + "0" * 64

@@ -6,8 +6,8 @@ from itertools import groupby
 
 from pyinfra.api import FactBase
 
+from llmhost.docker.disk_space import Place, Room, compressed_bytes
 from llmhost.facts.images import DOCKER
-from llmhost.room import Place, Room, compressed_bytes
 
 # The directory may not be there yet.
 _PLACE = """place() {

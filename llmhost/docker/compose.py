@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmhost.image import ImageState
+from llmhost.docker.image import ImageState
 from llmhost.system.files import UNPACK, Absent, Directory, Entry, File, PathState, differences
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmhost.image import ModelImage, ServiceImage
+from llmhost.docker.image import ModelImage, ServiceImage
 from llmhost.vram import gib
 
 UNPACKED = 2
