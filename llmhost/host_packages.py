@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from llmhost.container_toolkit import toolkit_repository
 from llmhost.docker.packages import DOCKER, docker_repository, engine_packages
-from llmhost.nvidia_packages import TOOLKIT
-from llmhost.nvidia_repository import driver_repository
+from llmhost.nvidia.container_toolkit import toolkit_repository
+from llmhost.nvidia.packages import TOOLKIT
+from llmhost.nvidia.repository import driver_repository
 from llmhost.settings import Settings
 from llmhost.system.apt_repository import Repository
 from llmhost.system.clock import TIMESYNCD

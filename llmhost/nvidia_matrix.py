@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from llmhost.nvidia_driver import RELEASES, Source, Unsatisfiable, Wish, choose
-from llmhost.nvidia_generation import Generation
-from llmhost.nvidia_packages import Kernel, packages
+from llmhost.nvidia.driver import RELEASES, Source, Unsatisfiable, Wish, choose
+from llmhost.nvidia.generation import Generation
+from llmhost.nvidia.packages import Kernel, packages
 
 _GROUPS = {
     "Maxwell, Pascal, Volta": (Generation.MAXWELL, Generation.PASCAL, Generation.VOLTA),

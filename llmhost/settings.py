@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from pydantic import Field, SerializeAsAny
 
-from llmhost.gpu_allocation import GpuRequest
+from llmhost.nvidia.gpu_allocation import GpuRequest
 from llmhost.options.app_server import AppServer
 from llmhost.options.base import Section
 from llmhost.options.container_toolkit import ContainerToolkit

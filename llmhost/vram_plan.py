@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmhost.gpu_allocation import allocate_numbers
 from llmhost.model_files import shape_of
-from llmhost.nvidia_driver import Unsatisfiable
+from llmhost.nvidia.driver import Unsatisfiable
+from llmhost.nvidia.gpu_allocation import allocate_numbers
 from llmhost.options.model import Model
 from llmhost.settings import Settings
 from llmhost.vram import GIB, Ledger, Load, Share

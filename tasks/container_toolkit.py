@@ -4,8 +4,8 @@ from functools import partial
 
 from pyinfra.api import deploy
 
-from llmhost.container_toolkit import toolkit_repository
-from llmhost.nvidia_state import NvidiaState
+from llmhost.nvidia.container_toolkit import toolkit_repository
+from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import container_toolkit
 from llmhost.options.container_toolkit import ContainerToolkit
 from llmhost.settings import Settings

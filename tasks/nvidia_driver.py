@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pyinfra.api import deploy
 
-from llmhost.nvidia_packages import UPGRADE_BLACKLIST
-from llmhost.nvidia_policy import driver_policy
-from llmhost.nvidia_repository import driver_repository
-from llmhost.nvidia_state import NvidiaState
+from llmhost.driver_policy import driver_policy
+from llmhost.nvidia.packages import UPGRADE_BLACKLIST
+from llmhost.nvidia.repository import driver_repository
+from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import nvidia_driver
 from llmhost.operations.nvidia_packages import MODPROBE_FILE
 from llmhost.settings import Settings

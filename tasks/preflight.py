@@ -2,8 +2,8 @@
 
 from pyinfra.api import deploy
 
+from llmhost.driver_policy import driver_policy
 from llmhost.gateway import Places
-from llmhost.nvidia_policy import driver_policy
 from llmhost.operations import preflight, upstreams
 from llmhost.settings import Settings
 

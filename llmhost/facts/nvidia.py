@@ -4,7 +4,7 @@ import shlex
 
 from pyinfra.api import FactBase
 
-from llmhost.nvidia_state import NvidiaState, parse_state
+from llmhost.nvidia.state import NvidiaState, parse_state
 
 # `root` stands before every path that is read, so that a tree of files can play a host.
 _SCRIPT = r"""

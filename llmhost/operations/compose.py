@@ -8,8 +8,8 @@ from pyinfra.api import StringCommand
 from llmhost.docker import compose
 from llmhost.docker.compose import Project
 from llmhost.facts.compose import ComposeProject
-from llmhost.gpu_allocation import Devices, GpuRequest, devices_of, wsl_note
-from llmhost.nvidia_driver import Unsatisfiable
+from llmhost.nvidia.driver import Unsatisfiable
+from llmhost.nvidia.gpu_allocation import Devices, GpuRequest, devices_of, wsl_note
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.nvidia_packages import read_state
 from llmhost.system.files import archive

@@ -4,15 +4,15 @@ from collections.abc import Callable
 
 from pyinfra.api import StringCommand
 
-from llmhost.container_toolkit import (
+from llmhost.nvidia.container_toolkit import (
     DAEMON_CONFIG,
     REFRESH_PATH,
     REFRESH_SERVICE,
     stale_specs,
     toolkit_reasons,
 )
-from llmhost.nvidia_packages import TOOLKIT
-from llmhost.nvidia_state import NvidiaState
+from llmhost.nvidia.packages import TOOLKIT
+from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import apt, docker, systemd
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.nested import inner, told

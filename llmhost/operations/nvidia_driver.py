@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from pyinfra.api import StringCommand
 
-from llmhost.nvidia_driver import Unsatisfiable
-from llmhost.nvidia_plan import (
+from llmhost.nvidia.driver import Unsatisfiable
+from llmhost.nvidia.plan import (
     DriverPlan,
     Policy,
     gpu_drift,
@@ -14,7 +14,7 @@ from llmhost.nvidia_plan import (
     reboot_reasons,
     unusable,
 )
-from llmhost.nvidia_state import NvidiaState
+from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import systemd
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.files import apply_command

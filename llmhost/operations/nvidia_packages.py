@@ -8,9 +8,9 @@ from pyinfra.api.command import PyinfraCommand
 
 from llmhost.facts.files import PathStates
 from llmhost.facts.nvidia import Nvidia, OfferedVersions
-from llmhost.nvidia_packages import DKMS_KEYS, PINNING, REPORTED, driver_packages
-from llmhost.nvidia_plan import DriverPlan, fabric_fits, unheld, userspace_version
-from llmhost.nvidia_state import NvidiaState
+from llmhost.nvidia.packages import DKMS_KEYS, PINNING, REPORTED, driver_packages
+from llmhost.nvidia.plan import DriverPlan, fabric_fits, unheld, userspace_version
+from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import apt
 from llmhost.operations.changes import Commands, refuse
 from llmhost.operations.files import apply_command

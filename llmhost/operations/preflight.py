@@ -6,7 +6,7 @@ from pyinfra import host
 from pyinfra.api import operation
 
 from llmhost.facts.system import HostIdentityFact
-from llmhost.nvidia_plan import Policy, impossible
+from llmhost.nvidia.plan import Policy, impossible
 from llmhost.operations.changes import Commands, refuse
 from llmhost.operations.nvidia_packages import read_state
 from llmhost.preflight import findings

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from llmhost.nvidia_cuda import own_driver
-from llmhost.nvidia_driver import FLOORS
+from llmhost.nvidia.cuda import own_driver
+from llmhost.nvidia.driver import FLOORS
 from llmhost.options.base import Section
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from llmhost.gpu_allocation import GpuRequest
+from llmhost.nvidia.gpu_allocation import GpuRequest
 from llmhost.options.base import Section
 from llmhost.options.model import Model
 from llmhost.options.model_source import OllamaSource

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from llmhost.container_toolkit import stale_specs, toolkit_reasons, toolkit_repository
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.nvidia_packages import TOOLKIT
-from llmhost.nvidia_state import CdiSpec, Gpu, NvidiaState, Package
+from llmhost.nvidia.container_toolkit import stale_specs, toolkit_reasons, toolkit_repository
+from llmhost.nvidia.packages import TOOLKIT
+from llmhost.nvidia.state import CdiSpec, Gpu, NvidiaState, Package
 
 HOST = NvidiaState("ubuntu-24.04", "x86_64", "systemd", "6.8.0-85-generic")
 WSL = replace(HOST, running_kernel="6.6.87.2-microsoft-standard-WSL2")

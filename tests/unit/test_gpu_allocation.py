@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from llmhost.gpu_allocation import (
+from llmhost.inventory.gpu_rules import gpu_problems
+from llmhost.nvidia.driver import Unsatisfiable
+from llmhost.nvidia.gpu_allocation import (
     GpuRequest,
     allocate,
     allocate_numbers,
@@ -12,9 +14,7 @@ from llmhost.gpu_allocation import (
     devices_of,
     wsl_note,
 )
-from llmhost.inventory.gpu_rules import gpu_problems
-from llmhost.nvidia_driver import Unsatisfiable
-from llmhost.nvidia_state import CdiSpec, Gpu, NvidiaState
+from llmhost.nvidia.state import CdiSpec, Gpu, NvidiaState
 from llmhost.services.llamacpp import LlamacppOptions
 from llmhost.settings import Settings
 

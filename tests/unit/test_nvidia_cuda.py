@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmhost.nvidia_cuda import KNOWN_CUDA, at_risk, floor, own_driver, too_old, version
+from llmhost.nvidia.cuda import KNOWN_CUDA, at_risk, floor, own_driver, too_old, version
 
 
 @pytest.mark.parametrize(

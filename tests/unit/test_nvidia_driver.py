@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from llmhost.nvidia_driver import (
+from llmhost.nvidia.driver import (
     FLOORS,
     LONG_TERM,
     MAINTAINED,
@@ -16,7 +16,7 @@ from llmhost.nvidia_driver import (
     below_floor,
     choose,
 )
-from llmhost.nvidia_generation import Generation as G
+from llmhost.nvidia.generation import Generation as G
 
 UBUNTU = [release for release in RELEASES if release.startswith("ubuntu")]
 DEBIAN = [release for release in RELEASES if release.startswith("debian")]

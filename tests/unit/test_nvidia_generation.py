@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.nvidia_generation import Generation, generation_of, is_gpu, is_nvswitch
+from llmhost.nvidia.generation import Generation, generation_of, is_gpu, is_nvswitch
 
 CHIPS = Path(__file__).with_name("data") / "nvidia_chips.txt"
 ROWS = [line.split() for line in CHIPS.read_text().splitlines() if not line.startswith("#")]

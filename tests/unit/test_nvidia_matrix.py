@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from llmhost.nvidia_driver import RELEASES
+from llmhost.nvidia.driver import RELEASES
 from llmhost.nvidia_matrix import matrix
 
 PAGE = Path(__file__).parents[2] / "docs" / "nvidia-matrix.md"

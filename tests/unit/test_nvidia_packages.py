@@ -5,8 +5,8 @@ from typing import Literal
 
 import pytest
 
-from llmhost.nvidia_driver import MAINTAINED, RELEASES, Choice, Unsatisfiable
-from llmhost.nvidia_packages import (
+from llmhost.nvidia.driver import MAINTAINED, RELEASES, Choice, Unsatisfiable
+from llmhost.nvidia.packages import (
     TOOLKIT,
     UPGRADE_BLACKLIST,
     Kernel,
@@ -16,7 +16,7 @@ from llmhost.nvidia_packages import (
     packages,
     prebuilt_kernel,
 )
-from llmhost.nvidia_repository import driver_repository
+from llmhost.nvidia.repository import driver_repository
 
 GA = Kernel("6.8.0-85-generic", ("linux-image-generic", "linux-image-6.8.0-85-generic"))
 HWE = Kernel("6.17.0-40-generic", ("linux-image-generic", "linux-image-generic-hwe-24.04"))

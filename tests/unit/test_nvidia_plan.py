@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from llmhost.gpu_allocation import GpuRequest
-from llmhost.nvidia_driver import Unsatisfiable, Wish
-from llmhost.nvidia_plan import (
+from llmhost.nvidia.driver import Unsatisfiable, Wish
+from llmhost.nvidia.gpu_allocation import GpuRequest
+from llmhost.nvidia.plan import (
     Policy,
     fabric_fits,
     gpu_drift,
@@ -18,7 +18,7 @@ from llmhost.nvidia_plan import (
     unheld,
     unusable,
 )
-from llmhost.nvidia_state import Gpu, KernelModule, NvidiaState, Package, PciDevice
+from llmhost.nvidia.state import Gpu, KernelModule, NvidiaState, Package, PciDevice
 
 KERNEL = "6.8.0-85-generic"
 BARE = NvidiaState(

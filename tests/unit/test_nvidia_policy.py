@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from llmhost.driver_policy import driver_policy
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.nvidia_policy import driver_policy
 from llmhost.settings import Settings
 from llmhost.vram import GIB
 from llmhost.vram_plan import vram_plan

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from llmhost.facts.nvidia import Nvidia
-from llmhost.nvidia_generation import Generation
-from llmhost.nvidia_packages import REPORTED
-from llmhost.nvidia_state import NvidiaState, parse_state
+from llmhost.nvidia.generation import Generation
+from llmhost.nvidia.packages import REPORTED
+from llmhost.nvidia.state import NvidiaState, parse_state
 from tests.doubles.nvidia.hardware import GPU_LIST, PROFILES, write_tree
 from tests.doubles.nvidia.module import build_module
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmhost.nvidia_cuda import at_risk, own_driver, too_old, version
-from llmhost.nvidia_generation import Generation
+from llmhost.nvidia.cuda import at_risk, own_driver, too_old, version
+from llmhost.nvidia.generation import Generation
 
 Module = Literal["open", "closed"]
 Source = Literal["distribution", "nvidia"]

@@ -7,8 +7,8 @@ share GPU 0. Here every GPU goes to one service, unless all that use it agreed t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llmhost.nvidia_driver import Unsatisfiable
-from llmhost.nvidia_state import Gpu, NvidiaState
+from llmhost.nvidia.driver import Unsatisfiable
+from llmhost.nvidia.state import Gpu, NvidiaState
 
 KIND = "nvidia.com/gpu"
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from llmhost.nvidia_driver import Choice, Unsatisfiable
+from llmhost.nvidia.driver import Choice, Unsatisfiable
 
 DKMS_KEYS = {"ubuntu": "/var/lib/shim-signed/mok/MOK.der", "debian": "/var/lib/dkms/mok.pub"}
 """Where a distribution's DKMS keeps the public key that it signs modules with."""

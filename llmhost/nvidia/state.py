@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from llmhost.nvidia_driver import Module
-from llmhost.nvidia_generation import Generation, generation_of, is_gpu, is_nvswitch
+from llmhost.nvidia.driver import Module
+from llmhost.nvidia.generation import Generation, generation_of, is_gpu, is_nvswitch
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 Pure: the state comes from facts/nvidia.py.
 """
 
-from llmhost.nvidia_packages import TOOLKIT
-from llmhost.nvidia_state import NvidiaState
+from llmhost.nvidia.packages import TOOLKIT
+from llmhost.nvidia.state import NvidiaState
 from llmhost.system.apt_repository import Repository
 
 REFRESH_PATH = "nvidia-cdi-refresh.path"

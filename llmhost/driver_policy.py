@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from llmhost.nvidia_driver import Wish
-from llmhost.nvidia_plan import Policy
+from llmhost.nvidia.driver import Wish
+from llmhost.nvidia.plan import Policy
 from llmhost.settings import Settings
 from llmhost.vram import shortfalls
 from llmhost.vram_plan import vram_plan

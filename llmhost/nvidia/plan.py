@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmhost.gpu_allocation import GpuRequest, allocate, allocate_numbers
-from llmhost.nvidia_cuda import too_old, version
-from llmhost.nvidia_driver import Choice, Unsatisfiable, Wish, below_floor, choose
-from llmhost.nvidia_packages import (
+from llmhost.nvidia.cuda import too_old, version
+from llmhost.nvidia.driver import Choice, Unsatisfiable, Wish, below_floor, choose
+from llmhost.nvidia.gpu_allocation import GpuRequest, allocate, allocate_numbers
+from llmhost.nvidia.packages import (
     DKMS_KEYS,
     Kernel,
     Packages,
@@ -15,7 +15,7 @@ from llmhost.nvidia_packages import (
     foreign_packages,
     packages,
 )
-from llmhost.nvidia_state import NvidiaState
+from llmhost.nvidia.state import NvidiaState
 
 # Parts of the userspace, of which every driver has at least one; all carry the driver's version.
 _USERSPACE = ("nvidia-utils", "libnvidia-compute", "nvidia-smi", "nvidia-driver-cuda", "libcuda1")
