@@ -7,7 +7,7 @@ from pathlib import Path
 from llmhost.docker.build_context import context_files
 from llmhost.docker.compose import Limits, Project
 from llmhost.docker.image import ModelImage, ServiceImage, Weights
-from llmhost.model_files import sha256_of
+from llmhost.models.files import sha256_of
 from llmhost.nvidia.gpu_allocation import Devices
 from llmhost.options.model import Model
 from llmhost.secret import read_secret

@@ -7,8 +7,8 @@ without it the work buffer grows with the context.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from llmhost.models.quantization import CACHE_BYTES
 from llmhost.options.shape import Shape
-from llmhost.quantisation import CACHE_BYTES
 
 GIB = 2**30
 

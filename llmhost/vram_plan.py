@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmhost.model_files import shape_of
+from llmhost.models.files import shape_of
 from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.gpu_allocation import allocate_numbers
 from llmhost.options.model import Model

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from llmhost.quantisation import LADDER
+from llmhost.models.quantization import LADDER
 from llmhost.vram import Ledger, Load, Share, gib
 
 _CONTEXT_STEP = 256

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmhost.adapter import mismatches
-from llmhost.architecture import check_known, check_whole
-from llmhost.gguf import Gguf, GgufError
 from llmhost.inventory.problem import Problem
-from llmhost.model_files import gguf_at, holds_gguf, lineage_of, shape_of
+from llmhost.models.adapter import mismatches
+from llmhost.models.architecture import check_known, check_whole
+from llmhost.models.files import gguf_at, holds_gguf, lineage_of, shape_of
+from llmhost.models.gguf import Gguf, GgufError
+from llmhost.models.policy import violations
+from llmhost.models.quantization import FILE_TYPES
 from llmhost.options.model import Model
-from llmhost.policy import violations
-from llmhost.quantisation import FILE_TYPES
 from llmhost.settings import Settings
 from llmhost.vram import shortfalls
 from llmhost.vram_plan import vram_plan

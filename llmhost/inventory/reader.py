@@ -13,7 +13,7 @@ from llmhost.inventory.problem import Problem, SettingsError
 from llmhost.inventory.profiles import KEY as PROFILE_KEY
 from llmhost.inventory.profiles import PROFILES, with_profile
 from llmhost.inventory.rules import broken_rules
-from llmhost.model_lock import LockError, is_pinned, read_lock, with_pins
+from llmhost.models.lock import LockError, is_pinned, read_lock, with_pins
 from llmhost.options.base import Section
 from llmhost.options.stack import Stack
 from llmhost.services import catalogue

@@ -12,7 +12,7 @@ from llmhost.docker.disk_space import Room, shortage
 from llmhost.docker.image import ModelImage, ServiceImage, Weights, missing
 from llmhost.facts.disk_space import HostRoom
 from llmhost.facts.images import Images
-from llmhost.model_files import sha256_of
+from llmhost.models.files import sha256_of
 from llmhost.operations.changes import Commands, declared, explain, refuse
 from llmhost.operations.telling import told
 from llmhost.secret import read_secret

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from llmhost.llama import llama_options
+from llmhost.models.llama import llama_options
 from llmhost.options.model import Model
 from llmhost.services.base import IMAGE, Abilities, Request, Route, Service, ServiceOptions
 from llmhost.services.requests import TASK_REQUESTS

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from llmhost.llama import GGML_CACHE_TYPES, LLAMA_FLAGS, llama_arguments
+from llmhost.models.llama import GGML_CACHE_TYPES, LLAMA_FLAGS, llama_arguments
 from llmhost.options.model import Model
 from llmhost.services.base import IMAGE, Abilities, Request, Route, Service, ServiceOptions
 from llmhost.services.requests import TASK_REQUESTS

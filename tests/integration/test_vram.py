@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from gguf import GGMLQuantizationType as Kind
 
-from llmhost.architecture import shape_of_gguf
-from llmhost.gguf import read_gguf
+from llmhost.models.architecture import shape_of_gguf
+from llmhost.models.gguf import read_gguf
 from llmhost.vram import CUDA_BYTES, Load
 from testbed.engine import engine_archive
 from tests.unit.model_files import Tensors, decoder, sizes, write_gguf

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from llmhost.inventory.profiles import PROFILES
-from llmhost.model_lock import write_lock
+from llmhost.models.lock import write_lock
 from llmhost.services import catalogue
 
 CLIENTS = [{"name": "app", "sha256": "ab" * 32}]

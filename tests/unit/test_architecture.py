@@ -7,9 +7,9 @@ from gguf.constants import MODEL_ARCH_NAMES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.architecture import CACHED, ENCODERS, UNSIZED, shape_of_config, shape_of_gguf
-from llmhost.gguf import Gguf, GgufError, Tensor
-from llmhost.safetensors import Weights
+from llmhost.models.architecture import CACHED, ENCODERS, UNSIZED, shape_of_config, shape_of_gguf
+from llmhost.models.gguf import Gguf, GgufError, Tensor
+from llmhost.models.safetensors import Weights
 from tests.unit.model_files import sizes
 
 # Architectures that are no language models: parts of pictures and sounds.

@@ -11,9 +11,9 @@ from gguf.constants import GGML_QUANT_SIZES, LlamaFileType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost import gguf
-from llmhost.gguf import Gguf, GgufError, Value, read_gguf
-from llmhost.quantisation import FILE_TYPES, TENSOR_TYPES
+from llmhost.models import gguf
+from llmhost.models.gguf import Gguf, GgufError, Value, read_gguf
+from llmhost.models.quantization import FILE_TYPES, TENSOR_TYPES
 from tests.unit.model_files import decoder, sizes, write_gguf
 
 TENSORS = {

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.lineage import Ancestor, Lineage, declared, of_card, of_metadata
+from llmhost.models.lineage import Ancestor, Lineage, declared, of_card, of_metadata
+from llmhost.models.policy import violations
 from llmhost.options.policy import Policy
-from llmhost.policy import violations
 
 # What bartowski's GGUF of the model says of itself.
 DISTILL: dict[str, Any] = {

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.safetensors import (
+from llmhost.models.safetensors import (
     LARGEST_HEADER,
     SafetensorsError,
     Weights,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.architecture import shape_of_gguf
-from llmhost.gguf import read_gguf
+from llmhost.models.architecture import shape_of_gguf
+from llmhost.models.gguf import read_gguf
 from llmhost.options.shape import Shape
 from llmhost.vram import GIB, Ledger, Load, Share, shortfalls
 from llmhost.vram_remedies import remedies

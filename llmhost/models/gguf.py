@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import BinaryIO
 
-from llmhost.quantisation import TENSOR_TYPES
+from llmhost.models.quantization import TENSOR_TYPES
 
 MAGIC = b"GGUF"
 # llama.cpp reads these too; version 1 is from before August 2023.

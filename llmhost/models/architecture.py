@@ -7,9 +7,9 @@ layers, a smaller head in sliding layers), the sizes here are an upper bound.
 from collections.abc import Mapping
 from typing import Any
 
-from llmhost.gguf import Gguf, GgufError
+from llmhost.models.gguf import Gguf, GgufError
+from llmhost.models.safetensors import Weights
 from llmhost.options.shape import Shape
-from llmhost.safetensors import Weights
 
 
 def _names(text: str) -> frozenset[str]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from itertools import accumulate
 
-from llmhost.lineage import Ancestor, Lineage, compact, words_of
+from llmhost.models.lineage import Ancestor, Lineage, compact, words_of
 from llmhost.options.policy import Policy
 
 # Endings of account names that a model's name does not carry: `deepseek-ai` makes DeepSeek.

@@ -5,12 +5,12 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from llmhost.architecture import shape_of_config, shape_of_gguf
-from llmhost.gguf import Gguf, GgufError, read_gguf
-from llmhost.lineage import Lineage, declared, of_card, of_metadata
+from llmhost.models.architecture import shape_of_config, shape_of_gguf
+from llmhost.models.gguf import Gguf, GgufError, read_gguf
+from llmhost.models.lineage import Lineage, declared, of_card, of_metadata
+from llmhost.models.safetensors import Weights, files_of_index, read_safetensors
 from llmhost.options.model import Model
 from llmhost.options.shape import Shape
-from llmhost.safetensors import Weights, files_of_index, read_safetensors
 
 _INDEX = ".safetensors.index.json"
 

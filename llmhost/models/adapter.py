@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from llmhost.gguf import Gguf, Tensor
-from llmhost.lineage import OWN, compact, of_metadata
+from llmhost.models.gguf import Gguf, Tensor
+from llmhost.models.lineage import OWN, compact, of_metadata
 
 _A, _B = ".lora_a", ".lora_b"
 
