@@ -15,9 +15,9 @@ from typing import Any
 
 from llmhost import receipt
 from llmhost.docker.compose import start_script
-from llmhost.gateway import Places as GatewayPlaces
-from llmhost.gateway_tls import CERTIFICATE
-from llmhost.nginx import CANDIDATE, activate_script
+from llmhost.gateway.nginx import CANDIDATE, activate_script
+from llmhost.gateway.tls import CERTIFICATE
+from llmhost.gateway.tree import Places as GatewayPlaces
 from llmhost.settings import Settings
 from llmhost.template import render
 

@@ -3,7 +3,8 @@
 from pyinfra import logger
 from pyinfra.api import deploy
 
-from llmhost import gateway, host_packages
+from llmhost import host_packages
+from llmhost.gateway import tree
 from llmhost.operations import apt, files, nginx, systemd
 from llmhost.settings import Settings
 from llmhost.system.files import Absent, File
@@ -17,7 +18,7 @@ MTAIL_PROGRAM = "/etc/mtail/llmhost.mtail"
 @deploy("Gateway")
 def configure_gateway(settings: Settings) -> None:
     """Let the declared clients call the declared routes, and nobody anything else."""
-    places = gateway.Places()
+    places = tree.Places()
     if settings.gateway.tls == "off":
         logger.warning('gateway_tls = "off": keys and prompts cross the network in the clear')
     if settings.gateway.upstreams and settings.gateway.upstream_tls == "off":
@@ -29,11 +30,11 @@ def configure_gateway(settings: Settings) -> None:
     )
     files.present(*_log_readers(settings, places), name="Declare what reads the access log")
     nginx.configuration(
-        *gateway.configuration(settings, places),
+        *tree.configuration(settings, places),
         directory=places.own,
         status_port=settings.gateway.status_port,
-        tls=gateway.tls(settings),
-        pool=gateway.pool(settings),
+        tls=tree.tls(settings),
+        pool=tree.pool(settings),
         name="Open the declared routes to the declared clients",
     )
     systemd.service("logrotate.timer", name="Rotate the access log")
@@ -45,11 +46,11 @@ def configure_gateway(settings: Settings) -> None:
         )
 
 
-def _log_readers(settings: Settings, places: gateway.Places) -> list[File | Absent]:
+def _log_readers(settings: Settings, places: tree.Places) -> list[File | Absent]:
     """Rotation, and metrics if they are declared."""
     rotation = File(LOGROTATE, render("gateway/llmhost-gateway.j2", places=places))
     if not settings.gateway.metrics_port:
         return [rotation, Absent(MTAIL_OPTIONS), Absent(MTAIL_PROGRAM)]
     options = render("gateway/mtail.j2", places=places, gateway=settings.gateway)
-    program = (gateway.STATIC / "llmhost.mtail").read_text()
+    program = (tree.STATIC / "llmhost.mtail").read_text()
     return [rotation, File(MTAIL_OPTIONS, options), File(MTAIL_PROGRAM, program)]

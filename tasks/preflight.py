@@ -3,7 +3,7 @@
 from pyinfra.api import deploy
 
 from llmhost.driver_policy import driver_policy
-from llmhost.gateway import Places
+from llmhost.gateway.tree import Places
 from llmhost.operations import preflight, upstreams
 from llmhost.settings import Settings
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmhost.apikey import digest, new_key
+from llmhost.gateway.keys import digest, new_key
 from testbed import Lan, Machine
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmhost.apikey import digest, new_key
+from llmhost.gateway.keys import digest, new_key
 from tests.doubles.engine import Engine
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway, nginx
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.provision.tools import HERE, ROOT, Server, ansible, declare, program, timed
-from llmhost.apikey import digest, new_key
+from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
 from testbed import Lan
 from testbed.engine import push_engine

@@ -14,10 +14,10 @@ from pyinfra.api.state import StateStage
 from rich.console import Console
 from rich.markup import escape
 
-from llmhost import gateway
 from llmhost.cli.errors import stop
 from llmhost.cli.session import connected, inventory_data
 from llmhost.facts.connections import Connections
+from llmhost.gateway import tree
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.operations import nginx
@@ -114,19 +114,19 @@ def _upstream(settings: Settings, server: str) -> Upstream | None:
 
 
 def _add(state: State, host: Host, settings: Settings, server: str, *, undo: bool) -> None:
-    places = gateway.Places()
+    places = tree.Places()
     add_op(
         state,
         nginx.drain,
         server,
-        *gateway.configuration(settings, places),
+        *tree.configuration(settings, places),
         host=host,
         name=f"{'Take in' if undo else 'Drain'} {server}",
         undo=undo,
         directory=places.own,
         status_port=settings.gateway.status_port,
-        tls=gateway.tls(settings),
-        pool=gateway.pool(settings),
+        tls=tree.tls(settings),
+        pool=tree.pool(settings),
     )
 
 

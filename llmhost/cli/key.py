@@ -10,10 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from llmhost.apikey import digest, new_key
 from llmhost.cli.errors import stop
 from llmhost.cli.session import inventory_data
-from llmhost.client_records import EditError, added, changed, field
+from llmhost.gateway.client_records import EditError, added, changed, field
+from llmhost.gateway.keys import digest, new_key
 from llmhost.options.gateway import ApiClient
 
 app = typer.Typer(help="Make, rotate, revoke and list API keys.", no_args_is_help=True)

@@ -8,8 +8,8 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from llmhost.authority import open_authority
 from llmhost.cli.errors import stop
+from llmhost.gateway.authority import open_authority
 from llmhost.options.gateway import CA_CERTIFICATE, Gateway
 
 app = typer.Typer(help="Look after the site's certificate authority.", no_args_is_help=True)

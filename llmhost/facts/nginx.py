@@ -5,7 +5,7 @@ import shlex
 from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
-from llmhost.nginx import NginxState, loaded_command, parse_state
+from llmhost.gateway.nginx import NginxState, loaded_command, parse_state
 
 _MARK = "service "
 

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from llmhost.gateway_policy import policies_of
-from llmhost.gateway_routes import clashes, exposed_routes
+from llmhost.gateway.policy import policies_of
+from llmhost.gateway.routes import clashes, exposed_routes
+from llmhost.gateway.x509 import pair_faults
 from llmhost.inventory.problem import Problem
 from llmhost.options.gateway import overlap
 from llmhost.settings import Settings
-from llmhost.tls import pair_faults
 
 MOST_RATES = 32
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from llmhost.apikey import digest
+from llmhost.gateway.keys import digest
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.site import GATEWAYS, Site, SiteHost, Upstream, upstream
 from llmhost.secret import read_secret

@@ -5,8 +5,8 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import StringCommand
 
-from llmhost.authority import open_authority
 from llmhost.facts.ca_certificates import TrustedCertificate
+from llmhost.gateway.authority import open_authority
 from llmhost.operations.changes import Commands, declared, explain
 from llmhost.operations.files import apply_command
 from llmhost.system.ca_certificates import UPDATE, entry, reasons, signature

@@ -6,11 +6,9 @@ from dataclasses import dataclass, replace
 from pyinfra import host
 from pyinfra.api import StringCommand
 
-from llmhost.authority import open_authority
 from llmhost.facts.nginx import Nginx
-from llmhost.gateway_pool import Pool, drain_refusal, drained_servers, with_pool
-from llmhost.gateway_tls import CERTIFICATE, Tls, certified, name_files, served_names
-from llmhost.nginx import (
+from llmhost.gateway.authority import open_authority
+from llmhost.gateway.nginx import (
     NginxState,
     Tree,
     activate_script,
@@ -18,6 +16,8 @@ from llmhost.nginx import (
     install_script,
     service_drift,
 )
+from llmhost.gateway.pool import Pool, drain_refusal, drained_servers, with_pool
+from llmhost.gateway.tls import CERTIFICATE, Tls, certified, name_files, served_names
 from llmhost.operations.changes import Commands, declared, explain, note, refuse
 from llmhost.system.files import File
 

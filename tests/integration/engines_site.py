@@ -5,7 +5,7 @@ from typing import Any
 
 from gguf import GGMLQuantizationType as Kind
 
-from llmhost.apikey import digest
+from llmhost.gateway.keys import digest
 from testbed.profiles import SERVICES, tiny
 from tests.integration.docker_site import DockerSite
 from tests.unit.model_files import Tensors, write_gguf

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmhost.authority import open_authority
-from llmhost.gateway import Places, configuration, pool, tls
-from llmhost.gateway_pool import with_pool
-from llmhost.gateway_tls import certified, name_files, served_names
+from llmhost.gateway.authority import open_authority
+from llmhost.gateway.nginx import NginxState, Tree
+from llmhost.gateway.pool import with_pool
+from llmhost.gateway.tls import certified, name_files, served_names
+from llmhost.gateway.tree import Places, configuration, pool, tls
 from llmhost.inventory.reader import read_settings
-from llmhost.nginx import NginxState, Tree
 from llmhost.settings import Settings
 from llmhost.system.files import File
 

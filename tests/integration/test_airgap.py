@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from llmhost.apikey import digest, new_key
 from llmhost.bundle import DIRECTORY
+from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
 from llmhost.stack import service_images
 from testbed import Client, Lan, Machine

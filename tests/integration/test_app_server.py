@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.apikey import digest, new_key
+from llmhost.gateway.keys import digest, new_key
 from testbed import Lan, Machine
 from tests.doubles.engine import Engine
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway

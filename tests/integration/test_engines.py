@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from llmhost.apikey import new_key
-from llmhost.gateway_routes import exposed_routes
+from llmhost.gateway.keys import new_key
+from llmhost.gateway.routes import exposed_routes
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
 from llmhost.stack import service_images

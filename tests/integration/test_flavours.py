@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.apikey import digest, new_key
+from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
 from tasks.preflight import check_host
 from testbed import Lan, tiny_model

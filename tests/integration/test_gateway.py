@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llmhost.apikey import digest, new_key
+from llmhost.gateway.keys import digest, new_key
 from llmhost.services import catalogue
 from llmhost.services.base import Route, ServiceOptions
 from tests.doubles.engine import Engine

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
-from llmhost.apikey import digest
+from llmhost.gateway.keys import digest
 from tests.doubles.engine import Engine
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway
 from tests.integration.test_gateway import ALICE, inventory

@@ -10,7 +10,7 @@ import ollama
 import openai
 import pytest
 
-from llmhost.apikey import digest, new_key
+from llmhost.gateway.keys import digest, new_key
 from llmhost.services import catalogue
 from llmhost.services.base import Route
 from testbed.local_engine import local_engine

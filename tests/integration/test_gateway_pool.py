@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llmhost.apikey import digest, new_key
+from llmhost.gateway.keys import digest, new_key
 from llmhost.services import catalogue
 from tests.doubles.engine import Engine
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway

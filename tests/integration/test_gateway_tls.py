@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from llmhost.tls import new_authority
+from llmhost.gateway.x509 import new_authority
 from tests.doubles.engine import Engine
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway
 from tests.integration.test_gateway import ALICE, bearer, inventory

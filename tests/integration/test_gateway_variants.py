@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.apikey import digest, new_key
+from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
 from llmhost.services.base import Route

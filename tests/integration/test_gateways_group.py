@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.apikey import digest, new_key
+from llmhost.gateway.keys import digest, new_key
 from testbed import Client, Lan, Machine
 
 pytestmark = pytest.mark.machines

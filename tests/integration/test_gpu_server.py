@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.apikey import digest, new_key
+from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
 from tasks.preflight import check_host

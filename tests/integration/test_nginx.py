@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.apikey import digest, new_key
+from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
 from tasks.gateway import configure_gateway

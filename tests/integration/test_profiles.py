@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from llmhost.apikey import digest, new_key
-from llmhost.gateway_routes import exposed_routes
+from llmhost.gateway.keys import digest, new_key
+from llmhost.gateway.routes import exposed_routes
 from llmhost.inventory.profiles import PROFILES
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from llmhost.apikey import digest, new_key
 from llmhost.facts.kept import KeptDeploys, status_file
+from llmhost.gateway.keys import digest, new_key
 from llmhost.rollback import Kept, KeptState, Places, chosen, keep_script, return_script
 from testbed.process import wait_until
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway

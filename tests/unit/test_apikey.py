@@ -2,7 +2,7 @@
 
 import re
 
-from llmhost.apikey import digest, new_key
+from llmhost.gateway.keys import digest, new_key
 
 
 def test_key_has_256_random_bits_and_a_prefix() -> None:

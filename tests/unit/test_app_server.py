@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from llmhost.apikey import digest
 from llmhost.facts.environment_file import EnvironmentFile
+from llmhost.gateway.keys import digest
 from llmhost.inventory.app_server import variables
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from llmhost.docker.build_context import context_files, unpinned_bases
-from llmhost.gateway_routes import exposed_routes
+from llmhost.gateway.routes import exposed_routes
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.stack import compose_project, service_images

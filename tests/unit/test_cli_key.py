@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from llmhost.apikey import digest
 from llmhost.cli.key import app
+from llmhost.gateway.keys import digest
 
 INVENTORY = """\
 hosts = (

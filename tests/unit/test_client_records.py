@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmhost.client_records import EditError, added, changed, field
+from llmhost.gateway.client_records import EditError, added, changed, field
 
 ONE_LINE = """\
 # The site of Zürich.

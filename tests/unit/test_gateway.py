@@ -5,12 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.gateway import Places, configuration
-from llmhost.gateway_policy import key_maps, policies_of
-from llmhost.gateway_routes import exposed_routes, grants
-from llmhost.inventory.problem import SettingsError
-from llmhost.inventory.reader import read_settings
-from llmhost.nginx import (
+from llmhost.gateway.nginx import (
     NginxState,
     Tree,
     candidate_archive,
@@ -18,6 +13,11 @@ from llmhost.nginx import (
     parse_state,
     service_drift,
 )
+from llmhost.gateway.policy import key_maps, policies_of
+from llmhost.gateway.routes import exposed_routes, grants
+from llmhost.gateway.tree import Places, configuration
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
 from llmhost.services.base import Route, ServiceOptions
 from llmhost.settings import Settings

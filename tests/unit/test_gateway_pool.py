@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from llmhost.facts.upstreams import SilentUpstreams
-from llmhost.gateway import Places, configuration, pool
-from llmhost.gateway_pool import Pool, drain_refusal, drained_servers, mark_path, with_pool
+from llmhost.gateway.nginx import NginxState, Tree
+from llmhost.gateway.pool import Pool, drain_refusal, drained_servers, mark_path, with_pool
+from llmhost.gateway.tree import Places, configuration, pool
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.nginx import NginxState, Tree
 from llmhost.settings import Settings
 from llmhost.system.files import PathState
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.gateway_routes import ExposedRoute, clashes, methods_by_path, pattern_places
+from llmhost.gateway.routes import ExposedRoute, clashes, methods_by_path, pattern_places
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from llmhost.gateway import Places, configuration
-from llmhost.gateway_routes import exposed_routes
+from llmhost.gateway.routes import exposed_routes
+from llmhost.gateway.tree import Places, configuration
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.stack import compose_project, service_images

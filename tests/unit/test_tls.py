@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from llmhost.authority import open_authority
 from llmhost.cli.tls import app
-from llmhost.gateway_tls import Tls, certified, name_files, served_names
+from llmhost.gateway.authority import open_authority
+from llmhost.gateway.nginx import NginxState, Tree
+from llmhost.gateway.tls import Tls, certified, name_files, served_names
+from llmhost.gateway.x509 import Authority, names_in, new_authority, pair_faults, why_renew
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.nginx import NginxState, Tree
 from llmhost.system.files import PathState
-from llmhost.tls import Authority, names_in, new_authority, pair_faults, why_renew
 
 NOW = datetime.now(UTC)
 NAMES = ("llm-server", "192.168.0.100", "fd00::1")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmhost.apikey import digest, new_key
+from llmhost.gateway.keys import digest, new_key
 from testbed import Client, Lan, Machine
 from testbed.engine import push_engine, root_archive
 from testbed.image_registry import ImageRegistry

@@ -11,8 +11,8 @@ from functools import cache
 
 import pytest
 
-from llmhost.authority import open_authority
-from llmhost.tls import names_in
+from llmhost.gateway.authority import open_authority
+from llmhost.gateway.x509 import names_in
 from tests.integration.drift.case import Drift, Foreign
 from tests.integration.drift.cases import CASES
 from tests.integration.drift.foreign import FOREIGN

@@ -7,20 +7,20 @@ that a deploy renders the same files until an inventory changes.
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmhost.gateway_policy import Rate, key_maps, policies_of
-from llmhost.gateway_pool import AUTHORITY, Pool
-from llmhost.gateway_routes import exposed_routes, grants, methods_by_path, pattern_places
-from llmhost.gateway_tls import CERTIFICATE, Tls
+from llmhost.gateway.policy import Rate, key_maps, policies_of
+from llmhost.gateway.pool import AUTHORITY, Pool
+from llmhost.gateway.routes import exposed_routes, grants, methods_by_path, pattern_places
+from llmhost.gateway.tls import CERTIFICATE, Tls
+from llmhost.gateway.x509 import names_in
 from llmhost.secret import read_secret
 from llmhost.settings import Settings
 from llmhost.system.files import File
 from llmhost.template import render
-from llmhost.tls import names_in
 
 UPSTREAM_KEY = "upstream-key.conf"
 """What this gateway shows to the servers behind it, readable by root only."""
 
-STATIC = Path(__file__).resolve().parent.parent / "files" / "gateway"
+STATIC = Path(__file__).resolve().parents[2] / "files" / "gateway"
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from llmhost.nginx import NginxState, Tree
+from llmhost.gateway.nginx import NginxState, Tree
+from llmhost.gateway.x509 import Authority, why_renew
 from llmhost.system.files import File
 from llmhost.template import render
-from llmhost.tls import Authority, why_renew
 
 CERTIFICATE = "tls.pem"
 """Certificate and key in one file, so that no killed run leaves one without the other."""

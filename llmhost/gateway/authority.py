@@ -8,8 +8,8 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+from llmhost.gateway.x509 import Authority, authority_certificate, new_authority
 from llmhost.options.gateway import CA_CERTIFICATE
-from llmhost.tls import Authority, authority_certificate, new_authority
 
 KEY = "ca.key"
 

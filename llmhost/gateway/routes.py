@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from llmhost.gateway_policy import Policy
+from llmhost.gateway.policy import Policy
 from llmhost.services.base import Method
 from llmhost.settings import Settings
 

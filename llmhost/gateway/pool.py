@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llmhost.nginx import NginxState, Tree
+from llmhost.gateway.nginx import NginxState, Tree
 from llmhost.options.upstream import Upstream
 from llmhost.system.files import File
 from llmhost.template import render

@@ -1,6 +1,6 @@
 """Certificates: a small authority of the site's own, and what it signs for a gateway.
 
-Pure: PEM text in, PEM text out. Files are read and written by llmhost/authority.py.
+Pure: PEM text in, PEM text out. Files are read and written by llmhost/gateway/authority.py.
 """
 
 from collections.abc import Iterable
