@@ -6,9 +6,9 @@ from functools import partial
 from llmhost.nvidia.driver import Wish
 from llmhost.nvidia.plan import Policy
 from llmhost.settings import Settings
-from llmhost.vram import shortfalls
-from llmhost.vram_plan import vram_plan
-from llmhost.vram_remedies import remedies
+from llmhost.vram.ledger import shortfalls
+from llmhost.vram.plan import vram_plan
+from llmhost.vram.remedies import remedies
 
 
 def driver_policy(settings: Settings) -> Policy:

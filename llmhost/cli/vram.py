@@ -20,9 +20,9 @@ from llmhost.inventory.problem import Problem, SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.rules import broken_rules
 from llmhost.settings import Settings
-from llmhost.vram import GIB, Ledger, Load, gib, shortfalls
-from llmhost.vram_plan import Plan, vram_plan
-from llmhost.vram_remedies import remedies
+from llmhost.vram.ledger import GIB, Ledger, Load, gib, shortfalls
+from llmhost.vram.plan import Plan, vram_plan
+from llmhost.vram.remedies import remedies
 
 SCHEMA = 1
 DOES_NOT_FIT = 2

@@ -12,9 +12,9 @@ from llmhost.models.policy import violations
 from llmhost.models.quantization import FILE_TYPES
 from llmhost.options.model import Model
 from llmhost.settings import Settings
-from llmhost.vram import shortfalls
-from llmhost.vram_plan import vram_plan
-from llmhost.vram_remedies import remedies
+from llmhost.vram.ledger import shortfalls
+from llmhost.vram.plan import vram_plan
+from llmhost.vram.remedies import remedies
 
 
 class Shortfall(Problem):

@@ -17,7 +17,7 @@ from gguf import GGMLQuantizationType as Kind
 
 from llmhost.models.architecture import shape_of_gguf
 from llmhost.models.gguf import read_gguf
-from llmhost.vram import CUDA_BYTES, Load
+from llmhost.vram.ledger import CUDA_BYTES, Load
 from testbed.engine import engine_archive
 from tests.unit.model_files import Tensors, decoder, sizes, write_gguf
 

@@ -9,8 +9,8 @@ from llmhost.driver_policy import driver_policy
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
-from llmhost.vram import GIB
-from llmhost.vram_plan import vram_plan
+from llmhost.vram.ledger import GIB
+from llmhost.vram.plan import vram_plan
 from testbed import tiny_model
 
 UUID = "GPU-5b1c3ad6-0000-4000-8000-00000000000a"

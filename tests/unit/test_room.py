@@ -9,7 +9,7 @@ import pytest
 from llmhost.docker.disk_space import Place, Room, compressed_bytes, shortage
 from llmhost.docker.image import ModelImage, ServiceImage, Weights
 from llmhost.facts.disk_space import HostRoom
-from llmhost.vram import GIB
+from llmhost.vram.ledger import GIB
 
 ENGINE = "registry/engine:1@sha256:" + "0" * 64
 MODEL = ModelImage("m", (Weights("ab" * 32, "m.gguf", False, "/models/m.gguf"),))

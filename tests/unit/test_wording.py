@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmhost.vram import GIB
+from llmhost.vram.ledger import GIB
 from llmhost.wording import so_far
 
 

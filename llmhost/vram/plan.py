@@ -9,7 +9,7 @@ from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.gpu_allocation import allocate_numbers
 from llmhost.options.model import Model
 from llmhost.settings import Settings
-from llmhost.vram import GIB, Ledger, Load, Share
+from llmhost.vram.ledger import GIB, Ledger, Load, Share
 
 
 @dataclass(frozen=True)

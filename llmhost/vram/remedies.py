@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from llmhost.models.quantization import LADDER
-from llmhost.vram import Ledger, Load, Share, gib
+from llmhost.vram.ledger import Ledger, Load, Share, gib
 
 _CONTEXT_STEP = 256
 
