@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from rich.console import Console
 from rich.progress import Progress
 
-from llmhost.bundle import BundleError
-from llmhost.bundle_file import Bundle, verified_bundle
-from llmhost.bundle_key import DIRECTORY, PUBLIC, fingerprint, signing_key, verifying_key
+from llmhost.bundle.file import Bundle, verified_bundle
+from llmhost.bundle.key import DIRECTORY, PUBLIC, fingerprint, signing_key, verifying_key
+from llmhost.bundle.manifest import BundleError
 from llmhost.cli.bundle_apply import deliver, deliveries, deploy
 from llmhost.cli.bundle_create import builder_of, create_bundle
 from llmhost.cli.bundle_targets import targets_of

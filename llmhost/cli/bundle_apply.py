@@ -7,14 +7,8 @@ from dataclasses import dataclass
 
 import typer
 
-from llmhost.bundle import IMAGES, KEYS, PACKAGES, BundleError, Part, lacking, unfit
-from llmhost.bundle_file import Bundle
-from llmhost.cli.bundle_targets import Target
-from llmhost.cli.remote import Remote, remote
-from llmhost.cli.run import run_pyinfra
-from llmhost.docker.image import missing
-from llmhost.facts.images import inspect_command, parse_images
-from llmhost.host_bundle import (
+from llmhost.bundle.file import Bundle
+from llmhost.bundle.host import (
     CHECK_SCRIPT,
     LOOK_SCRIPT,
     REMOVE_SCRIPT,
@@ -28,7 +22,13 @@ from llmhost.host_bundle import (
     parse_look,
     stream,
 )
-from llmhost.package_bundle import APT_CONF, apt_files
+from llmhost.bundle.manifest import IMAGES, KEYS, PACKAGES, BundleError, Part, lacking, unfit
+from llmhost.bundle.packages import APT_CONF, apt_files
+from llmhost.cli.bundle_targets import Target
+from llmhost.cli.remote import Remote, remote
+from llmhost.cli.run import run_pyinfra
+from llmhost.docker.image import missing
+from llmhost.facts.images import inspect_command, parse_images
 
 
 @dataclass(frozen=True)

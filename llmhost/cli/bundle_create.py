@@ -15,9 +15,18 @@ from typing import Any
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from llmhost.bundle import IMAGES, PINS, TOOLKIT, WHEELS, BundleError, Manifest, Part, Release
-from llmhost.bundle_file import write_bundle
-from llmhost.bundle_parts import Parts
+from llmhost.bundle.file import write_bundle
+from llmhost.bundle.manifest import (
+    IMAGES,
+    PINS,
+    TOOLKIT,
+    WHEELS,
+    BundleError,
+    Manifest,
+    Part,
+    Release,
+)
+from llmhost.bundle.parts import Parts
 from llmhost.cli.bundle_packages import gather_packages
 from llmhost.cli.bundle_targets import Target
 from llmhost.cli.remote import LOCAL, Remote

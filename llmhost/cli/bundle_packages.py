@@ -7,12 +7,8 @@ from datetime import UTC, datetime
 
 import typer
 
-from llmhost.bundle import KEYS, PACKAGES, BundleError, Part, Release
-from llmhost.bundle_parts import Parts
-from llmhost.cli.bundle_targets import Target
-from llmhost.cli.remote import Remote
-from llmhost.host_packages import host_repositories
-from llmhost.package_bundle import (
+from llmhost.bundle.manifest import KEYS, PACKAGES, BundleError, Part, Release
+from llmhost.bundle.packages import (
     KEY,
     SCRATCH,
     SIGN_SCRIPT,
@@ -26,6 +22,10 @@ from llmhost.package_bundle import (
     release_file,
     sources_script,
 )
+from llmhost.bundle.parts import Parts
+from llmhost.cli.bundle_targets import Target
+from llmhost.cli.remote import Remote
+from llmhost.host_packages import host_repositories
 from llmhost.system.apt_repository import Repository
 from llmhost.system.openpgp import UnreadableKey, dearmored, fingerprint
 

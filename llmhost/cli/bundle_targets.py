@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmhost.bundle import Release
+from llmhost.bundle.manifest import Release
 from llmhost.cli.errors import stop
 from llmhost.cli.session import hosts_within, load_inventory
 from llmhost.docker.image import ServiceImage

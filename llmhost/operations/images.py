@@ -6,7 +6,7 @@ from pathlib import Path
 from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand
 
-from llmhost.bundle import WAITING
+from llmhost.bundle.manifest import WAITING
 from llmhost.docker import image as core
 from llmhost.docker.disk_space import Room, shortage
 from llmhost.docker.image import ModelImage, ServiceImage, Weights, missing

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.bundle import DIRECTORY
+from llmhost.bundle.manifest import DIRECTORY
 from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
 from llmhost.stack import service_images

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from llmhost.bundle import BundleError, Manifest, Release, lacking, read_manifest, unfit
-from llmhost.bundle_file import MANIFEST, SIGNATURE, verified_bundle, write_bundle
-from llmhost.bundle_key import (
+from llmhost.bundle.file import MANIFEST, SIGNATURE, verified_bundle, write_bundle
+from llmhost.bundle.key import (
     PRIVATE,
     PUBLIC,
     fingerprint,
@@ -20,7 +19,8 @@ from llmhost.bundle_key import (
     signing_key,
     verifying_key,
 )
-from llmhost.bundle_parts import Parts
+from llmhost.bundle.manifest import BundleError, Manifest, Release, lacking, read_manifest, unfit
+from llmhost.bundle.parts import Parts
 
 TRIXIE = Release("debian", "13", "amd64")
 KEY = Ed25519PrivateKey.generate()

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from llmhost.bundle import Manifest, Release
-from llmhost.bundle_file import write_bundle
-from llmhost.bundle_key import signing_key
-from llmhost.bundle_parts import Parts
+from llmhost.bundle.file import write_bundle
+from llmhost.bundle.key import signing_key
+from llmhost.bundle.manifest import Manifest, Release
+from llmhost.bundle.parts import Parts
 from llmhost.host_packages import host_packages
 from llmhost.inventory.reader import read_settings
 

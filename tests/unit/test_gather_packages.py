@@ -11,13 +11,13 @@ from typing import BinaryIO
 
 import pytest
 
-from llmhost.bundle import DIRECTORY, BundleError, Part, Release
-from llmhost.bundle_parts import Parts
+from llmhost.bundle.manifest import DIRECTORY, BundleError, Part, Release
+from llmhost.bundle.packages import SCRATCH, apt_files
+from llmhost.bundle.parts import Parts
 from llmhost.cli.bundle_packages import gather_packages
 from llmhost.cli.bundle_targets import Target
 from llmhost.cli.remote import Remote
 from llmhost.inventory.reader import read_settings
-from llmhost.package_bundle import SCRATCH, apt_files
 from tests.doubles.apt_repository import DebDouble, build_repository, serving
 
 PACKAGES = [

@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.bundle import DIRECTORY, Part, Release
-from llmhost.docker.image import ServiceImage, load_script
-from llmhost.facts.images import Images
-from llmhost.host_bundle import (
+from llmhost.bundle.host import (
     CHECK_SCRIPT,
     LOOK_SCRIPT,
     UNPACK_SCRIPT,
@@ -24,6 +21,9 @@ from llmhost.host_bundle import (
     parse_look,
     stream,
 )
+from llmhost.bundle.manifest import DIRECTORY, Part, Release
+from llmhost.docker.image import ServiceImage, load_script
+from llmhost.facts.images import Images
 from llmhost.system.files import File
 
 CONTENT = b"0123456789" * 1000

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.bundle import DIRECTORY, BundleError
-from llmhost.package_bundle import (
+from llmhost.bundle.manifest import DIRECTORY, BundleError
+from llmhost.bundle.packages import (
     APT_CONF,
     SCRATCH,
     SIGN_SCRIPT,

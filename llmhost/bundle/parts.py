@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from llmhost.bundle import Part
+from llmhost.bundle.manifest import Part
 
 _RECORD = "parts.json"
 _CHUNK = 1 << 20

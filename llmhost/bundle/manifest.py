@@ -1,6 +1,6 @@
 """What a bundle holds: everything that a deploy would fetch, in one file for hosts without network.
 
-Pure: the file itself is read and written by llmhost/bundle_file.py.
+Pure: the file itself is read and written by llmhost/bundle/file.py.
 """
 
 import json

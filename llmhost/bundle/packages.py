@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from llmhost.bundle import DIRECTORY, PACKAGES, BundleError
+from llmhost.bundle.manifest import DIRECTORY, PACKAGES, BundleError
 from llmhost.system.apt_repository import Repository
 
 SCRATCH = "/var/cache/llmhost-bundle"

@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from llmhost.bundle import BundleError
+from llmhost.bundle.manifest import BundleError
 
 DIRECTORY = Path("~/.config/llmhost/bundle")
 PRIVATE, PUBLIC = "bundle.key", "bundle.pub"

@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from llmhost.bundle import DIRECTORY, KEYS, Part, Release
+from llmhost.bundle.manifest import DIRECTORY, KEYS, Part, Release
 from llmhost.system.apt_repository import KEYRINGS
 
 LOOK_SCRIPT = f"""\

@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from llmhost.bundle import BundleError, Manifest, Part, read_manifest
-from llmhost.bundle_key import fingerprint, is_signed
+from llmhost.bundle.key import fingerprint, is_signed
+from llmhost.bundle.manifest import BundleError, Manifest, Part, read_manifest
 
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 _CHUNK = 1 << 20
