@@ -2,8 +2,8 @@
 
 from pyinfra.api import deploy
 
+from llmhost.history.rollback import places_of
 from llmhost.operations import receipt
-from llmhost.rollback import places_of
 from llmhost.settings import Settings
 from llmhost.stack import service_images
 from llmhost.toolkit import toolkit

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from llmhost.cli.errors import stop
 from llmhost.cli.session import as_root, one_host
+from llmhost.history.run_record import Run, as_data, history, parse, table_row
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.run_record import Run, as_data, history, parse, table_row
 
 Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")]

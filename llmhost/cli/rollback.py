@@ -20,13 +20,13 @@ from rich.table import Table
 
 from llmhost.cli.errors import stop
 from llmhost.cli.session import connected, only_host
+from llmhost.history.prune import Superfluous, superfluous
+from llmhost.history.rollback import Kept, KeptState, Places, chosen, missing_images, places_of
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.operations import hold, rollback
 from llmhost.operations.changes import reasons
 from llmhost.operations.connection import quicken
-from llmhost.prune import Superfluous, superfluous
-from llmhost.rollback import Kept, KeptState, Places, chosen, missing_images, places_of
 from llmhost.settings import Settings
 from llmhost.stack import service_images
 

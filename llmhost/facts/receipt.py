@@ -9,8 +9,8 @@ from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
 from llmhost.facts.images import inspect_command, parse_images
-from llmhost.receipt import PACKAGES, ReceiptState
-from llmhost.rollback import kept_directory
+from llmhost.history.receipt import PACKAGES, ReceiptState
+from llmhost.history.rollback import kept_directory
 
 
 class Receipts(FactBase[ReceiptState]):

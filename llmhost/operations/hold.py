@@ -24,10 +24,10 @@ from pyinfra.api import BaseStateCallback, Host, State, StringCommand
 from pyinfra.connectors.util import make_unix_command_for_host
 from pyinfra.context import ctx_host
 
-from llmhost import run_record
+from llmhost.history import run_record
+from llmhost.history.run_record import Run
 from llmhost.operations import ahead
 from llmhost.operations.changes import Commands, declared, on_change, refuse
-from llmhost.run_record import Run
 from llmhost.template import ROOT
 from llmhost.toolkit import toolkit
 

@@ -7,8 +7,8 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api import StringCommand
 
-from llmhost import receipt, rollback
 from llmhost.facts.receipt import Receipts
+from llmhost.history import receipt, rollback
 from llmhost.operations.changes import Commands, declared, explain
 from llmhost.operations.files import apply_command
 

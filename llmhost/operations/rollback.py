@@ -6,10 +6,10 @@ from collections.abc import Collection
 from pyinfra import host
 from pyinfra.api import StringCommand
 
-from llmhost.facts.kept import KeptDeploys, status_file
+from llmhost.facts.kept_deploys import KeptDeploys, status_file
+from llmhost.history.prune import prune_script, superfluous
+from llmhost.history.rollback import KeptState, Places, chosen, other_places, return_script
 from llmhost.operations.changes import Commands, declared, explain, refuse
-from llmhost.prune import prune_script, superfluous
-from llmhost.rollback import KeptState, Places, chosen, other_places, return_script
 
 
 def read_kept(places: Places, uploads: str) -> KeptState:

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from llmhost.facts.kept import KeptDeploys, status_file
+from llmhost.facts.kept_deploys import KeptDeploys, status_file
 from llmhost.gateway.keys import digest, new_key
-from llmhost.rollback import Kept, KeptState, Places, chosen, keep_script, return_script
+from llmhost.history.rollback import Kept, KeptState, Places, chosen, keep_script, return_script
 from testbed.process import wait_until
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from llmhost.facts.receipt import Receipts
-from llmhost.receipt import KEPT, ReceiptState, content, entries, misplaced, reasons
+from llmhost.history.receipt import KEPT, ReceiptState, content, entries, misplaced, reasons
 from llmhost.system.files import Absent, File, PathState
 
 PATH = "/var/lib/llmhost/receipt.json"

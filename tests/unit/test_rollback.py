@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.facts.kept import KeptDeploys
-from llmhost.prune import prune_script, superfluous
-from llmhost.rollback import (
+from llmhost.facts.kept_deploys import KeptDeploys
+from llmhost.history.prune import prune_script, superfluous
+from llmhost.history.rollback import (
     EARLIER,
     Image,
     Kept,

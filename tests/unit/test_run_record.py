@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from llmhost.run_record import Run, history, parse, table_row, taken
+from llmhost.history.run_record import Run, history, parse, table_row, taken
 
 RUN = Run("1f", "ann@desk", "2026-01-02T03:04:05Z", "0.1", "0123456789abcdef", False, 4711)
 

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from pyinfra.api import FactBase
 
 from llmhost.docker.image import INPUTS_LABEL
-from llmhost.rollback import Image, Kept, KeptState, kept_directory, valid_name
+from llmhost.history.rollback import Image, Kept, KeptState, kept_directory, valid_name
 
 _IMAGE = (
     "image|{{.Id}}|{{.Size}}|{{range .RepoTags}}{{.}} {{end}}|{{range .RootFS.Layers}}{{.}} {{end}}"

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from llmhost.rollback import Image, KeptState
+from llmhost.history.rollback import Image, KeptState
 
 REPOSITORIES = "llmhost/"
 """How the names of our images begin."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from llmhost import receipt
 from llmhost.docker.compose import start_script
 from llmhost.gateway.nginx import CANDIDATE, activate_script
 from llmhost.gateway.tls import CERTIFICATE
 from llmhost.gateway.tree import Places as GatewayPlaces
+from llmhost.history import receipt
 from llmhost.settings import Settings
 from llmhost.template import render
 
