@@ -16,8 +16,8 @@ from llmhost.cli.errors import ERROR, stop
 from llmhost.cli.session import Messages, connected
 from llmhost.facts.latency import Latency
 from llmhost.inventory.site import APP_SERVERS, SiteHost
-from llmhost.latency import MEASURES, Report, report
 from llmhost.operations.inventory import check_all
+from llmhost.verify.latency import MEASURES, Report, report
 
 SCHEMA = 1
 

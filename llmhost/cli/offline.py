@@ -12,13 +12,13 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from llmhost import offline
 from llmhost.cli.errors import stop
 from llmhost.cli.ssh import ssh_config
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.services.base import Request, Service
 from llmhost.settings import Settings
+from llmhost.verify import offline
 
 # Beside the start of all services: the requests, and whatever else is slow.
 _GRACE_SECONDS = 300

@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from llmhost.report import Check, Extent, Record, Started, parse
+from llmhost.verify.report import Check, Extent, Record, Started, parse
 
 _ROWS = 16
 """Most hosts that are shown at once."""

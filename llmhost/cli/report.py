@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from llmhost.report import Check, Report, Server, parse
-from llmhost.report_page import page
 from llmhost.toolkit import toolkit
+from llmhost.verify.page import page
+from llmhost.verify.report import Check, Report, Server, parse
 
 
 @dataclass(frozen=True)

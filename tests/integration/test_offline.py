@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.offline import TABLE, cut_script, restore_script
+from llmhost.verify.offline import TABLE, cut_script, restore_script
 from tasks.stack import run_stack
 from testbed import Lan, Machine
 from tests.integration.docker_site import DockerSite, docker_site

@@ -14,8 +14,8 @@ from testinfra.host import Host
 
 from llmhost.cli.ssh import ssh_config
 from llmhost.inventory.reader import read_settings
-from llmhost.report import Asked
 from llmhost.settings import Settings
+from llmhost.verify.report import Asked
 from tests.server.door import Door
 from tests.server.evidence import asked, watch
 from tests.server.report import summary

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from llmhost.report import ON_A_DOUBLE, Gpu, LastDeploy, Server, Share
 from llmhost.settings import Settings
+from llmhost.verify.report import ON_A_DOUBLE, Gpu, LastDeploy, Server, Share
 from tests.server.nvidia import Nvidia, look
 
 _LOOK = (

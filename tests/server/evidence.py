@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llmhost.report import Asked
+from llmhost.verify.report import Asked
 
 asked: list[Asked] = []
 """Commands of this run, in their order; the recorder takes from here what a check asked."""

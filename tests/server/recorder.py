@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from llmhost.report import (
+from llmhost.verify.report import (
     ON_THE_SERVER,
     Asked,
     Check,

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from llmhost.gateway.x509 import new_authority
-from llmhost.latency import percentile, report, sentence
 from llmhost.template import ROOT
+from llmhost.verify.latency import percentile, report, sentence
 
 KEY = "llmhost-" + "c" * 64
 FIRST_TOKEN_SECONDS, PACE_SECONDS = 0.06, 0.01

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from llmhost.offline import (
+from llmhost.verify.offline import (
     TABLE,
     attempts_script,
     cut_script,

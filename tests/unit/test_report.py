@@ -4,7 +4,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from llmhost.report import (
+from llmhost.verify.page import page, verdict
+from llmhost.verify.report import (
     ON_A_DOUBLE,
     ON_HARDWARE,
     ON_THE_SERVER,
@@ -23,7 +24,6 @@ from llmhost.report import (
     parse,
     redacted,
 )
-from llmhost.report_page import page, verdict
 from llmhost.wording import duration, gib
 
 GIB = 1024**3

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.report import Check, Extent, Server, Share, Started, parse
+from llmhost.verify.report import Check, Extent, Server, Share, Started, parse
 from tests.server import catalogue
 from tests.server.describe import gpu
 from tests.server.next_steps import NEXT_STEPS, OF_COMPONENTS

@@ -7,7 +7,8 @@ policy lets a browser load nothing and run nothing.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from llmhost.report import (
+from llmhost.template import render
+from llmhost.verify.report import (
     ON_A_DOUBLE,
     ON_HARDWARE,
     ON_THE_SERVER,
@@ -19,7 +20,6 @@ from llmhost.report import (
     Server,
     Share,
 )
-from llmhost.template import render
 from llmhost.wording import duration, gib
 
 _PROOFS = (
