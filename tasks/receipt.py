@@ -5,7 +5,7 @@ from pyinfra.api import deploy
 from llmhost.history.rollback import places_of
 from llmhost.operations import receipt
 from llmhost.settings import Settings
-from llmhost.stack import service_images
+from llmhost.stack.project import service_images
 from llmhost.toolkit import toolkit
 
 

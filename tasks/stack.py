@@ -6,7 +6,7 @@ from pyinfra.api import deploy
 
 from llmhost.operations import compose, images
 from llmhost.settings import Settings
-from llmhost.stack import compose_project, service_images
+from llmhost.stack.project import compose_project, service_images
 
 
 @deploy("Stack")

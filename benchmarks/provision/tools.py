@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmhost.settings import Settings
-from llmhost.stack import service_images
+from llmhost.stack.project import service_images
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -13,7 +13,7 @@ from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.site import APP_SERVERS
 from llmhost.settings import Settings
-from llmhost.stack import service_images
+from llmhost.stack.project import service_images
 
 
 @dataclass(frozen=True)

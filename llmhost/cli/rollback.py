@@ -28,7 +28,7 @@ from llmhost.operations import hold, rollback
 from llmhost.operations.changes import reasons
 from llmhost.operations.connection import quicken
 from llmhost.settings import Settings
-from llmhost.stack import service_images
+from llmhost.stack.project import service_images
 
 Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")]

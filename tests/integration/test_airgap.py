@@ -18,7 +18,7 @@ import pytest
 from llmhost.bundle.manifest import DIRECTORY
 from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
-from llmhost.stack import service_images
+from llmhost.stack.project import service_images
 from testbed import Client, Lan, Machine
 from tests.integration.docker_site import docker_site
 

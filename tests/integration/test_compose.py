@@ -11,7 +11,7 @@ import pytest
 from llmhost.docker.compose import Project
 from llmhost.inventory.reader import read_settings
 from llmhost.operations import compose
-from llmhost.stack import compose_project, service_images
+from llmhost.stack.project import compose_project, service_images
 from tasks.stack import run_stack
 from testbed import Lan, Machine
 from tests.integration.docker_site import DockerSite, docker_site

@@ -15,7 +15,7 @@ from llmhost.gateway.keys import new_key
 from llmhost.gateway.routes import exposed_routes
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
-from llmhost.stack import service_images
+from llmhost.stack.project import service_images
 from tasks.gateway import configure_gateway
 from tasks.stack import run_stack
 from testbed import Lan, Machine

@@ -13,7 +13,7 @@ import pytest
 from llmhost.docker.image import ModelImage, ServiceImage, Weights
 from llmhost.operations import images
 from llmhost.settings import Settings
-from llmhost.stack import service_images
+from llmhost.stack.project import service_images
 from llmhost.system.files import File
 from llmhost.wording import gib
 from testbed import Lan, Machine

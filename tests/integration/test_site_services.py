@@ -18,7 +18,7 @@ import pytest
 
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
-from llmhost.stack import compose_project
+from llmhost.stack.project import compose_project
 from tasks.healing import heal_containers
 from tasks.stack import run_stack
 from testbed import Lan, Machine

@@ -11,7 +11,7 @@ from llmhost.docker.build_context import context_files, unpinned_bases
 from llmhost.gateway.routes import exposed_routes
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.stack import compose_project, service_images
+from llmhost.stack.project import compose_project, service_images
 
 DIGEST = "@sha256:" + "ab" * 32
 WEB = {

@@ -10,7 +10,7 @@ from llmhost.docker.image import ServiceImage
 from llmhost.inventory.profiles import PROFILES
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
-from llmhost.stack import service_images
+from llmhost.stack.project import service_images
 from tests.unit.profile_sites import locked_profile
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import yaml
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
-from llmhost.stack import compose_project, service_images
+from llmhost.stack.project import compose_project, service_images
 from testbed import tiny_embedder, tiny_model
 
 Data = dict[str, Any]

@@ -8,7 +8,7 @@ import yaml
 
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.stack import compose_project, service_images
+from llmhost.stack.project import compose_project, service_images
 from tests.unit.profile_sites import locked_profile
 
 

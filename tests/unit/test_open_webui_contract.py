@@ -21,7 +21,7 @@ import yaml
 
 from llmhost.inventory.reader import read_settings
 from llmhost.services.open_webui import SERVICE, OpenWebuiOptions
-from llmhost.stack import compose_project
+from llmhost.stack.project import compose_project
 from tests.integration.local_gateway import free_ports
 from tests.unit.profile_sites import locked_profile
 

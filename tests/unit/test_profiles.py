@@ -11,7 +11,7 @@ from llmhost.inventory.profiles import PROFILES
 from llmhost.inventory.reader import known_keys, read_settings
 from llmhost.models.lock import LockError, read_lock, with_pins, write_lock
 from llmhost.services import catalogue
-from llmhost.stack import compose_project
+from llmhost.stack.project import compose_project
 from tests.unit.profile_sites import CLIENTS, COMMIT, locked_profile, write_pins
 
 

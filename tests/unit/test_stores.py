@@ -13,7 +13,7 @@ from llmhost.gateway.routes import exposed_routes
 from llmhost.gateway.tree import Places, configuration
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.stack import compose_project, service_images
+from llmhost.stack.project import compose_project, service_images
 
 STORES = ("redis", "qdrant", "chroma")
 
