@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from llmhost.docs.matrix import matrix
 from llmhost.nvidia.driver import RELEASES
-from llmhost.nvidia_matrix import matrix
 
 PAGE = Path(__file__).parents[2] / "docs" / "nvidia-matrix.md"
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from llmhost.docs.reference import reference
 from llmhost.inventory.reader import known_keys
-from llmhost.reference import reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "options.md"
 
