@@ -6,7 +6,7 @@ from llmhost.history.rollback import places_of
 from llmhost.operations import receipt
 from llmhost.settings import Settings
 from llmhost.stack.project import service_images
-from llmhost.toolkit import toolkit
+from llmhost.version import toolkit
 
 
 @deploy("Receipt")

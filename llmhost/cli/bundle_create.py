@@ -33,7 +33,7 @@ from llmhost.cli.remote import LOCAL, Remote
 from llmhost.cli.run import run_pyinfra
 from llmhost.docker.image import ServiceImage
 from llmhost.template import ROOT
-from llmhost.toolkit import toolkit
+from llmhost.version import toolkit
 
 _LOOK = """\
 . /etc/os-release; echo "$ID|$VERSION_ID|$VERSION_CODENAME|$(dpkg --print-architecture)"

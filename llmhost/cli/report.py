@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from llmhost.toolkit import toolkit
 from llmhost.verify.page import page
 from llmhost.verify.report import Check, Report, Server, parse
+from llmhost.version import toolkit
 
 
 @dataclass(frozen=True)

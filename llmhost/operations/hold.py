@@ -29,7 +29,7 @@ from llmhost.history.run_record import Run
 from llmhost.operations import ahead
 from llmhost.operations.changes import Commands, declared, on_change, refuse
 from llmhost.template import ROOT
-from llmhost.toolkit import toolkit
+from llmhost.version import toolkit
 
 _SCRIPT = ROOT / "files/history/hold.sh"
 

@@ -9,7 +9,7 @@ from paramiko import SSHException
 from pyinfra.api import Host, QuoteString, StringCommand
 from pyinfra.context import ctx_host
 
-from llmhost.wording import duration, so_far
+from llmhost.units import duration, so_far
 
 PATIENCE_SECONDS, EVERY_SECONDS = 5, 10
 

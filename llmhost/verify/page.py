@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from llmhost.template import render
+from llmhost.units import duration, gib
 from llmhost.verify.report import (
     ON_A_DOUBLE,
     ON_HARDWARE,
@@ -20,7 +21,6 @@ from llmhost.verify.report import (
     Server,
     Share,
 )
-from llmhost.wording import duration, gib
 
 _PROOFS = (
     (ON_HARDWARE, "hardware", "used a real GPU"),

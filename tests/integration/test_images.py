@@ -15,7 +15,7 @@ from llmhost.operations import images
 from llmhost.settings import Settings
 from llmhost.stack.project import service_images
 from llmhost.system.files import File
-from llmhost.wording import gib
+from llmhost.units import gib
 from testbed import Lan, Machine
 from tests.integration.docker_site import DockerSite, docker_site
 from tests.integration.file_server import FileServer, file_server

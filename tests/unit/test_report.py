@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from llmhost.units import duration, gib
 from llmhost.verify.page import page, verdict
 from llmhost.verify.report import (
     ON_A_DOUBLE,
@@ -24,7 +25,6 @@ from llmhost.verify.report import (
     parse,
     redacted,
 )
-from llmhost.wording import duration, gib
 
 GIB = 1024**3
 HOSTILE = """</pre></style><script>alert(1)</script><img src=x onerror="alert(1)">'"`&{{ 7 * 7 }}"""

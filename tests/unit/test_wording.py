@@ -2,8 +2,8 @@
 
 import pytest
 
+from llmhost.units import so_far
 from llmhost.vram.ledger import GIB
-from llmhost.wording import so_far
 
 
 def test_what_is_left_follows_from_what_came() -> None:
