@@ -12,7 +12,7 @@ from tasks.docker import install_docker
 from tasks.firewall import guard_app_server, guard_host
 from tasks.gateway import configure_gateway
 from tasks.healing import heal_containers
-from tasks.hold import hold_host
+from tasks.lock import hold_host
 from tasks.network import configure_network
 from tasks.nvidia_driver import install_nvidia_driver
 from tasks.preflight import check_app_server, check_gateway, check_host

@@ -22,7 +22,7 @@ from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.operations import nginx
 from llmhost.operations.changes import reasons
-from llmhost.operations.hold import hold
+from llmhost.operations.lock import hold
 from llmhost.options.upstream import Upstream
 from llmhost.settings import Settings
 

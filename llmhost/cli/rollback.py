@@ -24,7 +24,7 @@ from llmhost.history.prune import Superfluous, superfluous
 from llmhost.history.rollback import Kept, KeptState, Places, chosen, missing_images, places_of
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.operations import hold, rollback
+from llmhost.operations import lock, rollback
 from llmhost.operations.changes import reasons
 from llmhost.operations.connection import quicken
 from llmhost.settings import Settings
@@ -118,7 +118,7 @@ class _Session:
         pyinfra.is_cli = False  # the operations are added from here, and not by a deploy file
         self.state.set_stage(StateStage.Prepare)
         directory = self.settings.receipt.directory
-        add_op(self.state, hold.held, directory, always=True, host=self.host, name="Hold the host")
+        add_op(self.state, lock.held, directory, always=True, host=self.host, name="Hold the host")
         extra = {"places": self.places, "uploads": self.settings.stack.uploads}
         add_op(self.state, operation, *arguments, host=self.host, name=title, **extra)
         self.state.set_stage(StateStage.Execute)

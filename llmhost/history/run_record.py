@@ -1,6 +1,6 @@
 """The runs of a host's deploys, and who runs one now.
 
-Pure: operations/hold.py talks to the host; files/history/hold.sh keeps the lock and the history
+Pure: operations/lock.py talks to the host; files/history/hold.sh keeps the lock and the history
 there.
 """
 

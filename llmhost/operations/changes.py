@@ -16,7 +16,7 @@ from pyinfra.api.command import PyinfraCommand
 from pyinfra.api.operation import OperationMeta
 from pyinfra.context import ctx_host
 
-from llmhost.operations import ahead
+from llmhost.operations import fact_prefetch
 
 Commands = Generator[PyinfraCommand, None, None]
 """What an operation's body returns."""
@@ -32,7 +32,7 @@ def declared(body: Callable[..., Commands]) -> Callable[..., OperationMeta]:
 
     @wraps(body)
     def call(*args: Any, **kwargs: Any) -> OperationMeta:
-        ahead.foresee(ctx_host.get(), body, *args, **kwargs)
+        fact_prefetch.foresee(ctx_host.get(), body, *args, **kwargs)
         meta: OperationMeta = operated(*args, **kwargs)
         return meta
 

@@ -4,7 +4,7 @@ import socket
 
 from pyinfra.api import BaseStateCallback, Host, State
 
-from llmhost.operations import ahead, quick
+from llmhost.operations import fact_prefetch, pyinfra_patches
 
 
 class _NoDelay(BaseStateCallback):
@@ -27,8 +27,8 @@ def set_no_delay(host: Host) -> None:
 
 def quicken(state: State, host: Host) -> None:
     """For this host's present connection and for all that follow."""
-    quick.settle(host)
-    ahead.prepare(host)
+    pyinfra_patches.settle(host)
+    fact_prefetch.prepare(host)
     set_no_delay(host)
     if not any(isinstance(handler, _NoDelay) for handler in state.callback_handlers):
         state.add_callback_handler(_NoDelay())

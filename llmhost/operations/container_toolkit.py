@@ -15,7 +15,7 @@ from llmhost.nvidia.packages import TOOLKIT
 from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import apt, docker, systemd
 from llmhost.operations.changes import Commands, declared, explain, refuse
-from llmhost.operations.nested import inner, told
+from llmhost.operations.composition import inner, told
 from llmhost.operations.nvidia_packages import read_state, then_read
 from llmhost.system.apt_repository import Repository
 

@@ -14,7 +14,7 @@ from llmhost.facts.disk_space import HostRoom
 from llmhost.facts.images import Images
 from llmhost.models.files import sha256_of
 from llmhost.operations.changes import Commands, declared, explain, refuse
-from llmhost.operations.telling import told
+from llmhost.operations.progress import told
 from llmhost.secret import read_secret
 from llmhost.system.files import archive
 

@@ -8,7 +8,7 @@ from pyinfra.api import StringCommand
 
 from llmhost.facts.network import Network
 from llmhost.operations.changes import Commands, declared, explain, refuse
-from llmhost.operations.trial import on_trial
+from llmhost.operations.confirmed_change import on_trial
 from llmhost.system import addresses as core
 from llmhost.system.files import UNPACK, File, archive
 from llmhost.template import render

@@ -17,9 +17,9 @@ from llmhost.nvidia.plan import (
 from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import systemd
 from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.composition import inner
 from llmhost.operations.files import apply_command
 from llmhost.operations.files import present as present_files
-from llmhost.operations.nested import inner
 from llmhost.operations.nvidia_packages import installed, read_state, then_read
 from llmhost.operations.reboot import reboot
 from llmhost.system.apt_repository import Repository

@@ -13,8 +13,8 @@ from llmhost.nvidia.plan import DriverPlan, fabric_fits, unheld, userspace_versi
 from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import apt
 from llmhost.operations.changes import Commands, refuse
+from llmhost.operations.composition import inner, told
 from llmhost.operations.files import apply_command
-from llmhost.operations.nested import inner, told
 from llmhost.system.apt import Plan, script
 from llmhost.system.apt_repository import Repository
 from llmhost.system.files import Entry, differences

@@ -7,8 +7,8 @@ from pyinfra import host
 from llmhost.facts.resolver import Resolver
 from llmhost.operations import systemd
 from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.composition import inner, told
 from llmhost.operations.files import apply_command
-from llmhost.operations.nested import inner, told
 from llmhost.system import resolver
 from llmhost.system.files import differences
 

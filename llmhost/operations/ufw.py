@@ -5,7 +5,7 @@ from pyinfra.api import StringCommand
 
 from llmhost.facts.ufw import Ufw
 from llmhost.operations.changes import Commands, declared, explain, refuse
-from llmhost.operations.trial import on_trial
+from llmhost.operations.confirmed_change import on_trial
 from llmhost.system import ufw
 from llmhost.system.block import with_block
 from llmhost.system.files import UNPACK, File, archive

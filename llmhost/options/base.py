@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict
 class Section(BaseModel):
     """Immutable options of one component; the string below each field is its documentation.
 
-    llmhost/docs/reference.py reads those strings. pydantic could do so too, but on every import, which
-    costs a tenth of a second in each run.
+    llmhost/docs/reference.py reads those strings. pydantic could do so too, but on every import,
+    which costs a tenth of a second in each run.
 
     Values never appear in validation errors: an operator may have pasted a secret.
     """

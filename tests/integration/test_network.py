@@ -20,7 +20,7 @@ from typing import Any, cast
 import pytest
 
 from llmhost.inventory.reader import read_settings
-from tasks.hold import hold_host
+from tasks.lock import hold_host
 from tasks.network import configure_network
 from testbed import Lan, Machine
 from tests.integration.harness import Outcome, deploy

@@ -16,8 +16,8 @@ from llmhost.cli.ssh import ssh_config
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
 from llmhost.verify.report import Asked
-from tests.server.door import Door
-from tests.server.evidence import asked, watch
+from tests.server.command_log import asked, watch
+from tests.server.gateway_client import Door
 from tests.server.report import summary
 
 Outside = Callable[..., "subprocess.CompletedProcess[str]"]

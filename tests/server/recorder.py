@@ -27,8 +27,8 @@ from llmhost.verify.report import (
     redacted,
 )
 from tests.server import catalogue
+from tests.server.command_log import asked
 from tests.server.describe import describe
-from tests.server.evidence import asked
 
 _SEEN = 2_000
 _TRACE = 12_000

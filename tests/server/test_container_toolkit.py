@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from llmhost.settings import Settings
-from tests.server.evidence import unit
+from tests.server.command_log import unit
 from tests.server.nvidia import Nvidia, look, note, require_gpu
 
 PACKAGES = (

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from llmhost.settings import Settings
-from tests.server.door import Door
-from tests.server.evidence import guard, unit
+from tests.server.command_log import guard, unit
+from tests.server.gateway_client import Door
 
 Outside = Callable[..., "CompletedProcess[str]"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llmhost.settings import Settings
-from tests.server.door import Door
+from tests.server.gateway_client import Door
 from tests.server.gpu_proof import keep
 from tests.server.nvidia import Nvidia, look, note, require_gpu
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmhost.settings import Settings
-from tests.server.evidence import guard
+from tests.server.command_log import guard
 
 Containers = Mapping[str, dict[str, Any]]
 

@@ -10,7 +10,7 @@ from testinfra.host import Host
 from llmhost.services.open_webui import SERVICE, OpenWebuiOptions
 from llmhost.settings import Settings
 from tests.server.conftest import Outside
-from tests.server.door import Door
+from tests.server.gateway_client import Door
 from tests.server.services.api import Api, api_of
 
 

@@ -1,4 +1,4 @@
-"""What llmhost/operations/quick.py replaces in pyinfra gives the same results as before.
+"""What llmhost/operations/pyinfra_patches.py replaces in pyinfra gives the same results as before.
 
 In a process of its own: the replacements stay, and pyinfra's command line patches threads.
 """
@@ -18,7 +18,7 @@ from gevent import monkey
 monkey.patch_all()
 import pyinfra
 if "quick" in sys.argv:
-    from llmhost.operations import quick
+    from llmhost.operations import pyinfra_patches
 from pyinfra import host
 from pyinfra.api import Config, Inventory, State
 from pyinfra.api.arguments import all_global_arguments
@@ -41,8 +41,8 @@ with ctx_state.use(state), ctx_config.use(config), ctx_inventory.use(inventory):
     state.set_stage(StateStage.Prepare)
     [each] = inventory
     if "quick" in sys.argv:
-        quick.settle(each)
-        quick.settle(each)
+        pyinfra_patches.settle(each)
+        pyinfra_patches.settle(each)
     load_deploy_file(state, sys.argv[1])
     found = {
         "order": [[key, list(state.op_meta[key].op_order)] for key in state.get_op_order()],

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from pyinfra.context import ctx_host
 
-from llmhost.operations import hold
+from llmhost.operations import lock
 
 
 @dataclass(eq=False)
@@ -15,10 +15,10 @@ class _Host:
 
 
 def test_no_host_is_taken_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hold, "_problems", {})
-    monkeypatch.setattr(hold, "hold", lambda state, host, directory: [host.name])
+    monkeypatch.setattr(lock, "_problems", {})
+    monkeypatch.setattr(lock, "hold", lambda state, host, directory: [host.name])
     # So many that some of them share a place in a table.
     hosts = [_Host(f"host-{number}") for number in range(64)]
     for here in hosts:
         with ctx_host.use(here):
-            assert hold.held_once("/var/lib/llmhost") == [here.name]
+            assert lock.held_once("/var/lib/llmhost") == [here.name]

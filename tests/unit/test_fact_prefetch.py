@@ -15,7 +15,7 @@ _ANSWERS = """
 import json, subprocess, sys
 from gevent import monkey
 monkey.patch_all()
-from llmhost.operations.ahead import answers, script
+from llmhost.operations.fact_prefetch import answers, script
 found = []
 for command in json.loads(sys.argv[1]):
     alone = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
@@ -42,9 +42,10 @@ _COMMANDS = [
 _DEPLOY = """
 from pyinfra import host, state
 from llmhost.system.files import File
-from llmhost.operations import ahead, files
+from llmhost.operations import files
+from llmhost.operations import fact_prefetch
 from llmhost.operations.connection import quicken
-import llmhost.operations.hold
+import llmhost.operations.lock
 
 quicken(state, host)
 
@@ -114,7 +115,7 @@ def test_what_a_change_made_is_seen_by_the_next_operation(tmp_path: Path) -> Non
 _LOST = """
 from gevent import monkey
 monkey.patch_all()
-from llmhost.operations.ahead import _Ahead, _forgetting
+from llmhost.operations.fact_prefetch import _Ahead, _forgetting
 
 def ended():
     raise EOFError

@@ -26,7 +26,7 @@ from pyinfra.context import ctx_host
 
 from llmhost.history import run_record
 from llmhost.history.run_record import Run
-from llmhost.operations import ahead
+from llmhost.operations import fact_prefetch
 from llmhost.operations.changes import Commands, declared, on_change, refuse
 from llmhost.template import ROOT
 from llmhost.version import toolkit
@@ -104,7 +104,7 @@ def held(directory: str, *, always: bool = False) -> Commands:
         if problems := held_once(directory):
             yield refuse(problems)
         elif host.state.is_executing:
-            ahead.read(host)  # from here on nobody else deploys
+            fact_prefetch.read(host)  # from here on nobody else deploys
 
 
 _problems: dict[Host, list[str]] = {}

@@ -2,11 +2,11 @@
 
 from pyinfra.api import deploy
 
-from llmhost.operations import hold
+from llmhost.operations import lock
 from llmhost.settings import Settings
 
 
 @deploy("Hold")
 def hold_host(settings: Settings) -> None:
     """Keep every other deploy away from this host until this one ends."""
-    hold.held(settings.receipt.directory, name="Hold the host for this run")
+    lock.held(settings.receipt.directory, name="Hold the host for this run")
