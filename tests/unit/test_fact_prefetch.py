@@ -58,7 +58,7 @@ def count(name):
     setattr(host.connector, name, counted)
 
 count("run_shell_command")
-llmhost.operations.hold.held("{place}/state", name="Hold")
+llmhost.operations.lock.held("{place}/state", name="Hold")
 """
 
 _FILE = """
