@@ -4,7 +4,7 @@ from pyinfra import host, state
 
 from llmhost.operations.connection import quicken
 from llmhost.operations.inventory import settings_of
-from tasks.stack import bake_images
+from llmhost.tasks.stack import bake_images
 
 quicken(state, host)
 bake_images(settings_of(state, host))

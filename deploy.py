@@ -6,19 +6,19 @@ from llmhost.inventory.site import APP_SERVERS
 from llmhost.operations.connection import quicken
 from llmhost.operations.inventory import settings_of, upstream_of
 from llmhost.operations.summary import summarise
-from tasks.app_server import prepare_app_server
-from tasks.container_toolkit import install_container_toolkit
-from tasks.docker import install_docker
-from tasks.firewall import guard_app_server, guard_host
-from tasks.gateway import configure_gateway
-from tasks.healing import heal_containers
-from tasks.lock import hold_host
-from tasks.network import configure_network
-from tasks.nvidia_driver import install_nvidia_driver
-from tasks.preflight import check_app_server, check_gateway, check_host
-from tasks.receipt import write_receipt
-from tasks.stack import run_stack
-from tasks.system import configure_system
+from llmhost.tasks.app_server import prepare_app_server
+from llmhost.tasks.container_toolkit import install_container_toolkit
+from llmhost.tasks.docker import install_docker
+from llmhost.tasks.firewall import guard_app_server, guard_host
+from llmhost.tasks.gateway import configure_gateway
+from llmhost.tasks.healing import heal_containers
+from llmhost.tasks.lock import hold_host
+from llmhost.tasks.network import configure_network
+from llmhost.tasks.nvidia_driver import install_nvidia_driver
+from llmhost.tasks.preflight import check_app_server, check_gateway, check_host
+from llmhost.tasks.receipt import write_receipt
+from llmhost.tasks.stack import run_stack
+from llmhost.tasks.system import configure_system
 
 quicken(state, host)
 summarise(state)

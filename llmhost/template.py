@@ -8,8 +8,7 @@ import jinja2
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from jinja2.bccache import Bucket, FileSystemBytecodeCache
 
-ROOT = Path(__file__).resolve().parent.parent
-
+from llmhost.resources import TEMPLATES
 
 _COMPILED = f"%s.jinja2-{jinja2.__version__}.cache"
 
@@ -27,8 +26,8 @@ class _Compiled(FileSystemBytecodeCache):
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=FileSystemLoader(ROOT / "templates"),
-        bytecode_cache=_Compiled(str(ROOT / "templates" / "__pycache__"), _COMPILED),
+        loader=FileSystemLoader(TEMPLATES),
+        bytecode_cache=_Compiled(str(TEMPLATES / "__pycache__"), _COMPILED),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -5,7 +5,7 @@ from functools import cache
 from importlib.metadata import version
 from threading import Lock
 
-from llmhost.template import ROOT
+from llmhost.resources import CHECKOUT
 
 # While git works, pyinfra goes on with the next host, which must not ask git again.
 _asking = Lock()
@@ -33,7 +33,7 @@ def _toolkit() -> dict[str, str | bool | None]:
 def _git(*arguments: str) -> str:
     """What git says about the checkout; empty if it can not say anything."""
     # Under sudo the checkout belongs to somebody else, which git takes for an attack by default.
-    command = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *arguments]
+    command = ["git", "-c", f"safe.directory={CHECKOUT}", "-C", str(CHECKOUT), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

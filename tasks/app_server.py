@@ -1,15 +1,14 @@
 """Application server: a host whose programs call the LLM server."""
 
-from pyinfra.api import deploy
-
 from llmhost import host_packages
 from llmhost.inventory.app_server import CA_LABEL, variables
 from llmhost.inventory.site import Upstream
 from llmhost.operations import apt, ca_certificates, environment_file, hosts_file
+from llmhost.operations.component import component
 from llmhost.settings import Settings
 
 
-@deploy("Application server")
+@component("Application server")
 def prepare_app_server(settings: Settings, upstream: Upstream) -> None:
     """Let the host's programs call the LLM server by its name, with their key, over TLS."""
     options, gateway = settings.app_server, upstream.host.settings.gateway

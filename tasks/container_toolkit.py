@@ -2,17 +2,16 @@
 
 from functools import partial
 
-from pyinfra.api import deploy
-
 from llmhost.nvidia.container_toolkit import toolkit_repository
 from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import container_toolkit
+from llmhost.operations.component import component
 from llmhost.options.container_toolkit import ContainerToolkit
 from llmhost.settings import Settings
 from llmhost.system.apt_repository import Repository
 
 
-@deploy("Container toolkit")
+@component("Container toolkit")
 def install_container_toolkit(settings: Settings) -> None:
     """GPUs for containers, through CDI; nothing on a host without GPUs. Comes after Docker."""
     options = settings.container_toolkit

@@ -1,16 +1,14 @@
 """Docker: the engine, its configuration, and the daemon that runs it."""
 
-from pathlib import Path
-
-from pyinfra.api import deploy
-
 from llmhost.operations import docker, systemd
+from llmhost.operations.component import component
+from llmhost.resources import FILES
 from llmhost.settings import Settings
 
-_KEY = Path(__file__).resolve().parent.parent / "files/docker/docker.asc"
+_KEY = FILES / "docker/docker.asc"
 
 
-@deploy("Docker")
+@component("Docker")
 def install_docker(settings: Settings) -> None:
     """Docker Engine with compose and buildx, configured before its first start."""
     docker.engine(

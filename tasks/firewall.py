@@ -1,21 +1,20 @@
 """Firewall: who may reach the host."""
 
-from pyinfra.api import deploy
-
 from llmhost import host_packages
 from llmhost.operations import apt, ufw
+from llmhost.operations.component import component
 from llmhost.settings import Settings
 from llmhost.system.ufw import Rule
 
 
-@deploy("Firewall")
+@component("Firewall")
 def guard_host(settings: Settings) -> None:
     """Close an LLM server to everyone but the declared networks."""
     if settings.firewall.enabled:
         _guard(settings, *gateway_openings(settings))
 
 
-@deploy("Firewall")
+@component("Firewall")
 def guard_app_server(settings: Settings) -> None:
     """Close an application server to everyone but the declared networks, where that is asked."""
     if settings.firewall.enabled and settings.app_server.firewall:

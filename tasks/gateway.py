@@ -1,11 +1,9 @@
 """Gateway: nginx, the server's only door."""
 
-from pyinfra import logger
-from pyinfra.api import deploy
-
 from llmhost import host_packages
 from llmhost.gateway import tree
 from llmhost.operations import apt, files, nginx, systemd
+from llmhost.operations.component import component, warn
 from llmhost.settings import Settings
 from llmhost.system.files import Absent, File
 from llmhost.template import render
@@ -15,14 +13,14 @@ MTAIL_OPTIONS = "/etc/default/mtail"
 MTAIL_PROGRAM = "/etc/mtail/llmhost.mtail"
 
 
-@deploy("Gateway")
+@component("Gateway")
 def configure_gateway(settings: Settings) -> None:
     """Let the declared clients call the declared routes, and nobody anything else."""
     places = tree.Places()
     if settings.gateway.tls == "off":
-        logger.warning('gateway_tls = "off": keys and prompts cross the network in the clear')
+        warn('gateway_tls = "off": keys and prompts cross the network in the clear')
     if settings.gateway.upstreams and settings.gateway.upstream_tls == "off":
-        logger.warning('gateway_upstream_tls = "off": the key of the servers crosses the network')
+        warn('gateway_upstream_tls = "off": the key of the servers crosses the network')
     apt.packages(
         *host_packages.gateway(settings),
         absent=() if settings.gateway.metrics_port else host_packages.METRICS,

@@ -2,9 +2,8 @@
 
 import hashlib
 
-from pyinfra.api import deploy
-
 from llmhost.operations import files, systemd
+from llmhost.operations.component import component
 from llmhost.settings import Settings
 from llmhost.system.files import Absent, File
 from llmhost.template import render
@@ -14,7 +13,7 @@ SERVICE = "/etc/systemd/system/llmhost-heal.service"
 TIMER = "/etc/systemd/system/llmhost-heal.timer"
 
 
-@deploy("Healing")
+@component("Healing")
 def heal_containers(settings: Settings) -> None:
     """Restart unhealthy containers of the stack, with a limit; or see that nothing does."""
     wanted = settings.healing.enabled and bool(settings.services)

@@ -1,13 +1,12 @@
 """Network: what the host is called, and where it is reached."""
 
-from pyinfra.api import deploy
-
 from llmhost.operations import hostname, hosts_file, network, resolver
+from llmhost.operations.component import component
 from llmhost.settings import Settings
 from llmhost.system.addresses import Addressing
 
 
-@deploy("Network")
+@component("Network")
 def configure_network(settings: Settings) -> None:
     """Names first, then the address, on trial; what is not declared stays as it is."""
     options = settings.network

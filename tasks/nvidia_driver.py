@@ -4,23 +4,23 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from pyinfra.api import deploy
-
 from llmhost.driver_policy import driver_policy
 from llmhost.nvidia.packages import UPGRADE_BLACKLIST
 from llmhost.nvidia.repository import driver_repository
 from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import nvidia_driver
+from llmhost.operations.component import component
 from llmhost.operations.nvidia_packages import MODPROBE_FILE
+from llmhost.resources import FILES
 from llmhost.settings import Settings
 from llmhost.system.apt_repository import Repository
 from llmhost.system.files import Directory, Entry, File
 from llmhost.template import render
 
-_PROBE = Path(__file__).resolve().parent.parent / "files/nvidia_driver/nvml_probe.py"
+_PROBE = FILES / "nvidia_driver/nvml_probe.py"
 
 
-@deploy("NVIDIA driver")
+@component("NVIDIA driver")
 def install_nvidia_driver(settings: Settings) -> None:
     """A driver that fits the host's GPUs and its services; nothing on a host without GPUs."""
     options = settings.nvidia_driver

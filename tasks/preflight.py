@@ -1,17 +1,16 @@
 """Preflight: look before anything is changed."""
 
-from pyinfra.api import deploy
-
 from llmhost.driver_policy import driver_policy
 from llmhost.gateway.tree import Places
 from llmhost.operations import preflight, upstreams
+from llmhost.operations.component import component
 from llmhost.settings import Settings
 
 # Since Docker 29 a fresh engine keeps layers in containerd's directory, whatever data-root says.
 CONTAINERD_ROOT = "/var/lib/containerd"
 
 
-@deploy("Preflight")
+@component("Preflight")
 def check_host(settings: Settings) -> None:
     """Stop before the first change if the host can not become what is declared."""
     preflight.fit(
@@ -26,7 +25,7 @@ def check_host(settings: Settings) -> None:
     )
 
 
-@deploy("Preflight")
+@component("Preflight")
 def check_app_server(settings: Settings) -> None:
     """Stop before the first change where an application server can not be prepared."""
     preflight.fit(
@@ -40,7 +39,7 @@ def check_app_server(settings: Settings) -> None:
     )
 
 
-@deploy("Preflight")
+@component("Preflight")
 def check_gateway(settings: Settings) -> None:
     """Stop before the first change where a host can not be the gateway of other servers."""
     preflight.fit(

@@ -1,15 +1,14 @@
 """Receipt: what was deployed, by which llmhost, from which settings."""
 
-from pyinfra.api import deploy
-
 from llmhost.history.rollback import places_of
 from llmhost.operations import receipt
+from llmhost.operations.component import component
 from llmhost.settings import Settings
 from llmhost.stack.project import service_images
 from llmhost.version import toolkit
 
 
-@deploy("Receipt")
+@component("Receipt")
 def write_receipt(settings: Settings) -> None:
     """Leave a record on the host, once everything else is done."""
     receipt.written(

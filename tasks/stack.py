@@ -2,14 +2,13 @@
 
 from functools import partial
 
-from pyinfra.api import deploy
-
 from llmhost.operations import compose, images
+from llmhost.operations.component import component
 from llmhost.settings import Settings
 from llmhost.stack.project import compose_project, service_images
 
 
-@deploy("Stack")
+@component("Stack")
 def run_stack(settings: Settings) -> None:
     """Bake the models into the services' images, and let the declared services run."""
     bake_images(settings)

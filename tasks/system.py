@@ -1,15 +1,14 @@
 """System: clock, packages, updates and kernel parameters below everything else."""
 
-from pyinfra.api import deploy
-
 from llmhost import host_packages
 from llmhost.operations import apt, clock, files, sysctl, systemd
+from llmhost.operations.component import component
 from llmhost.settings import Settings
 from llmhost.system.files import File
 from llmhost.template import render
 
 
-@deploy("System")
+@component("System")
 def configure_system(settings: Settings) -> None:
     """The operating system, as the other components expect it."""
     system = settings.system

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tasks.stack import run_stack
+from llmhost.tasks.stack import run_stack
 from testbed import Lan, Machine, tiny_model
 from tests.integration.docker_site import DockerSite, docker_site
 from tests.integration.harness import deploy

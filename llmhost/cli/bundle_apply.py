@@ -29,6 +29,7 @@ from llmhost.cli.remote import Remote, remote
 from llmhost.cli.run import run_pyinfra
 from llmhost.docker.image import missing
 from llmhost.facts.images import inspect_command, parse_images
+from llmhost.resources import DEPLOY
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def deploy(inventory: str, delivered: Sequence[Delivery]) -> None:
     """The ordinary deploy, with an apt that sees the bundle alone; BundleError if it fails."""
     limits = [word for each in delivered for word in ("--limit", each.target.name)]
     environment = json.dumps({"APT_CONFIG": APT_CONF})
-    if run_pyinfra(inventory, "deploy.py", "-y", *limits, "--data", f"_env={environment}"):
+    if run_pyinfra(inventory, DEPLOY, "-y", *limits, "--data", f"_env={environment}"):
         raise BundleError(
             "the deploy failed, and the lines above say why; what was brought stays on the hosts"
             " for the next llmhost bundle apply"

@@ -32,7 +32,7 @@ from llmhost.cli.bundle_targets import Target
 from llmhost.cli.remote import LOCAL, Remote
 from llmhost.cli.run import run_pyinfra
 from llmhost.docker.image import ServiceImage
-from llmhost.template import ROOT
+from llmhost.resources import BAKE, CHECKOUT
 from llmhost.version import toolkit
 
 _LOOK = """\
@@ -142,7 +142,7 @@ def _bake(target: Target, builder: Builder) -> None:
             "import json\nfrom pathlib import Path\n\n"
             f"builder = [tuple(json.loads(Path({str(site)!r}).read_text()))]\n"
         )
-        if run_pyinfra(str(inventory), "bake.py", "-y"):
+        if run_pyinfra(str(inventory), BAKE, "-y"):
             raise BundleError(
                 f"the images of {target.name} could not be built on {builder.remote.name}: the"
                 " lines above say why; what is finished is used the next time"
@@ -159,13 +159,13 @@ def _pins(targets: Sequence[Target], parts: Parts) -> Iterator[Part]:
 
 def _toolkit(parts: Parts) -> Iterator[Part]:
     """llmhost itself, as it is in the checkout."""
-    listed = ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "ls-files", "-z"]
+    listed = ["git", "-c", f"safe.directory={CHECKOUT}", "-C", str(CHECKOUT), "ls-files", "-z"]
     found = subprocess.run(listed, capture_output=True, check=False)
     if found.returncode:
         typer.echo("llmhost itself is not in the bundle: this is no git checkout")
         return
     path = f"{TOOLKIT}/llmhost.tar"
-    packed = ["tar", "--create", "--directory", str(ROOT), "--transform", "s,^,llmhost/,"]
+    packed = ["tar", "--create", "--directory", str(CHECKOUT), "--transform", "s,^,llmhost/,"]
     packed += ["--null", "--files-from", "-"]
     made = subprocess.run(packed, input=found.stdout, capture_output=True, check=False)
     if made.returncode:
@@ -179,7 +179,7 @@ def _wheels(parts: Parts) -> Iterator[Part]:
     typer.echo("downloading the Python packages of the controller")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--require-hashes", "--only-binary", ":all:", "--dest", str(directory)]
-    command += ["--requirement", str(ROOT / "requirements.lock")]
+    command += ["--requirement", str(CHECKOUT / "requirements.lock")]
     if subprocess.run(command, check=False).returncode:
         raise BundleError("pip could not download requirements.lock: the lines above say why")
     for wheel in sorted(directory.glob("*.whl")):

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from llmhost.cli.errors import stop
-from llmhost.cli.ssh import ssh_config
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
+from llmhost.inventory.ssh import ssh_config
 from llmhost.services.base import Request, Service
 from llmhost.settings import Settings
 from llmhost.verify import offline

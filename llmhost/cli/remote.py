@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from llmhost.cli.ssh import ssh_config
+from llmhost.inventory.ssh import ssh_config
 
 LOCAL = "@local"
 

@@ -5,7 +5,6 @@ nobody (docs/decisions/0002-plan-reads-pyinfra-state.md); here each of these is 
 """
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -21,9 +20,7 @@ from pyinfra.context import ctx_config, ctx_inventory, ctx_state
 from llmhost.cli.errors import stop
 from llmhost.cli.progress import comparing
 from llmhost.operations.inventory import check_all
-from llmhost.template import ROOT
-
-DEPLOY = ROOT / "deploy.py"
+from llmhost.resources import DEPLOY
 
 
 class Messages(logging.Handler):
@@ -123,7 +120,6 @@ def connected(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages
     messages = _capture()
     state = State(check_for_changes=True)
     state.cwd = str(Path.cwd())
-    sys.path.append(str(ROOT))  # where deploy.py finds the tasks
     pyinfra.is_cli = True  # deploy.py orders its operations by call position only then
     config = Config()
     with ctx_state.use(state), ctx_config.use(config), ctx_inventory.use(inventory):

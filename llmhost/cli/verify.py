@@ -16,7 +16,7 @@ from llmhost.cli.offline import verify_offline
 from llmhost.cli.progress import run_checks
 from llmhost.cli.report import Run, write_page
 from llmhost.cli.session import hosts_within, load_inventory
-from llmhost.template import ROOT
+from llmhost.resources import CHECKS
 
 
 def verify(
@@ -54,9 +54,6 @@ def verify(
     if offline:
         results = [verify_offline(host.name, host.data.dict()) for host in hosts]
         raise typer.Exit(0 if all(results) else 1)
-    tests = ROOT / "tests" / "server"
-    if not tests.is_dir():
-        stop(f"{tests} is missing; run llmhost from a complete checkout")
     if html and not html.resolve().parent.is_dir():
         stop(f"{html} can not be written: there is no directory {html.resolve().parent}")
     options = {"--junitxml": junit, "--outside": outside, "--evidence": evidence}
@@ -67,7 +64,7 @@ def verify(
         data = {each.name: {**each.data.dict(), "_groups": [*each.groups]} for each in hosts}
         site.write_text(json.dumps(data, default=str))
         records.touch()
-        command = _pytest(tests, {**options, "--site": site, "--records": records})
+        command = _pytest({**options, "--site": site, "--records": records})
         status = run_checks([*command, *(pytest_args or [])], records)
         if html:
             run = Run(inventory, limit or [], begun, time.monotonic() - clock)
@@ -76,10 +73,10 @@ def verify(
     raise typer.Exit(min(status, 1))
 
 
-def _pytest(tests: Path, options: Mapping[str, object]) -> list[str]:
+def _pytest(options: Mapping[str, object]) -> list[str]:
     """The command that runs the server tests; options without a value are left out."""
     # What was not checked is told by reason, in the summary that tests/server adds.
-    command = [sys.executable, "-m", "pytest", str(tests), "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", str(CHECKS), "-p", "no:cacheprovider"]
     command += ["--tb=short", "-rfE"]
     given = [(name, str(value)) for name, value in options.items() if value]
     return [*command, *(word for option in given for word in option)]

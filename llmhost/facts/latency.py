@@ -4,9 +4,9 @@ import shlex
 
 from pyinfra.api import FactBase
 
-from llmhost.template import ROOT
+from llmhost.resources import FILES
 
-_SCRIPT = ROOT / "files" / "app_server" / "latency.py"
+_SCRIPT = FILES / "app_server/latency.py"
 _NO_PYTHON = '{"error": "python"}'
 
 

@@ -5,13 +5,13 @@ that a deploy renders the same files until an inventory changes.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from llmhost.gateway.policy import Rate, key_maps, policies_of
 from llmhost.gateway.pool import AUTHORITY, Pool
 from llmhost.gateway.routes import exposed_routes, grants, methods_by_path, pattern_places
 from llmhost.gateway.tls import CERTIFICATE, Tls
 from llmhost.gateway.x509 import names_in
+from llmhost.resources import FILES
 from llmhost.secret import read_secret
 from llmhost.settings import Settings
 from llmhost.system.files import File
@@ -20,7 +20,7 @@ from llmhost.template import render
 UPSTREAM_KEY = "upstream-key.conf"
 """What this gateway shows to the servers behind it, readable by root only."""
 
-STATIC = Path(__file__).resolve().parents[2] / "files" / "gateway"
+STATIC = FILES / "gateway"
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ from llmhost.history import run_record
 from llmhost.history.run_record import Run
 from llmhost.operations import fact_prefetch
 from llmhost.operations.changes import Commands, declared, on_change, refuse
-from llmhost.template import ROOT
+from llmhost.resources import FILES
 from llmhost.version import toolkit
 
-_SCRIPT = ROOT / "files/history/hold.sh"
+_SCRIPT = FILES / "history/hold.sh"
 
 
 @dataclass

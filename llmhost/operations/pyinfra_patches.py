@@ -2,7 +2,7 @@
 
 It works out the same things again for every operation of every host, which took a third of the
 controller's time in a run that changes nothing. Here they are worked out once, or without what
-nobody asks for; tests/unit/test_pyinfra_patches.py compares the results with those of pyinfra itself.
+nobody asks for; tests/unit/test_pyinfra_patches.py compares the results with pyinfra's own.
 
 Has to be imported before the facts are, which are slow to define otherwise.
 """

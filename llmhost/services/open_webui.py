@@ -5,10 +5,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
 
+from llmhost.resources import FILES
 from llmhost.secret import SecretReference
 from llmhost.services.addresses import URL, services_in
 from llmhost.services.base import IMAGE, Request, Service, ServiceOptions, UiOptions, no_models
-from llmhost.template import ROOT
 
 Url = Annotated[str, StringConstraints(pattern=URL)]
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[\w.-]+(:\d+)?$")]
@@ -93,7 +93,7 @@ def needs(options: ServiceOptions) -> Sequence[str]:
 def _changed_settings(options: OpenWebuiOptions) -> str:
     if options.persistent_settings:
         return ""
-    return (ROOT / "files/stack/open_webui_settings.py").read_text(encoding="utf-8")
+    return (FILES / "stack/open_webui_settings.py").read_text(encoding="utf-8")
 
 
 # No route: the UI has a port of its own. What is asked for is answered out of its database.

@@ -10,12 +10,13 @@ from llmhost.docker.image import ModelImage, ServiceImage, Weights
 from llmhost.models.files import sha256_of
 from llmhost.nvidia.gpu_allocation import Devices
 from llmhost.options.model import Model
+from llmhost.resources import FILES
 from llmhost.secret import read_secret
 from llmhost.services.app import App
 from llmhost.services.base import Service, ServiceOptions
 from llmhost.settings import Settings
 from llmhost.system.files import File
-from llmhost.template import ROOT, render
+from llmhost.template import render
 
 _AS_IT_IS = File("Dockerfile", "FROM engine\n")
 """What makes an image of the site's own one of ours: known by its inputs, and there offline."""
@@ -138,7 +139,7 @@ def _context(settings: Settings, service: Service) -> Sequence[File]:
     if isinstance(options, App):
         return context_files(options.context) if options.context else (_AS_IT_IS,)
     return (
-        *context_files(ROOT / "files" / "images" / service.name),
+        *context_files(FILES / "images" / service.name),
         *service.context(options, settings.models_of(service.name)),
     )
 

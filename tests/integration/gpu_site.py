@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import cast
 
 from llmhost.settings import Settings
-from tasks.container_toolkit import install_container_toolkit
-from tasks.docker import install_docker
-from tasks.firewall import guard_host
-from tasks.gateway import configure_gateway
-from tasks.nvidia_driver import install_nvidia_driver
-from tasks.preflight import check_host
-from tasks.stack import run_stack
-from tasks.system import configure_system
+from llmhost.tasks.container_toolkit import install_container_toolkit
+from llmhost.tasks.docker import install_docker
+from llmhost.tasks.firewall import guard_host
+from llmhost.tasks.gateway import configure_gateway
+from llmhost.tasks.nvidia_driver import install_nvidia_driver
+from llmhost.tasks.preflight import check_host
+from llmhost.tasks.stack import run_stack
+from llmhost.tasks.system import configure_system
 
 _TASKS = (
     *(check_host, configure_system, install_nvidia_driver, install_docker),

@@ -12,7 +12,7 @@ from llmhost.docker.compose import Project
 from llmhost.inventory.reader import read_settings
 from llmhost.operations import compose
 from llmhost.stack.project import compose_project, service_images
-from tasks.stack import run_stack
+from llmhost.tasks.stack import run_stack
 from testbed import Lan, Machine
 from tests.integration.docker_site import DockerSite, docker_site
 from tests.integration.harness import converge, deploy

@@ -13,7 +13,7 @@ from llmhost.inventory.reader import read_settings
 from llmhost.operations import apt, docker
 from llmhost.options.docker import DOCKER_KEY
 from llmhost.system.apt_repository import Repository
-from tasks.docker import install_docker
+from llmhost.tasks.docker import install_docker
 from testbed import Client, Lan, Machine
 from tests.doubles.apt_repository import DebDouble, build_repository, serving
 from tests.integration.harness import converge, deploy

@@ -16,8 +16,8 @@ from llmhost.gateway.routes import exposed_routes
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
 from llmhost.stack.project import service_images
-from tasks.gateway import configure_gateway
-from tasks.stack import run_stack
+from llmhost.tasks.gateway import configure_gateway
+from llmhost.tasks.stack import run_stack
 from testbed import Lan, Machine
 from tests.integration.docker_site import DockerSite, docker_site
 from tests.integration.engines_site import Data, engines
@@ -65,7 +65,7 @@ def site(lan: Lan, machine: Machine, tmp_path_factory: pytest.TempPathFactory) -
 def test_server_tests_of_all_engines_pass(site: Site, tmp_path: Path) -> None:
     data = {site.machine.name: site.data | {"ssh_config_file": str(site.machine.ssh_config)}}
     (tmp_path / "site.json").write_text(json.dumps(data))
-    tests = [str(ROOT / "tests/server" / name) for name in ("services", "test_stack.py")]
+    tests = [str(ROOT / "llmhost/checks" / name) for name in ("services", "test_stack.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     command += ["--site", str(tmp_path / "site.json")]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

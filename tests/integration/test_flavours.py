@@ -16,7 +16,7 @@ import pytest
 
 from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
-from tasks.preflight import check_host
+from llmhost.tasks.preflight import check_host
 from testbed import Lan, tiny_model
 from testbed.engine import push_engine
 from testbed.image_registry import ImageRegistry
@@ -107,9 +107,9 @@ def test_flavour_converges_and_is_proven(site: Site, flavour: str, tmp_path: Pat
 
 def verify(site: Path, outside: str, key: str) -> "subprocess.CompletedProcess[str]":
     """The server tests of everything NVIDIA, as `llmhost verify` runs them."""
-    tests = [f"tests/server/test_{name}.py" for name in ("nvidia_driver", "container_toolkit")]
+    tests = [f"llmhost/checks/test_{name}.py" for name in ("nvidia_driver", "container_toolkit")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
-    command += ["tests/server/test_gpu.py", "--site", str(site), "--outside", outside]
+    command += ["llmhost/checks/test_gpu.py", "--site", str(site), "--outside", outside]
     return subprocess.run(
         command,
         cwd=ROOT,

@@ -15,8 +15,8 @@ import pytest
 from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
-from tasks.preflight import check_host
-from tasks.stack import run_stack
+from llmhost.tasks.preflight import check_host
+from llmhost.tasks.stack import run_stack
 from testbed import Client, Lan, Machine, tiny_model
 from testbed.image_registry import ImageRegistry
 from tests.doubles.apt_repository import serving
@@ -48,7 +48,7 @@ class Server:
         site.write_text(json.dumps({self.machine.name: self.data | config}))
         outside = shlex.join(self.client.command([]))
         command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider"]
-        command += ["tests/server/test_gpu.py", "--site", str(site), "--outside", outside]
+        command += ["llmhost/checks/test_gpu.py", "--site", str(site), "--outside", outside]
         environment = {**os.environ, "LLMHOST_API_KEY": self.key}
         return subprocess.run(
             [*command, *only], env=environment, capture_output=True, text=True, check=False
@@ -114,7 +114,7 @@ def test_an_engine_that_speaks_of_a_gpu_is_no_proof_without_nvml(
     finally:
         server.machine.ssh("rm /etc/llmhost-double/failures")
     assert result.returncode == 1 and sentence in result.stdout, result.stdout
-    assert "PASSED tests/server/test_gpu.py::test_engine_itself" in result.stdout
+    assert "PASSED llmhost/checks/test_gpu.py::test_engine_itself" in result.stdout
 
 
 def test_memory_on_the_gpu_is_no_proof_when_the_engine_speaks_of_the_cpu(
@@ -128,7 +128,7 @@ def test_memory_on_the_gpu_is_no_proof_when_the_engine_speaks_of_the_cpu(
         assert deploy(server.machine, run_stack, server.settings()).succeeded
     assert result.returncode == 1, result.stdout
     assert "llamacpp runs on the CPU: offloaded 0/3 layers to GPU" in result.stdout
-    assert "PASSED tests/server/test_gpu.py::test_completion" in result.stdout
+    assert "PASSED llmhost/checks/test_gpu.py::test_completion" in result.stdout
 
 
 def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(

@@ -20,8 +20,8 @@ from typing import Any, cast
 import pytest
 
 from llmhost.inventory.reader import read_settings
-from tasks.lock import hold_host
-from tasks.network import configure_network
+from llmhost.tasks.lock import hold_host
+from llmhost.tasks.network import configure_network
 from testbed import Lan, Machine
 from tests.integration.harness import Outcome, deploy
 

@@ -10,7 +10,7 @@ import pytest
 from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
-from tasks.gateway import configure_gateway
+from llmhost.tasks.gateway import configure_gateway
 from testbed import Client, Lan, Machine
 from tests.integration.harness import Outcome, converge, deploy
 

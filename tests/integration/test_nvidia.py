@@ -16,8 +16,8 @@ import pytest
 
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
-from tasks.container_toolkit import install_container_toolkit
-from tasks.nvidia_driver import install_nvidia_driver
+from llmhost.tasks.container_toolkit import install_container_toolkit
+from llmhost.tasks.nvidia_driver import install_nvidia_driver
 from testbed import Lan, Machine
 from tests.doubles.apt_repository import Repository, build_repository, serving
 from tests.doubles.nvidia.hardware import PROFILES
@@ -415,7 +415,7 @@ def verify(machine: Machine, options: Settings, directory: Path) -> None:
     data |= {f"container_toolkit_{key}": value for key, value in options.container_toolkit}
     place, report = directory / "site.json", directory / "report.xml"
     place.write_text(json.dumps({machine.name: data}))
-    tests = [f"tests/server/test_{name}.py" for name in ("nvidia_driver", "container_toolkit")]
+    tests = [f"llmhost/checks/test_{name}.py" for name in ("nvidia_driver", "container_toolkit")]
     paths = ["--site", str(place), "--junitxml", str(report)]
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *paths, *tests],

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from llmhost.tasks.stack import run_stack
 from llmhost.verify.offline import TABLE, cut_script, restore_script
-from tasks.stack import run_stack
 from testbed import Lan, Machine
 from tests.integration.docker_site import DockerSite, docker_site
 from tests.integration.harness import deploy

@@ -146,7 +146,7 @@ def test_rerun_changes_nothing(site: Site) -> None:
 def test_server_tests_agree(site: Site, tmp_path: Path) -> None:
     (tmp_path / "site.json").write_text(json.dumps({site.place.machine.name: site.data}))
     outside = " ".join(site.place.client.command([]))
-    tests = ["tests/server/services", "tests/server/test_stack.py"]
+    tests = ["llmhost/checks/services", "llmhost/checks/test_stack.py"]
     options = ["--site", str(tmp_path / "site.json"), "--outside", outside]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, *options]
     environment = os.environ | {"LLMHOST_API_KEY": site.place.key}

@@ -19,8 +19,8 @@ import pytest
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
 from llmhost.stack.project import compose_project
-from tasks.healing import heal_containers
-from tasks.stack import run_stack
+from llmhost.tasks.healing import heal_containers
+from llmhost.tasks.stack import run_stack
 from testbed import Lan, Machine
 from testbed.stores import push_stores
 from tests.integration.docker_site import DockerSite, docker_site
@@ -194,7 +194,7 @@ def test_server_tests_agree(site: Site, lan: Lan, tmp_path: Path) -> None:
             {site.machine.name: site.data | {"ssh_config_file": str(site.machine.ssh_config)}}
         )
     )
-    tests = [f"tests/server/{name}" for name in ("services", "test_stack.py", "test_healing.py")]
+    tests = [f"llmhost/checks/{name}" for name in ("services", "test_stack.py", "test_healing.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     command += ["--site", str(tmp_path / "site.json")]
     said = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)

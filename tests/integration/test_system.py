@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llmhost.inventory.reader import read_settings
-from tasks.system import configure_system
+from llmhost.tasks.system import configure_system
 from testbed import Machine
 from tests.integration.harness import converge, deploy
 

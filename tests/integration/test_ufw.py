@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from llmhost.inventory.reader import read_settings
-from tasks.firewall import guard_host
+from llmhost.tasks.firewall import guard_host
 from testbed import Client, Lan, Machine
 from tests.integration.harness import Outcome, converge, deploy
 

@@ -1,6 +1,6 @@
 """Every check by its id, and what to do when it fails.
 
-python -m tests.server.catalogue        writes the list into docs/troubleshooting.md
+python -m llmhost.checks.catalogue        writes the list into docs/troubleshooting.md
 """
 
 import ast
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.server.next_steps import NEXT_STEPS, OF_A_SERVICE, OF_ANY_OTHER, OF_COMPONENTS
+from llmhost.checks.next_steps import NEXT_STEPS, OF_A_SERVICE, OF_ANY_OTHER, OF_COMPONENTS
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "troubleshooting.md"

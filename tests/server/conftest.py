@@ -12,20 +12,35 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from llmhost.cli.ssh import ssh_config
+from llmhost.checks.command_log import asked, watch
+from llmhost.checks.gateway_client import Door
+from llmhost.checks.recorder import Recorder
+from llmhost.checks.report import summary
 from llmhost.inventory.reader import read_settings
+from llmhost.inventory.ssh import ssh_config
 from llmhost.settings import Settings
 from llmhost.verify.report import Asked
-from tests.server.command_log import asked, watch
-from tests.server.gateway_client import Door
-from tests.server.report import summary
 
 Outside = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `llmhost verify` passes."""
+    group = parser.getgroup("llmhost")
+    group.addoption("--site", help="JSON file: merged inventory data of each server, by name")
+    group.addoption("--outside", help="command prefix that runs a command on another machine")
+    group.addoption("--records", type=Path, help="file that gets a record of each check")
+    group.addoption("--evidence", help="directory where the proof that a GPU is used is kept")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("site"):
+        config.pluginmanager.register(Recorder(config.getoption("records")), "llmhost-recorder")
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """These tests mean nothing without servers; `llmhost verify` names them."""
-    return True if config.getoption("site") is None else None
+    return True if config.getoption("site", None) is None else None
 
 
 OF_APP_SERVERS = {"test_app_server", "test_firewall", "test_network"}

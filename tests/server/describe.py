@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from llmhost.checks.nvidia import Nvidia, look
 from llmhost.settings import Settings
 from llmhost.verify.report import ON_A_DOUBLE, Gpu, LastDeploy, Server, Share
-from tests.server.nvidia import Nvidia, look
 
 _LOOK = (
     '. /etc/os-release; echo "system ${PRETTY_NAME:-$ID $VERSION_ID}"; echo "kernel $(uname -r)";'

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.server.nvidia import Nvidia
+from llmhost.checks.nvidia import Nvidia
 
 
 def keep(

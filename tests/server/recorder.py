@@ -14,6 +14,9 @@ from typing import Any, TextIO
 
 import pytest
 
+from llmhost.checks import catalogue
+from llmhost.checks.command_log import asked
+from llmhost.checks.describe import describe
 from llmhost.verify.report import (
     ON_THE_SERVER,
     Asked,
@@ -26,9 +29,6 @@ from llmhost.verify.report import (
     line,
     redacted,
 )
-from tests.server import catalogue
-from tests.server.command_log import asked
-from tests.server.describe import describe
 
 _SEEN = 2_000
 _TRACE = 12_000

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from llmhost.checks.command_log import unit
+from llmhost.checks.nvidia import Nvidia, look, note, require_gpu
 from llmhost.settings import Settings
-from tests.server.command_log import unit
-from tests.server.nvidia import Nvidia, look, note, require_gpu
 
 PACKAGES = (
     "nvidia-container-toolkit",

@@ -12,8 +12,8 @@ from itertools import product
 import pytest
 from testinfra.host import Host
 
+from llmhost.checks.conftest import Outside
 from llmhost.settings import Settings
-from tests.server.conftest import Outside
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from llmhost.checks.command_log import guard, unit
+from llmhost.checks.gateway_client import Door
 from llmhost.settings import Settings
-from tests.server.command_log import guard, unit
-from tests.server.gateway_client import Door
 
 Outside = Callable[..., "CompletedProcess[str]"]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from llmhost.checks.gateway_client import Door
+from llmhost.checks.gpu_proof import keep
+from llmhost.checks.nvidia import Nvidia, look, note, require_gpu
 from llmhost.settings import Settings
-from tests.server.gateway_client import Door
-from tests.server.gpu_proof import keep
-from tests.server.nvidia import Nvidia, look, note, require_gpu
 
 Outside = Callable[..., "CompletedProcess[str]"]
 Containers = Mapping[str, dict[str, Any]]
@@ -162,7 +162,7 @@ def test_engine_itself_says_that_it_computes_on_the_gpu(
     """Beside NVML: either has been wrong alone (https://github.com/ollama/ollama/issues/8623)."""
     asked = 0
     for service in answering:
-        module = import_module(f"tests.server.services.test_{service}")
+        module = import_module(f"llmhost.checks.services.test_{service}")
         if ask := getattr(module, "computes_on_gpu", None):
             on_gpu, said = ask(host, running[service])
             assert on_gpu, f"{service} runs on the CPU: {said}"

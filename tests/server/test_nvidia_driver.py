@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from llmhost.checks.nvidia import Nvidia, look, note, require_gpu
 from llmhost.settings import Settings
-from tests.server.nvidia import Nvidia, look, note, require_gpu
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from llmhost.checks.command_log import guard
 from llmhost.settings import Settings
-from tests.server.command_log import guard
 
 Containers = Mapping[str, dict[str, Any]]
 

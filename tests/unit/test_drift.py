@@ -5,11 +5,11 @@ from itertools import chain
 
 import pytest
 
+from llmhost.checks.catalogue import entries
 from tests.integration.drift.case import Drift
 from tests.integration.drift.cases import CASES, PAGE, PLAIN, page
 from tests.integration.drift.foreign import FOREIGN
 from tests.integration.drift.test_drift import MUCH
-from tests.server.catalogue import entries
 
 ALL = tuple(chain(*CASES.values()))
 

@@ -11,7 +11,7 @@ from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
 from llmhost.services.base import Route, UiOptions
 from llmhost.settings import Settings
-from tasks.firewall import gateway_openings
+from llmhost.tasks.firewall import gateway_openings
 
 
 class UiToyOptions(UiOptions):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from llmhost.gateway.x509 import new_authority
-from llmhost.template import ROOT
+from llmhost.resources import CHECKOUT as ROOT
 from llmhost.verify.latency import percentile, report, sentence
 
 KEY = "llmhost-" + "c" * 64

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmhost.cli.plan import HostPlan, exit_status
-from llmhost.cli.ssh import ssh_config
+from llmhost.inventory.ssh import ssh_config
 
 
 @pytest.mark.parametrize(

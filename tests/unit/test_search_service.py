@@ -7,8 +7,8 @@ import yaml
 
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
+from llmhost.resources import CHECKOUT as ROOT
 from llmhost.stack.project import compose_project, service_images
-from llmhost.template import ROOT
 from search_api.config import Config
 
 

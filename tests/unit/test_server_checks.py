@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from llmhost.checks import catalogue
+from llmhost.checks.describe import gpu
+from llmhost.checks.next_steps import NEXT_STEPS, OF_COMPONENTS
 from llmhost.verify.report import Check, Extent, Server, Share, Started, parse
-from tests.server import catalogue
-from tests.server.describe import gpu
-from tests.server.next_steps import NEXT_STEPS, OF_COMPONENTS
 
 KEY = "llmhost-" + "5" * 64
 
@@ -58,9 +58,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("server")
     (place / "test_colours.py").write_text(MODULE)
     (place / "test_connection.py").write_text("def test_server_answers(host):\n    pass\n")
-    (place / "conftest.py").write_text(
-        "from tests.conftest import *\nfrom tests.server.conftest import *\n"
-    )
+    (place / "conftest.py").write_text("from llmhost.checks.conftest import *\n")
     return place
 
 

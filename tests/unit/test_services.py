@@ -9,9 +9,9 @@ from gguf import GGMLQuantizationType as Kind
 
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
+from llmhost.resources import CHECKOUT as ROOT
 from llmhost.services import catalogue
 from llmhost.stack.project import compose_project, service_images
-from llmhost.template import ROOT
 from testbed import tiny_model
 from tests.unit.model_files import Tensors, write_gguf
 

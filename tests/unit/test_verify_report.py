@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from llmhost.checks.nvidia import Nvidia
+from llmhost.checks.report import summary
 from tests.doubles.nvidia.hardware import PROFILES
-from tests.server.nvidia import Nvidia
-from tests.server.report import summary
 
 
 @dataclass

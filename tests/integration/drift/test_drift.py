@@ -11,6 +11,7 @@ from functools import cache
 
 import pytest
 
+from llmhost.checks.catalogue import HERE
 from llmhost.gateway.authority import open_authority
 from llmhost.gateway.x509 import names_in
 from tests.integration.drift.case import Drift, Foreign
@@ -18,7 +19,6 @@ from tests.integration.drift.cases import CASES
 from tests.integration.drift.foreign import FOREIGN
 from tests.integration.drift.gateway import SHORT_LIVED
 from tests.integration.drift.server import Server, converged_server
-from tests.server.catalogue import HERE
 
 pytestmark = [pytest.mark.machines, pytest.mark.drift]
 

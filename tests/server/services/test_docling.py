@@ -6,8 +6,8 @@ import json
 import pytest
 from testinfra.host import Host
 
+from llmhost.checks.services.inside import Inside
 from llmhost.settings import Settings
-from tests.server.services.inside import Inside
 
 _REQUEST = """\
 import sys, urllib.request

@@ -5,9 +5,9 @@ from math import isclose, sqrt
 import pytest
 from testinfra.host import Host
 
+from llmhost.checks.services.api import Api, api_of
 from llmhost.options.model import Model
 from llmhost.settings import Settings
-from tests.server.services.api import Api, api_of
 
 
 @pytest.fixture(scope="module")

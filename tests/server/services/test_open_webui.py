@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from llmhost.checks.conftest import Outside
+from llmhost.checks.gateway_client import Door
+from llmhost.checks.services.api import Api, api_of
 from llmhost.services.open_webui import SERVICE, OpenWebuiOptions
 from llmhost.settings import Settings
-from tests.server.conftest import Outside
-from tests.server.gateway_client import Door
-from tests.server.services.api import Api, api_of
 
 
 @pytest.fixture(scope="module")

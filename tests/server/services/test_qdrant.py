@@ -3,8 +3,8 @@
 import pytest
 from testinfra.host import Host
 
+from llmhost.checks.services.inside import Inside
 from llmhost.settings import Settings
-from tests.server.services.inside import Inside
 
 
 @pytest.fixture(scope="module")

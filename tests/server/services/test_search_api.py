@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from llmhost.checks.services.inside import Inside
 from llmhost.settings import Settings
-from tests.server.services.inside import Inside
 
 _REQUEST = """\
 import sys, urllib.error, urllib.request
