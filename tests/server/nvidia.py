@@ -38,6 +38,12 @@ class Nvidia:
         return "proven on a double" if double else "proven on hardware"
 
 
+def on_wsl(host: Any) -> bool:
+    """Whether the kernel is that of the Windows Subsystem for Linux, by its own name."""
+    release = host.file("/proc/sys/kernel/osrelease").content_string.lower()
+    return "microsoft" in release or "wsl" in release
+
+
 def look(host: Any, settings: Settings) -> Nvidia:
     """Read a server's NVIDIA hardware from sysfs, and NVML through the probe."""
     script = (
@@ -53,7 +59,7 @@ def look(host: Any, settings: Settings) -> Nvidia:
     answer = host.run(settings.nvidia_driver.probe_command).stdout
     return Nvidia(
         pci=pci,
-        wsl="microsoft" in host.file("/proc/sys/kernel/osrelease").content_string.lower(),
+        wsl=on_wsl(host),
         nvml=json.loads(answer) if answer.strip() else {},
     )
 

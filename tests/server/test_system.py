@@ -6,13 +6,20 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from llmhost.checks.nvidia import on_wsl
 from llmhost.settings import Settings
 
 
 @pytest.fixture(scope="module")
 def container(host: Any) -> bool:
-    """Whether the server shares its kernel and clock with others."""
+    """Whether another system keeps the server's clock: systemd counts WSL among the containers."""
     return bool(host.run("systemd-detect-virt --quiet --container").rc == 0)
+
+
+@pytest.fixture(scope="module")
+def shared_kernel(host: Any, container: bool) -> bool:
+    """Whether a kernel parameter that the server sets reaches other systems. Not on WSL."""
+    return container and not on_wsl(host)
 
 
 def test_clock_shows_the_declared_zone(host: Any, settings: Settings) -> None:
@@ -47,16 +54,18 @@ def test_security_fixes_install_themselves_without_a_reboot(host: Any, settings:
         assert host.service(timer).is_enabled and host.service(timer).is_running
 
 
-def test_kernel_has_the_declared_parameters(host: Any, settings: Settings, container: bool) -> None:
+def test_kernel_has_the_declared_parameters(
+    host: Any, settings: Settings, shared_kernel: bool
+) -> None:
     declared = settings.system.kernel_parameters
-    own = {name: value for name, value in declared.items() if not container or "net." in name}
+    own = {name: value for name, value in declared.items() if not shared_kernel or "net." in name}
     # sysctl prints tabs between numbers.
     found = {name: " ".join(host.check_output(f"sysctl -n {name}").split()) for name in own}
     assert found == {name: " ".join(value.split()) for name, value in own.items()}
 
 
-def test_container_is_not_told_to_change_its_hosts_kernel(host: Any, container: bool) -> None:
-    if not container:
+def test_container_is_not_told_to_change_its_hosts_kernel(host: Any, shared_kernel: bool) -> None:
+    if not shared_kernel:
         pytest.skip("the server has a kernel of its own")
     assert "vm." not in host.file("/etc/sysctl.d/60-llmhost.conf").content_string
 
