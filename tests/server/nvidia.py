@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.settings import Settings
 
 GPU_CLASSES = ("0x0300", "0x0302")
@@ -67,12 +68,12 @@ def look(host: Any, settings: Settings) -> Nvidia:
 def require_gpu(nvidia: Nvidia, settings: Settings) -> None:
     """Skip where there is nothing to check; fail where a service asks for a GPU in vain."""
     if not settings.nvidia_driver.managed and not settings.gpu_requests:
-        pytest.skip("not checked: somebody else manages the driver, and no service asks for a GPU")
+        does_not_apply("somebody else manages the driver, and no service asks for a GPU")
     if nvidia.pci or (nvidia.wsl and nvidia.nvml):
         return
     asking = ", ".join(settings.gpu_requests)
     assert not asking, f"no NVIDIA GPU is on this server, and {asking} asks for one"
-    pytest.skip("not checked: this server has no NVIDIA GPU, and no service asks for one")
+    does_not_apply("this server has no NVIDIA GPU, and no service asks for one")
 
 
 def note(request: pytest.FixtureRequest, nvidia: Nvidia) -> None:

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.checks.nvidia import on_wsl
 from llmhost.settings import Settings
 
@@ -29,7 +30,7 @@ def test_clock_shows_the_declared_zone(host: Any, settings: Settings) -> None:
 
 def test_something_keeps_the_clock_right(host: Any, container: bool) -> None:
     if container:
-        pytest.skip("a container's clock is its host's")
+        does_not_apply("a container's clock is its host's")
     names = ("systemd-timesyncd", "chrony", "ntpsec", "openntpd", "ntp")
     assert any(host.service(name).is_running for name in names)
 
@@ -44,7 +45,7 @@ def test_security_fixes_install_themselves_without_a_reboot(host: Any, settings:
     wanted = int(settings.system.unattended_upgrades)
     assert f'APT::Periodic::Unattended-Upgrade "{wanted}";' in configuration
     if not settings.system.unattended_upgrades:
-        pytest.skip("this server installs no updates by itself")
+        does_not_apply("this server installs no updates by itself")
     lists = ("Unattended-Upgrade::Origins-Pattern:: ", "Unattended-Upgrade::Allowed-Origins:: ")
     origins = [line for line in configuration.splitlines() if line.startswith(lists)]
     assert origins and all("security" in origin for origin in origins)
@@ -66,13 +67,13 @@ def test_kernel_has_the_declared_parameters(
 
 def test_container_is_not_told_to_change_its_hosts_kernel(host: Any, shared_kernel: bool) -> None:
     if not shared_kernel:
-        pytest.skip("the server has a kernel of its own")
+        does_not_apply("the server has a kernel of its own")
     assert "vm." not in host.file("/etc/sysctl.d/60-llmhost.conf").content_string
 
 
 def test_sshd_starts_at_boot(host: Any) -> None:
     if not any(host.service(unit).exists for unit in ("ssh", "ssh.socket")):
-        pytest.skip("there is no sshd on this server")
+        does_not_apply("there is no sshd on this server")
     assert "enabled" in host.run("systemctl is-enabled ssh.service ssh.socket").stdout.split()
 
 

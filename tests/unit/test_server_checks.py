@@ -19,6 +19,7 @@ KEY = "llmhost-" + "5" * 64
 # A made-up component, tried on the machine that runs this test: it needs nothing to be there.
 MODULE = """
 import pytest
+from llmhost.checks.applies import does_not_apply
 
 @pytest.fixture(scope="module")
 def kernel(host):
@@ -42,6 +43,16 @@ def test_colour_is_red(host, colour):
 
 def test_gpu_is_there(host):
     pytest.skip("not checked: this server has no GPU")
+
+@pytest.fixture
+def declared():
+    does_not_apply("no colour is declared")
+
+def test_colour_is_as_declared(host, declared):
+    assert False
+
+def test_shade_is_as_declared(host):
+    does_not_apply("no shade is declared")
 
 def test_gpu_computes(host, request):
     request.node.user_properties.append(("proof", "proven on a double"))
@@ -142,6 +153,13 @@ def test_worth_of_a_check_is_recorded(checks: dict[str, Check]) -> None:
     assert (skipped.outcome, skipped.reason) == ("not checked", "this server has no GPU")
 
 
+def test_check_that_does_not_apply_is_in_no_report(
+    site: Path, printed_and_records: tuple[str, list[object]], checks: dict[str, Check]
+) -> None:
+    reports = [printed_and_records[0], " ".join(checks), (site / "junit.xml").read_text()]
+    assert all("declared" not in report for report in reports)
+
+
 def test_keys_stay_out_of_the_records(site: Path, checks: dict[str, Check]) -> None:
     assert checks["key is not told"].seen == "[key]"
     assert KEY not in (site / "records").read_text()
@@ -152,6 +170,8 @@ def test_server_is_described_once(printed_and_records: tuple[str, list[object]])
     (server,) = [record for record in records if isinstance(record, Server)]
     assert server.answers and server.kernel == os.uname().release and server.processors
     assert records[0] == Extent(sum(isinstance(record, Started) for record in records))
+    last = [record for record in records if isinstance(record, Extent)][-1]
+    assert last == Extent(sum(isinstance(record, Check) for record in records))
 
 
 def test_memory_of_a_gpu_is_summed_up_by_container() -> None:
