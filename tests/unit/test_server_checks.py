@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 
 from llmhost.checks import catalogue
 from llmhost.checks.describe import gpu
-from llmhost.checks.next_steps import NEXT_STEPS, OF_COMPONENTS
+from llmhost.checks.next_steps import NEXT_STEPS
+from llmhost.inventory.reader import known_keys
 from llmhost.verify.report import Check, Extent, Server, Share, Started, parse
 
 KEY = "llmhost-" + "5" * 64
@@ -127,7 +130,7 @@ def test_failed_command_is_told_with_its_complaint(checks: dict[str, Check]) -> 
 def test_plain_output_of_pytest_tells_it_too(printed_and_records: tuple[str, list[object]]) -> None:
     printed = printed_and_records[0]
     assert "colours.lists-are-equal" in printed
-    assert "seen:     letters: ['a', 'b']\nexpected: ['a', 'c']\ndo:       `llmhost plan" in printed
+    assert "seen:     letters: ['a', 'b']\nexpected: ['a', 'c']\n" in printed
 
 
 @pytest.mark.usefixtures("printed_and_records")
@@ -212,7 +215,15 @@ def test_every_check_is_documented_with_its_next_step() -> None:
     assert catalogue.PAGE.read_text() == catalogue.page(), "stale; run script/docs"
 
 
-def test_no_next_step_is_for_a_check_that_is_gone() -> None:
-    known = list(catalogue.entries())
-    assert NEXT_STEPS.keys() <= {each.id for each in known}
-    assert OF_COMPONENTS.keys() <= {each.component for each in known}
+def test_each_check_has_a_next_step_of_its_own() -> None:
+    known = {each.id for each in catalogue.entries()}
+    assert NEXT_STEPS.keys() == known
+    steps = [step for step in NEXT_STEPS.values() if step != "An older image runs. Deploy again."]
+    assert all(map(str.strip, steps)) and max(Counter(steps).values()) <= 2
+
+
+def test_next_steps_name_options_that_exist() -> None:
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)(?: = [^`]*)?`", " ".join(NEXT_STEPS.values())))
+    assert len(named) > 15
+    others = {"context_tokens", "max_tokens", "ssh_user"}
+    assert named - others <= set(known_keys())
