@@ -92,7 +92,8 @@ NEXT_STEPS = {
     "app_server.llm-server-has-its-name": "Deploy again to restore the block in /etc/hosts. "
     "`getent hosts NAME` shows what the host resolves.",
     "app_server.llm-server-admits-the-key-and-nobody-without": "401: the key in "
-    "`app_server_api_key` belongs to no declared client. No answer: check the firewall of the LLM server.",
+    "`app_server_api_key` belongs to no declared client. No answer: check the firewall of the LLM "
+    "server.",
     "app_server.certificate-is-trusted-by-the-system": "Deploy again; then "
     "`update-ca-certificates` on the host shows whether the authority was added.",
     # The server itself
