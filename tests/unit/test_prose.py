@@ -16,13 +16,13 @@ ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "glossary.md"
 CODE = ("inventory",)
 """Directories of Python whose strings, docstrings and comments are checked as well."""
-GENERATED = {"options.md", "nvidia-matrix.md"}
+GENERATED = {"options.md", "nvidia-matrix.md", "licences.md"}
 CODE_BLOCK = re.compile(r"^```.*?^```$|^    .*?$", re.MULTILINE | re.DOTALL)
 INLINE_CODE = re.compile(r"`[^`]*`")
 MARK = "<!-- From here on written by script/docs. -->"
 PAGES = sorted(
     path
-    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     if path.name not in GENERATED
 )
 MODULES = sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
