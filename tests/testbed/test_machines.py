@@ -58,11 +58,11 @@ _REACHES_THE_CONTROLLER = {
     "its clock": "date --set '+1 second'",
     "its clock's zone": "python3 -c 'import ctypes, struct;"
     " libc = ctypes.CDLL(None, use_errno=True);"
-    " raise SystemExit(libc.settimeofday(None, struct.pack(\"ii\", 1, 0)) != 0)'",
+    ' raise SystemExit(libc.settimeofday(None, struct.pack("ii", 1, 0)) != 0)\'',
     "its kernel's log": "dmesg --clear",
     "its kernel's parameters": "sysctl -w vm.swappiness=61",
     "its kernel's modules": "python3 -c 'import ctypes; libc = ctypes.CDLL(None, use_errno=True);"
-    " libc.delete_module(b\"none\", 0); raise SystemExit(ctypes.get_errno() == 1)'",
+    ' libc.delete_module(b"none", 0); raise SystemExit(ctypes.get_errno() == 1)\'',
 }
 
 
