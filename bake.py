@@ -2,9 +2,9 @@
 
 from pyinfra import host, state
 
-from llmhost.operations.connection import quicken
 from llmhost.operations.inventory import settings_of
+from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.tasks.stack import bake_images
 
-quicken(state, host)
+patch_run(state, host)
 bake_images(settings_of(state, host))

@@ -3,8 +3,8 @@
 from pyinfra import host, state
 
 from llmhost.inventory.site import APP_SERVERS
-from llmhost.operations.connection import quicken
 from llmhost.operations.inventory import settings_of, upstream_of
+from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.operations.summary import summarise
 from llmhost.tasks.app_server import prepare_app_server
 from llmhost.tasks.container_toolkit import install_container_toolkit
@@ -12,7 +12,7 @@ from llmhost.tasks.docker import install_docker
 from llmhost.tasks.firewall import guard_app_server, guard_host
 from llmhost.tasks.gateway import configure_gateway
 from llmhost.tasks.healing import heal_containers
-from llmhost.tasks.lock import hold_host
+from llmhost.tasks.lock import lock_host
 from llmhost.tasks.network import configure_network
 from llmhost.tasks.nvidia_driver import install_nvidia_driver
 from llmhost.tasks.preflight import check_app_server, check_gateway, check_host
@@ -20,11 +20,11 @@ from llmhost.tasks.receipt import write_receipt
 from llmhost.tasks.stack import run_stack
 from llmhost.tasks.system import configure_system
 
-quicken(state, host)
+patch_run(state, host)
 summarise(state)
 settings = settings_of(state, host)
 
-hold_host(settings)
+lock_host(settings)
 if APP_SERVERS in host.groups:
     check_app_server(settings)
     configure_network(settings)

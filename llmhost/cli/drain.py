@@ -20,9 +20,8 @@ from llmhost.facts.connections import Connections
 from llmhost.gateway import tree
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.operations import nginx
-from llmhost.operations.changes import reasons
-from llmhost.operations.lock import hold
+from llmhost.operations import lock, nginx
+from llmhost.operations.changes import refusals
 from llmhost.options.upstream import Upstream
 from llmhost.settings import Settings
 
@@ -45,7 +44,7 @@ def drain(
     """
     gateways = _gateways_of(server, inventory)
     with connected(inventory, list(gateways)) as (state, messages):
-        told = _apply(state, gateways, server, undo=undo)
+        refused = _apply(state, gateways, server, undo=undo)
         for host in _done(state):
             verb = "sends requests to" if undo else "sends no new requests to"
             _console.print(f"{escape(host.name)} {verb} {escape(server)}")
@@ -53,7 +52,7 @@ def drain(
         left = _await_end(_done(state), gateways, server, wait) if waits else 0
         if missing := sorted(gateways.keys() - {host.name for host in _done(state)}):
             about = [line for line in messages.lines if any(f"[{n}]" in line for n in missing)]
-            stop(*(told or about or [f"{name} could not be reached" for name in missing]))
+            stop(*(refused or about or [f"{name} could not be reached" for name in missing]))
         raise typer.Exit(STILL_BUSY if left else 0)
 
 
@@ -76,33 +75,19 @@ def _gateways_of(server: str, inventory: str) -> dict[str, Settings]:
 
 
 def _apply(state: State, gateways: dict[str, Settings], server: str, *, undo: bool) -> list[str]:
-    """Change every gateway that was reached; returns why some were not changed."""
-    told = _hold(state, gateways)
+    """Change every gateway that was reached; returns why some were not changed. A gateway that
+    another deploy has locked stays as it is."""
     hosts = _done(state)
-    pyinfra.is_cli = False  # the operation is added from here, and not by a deploy file
+    pyinfra.is_cli = False  # the operations are added from here, and not by a deploy file
     state.set_stage(StateStage.Prepare)
     for host in hosts:
+        directory = gateways[host.name].receipt.directory
+        add_op(state, lock.locked, directory, host=host, name="Lock the host")
         _add(state, host, gateways[host.name], server, undo=undo)
     state.set_stage(StateStage.Execute)
-    with suppress(PyinfraError):  # no host is left: what they said is told
+    with suppress(PyinfraError):  # no host is left: their reasons are reported
         run_ops(state)
-    return told + [
-        sentence
-        for host in hosts
-        for operation in host.op_hash_order
-        for sentence in reasons(host.name, operation).refusals
-    ]
-
-
-def _hold(state: State, gateways: dict[str, Settings]) -> list[str]:
-    """Keep deploys away from the gateways; those that can not be held stay as they are, and why is
-    returned."""
-    told = []
-    for host in _done(state):
-        if problems := hold(state, host, gateways[host.name].receipt.directory):
-            told += [f"{host.name}: {problem}" for problem in problems]
-            state.active_hosts.discard(host)
-    return told
+    return [f"{host.name}: {sentence}" for host in hosts for sentence in refusals(host)]
 
 
 def _done(state: State) -> list[Host]:

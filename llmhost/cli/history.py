@@ -18,7 +18,7 @@ from llmhost.inventory.reader import read_settings
 Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")]
 
-# Only a shell that really holds the lock is ended: its number may be another process's by now.
+# Only a shell that has the lock is ended: its number may be another process's by now.
 _UNLOCK = """\
 [ -e /run/llmhost/deploy.lock ] || exit 0
 flock -n /run/llmhost/deploy.lock true && exit 0
@@ -29,7 +29,7 @@ for turn in 1 2 3 4 5 6 7 8 9 10; do
     flock -n /run/llmhost/deploy.lock true && exit 0
     sleep 0.2
 done
-echo "the lock is still held; see: fuser -v /run/llmhost/deploy.lock" >&2
+echo "the host is still locked; see: fuser -v /run/llmhost/deploy.lock" >&2
 exit 1"""
 
 
@@ -69,16 +69,16 @@ def _table(host: str, runs: list[Run]) -> Table:
 
 
 def unlock(inventory: Inventory, host: HostName) -> None:
-    """Release the lock of a deploy that hangs.
+    """Unlock a host that a deploy which hangs still has locked.
 
-    A deploy that ended, in whatever way, has let go of its host by itself. This does not stop the
-    other deploy: make sure that it is dead.
+    A deploy that ended, in whatever way, has unlocked its host. This does not stop the other
+    deploy: make sure that it is dead.
     """
     with one_host(inventory, host) as found:
         said = as_root(found, f"sh -c {shlex.quote(_UNLOCK)}").splitlines()
     if not said:
-        typer.echo(f"{host}: nobody held it")
+        typer.echo(f"{host}: it was not locked")
         return
     run = parse(said[0])
     owner = f"{run.by} (process {run.process}) since {run.begun}" if run else "an unknown run"
-    typer.echo(f"{host}: freed; it was held by {owner}")
+    typer.echo(f"{host}: unlocked; it was locked by {owner}")

@@ -25,8 +25,8 @@ from llmhost.history.rollback import Kept, KeptState, Places, chosen, missing_im
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.operations import lock, rollback
-from llmhost.operations.changes import reasons
-from llmhost.operations.connection import quicken
+from llmhost.operations.changes import refusals
+from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.settings import Settings
 from llmhost.stack.project import service_images
 
@@ -114,23 +114,19 @@ class _Session:
             return rollback.read_kept(self.places, self.settings.stack.uploads)
 
     def run(self, operation: Any, *arguments: object, title: str) -> None:
-        """Run an operation while the host is held, as a deploy would; stops if it fails."""
+        """Run an operation under the host's lock, as a deploy would; stops if it fails."""
         pyinfra.is_cli = False  # the operations are added from here, and not by a deploy file
         self.state.set_stage(StateStage.Prepare)
         directory = self.settings.receipt.directory
-        add_op(self.state, lock.held, directory, always=True, host=self.host, name="Hold the host")
+        add_op(self.state, lock.locked, directory, host=self.host, name="Lock the host")
         extra = {"places": self.places, "uploads": self.settings.stack.uploads}
         add_op(self.state, operation, *arguments, host=self.host, name=title, **extra)
         self.state.set_stage(StateStage.Execute)
-        with suppress(PyinfraError):  # no host is left: what it said is told
+        with suppress(PyinfraError):  # no host is left: its reasons are reported
             run_ops(self.state)
         if self.host not in self.state.active_hosts:
-            told = [
-                sentence
-                for each in self.host.op_hash_order
-                for sentence in reasons(self.host.name, each).refusals
-            ]
-            stop(*(f"{self.host.name}: {each}" for each in told or self._output()))
+            why = refusals(self.host) or self._output()
+            stop(*(f"{self.host.name}: {each}" for each in why))
 
     def _output(self) -> list[str]:
         """What the command that failed said last."""
@@ -145,7 +141,7 @@ class _Session:
 def _session(inventory: str, name: str) -> Iterator[_Session]:
     with connected(inventory, [name]) as (state, messages):
         host = only_host(state, messages, name)
-        quicken(state, host)
+        patch_run(state, host)
         try:
             settings = read_settings(host.data.dict())
         except SettingsError as error:

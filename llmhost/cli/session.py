@@ -20,6 +20,7 @@ from pyinfra.context import ctx_config, ctx_inventory, ctx_state
 from llmhost.cli.errors import stop
 from llmhost.cli.progress import comparing
 from llmhost.operations.inventory import check_all
+from llmhost.operations.run_state import run_of
 from llmhost.resources import DEPLOY
 
 
@@ -119,6 +120,7 @@ def connected(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages
     hosts = hosts_within(inventory, limit)
     messages = _capture()
     state = State(check_for_changes=True)
+    run_of(state).summary = False  # each command reports failed hosts in its own way
     state.cwd = str(Path.cwd())
     pyinfra.is_cli = True  # deploy.py orders its operations by call position only then
     config = Config()

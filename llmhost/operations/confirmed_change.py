@@ -18,7 +18,7 @@ from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.ssh import SSHConnector
 
-from llmhost.operations.changes import Commands
+from llmhost.operations.declaration import Commands
 
 _UNDO_SECONDS = 30
 """More than an undo takes once its time has come."""

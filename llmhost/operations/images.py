@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand
 
 from llmhost.bundle.manifest import WAITING
@@ -13,13 +12,23 @@ from llmhost.docker.image import ModelImage, ServiceImage, Weights, missing
 from llmhost.facts.disk_space import HostRoom
 from llmhost.facts.images import Images
 from llmhost.models.files import sha256_of
-from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.changes import explain, refuse
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.progress import told
 from llmhost.secret import read_secret
 from llmhost.system.files import archive
 
 
-@declared
+def _question(images: Sequence[ServiceImage], uploads: str, waiting: str) -> Question:
+    models = [model for image in images for model in image.models]
+    references = [*(image.reference for image in images), *(model.reference for model in models)]
+    return ask(Images, references=references, uploads=uploads, waiting=waiting)
+
+
+@declared(
+    prefetch=lambda *images, uploads, waiting=WAITING, **_: [_question(images, uploads, waiting)]
+)
 def built(
     *images: ServiceImage, uploads: str, waiting: str = WAITING, check_room: bool = True
 ) -> Commands:
@@ -32,9 +41,7 @@ def built(
     SHA-256 is not the declared one are refused, those on the controller before anything is changed,
     and so is with `check_room` what will not fit on the host's disks.
     """
-    models = [model for image in images for model in image.models]
-    references = [*(image.reference for image in images), *(model.reference for model in models)]
-    store = host.get_fact(Images, references=references, uploads=uploads, waiting=waiting)
+    store = get_fact(Images, **_question(images, uploads, waiting).arguments)
     services = missing(images, store.images)
     brought = [image for image in services if image.archive in store.archives]
     building = [image for image in services if image not in brought]
@@ -86,7 +93,7 @@ def _room(
 ) -> Room:
     # Who asks for a token is not asked for a size.
     remote = {f.source for files in arriving for f in files if f.remote and not f.token}
-    return host.get_fact(
+    return get_fact(
         HostRoom,
         uploads=uploads,
         addresses=sorted(remote),

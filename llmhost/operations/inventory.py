@@ -1,14 +1,15 @@
 """Settings of every host that a run is about, checked together before any of them changes."""
 
+from collections.abc import Mapping
+
 from pyinfra.api import DeployError, Host, State
 
 from llmhost.inventory.problem import Problem, SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.site import SiteHost, Upstream, upstream
 from llmhost.inventory.site_rules import site_problems
+from llmhost.operations.run_state import run_of
 from llmhost.settings import Settings
-
-_checked: dict[int, dict[str, SiteHost]] = {}
 
 
 def settings_of(state: State, host: Host) -> Settings:
@@ -24,10 +25,11 @@ def upstream_of(state: State, host: Host) -> Upstream:
     return found
 
 
-def _site(state: State) -> dict[str, SiteHost]:
-    if id(state) not in _checked:
-        _checked[id(state)] = check_all(state)
-    return _checked[id(state)]
+def _site(state: State) -> Mapping[str, SiteHost]:
+    run = run_of(state)
+    if run.site is None:
+        run.site = check_all(state)
+    return run.site
 
 
 def check_all(state: State) -> dict[str, SiteHost]:

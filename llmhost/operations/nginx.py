@@ -1,6 +1,6 @@
 """nginx and its configuration."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from pyinfra import host
@@ -18,11 +18,25 @@ from llmhost.gateway.nginx import (
 )
 from llmhost.gateway.pool import Pool, drain_refusal, drained_servers, with_pool
 from llmhost.gateway.tls import CERTIFICATE, Tls, certified, name_files, served_names
-from llmhost.operations.changes import Commands, declared, explain, note, refuse
+from llmhost.operations.changes import explain, note, refuse
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.system.files import File
 
 
-@declared
+def _question(files: Sequence[File], directory: str, status_port: int) -> Question:
+    return ask(
+        Nginx,
+        paths=[directory, *(file.path for file in files)],
+        under=directory,
+        status_port=status_port,
+        certificate=f"{directory}/{CERTIFICATE}",
+    )
+
+
+@declared(
+    prefetch=lambda *files, directory, status_port, **_: [_question(files, directory, status_port)]
+)
 def configuration(
     *files: File,
     directory: str,
@@ -50,7 +64,11 @@ def configuration(
         yield from _apply(tree, state)
 
 
-@declared
+@declared(
+    prefetch=lambda server, *files, directory, status_port, **_: [
+        _question(files, directory, status_port)
+    ]
+)
 def drain(
     server: str,
     *files: File,
@@ -91,14 +109,8 @@ class _Wanted:
     pool: Pool | None
 
     def state(self) -> NginxState:
-        found: NginxState = host.get_fact(
-            Nginx,
-            paths=[self.directory, *(file.path for file in self.files)],
-            under=self.directory,
-            status_port=self.status_port,
-            certificate=f"{self.directory}/{CERTIFICATE}",
-        )
-        return found
+        asked = _question(self.files, self.directory, self.status_port)
+        return get_fact(Nginx, **asked.arguments)
 
     def tree(self, state: NginxState, drained: Collection[str]) -> tuple[Tree, str]:
         """The tree, and why the certificate is a new one, if it is."""

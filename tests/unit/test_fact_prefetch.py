@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 _ANSWERS = """
@@ -42,12 +44,10 @@ _COMMANDS = [
 _DEPLOY = """
 from pyinfra import host, state
 from llmhost.system.files import File
-from llmhost.operations import files
-from llmhost.operations import fact_prefetch
-from llmhost.operations.connection import quicken
-import llmhost.operations.lock
+from llmhost.operations.pyinfra_patches import patch_run
+from llmhost.operations import files, lock
 
-quicken(state, host)
+patch_run(state, host)
 
 def count(name):
     before = getattr(host.connector, name)
@@ -58,7 +58,7 @@ def count(name):
     setattr(host.connector, name, counted)
 
 count("run_shell_command")
-llmhost.operations.lock.held("{place}/state", name="Hold")
+lock.locked("{place}/state", name="Lock")
 """
 
 _FILE = """
@@ -94,6 +94,7 @@ def run(place: Path, *names: str) -> tuple[dict[str, list[str]], int]:
     return changed, (place / "commands").read_text().count("run_shell_command")
 
 
+@pytest.mark.usefixtures("own_machine")
 def test_facts_are_read_together_and_again_after_a_change(tmp_path: Path) -> None:
     first, commands = run(tmp_path, "a", "b", "c")
     assert [name for name, hosts in first.items() if hosts] == ["0 a", "1 b", "2 c"]
@@ -106,29 +107,8 @@ def test_facts_are_read_together_and_again_after_a_change(tmp_path: Path) -> Non
     assert commands == 1 + 1 + 1
 
 
+@pytest.mark.usefixtures("own_machine")
 def test_what_a_change_made_is_seen_by_the_next_operation(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("other")
     changed, _ = run(tmp_path, "a", "a")
     assert changed["0 a"] == ["@local"] and changed["1 a"] == []
-
-
-_LOST = """
-from gevent import monkey
-monkey.patch_all()
-from llmhost.operations.fact_prefetch import _Ahead, _forgetting
-
-def ended():
-    raise EOFError
-
-try:
-    _forgetting(_Ahead(), ended)()
-except ConnectionResetError as error:
-    print(error)
-"""
-
-
-def test_connection_that_ends_is_an_error_of_one_host() -> None:
-    """EOFError would end the run of every other host too."""
-    command = [sys.executable, "-c", _LOST]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert ran.stdout == "the connection was lost\n"
