@@ -69,7 +69,7 @@ def _table(host: str, runs: list[Run]) -> Table:
 
 
 def unlock(inventory: Inventory, host: HostName) -> None:
-    """Unlock a host that a deploy which hangs still has locked.
+    """Unlock the host of a deploy that hangs.
 
     A deploy that ended, in whatever way, has unlocked its host. This does not stop the other
     deploy: make sure that it is dead.
