@@ -104,12 +104,12 @@ class Prefetch:
 
     def _commands(self, host: Host) -> dict[str, str]:
         """Commands by key, of operations that run as the present one does, as many as fit."""
-        connection = connection_of(host)
+        connection, operations = connection_of(host), host.state.ops[host]
         found: dict[str, str] = {}
         size = 0
         for operation, questions in self.questions.items():
-            own = host.state.ops[host][operation].global_arguments
-            if _connection(own) != connection:
+            own = operations.get(operation)  # none of this host's with _run_once
+            if own is None or _connection(own.global_arguments) != connection:
                 continue
             for question in questions:
                 command, key = question.command, question.key(connection)
