@@ -15,11 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from llmhost.cli.errors import stop
-from llmhost.cli.session import connected, inventory_data
+from llmhost.cli.session import checked_site, connected, load_inventory
 from llmhost.facts.connections import Connections
 from llmhost.gateway import tree
-from llmhost.inventory.problem import SettingsError
-from llmhost.inventory.reader import read_settings
 from llmhost.operations import lock, nginx
 from llmhost.operations.changes import refusals
 from llmhost.options.upstream import Upstream
@@ -58,14 +56,10 @@ def drain(
 
 def _gateways_of(server: str, inventory: str) -> dict[str, Settings]:
     """Settings of the gateways that the server is behind, by host; stops if there is none."""
-    known: dict[str, Settings] = {}
-    for name, data in inventory_data(inventory).items():
-        if "gateway_upstreams" not in data:
-            continue
-        try:
-            known[name] = read_settings(data)
-        except SettingsError as error:
-            stop(*(problem.sentence(name) for problem in error.problems))
+    loaded = load_inventory(inventory)
+    hosts = [host for host in loaded if "gateway_upstreams" in host.data.dict()]
+    site = checked_site(loaded, hosts)
+    known = {host.name: site[host.name].settings for host in hosts}
     found = {name: each for name, each in known.items() if _upstream(each, server)}
     if not found:
         names = sorted({each.name for of in known.values() for each in of.gateway.upstreams})

@@ -9,11 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmhost.cli.errors import stop
 from llmhost.cli.session import as_root, one_host
 from llmhost.history.run_record import Run, as_data, history, parse, table_row
-from llmhost.inventory.problem import SettingsError
-from llmhost.inventory.reader import read_settings
+from llmhost.operations.inventory import site_host
 
 Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")]
@@ -44,10 +42,7 @@ def show_history(
     Runs that found nothing to do leave no trace.
     """
     with one_host(inventory, host) as found:
-        try:
-            directory = read_settings(found.data.dict()).receipt.directory
-        except SettingsError as error:
-            stop(*(problem.sentence(host) for problem in error.problems))
+        directory = site_host(found).settings.receipt.directory
         path = shlex.quote(f"{directory}/history.jsonl")
         text = as_root(found, f"[ ! -e {path} ] || tail -n 500 {path}")
     runs = history(text.splitlines())[-last:]

@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from llmhost.cli.errors import stop
-from llmhost.inventory.problem import SettingsError
-from llmhost.inventory.reader import read_settings
+from llmhost.inventory.site import SiteHost
 from llmhost.inventory.ssh import ssh_config
 from llmhost.services.base import Request, Service
 from llmhost.settings import Settings
@@ -45,16 +44,13 @@ class Shell:
         return ran.stdout
 
 
-def verify_offline(name: str, data: Mapping[str, Any]) -> bool:
+def verify_offline(host: SiteHost) -> bool:
     """Cut a host's network, recreate its containers, ask each service; True if nobody tried to
     get out and everybody answered. The network is restored in any case."""
-    try:
-        settings = read_settings(data)
-    except SettingsError as error:
-        stop(*(problem.sentence(name) for problem in error.problems))
+    name, settings = host.name, host.settings
     if not settings.services:
         stop(f"{name}: no service is declared, so there is nothing to verify offline")
-    with _shell(name, data) as shell:
+    with _shell(name, host.data) as shell:
         try:
             return _verify(name, settings, shell)
         except RuntimeError as error:

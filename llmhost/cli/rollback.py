@@ -22,10 +22,9 @@ from llmhost.cli.errors import stop
 from llmhost.cli.session import connected, only_host
 from llmhost.history.prune import Superfluous, superfluous
 from llmhost.history.rollback import Kept, KeptState, Places, chosen, missing_images, places_of
-from llmhost.inventory.problem import SettingsError
-from llmhost.inventory.reader import read_settings
 from llmhost.operations import lock, rollback
 from llmhost.operations.changes import refusals
+from llmhost.operations.inventory import site_host
 from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.settings import Settings
 from llmhost.stack.project import service_images
@@ -142,11 +141,7 @@ def _session(inventory: str, name: str) -> Iterator[_Session]:
     with connected(inventory, [name]) as (state, messages):
         host = only_host(state, messages, name)
         patch_run(state, host)
-        try:
-            settings = read_settings(host.data.dict())
-        except SettingsError as error:
-            stop(*(problem.sentence(name) for problem in error.problems))
-        yield _Session(state, host, settings)
+        yield _Session(state, host, site_host(host).settings)
 
 
 def _listed(host: str, found: KeptState) -> Table | str:

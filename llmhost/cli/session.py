@@ -5,13 +5,13 @@ nobody (docs/decisions/0002-plan-reads-pyinfra-state.md); here each of these is 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pyinfra
-from pyinfra.api import Config, DeployError, Host, Inventory, State, StringCommand
+from pyinfra.api import Config, Host, Inventory, State, StringCommand
 from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
@@ -19,7 +19,11 @@ from pyinfra.context import ctx_config, ctx_inventory, ctx_state
 
 from llmhost.cli.errors import stop
 from llmhost.cli.progress import comparing
-from llmhost.operations.inventory import check_all
+from llmhost.inventory.rules import broken_rules
+from llmhost.inventory.site import Site, SiteHost
+from llmhost.inventory.site_reader import Rules, SiteError, SiteRules, no_site_rules
+from llmhost.inventory.site_rules import site_problems
+from llmhost.operations.inventory import inventory_site, site_of
 from llmhost.operations.run_state import run_of
 from llmhost.resources import DEPLOY
 
@@ -64,6 +68,30 @@ def hosts_within(inventory: Inventory, limit: Sequence[str]) -> list[Host]:
     if not hosts:
         stop(f"no host matches --limit {' '.join(limit)}; the inventory has: {_names(inventory)}")
     return hosts
+
+
+def site_hosts(path: str, limit: Sequence[str], rules: Rules = broken_rules) -> list[SiteHost]:
+    """Hosts of an inventory file within a limit; stops with the mistakes of all of them.
+
+    No host is contacted, and each is checked by itself.
+    """
+    inventory = load_inventory(path)
+    hosts = hosts_within(inventory, limit)
+    site = checked_site(inventory, hosts, rules, no_site_rules)
+    return [site[host.name] for host in hosts]
+
+
+def checked_site(
+    inventory: Inventory,
+    hosts: Iterable[Host],
+    rules: Rules = broken_rules,
+    site_rules: SiteRules = site_problems,
+) -> Site:
+    """`inventory_site`; stops with the mistakes of these hosts."""
+    try:
+        return inventory_site(inventory, hosts, rules, site_rules)
+    except SiteError as error:
+        stop(*error.sentences)
 
 
 def _matches(host: Host, limit: Sequence[str]) -> bool:
@@ -137,9 +165,9 @@ def connected(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages
 def _connect(state: State) -> None:
     state.set_stage(StateStage.Connect)
     try:
-        check_all(state)  # mistakes are told even if no host can be reached
-    except DeployError as error:
-        stop(*str(error).splitlines())
+        site_of(state)  # mistakes are reported even if no host can be reached
+    except SiteError as error:
+        stop(*error.sentences)
     try:
         connect_all(state)
     except PyinfraError as error:

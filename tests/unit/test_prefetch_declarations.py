@@ -39,7 +39,7 @@ from llmhost.history.rollback import places_of
 from llmhost.operations import apt, lock, nginx, rollback
 from llmhost.operations.fact_prefetch import Question
 from llmhost.operations.run_state import host_run, title
-from llmhost.operations.inventory import settings_of
+from llmhost.operations.inventory import site_host
 from llmhost.gateway import tree
 from llmhost.resources import DEPLOY
 
@@ -104,7 +104,7 @@ with ctx_state.use(state), ctx_config.use(config), ctx_inventory.use(inventory):
     load_deploy_file(state, str(DEPLOY))
     pyinfra.is_cli = False
     [gate] = [host for host in inventory if host.name == "@fake/gate"]
-    settings = settings_of(state, gate)
+    settings = site_host(gate).settings
     places = tree.Places()
     add_op(state, nginx.drain, "llm-1", *tree.configuration(settings, places), host=gate,
            name="Drain", undo=False, directory=places.own,

@@ -61,7 +61,7 @@ def known(state):
         of_each = [reasons(host, operation) for operation in host.op_hash_order]
         asked = host_run(host).prefetch.questions.values()
         found[host.name] = {
-            "services": sorted(inventory.settings_of(state, host).services),
+            "services": sorted(inventory.site_host(host).settings.services),
             "changes": [sentence for one in of_each for sentence in one.changes],
             "refusals": [sentence for one in of_each for sentence in one.refusals],
             "failure": [*_failure(state, host).why] if host in state.failed_hosts else [],
