@@ -23,6 +23,7 @@ from llmhost.inventory.rules import broken_rules
 from llmhost.inventory.site import Site, SiteHost
 from llmhost.inventory.site_reader import Rules, SiteError, SiteRules, no_site_rules
 from llmhost.inventory.site_rules import site_problems
+from llmhost.operations.connection_arguments import connection_arguments
 from llmhost.operations.inventory import inventory_site, site_of
 from llmhost.operations.run_state import run_of
 from llmhost.resources import DEPLOY
@@ -133,9 +134,7 @@ def only_host(state: State, messages: Messages, name: str) -> Host:
 
 def as_root(host: Host, command: str) -> str:
     """What a shell command on a host prints; stops with its error if it fails."""
-    wanted = ("_sudo", "_sudo_password", "_su_user")
-    arguments = {key: value for key in wanted if (value := host.data.get(key))}
-    succeeded, output = host.run_shell_command(StringCommand(command), **arguments)
+    succeeded, output = host.run_shell_command(StringCommand(command), **connection_arguments(host))
     if not succeeded:
         stop(f"{host.name}: {output.stderr.strip() or 'the command failed: ' + command}")
     return str(output.stdout)
