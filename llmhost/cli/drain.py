@@ -1,25 +1,19 @@
 """`llmhost drain`: take an LLM server out of its gateway's rounds, and in again."""
 
 import time
-from contextlib import suppress
 from typing import Annotated
 
-import pyinfra
 import typer
 from pyinfra.api import Host, State
-from pyinfra.api.exceptions import PyinfraError
-from pyinfra.api.operation import add_op
-from pyinfra.api.operations import run_ops
-from pyinfra.api.state import StateStage
 from rich.console import Console
 from rich.markup import escape
 
 from llmhost.cli.errors import stop
+from llmhost.cli.locked_operations import Call, run_locked
 from llmhost.cli.session import checked_site, connected, load_inventory
 from llmhost.facts.connections import Connections
 from llmhost.gateway import tree
-from llmhost.operations import lock, nginx
-from llmhost.operations.changes import refusals
+from llmhost.operations import nginx
 from llmhost.options.upstream import Upstream
 from llmhost.settings import Settings
 
@@ -42,15 +36,17 @@ def drain(
     """
     gateways = _gateways_of(server, inventory)
     with connected(inventory, list(gateways)) as (state, messages):
-        refused = _apply(state, gateways, server, undo=undo)
+        calls = {host: _call(gateways[host.name], server, undo=undo) for host in _done(state)}
+        failed = run_locked(state, calls)
         for host in _done(state):
             verb = "sends requests to" if undo else "sends no new requests to"
             _console.print(f"{escape(host.name)} {verb} {escape(server)}")
         waits = bool(_done(state)) and not undo
         left = _await_end(_done(state), gateways, server, wait) if waits else 0
+        why_not = [f"{name}: {sentence}" for name, why in failed.items() for sentence in why]
         if missing := sorted(gateways.keys() - {host.name for host in _done(state)}):
             about = [line for line in messages.lines if any(f"[{n}]" in line for n in missing)]
-            stop(*(refused or about or [f"{name} could not be reached" for name in missing]))
+            stop(*(why_not or about or [f"{name} could not be reached" for name in missing]))
         raise typer.Exit(STILL_BUSY if left else 0)
 
 
@@ -68,22 +64,6 @@ def _gateways_of(server: str, inventory: str) -> dict[str, Settings]:
     return found
 
 
-def _apply(state: State, gateways: dict[str, Settings], server: str, *, undo: bool) -> list[str]:
-    """Change every gateway that was reached; returns why some were not changed. A gateway that
-    another deploy has locked stays as it is."""
-    hosts = _done(state)
-    pyinfra.is_cli = False  # the operations are added from here, and not by a deploy file
-    state.set_stage(StateStage.Prepare)
-    for host in hosts:
-        directory = gateways[host.name].receipt.directory
-        add_op(state, lock.locked, directory, host=host, name="Lock the host")
-        _add(state, host, gateways[host.name], server, undo=undo)
-    state.set_stage(StateStage.Execute)
-    with suppress(PyinfraError):  # no host is left: their reasons are reported
-        run_ops(state)
-    return [f"{host.name}: {sentence}" for host in hosts for sentence in refusals(host)]
-
-
 def _done(state: State) -> list[Host]:
     return sorted(state.active_hosts, key=lambda host: host.name)
 
@@ -92,21 +72,17 @@ def _upstream(settings: Settings, server: str) -> Upstream | None:
     return next((each for each in settings.gateway.upstreams if each.name == server), None)
 
 
-def _add(state: State, host: Host, settings: Settings, server: str, *, undo: bool) -> None:
+def _call(settings: Settings, server: str, *, undo: bool) -> Call:
     places = tree.Places()
-    add_op(
-        state,
-        nginx.drain,
-        server,
-        *tree.configuration(settings, places),
-        host=host,
-        name=f"{'Take in' if undo else 'Drain'} {server}",
-        undo=undo,
-        directory=places.own,
-        status_port=settings.gateway.status_port,
-        tls=tree.tls(settings),
-        pool=tree.pool(settings),
-    )
+    options = {
+        "undo": undo,
+        "directory": places.own,
+        "status_port": settings.gateway.status_port,
+        "tls": tree.tls(settings),
+        "pool": tree.pool(settings),
+    }
+    arguments = (server, *tree.configuration(settings, places))
+    return Call(nginx.drain, f"{'Take in' if undo else 'Drain'} {server}", arguments, options)
 
 
 def _await_end(hosts: list[Host], gateways: dict[str, Settings], server: str, wait: int) -> int:

@@ -2,28 +2,23 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import pyinfra
 import typer
 from pyinfra.api import Host, State
-from pyinfra.api.exceptions import PyinfraError
-from pyinfra.api.operation import add_op
-from pyinfra.api.operations import run_ops
-from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_host
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from llmhost.cli.errors import stop
+from llmhost.cli.locked_operations import Call, run_locked
 from llmhost.cli.session import connected, only_host
 from llmhost.history.prune import Superfluous, superfluous
 from llmhost.history.rollback import Kept, KeptState, Places, chosen, missing_images, places_of
-from llmhost.operations import lock, rollback
-from llmhost.operations.changes import refusals
+from llmhost.operations import rollback
 from llmhost.operations.inventory import site_host
 from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.settings import Settings
@@ -113,27 +108,11 @@ class _Session:
             return rollback.read_kept(self.places, self.settings.stack.uploads)
 
     def run(self, operation: Any, *arguments: object, title: str) -> None:
-        """Run an operation under the host's lock, as a deploy would; stops if it fails."""
-        pyinfra.is_cli = False  # the operations are added from here, and not by a deploy file
-        self.state.set_stage(StateStage.Prepare)
-        directory = self.settings.receipt.directory
-        add_op(self.state, lock.locked, directory, host=self.host, name="Lock the host")
-        extra = {"places": self.places, "uploads": self.settings.stack.uploads}
-        add_op(self.state, operation, *arguments, host=self.host, name=title, **extra)
-        self.state.set_stage(StateStage.Execute)
-        with suppress(PyinfraError):  # no host is left: its reasons are reported
-            run_ops(self.state)
-        if self.host not in self.state.active_hosts:
-            why = refusals(self.host) or self._output()
-            stop(*(f"{self.host.name}: {each}" for each in why))
-
-    def _output(self) -> list[str]:
-        """What the command that failed said last."""
-        for each in reversed(self.host.op_hash_order):
-            meta = self.state.ops[self.host][each].operation_meta
-            if meta.is_complete() and (lines := meta.stderr_lines):
-                return lines[-25:]
-        return ["the command failed without a word; see llmhost history"]
+        """Run an operation while the host is locked; stops if it fails."""
+        options = {"places": self.places, "uploads": self.settings.stack.uploads}
+        failed = run_locked(self.state, {self.host: Call(operation, title, arguments, options)})
+        if failed:
+            stop(*(f"{self.host.name}: {each}" for each in failed[self.host.name]))
 
 
 @contextmanager
