@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from llmhost.gateway.policy import Policy
+from llmhost.gateway.policy import ClientPolicy
 from llmhost.services.base import Method
 from llmhost.settings import Settings
 
@@ -110,7 +110,7 @@ def clashes(routes: Sequence[ExposedRoute]) -> Iterator[tuple[str, list[str]]]:
 
 
 def grants(
-    policies: Sequence[Policy], routes: Sequence[ExposedRoute]
+    policies: Sequence[ClientPolicy], routes: Sequence[ExposedRoute]
 ) -> tuple[tuple[int, Method, str], ...]:
     """Everything that is allowed, as number of the policy, method and path; nothing else is."""
     return tuple(

@@ -7,7 +7,7 @@ from pyinfra.api import StringCommand
 from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.plan import (
     DriverPlan,
-    Policy,
+    DriverPolicy,
     gpu_drift,
     module_problems,
     plan_driver,
@@ -38,7 +38,7 @@ GPU_UNIT = "llmhost-gpu.service"
 
 @declared(prefetch=lambda policy, **_: [nvidia_question(wanted=bool(policy.requests))])
 def present(
-    policy: Policy,
+    policy: DriverPolicy,
     *,
     repository: Callable[[NvidiaState], Repository],
     files: Sequence[Entry],

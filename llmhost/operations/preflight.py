@@ -3,7 +3,7 @@
 import time
 
 from llmhost.facts.system import HostIdentityFact
-from llmhost.nvidia.plan import Policy, impossible
+from llmhost.nvidia.plan import DriverPolicy, impossible
 from llmhost.operations.changes import refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.nvidia_packages import read_state
@@ -19,7 +19,7 @@ def fit(
     min_memory_gib: float,
     min_free_disk_gib: float,
     max_clock_skew_seconds: float,
-    gpus: Policy | None = None,
+    gpus: DriverPolicy | None = None,
 ) -> Commands:
     """Refuse the host, with all reasons at once, if it can not become a server.
 
