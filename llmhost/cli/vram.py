@@ -20,7 +20,7 @@ from llmhost.inventory.problem import Problem
 from llmhost.inventory.rules import broken_rules
 from llmhost.settings import Settings
 from llmhost.vram.ledger import GIB, Ledger, Load, gib, shortfalls
-from llmhost.vram.plan import Plan, vram_plan
+from llmhost.vram.plan import VramPlan, vram_plan
 from llmhost.vram.remedies import remedies
 
 SCHEMA = 1
@@ -35,7 +35,7 @@ class HostPlan:
     """One host's plan."""
 
     host: str
-    plan: Plan
+    plan: VramPlan
 
 
 def vram(
@@ -57,7 +57,7 @@ def vram(
     raise typer.Exit(0 if all(each.plan.fits for each in plans) else DOES_NOT_FIT)
 
 
-def _plan(host: str, settings: Settings) -> Plan:
+def _plan(host: str, settings: Settings) -> VramPlan:
     if settings.gpu_requests and not settings.vram.gpus_gib:
         what = "is empty; list the memory of each GPU, as `nvidia-smi` prints it (MiB / 1024)"
         stop(f"{host}: vram_gpus_gib {what}")

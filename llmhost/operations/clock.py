@@ -29,5 +29,5 @@ def right(zone: str) -> Commands:
 
 def _synchronise(state: ClockState) -> Commands:
     if TIMESYNCD not in state.installed:
-        yield StringCommand(apt.script(apt.Plan(install=(TIMESYNCD.removesuffix(".service"),))))
+        yield StringCommand(apt.script(apt.AptPlan(install=(TIMESYNCD.removesuffix(".service"),))))
     yield StringCommand(f"systemctl enable --quiet --now {TIMESYNCD}")

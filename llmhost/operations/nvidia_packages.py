@@ -16,7 +16,7 @@ from llmhost.operations.composition import inner, told
 from llmhost.operations.declaration import Commands, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.files import apply_command
-from llmhost.system.apt import Plan, script
+from llmhost.system.apt import AptPlan, script
 from llmhost.system.apt_repository import Repository
 from llmhost.system.files import Entry, differences
 
@@ -142,4 +142,4 @@ def _transaction(
     unhold: tuple[str, ...] = (),
     hold: tuple[str, ...] = (),
 ) -> StringCommand:
-    return StringCommand(script(Plan(install=install, remove=remove, unhold=unhold, hold=hold)))
+    return StringCommand(script(AptPlan(install=install, remove=remove, unhold=unhold, hold=hold)))

@@ -13,7 +13,7 @@ from llmhost.docker.packages import (
 )
 from llmhost.facts.apt import parse_database
 from llmhost.options.docker import DOCKER_KEY
-from llmhost.system.apt import Package, PackageDatabase, Plan, plan, script
+from llmhost.system.apt import AptPlan, Package, PackageDatabase, plan, script
 from llmhost.system.apt_repository import Repository
 from llmhost.system.openpgp import UnreadableKey, dearmored, fingerprint
 
@@ -30,52 +30,52 @@ def database(**packages: Package) -> PackageDatabase:
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (database(), Plan(install=("a",), reasons=("a is not installed",))),
-        (database(a=INSTALLED), Plan()),
+        (database(), AptPlan(install=("a",), reasons=("a is not installed",))),
+        (database(a=INSTALLED), AptPlan()),
         (
             database(a=Package("1.0", "config-files")),
-            Plan(install=("a",), reasons=("a is not installed",)),
+            AptPlan(install=("a",), reasons=("a is not installed",)),
         ),
         (
             PackageDatabase({"a": Package("1.0", "half-configured")}, ("a",)),
-            Plan(install=("a",), repair=True, reasons=("a is half-configured",)),
+            AptPlan(install=("a",), repair=True, reasons=("a is half-configured",)),
         ),
         # Another's broken package is no reason to act, but a reason to repair when there is one.
         (
             PackageDatabase({"a": INSTALLED, "b": Package("1", "unpacked")}, ("b",)),
-            Plan(),
+            AptPlan(),
         ),
         (
             PackageDatabase({"b": Package("1", "unpacked")}, ("b",)),
-            Plan(install=("a",), repair=True, reasons=("a is not installed",)),
+            AptPlan(install=("a",), repair=True, reasons=("a is not installed",)),
         ),
         (
             PackageDatabase({"a": INSTALLED}, journal=True),
-            Plan(repair=True, reasons=("dpkg was interrupted",)),
+            AptPlan(repair=True, reasons=("dpkg was interrupted",)),
         ),
         # An operator's hold outlives a repair of the package.
         (
             database(a=Package("1.0", "config-files", held=True)),
-            Plan(install=("a",), unhold=("a",), hold=("a",), reasons=("a is not installed",)),
+            AptPlan(install=("a",), unhold=("a",), hold=("a",), reasons=("a is not installed",)),
         ),
     ],
 )
-def test_package_that_is_missing_is_installed(found: PackageDatabase, expected: Plan) -> None:
+def test_package_that_is_missing_is_installed(found: PackageDatabase, expected: AptPlan) -> None:
     assert plan(["a"], {}, [], None, found) == expected
 
 
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (HELD, Plan()),
-        (INSTALLED, Plan(hold=("a",), reasons=("a is not held",))),
+        (HELD, AptPlan()),
+        (INSTALLED, AptPlan(hold=("a",), reasons=("a is not held",))),
         (
             Package("2.0", "installed", held=True),
-            Plan(install=("a=1.0",), unhold=("a",), hold=("a",), reasons=("a is 2.0, not 1.0",)),
+            AptPlan(install=("a=1.0",), unhold=("a",), hold=("a",), reasons=("a is 2.0, not 1.0",)),
         ),
     ],
 )
-def test_pinned_package_has_its_version_and_is_held(found: Package, expected: Plan) -> None:
+def test_pinned_package_has_its_version_and_is_held(found: Package, expected: AptPlan) -> None:
     assert plan(["a"], {"a": "1.0"}, [], True, database(a=found)) == expected
 
 
@@ -91,21 +91,21 @@ def test_unwanted_package_is_removed_even_if_held(status: str) -> None:
 
 
 def test_package_that_left_only_its_configuration_is_not_removed_again() -> None:
-    assert plan([], {}, ["b"], None, database(b=Package("1", "config-files"))) == Plan()
+    assert plan([], {}, ["b"], None, database(b=Package("1", "config-files"))) == AptPlan()
 
 
 def test_replacement_is_one_transaction_and_names_what_may_go() -> None:
-    text = script(Plan(install=("docker-ce=5:29",), remove=("docker.io", "runc")))
+    text = script(AptPlan(install=("docker-ce=5:29",), remove=("docker.io", "runc")))
     assert text.rstrip().endswith("transact --allow-downgrades docker-ce=5:29 docker.io- runc-")
     assert "removable='docker.io runc'" in text
 
 
 def test_downgrade_is_allowed_for_pinned_versions_only() -> None:
-    assert "--allow-downgrades" not in script(Plan(install=("a",)))
+    assert "--allow-downgrades" not in script(AptPlan(install=("a",)))
 
 
 def test_hostile_package_name_stays_one_word() -> None:
-    assert "transact 'a; reboot'" in script(Plan(install=("a; reboot",)))
+    assert "transact 'a; reboot'" in script(AptPlan(install=("a; reboot",)))
 
 
 def test_database_is_read_from_dpkg() -> None:

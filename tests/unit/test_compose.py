@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from llmhost.docker.compose import (
+    ComposePlan,
     Container,
     Limits,
     Network,
-    Plan,
     Project,
     ProjectState,
     apply_script,
@@ -167,7 +167,7 @@ def test_project_without_services_leaves_no_file() -> None:
 
 
 def test_bare_host_without_services_needs_nothing() -> None:
-    assert plan(NOTHING, ProjectState({}, {}, (), {})) == Plan((), (), ())
+    assert plan(NOTHING, ProjectState({}, {}, (), {})) == ComposePlan((), (), ())
 
 
 @pytest.mark.parametrize("project", [PROJECT, NOTHING])
