@@ -96,7 +96,7 @@ class Container:
 
 
 @dataclass(frozen=True)
-class Network:
+class ProjectNetwork:
     """A network on the host; `made_by_compose` tells that Compose takes it for its own."""
 
     id: str
@@ -113,7 +113,7 @@ class ProjectState:
     configs: Mapping[str, str]
     containers: tuple[Container, ...]
     images: Mapping[str, ImageState]
-    network: Network | None = None
+    network: ProjectNetwork | None = None
     settings: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Package:
+class AptPackage:
     """One package in dpkg's database. `status` is dpkg's: `installed`, `half-configured`, …"""
 
     version: str
@@ -26,7 +26,7 @@ class PackageDatabase:
     """What dpkg knows: `packages` by name, of those that were asked for; `unfinished` names those
     that an interrupted run left between states; `journal` tells that dpkg itself was killed."""
 
-    packages: Mapping[str, Package]
+    packages: Mapping[str, AptPackage]
     unfinished: tuple[str, ...] = ()
     journal: bool = False
 
@@ -77,7 +77,7 @@ def plan(
     )
 
 
-def _lacking(package: Package | None, version: str | None) -> str:
+def _lacking(package: AptPackage | None, version: str | None) -> str:
     if package is None or not package.present:
         return "is not installed"
     if package.status != "installed":

@@ -13,17 +13,17 @@ from llmhost.docker.packages import (
 )
 from llmhost.facts.apt import parse_database
 from llmhost.options.docker import DOCKER_KEY
-from llmhost.system.apt import AptPlan, Package, PackageDatabase, plan, script
+from llmhost.system.apt import AptPackage, AptPlan, PackageDatabase, plan, script
 from llmhost.system.apt_repository import Repository
 from llmhost.system.openpgp import UnreadableKey, dearmored, fingerprint
 
 VENDORED = Path(__file__).resolve().parents[2] / "files/docker/docker.asc"
 
-INSTALLED = Package("1.0", "installed")
-HELD = Package("1.0", "installed", held=True)
+INSTALLED = AptPackage("1.0", "installed")
+HELD = AptPackage("1.0", "installed", held=True)
 
 
-def database(**packages: Package) -> PackageDatabase:
+def database(**packages: AptPackage) -> PackageDatabase:
     return PackageDatabase(packages)
 
 
@@ -33,20 +33,20 @@ def database(**packages: Package) -> PackageDatabase:
         (database(), AptPlan(install=("a",), reasons=("a is not installed",))),
         (database(a=INSTALLED), AptPlan()),
         (
-            database(a=Package("1.0", "config-files")),
+            database(a=AptPackage("1.0", "config-files")),
             AptPlan(install=("a",), reasons=("a is not installed",)),
         ),
         (
-            PackageDatabase({"a": Package("1.0", "half-configured")}, ("a",)),
+            PackageDatabase({"a": AptPackage("1.0", "half-configured")}, ("a",)),
             AptPlan(install=("a",), repair=True, reasons=("a is half-configured",)),
         ),
         # Another's broken package is no reason to act, but a reason to repair when there is one.
         (
-            PackageDatabase({"a": INSTALLED, "b": Package("1", "unpacked")}, ("b",)),
+            PackageDatabase({"a": INSTALLED, "b": AptPackage("1", "unpacked")}, ("b",)),
             AptPlan(),
         ),
         (
-            PackageDatabase({"b": Package("1", "unpacked")}, ("b",)),
+            PackageDatabase({"b": AptPackage("1", "unpacked")}, ("b",)),
             AptPlan(install=("a",), repair=True, reasons=("a is not installed",)),
         ),
         (
@@ -55,7 +55,7 @@ def database(**packages: Package) -> PackageDatabase:
         ),
         # An operator's hold outlives a repair of the package.
         (
-            database(a=Package("1.0", "config-files", held=True)),
+            database(a=AptPackage("1.0", "config-files", held=True)),
             AptPlan(install=("a",), unhold=("a",), hold=("a",), reasons=("a is not installed",)),
         ),
     ],
@@ -70,12 +70,12 @@ def test_package_that_is_missing_is_installed(found: PackageDatabase, expected: 
         (HELD, AptPlan()),
         (INSTALLED, AptPlan(hold=("a",), reasons=("a is not held",))),
         (
-            Package("2.0", "installed", held=True),
+            AptPackage("2.0", "installed", held=True),
             AptPlan(install=("a=1.0",), unhold=("a",), hold=("a",), reasons=("a is 2.0, not 1.0",)),
         ),
     ],
 )
-def test_pinned_package_has_its_version_and_is_held(found: Package, expected: AptPlan) -> None:
+def test_pinned_package_has_its_version_and_is_held(found: AptPackage, expected: AptPlan) -> None:
     assert plan(["a"], {"a": "1.0"}, [], True, database(a=found)) == expected
 
 
@@ -86,12 +86,12 @@ def test_hold_is_lifted_when_nothing_is_pinned_any_more() -> None:
 
 @pytest.mark.parametrize("status", ["installed", "half-configured"])
 def test_unwanted_package_is_removed_even_if_held(status: str) -> None:
-    found = plan([], {}, ["b"], None, database(b=Package("1", status, held=True)))
+    found = plan([], {}, ["b"], None, database(b=AptPackage("1", status, held=True)))
     assert (found.remove, found.unhold) == (("b",), ("b",))
 
 
 def test_package_that_left_only_its_configuration_is_not_removed_again() -> None:
-    assert plan([], {}, ["b"], None, database(b=Package("1", "config-files"))) == AptPlan()
+    assert plan([], {}, ["b"], None, database(b=AptPackage("1", "config-files"))) == AptPlan()
 
 
 def test_replacement_is_one_transaction_and_names_what_may_go() -> None:
@@ -111,7 +111,7 @@ def test_hostile_package_name_stays_one_word() -> None:
 def test_database_is_read_from_dpkg() -> None:
     lines = ["a|1.0|install|installed", "b|5:2-1|hold|unpacked", "journal 0001"]
     assert parse_database(lines) == PackageDatabase(
-        {"a": INSTALLED, "b": Package("5:2-1", "unpacked", held=True)}, ("b",), journal=True
+        {"a": INSTALLED, "b": AptPackage("5:2-1", "unpacked", held=True)}, ("b",), journal=True
     )
 
 

@@ -18,7 +18,7 @@ from llmhost.nvidia.plan import (
     unheld,
     unusable,
 )
-from llmhost.nvidia.state import Gpu, KernelModule, NvidiaState, Package, PciDevice
+from llmhost.nvidia.state import DriverPackage, Gpu, KernelModule, NvidiaState, PciDevice
 
 KERNEL = "6.8.0-85-generic"
 BARE = NvidiaState(
@@ -28,7 +28,7 @@ BARE = NvidiaState(
     running_kernel=KERNEL,
     next_kernel=KERNEL,
     pci=(PciDevice("0000:01:00.0", 0x030000, 0x2C05),),
-    packages={"linux-image-generic": Package("6.8.0-85.85", held=False)},
+    packages={"linux-image-generic": DriverPackage("6.8.0-85.85", held=False)},
 )
 VERSION = "580.159.03-0ubuntu0.24.04.1"
 DRIVER = (
@@ -43,12 +43,12 @@ DONE = replace(
     BARE,
     loaded=KernelModule("580.159.03", "open"),
     next_module=KernelModule("580.159.03", "open", "Canonical"),
-    packages={**BARE.packages, **{name: Package(VERSION, held=True) for name in DRIVER}},
+    packages={**BARE.packages, **{name: DriverPackage(VERSION, held=True) for name in DRIVER}},
     gpus=(GPU,),
 )
 
 
-def with_packages(state: NvidiaState, **packages: Package) -> NvidiaState:
+def with_packages(state: NvidiaState, **packages: DriverPackage) -> NvidiaState:
     named = {name.replace("_", "-"): package for name, package in packages.items()}
     return replace(state, packages={**state.packages, **named})
 
@@ -68,14 +68,14 @@ def test_a_host_that_is_as_declared_has_nothing_to_do() -> None:
 
 
 def test_a_dependency_that_is_not_held_is_noticed() -> None:
-    loose = {**DONE.packages, DRIVER[4]: Package(VERSION, held=False)}
+    loose = {**DONE.packages, DRIVER[4]: DriverPackage(VERSION, held=False)}
     state = replace(DONE, packages=loose)
     assert plan_driver(DriverPolicy(), state).reasons == (f"{DRIVER[4]} is not held",)
     assert unheld(state) == (DRIVER[4],)
 
 
 def test_known_holes_are_mended_within_the_branch_and_everything_is_let_go_first() -> None:
-    old = {name: Package("580.95.05-0ubuntu0.24.04.1", held=True) for name in DRIVER}
+    old = {name: DriverPackage("580.95.05-0ubuntu0.24.04.1", held=True) for name in DRIVER}
     plan = plan_driver(DriverPolicy(), replace(DONE, packages={**BARE.packages, **old}))
     assert plan.install == DRIVER[:4] and plan.remove == ()
     assert set(plan.unhold) == set(DRIVER)
@@ -93,7 +93,7 @@ def test_packages_that_keep_their_names_change_their_branch_by_version() -> None
         *("nvidia-driver-pinning-580", "linux-headers-amd64", "nvidia-kernel-open-dkms"),
         *("nvidia-driver-cuda", "nvidia-persistenced", "libnvidia-ml1"),
     )
-    packages = {name: Package("580.159.03-1", held=True) for name in names}
+    packages = {name: DriverPackage("580.159.03-1", held=True) for name in names}
     state = replace(DONE, release="debian-13", packages=packages)
     assert not plan_driver(DriverPolicy(), state).switching
     plan = plan_driver(DriverPolicy(Wish(branch=595)), state)
@@ -127,7 +127,7 @@ def test_dkms_under_secure_boot_is_refused_until_its_key_is_enrolled() -> None:
             "the closed module is loaded, and the open one is wanted",
         ),
         (
-            with_packages(DONE, nvidia_utils_580_server=Package("580.173.02-1", held=True)),
+            with_packages(DONE, nvidia_utils_580_server=DriverPackage("580.173.02-1", held=True)),
             "the libraries are 580.173.02-1",
         ),
     ],
@@ -166,7 +166,7 @@ def test_the_fabric_manager_must_have_the_drivers_version(fabric: str, fits: boo
     switch = PciDevice("0000:80:00.0", 0x068000, 0x22A3)
     state = replace(DONE, pci=(*DONE.pci, switch))
     names = ("nvidia-fabricmanager-580", "libnvidia-nscq-580")
-    both = {name: Package(fabric, held=True) for name in names}
+    both = {name: DriverPackage(fabric, held=True) for name in names}
     state = replace(state, packages={**state.packages, **both})
     plan = plan_driver(DriverPolicy(), state)
     assert fabric_fits(plan.packages, state) is fits
@@ -213,7 +213,9 @@ WSL = replace(
         (DriverPolicy(requests={"a": GpuRequest(2)}), DONE, "asks for 2 GPU(s), and 1 of"),
         (
             DriverPolicy(),
-            with_packages(replace(WSL, gpus=(GPU,)), nvidia_utils_580=Package(VERSION, held=False)),
+            with_packages(
+                replace(WSL, gpus=(GPU,)), nvidia_utils_580=DriverPackage(VERSION, held=False)
+            ),
             "WSL uses the driver of Windows",
         ),
         (DriverPolicy(), replace(WSL, smi_error="no driver"), "that of Windows"),
