@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from llmhost.docker.disk_space import Place, Room, compressed_bytes, shortage
-from llmhost.docker.image import ModelImage, ServiceImage, Weights
+from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
 from llmhost.facts.disk_space import HostRoom
 from llmhost.vram.ledger import GIB
 
 ENGINE = "registry/engine:1@sha256:" + "0" * 64
-MODEL = ModelImage("m", (Weights("ab" * 32, "m.gguf", False, "/models/m.gguf"),))
+MODEL = ModelImage("m", (WeightsFile("ab" * 32, "m.gguf", False, "/models/m.gguf"),))
 SERVICE = ServiceImage("llamacpp", ENGINE, (MODEL,), ())
 IMAGES, UPLOADS = Place("/var/lib/docker", "1", 100 * GIB), Place("/opt/up", "2", 100 * GIB)
 ROOM = Room(IMAGES, UPLOADS)
