@@ -9,7 +9,7 @@ from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.gpu_allocation import allocate_numbers
 from llmhost.options.model import Model
 from llmhost.settings import Settings
-from llmhost.vram.ledger import GIB, Ledger, Load, Share
+from llmhost.vram.ledger import GIB, GpuShare, Ledger, Load
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,11 @@ def _load(model: Model, gpu: int, parts: int) -> Load | str:
     )
 
 
-def _shares(settings: Settings, granted: Mapping[str, tuple[int, ...]]) -> Iterator[Share]:
+def _shares(settings: Settings, granted: Mapping[str, tuple[int, ...]]) -> Iterator[GpuShare]:
     for service, gpus in granted.items():
         fraction = settings.options(service).gpu_fraction
         if fraction is not None:
-            yield from (Share(service, gpu, fraction) for gpu in gpus)
+            yield from (GpuShare(service, gpu, fraction) for gpu in gpus)
 
 
 def _services_without_figures(settings: Settings) -> Iterator[str]:
