@@ -73,7 +73,7 @@ def _upstream(settings: Settings, server: str) -> Upstream | None:
 
 
 def _call(settings: Settings, server: str, *, undo: bool) -> Call:
-    places = tree.Places()
+    places = tree.NginxPaths()
     options = {
         "undo": undo,
         "directory": places.own,

@@ -17,7 +17,7 @@ from llmhost.cli.errors import stop
 from llmhost.cli.locked_operations import Call, run_locked
 from llmhost.cli.session import connected, only_host
 from llmhost.history.prune import Superfluous, superfluous
-from llmhost.history.rollback import Kept, KeptState, Places, chosen, missing_images, places_of
+from llmhost.history.rollback import DeployPaths, Kept, KeptState, chosen, missing_images, places_of
 from llmhost.operations import rollback
 from llmhost.operations.inventory import site_host
 from llmhost.operations.pyinfra_patches import patch_run
@@ -93,7 +93,7 @@ class _Session:
     settings: Settings
 
     @property
-    def places(self) -> Places:
+    def places(self) -> DeployPaths:
         return places_of(self.settings)
 
     @property

@@ -16,7 +16,7 @@ from llmhost.operations.files import apply_command
 
 @declared(prefetch=lambda path, record, images, **_: [ask(Receipts, path=path, images=images)])
 def written(
-    path: str, record: Mapping[str, Any], images: Sequence[str], keep: rollback.Places
+    path: str, record: Mapping[str, Any], images: Sequence[str], keep: rollback.DeployPaths
 ) -> Commands:
     """Write `record`, and the host's versions and images, unless the newest receipt says the same.
 
