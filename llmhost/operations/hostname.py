@@ -13,7 +13,7 @@ _PATH = "/etc/hostname"
 
 
 @declared(prefetch=lambda *_, **__: [ask(Hostname)])
-def called(wanted: str) -> Commands:
+def present(wanted: str) -> Commands:
     """Let the host call itself this, now and at boot."""
     found = get_fact(Hostname)
     wrong = [

@@ -53,11 +53,11 @@ def configuration(
     configuration may include names.conf and other-names.conf, and its certificate is kept valid;
     with `pool` upstreams.conf, in which drained servers stay drained.
     """
-    wanted = _Wanted(files, directory, status_port, tls, pool)
-    state = wanted.state()
+    desired = _DesiredState(files, directory, status_port, tls, pool)
+    state = desired.state()
     drained = drained_servers(pool, directory, state) if pool else ()
     note(_drained(name) for name in drained)
-    tree, renewal = wanted.tree(state, drained)
+    tree, renewal = desired.tree(state, drained)
     wrong, drift = tree.wrong(state), service_drift(state, tree.digest)
     if wrong or drift:
         explain([*([renewal] if renewal else []), *wrong.values(), *drift])
@@ -83,23 +83,23 @@ def drain(
     Changes nothing else: a host that is not as declared beside that is refused. Requests that a
     server is answering go on.
     """
-    wanted = _Wanted(files, directory, status_port, tls, pool)
-    state = wanted.state()
+    desired = _DesiredState(files, directory, status_port, tls, pool)
+    state = desired.state()
     before = set(drained_servers(pool, directory, state))
     after = before - {server} if undo else before | {server}
-    tree, _ = wanted.tree(state, before)
+    tree, _ = desired.tree(state, before)
     if tree.wrong(state) or service_drift(state, tree.digest):
         yield refuse([f"{host.name} is not as the inventory declares it: deploy it first"])
     elif not undo and (refusal := drain_refusal(pool, before, server)):
         yield refuse([refusal])
     elif before != after:
-        tree, _ = wanted.tree(state, after)
+        tree, _ = desired.tree(state, after)
         explain([f"{server} is taken in again" if undo else _drained(server)])
         yield from _apply(tree, state)
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _DesiredState:
     """What is declared; it becomes a tree when the host's state is known."""
 
     files: tuple[File, ...]

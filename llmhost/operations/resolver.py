@@ -14,7 +14,7 @@ from llmhost.system.files import differences
 
 
 @declared(prefetch=lambda *_, **__: [ask(Resolver)])
-def asks(servers: Sequence[str], *, domains: Sequence[str] = ()) -> Commands:
+def nameservers(servers: Sequence[str], *, domains: Sequence[str] = ()) -> Commands:
     """Let the host ask these name servers, by addresses, and complete short names by `domains`.
 
     Where systemd-resolved answers, it is told by a file of its own and restarted; elsewhere

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from llmhost.models.quantization import LADDER
+from llmhost.models.quantization import QUANTIZATION_LADDER
 from llmhost.vram.ledger import GpuShare, Ledger, Load, gib
 
 _CONTEXT_STEP = 256
@@ -59,7 +59,7 @@ def _best_quantisation(ledger: Ledger, load: Load) -> str:
     shape = load.shape
     if shape is None or shape.parameters is None:
         return ""
-    for kind, bits in LADDER.items():
+    for kind, bits in QUANTIZATION_LADDER.items():
         size = int(shape.parameters * bits / 8)
         smaller = shape.model_copy(update={"weights_bytes": size})
         if size < shape.weights_bytes and _with(ledger, load, replace(load, shape=smaller)).fits:

@@ -51,7 +51,7 @@ def add(state, refused):
     for host in state.inventory:
         own = host.name.rpartition("-")[2]
         wanted = {"no.such": own} if refused and int(own) % 2 else {"kernel.x": "1"}
-        add_op(state, hostname.called, f"name-{own}", host=host, name="Name")
+        add_op(state, hostname.present, f"name-{own}", host=host, name="Name")
         add_op(state, sysctl.parameters, wanted, path=f"/{own}", host=host, name="Parameters")
 
 
