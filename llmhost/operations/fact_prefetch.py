@@ -13,8 +13,9 @@ from typing import Any
 
 from paramiko import SSHException
 from pyinfra.api import FactBase, Host, StringCommand
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.api.exceptions import FactProcessError
+
+from llmhost.operations.connection_arguments import connection_arguments, of_connection
 
 _MOST_BYTES = 60_000
 """A command is one argument of a shell: Linux takes 128 KiB, and quoting makes it longer."""
@@ -72,7 +73,7 @@ class Prefetch:
 
     def value(self, host: Host, question: Question) -> Any:
         """A fact's value, prefetched or read now."""
-        lines = self._answers.get(question.key(connection_of(host)))
+        lines = self._answers.get(question.key(connection_arguments(host)))
         if lines is not None:
             try:
                 return question.value(lines)
@@ -93,7 +94,7 @@ class Prefetch:
         mark = secrets.token_hex(16)
         command = StringCommand(script([*asked.values()], mark))
         try:
-            succeeded, output = host.run_shell_command(command, **connection_of(host))
+            succeeded, output = host.run_shell_command(command, **connection_arguments(host))
         except (OSError, EOFError, SSHException) as error:
             return str(error) or "the connection was lost"
         if not succeeded:
@@ -104,12 +105,12 @@ class Prefetch:
 
     def _commands(self, host: Host) -> dict[str, str]:
         """Commands by key, of operations that run as the present one does, as many as fit."""
-        connection, operations = connection_of(host), host.state.ops[host]
+        connection, operations = connection_arguments(host), host.state.ops[host]
         found: dict[str, str] = {}
         size = 0
         for operation, questions in self.questions.items():
             own = operations.get(operation)  # none of this host's with _run_once
-            if own is None or _connection(own.global_arguments) != connection:
+            if own is None or of_connection(own.global_arguments) != connection:
                 continue
             for question in questions:
                 command, key = question.command, question.key(connection)
@@ -118,15 +119,6 @@ class Prefetch:
                 found[key] = command
                 size += len(command)
         return found
-
-
-def connection_of(host: Host) -> dict[str, Any]:
-    """Arguments of the connector (sudo and the like) that the present operation runs with."""
-    return _connection(host.current_op_global_arguments or {})
-
-
-def _connection(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: arguments[key] for key in CONNECTOR_ARGUMENT_KEYS if key in arguments}
 
 
 def script(commands: Sequence[str], mark: str) -> str:

@@ -11,13 +11,12 @@ from typing import Any
 
 from paramiko import SSHException, Transport
 from pyinfra.api import Host, StringCommand
-from pyinfra.connectors.util import make_unix_command_for_host
+
+from llmhost.operations.connection_arguments import shell_line
 
 LOST = (OSError, EOFError, SSHException)
 """What is raised when the connection has ended."""
 _END_SECONDS = 10
-_OF_THE_CONNECTOR = {"_get_pty", "_timeout", "_stdin", "_success_exit_codes"}
-"""Arguments that change how a command is run, and not the command."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,9 @@ class HostChannel:
 
 
 def open_channel(host: Host, command: StringCommand, arguments: Mapping[str, Any]) -> HostChannel:
-    """Start a command with pyinfra's connector arguments (sudo and the like) on a connected host.
-    Raises what is in LOST."""
-    own = {key: value for key, value in arguments.items() if key not in _OF_THE_CONNECTOR}
-    raw = make_unix_command_for_host(host.state, host, command, **own).get_raw_value()
+    """Start a command on a connected host, with what `connection_arguments` returned. Raises what
+    is in LOST."""
+    raw = shell_line(host, command, arguments)
     client = getattr(host.connector, "client", None)
     return _over_ssh(client.get_transport(), raw) if client else _local(raw)
 

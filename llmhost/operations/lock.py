@@ -15,8 +15,8 @@ from pyinfra.context import ctx_host
 
 from llmhost.history import run_record
 from llmhost.operations.changes import refuse
+from llmhost.operations.connection_arguments import connection_arguments
 from llmhost.operations.declaration import Commands, declared
-from llmhost.operations.fact_prefetch import connection_of
 from llmhost.operations.host_channel import LOST, HostChannel, open_channel
 from llmhost.operations.journal import Journal, new_record
 from llmhost.operations.run_state import add_callbacks, host_run, is_ignored, title
@@ -64,7 +64,7 @@ def _acquire(host: Host, directory: str) -> list[str]:
     run = host_run(host)
     if run.lock:
         return []  # two deploy files in one run
-    connection, record = connection_of(host), new_record()
+    connection, record = connection_arguments(host), new_record()
     try:
         channel, problem = _start(host, directory, connection, record)
     except LOST as error:

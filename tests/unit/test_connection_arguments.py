@@ -33,6 +33,7 @@ def test_only_what_a_connection_takes_is_given() -> None:
 
 
 def test_line_for_a_shell_holds_all_of_it() -> None:
-    line = shell_line(host(_env={"GREETING": "it's"}), StringCommand("printenv", "GREETING"))
+    server = host(_env={"GREETING": "it's"})
+    line = shell_line(server, StringCommand("printenv", "GREETING"), connection_arguments(server))
     assert subprocess.run(["sh", "-c", line], capture_output=True, text=True).stdout == "it's\n"
-    assert "sudo" in shell_line(host(_sudo=True), StringCommand("id"))
+    assert "sudo" in shell_line(server, StringCommand("id"), {"_sudo": True})
