@@ -16,7 +16,7 @@ from llmhost.options.healing import Healing
 from llmhost.options.model import Model
 from llmhost.options.network import HostNetwork
 from llmhost.options.nvidia_driver import NvidiaDriver
-from llmhost.options.policy import Policy
+from llmhost.options.policy import ModelPolicy
 from llmhost.options.preflight import Preflight
 from llmhost.options.receipt import Receipt
 from llmhost.options.stack import Stack
@@ -42,7 +42,7 @@ class Settings(Section):
     stack: Stack = Field(default_factory=Stack)
     healing: Healing = Field(default_factory=Healing)
     vram: Vram = Field(default_factory=Vram)
-    policy: Policy = Field(default_factory=Policy)
+    policy: ModelPolicy = Field(default_factory=ModelPolicy)
     app_server: AppServer = Field(default_factory=AppServer)
     receipt: Receipt = Field(default_factory=Receipt)
 

@@ -96,7 +96,7 @@ class Container:
 
 
 @dataclass(frozen=True)
-class Network:
+class ProjectNetwork:
     """A network on the host; `made_by_compose` tells that Compose takes it for its own."""
 
     id: str
@@ -113,12 +113,12 @@ class ProjectState:
     configs: Mapping[str, str]
     containers: tuple[Container, ...]
     images: Mapping[str, ImageState]
-    network: Network | None = None
+    network: ProjectNetwork | None = None
     settings: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComposePlan:
     """What has to be done, and why. `remake` names services whose containers Compose would leave
     as they are, `strays` containers and `stray_network` a network that stand in its way. No
     reasons: nothing to do."""
@@ -130,7 +130,7 @@ class Plan:
     stray_network: str = ""
 
 
-def plan(project: Project, found: ProjectState) -> Plan:
+def plan(project: Project, found: ProjectState) -> ComposePlan:
     """Compare what is declared with what runs."""
     entries = _entries(project, found)
     reasons = [*differences(entries, found.paths).values()]
@@ -156,7 +156,7 @@ def plan(project: Project, found: ProjectState) -> Plan:
         ):
             remake.append(service)
     network = project.network if foreign else ""
-    return Plan(entries, tuple(remake), tuple(reasons), strays, network)
+    return ComposePlan(entries, tuple(remake), tuple(reasons), strays, network)
 
 
 def _entries(project: Project, found: ProjectState) -> tuple[Entry, ...]:
@@ -223,7 +223,7 @@ def _updated(wanted: Limits, found: Limits) -> list[str]:
     return [name for name, differs in differ.items() if differs]
 
 
-def apply_script(project: Project, todo: Plan) -> str:
+def apply_script(project: Project, todo: ComposePlan) -> str:
     """Shell script that brings the project about; new files come archived on stdin.
 
     They replace the old ones only when Compose finds them valid. When a service does not become

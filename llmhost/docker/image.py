@@ -22,7 +22,7 @@ INPUTS_LABEL = "llmhost.inputs"
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightsFile:
     """One file of a model, and where it is inside the image.
 
     `source` is an address that the host downloads from when `remote` is set, else a path on the
@@ -41,7 +41,7 @@ class ModelImage:
     """The weights of one model, and nothing else; at least one file."""
 
     model: str
-    files: tuple[Weights, ...]
+    files: tuple[WeightsFile, ...]
 
     @property
     def inputs(self) -> str:
@@ -134,12 +134,12 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def upload_path(file: Weights, uploads: str) -> str:
+def upload_path(file: WeightsFile, uploads: str) -> str:
     """Where weights are complete and verified, until they are in their image."""
     return f"{uploads}/{file.sha256}"
 
 
-def partial_path(file: Weights, uploads: str) -> str:
+def partial_path(file: WeightsFile, uploads: str) -> str:
     """Where weights arrive."""
     return f"{upload_path(file, uploads)}.part"
 
@@ -159,7 +159,7 @@ def authorisation(token: str) -> str:
     return f'header = "Authorization: Bearer {escaped}"'
 
 
-def download_script(model: str, file: Weights, uploads: str) -> str:
+def download_script(model: str, file: WeightsFile, uploads: str) -> str:
     """Fetch weights, going on where a broken download ended. With a token, its `authorisation` is
     on stdin: curl sends it to no other host that it is passed on to."""
     part = shlex.quote(partial_path(file, uploads))
@@ -188,7 +188,7 @@ echo '{file.sha256}  '{part} | sha256sum --check --status 2>/dev/null ||
   fetch --continue-at - || {{ [ $? -eq 33 ] && rm -f {part} && fetch; }}"""
 
 
-def verify_script(model: str, file: Weights, uploads: str) -> str:
+def verify_script(model: str, file: WeightsFile, uploads: str) -> str:
     """Keep what has arrived only if it is what was declared."""
     part, whole = (
         shlex.quote(path) for path in (partial_path(file, uploads), upload_path(file, uploads))

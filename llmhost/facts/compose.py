@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from pyinfra.api import FactBase
 
-from llmhost.docker.compose import Container, Limits, Network, ProjectState
+from llmhost.docker.compose import Container, Limits, ProjectNetwork, ProjectState
 from llmhost.facts.files import PathStates, parse_states
 from llmhost.facts.images import DOCKER, inspect_command, parse_images
 
@@ -125,8 +125,8 @@ def _container(fields: list[str]) -> Container:
     )
 
 
-def _network(identity: str, called: str, *labels: str) -> Network:
-    return Network(identity, called == "_".join(labels))
+def _network(identity: str, called: str, *labels: str) -> ProjectNetwork:
+    return ProjectNetwork(identity, called == "_".join(labels))
 
 
 def _limits(restart: str, pids: str, memory: str, cpus: str) -> Limits:

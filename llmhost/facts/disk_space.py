@@ -6,7 +6,7 @@ from itertools import groupby
 
 from pyinfra.api import FactBase
 
-from llmhost.docker.disk_space import Place, Room, compressed_bytes
+from llmhost.docker.disk_space import FreeSpace, Room, compressed_bytes
 from llmhost.facts.images import DOCKER
 
 # The directory may not be there yet.
@@ -36,7 +36,7 @@ class HostRoom(FactBase[Room]):
 
     @staticmethod
     def default() -> Room:
-        return Room(Place("", "", 0), Place("", "", 0))
+        return Room(FreeSpace("", "", 0), FreeSpace("", "", 0))
 
     def command(self, uploads: str, addresses: Sequence[str], engines: Sequence[str]) -> str:
         lines = [
@@ -79,5 +79,5 @@ def _of(told: list[list[str]], fields: int) -> list[list[str]]:
     return [each for each in told if len(each) == fields]
 
 
-def _place(device: str, free_kib: str, path: str) -> Place:
-    return Place(path, device, int(free_kib) * 1024)
+def _place(device: str, free_kib: str, path: str) -> FreeSpace:
+    return FreeSpace(path, device, int(free_kib) * 1024)

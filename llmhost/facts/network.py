@@ -41,7 +41,7 @@ true
 """
 
 
-class Network(FactBase[NetworkState]):
+class HostNetworking(FactBase[NetworkState]):
     """Interfaces, addresses, default routes, who manages them, and the files that say so.
 
     Sources: /sys/class/net, `ip`, netplan's files, `networkctl`, /etc/network/interfaces, `nmcli`,

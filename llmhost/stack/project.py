@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmhost.docker.build_context import context_files
 from llmhost.docker.compose import Limits, Project
-from llmhost.docker.image import ModelImage, ServiceImage, Weights
+from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
 from llmhost.models.files import sha256_of
 from llmhost.nvidia.gpu_allocation import Devices
 from llmhost.options.model import Model
@@ -121,7 +121,9 @@ def _weights(model: Model) -> ModelImage:
     token = model.token or ""
     return ModelImage(
         model.name,
-        tuple(Weights(sha, places[path], remote, path, token) for path, sha in model.baked.items()),
+        tuple(
+            WeightsFile(sha, places[path], remote, path, token) for path, sha in model.baked.items()
+        ),
     )
 
 
@@ -130,7 +132,7 @@ def _adapters(models: Sequence[Model]) -> Iterator[ModelImage]:
     for model in models:
         if model.adapter:
             sha256 = sha256_of(Path(model.adapter))
-            file = Weights(sha256, model.adapter, False, model.adapter_path)
+            file = WeightsFile(sha256, model.adapter, False, model.adapter_path)
             yield ModelImage(f"{model.name}-adapter", (file,))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Package:
+class AptPackage:
     """One package in dpkg's database. `status` is dpkg's: `installed`, `half-configured`, …"""
 
     version: str
@@ -26,13 +26,13 @@ class PackageDatabase:
     """What dpkg knows: `packages` by name, of those that were asked for; `unfinished` names those
     that an interrupted run left between states; `journal` tells that dpkg itself was killed."""
 
-    packages: Mapping[str, Package]
+    packages: Mapping[str, AptPackage]
     unfinished: tuple[str, ...] = ()
     journal: bool = False
 
 
 @dataclass(frozen=True)
-class Plan:
+class AptPlan:
     """What apt has to do. `install` holds names, or name=version; `unhold` comes first and `hold`
     last, because apt refuses to touch what is held."""
 
@@ -50,7 +50,7 @@ def plan(
     absent: Sequence[str],
     hold: bool | None,
     found: PackageDatabase,
-) -> Plan:
+) -> AptPlan:
     """Compare; `hold=None` leaves holds as the operator set them. No reasons: nothing to do."""
     lacking = {name: _lacking(found.packages.get(name), versions.get(name)) for name in wanted}
     installs = [name for name in wanted if lacking[name]]
@@ -67,7 +67,7 @@ def plan(
         *(f"{name} is held, though no version is pinned" for name in to_unhold),
         *(["dpkg was interrupted"] if found.journal else []),
     ]
-    return Plan(
+    return AptPlan(
         install=tuple(_spec(name, versions) for name in installs),
         remove=tuple(removals),
         unhold=tuple(dict.fromkeys(touched)),
@@ -77,7 +77,7 @@ def plan(
     )
 
 
-def _lacking(package: Package | None, version: str | None) -> str:
+def _lacking(package: AptPackage | None, version: str | None) -> str:
     if package is None or not package.present:
         return "is not installed"
     if package.status != "installed":
@@ -95,7 +95,7 @@ def _spec(name: str, versions: Mapping[str, str]) -> str:
     return f"{name}={versions[name]}" if name in versions else name
 
 
-def script(todo: Plan, keep_stopped: Sequence[str] = ()) -> str:
+def script(todo: AptPlan, keep_stopped: Sequence[str] = ()) -> str:
     """POSIX shell script that carries a plan out and says in a sentence why it could not.
 
     `keep_stopped` names units that must not be started by the packages that bring them.
@@ -110,7 +110,7 @@ def script(todo: Plan, keep_stopped: Sequence[str] = ()) -> str:
     return "\n".join(parts)
 
 
-def _transaction(todo: Plan) -> str:
+def _transaction(todo: AptPlan) -> str:
     """One transaction, so that a replacement (docker.io by docker-ce) is never half done."""
     options = ["--allow-downgrades"] if any("=" in spec for spec in todo.install) else []
     options += ["--fix-broken"] if todo.repair else []

@@ -85,7 +85,7 @@ def _rounded(tokens: int) -> int:
 
 
 @dataclass(frozen=True)
-class Share:
+class GpuShare:
     """A service that takes a fixed fraction of its GPU's whole memory, as vLLM does, and runs its
     models inside."""
 
@@ -102,7 +102,7 @@ class Ledger:
     total_bytes: int
     reserve_bytes: int
     loads: tuple[Load, ...]
-    shares: tuple[Share, ...] = ()
+    shares: tuple[GpuShare, ...] = ()
 
     @property
     def limit_bytes(self) -> int:
@@ -145,11 +145,11 @@ class Ledger:
             self.needed_in_share(share) <= self.share_bytes(share) for share in self.shares
         )
 
-    def share_bytes(self, share: Share) -> int:
+    def share_bytes(self, share: GpuShare) -> int:
         """Size of a share."""
         return int(share.fraction * self.total_bytes)
 
-    def needed_in_share(self, share: Share) -> int:
+    def needed_in_share(self, share: GpuShare) -> int:
         """Least size of a share: vLLM does not start unless its cache holds one request of full
         length."""
         loads = [replace(load, parallel=1) for load in self.loads if load.service == share.service]

@@ -9,11 +9,11 @@ from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.gpu_allocation import allocate_numbers
 from llmhost.options.model import Model
 from llmhost.settings import Settings
-from llmhost.vram.ledger import GIB, Ledger, Load, Share
+from llmhost.vram.ledger import GIB, GpuShare, Ledger, Load
 
 
 @dataclass(frozen=True)
-class Plan:
+class VramPlan:
     """All GPUs of a host, and sentences on what could not be counted. `on_host` are services that
     name their GPU by UUID: where they run is known only on the host."""
 
@@ -31,7 +31,7 @@ def vram_plan(
     settings: Settings,
     gpu_bytes: Sequence[int],
     granted: Mapping[str, tuple[int, ...]] | None = None,
-) -> Plan:
+) -> VramPlan:
     """The plan for GPUs of these sizes: `settings.vram.gpu_bytes`, or those that a host has.
 
     `granted` are the numbers of each service's GPUs on a host; without it they are worked out from
@@ -61,7 +61,7 @@ def vram_plan(
         for number, total in enumerate(gpu_bytes)
     ]
     on_host = [name for name in settings.gpu_requests if name not in granted]
-    return Plan(tuple(ledgers), tuple(uncounted), tuple(on_host))
+    return VramPlan(tuple(ledgers), tuple(uncounted), tuple(on_host))
 
 
 def _by_number(settings: Settings, count: int) -> tuple[dict[str, tuple[int, ...]], list[str]]:
@@ -104,11 +104,11 @@ def _load(model: Model, gpu: int, parts: int) -> Load | str:
     )
 
 
-def _shares(settings: Settings, granted: Mapping[str, tuple[int, ...]]) -> Iterator[Share]:
+def _shares(settings: Settings, granted: Mapping[str, tuple[int, ...]]) -> Iterator[GpuShare]:
     for service, gpus in granted.items():
         fraction = settings.options(service).gpu_fraction
         if fraction is not None:
-            yield from (Share(service, gpu, fraction) for gpu in gpus)
+            yield from (GpuShare(service, gpu, fraction) for gpu in gpus)
 
 
 def _services_without_figures(settings: Settings) -> Iterator[str]:

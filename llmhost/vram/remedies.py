@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from llmhost.models.quantization import LADDER
-from llmhost.vram.ledger import Ledger, Load, Share, gib
+from llmhost.models.quantization import QUANTIZATION_LADDER
+from llmhost.vram.ledger import GpuShare, Ledger, Load, gib
 
 _CONTEXT_STEP = 256
 
@@ -32,7 +32,7 @@ def _of_load(ledger: Ledger, load: Load) -> Iterator[str]:
         yield f"'{load.model}' fits with resident = False: loaded on demand"
 
 
-def _of_share(ledger: Ledger, share: Share) -> Iterator[str]:
+def _of_share(ledger: Ledger, share: GpuShare) -> Iterator[str]:
     """The fractions, in whole percent, that hold its models and leave enough for the others."""
     others = ledger.peak_bytes - ledger.share_bytes(share)
     least = -(-100 * ledger.needed_in_share(share) // ledger.total_bytes)
@@ -59,7 +59,7 @@ def _best_quantisation(ledger: Ledger, load: Load) -> str:
     shape = load.shape
     if shape is None or shape.parameters is None:
         return ""
-    for kind, bits in LADDER.items():
+    for kind, bits in QUANTIZATION_LADDER.items():
         size = int(shape.parameters * bits / 8)
         smaller = shape.model_copy(update={"weights_bytes": size})
         if size < shape.weights_bytes and _with(ledger, load, replace(load, shape=smaller)).fits:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llmhost.models.architecture import shape_of_gguf
 from llmhost.models.gguf import read_gguf
 from llmhost.options.shape import Shape
-from llmhost.vram.ledger import GIB, Ledger, Load, Share, shortfalls
+from llmhost.vram.ledger import GIB, GpuShare, Ledger, Load, shortfalls
 from llmhost.vram.remedies import remedies
 from tests.unit.model_files import decoder, sizes, write_gguf
 
@@ -29,7 +29,7 @@ def load(model: str = "m", service: str = "ollama", context_tokens: int = 4096) 
     return Load(model, service, 0, LLAMA_8B, context_tokens)
 
 
-def ledger(*loads: Load, gib: float = 16, shares: tuple[Share, ...] = ()) -> Ledger:
+def ledger(*loads: Load, gib: float = 16, shares: tuple[GpuShare, ...] = ()) -> Ledger:
     return Ledger(0, int(gib * GIB), GIB // 2, loads, shares)
 
 
@@ -167,7 +167,7 @@ def test_shortfall_says_by_how_much() -> None:
 
 
 def test_share_takes_its_part_of_the_whole_gpu() -> None:
-    share = Share("vllm", 0, 0.9)
+    share = GpuShare("vllm", 0, 0.9)
     small = replace(load(service="vllm"), parallel=64)
     plan = ledger(small, gib=24, shares=(share,))
     assert plan.peak_bytes == int(0.9 * 24 * GIB)
@@ -178,7 +178,7 @@ def test_share_takes_its_part_of_the_whole_gpu() -> None:
 
 
 def test_share_too_small_for_its_model_is_refused() -> None:
-    plan = ledger(load(service="vllm"), gib=10, shares=(Share("vllm", 0, 0.5),))
+    plan = ledger(load(service="vllm"), gib=10, shares=(GpuShare("vllm", 0, 0.5),))
     assert not plan.fits
     assert list(shortfalls(plan)) == [
         "the share of 'vllm', 5.00 GiB of GPU 0, is 0.50 GiB too small for its models"
