@@ -16,7 +16,7 @@ from llmhost.cli.errors import stop
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.ssh import ssh_config
-from llmhost.services.base import Request, Service
+from llmhost.services.base import AnyService, Request
 from llmhost.settings import Settings
 from llmhost.verify import offline
 
@@ -91,7 +91,7 @@ def _verify(name: str, settings: Settings, shell: Shell) -> bool:
     return good
 
 
-def _ask(service: Service, settings: Settings, shell: Shell) -> bool:
+def _ask(service: AnyService, settings: Settings, shell: Shell) -> bool:
     request = service.request(settings.models_of(service.name)) or _first_get(service)
     port = settings.options(service.name).port
     if request is None or not port:
@@ -109,7 +109,7 @@ def _ask(service: Service, settings: Settings, shell: Shell) -> bool:
     return answered
 
 
-def _first_get(service: Service) -> Request | None:
+def _first_get(service: AnyService) -> Request | None:
     paths = [route.path for route in service.routes if "GET" in route.methods]
     return Request(paths[0]) if paths else None
 

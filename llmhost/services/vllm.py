@@ -1,14 +1,15 @@
 """vLLM: one Hugging Face model on a GPU, for many requests at the same time."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 
 from llmhost.options.model import Model
 from llmhost.options.nvidia_driver import CudaVersion
-from llmhost.services.base import IMAGE, Abilities, Request, Route, Service, ServiceOptions
-from llmhost.services.requests import TASK_REQUESTS
+from llmhost.services.abilities import Abilities
+from llmhost.services.base import IMAGE, Request, Route, Service, ServiceOptions
+from llmhost.services.requests import task_request
 
 PARAMETERS = {
     "temperature": "temperature",
@@ -56,29 +57,28 @@ class VllmOptions(ServiceOptions):
     """Further arguments of `vllm serve`, such as `--enable-prefix-caching`."""
 
 
-def check_models(models: Sequence[Model]) -> Sequence[str]:
-    """One process of vLLM holds one model, for as long as it runs."""
-    if len(models) != 1:
-        return (f"needs exactly one model with service 'vllm', and {len(models)} are declared",)
-    return ()
+class Vllm(Service[VllmOptions]):
+    """One process that holds one model for as long as it runs, with one more for each GPU."""
 
+    def check_models(self, models: Sequence[Model]) -> Iterator[str]:
+        """Exactly one."""
+        if len(models) != 1:
+            yield f"needs exactly one model with service 'vllm', and {len(models)} are declared"
 
-def arguments(models: Sequence[Model]) -> list[str]:
-    """What depends on the model's task and on its parameters."""
-    (model,) = models
-    pooling = [] if model.task == "generate" else ["--runner", "pooling"]
-    given = {PARAMETERS[name]: value for name, value in model.parameters.given.items()}
-    return [*pooling, *(["--override-generation-config", json.dumps(given)] if given else [])]
+    def arguments(self, _options: VllmOptions, models: Sequence[Model]) -> list[str]:
+        """What depends on the model's task and on its parameters."""
+        (model,) = models
+        pooling = [] if model.task == "generate" else ["--runner", "pooling"]
+        given = {PARAMETERS[name]: value for name, value in model.parameters.given.items()}
+        return [*pooling, *(["--override-generation-config", json.dumps(given)] if given else [])]
 
-
-def request(models: Sequence[Model]) -> Request:
-    """A request of the kind that the model is for."""
-    (model,) = models
-    return TASK_REQUESTS[model.task](model.name)
+    def request(self, models: Sequence[Model]) -> Request:
+        """A request of the kind that the model is for."""
+        return task_request(models[0])
 
 
 # Its own --api-key would leave others open (/invocations, /pause, /tokenize, /update_weights).
-SERVICE = Service(
+SERVICE = Vllm(
     name="vllm",
     options=VllmOptions,
     container_port=8000,
@@ -88,9 +88,6 @@ SERVICE = Service(
         cache_types=("f16", "bf16", "fp8"),
         parameters=tuple(PARAMETERS),
     ),
-    check_models=check_models,
-    arguments=arguments,
-    request=request,
     routes=(
         Route("/v1/models", ("GET",)),
         Route("/v1/chat/completions", ("POST",)),
