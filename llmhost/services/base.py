@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 
+from llmhost.models.memory import Estimate
 from llmhost.nvidia.gpu_allocation import GpuRequest
 from llmhost.options.base import Section
 from llmhost.options.model import Model
@@ -148,6 +149,9 @@ class Service(Generic[OptionsT]):
     runs: Abilities | None = None
     """Which options of models it honours; none: it runs no models."""
 
+    beside_fraction_bytes: int = 0
+    """GPU memory that it takes in addition to its `gpu_fraction`."""
+
     def problems(self, models: Sequence[Model]) -> Iterator[str]:
         """A sentence for each mistake in the models that are declared for it."""
         for model in models:
@@ -171,6 +175,10 @@ class Service(Generic[OptionsT]):
 
     def request(self, _models: Sequence[Model], /) -> Request | None:
         """A request that takes the whole service to answer; none: its first GET route."""
+        return None
+
+    def memory(self, _options: OptionsT, /) -> Estimate | None:
+        """How the GPU memory of its models is worked out; none: it has to be declared."""
         return None
 
     def changed_settings(self, _options: OptionsT, /) -> str:

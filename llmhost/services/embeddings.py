@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from pydantic import Field
 
 from llmhost.models.llama import llama_options
+from llmhost.models.llama_memory import llama_memory
+from llmhost.models.memory import Estimate
 from llmhost.options.model import Model
 from llmhost.services.abilities import Abilities
 from llmhost.services.base import IMAGE, Request, Route, Service, ServiceOptions
@@ -47,6 +49,10 @@ class Embeddings(Service[EmbeddingsOptions]):
             options = {**llama_options(model), "load-on-startup": "true"}
             lines += ["", f"[{model.name}]", *(f"{key} = {options[key]}" for key in options)]
         yield File("models.ini", "\n".join([*lines, ""]))
+
+    def memory(self, _options: EmbeddingsOptions) -> Estimate:
+        """As llama.cpp takes it."""
+        return llama_memory
 
     def request(self, models: Sequence[Model]) -> Request:
         """The first model's task."""

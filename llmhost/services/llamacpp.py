@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from pydantic import Field
 
 from llmhost.models.llama import GGML_CACHE_TYPES, LLAMA_FLAGS, llama_arguments
+from llmhost.models.llama_memory import llama_memory
+from llmhost.models.memory import Estimate
 from llmhost.options.model import Model
 from llmhost.services.abilities import Abilities
 from llmhost.services.base import IMAGE, Request, Route, Service, ServiceOptions
@@ -47,6 +49,10 @@ class Llamacpp(Service[LlamacppOptions]):
     def arguments(self, _options: LlamacppOptions, models: Sequence[Model]) -> list[str]:
         """What depends on the model."""
         return [argument for model in models for argument in llama_arguments(model)]
+
+    def memory(self, _options: LlamacppOptions) -> Estimate:
+        """As llama.cpp takes it."""
+        return llama_memory
 
     def request(self, models: Sequence[Model]) -> Request:
         """A request of the kind that the model is for."""

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 
+from llmhost.models.llama_memory import llama_memory
+from llmhost.models.memory import Estimate
 from llmhost.options.model import Model
 from llmhost.options.model_source import MANIFEST, OllamaSource
 from llmhost.services.abilities import Abilities
@@ -95,6 +97,10 @@ class Ollama(Service[OllamaOptions]):
         yield File("links", "".join(f"{target} {link}\n" for link, target in sorted(links.items())))
         for model in models:
             yield File(f"modelfiles/{model.name}", "\n".join([*_modelfile(model), ""]))
+
+    def memory(self, _options: OllamaOptions) -> Estimate:
+        """As llama.cpp takes it."""
+        return llama_memory
 
     def request(self, models: Sequence[Model]) -> Request:
         """The first model's task."""
