@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from llmhost.bundle.manifest import DIRECTORY, PACKAGES, BundleError
+from llmhost.resources import script
 from llmhost.system.apt_repository import Repository
 
 SCRATCH = "/var/cache/llmhost-bundle"
@@ -48,30 +49,10 @@ class Deb:
         return f"{PACKAGES}/{self.pool_path}"
 
 
-# An empty status file: apt knows of nothing that is installed, so dependencies are complete for the
-# barest host. Memory for caches: the builder's own must not learn of the empty status.
-_APT = f"""\
-export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
-here={SCRATCH}
-apt() {{
-  program=$1; shift
-  "$program" -q -o Dir::State="$here/state" -o Dir::State::lists="$here/lists" \\
-    -o Dir::State::status="$here/status" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= \\
-    -o Dir::Etc::sourceparts="$here/sources.list.d" -o APT::Install-Recommends=false "$@"
-}}"""
-
-
 def prepare_script(repositories: Sequence[Repository]) -> str:
     """The builder's own package sources, and those of other repositories, in the scratch directory;
     with the keys of the latter as `keys/LABEL`."""
-    lines = [
-        "set -e",
-        f"mkdir -p {SCRATCH} && cd {SCRATCH}",
-        "rm -rf sources.list.d keys && mkdir -p sources.list.d keys lists/partial state",
-        ": >status",
-        "cp /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources sources.list.d/"
-        " 2>/dev/null || true",
-    ]
+    lines = ["set -e", script("bundle/prepare.sh", SCRATCH), f"cd {SCRATCH}"]
     for source in repositories:
         named = [source.sources_path, *source.replaces]
         lines += [f"rm -f sources.list.d/{shlex.quote(path.rpartition('/')[2])}" for path in named]
@@ -99,19 +80,7 @@ def closure_script(names: Iterable[str]) -> str:
     With everything that a freshly installed host has (priority required and important): a package
     may demand newer versions of those, and they of each other.
     """
-    return f"""{_APT}
-apt apt-get update >&2 || exit 1
-all() {{
-  apt apt-get -qq -y "$@" install {shlex.join(names)} &&
-  apt apt-get -qq -y "$@" install $(apt apt-cache dumpavail |
-    awk '/^Package:/ {{ name = $2 }} /^Priority: (required|important)/ {{ print name }}' | sort -u)
-}}
-mkdir -p "$here/none/partial"
-all -o Dir::Cache::archives="$here/none" --print-uris >"$here/closure" || exit 1
-all --download-only >&2 || exit 1
-cat "$here/closure"; echo
-apt apt-cache --no-all-versions show $(sed -n "s/^'[^']*' \\([^_ ]*\\)_\\([^_ ]*\\)_.*/\\1=\\2/p" \\
-  "$here/closure" | sed 's/%3a/:/g' | sort -u)"""
+    return script("bundle/closure.sh", SCRATCH, *names)
 
 
 def archives_script() -> str:
@@ -172,13 +141,7 @@ def release_file(index: str, architecture: str, now: datetime) -> str:
 
 # The repository's key lives for this one signature: what vouches for the bundle is its manifest's.
 # The first part of what is printed is the key.
-SIGN_SCRIPT = """set -e
-GNUPGHOME=$(mktemp -d); export GNUPGHOME
-trap 'gpgconf --kill all; rm -rf "$GNUPGHOME"' EXIT
-sign() { gpg --batch --quiet --yes --pinentry-mode loopback --passphrase '' "$@"; }
-sign --quick-generate-key 'llmhost bundle' ed25519 sign never >&2
-sign --armor --export
-sign --clearsign"""
+SIGN_SCRIPT = script("bundle/sign.sh")
 
 
 def parse_signed(output: str) -> tuple[str, str]:
