@@ -4,11 +4,11 @@ Pure: scripts for a connected machine of the same release, and the reading of wh
 """
 
 import hashlib
-import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from email.parser import HeaderParser
 
 from llmhost.bundle.manifest import DIRECTORY, PACKAGES, BundleError
 from llmhost.resources import script
@@ -24,15 +24,16 @@ APT_CONF = f"{DIRECTORY}/apt.conf"
 """On the host, for the run in which the deploy installs from the bundle: apt reads the file that
 APT_CONFIG names before all others (apt.conf(5))."""
 
-_ENTRY = re.compile(r"'[^']+' (?P<file>\S+_\S+_\S+\.deb) (?P<bytes>\d+) ")
+# A stanza of deb822(5) has the form of a mail's header.
+_PARSER = HeaderParser()
 
 
 @dataclass(frozen=True)
 class Deb:
-    """A package file: its name as apt stores it, its stanza in the index, what it must be."""
+    """A package file: its name as apt stores it, its fields in the index, what it must be."""
 
     file: str
-    stanza: str
+    fields: tuple[tuple[str, str], ...]
     bytes: int
     sha256: str
 
@@ -94,39 +95,34 @@ def archives_script() -> str:
 def parse_closure(output: str) -> list[Deb]:
     """The packages that `closure_script` tells of. Raises BundleError if their index is missing."""
     listed, _, index = output.partition("\n\n")
-    stanzas = {_key(stanza): stanza for stanza in index.split("\n\n") if stanza.strip()}
+    paragraphs = (_PARSER.parsestr(text) for text in index.split("\n\n") if text.strip())
+    stanzas = {
+        (each["Package"], each["Version"], each["Architecture"]): each for each in paragraphs
+    }
     debs = {}
-    for found in map(_ENTRY.match, listed.splitlines()):
-        if found is None:
+    for line in listed.splitlines():  # 'ADDRESS' FILE BYTES HASH
+        words = line.split()
+        if len(words) < 3 or not words[1].endswith(".deb"):
             continue
-        file = found["file"]
+        file = words[1]
         name, version, architecture = file.removesuffix(".deb").split("_")
         stanza = stanzas.get((name, version.replace("%3a", ":"), architecture))
-        sha256 = _field(stanza, "SHA256") if stanza else None
-        if not stanza or not sha256:
+        if stanza is None or stanza["SHA256"] is None:
             raise BundleError(f"apt on the builder does not describe {file}: run apt-get update")
-        debs[file] = Deb(file, stanza.strip(), int(found["bytes"]), sha256)
+        debs[file] = Deb(file, tuple(stanza.items()), int(words[2]), stanza["SHA256"])
     if not debs:
         raise BundleError("apt on the builder names no packages: look at its package sources")
     return sorted(debs.values(), key=lambda deb: deb.file)
 
 
-def _key(stanza: str) -> tuple[str, ...]:
-    return tuple(_field(stanza, name) or "" for name in ("Package", "Version", "Architecture"))
-
-
-def _field(stanza: str, name: str) -> str | None:
-    found = re.search(rf"^{name}: (.+)$", stanza, re.MULTILINE)
-    return found[1].strip() if found else None
-
-
 def packages_index(debs: Iterable[Deb]) -> str:
     """The Packages file of a flat repository."""
-    return "\n".join(f"{_relocated(deb)}\n" for deb in debs)
+    return "\n".join(map(_stanza, debs))
 
 
-def _relocated(deb: Deb) -> str:
-    return re.sub(r"^Filename: .+$", lambda _: f"Filename: {deb.pool_path}", deb.stanza, flags=re.M)
+def _stanza(deb: Deb) -> str:
+    fields = {**dict(deb.fields), "Filename": deb.pool_path}
+    return "".join(f"{name}: {value}\n" for name, value in fields.items())
 
 
 def release_file(index: str, architecture: str, now: datetime) -> str:
