@@ -43,17 +43,7 @@ def vram_plan(
     if granted is None:
         granted, sentences = _by_number(settings, len(gpu_bytes))
         uncounted = [*sentences, *uncounted]
-    loads: list[Load] = []
-    for service in settings.catalogue:
-        estimate = service.memory(settings.options(service.name))
-        gpus = granted.get(service.name, ())
-        for model in settings.models_of(service.name):
-            if estimate is None or not gpus:
-                continue
-            try:
-                loads += _loads(model, estimate, [(gpu, gpu_bytes[gpu]) for gpu in gpus])
-            except ValueError as error:
-                uncounted.append(f"'{model.name}': {error}")
+    loads, unknown = _all_loads(settings, gpu_bytes, granted)
     shares = [*_shares(settings, granted)]
     ledgers = [
         Ledger(
@@ -66,7 +56,24 @@ def vram_plan(
         for number, total in enumerate(gpu_bytes)
     ]
     on_host = [name for name in settings.gpu_requests if name not in granted]
-    return Plan(tuple(ledgers), tuple(uncounted), tuple(on_host))
+    return Plan(tuple(ledgers), (*uncounted, *unknown), tuple(on_host))
+
+
+def _all_loads(
+    settings: Settings, gpu_bytes: Sequence[int], granted: Mapping[str, tuple[int, ...]]
+) -> tuple[list[Load], list[str]]:
+    """The models of services that know how to estimate them, and why some have no size."""
+    loads: list[Load] = []
+    unknown = []
+    for service in settings.catalogue:
+        estimate = service.memory(settings.options(service.name))
+        gpus = [(gpu, gpu_bytes[gpu]) for gpu in granted.get(service.name, ())]
+        for model in settings.models_of(service.name) if gpus else ():
+            try:
+                loads += _loads(model, estimate, gpus) if estimate else ()
+            except ValueError as error:
+                unknown.append(f"'{model.name}': {error}")
+    return loads, unknown
 
 
 def _by_number(settings: Settings, count: int) -> tuple[dict[str, tuple[int, ...]], list[str]]:
