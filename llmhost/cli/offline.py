@@ -8,7 +8,7 @@ from rich.markup import escape
 from llmhost.cli.errors import stop
 from llmhost.cli.remote import Remote, RemoteError, remote
 from llmhost.inventory.site import SiteHost
-from llmhost.services.base import Request, Service
+from llmhost.services.base import AnyService, Request
 from llmhost.settings import Settings
 from llmhost.verify import offline
 
@@ -63,7 +63,7 @@ def _verify(name: str, settings: Settings, reached: Remote) -> bool:
     return good
 
 
-def _ask(service: Service, settings: Settings, reached: Remote) -> bool:
+def _ask(service: AnyService, settings: Settings, reached: Remote) -> bool:
     request = service.request(settings.models_of(service.name)) or _first_get(service)
     port = settings.options(service.name).port
     if request is None or not port:
@@ -82,6 +82,6 @@ def _ask(service: Service, settings: Settings, reached: Remote) -> bool:
     return answered
 
 
-def _first_get(service: Service) -> Request | None:
+def _first_get(service: AnyService) -> Request | None:
     paths = [route.path for route in service.routes if "GET" in route.methods]
     return Request(paths[0]) if paths else None

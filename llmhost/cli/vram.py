@@ -101,10 +101,10 @@ def _load_as_data(load: Load) -> dict[str, Any]:
         "service": load.service,
         "resident": load.resident,
         "measured": load.measured_bytes is not None,
-        "context_tokens": load.context_tokens,
-        "weights_bytes": load.weights_bytes,
-        "cache_bytes": load.cache_bytes,
-        "work_bytes": load.work_bytes,
+        "context_tokens": load.use.context_tokens,
+        "weights_bytes": load.memory.weights_bytes,
+        "cache_bytes": load.memory.cache_bytes,
+        "work_bytes": load.memory.work_bytes,
         "total_bytes": load.total_bytes,
     }
 
@@ -132,10 +132,10 @@ def _table(title: str, ledger: Ledger) -> Table:
     table.add_column("loaded")
     for load in ledger.loads:
         measured = load.measured_bytes is not None
-        parts = (load.weights_bytes, load.cache_bytes, load.work_bytes)
+        parts = (load.memory.weights_bytes, load.memory.cache_bytes, load.memory.work_bytes)
         cells = ["" if measured else f"{part / GIB:.2f}" for part in parts]
         loaded = ("always" if load.resident else "on demand") + (", measured" if measured else "")
-        context = f"{load.parallel} x {load.context_tokens}"
+        context = f"{load.use.parallel} x {load.use.context_tokens}"
         total = f"{load.total_bytes / GIB:.2f}"
         table.add_row(escape(load.model), escape(load.service), context, *cells, total, loaded)
     return table

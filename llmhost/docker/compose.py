@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmhost.docker.image import ImageState
+from llmhost.resources import script
 from llmhost.system.files import UNPACK, Absent, Directory, Entry, File, PathState, differences
 
 
@@ -254,7 +255,7 @@ def start_script(name: str, file: str, timeout_seconds: int) -> str:
     """
     up = f"up --detach --remove-orphans --wait --wait-timeout {timeout_seconds}"
     compose = f"docker compose --file {shlex.quote(file)}"
-    return "\n".join([f"{compose} {up} || {{", _last_words(name), "}"])
+    return f"{compose} {up} || {script('docker/last_words.sh', name)}"
 
 
 def candidate_path(project: Project, file: File) -> str:
@@ -276,21 +277,3 @@ def _activate_files(project: Project) -> Iterator[str]:
 
 def _remove(paths: Sequence[str]) -> str:
     return f"rm -rf {shlex.join(paths)}"
-
-
-def _last_words(project: str) -> str:
-    """Tell, for each container that is not healthy, what its log ends with."""
-    filters = f"--filter label=com.docker.compose.project={project}"
-    state = "{{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{end}}"
-    return f"""  for container in $(docker ps --all --quiet {filters}); do
-    case $(docker inspect --format '{state}' "$container") in
-      "running healthy" | "running ") continue ;;
-      "created "*) continue ;; # It waits for another, which is told of.
-    esac
-    name=$(docker inspect --format '{{{{.Name}}}}' "$container")
-    echo "${{name#/}} did not become healthy; its log ends with:" >&2
-    docker logs --tail 20 "$container" >&2
-    echo "Correct its options or its models in the inventory and deploy again;" \\
-      "more of the log: docker logs ${{name#/}}" >&2
-  done
-  exit 1"""

@@ -30,6 +30,7 @@ from llmhost.operations.apt import repository_commands, repository_differences
 from llmhost.operations.changes import explain, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
+from llmhost.resources import script
 from llmhost.system import apt
 from llmhost.system.files import UNPACK, File, archive, candidate_path, differences
 
@@ -127,17 +128,9 @@ def _install_config(
         before: File(record, render_owned(union)),
         after: File(record, render_owned(ours)),
     }
-    script = f"""set -e
-mkdir -p -m 0755 {PurePosixPath(CONFIG).parent} {PurePosixPath(record).parent}
-{UNPACK}
-if command -v dockerd >/dev/null && ! dockerd --validate --config-file {candidate} >&2; then
-  rm -f {candidate} {before} {after}
-  echo "dockerd refuses these settings; {CONFIG} stays as it was" >&2
-  exit 1
-fi
-mv -fT {before} {record}
-mv -fT {candidate} {CONFIG}
-mv -fT {after} {record}
-# A daemon that learns of live-restore before it is restarted keeps its containers running.
-if systemctl --quiet is-active docker.service; then systemctl reload docker.service; fi"""
-    return StringCommand(script, _stdin=archive(contents))
+    lines = [
+        f"set -e\nmkdir -p -m 0755 {PurePosixPath(CONFIG).parent} {PurePosixPath(record).parent}",
+        UNPACK,
+        script("docker/install_config.sh", candidate, CONFIG, before, record, after),
+    ]
+    return StringCommand("\n".join(lines), _stdin=archive(contents))

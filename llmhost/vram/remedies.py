@@ -34,8 +34,9 @@ def _of_load(ledger: Ledger, load: Load) -> Iterator[str]:
 
 def _of_share(ledger: Ledger, share: GpuShare) -> Iterator[str]:
     """The fractions, in whole percent, that hold its models and leave enough for the others."""
-    others = ledger.peak_bytes - ledger.share_bytes(share)
-    least = -(-100 * ledger.needed_in_share(share) // ledger.total_bytes)
+    others = ledger.peak_bytes - ledger.share_bytes(share) + share.beside_bytes
+    needed = ledger.needed_in_share(share) - share.beside_bytes
+    least = -(-100 * needed // ledger.total_bytes)
     most = 100 * (ledger.limit_bytes - others) // ledger.total_bytes
     if 0 < least <= most:
         yield f"'{share.service}' fits with a fraction of {least / 100:.2f} to {most / 100:.2f}"
@@ -43,10 +44,13 @@ def _of_share(ledger: Ledger, share: GpuShare) -> Iterator[str]:
 
 def _largest_context(ledger: Ledger, load: Load) -> int:
     """The largest context that makes the plan fit, in steps of 256; 0 if none does."""
-    smallest, largest = _LEAST_CONTEXT // _CONTEXT_STEP - 1, load.context_tokens // _CONTEXT_STEP
+    smallest, largest = (
+        _LEAST_CONTEXT // _CONTEXT_STEP - 1,
+        load.use.context_tokens // _CONTEXT_STEP,
+    )
     while smallest < largest:
         middle = (smallest + largest + 1) // 2
-        if _with(ledger, load, replace(load, context_tokens=middle * _CONTEXT_STEP)).fits:
+        if _with(ledger, load, load.with_context(middle * _CONTEXT_STEP)).fits:
             smallest = middle
         else:
             largest = middle - 1

@@ -19,7 +19,7 @@ from llmhost.gateway.tree import NginxPaths, configuration
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
-from llmhost.services.base import Route, ServiceOptions
+from llmhost.services.base import AnyService, Route, Service, ServiceOptions
 from llmhost.settings import Settings
 from llmhost.system.files import PathState
 
@@ -36,8 +36,8 @@ class ToyOptions(ServiceOptions):
 @pytest.fixture(autouse=True)
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     routes = (Route("/ask", ("POST",)), Route("/drop", ("DELETE", "POST"), scope="admin"))
-    toy = replace(catalogue()["llamacpp"], name="toy", options=ToyOptions, routes=routes)
-    monkeypatch.setitem(catalogue(), "toy", replace(toy, check_models=lambda models: ()))
+    toy: AnyService = Service("toy", ToyOptions, container_port=8080, routes=routes)
+    monkeypatch.setitem(catalogue(), "toy", toy)
 
 
 def inventory(*clients: dict[str, Any], **changes: Any) -> dict[str, Any]:
