@@ -61,6 +61,10 @@ def test_options_change_what_is_brought(
 
 def test_app_server_gets_hardly_anything() -> None:
     assert names(host(APP_SERVERS)) == {"ca-certificates"}
+    addressed = host(
+        APP_SERVERS, network_addresses=["192.0.2.7/24"], network_dns=["192.0.2.1"]
+    )
+    assert names(addressed) == {"ca-certificates", "iproute2"}
     guarded = host(APP_SERVERS, app_server_firewall=True)
     assert names(guarded) == {"ca-certificates", "ufw"}
 
