@@ -14,7 +14,8 @@ from llmhost.system.clock import TIMESYNCD
 
 # curl downloads weights and asks services; nft verifies that services work offline.
 _STACK = ("curl", "nftables")
-FIREWALL = ("ufw",)
+# ufw calls sysctl, but depends on it only since Debian 13.
+FIREWALL = ("ufw", "procps")
 AUTHORITIES = ("ca-certificates",)
 _GATEWAY = ("nginx", "libnginx-mod-http-perl", "logrotate", "openssl")
 METRICS = ("mtail",)

@@ -20,7 +20,7 @@ MINIMAL = {
     "libc-bin": "getent",
     "mawk": "awk",
     "sed": "sed",
-    "systemd": "networkctl systemctl systemd-detect-virt systemd-run systemd-sysctl",
+    "systemd": "networkctl systemctl systemd-detect-virt systemd-run",
     "tar": "tar",
     "util-linux": "flock unshare",
 }
@@ -37,6 +37,7 @@ INSTALLED = {
     "nftables": "nft",
     "nginx": "nginx",
     "openssl": "openssl",
+    "procps": "sysctl",
     "python3": "python3",
     "ufw": "ufw ufw-init",
 }

@@ -66,7 +66,7 @@ def test_app_server_gets_hardly_anything() -> None:
     )
     assert names(addressed) == {"ca-certificates", "iproute2"}
     guarded = host(APP_SERVERS, app_server_firewall=True)
-    assert names(guarded) == {"ca-certificates", "ufw"}
+    assert names(guarded) == {"ca-certificates", "ufw", "procps"}
 
 
 def test_gpu_needs_the_toolkit_and_further_repositories() -> None:
