@@ -106,7 +106,8 @@ def _build_lock(key: str) -> Iterator[None]:
         yield
 
 
-_MMDEBSTRAP = ("mmdebstrap", "--mode=root", "--variant=minbase")
+# Debian 13's makes every mount of its namespace private: `ip netns delete` fails afterwards.
+MMDEBSTRAP = ("unshare", "--mount", "mmdebstrap", "--mode=root")
 
 
 def _bootstrap(recipe: Recipe, draft: Path) -> None:
@@ -119,7 +120,15 @@ def _bootstrap(recipe: Recipe, draft: Path) -> None:
     log = cache() / f"rootfs-{recipe.key}.log"
     log.unlink(missing_ok=True)
     run(
-        [*_MMDEBSTRAP, *options, *include, recipe.suite, str(draft), str(sources)],
+        [
+            *MMDEBSTRAP,
+            "--variant=minbase",
+            *options,
+            *include,
+            recipe.suite,
+            str(draft),
+            str(sources),
+        ],
         output=log,
     )
     placed = next((draft / "etc/apt/sources.list.d").iterdir())

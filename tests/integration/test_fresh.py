@@ -78,6 +78,7 @@ def test_demo_comes_up_on_a_minimal_machine(fresh: Machine) -> None:
     command = next(line for line in completion if line.startswith("curl "))
     assert "data: [DONE]" in fresh.ssh(command).stdout
     run(fresh, "script/demo --down")
+    assert fresh.ssh("ip netns list; ls /var/lib/llmhost-lans/*.json", check=False).stdout == ""
 
 
 @pytest.fixture(scope="module")
