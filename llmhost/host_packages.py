@@ -20,10 +20,10 @@ AUTHORITIES = ("ca-certificates",)
 _GATEWAY = ("nginx", "libnginx-mod-http-perl", "logrotate", "openssl")
 METRICS = ("mtail",)
 # apparmor: without its parser dockerd confines no container, and does not say so (moby,
-# pkg/apparmor: HostSupports). A minimal Debian has no time zones, no ip and ss, and no Python,
-# which reads NVML.
+# pkg/apparmor: HostSupports). A minimal Debian has no time zones, no ip and ss, no Python, which
+# reads NVML, and no procps, whose kill is what docker.service is reloaded with.
 NETWORK = ("iproute2",)
-_SYSTEM = ("apparmor", *AUTHORITIES, *NETWORK, "python3", "tzdata")
+_SYSTEM = ("apparmor", *AUTHORITIES, *NETWORK, "procps", "python3", "tzdata")
 
 
 def system(settings: Settings) -> tuple[str, ...]:

@@ -81,10 +81,10 @@ def test_demo_comes_up_on_a_minimal_machine(fresh: Machine) -> None:
     assert fresh.ssh("ip netns list; ls /var/lib/llmhost-lans/*.json", check=False).stdout == ""
 
 
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(params=["minimal", pytest.param("minimal-gpu", marks=pytest.mark.fresh)])
+def bare(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
     """A declared server whose machine has as few programs as possible."""
-    with declared_server(tmp_path_factory.mktemp("bare"), "minimal") as server:
+    with declared_server(tmp_path / "bare", request.param) as server:
         server.machine.ssh(_REMOVE_PROCPS)
         yield server
 

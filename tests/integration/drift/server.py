@@ -37,6 +37,8 @@ USER 10001:10001
 WORKDIR /srv/notes
 ENTRYPOINT ["/usr/bin/busybox", "sleep", "30d"]
 """
+_FLAVOUR = {"ui": "plain", "minimal": "plain", "minimal-gpu": "gpu"}
+"""Kinds that are no flavours: with Open WebUI, and with as few packages as boot."""
 Finished = subprocess.CompletedProcess[str]
 
 
@@ -110,21 +112,20 @@ def converged_server(home: Path, kind: str, **options: object) -> Iterator[Serve
 
 @contextmanager
 def declared_server(home: Path, kind: str, **options: object) -> Iterator[Server]:
-    """A machine, and what it is installed from; removed in the end. `kind` is its flavour, `ui`
-    for a plain one with Open WebUI, or `minimal` for one with as few packages as boot.
-    `options` are added to the inventory.
+    """A machine, and what it is installed from; removed in the end. `kind` is its flavour, or one
+    of `_FLAVOUR`. `options` are added to the inventory.
 
     With LLMHOST_DRIFT=DIRECTORY in the environment it is kept there, and used again.
     """
     kept = os.environ.get("LLMHOST_DRIFT")
     home = Path(kept, kind) if kept else home
-    flavour = FLAVOURS["plain" if kind in {"ui", "minimal"} else kind]
+    flavour = FLAVOURS[_FLAVOUR.get(kind, kind)]
     home.mkdir(parents=True, exist_ok=True)
     name = f"drift-{kind}"
     with _lan(home / "lan", name, keep=bool(kept)) as lan, ExitStack() as stack:
         if new := name not in lan.machines:
             lan.client("client")
-            lan.machine(name, minimal=kind == "minimal")
+            lan.machine(name, minimal=kind.startswith("minimal"))
         machine = lan.machines[name]
         machine.start()
         registry = stack.enter_context(ImageRegistry(lan.gateway, home / "registry"))
