@@ -45,6 +45,7 @@ INSTALLED = {
 for the absence of what the program is asked about."""
 
 HANDLED = {
+    "gpg": "called only where a bundle is made, and asked for before with a sentence",
     "modinfo": "asked only about a module of NVIDIA's that is there; kernels depend on kmod",
     "mokutil": "without it no key counts as enrolled, and Secure Boot is refused with a sentence",
     "netplan": "asked for with command -v: a host without it is configured by systemd-networkd",

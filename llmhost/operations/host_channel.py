@@ -21,8 +21,9 @@ _END_SECONDS = 10
 
 @dataclass(frozen=True)
 class HostChannel:
-    """`read_line` and `read_error` return an empty string once the shell has ended. `send` and
-    `close` do nothing then: that the connection is lost is reported by the command that needs it."""
+    """`read_line` and `read_error`, a line of its standard error, return an empty string once the
+    shell has ended. `send` and `close` do nothing then: that the connection is lost is reported by
+    the command that needs it."""
 
     read_line: Callable[[], str]
     read_error: Callable[[], str]

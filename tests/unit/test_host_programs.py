@@ -97,8 +97,8 @@ def test_every_program_that_is_called_is_known(name: str) -> None:
 
 
 def test_facts_scripts_and_checks_are_all_looked_at() -> None:
-    assert {"Network", "Nvidia", "history/hold.sh", "network/trial.sh.j2"} <= SCRIPTS.keys()
-    assert {"healing/llmhost-heal.j2", "test_docker.py"} <= SCRIPTS.keys()
+    assert {"HostNetworking", "history/lock.sh", "apt/functions.sh"} <= SCRIPTS.keys()
+    assert {"network/trial.sh.j2", "healing/llmhost-heal.j2", "test_docker.py"} <= SCRIPTS.keys()
 
 
 def test_no_program_is_known_in_two_ways() -> None:
