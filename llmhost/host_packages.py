@@ -14,13 +14,16 @@ from llmhost.system.clock import TIMESYNCD
 
 # curl downloads weights and asks services; nft verifies that services work offline.
 _STACK = ("curl", "nftables")
-FIREWALL = ("ufw",)
+# ufw calls sysctl, but depends on it only since Debian 13.
+FIREWALL = ("ufw", "procps")
 AUTHORITIES = ("ca-certificates",)
 _GATEWAY = ("nginx", "libnginx-mod-http-perl", "logrotate", "openssl")
 METRICS = ("mtail",)
 # apparmor: without its parser dockerd confines no container, and does not say so (moby,
-# pkg/apparmor: HostSupports). tzdata: a minimal Debian 13 has no time zones.
-_SYSTEM = ("apparmor", *AUTHORITIES, "tzdata")
+# pkg/apparmor: HostSupports). A minimal Debian has no time zones, no ip and ss, no Python, which
+# reads NVML, and no procps, whose kill is what docker.service is reloaded with.
+NETWORK = ("iproute2",)
+_SYSTEM = ("apparmor", *AUTHORITIES, *NETWORK, "procps", "python3", "tzdata")
 
 
 def system(settings: Settings) -> tuple[str, ...]:
@@ -44,6 +47,7 @@ def host_packages(host: SiteHost, distribution: str, version: str) -> Iterator[s
     settings = host.settings
     if host.role is Role.APP_SERVER:
         yield from AUTHORITIES
+        yield from NETWORK if settings.network.addresses else ()
         yield from FIREWALL if settings.firewall.enabled and settings.app_server.firewall else ()
         return
     # The clock's daemon is installed only where there is none.

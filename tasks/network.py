@@ -1,6 +1,7 @@
 """Network: what the host is called, and where it is reached."""
 
-from llmhost.operations import hostname, hosts_file, network, resolver
+from llmhost import host_packages
+from llmhost.operations import apt, hostname, hosts_file, network, resolver
 from llmhost.operations.component import component
 from llmhost.settings import Settings
 from llmhost.system.addresses import Addressing
@@ -19,6 +20,7 @@ def configure_network(settings: Settings) -> None:
     if options.hostname:
         hostname.present(options.hostname, name="Give the host its name")
     if options.addresses:
+        apt.packages(*host_packages.NETWORK, name="Install iproute2")
         network.addresses(
             Addressing(options.addresses, options.gateways, options.interface or ""),
             confirm_seconds=options.confirm_seconds,

@@ -2,6 +2,7 @@
 # Interfaces, addresses, default routes, and who manages them: llmhost/facts/network.py reads it.
 echo "kernel $(cat /proc/sys/kernel/osrelease)"
 for link in /sys/class/net/*; do echo "link ${link##*/} $(cat "$link/address" 2>/dev/null)"; done
+command -v ip >/dev/null || echo without-ip
 ip -o address show scope global 2>/dev/null | sed 's/^/address /'
 for version in 4 6; do ip -$version route show default 2>/dev/null; done | sed 's/^/route /'
 # /lib/netplan, /etc and /run: a file in /run would be a trial's, and is none of a host at rest.

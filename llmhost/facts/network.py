@@ -54,6 +54,7 @@ def parse_state(output: list[str]) -> NetworkState:
         managers=managers,
         paths=parse_states(output[:mark]),
         is_wsl=any(is_wsl(*words) for words in told["kernel"]),
+        has_ip="without-ip" not in told,
     )
 
 

@@ -21,10 +21,12 @@ _END_SECONDS = 10
 
 @dataclass(frozen=True)
 class HostChannel:
-    """`read_line` returns an empty string once the shell has ended. `send` and `close` do nothing
-    then: that the connection is lost is reported by the command that needs it."""
+    """`read_line` and `read_error`, a line of its standard error, return an empty string once the
+    shell has ended. `send` and `close` do nothing then: that the connection is lost is reported by
+    the command that needs it."""
 
     read_line: Callable[[], str]
+    read_error: Callable[[], str]
     send: Callable[[str], None]
     close: Callable[[], None]
 
@@ -40,7 +42,7 @@ def open_channel(host: Host, command: StringCommand, arguments: Mapping[str, Any
 def _over_ssh(transport: Transport, command: str) -> HostChannel:
     channel = transport.open_session()
     channel.exec_command(command)
-    output = channel.makefile("r")
+    output, errors = channel.makefile("r"), channel.makefile_stderr("r")
 
     def send(line: str) -> None:
         with suppress(OSError):
@@ -50,15 +52,19 @@ def _over_ssh(transport: Transport, command: str) -> HostChannel:
         with suppress(*LOST):
             channel.close()
 
-    return HostChannel(output.readline, send, close)
+    return HostChannel(output.readline, errors.readline, send, close)
 
 
 def _local(command: str) -> HostChannel:
     process = subprocess.Popen(
-        ["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ["sh", "-c", command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    assert process.stdin and process.stdout
-    stdin, stdout = process.stdin, process.stdout
+    assert process.stdin and process.stdout and process.stderr
+    stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
 
     def send(line: str) -> None:
         with suppress(OSError, ValueError):
@@ -70,4 +76,4 @@ def _local(command: str) -> HostChannel:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_END_SECONDS)
 
-    return HostChannel(stdout.readline, send, close)
+    return HostChannel(stdout.readline, stderr.readline, send, close)

@@ -88,7 +88,14 @@ def _start(
         return channel, ""
     if answer == "taken":
         return channel, run_record.taken(channel.read_line().strip(), host.name)
-    return channel, f"the host cannot be locked: {answer or 'the shell printed nothing'}"
+    return channel, not_locked(answer or channel.read_error().strip())
+
+
+def not_locked(said: str) -> str:
+    """Why a host is not locked, from what the shell printed instead of an answer."""
+    if "sudo" in said and "not found" in said:
+        return "this host has no sudo: install it, or connect as root without `_sudo`"
+    return f"the host cannot be locked: {said or 'the shell printed nothing'}"
 
 
 class _Callbacks(BaseStateCallback):

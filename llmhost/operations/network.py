@@ -33,6 +33,10 @@ def addresses(wanted: core.Addressing, *, confirm_seconds: int) -> Commands:
     state = get_fact(HostNetworking)
     if not state.macs:
         return  # nothing is known of a host that could not be asked
+    if not state.has_ip:  # in a dry run: a deploy has just installed it
+        explain(["addresses are unknown until iproute2 is installed"])
+        yield StringCommand("command -v ip")
+        return
     if wrong := core.refusals(wanted, state):
         yield refuse(wrong)
         return

@@ -37,7 +37,7 @@ def test_llm_server_gets_what_its_components_install() -> None:
     found = names(stack)
     assert {"docker.io", "docker-cli", "docker-compose", "docker-buildx"} <= found
     assert {"nginx", "libnginx-mod-http-perl", "ufw", "curl", "nftables", "apparmor"} <= found
-    assert {"unattended-upgrades", "systemd-timesyncd"} <= found
+    assert {"unattended-upgrades", "systemd-timesyncd", "iproute2", "procps", "python3"} <= found
     assert labels(stack) == []
 
 
@@ -61,8 +61,10 @@ def test_options_change_what_is_brought(
 
 def test_app_server_gets_hardly_anything() -> None:
     assert names(host(APP_SERVERS)) == {"ca-certificates"}
+    addressed = host(APP_SERVERS, network_addresses=["192.0.2.7/24"], network_dns=["192.0.2.1"])
+    assert names(addressed) == {"ca-certificates", "iproute2"}
     guarded = host(APP_SERVERS, app_server_firewall=True)
-    assert names(guarded) == {"ca-certificates", "ufw"}
+    assert names(guarded) == {"ca-certificates", "ufw", "procps"}
 
 
 def test_gpu_needs_the_toolkit_and_further_repositories() -> None:

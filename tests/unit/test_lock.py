@@ -2,6 +2,7 @@
 was started. On this machine itself, in processes of their own."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from llmhost.history.run_record import Run, history
+from llmhost.operations import host_channel
+from llmhost.operations.lock import not_locked
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "files/history/lock.sh"
@@ -170,3 +173,18 @@ def test_lock_is_taken_from_the_same_run_and_refused_to_another(tmp_path: Path) 
                 assert other.stdout and other.stdout.read().startswith('taken\n{"run": "first"')
             assert after.poll() is None and after.stdin
             after.stdin.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("bash: line 1: sudo: command not found", "this host has no sudo: install it, or connect"),
+        ("sh: 1: sudo: not found", "this host has no sudo: install it, or connect as root"),
+        ("sudo: a password is required", "cannot be locked: sudo: a password is required"),
+    ],
+)
+def test_shell_that_did_not_start_is_explained(said: str, sentence: str) -> None:
+    channel = host_channel._local(f"echo {shlex.quote(said)} >&2; exit 127")
+    assert channel.read_line() == ""
+    assert sentence in not_locked(channel.read_error().strip())
+    channel.close()

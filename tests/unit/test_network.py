@@ -305,6 +305,7 @@ def test_fact_is_read() -> None:
     assert state.routes == [("eth0", "192.168.0.1"), ("tun0", "")]
     assert state.netplan == {"/etc/netplan/01.yaml": "network: {}", "/etc/netplan/02.yaml": ""}
     assert state.managers == {"eth0": ["networkd", "ifupdown"]}
+    assert state.has_ip and not parse_state([*text.splitlines(), "without-ip"]).has_ip
 
 
 def run(command: str) -> list[str]:

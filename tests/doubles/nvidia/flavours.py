@@ -62,7 +62,7 @@ def build_site(directory: Path) -> dict[str, str]:
         )
         # NVIDIA names a key's file after the end of its fingerprint.
         driver.key_path.rename(driver.directory / f"{driver.fingerprint[-8:]}.pub")
-        ubuntu = build_repository(directory / "ubuntu", _UBUNTU)
+        ubuntu = build_repository(directory / "ubuntu", _ubuntu_packages())
         tools = build_repository(directory / "toolkit/amd64", toolkit("1.20.0-1"))
         fingerprints.write_text(
             json.dumps({"driver": driver.fingerprint, "toolkit": tools.fingerprint})
@@ -72,12 +72,13 @@ def build_site(directory: Path) -> dict[str, str]:
     return found
 
 
-# What Ubuntu packages under names of its own; the rest comes from the machine's real distribution.
-_UBUNTU = [
-    *headers("linux-image-generic", "linux-headers-generic"),
-    *ubuntu_driver(VERSION, open_module=True),
-    DebDouble("docker-compose-v2", "9:2", fields={"Depends": "docker-compose, docker-cli"}),
-]
+def _ubuntu_packages() -> list[DebDouble]:
+    """What Ubuntu packages under names of its own; the rest comes from the real distribution."""
+    return [
+        *headers("linux-image-generic", "linux-headers-generic"),
+        *ubuntu_driver(VERSION, open_module=True),
+        DebDouble("docker-compose-v2", "9:2", fields={"Depends": "docker-compose, docker-cli"}),
+    ]
 
 
 def dress(machine: Machine, flavour: Flavour, directory: Path, url: str) -> None:
