@@ -9,7 +9,7 @@ from gguf import GGMLQuantizationType as Kind
 
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.resources import CHECKOUT as ROOT
+from llmhost.resources import FILES, TEMPLATES
 from llmhost.services import catalogue
 from llmhost.stack.project import compose_project, service_images
 from testbed import tiny_model
@@ -46,8 +46,8 @@ def _service(data: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", catalogue())
 def test_service_has_its_files(name: str) -> None:
-    assert (ROOT / f"templates/services/{name}.yaml.j2").is_file()
-    dockerfile = (ROOT / f"files/images/{name}/Dockerfile").read_text()
+    assert (TEMPLATES / f"services/{name}.yaml.j2").is_file()
+    dockerfile = (FILES / f"images/{name}/Dockerfile").read_text()
     instructions = [line for line in dockerfile.splitlines() if line and not line.startswith("#")]
     assert instructions[0] in ("FROM weights", "FROM engine")
 
