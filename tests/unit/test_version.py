@@ -1,6 +1,7 @@
 """The revision is llmhost's own, however it was installed."""
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,13 @@ def git(directory: Path, *arguments: str) -> str:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", "A site")
     version._toolkit.cache_clear()
     monkeypatch.setattr(version, "CHECKOUT", tmp_path)
-    return tmp_path
+    yield tmp_path
+    version._toolkit.cache_clear()
 
 
 def test_checkout_has_its_commit(repository: Path) -> None:
