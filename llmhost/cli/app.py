@@ -9,7 +9,9 @@ from typer.core import TyperGroup
 
 # Command, and where it is: a function, or an application with commands of its own.
 _PLACES = {
+    "init": "init:init",
     "plan": "plan:plan",
+    "deploy": "deploy:deploy",
     "verify": "verify:verify",
     "history": "history:show_history",
     "unlock": "history:unlock",
@@ -33,7 +35,7 @@ class _Commands(Mapping[str, Any]):
             command: Any = typer.main.get_group(found)
         else:
             alone = typer.Typer(add_completion=False)
-            alone.command()(found)
+            alone.command(context_settings=getattr(found, "context_settings", None))(found)
             command = typer.main.get_command(alone)
         command.name = name
         return command
