@@ -65,6 +65,13 @@ class Installation:
         return ran.stdout
 
 
+def succeed(*command: object, cwd: Path) -> str:
+    """What a command prints that has to succeed."""
+    done = subprocess.run([*map(str, command)], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def init(installed: Installation, host: str, *options: str) -> Said:
     """A site with the profile `embeddings`, made where no hub can be reached."""
     answers = ["--host", host, "--profile", "embeddings", "--yes", *options]
@@ -107,11 +114,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (place / "llmhost" / cache / "__pycache__").mkdir(exist_ok=True)
         (place / "llmhost" / cache / "__pycache__" / "left.cache").touch()
         (place / "llmhost" / cache / "__pycache__" / "left.cpython-311.pyc").touch()
-    build = [sys.executable, "-c", BUILD, str(place)]
-    subprocess.run(build, cwd=place / "llmhost", check=True, capture_output=True)
+    succeed(sys.executable, "-c", BUILD, place, cwd=place / "llmhost")
     (source,) = place.glob("llmhost-*.tar.gz")
-    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", source]
-    subprocess.run(pip, cwd=place, check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    succeed(*pip, source, cwd=place)
     (built,) = place.glob("llmhost-*.whl")
     return built
 
@@ -120,12 +126,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
     place = tmp_path_factory.mktemp("installation")
     environment = place / "environment"
-    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    succeed(sys.executable, "-m", "venv", environment, cwd=place)
     pip = [environment / "bin/python", "-m", "pip", "install", "--quiet"]
     locked = ["--require-hashes", "--requirement", ROOT / "requirements.lock"]
-    for packages in (locked, ["--no-deps", wheel]):
-        done = subprocess.run([*pip, *packages], cwd=place, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    succeed(*pip, *locked, cwd=place)
+    succeed(*pip, "--no-deps", wheel, cwd=place)
     return Installation(environment, place / "site")
 
 
@@ -140,7 +145,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 @pytest.mark.parametrize("directory", LINKED)
 def test_wheel_holds_what_is_linked_into_the_package(wheel: Path, directory: str) -> None:
     tracked = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", LINKED[directory]]
-    listed = subprocess.run(tracked, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    listed = succeed(*tracked, cwd=ROOT)
     archive = zipfile.ZipFile(wheel)
     for path in filter(None, listed.split("\0")):
         member = archive.getinfo(f"llmhost/{directory}{path.removeprefix(LINKED[directory])}")
@@ -182,9 +187,9 @@ def test_images_are_the_same_as_from_a_checkout(installed: Installation) -> None
 
 
 OWN_WHEEL = """
-import sys
+from pathlib import Path
 from llmhost.bundle.wheel import own_wheel
-sys.stdout.buffer.write(own_wheel()[1])
+Path({!r}).write_bytes(own_wheel()[1])
 """
 
 
@@ -192,15 +197,14 @@ def test_bundle_gets_the_wheel_that_was_installed(
     installed: Installation, wheel: Path, tmp_path: Path
 ) -> None:
     made = tmp_path / wheel.name
-    command = [installed.environment / "bin/python", "-I", "-c", OWN_WHEEL]
-    made.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+    installed.python(OWN_WHEEL.format(str(made)))
     contents = [
         {name: archive.read(name) for name in archive.namelist() if name.startswith("llmhost/")}
         for archive in (zipfile.ZipFile(wheel), zipfile.ZipFile(made))
     ]
     assert contents[0] == contents[1]
-    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", tmp_path / "t", made]
-    subprocess.run(pip, check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", tmp_path / "t"]
+    succeed(*pip, made, cwd=tmp_path)
     assert (tmp_path / "t/bin/llmhost").is_file()
 
 
@@ -243,9 +247,9 @@ def site(installed: Installation, lan: Lan) -> Iterator[Installation]:
     home = installed.site.parent
     (home / ".ssh").mkdir()
     shutil.copy(lan.ssh_config, home / ".ssh/config")
-    git = ["git", "-c", "user.name=Ann", "-c", "user.email=ann@site.example", "-C", str(home)]
-    subprocess.run([*git, "init", "--quiet"], check=True)
-    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "A site"], check=True)
+    git = ["git", "-c", "user.name=Ann", "-c", "user.email=ann@site.example"]
+    succeed(*git, "init", "--quiet", cwd=home)
+    succeed(*git, "commit", "--quiet", "--allow-empty", "-m", "A site", cwd=home)
     key = init(installed, server.address, "--allow", lan.subnet).stdout
     (home / "key").write_text(key)
     with ImageRegistry(lan.gateway, home / "registry") as registry:
