@@ -1,11 +1,20 @@
 """Entry point of the `llmhost` command."""
 
-# gevent replaces sockets and threads; pyinfra needs that before anything else imports them.
-from gevent import monkey
+import sys
 
-monkey.patch_all()
+from llmhost.cli.app import PLACES, app
 
-from llmhost.cli.app import app  # noqa: E402
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    place = PLACES.get(next(iter(sys.argv[1:]), ""))
+    if place and place.pyinfra:
+        # gevent replaces sockets and threads, which must precede the import of whatever uses them.
+        from gevent import monkey
+
+        monkey.patch_all()
+    app()
+
 
 if __name__ == "__main__":
-    app()
+    main()

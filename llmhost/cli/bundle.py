@@ -19,7 +19,9 @@ from llmhost.cli.bundle_targets import targets_of
 from llmhost.cli.errors import stop
 from llmhost.cli.remote import LOCAL, RemoteError, remote
 
-app = typer.Typer(help="Deploy where there is no network: docs/air-gap.md.", no_args_is_help=True)
+app = typer.Typer(
+    help="Deploy to hosts without a network, from one signed file.", no_args_is_help=True
+)
 
 InventoryFile = Annotated[str, typer.Argument(metavar="INVENTORY", help="Such as inventory/llm.py")]
 Limit = Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeat")]

@@ -16,9 +16,9 @@ def deploy(
         list[str] | None, typer.Argument(help="Options of pyinfra, such as --limit HOST or -y")
     ] = None,
 ) -> None:
-    """Make the hosts what the inventory declares: the same as `pyinfra INVENTORY deploy.py`.
+    """Make the hosts what the inventory declares: runs `pyinfra INVENTORY deploy.py`.
 
-    It runs deploy.py of the current directory, or llmhost's own where there is none.
+    deploy.py is the one of the current directory, or llmhost's own where there is none.
     """
     if not Path(inventory).is_file():
         stop(f"there is no inventory file {inventory}; name one, for example inventory/site.py")

@@ -38,7 +38,7 @@ def drain(
         int, typer.Option(min=0, help="Seconds to wait for the requests it is answering")
     ] = 60,
 ) -> None:
-    """Send a server no more requests, so that it can be worked on; those it is answering go on.
+    """Stop sending requests to a server, and wait for those in progress.
 
     It stays so, also when the gateway is deployed again, until --undo. Exit status: 0 done, and no
     request is left; 2 requests are left after the wait; 1 error.

@@ -3,8 +3,6 @@
 from typing import NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 ERROR = 1
 DRIFT = 2
@@ -12,6 +10,9 @@ DRIFT = 2
 
 def stop(*sentences: str) -> NoReturn:
     """Print what is wrong and what to do, and end with the status of an error."""
+    from rich.console import Console  # only an error needs it
+    from rich.markup import escape
+
     console = Console(stderr=True, soft_wrap=True)
     for sentence in sentences:
         console.print(f"[red]error:[/red] {escape(sentence)}", highlight=False)

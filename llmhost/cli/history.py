@@ -39,7 +39,7 @@ def show_history(
     as_json: Annotated[bool, typer.Option("--json", help="For machines")] = False,
     last: Annotated[int, typer.Option(help="How many runs to show", min=1)] = 20,
 ) -> None:
-    """Show who deployed a host, when, from which revision, and what it changed.
+    """Show who deployed a host, when, from which revision, and what changed.
 
     Runs that found nothing to do leave no trace.
     """
@@ -69,7 +69,7 @@ def _table(host: str, runs: list[Run]) -> Table:
 
 
 def unlock(inventory: Inventory, host: HostName) -> None:
-    """Free a host that a deploy which hangs still holds.
+    """Release the lock of a deploy that hangs.
 
     A deploy that ended, in whatever way, has let go of its host by itself. This does not stop the
     other deploy: make sure that it is dead.

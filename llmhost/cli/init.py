@@ -54,10 +54,11 @@ def init(
         bool, typer.Option("--yes", "-y", help="Ask nothing: take what would be suggested")
     ] = False,
 ) -> None:
-    """Write a site: an inventory with one server, a deploy.py, a README and a .gitignore.
+    """Write a site: an inventory with one server, and a deploy.py.
 
-    It asks for what no option gives. The models are pinned if their hub answers, and the first
-    client gets a key, which is printed once, alone on standard output.
+    A README and a .gitignore come with them. It asks for what no option gives. The models are
+    pinned if their hub answers. The first client gets a key, which is printed once, alone on
+    standard output.
     """
     _check_directory(directory)
     answers = _answers(Questions(accept=yes), host, user, profile, allow, time_zone, client)

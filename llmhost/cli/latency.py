@@ -31,7 +31,7 @@ def latency(
     timeout: Annotated[float, typer.Option(min=1, help="Longest silence, in seconds")] = 120.0,
     as_json: Annotated[bool, typer.Option("--json", help="For machines")] = False,
 ) -> None:
-    """Measure, from each application server, how fast the gateway answers: one request at a time.
+    """Measure how fast the gateway answers each application server.
 
     Exit status: 0, or 1 if a host could not measure.
     """

@@ -18,7 +18,7 @@ from llmhost.models.lock import LockError, is_pinned, read_lock, with_pins, writ
 from llmhost.options.model_source import HubSource, OllamaSource, parse_source
 from llmhost.options.stack import Stack
 
-app = typer.Typer(help="List the models, and lock what they stand for.", no_args_is_help=True)
+app = typer.Typer(help="List models, and pin what their sources refer to.", no_args_is_help=True)
 
 InventoryFile = Annotated[str, typer.Argument(metavar="INVENTORY", help="Such as inventory/llm.py")]
 Records = list[dict[str, Any]]

@@ -44,7 +44,7 @@ def plan(
     limit: Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeat")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines; see docs/plan.md")] = False,
 ) -> None:
-    """Show what `pyinfra INVENTORY deploy.py` would change. Changes nothing.
+    """Show what a deploy would change, and why. Changes nothing.
 
     Exit status: 0 nothing to do, 2 drift, 1 error.
     """

@@ -43,7 +43,7 @@ def return_to(
     ] = 1,
     show: Annotated[bool, typer.Option("--list", help="Only list what is kept")] = False,
 ) -> None:
-    """Return stack and gateway to an earlier deploy. The host keeps the last three.
+    """Return the stack and the gateway to one of the last three deploys.
 
     Its images have to be there still. Packages, firewall and everything else stay as they are, and
     so does the inventory: `llmhost plan` shows how it differs, the next deploy goes by it again.
@@ -69,7 +69,7 @@ def prune(
     host: HostName,
     yes: Annotated[bool, typer.Option("--yes", help="Free it without a question")] = False,
 ) -> None:
-    """Free the disk of llmhost's images that no kept deploy, container or inventory needs.
+    """Remove llmhost's images that no kept deploy, container or inventory needs.
 
     Shows them first, and asks. Images that llmhost did not make, engines that were pulled, volumes
     and build caches are left alone.

@@ -12,7 +12,9 @@ from llmhost.cli.errors import stop
 from llmhost.gateway.authority import open_authority
 from llmhost.options.gateway import CA_CERTIFICATE, Gateway
 
-app = typer.Typer(help="Look after the site's certificate authority.", no_args_is_help=True)
+app = typer.Typer(
+    help="Print the certificate of the site's certificate authority.", no_args_is_help=True
+)
 
 # The option's default is the setting's, which is declared in one place only.
 DEFAULT = Gateway.model_fields["ca_directory"].default

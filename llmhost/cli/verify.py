@@ -40,7 +40,7 @@ def verify(
         list[str] | None, typer.Argument(help="Further arguments for pytest, after --")
     ] = None,
 ) -> None:
-    """Prove that the servers do what the inventory declares.
+    """Check that each server does what the inventory declares.
 
     LLMHOST_API_KEY in the environment lets it send real completions. The last lines tell what was
     proven on hardware, on a double, or not checked. Exit status: 0 or 1.

@@ -44,7 +44,7 @@ def vram(
     limit: Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeat")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines; see docs/vram.md")] = False,
 ) -> None:
-    """Show what each model takes of its GPU's memory, and whether all of them fit.
+    """Show how much GPU memory each model needs, and whether they all fit.
 
     The GPUs are those that vram_gpus_gib declares; no host is contacted. Exit status: 0 it fits,
     2 it does not fit, 1 error.

@@ -16,7 +16,7 @@ class Clock(FactBase[ClockState]):
         return (
             'echo "link $(readlink /etc/localtime)";'
             " [ -e /etc/timezone ] && sed '1s/^/zone /;q' /etc/timezone;"
-            " systemd-detect-virt --quiet --container && echo container;"
+            ' echo "container $(systemd-detect-virt --container)";'
             f" systemctl list-unit-files --no-legend --no-pager {' '.join(DAEMONS)} 2>/dev/null"
             " | sed 's/^/unit /'; true"
         )

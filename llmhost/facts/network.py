@@ -9,6 +9,7 @@ from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
 from llmhost.system.addresses import PATHS, Address, LiveAddress, NetworkState
+from llmhost.system.virtualization import is_wsl
 
 _MARK = "=== llmhost: network"
 
@@ -20,7 +21,7 @@ while [ -z "$connection" ] && [ "${process:-0}" -gt 1 ]; do
   process=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$process/status 2>/dev/null)
 done
 echo "connection $connection"
-grep -Eqi 'microsoft|wsl' /proc/sys/kernel/osrelease && echo wsl
+echo "kernel $(cat /proc/sys/kernel/osrelease)"
 for link in /sys/class/net/*; do echo "link ${link##*/} $(cat "$link/address" 2>/dev/null)"; done
 ip -o address show scope global 2>/dev/null | sed 's/^/address /'
 for version in 4 6; do ip -$version route show default 2>/dev/null; done | sed 's/^/route /'
@@ -77,7 +78,7 @@ def parse_state(output: list[str]) -> NetworkState:
         netplan={path: _text(*text) for path, *text in told["netplan"]},
         managers=managers,
         paths=parse_states(output[:mark]),
-        is_wsl="wsl" in told,
+        is_wsl=any(is_wsl(*words) for words in told["kernel"]),
     )
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from llmhost.nvidia.driver import Module
 from llmhost.nvidia.generation import Generation, generation_of, is_gpu, is_nvswitch
+from llmhost.system.virtualization import is_wsl
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,8 @@ class NvidiaState:
 
     @property
     def is_wsl(self) -> bool:
-        """As systemd recognises it (src/basic/virt.c)."""
-        release = self.running_kernel.lower()
-        return "microsoft" in release or "wsl" in release
+        """Whether it is the Windows Subsystem for Linux."""
+        return is_wsl(self.running_kernel)
 
     @property
     def generations(self) -> tuple[Generation, ...]:

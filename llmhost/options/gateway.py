@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from llmhost.options.base import Section
+from llmhost.options.names import CLIENT
 from llmhost.options.upstream import Upstream
 from llmhost.secret import SecretReference
 
@@ -54,7 +55,7 @@ Networks = Annotated[tuple[Network, ...], AfterValidator(_distinct)]
 class ApiClient(Section):
     """One program or person that may call the gateway."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")
+    name: str = Field(pattern=CLIENT)
     """Name shown in logs."""
 
     sha256: Digest

@@ -6,6 +6,8 @@ Pure: the state comes from facts/clock.py, the commands are run by operations/cl
 import shlex
 from dataclasses import dataclass
 
+from llmhost.system.virtualization import has_own_clock
+
 ZONES = "/usr/share/zoneinfo"
 TIMESYNCD = "systemd-timesyncd.service"
 DAEMONS = (TIMESYNCD, "chrony.service", "ntpsec.service", "openntpd.service", "ntp.service")
@@ -16,17 +18,21 @@ DAEMONS = (TIMESYNCD, "chrony.service", "ntpsec.service", "openntpd.service", "n
 class ClockState:
     """`link` is where /etc/localtime points, `zone_file` the first line of /etc/timezone (None if
     there is no such file), `daemons` those of DAEMONS that start at boot, `installed` those that
-    exist; `container` tells that the clock is another's."""
+    exist; `is_foreign` says that another system keeps the clock."""
 
     link: str = ""
     zone_file: str | None = None
     daemons: frozenset[str] = frozenset()
     installed: frozenset[str] = frozenset()
-    container: bool = False
+    is_foreign: bool = False
 
 
 def parse_clock(lines: list[str]) -> ClockState:
-    """Lines `link …`, `zone …`, `container`, and `unit NAME STATE` of systemctl list-unit-files."""
+    """Lines `link …`, `zone …`, `container NAME` of systemd-detect-virt, and `unit NAME STATE` of
+    systemctl list-unit-files."""
+    containers = [
+        line.removeprefix("container ") for line in lines if line.startswith("container ")
+    ]
     units = [line.split()[1:3] for line in lines if line.startswith("unit ")]
     zones = [line.removeprefix("zone ") for line in lines if line.startswith("zone ")]
     links = [line.removeprefix("link ") for line in lines if line.startswith("link ")]
@@ -35,7 +41,7 @@ def parse_clock(lines: list[str]) -> ClockState:
         zone_file=zones[0] if zones else None,
         daemons=frozenset(unit for unit, state in units if state == "enabled"),
         installed=frozenset(unit for unit, _ in units),
-        container="container" in lines,
+        is_foreign=not all(map(has_own_clock, containers)),
     )
 
 
@@ -51,7 +57,7 @@ def wrong_zone(zone: str, state: ClockState) -> str:
 
 def unsynchronised(state: ClockState) -> str:
     """Why the clock may go wrong; empty if it is kept right, or is another's."""
-    return "" if state.container or state.daemons else "nothing keeps the clock right"
+    return "" if state.is_foreign or state.daemons else "nothing keeps the clock right"
 
 
 def zone_script(zone: str, *, file: bool) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from llmhost.system.virtualization import is_wsl
+
 # dpkg's names for what `uname -m` prints.
 _PACKAGE_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -35,14 +37,8 @@ class HostIdentity:
 
     @property
     def is_wsl(self) -> bool:
-        """Windows Subsystem for Linux, recognised as systemd does (src/basic/virt.c)."""
-        release = self.kernel.lower()
-        return self.virtualization == "wsl" or "microsoft" in release or "wsl" in release
-
-    @property
-    def is_container(self) -> bool:
-        """A container shares its kernel: clock, modules and many kernel parameters are not its."""
-        return self.virtualization in {"systemd-nspawn", "lxc", "docker", "podman", "lxc-libvirt"}
+        """Whether it is the Windows Subsystem for Linux."""
+        return self.virtualization == "wsl" or is_wsl(self.kernel)
 
 
 def parse_identity(lines: Iterable[str]) -> HostIdentity:

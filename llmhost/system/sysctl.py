@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from llmhost.system.virtualization import has_own_kernel
+
 # What a network or IPC namespace has of its own; everything else is the whole kernel's, so that a
 # container that may write it would set it for its host and all neighbours (namespaces(7)).
 _OF_A_CONTAINER = ("net.", "kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
@@ -74,10 +76,7 @@ def parse_state(lines: list[str]) -> KernelState:
             values[name] = normalised(value)
             if writable == "r":
                 read_only.add(name)
-    # systemd counts WSL among the containers, but its kernel is its own.
-    return KernelState(
-        values, frozenset(read_only), "" if container in {"none", "wsl"} else container
-    )
+    return KernelState(values, frozenset(read_only), "" if has_own_kernel(container) else container)
 
 
 def render(parameters: Mapping[str, str]) -> str:

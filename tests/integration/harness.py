@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from llmhost.verify.report import Check, parse
 from testbed import Machine
 
 _DEPLOY = """\
@@ -90,3 +91,11 @@ def converge(machine: Machine, function: Callable[..., Any], *args: object) -> O
     planned = deploy(machine, function, *args, dry=True)
     assert planned.succeeded and planned.changed == [], planned.output
     return first
+
+
+def passed_components(records: Path) -> set[str]:
+    """Components with a check that passed, from the records of the server tests."""
+    found = map(parse, records.read_text().splitlines())
+    return {
+        each.component for each in found if isinstance(each, Check) and each.outcome == "passed"
+    }

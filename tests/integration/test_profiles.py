@@ -24,6 +24,7 @@ from llmhost.settings import Settings
 from testbed import Client, Lan, Machine
 from testbed.image_registry import ImageRegistry
 from testbed.profiles import profile_data
+from tests.integration.harness import passed_components
 
 pytestmark = [pytest.mark.machines, pytest.mark.profiles]
 ROOT = Path(__file__).parents[2]
@@ -148,12 +149,12 @@ def test_server_tests_agree(site: Site, tmp_path: Path) -> None:
     outside = " ".join(site.place.client.command([]))
     tests = ["llmhost/checks/services", "llmhost/checks/test_stack.py"]
     options = ["--site", str(tmp_path / "site.json"), "--outside", outside]
+    options += ["--records", str(tmp_path / "records")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, *options]
     environment = os.environ | {"LLMHOST_API_KEY": site.place.key}
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    tested = [name for name in site.settings.services if f"{name} is not declared" in ran.stdout]
-    assert "passed" in ran.stdout and tested == []
+    assert {"stack", *site.settings.services} <= passed_components(tmp_path / "records")
 
 
 def test_all_of_it_comes_up_and_answers_without_a_network(site: Site) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmhost.checks.next_steps import NEXT_STEPS, OF_A_SERVICE, OF_ANY_OTHER, OF_COMPONENTS
+from llmhost.checks.next_steps import NEXT_STEPS
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "troubleshooting.md"
@@ -36,11 +36,8 @@ def entry(path: Path, test: str) -> Entry:
     component = path.stem.removeprefix("test_")
     words = re.sub(r"\[.*", "", test).removeprefix("test_")
     name = f"{component}.{words.replace('_', '-')}"
-    service = path.parent.name == "services"
-    other = OF_A_SERVICE.format(service=component) if service else OF_ANY_OTHER
-    general = OF_COMPONENTS.get(component, other)
     told = " ".join(_SPELT.get(word, word) for word in words.split("_"))
-    return Entry(component, name, told, NEXT_STEPS.get(name, general))
+    return Entry(component, name, told, NEXT_STEPS.get(name, ""))
 
 
 def entries() -> Iterator[Entry]:

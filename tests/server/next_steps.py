@@ -1,100 +1,274 @@
-"""What an operator does when a check fails. A check without an entry has its component's."""
-
-OF_COMPONENTS = {
-    "app_server": "`llmhost plan INVENTORY` names what differs. Then call the LLM server by hand, "
-    "with the environment that the deploy left.",
-    "connection": "Try `ssh` to the server by hand, as the user of the inventory.",
-    "container_toolkit": "Deploy again. Then see `journalctl -u nvidia-cdi-refresh` on the server.",
-    "docker": "Deploy again. Then see `systemctl status docker` and `journalctl -u docker`.",
-    "firewall": "`llmhost plan INVENTORY` names the rules that differ; deploy to correct them.",
-    "gateway": "`llmhost plan INVENTORY` names what differs. Then see `nginx -t`, "
-    "`systemctl status nginx` and `/var/log/nginx/error.log`.",
-    "gpu": "See docs/nvidia.md, and `docker inspect` of the service's container.",
-    "healing": "Deploy again. Then see `systemctl status llmhost-heal.timer` and "
-    "`journalctl -u llmhost-heal`.",
-    "network": "`llmhost plan INVENTORY` names what differs; deploy to correct it. Then see `ip "
-    "address`, `ip route` and /etc/hosts.",
-    "nvidia_driver": "`llmhost plan INVENTORY` names what differs and whether a reboot is due; "
-    "docs/nvidia.md tells the rules.",
-    "receipt": "Deploy again: the receipt is the last thing that a complete deploy writes.",
-    "stack": "`docker compose -p llmhost ps --all` and `docker logs` tell why; then deploy again.",
-    "system": "`llmhost plan INVENTORY` names what differs; deploy to correct it.",
-}
-"""By component: the next step where a check has none of its own."""
-
-OF_ANY_OTHER = "`llmhost plan INVENTORY` names what differs; deploy to correct it."
-
-OF_A_SERVICE = (
-    "See `docker logs llmhost-{service}-1` on the server; a deploy restores container and image."
-)
+"""What to do when a check fails: one entry for each check, by its id."""
 
 NEXT_STEPS = {
-    "connection.server-answers-and-commands-run-as-root": "Try `ssh` to the server by hand, as "
-    "the inventory's `ssh_user`. Not root: set `_sudo`, and let that user use sudo without a "
+    # Services
+    "chroma.heart-beats": "Run `docker logs llmhost-chroma-1` on the server. Restart it with "
+    "`docker restart llmhost-chroma-1`.",
+    "chroma.collections-can-be-listed": "If `docker logs llmhost-chroma-1` reports a damaged "
+    "database, restore the volume `llmhost_chroma-data` from a backup.",
+    "chroma.reset-is-forbidden": "The container runs with other settings than the inventory's. "
+    "Deploy again: `docker inspect llmhost-chroma-1` must not show `ALLOW_RESET`.",
+    "docling.document-becomes-text": "Run `docker logs llmhost-docling-1`: a missing model is "
+    "named there. Add it to `models`, then deploy again.",
+    "docling.no-hub-is-asked": "The log shows which model docling looked for. Add it to `models` "
+    "so that it is baked into the image.",
+    "embeddings.models-are-offered-under-their-declared-names": "Compare `models` with "
+    "`curl http://127.0.0.1:PORT/v1/models` on the server, then deploy again.",
+    "embeddings.equal-texts-have-equal-vectors-and-others-do-not": "The model file may be "
+    "damaged or have the wrong `task`. Compare its SHA-256 with the lock file.",
+    "embeddings.long-text-is-embedded-whole": "Raise `context_tokens` of the model, up to what "
+    "it was trained for.",
+    "embeddings.texts-are-put-in-order": "Check that the model is a reranker and has "
+    '`task = "rerank"`.',
+    "embeddings.undeclared-model-is-unknown": "Another server answers on this port. Find it with "
+    "`ss -ltnp` on the server.",
+    "llamacpp.model-is-offered-under-its-declared-name": "Run `docker logs llmhost-llamacpp-1`: "
+    "it names the model that was loaded.",
+    "llamacpp.every-request-has-the-declared-context": "llama.cpp shrank the context, usually "
+    "for lack of GPU memory. Run `llmhost vram INVENTORY`.",
+    "llamacpp.chat-streams-token-by-token": "Something buffers the answer. Compare the gateway "
+    "with the engine's own port on the server: `curl -N http://127.0.0.1:PORT/v1/completions`.",
+    "llamacpp.slots-and-web-interface-are-closed": "Remove `--slots` and `--webui` from "
+    "`llamacpp_extra_arguments`, then deploy again: slots show other clients' prompts.",
+    "ollama.every-role-is-a-model-of-its-own": "Run `docker exec llmhost-ollama-1 ollama list` "
+    "and compare it with `models`, then deploy again.",
+    "ollama.resident-models-are-loaded-before-anybody-asks": "Run "
+    "`docker exec llmhost-ollama-1 ollama ps`. If a model is missing, run "
+    "`llmhost vram INVENTORY`: it may not fit.",
+    "ollama.system-prompt-and-parameters-are-in-the-model": "An older image runs. Deploy again.",
+    "ollama.weights-were-not-copied-into-the-store": "Rebuild the image: remove it with "
+    "`docker image rm`, then deploy again.",
+    "ollama.every-role-answers-in-a-stream": "Run `docker logs llmhost-ollama-1`: it says why the "
+    "model was not loaded.",
+    "ollama.json-is-answered-with-json": "The model ignores the schema. Try a larger one, or "
+    "raise `max_tokens` in the request.",
+    "ollama.nobody-can-change-what-is-baked": "The store is writable. Deploy again to recreate "
+    "the container with a read-only file system.",
+    "open_webui.it-is-ready-and-its-database-answers": "Run `docker logs llmhost-open_webui-1`. "
+    "If its database is damaged, restore the volume `llmhost_open_webui-data` from a backup.",
+    "open_webui.first-administrator-is-there-and-nobody-else-can-sign-up": "Switch sign-up off in "
+    "Open WebUI's admin settings or deploy again. Remove accounts that you do not know.",
+    "open_webui.models-are-for-those-who-have-logged-in": "Set `WEBUI_AUTH` back to true: deploy "
+    "again. Until then, close the port with `firewall_rules`.",
+    "open_webui.settings-of-the-inventory-count": "Set `open_webui_persistent_settings = False`, "
+    "or change the setting in Open WebUI itself.",
+    "open_webui.settings-in-use-are-those-it-was-started-with": "An administrator changed a "
+    "setting. `llmhost plan INVENTORY` names it; a deploy restores it.",
+    "open_webui.nobody-outside-is-asked": "The log names the address. Switch the feature that "
+    "asks it off in Open WebUI's admin settings.",
+    "open_webui.data-is-in-a-volume-beside-the-models-of-the-image": "Deploy again to recreate "
+    "the container with its volume. Back up `docker cp llmhost-open_webui-1:/app/backend/data` "
+    "first.",
+    "open_webui.browsers-find-it-at-its-own-port": "Check `open_webui_ui_port` and "
+    "`open_webui_ui_sources`, then `nginx -t` on the server.",
+    "qdrant.collections-can-be-listed": "Run `docker logs llmhost-qdrant-1`. If a collection is "
+    "damaged, restore the volume `llmhost_qdrant-data` from a backup.",
+    "qdrant.nothing-is-told-to-its-makers": "Deploy again: the container runs without "
+    "`QDRANT__TELEMETRY_DISABLED`.",
+    "redis.value-is-kept-and-expires": "Run `docker logs llmhost-redis-1`. `OOM` means that "
+    "`redis_memory_mib` is too small.",
+    "redis.memory-ends-where-it-is-declared": "Someone changed `maxmemory` at run time. "
+    "`docker restart llmhost-redis-1` restores it.",
+    "redis.data-is-written-to-the-disk-only-if-declared": "Compare `redis_persistent` with "
+    "`docker inspect llmhost-redis-1`, then deploy again.",
+    "search_api.question-is-answered": "Ask its parts in turn: `docker logs` of search_api, "
+    "embeddings and qdrant.",
+    "search_api.second-answer-comes-from-the-cache": "Run `docker logs llmhost-redis-1`: the "
+    "search API answers without its cache when Redis is down.",
+    "search_api.mistake-is-told-in-the-declared-shape": "An older image runs. Deploy again.",
+    "search_api.metrics-are-offered": "Run `docker logs llmhost-search_api-1`; then restart it.",
+    "vllm.model-is-offered-under-its-declared-name": "Run `docker logs llmhost-vllm-1`: it names "
+    "the model that was loaded.",
+    "vllm.chat-streams-token-by-token": "Something buffers the answer. Compare the gateway with "
+    "vLLM's own port on the server: `curl -N http://127.0.0.1:PORT/v1/completions`.",
+    "vllm.other-model-is-unknown": "Another server answers on this port. Find it with "
+    "`ss -ltnp` on the server.",
+    "vllm.it-finds-no-hub": "Deploy again: the container runs without `HF_HUB_OFFLINE`.",
+    # Application servers
+    "app_server.environment-is-readable-for-its-owner-alone": "Deploy again to restore owner and "
+    "mode. If other users could read the file, rotate the key: `llmhost key rotate NAME FILE`.",
+    "app_server.environment-names-all-that-a-program-needs": "Deploy again: it rewrites the file "
+    "at `app_server_environment_file`.",
+    "app_server.llm-server-has-its-name": "Deploy again to restore the block in /etc/hosts. "
+    "`getent hosts NAME` shows what the host resolves.",
+    "app_server.llm-server-admits-the-key-and-nobody-without": "401: the key in "
+    "`app_server_api_key` belongs to no declared client. No answer: check the firewall of the LLM "
+    "server.",
+    "app_server.certificate-is-trusted-by-the-system": "Deploy again; then "
+    "`update-ca-certificates` on the host shows whether the authority was added.",
+    # The server itself
+    "connection.server-answers-and-commands-run-as-root": "Log in by hand with `ssh`, as the "
+    "inventory's `ssh_user`. If that user is not root, set `_sudo` and allow sudo without a "
     "password.",
-    "container_toolkit.specs-are-kept-fresh": "Deploy again, then see "
+    "container_toolkit.all-four-packages-have-the-declared-version-and-are-held": "Deploy again. "
+    "`apt-mark showhold` on the server lists what is held.",
+    "container_toolkit.apt-knows-the-toolkits-repository-once": "Remove other entries for "
+    "nvidia.github.io from /etc/apt/sources.list.d, then deploy again.",
+    "container_toolkit.cdi-describes-just-the-gpus-that-are-there": "Run "
+    "`systemctl start nvidia-cdi-refresh` on the server and compare `nvidia-ctk cdi list` with "
+    "`nvidia-smi -L`.",
+    "container_toolkit.specs-are-kept-fresh": "Deploy again, then run "
     "`systemctl status nvidia-cdi-refresh.path`.",
-    "container_toolkit.docker-knows-the-runtime-and-does-not-use-it-by-default": "Look for "
-    "`default-runtime` in `docker_daemon_options` and in /etc/docker/daemon.json; deploy again.",
+    "container_toolkit.docker-knows-the-runtime-and-does-not-use-it-by-default": "Remove "
+    "`default-runtime` from `docker_daemon_options` and /etc/docker/daemon.json, then deploy "
+    "again.",
+    "docker.engine-runs-now-and-at-boot": "Run `journalctl -u docker -n 50` on the server for the "
+    "cause, then deploy again.",
+    "docker.compose-and-buildx-are-there": "Deploy again: it installs the plugins.",
+    "docker.daemon-runs-the-declared-configuration": "`llmhost plan INVENTORY` names the keys of "
+    "daemon.json that differ; a deploy restores them and restarts Docker.",
     "docker.daemon-is-younger-than-its-configuration": "Deploy again: it restarts the daemon. "
-    "Where `live-restore` is on, containers go on running.",
-    "docker.api-is-for-root-on-the-host-alone": "Somebody opened Docker's API: remove `hosts` "
-    "from daemon.json and `-H tcp://` from drop-ins of docker.service. Whoever reaches it is root.",
-    "docker.no-port-is-published-beyond-loopback": "A container that is not llmhost's publishes "
-    "a port: `docker ps` names it. Publish on 127.0.0.1 (`-p 127.0.0.1:PORT:PORT`).",
-    "docker.networks-of-the-stack-publish-on-loopback": "Deploy again: it makes the network anew.",
+    "With `live-restore`, containers keep running.",
+    "docker.every-declared-key-is-in-the-file": "Deploy again: someone removed keys from "
+    "/etc/docker/daemon.json.",
+    "docker.api-is-for-root-on-the-host-alone": "Remove `hosts` from daemon.json and "
+    "`-H tcp://…` from drop-ins of docker.service, now: whoever reaches Docker's API is root.",
+    "docker.no-port-is-published-beyond-loopback": "A container that llmhost does not manage "
+    "publishes a port; `docker ps` names it. Publish it on 127.0.0.1 (`-p 127.0.0.1:PORT:PORT`).",
+    "docker.networks-of-the-stack-publish-on-loopback": "Deploy again: it recreates the network.",
     "docker.pinned-version-is-installed-and-held": "Deploy again. If apt does not find the "
-    "version, `apt-cache madison docker-ce` lists those that are there.",
-    "firewall.ufw-is-active-and-starts-at-boot": "Deploy again: it switches ufw on, with your "
-    "own connection admitted.",
-    "firewall.no-change-of-rules-waits-for-confirmation": "A deploy is changing the rules just "
-    "now, or broke off: wait for `firewall_confirm_seconds`, then deploy again.",
-    "firewall.undeclared-ports-are-refused-from-outside": "Find who listens with "
-    "`ss -ltnp`, at once: engines know no keys. If the port is meant to be open, declare it in "
-    "`firewall_rules`; if not, deploy again.",
+    "version, `apt-cache madison docker-ce` lists the available ones.",
+    "firewall.ufw-is-active-and-starts-at-boot": "Deploy again: it enables ufw and admits your "
+    "own connection.",
+    "firewall.incoming-and-routed-packets-are-denied-by-default": "Deploy again. "
+    "`ufw status verbose` shows the default policies.",
+    "firewall.netfilter-is-loaded-with-it": "Run `ufw reload` on the server; if it fails, "
+    "`nft list ruleset` shows which other program loads rules.",
+    "firewall.exactly-the-declared-rules-are-there": "`llmhost plan INVENTORY` names the rules "
+    "that differ. Declare those that you need in `firewall_rules`; a deploy removes the others.",
+    "firewall.no-change-of-rules-waits-for-confirmation": "A deploy is changing the rules, or "
+    "was interrupted. Wait for `firewall_confirm_seconds`, then deploy again.",
+    "firewall.published-ports-are-guarded-before-docker-opens-them": "Deploy again, then run "
+    "`systemctl cat docker`: ufw must start before it.",
+    "firewall.undeclared-ports-are-refused-from-outside": "Find the listener with `ss -ltnp`, "
+    "now: engines check no keys. To open the port, declare it in `firewall_rules`; to close it, "
+    "deploy again.",
     "firewall.declared-ports-are-reached-from-outside": "Something between the two machines "
-    "filters, or another firewall runs on the server (`nft list ruleset`).",
-    "gateway.nginx-finds-its-configuration-sound": "`nginx -t` names file and line. Files that "
-    "llmhost manages are corrected by a deploy; a file of your own in /etc/nginx is yours.",
-    "gateway.nginx-listens-where-it-is-declared-and-nowhere-else": "Nothing listens: nginx is "
-    "down, and a deploy starts it. Another port: `nginx -T | grep listen` names it.",
-    "gateway.key-of-the-certificate-is-readable-by-root-only": "Deploy again to set the mode; "
-    "if others could read the key, replace the certificate.",
-    "gateway.digests-of-keys-are-readable-by-root-only": "Deploy again to set the mode.",
-    "gateway.every-route-is-closed-without-a-valid-key": "If a route answered a stranger, take the "
-    "server off the network, and see what `llmhost plan INVENTORY` names. If nothing answered, see "
-    "`systemctl status nginx`.",
-    "gateway.client-reaches-the-engine": "Ask the engine itself: `docker logs` of the first "
-    "service. 401: `LLMHOST_API_KEY` is no key of a declared client.",
-    "gateway.log-is-json-without-keys": "If a log holds a key, remove the log and rotate that "
-    "client's key: `llmhost key rotate NAME FILE`. If nothing was logged, see `systemctl status "
-    "nginx`.",
+    "filters, or another firewall runs on the server: see `nft list ruleset`.",
+    "gateway.nginx-runs-and-starts-at-boot": "Run `nginx -t` and `journalctl -u nginx -n 50` on "
+    "the server for the cause, then deploy again.",
+    "gateway.nginx-finds-its-configuration-sound": "`nginx -t` names file and line. A deploy "
+    "restores the files that llmhost manages; correct your own files in /etc/nginx by hand.",
+    "gateway.nginx-listens-where-it-is-declared-and-nowhere-else": "If nothing listens, deploy "
+    "again to start nginx. If another port is open, `nginx -T | grep listen` names the file.",
+    "gateway.certificate-is-nobody-s-who-does-not-ask-for-the-host": "A server block of another "
+    "file answers for unknown names. `nginx -T | grep -n default_server` finds it.",
+    "gateway.key-of-the-certificate-is-readable-by-root-only": "Deploy again to restore the mode. "
+    "If other users could read the key, replace the certificate.",
+    "gateway.digests-of-keys-are-readable-by-root-only": "Deploy again to restore the mode of "
+    "the key maps in /etc/nginx/llmhost.",
+    "gateway.every-route-is-closed-without-a-valid-key": "If a route answered, disconnect the "
+    "server and run `llmhost plan INVENTORY`. If nothing answered, run `systemctl status nginx`.",
+    "gateway.refusal-names-its-reason-and-not-the-server": "Another proxy answers in front of the "
+    "gateway, or nginx runs an older configuration. Deploy again.",
+    "gateway.what-is-not-declared-is-closed-to-clients-too": "The client reached a route outside "
+    "its scope. Check its `scope` in `api_clients`, then deploy again.",
+    "gateway.client-reaches-the-engine": "401: `LLMHOST_API_KEY` belongs to no declared client. "
+    "502: run `docker logs` of the first service.",
+    "gateway.key-in-the-address-is-refused": "Deploy again, and rotate keys that clients sent in "
+    "an address: they are in logs.",
+    "gateway.access-log-is-rotated": "Run `logrotate -d /etc/logrotate.d/llmhost-gateway` on the "
+    "server: it names the mistake.",
+    "gateway.metrics-are-offered-to-the-host-alone": "Run `systemctl status mtail` on the server.",
+    "gateway.log-is-json-without-keys": "If the log holds a key, delete the log and rotate that "
+    "key: `llmhost key rotate NAME FILE`. If nothing was logged, check the disk with `df -h`.",
+    "gpu.every-service-has-exactly-the-gpus-it-asks-for": "Deploy again: it recreates the "
+    "container with its GPUs. `llmhost plan INVENTORY` names what differs.",
+    "gpu.no-gpu-has-two-services-unless-both-agreed": "Give each service its own GPUs, or set "
+    "`SERVICE_gpu_shared` for both.",
+    "gpu.containers-may-open-the-devices-of-their-gpus": "The container lost its devices, often "
+    "after `systemctl daemon-reload`. Deploy again: it recreates the container.",
+    "gpu.processes-on-the-gpus-belong-to-services-that-were-given-them": "`nvidia-smi` names the "
+    "process. Stop it, or move it to a GPU that no service uses.",
     "gpu.completion-is-computed-on-the-gpus-that-the-service-was-given": "No process of the "
-    "service is seen to hold the GPU's memory: see its `docker logs` for CUDA errors, then deploy "
-    "again. If NVML names no processes at all, update the driver.",
+    "service holds memory on the GPU. Look for CUDA errors in its `docker logs`, then deploy "
+    "again. If NVML lists no processes at all, update the driver.",
+    "gpu.engine-itself-says-that-it-computes-on-the-gpu": "The engine fell back to the CPU. Its "
+    "`docker logs` name the cause: an image without CUDA, a driver that is too old, or too "
+    "little memory.",
+    "healing.timer-runs-where-it-is-declared": "Deploy again, then run "
+    "`systemctl status llmhost-heal.timer`.",
+    "healing.last-look-ended-well": "`journalctl -u llmhost-heal -n 50` names the container that "
+    "it could not restart.",
+    "network.host-calls-itself-by-its-name": "Deploy again. Cloud images may reset the name: set "
+    "`preserve_hostname: true` for cloud-init.",
+    "network.declared-names-lead-to-their-addresses": "Deploy again to restore the block in "
+    "/etc/hosts; `getent hosts NAME` shows what the host resolves.",
+    "network.host-has-its-addresses-for-good": "`ip address` shows what the interface has. If "
+    "DHCP gave another address, a second network manager is active: `networkctl list`.",
+    "network.addresses-are-on-disk-and-on-trial-no-more": "A deploy was interrupted before it "
+    "confirmed the addresses. Deploy again.",
+    "network.host-asks-the-declared-name-servers": "`resolvectl status` shows who sets the name "
+    "servers. DHCP may override them: set `network_interface`.",
     "nvidia_driver.nvml-works": "Run `nvidia-smi` on the server. 'Driver/library version "
-    "mismatch' asks for a reboot.",
-    "nvidia_driver.every-gpu-on-the-bus-is-listed-by-the-driver": "`dmesg | grep -i nvrm` tells "
-    "why a GPU was not taken: seat, power, or a driver branch that does not know it.",
-    "nvidia_driver.loaded-module-is-the-one-of-the-libraries": "Reboot the server: its module "
-    "and its libraries differ.",
-    "nvidia_driver.driver-has-no-known-security-hole": "Deploy again: it lifts the hold for the "
-    "fixed version. If `nvidia_driver_branch` is set, choose a maintained one.",
-    "nvidia_driver.no-linux-driver-is-installed-on-wsl": "Remove it: "
-    "`apt-get purge 'nvidia-*' 'libnvidia-*'`. On WSL the driver is Windows's.",
-    "receipt.receipt-is-of-these-settings": "The inventory has changed since the last deploy: "
+    "mismatch' means that it needs a reboot.",
+    "nvidia_driver.every-gpu-on-the-bus-is-listed-by-the-driver": "`dmesg | grep -i nvrm` says "
+    "why: a seating or power problem, or a driver branch that does not support the GPU.",
+    "nvidia_driver.nvidia-smi-and-nvml-agree": "A second libnvidia-ml.so.1 is installed. "
+    "`ldconfig -p | grep nvidia-ml` lists them.",
+    "nvidia_driver.loaded-module-is-the-one-of-the-libraries": "Reboot the server: the loaded "
+    "kernel module and the installed libraries have different versions.",
+    "nvidia_driver.driver-has-no-known-security-hole": "Deploy again: it installs the fixed "
+    "version. If `nvidia_driver_branch` is set, choose a maintained branch.",
+    "nvidia_driver.no-linux-driver-is-installed-on-wsl": "Run "
+    "`apt-get purge 'nvidia-*' 'libnvidia-*'`: on WSL, Windows provides the driver.",
+    "nvidia_driver.no-part-of-the-driver-is-upgraded-behind-our-back": "Deploy again to hold the "
+    "packages that it names.",
+    "nvidia_driver.nouveau-is-not-loaded": "Reboot the server: nouveau is blacklisted from the "
+    "next boot.",
+    "nvidia_driver.gpus-are-set-as-declared": "Run `systemctl status llmhost-gpu` on the server: "
+    "some GPUs refuse a power limit.",
+    "nvidia_driver.fabric-manager-runs-in-the-drivers-version": "Deploy again. Until the versions "
+    "match, CUDA fails on this server with error 802.",
+    "receipt.receipt-is-of-these-settings": "The inventory changed after the last deploy. "
     "`llmhost plan INVENTORY` shows what is outstanding.",
-    "stack.every-service-is-healthy": "`docker inspect -f '{{json .State.Health}}' CONTAINER` "
-    "shows what its check said, `docker logs CONTAINER` why.",
-    "stack.no-process-is-root-or-can-become-it": "The container was not made by llmhost's "
-    "Compose files, or by older ones: deploy again.",
-    "stack.declared-weights-are-in-the-running-container": "Another image runs than the "
-    "inventory declares: deploy again.",
+    "receipt.receipt-names-the-models-by-hash": "The models changed after the last deploy. "
+    "Deploy again.",
+    "receipt.receipt-names-the-images-that-run": "A container was recreated without llmhost. "
+    "`docker ps` shows its image; a deploy restores it.",
+    "receipt.receipt-names-what-is-installed": "Packages were upgraded after the last deploy: see "
+    "/var/log/apt/history.log. A deploy records the new versions.",
+    "receipt.receipt-names-the-toolkit": "Another version of llmhost deployed this server. "
+    "`llmhost history INVENTORY HOST` shows who did.",
+    "receipt.receipt-is-written-by-root-alone": "Someone changed owner or mode. Deploy again, and "
+    "do not trust what the old receipt says.",
     "stack.exactly-the-declared-services-run": "Deploy again. A container that is not declared "
-    "was started by hand in llmhost's project: remove it, or give it a project of its own.",
-    "system.something-keeps-the-clock-right": "Deploy again; `timedatectl` shows what keeps it.",
-    "system.sshd-starts-at-boot": "`systemctl enable ssh`, or nobody gets in after a reboot.",
-    "system.packages-are-all-in-order": "`dpkg --audit` names them; `dpkg --configure -a` and "
-    "`apt-get -f install` finish what was interrupted.",
+    "was started by hand in llmhost's project: remove it, or give it its own project.",
+    "stack.every-service-is-healthy": "`docker inspect -f '{{json .State.Health}}' CONTAINER` "
+    "shows what its health check said, and `docker logs CONTAINER` why.",
+    "stack.services-come-back-after-a-reboot": "Deploy again to restore the restart policy, and "
+    "`systemctl enable docker`.",
+    "stack.no-process-is-root-or-can-become-it": "The container was not created from llmhost's "
+    "Compose files, or from older ones. Deploy again.",
+    "stack.root-file-systems-are-read-only": "Remove `read_only: false` from your own Compose "
+    "overrides, then deploy again.",
+    "stack.ports-are-published-on-the-loopback-only": "Deploy again, now: the engine answers "
+    "without a key on the address that the check names.",
+    "stack.logs-are-capped": "Deploy again to recreate the container with its log limit. "
+    "`docker system df` shows the disk space in use.",
+    "stack.declared-weights-are-in-the-running-container": "The container runs another image than "
+    "the inventory declares. Deploy again.",
+    "stack.no-volume-hides-what-is-baked": "Remove the volume or mount that the check names: it "
+    "covers the models in the image.",
+    "stack.weights-are-not-kept-a-second-time-beside-their-image": "Run `llmhost prune INVENTORY "
+    "HOST` to free the space.",
+    "stack.images-were-built-here": "The image came from elsewhere. Remove it with "
+    "`docker image rm`, then deploy again.",
+    "stack.compose-files-name-who-manages-them": "Deploy again: the files were replaced by hand.",
+    "system.clock-shows-the-declared-zone": "Deploy again. `timedatectl` shows the time zone.",
+    "system.something-keeps-the-clock-right": "Deploy again; `timedatectl` shows which service "
+    "synchronizes the clock.",
+    "system.apt-waits-for-another-package-manager": "Deploy again to restore "
+    "/etc/apt/apt.conf.d/60llmhost.",
+    "system.security-fixes-install-themselves-without-a-reboot": "Deploy again; "
+    "`unattended-upgrade --dry-run -v` on the server shows what it would install.",
+    "system.kernel-has-the-declared-parameters": "Another file in /etc/sysctl.d sets the "
+    "parameter. `sysctl --system` shows the order.",
+    "system.container-is-not-told-to-change-its-hosts-kernel": "Remove the parameters from "
+    "/etc/sysctl.d/60-llmhost.conf: deploy again.",
+    "system.sshd-starts-at-boot": "Run `systemctl enable ssh`. Otherwise no one can log in after "
+    "a reboot.",
+    "system.packages-are-all-in-order": "`dpkg --audit` names them. `dpkg --configure -a` and "
+    "`apt-get -f install` finish an interrupted installation.",
 }
 """By the id of a check."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.settings import Settings
 
 GPU_CLASSES = ("0x0300", "0x0302")
@@ -38,6 +39,12 @@ class Nvidia:
         return "proven on a double" if double else "proven on hardware"
 
 
+def on_wsl(host: Any) -> bool:
+    """Whether the kernel is that of the Windows Subsystem for Linux, by its own name."""
+    release = host.file("/proc/sys/kernel/osrelease").content_string.lower()
+    return "microsoft" in release or "wsl" in release
+
+
 def look(host: Any, settings: Settings) -> Nvidia:
     """Read a server's NVIDIA hardware from sysfs, and NVML through the probe."""
     script = (
@@ -53,7 +60,7 @@ def look(host: Any, settings: Settings) -> Nvidia:
     answer = host.run(settings.nvidia_driver.probe_command).stdout
     return Nvidia(
         pci=pci,
-        wsl="microsoft" in host.file("/proc/sys/kernel/osrelease").content_string.lower(),
+        wsl=on_wsl(host),
         nvml=json.loads(answer) if answer.strip() else {},
     )
 
@@ -61,12 +68,12 @@ def look(host: Any, settings: Settings) -> Nvidia:
 def require_gpu(nvidia: Nvidia, settings: Settings) -> None:
     """Skip where there is nothing to check; fail where a service asks for a GPU in vain."""
     if not settings.nvidia_driver.managed and not settings.gpu_requests:
-        pytest.skip("not checked: somebody else manages the driver, and no service asks for a GPU")
+        does_not_apply("somebody else manages the driver, and no service asks for a GPU")
     if nvidia.pci or (nvidia.wsl and nvidia.nvml):
         return
     asking = ", ".join(settings.gpu_requests)
     assert not asking, f"no NVIDIA GPU is on this server, and {asking} asks for one"
-    pytest.skip("not checked: this server has no NVIDIA GPU, and no service asks for one")
+    does_not_apply("this server has no NVIDIA GPU, and no service asks for one")
 
 
 def note(request: pytest.FixtureRequest, nvidia: Nvidia) -> None:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 from llmhost.checks import catalogue
+from llmhost.checks.applies import is_left_out
 from llmhost.checks.command_log import asked
 from llmhost.checks.describe import describe
 from llmhost.verify.report import (
@@ -45,6 +47,7 @@ class Recorder:
     def __init__(self, path: Path | None) -> None:
         self._file: TextIO | None = path.open("w", encoding="utf-8") if path else None
         self._silent: set[str] = set()
+        self._left_out = 0
         self._asked_by_fixture: dict[str, list[Asked]] = {}
         self._asked_before = 0
         self._compared: tuple[str, object, object] | None = None
@@ -79,6 +82,17 @@ class Recorder:
         self._silent.add(server)
         self._write(Server(server, answers=False, problem=problem))
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Make a check, and report it to the terminal and to JUnit only if it applies."""
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        if not any(map(is_left_out, reports)):
+            item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+            for report in reports:
+                item.ihook.pytest_runtest_logreport(report=report)
+            item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self._compared = None
         check = _entry(item)
@@ -100,6 +114,10 @@ class Recorder:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         if report.when == "call" or (report.when == "setup" and not report.passed):
+            if is_left_out(report):
+                self._left_out += 1
+                self._write(Extent(len(item.session.items) - self._left_out))
+                return report
             check = self._check(item, call, report)
             if check.outcome == "failed":
                 report.sections.append((check.id, _advice(check)))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.options.app_server import AppServer
 from llmhost.settings import Settings
 
@@ -12,7 +13,7 @@ from llmhost.settings import Settings
 @pytest.fixture(scope="module")
 def options(settings: Settings) -> AppServer:
     if settings.app_server.api_key is None:
-        pytest.skip("this host is no application server")
+        does_not_apply("this host is no application server")
     return settings.app_server
 
 
@@ -57,7 +58,7 @@ def test_llm_server_admits_the_key_and_nobody_without(host: Any, options: AppSer
 def test_certificate_is_trusted_by_the_system(host: Any, options: AppServer) -> None:
     url = host.check_output(f"sed -n 's/^OPENAI_BASE_URL=//p' {options.environment_file}")
     if not url.startswith("https://"):
-        pytest.skip("the gateway speaks plain HTTP")
+        does_not_apply("the gateway speaks plain HTTP")
     if not host.exists("openssl"):
         pytest.skip("there is no openssl on this host to ask with")
     where = re.sub(r"^https://([^/]+)/.*$", r"\1", url)

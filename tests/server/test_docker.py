@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.checks.command_log import guard, unit
 from llmhost.settings import Settings
 
@@ -68,7 +69,7 @@ def test_networks_of_the_stack_publish_on_loopback(host: Any, settings: Settings
     label = f"label=com.docker.compose.project={settings.stack.project}"
     ids = host.check_output(f"docker network ls --quiet --filter {label}").split()
     if not ids:
-        pytest.skip("the stack has no network")
+        does_not_apply("the stack has no network")
     networks = json.loads(host.check_output(f"docker network inspect {' '.join(ids)}"))
     option = "com.docker.network.bridge.host_binding_ipv4"
     assert {network["Options"].get(option) for network in networks} == {"127.0.0.1"}
@@ -76,7 +77,7 @@ def test_networks_of_the_stack_publish_on_loopback(host: Any, settings: Settings
 
 def test_pinned_version_is_installed_and_held(host: Any, settings: Settings) -> None:
     if settings.docker.version is None:
-        pytest.skip("no version is pinned")
+        does_not_apply("no version is pinned")
     package = "docker-ce" if settings.docker.source == "docker" else "docker.io"
     assert host.package(package).version == settings.docker.version
     assert package in host.check_output("apt-mark showhold").split()

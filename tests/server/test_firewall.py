@@ -12,6 +12,7 @@ from itertools import product
 import pytest
 from testinfra.host import Host
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.checks.conftest import Outside
 from llmhost.settings import Settings
 
@@ -39,9 +40,9 @@ class Admitted:
 @pytest.fixture(scope="module", autouse=True)
 def _ufw_is_ours(settings: Settings, is_app_server: bool) -> None:
     if is_app_server and not settings.app_server.firewall:
-        pytest.skip("app_server_firewall is off")
+        does_not_apply("app_server_firewall is off")
     if not settings.firewall.enabled:
-        pytest.skip("firewall_enabled is off: another firewall guards this host")
+        does_not_apply("firewall_enabled is off: another firewall guards this host")
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +183,7 @@ def test_no_change_of_rules_waits_for_confirmation(host: Host) -> None:
 
 def test_published_ports_are_guarded_before_docker_opens_them(host: Host) -> None:
     if not host.exists("docker"):
-        pytest.skip("there is no Docker on this host")
+        does_not_apply("there is no Docker on this host")
     forward = host.check_output("iptables -S FORWARD").splitlines()
     assert forward[1] == "-A FORWARD -j DOCKER-USER"
     assert "-A DOCKER-USER -m conntrack --ctstate DNAT -j DROP" in host.check_output(

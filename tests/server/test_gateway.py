@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.checks.command_log import guard, unit
 from llmhost.checks.gateway_client import Door
 from llmhost.settings import Settings
@@ -99,7 +100,7 @@ def test_certificate_is_nobody_s_who_does_not_ask_for_the_host(
 ) -> None:
     gateway = settings.gateway
     if gateway.tls == "off":
-        pytest.skip('gateway_tls = "off"')
+        does_not_apply('gateway_tls = "off"')
     other = f"other.example:{gateway.port}"
     command = ["curl", "-sSk", "-m", "10", "--connect-to", f"{other}:{address}:{gateway.port}"]
     said = outside(*command, f"https://{other}/")
@@ -108,7 +109,7 @@ def test_certificate_is_nobody_s_who_does_not_ask_for_the_host(
 
 def test_key_of_the_certificate_is_readable_by_root_only(host: Any, settings: Settings) -> None:
     if settings.gateway.tls == "off":
-        pytest.skip('gateway_tls = "off"')
+        does_not_apply('gateway_tls = "off"')
     pem = host.file("/etc/nginx/llmhost/tls.pem")
     assert guard(pem) == "root:root 0600"
 
@@ -163,7 +164,7 @@ def test_access_log_is_rotated(host: Any) -> None:
 
 def test_metrics_are_offered_to_the_host_alone(host: Any, settings: Settings) -> None:
     if (port := settings.gateway.metrics_port) is None:
-        pytest.skip("gateway_metrics_port is none")
+        does_not_apply("gateway_metrics_port is none")
     assert unit(host, "mtail") == "active, enabled"
     listening = host.check_output(f"ss -Hltn sport = :{port}").splitlines()
     assert {line.split()[3] for line in listening} == {f"127.0.0.1:{port}"}

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import pytest
-
+from llmhost.checks.applies import does_not_apply
 from llmhost.settings import Settings
 
 
@@ -15,6 +14,6 @@ def test_timer_runs_where_it_is_declared(host: Any, settings: Settings) -> None:
 
 def test_last_look_ended_well(host: Any, settings: Settings) -> None:
     if not (settings.healing.enabled and settings.services):
-        pytest.skip("healing_enabled is off, or no service is declared")
+        does_not_apply("healing_enabled is off, or no service is declared")
     shown = host.check_output("systemctl show -P Result llmhost-heal.service")
     assert shown == "success"

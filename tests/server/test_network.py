@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.options.network import HostNetwork
 from llmhost.settings import Settings
 
@@ -16,7 +17,7 @@ def declared(settings: Settings) -> HostNetwork:
 
 def test_host_calls_itself_by_its_name(host: Any, declared: HostNetwork) -> None:
     if declared.hostname is None:
-        pytest.skip("no hostname is declared")
+        does_not_apply("no hostname is declared")
     assert host.check_output("uname -n") == declared.hostname
     assert host.check_output("cat /etc/hostname") == declared.hostname
     assert host.run(f"getent hosts {declared.hostname}").succeeded
@@ -24,14 +25,14 @@ def test_host_calls_itself_by_its_name(host: Any, declared: HostNetwork) -> None
 
 def test_declared_names_lead_to_their_addresses(host: Any, declared: HostNetwork) -> None:
     if not declared.hosts:
-        pytest.skip("no names are declared")
+        does_not_apply("no names are declared")
     for name, address in declared.hosts.items():
         assert str(address) in host.check_output(f"getent ahosts {name}").split()
 
 
 def test_host_has_its_addresses_for_good(host: Any, declared: HostNetwork) -> None:
     if not declared.addresses:
-        pytest.skip("no addresses are declared")
+        does_not_apply("no addresses are declared")
     shown = host.check_output("ip -o address show")
     for address in declared.addresses:
         (line,) = [line for line in shown.splitlines() if f" {address} " in line]
@@ -43,7 +44,7 @@ def test_host_has_its_addresses_for_good(host: Any, declared: HostNetwork) -> No
 
 def test_addresses_are_on_disk_and_on_trial_no_more(host: Any, declared: HostNetwork) -> None:
     if not declared.addresses:
-        pytest.skip("no addresses are declared")
+        does_not_apply("no addresses are declared")
     written = host.check_output("cat /etc/netplan/*.yaml /etc/systemd/network/*.network; true")
     assert all(str(address) in written for address in declared.addresses)
     assert host.run("test -e /run/llmhost-network/pending").failed
@@ -52,7 +53,7 @@ def test_addresses_are_on_disk_and_on_trial_no_more(host: Any, declared: HostNet
 
 def test_host_asks_the_declared_name_servers(host: Any, declared: HostNetwork) -> None:
     if not declared.dns:
-        pytest.skip("no name servers are declared")
+        does_not_apply("no name servers are declared")
     asked = host.check_output("cat /run/systemd/resolve/resolv.conf || cat /etc/resolv.conf")
     servers = re.findall(r"^nameserver (\S+)", asked, re.MULTILINE)
     assert servers[: len(declared.dns)] == [str(server) for server in declared.dns]

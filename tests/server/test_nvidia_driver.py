@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.checks.nvidia import Nvidia, look, note, require_gpu
 from llmhost.settings import Settings
 
@@ -24,7 +25,7 @@ def nvidia(found: Nvidia, settings: Settings, request: pytest.FixtureRequest) ->
 @pytest.fixture
 def linux_driver(nvidia: Nvidia) -> Nvidia:
     if nvidia.wsl:
-        pytest.skip("not checked: on WSL the driver is Windows's")
+        does_not_apply("on WSL the driver is Windows's")
     return nvidia
 
 
@@ -65,7 +66,7 @@ def test_driver_has_no_known_security_hole(linux_driver: Nvidia, settings: Setti
 
 def test_no_linux_driver_is_installed_on_wsl(host: Any, nvidia: Nvidia) -> None:
     if not nvidia.wsl:
-        pytest.skip("not checked: this server is not WSL")
+        does_not_apply("this server is not WSL")
     query = "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' 'nvidia-utils*' 'nvidia-dkms*'"
     installed = [line for line in host.run(query).stdout.splitlines() if line.startswith("ii")]
     assert installed == []
@@ -75,7 +76,7 @@ def test_no_part_of_the_driver_is_upgraded_behind_our_back(
     host: Any, linux_driver: Nvidia, settings: Settings
 ) -> None:
     if not settings.nvidia_driver.managed:
-        pytest.skip("not checked: somebody else manages the driver")
+        does_not_apply("somebody else manages the driver")
     query = "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' '*nvidia*'"
     parts = [line.split() for line in host.run(query).stdout.splitlines() if line[1:2] == "i"]
     assert parts
@@ -92,7 +93,7 @@ def test_nouveau_is_not_loaded(host: Any, linux_driver: Nvidia) -> None:
 
 def test_gpus_are_set_as_declared(linux_driver: Nvidia, settings: Settings) -> None:
     if not settings.nvidia_driver.managed:
-        pytest.skip("not checked: somebody else manages the driver")
+        does_not_apply("somebody else manages the driver")
     limit = settings.nvidia_driver.power_limit_watts
     for gpu in linux_driver.gpus:
         assert gpu["persistence"] is True
@@ -107,7 +108,7 @@ def test_fabric_manager_runs_in_the_drivers_version(host: Any, linux_driver: Nvi
         c for c, v in zip(classes, vendors, strict=True) if (v, c[:6]) == ("0x10de", "0x0680")
     ]
     if not switches:
-        pytest.skip("not checked: this server has no NVSwitch")
+        does_not_apply("this server has no NVSwitch")
     assert host.service("nvidia-fabricmanager").is_running
     query = "dpkg-query -W -f '${Version}\\n' 'nvidia-fabricmanager*'"
     (version,) = [line for line in host.run(query).stdout.splitlines() if line]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.checks.command_log import guard
 from llmhost.settings import Settings
 
@@ -136,7 +137,7 @@ def test_images_were_built_here(host: Any, containers: Containers) -> None:
 
 def test_compose_files_name_who_manages_them(host: Any, settings: Settings) -> None:
     if not settings.services:
-        pytest.skip("no service is declared")
+        does_not_apply("no service is declared")
     names = [f"services/{name}.yaml" for name in settings.services]
     private = {
         f"services/{name}.yaml"

@@ -6,13 +6,21 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from llmhost.checks.applies import does_not_apply
+from llmhost.checks.nvidia import on_wsl
 from llmhost.settings import Settings
 
 
 @pytest.fixture(scope="module")
 def container(host: Any) -> bool:
-    """Whether the server shares its kernel and clock with others."""
+    """Whether another system keeps the server's clock: systemd counts WSL among the containers."""
     return bool(host.run("systemd-detect-virt --quiet --container").rc == 0)
+
+
+@pytest.fixture(scope="module")
+def shared_kernel(host: Any, container: bool) -> bool:
+    """Whether a kernel parameter that the server sets reaches other systems. Not on WSL."""
+    return container and not on_wsl(host)
 
 
 def test_clock_shows_the_declared_zone(host: Any, settings: Settings) -> None:
@@ -22,7 +30,7 @@ def test_clock_shows_the_declared_zone(host: Any, settings: Settings) -> None:
 
 def test_something_keeps_the_clock_right(host: Any, container: bool) -> None:
     if container:
-        pytest.skip("a container's clock is its host's")
+        does_not_apply("a container's clock is its host's")
     names = ("systemd-timesyncd", "chrony", "ntpsec", "openntpd", "ntp")
     assert any(host.service(name).is_running for name in names)
 
@@ -37,7 +45,7 @@ def test_security_fixes_install_themselves_without_a_reboot(host: Any, settings:
     wanted = int(settings.system.unattended_upgrades)
     assert f'APT::Periodic::Unattended-Upgrade "{wanted}";' in configuration
     if not settings.system.unattended_upgrades:
-        pytest.skip("this server installs no updates by itself")
+        does_not_apply("this server installs no updates by itself")
     lists = ("Unattended-Upgrade::Origins-Pattern:: ", "Unattended-Upgrade::Allowed-Origins:: ")
     origins = [line for line in configuration.splitlines() if line.startswith(lists)]
     assert origins and all("security" in origin for origin in origins)
@@ -47,23 +55,25 @@ def test_security_fixes_install_themselves_without_a_reboot(host: Any, settings:
         assert host.service(timer).is_enabled and host.service(timer).is_running
 
 
-def test_kernel_has_the_declared_parameters(host: Any, settings: Settings, container: bool) -> None:
+def test_kernel_has_the_declared_parameters(
+    host: Any, settings: Settings, shared_kernel: bool
+) -> None:
     declared = settings.system.kernel_parameters
-    own = {name: value for name, value in declared.items() if not container or "net." in name}
+    own = {name: value for name, value in declared.items() if not shared_kernel or "net." in name}
     # sysctl prints tabs between numbers.
     found = {name: " ".join(host.check_output(f"sysctl -n {name}").split()) for name in own}
     assert found == {name: " ".join(value.split()) for name, value in own.items()}
 
 
-def test_container_is_not_told_to_change_its_hosts_kernel(host: Any, container: bool) -> None:
-    if not container:
-        pytest.skip("the server has a kernel of its own")
+def test_container_is_not_told_to_change_its_hosts_kernel(host: Any, shared_kernel: bool) -> None:
+    if not shared_kernel:
+        does_not_apply("the server has a kernel of its own")
     assert "vm." not in host.file("/etc/sysctl.d/60-llmhost.conf").content_string
 
 
 def test_sshd_starts_at_boot(host: Any) -> None:
     if not any(host.service(unit).exists for unit in ("ssh", "ssh.socket")):
-        pytest.skip("there is no sshd on this server")
+        does_not_apply("there is no sshd on this server")
     assert "enabled" in host.run("systemctl is-enabled ssh.service ssh.socket").stdout.split()
 
 

@@ -1,4 +1,4 @@
-"""The workflow calls only what is there, and only actions that nobody can replace."""
+"""The workflows call only what is there, and only actions that nobody can replace."""
 
 import re
 import subprocess
@@ -9,17 +9,37 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-JOBS: dict[str, dict[str, Any]] = yaml.safe_load(
-    (ROOT / ".github" / "workflows" / "ci.yml").read_text()
-)["jobs"]
+SCRIPT = (ROOT / "script" / "test").read_text()
+LANES = set(re.findall(r"^#   script/test ([a-z]+|--) ", SCRIPT, re.MULTILINE))
+WORKFLOWS: dict[str, dict[str, Any]] = {
+    path.stem: yaml.safe_load(path.read_text())
+    for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+}
+JOBS = {
+    f"{workflow}.{name}": job
+    for workflow, content in WORKFLOWS.items()
+    for name, job in content["jobs"].items()
+}
 STEPS = [step for job in JOBS.values() for step in job["steps"]]
 
 
+def _lanes(workflow: str) -> set[str]:
+    """What the workflow's jobs give script/test as its first argument."""
+    jobs = WORKFLOWS[workflow]["jobs"].values()
+    return {step["run"].split()[2] for job in jobs for step in job["steps"] if "run" in step}
+
+
 def test_lanes_of_the_workflow_are_lanes_of_the_script() -> None:
-    script = (ROOT / "script" / "test").read_text()
-    lanes = set(re.findall(r"^#   script/test ([a-z]+|--) ", script, re.MULTILINE))
-    called = {step["run"].split()[2] for step in STEPS if "run" in step}
-    assert called <= lanes and {"fast", "server", "vm", "--"} <= called
+    called = _lanes("ci")
+    assert called <= LANES and {"fast", "server", "vm", "--"} <= called
+
+
+def test_every_longer_lane_runs_at_night() -> None:
+    (longer,) = re.findall(r'^longer="(.*)"$', SCRIPT, re.MULTILINE)
+    (job,) = WORKFLOWS["nightly"]["jobs"].values()
+    assert "script/test ${{ matrix.lane }}" in job["steps"][-1]["run"]
+    assert job["strategy"]["matrix"]["lane"] == longer.split()
+    assert job["strategy"]["fail-fast"] is False
 
 
 def test_every_action_is_pinned_by_commit() -> None:
@@ -28,8 +48,20 @@ def test_every_action_is_pinned_by_commit() -> None:
 
 
 @pytest.mark.parametrize("job", JOBS)
+def test_checkout_leaves_no_credentials(job: str) -> None:
+    checkouts = [step for step in JOBS[job]["steps"] if "checkout@" in step.get("uses", "")]
+    assert [step["with"]["persist-credentials"] for step in checkouts] == [False]
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_workflow_may_only_read(workflow: str) -> None:
+    assert WORKFLOWS[workflow]["permissions"] == {"contents": "read"}
+
+
+@pytest.mark.parametrize("job", JOBS)
 def test_no_job_runs_for_ever(job: str) -> None:
-    assert 0 < JOBS[job]["timeout-minutes"] <= 90
+    longest = 300 if job.startswith("nightly.") else 90
+    assert 0 < JOBS[job]["timeout-minutes"] <= longest
 
 
 def test_unknown_lane_is_refused() -> None:

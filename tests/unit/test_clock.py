@@ -29,7 +29,9 @@ def test_time_zone_is_compared(state: ClockState, reason: str) -> None:
         (["unit systemd-timesyncd.service disabled enabled", "unit chrony.service enabled"], True),
         (["unit systemd-timesyncd.service disabled enabled"], False),
         ([], False),
-        (["container"], True),
+        (["container systemd-nspawn"], True),
+        (["container wsl"], True),
+        (["container none"], False),
     ],
 )
 def test_one_daemon_is_enough(lines: list[str], right: bool) -> None:

@@ -280,7 +280,7 @@ def test_trial_is_a_shell_script(manager: str) -> None:
 
 FACT = r"""=== llmhost: network
 connection 192.168.0.9 50000 192.168.0.57 22
-wsl
+kernel 5.15.167.4-microsoft-standard-WSL2
 link eth0 02:00:00:00:00:01
 link tun0
 address 2: eth0    inet 192.168.0.57/24 metric 100 brd 192.168.0.255 scope global dynamic eth0\ x

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 
 from llmhost.checks import catalogue
 from llmhost.checks.describe import gpu
-from llmhost.checks.next_steps import NEXT_STEPS, OF_COMPONENTS
+from llmhost.checks.next_steps import NEXT_STEPS
+from llmhost.inventory.reader import known_keys
 from llmhost.verify.report import Check, Extent, Server, Share, Started, parse
 
 KEY = "llmhost-" + "5" * 64
@@ -19,6 +22,7 @@ KEY = "llmhost-" + "5" * 64
 # A made-up component, tried on the machine that runs this test: it needs nothing to be there.
 MODULE = """
 import pytest
+from llmhost.checks.applies import does_not_apply
 
 @pytest.fixture(scope="module")
 def kernel(host):
@@ -42,6 +46,16 @@ def test_colour_is_red(host, colour):
 
 def test_gpu_is_there(host):
     pytest.skip("not checked: this server has no GPU")
+
+@pytest.fixture
+def declared():
+    does_not_apply("no colour is declared")
+
+def test_colour_is_as_declared(host, declared):
+    assert False
+
+def test_shade_is_as_declared(host):
+    does_not_apply("no shade is declared")
 
 def test_gpu_computes(host, request):
     request.node.user_properties.append(("proof", "proven on a double"))
@@ -116,7 +130,7 @@ def test_failed_command_is_told_with_its_complaint(checks: dict[str, Check]) -> 
 def test_plain_output_of_pytest_tells_it_too(printed_and_records: tuple[str, list[object]]) -> None:
     printed = printed_and_records[0]
     assert "colours.lists-are-equal" in printed
-    assert "seen:     letters: ['a', 'b']\nexpected: ['a', 'c']\ndo:       `llmhost plan" in printed
+    assert "seen:     letters: ['a', 'b']\nexpected: ['a', 'c']\n" in printed
 
 
 @pytest.mark.usefixtures("printed_and_records")
@@ -142,6 +156,13 @@ def test_worth_of_a_check_is_recorded(checks: dict[str, Check]) -> None:
     assert (skipped.outcome, skipped.reason) == ("not checked", "this server has no GPU")
 
 
+def test_check_that_does_not_apply_is_in_no_report(
+    site: Path, printed_and_records: tuple[str, list[object]], checks: dict[str, Check]
+) -> None:
+    reports = [printed_and_records[0], " ".join(checks), (site / "junit.xml").read_text()]
+    assert all("declared" not in report for report in reports)
+
+
 def test_keys_stay_out_of_the_records(site: Path, checks: dict[str, Check]) -> None:
     assert checks["key is not told"].seen == "[key]"
     assert KEY not in (site / "records").read_text()
@@ -152,6 +173,8 @@ def test_server_is_described_once(printed_and_records: tuple[str, list[object]])
     (server,) = [record for record in records if isinstance(record, Server)]
     assert server.answers and server.kernel == os.uname().release and server.processors
     assert records[0] == Extent(sum(isinstance(record, Started) for record in records))
+    last = [record for record in records if isinstance(record, Extent)][-1]
+    assert last == Extent(sum(isinstance(record, Check) for record in records))
 
 
 def test_memory_of_a_gpu_is_summed_up_by_container() -> None:
@@ -192,7 +215,15 @@ def test_every_check_is_documented_with_its_next_step() -> None:
     assert catalogue.PAGE.read_text() == catalogue.page(), "stale; run script/docs"
 
 
-def test_no_next_step_is_for_a_check_that_is_gone() -> None:
-    known = list(catalogue.entries())
-    assert NEXT_STEPS.keys() <= {each.id for each in known}
-    assert OF_COMPONENTS.keys() <= {each.component for each in known}
+def test_each_check_has_a_next_step_of_its_own() -> None:
+    known = {each.id for each in catalogue.entries()}
+    assert NEXT_STEPS.keys() == known
+    steps = [step for step in NEXT_STEPS.values() if step != "An older image runs. Deploy again."]
+    assert all(map(str.strip, steps)) and max(Counter(steps).values()) <= 2
+
+
+def test_next_steps_name_options_that_exist() -> None:
+    named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)(?: = [^`]*)?`", " ".join(NEXT_STEPS.values())))
+    assert len(named) > 15
+    others = {"context_tokens", "max_tokens", "ssh_user"}
+    assert named - others <= set(known_keys())

@@ -5,9 +5,9 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 from testinfra.host import Host
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.settings import Settings
 
 
@@ -42,5 +42,5 @@ class Api:
 def api_of(service: str, host: Host, settings: Settings) -> Api:
     """Skips the test if the service is not declared."""
     if service not in settings.services:
-        pytest.skip(f"the service {service} is not declared")
+        does_not_apply(f"the service {service} is not declared")
     return Api(host, f"http://127.0.0.1:{settings.options(service).port}")

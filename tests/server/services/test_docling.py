@@ -6,6 +6,7 @@ import json
 import pytest
 from testinfra.host import Host
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.checks.services.inside import Inside
 from llmhost.settings import Settings
 
@@ -20,7 +21,7 @@ print(urllib.request.urlopen(request, timeout=120).read().decode())
 @pytest.fixture(scope="module")
 def docling(host: Host, settings: Settings) -> Inside:
     if "docling" not in settings.services:
-        pytest.skip("the service docling is not declared")
+        does_not_apply("the service docling is not declared")
     return Inside(host, settings, "docling")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.options.model import Model
 from llmhost.settings import Settings
 
@@ -17,7 +18,7 @@ BASE = "http://127.0.0.1:8080"
 @pytest.fixture(scope="module")
 def model(settings: Settings) -> Model:
     if "llamacpp" not in settings.services:
-        pytest.skip("the service llamacpp is not declared")
+        does_not_apply("the service llamacpp is not declared")
     (model,) = settings.models_of("llamacpp")
     return model
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.checks.conftest import Outside
 from llmhost.checks.gateway_client import Door
 from llmhost.checks.services.api import Api, api_of
@@ -65,7 +66,7 @@ def test_settings_in_use_are_those_it_was_started_with(
 ) -> None:
     program = SERVICE.changed_settings(options)
     if not program:
-        pytest.skip("open_webui_persistent_settings is on: those of the UI count")
+        does_not_apply("open_webui_persistent_settings is on: those of the UI count")
     container = f"{settings.stack.project}-open_webui-1"
     asked = f"docker exec {container} python3 -c {shlex.quote(program)}"
     assert host.check_output(asked).splitlines() == []

@@ -3,6 +3,7 @@
 import pytest
 from testinfra.host import Host
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.checks.services.inside import Inside
 from llmhost.settings import Settings
 
@@ -10,7 +11,7 @@ from llmhost.settings import Settings
 @pytest.fixture(scope="module")
 def qdrant(host: Host, settings: Settings) -> Inside:
     if "qdrant" not in settings.services:
-        pytest.skip("the service qdrant is not declared")
+        does_not_apply("the service qdrant is not declared")
     return Inside(host, settings, "qdrant")
 
 

@@ -3,6 +3,7 @@
 import pytest
 from testinfra.host import Host
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.checks.services.inside import Inside
 from llmhost.services.redis import RedisOptions
 from llmhost.settings import Settings
@@ -11,7 +12,7 @@ from llmhost.settings import Settings
 @pytest.fixture(scope="module")
 def options(settings: Settings) -> RedisOptions:
     if "redis" not in settings.services:
-        pytest.skip("the service redis is not declared")
+        does_not_apply("the service redis is not declared")
     options = settings.options("redis")
     assert isinstance(options, RedisOptions)
     return options

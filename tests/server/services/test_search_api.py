@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.checks.services.inside import Inside
 from llmhost.settings import Settings
 
@@ -41,7 +42,7 @@ class Api:
 @pytest.fixture(scope="module")
 def api(host: Host, settings: Settings) -> Api:
     if "search_api" not in settings.services:
-        pytest.skip("the service search_api is not declared")
+        does_not_apply("the service search_api is not declared")
     return Api(Inside(host, settings, "search_api"))
 
 
@@ -52,7 +53,7 @@ def test_question_is_answered(api: Api) -> None:
 
 def test_second_answer_comes_from_the_cache(api: Api, settings: Settings) -> None:
     if not settings.options("search_api").model_dump()["cache_seconds"]:
-        pytest.skip("search_api_cache_seconds is 0")
+        does_not_apply("search_api_cache_seconds is 0")
     body = {"query": "llmhost asks twice"}
     api.ask("/v1/search", body)
     assert api.ask("/v1/search", body)[:2] == (200, "hit")

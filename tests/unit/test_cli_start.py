@@ -1,0 +1,41 @@
+"""Commands are imported when they run, and say before that what they do."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from llmhost.cli.app import PLACES
+
+_HELP = """
+import json
+from llmhost.cli.app import PLACES, command
+print(json.dumps({name: command(name).help.partition("\\n\\n")[0] for name in PLACES}))
+"""
+
+_LOADED = """
+import json, sys
+from llmhost.cli.__main__ import main
+try:
+    main()
+except SystemExit:
+    print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def test_one_sentence_is_the_first_of_the_commands_own_help() -> None:
+    ran = subprocess.run([sys.executable, "-c", _HELP], capture_output=True, text=True, check=True)
+    assert json.loads(ran.stdout) == {name: place.help for name, place in PLACES.items()}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["key", "--help"], ["key", "new", "web"], ["tls", "--help"]]
+)
+def test_command_that_needs_no_host_loads_nothing_that_reaches_one(arguments: list[str]) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _LOADED, *arguments], capture_output=True, text=True, check=True
+    )
+    loaded = set(json.loads(ran.stdout.splitlines()[-1]))
+    assert "typer" in loaded
+    assert not loaded & {"gevent", "paramiko", "pyinfra", "pyinfra_cli"}
