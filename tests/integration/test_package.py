@@ -307,7 +307,7 @@ def test_deploy_held_the_host_and_is_in_its_history(site: Installation) -> None:
     shown = site.run("llmhost", "history", "inventory/site.py", SERVER, "--json")
     assert shown.returncode == 0, shown.stderr
     (run,) = json.loads(shown.stdout)["runs"]
-    assert run["outcome"] == "done" and run["version"] and run["revision"] is None
+    assert run["result"] == "done" and run["version"] and run["revision"] is None
 
 
 @pytest.mark.machines
@@ -325,7 +325,8 @@ def test_verify_runs_the_installed_checks(site: Installation, lan: Lan) -> None:
 
 
 @pytest.mark.machines
-def test_bundle_holds_the_installed_llmhost(site: Installation, wheel: Path) -> None:
+def test_bundle_holds_the_installed_llmhost(site: Installation, lan: Lan, wheel: Path) -> None:
+    lan.machines[SERVER].ssh("apt-get -q -y install --no-install-recommends gnupg")
     options = ["--limit", "app", "--output", "app.bundle", "--builder", SERVER]
     made = site.run("llmhost", "bundle", "create", "inventory/site.py", *options)
     assert made.returncode == 0, made.stdout + made.stderr
