@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 LINKED = {"tasks": "tasks", "templates": "templates", "files": "files", "checks": "tests/server"}
 """Directories of the package that lie elsewhere in a checkout."""
 
-NOT_PACKED = shutil.ignore_patterns(".git", ".venv", ".demo", "build", "dist", "*.egg-info")
+NOT_PACKED = shutil.ignore_patterns(".git", ".venv", ".demo", ".*_cache", "build", "dist")
 BUILD = """
 import sys
 from setuptools import build_meta
