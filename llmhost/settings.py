@@ -16,7 +16,7 @@ from llmhost.options.healing import Healing
 from llmhost.options.model import Model
 from llmhost.options.network import HostNetwork
 from llmhost.options.nvidia_driver import NvidiaDriver
-from llmhost.options.policy import Policy
+from llmhost.options.policy import ModelPolicy
 from llmhost.options.preflight import Preflight
 from llmhost.options.receipt import Receipt
 from llmhost.options.stack import Stack
@@ -25,7 +25,7 @@ from llmhost.options.types import Network, within
 from llmhost.options.vram import Vram
 from llmhost.services import catalogue
 from llmhost.services.app import App
-from llmhost.services.base import Service, ServiceOptions, UiOptions
+from llmhost.services.base import AnyService, ServiceOptions, UiOptions
 
 
 class Settings(Section):
@@ -42,7 +42,7 @@ class Settings(Section):
     stack: Stack = Field(default_factory=Stack)
     healing: Healing = Field(default_factory=Healing)
     vram: Vram = Field(default_factory=Vram)
-    policy: Policy = Field(default_factory=Policy)
+    policy: ModelPolicy = Field(default_factory=ModelPolicy)
     app_server: AppServer = Field(default_factory=AppServer)
     receipt: Receipt = Field(default_factory=Receipt)
 
@@ -67,13 +67,13 @@ class Settings(Section):
         return self.service_options[service]
 
     @property
-    def catalogue(self) -> tuple[Service, ...]:
+    def catalogue(self) -> tuple[AnyService, ...]:
         """The declared services' entries of the catalogue, and those of the apps."""
         entries = {**{app.name: app.service for app in self.apps}, **catalogue()}
         return tuple(entries[name] for name in self.services)
 
     @property
-    def offered(self) -> tuple[Service, ...]:
+    def offered(self) -> tuple[AnyService, ...]:
         """Services that the gateway passes requests on to: those with routes of the host's own, or
         of the servers behind it."""
         found = self.catalogue

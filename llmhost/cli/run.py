@@ -21,7 +21,5 @@ def become_pyinfra(arguments: Sequence[str]) -> NoReturn:
 
 
 def _pyinfra() -> list[str]:
-    """pyinfra of this very environment; uv and pipx put only llmhost on PATH."""
-    program = Path(sys.executable).with_name("pyinfra")
-    # A user's or a distribution's scheme has its programs elsewhere.
-    return [str(program)] if program.is_file() else [sys.executable, "-m", "pyinfra"]
+    """pyinfra of this very environment: uv and pipx put only llmhost on PATH."""
+    return [sys.executable, "-P", "-m", "pyinfra"]

@@ -3,7 +3,7 @@
 from llmhost.options.base import Section
 
 
-class Policy(Section):
+class ModelPolicy(Section):
     """Rules for a model and for every model it was made from. Upper and lower case are equal.
 
     Publishers are the accounts of a hub or the names of organisations.

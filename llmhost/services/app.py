@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from llmhost.options.base import Section
 from llmhost.secret import SecretReference
-from llmhost.services.base import IMAGE, Method, Route, Service, ServiceOptions
+from llmhost.services.base import IMAGE, AnyService, Method, Route, Service, ServiceOptions
 
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Directory = Annotated[str, StringConstraints(pattern=r"^(/[\w.-]+)+$")]
@@ -92,12 +92,16 @@ class App(ServiceOptions):
         return self.secrets
 
     @property
-    def service(self) -> Service:
+    def needed_services(self) -> tuple[str, ...]:
+        """As it declares them."""
+        return self.needs
+
+    @property
+    def service(self) -> AnyService:
         """The app as the catalogue would describe it."""
         return Service(
             name=self.name,
             options=App,
             container_port=self.container_port,
             routes=tuple(Route(each.path, each.methods, each.scope) for each in self.routes),
-            needs=lambda _options: self.needs,
         )

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from llmhost.services.base import IMAGE, Service, ServiceOptions, no_models
+from llmhost.services.base import IMAGE, Service, ServiceOptions
 
 
 class ChromaOptions(ServiceOptions):
@@ -27,4 +27,4 @@ class ChromaOptions(ServiceOptions):
 
 # No route: nobody but the other services may ask it. Collections are kept in the volume
 # `chroma-data`. Chroma's default embedder runs in its clients, which have to bring a model.
-SERVICE = Service(name="chroma", options=ChromaOptions, container_port=8000, check_models=no_models)
+SERVICE = Service(name="chroma", options=ChromaOptions, container_port=8000)

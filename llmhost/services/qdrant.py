@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from llmhost.services.base import IMAGE, Service, ServiceOptions, no_models
+from llmhost.services.base import IMAGE, Service, ServiceOptions
 
 
 class QdrantOptions(ServiceOptions):
@@ -27,4 +27,4 @@ class QdrantOptions(ServiceOptions):
 
 # No route: nobody but the other services may ask it, and they need no key. Collections are kept in
 # the volume `qdrant-data`.
-SERVICE = Service(name="qdrant", options=QdrantOptions, container_port=6333, check_models=no_models)
+SERVICE = Service(name="qdrant", options=QdrantOptions, container_port=6333)

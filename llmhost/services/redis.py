@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from llmhost.services.base import IMAGE, Service, ServiceOptions, no_models
+from llmhost.services.base import IMAGE, Service, ServiceOptions
 
 
 class RedisOptions(ServiceOptions):
@@ -28,4 +28,4 @@ class RedisOptions(ServiceOptions):
 
 
 # No route: nobody but the other services may ask it, and they need no password.
-SERVICE = Service(name="redis", options=RedisOptions, container_port=6379, check_models=no_models)
+SERVICE = Service(name="redis", options=RedisOptions, container_port=6379)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llmhost.models.lineage import Ancestor, Lineage, declared, of_card, of_metadata
 from llmhost.models.policy import violations
-from llmhost.options.policy import Policy
+from llmhost.options.policy import ModelPolicy
 
 # What bartowski's GGUF of the model says of itself.
 DISTILL: dict[str, Any] = {
@@ -37,7 +37,7 @@ base_model_relation: quantized
 
 
 def refusals(lineage: Lineage, **rules: Any) -> list[str]:
-    return list(violations(Policy(**rules), lineage))
+    return list(violations(ModelPolicy(**rules), lineage))
 
 
 def named(name: str, publisher: str = "") -> Lineage:
