@@ -1,4 +1,4 @@
-"""Where what llmhost brings along lies: in a checkout and in an installation alike, beside this."""
+"""Paths of the files that come with llmhost: in the package, in a checkout by links."""
 
 import shlex
 from functools import cache
@@ -12,9 +12,11 @@ CHECKS = PACKAGE / "checks"
 
 DEPLOY = PACKAGE / "deploy.py"
 BAKE = PACKAGE / "bake.py"
+REQUIREMENTS = PACKAGE / "requirements.lock"
+"""What llmhost needs, with versions and hashes."""
 
-CHECKOUT = PACKAGE.parent
-"""The repository where llmhost runs from a checkout."""
+CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else None
+"""The repository, if llmhost runs from a checkout."""
 
 
 @cache

@@ -27,13 +27,14 @@ from llmhost.bundle.manifest import (
     Release,
 )
 from llmhost.bundle.parts import Parts
+from llmhost.bundle.wheel import own_wheel
 from llmhost.cli.bundle_packages import gather_packages
 from llmhost.cli.bundle_targets import images_of, packages_of
 from llmhost.cli.remote import LOCAL, Remote
 from llmhost.cli.run import run_pyinfra
 from llmhost.docker.image import ServiceImage
 from llmhost.inventory.site import SiteHost
-from llmhost.resources import BAKE, CHECKOUT
+from llmhost.resources import BAKE, REQUIREMENTS
 from llmhost.version import toolkit
 
 _LOOK = """\
@@ -161,19 +162,10 @@ def _pins(targets: Sequence[SiteHost], parts: Parts) -> Iterator[Part]:
 
 
 def _toolkit(parts: Parts) -> Iterator[Part]:
-    """llmhost itself, as it is in the checkout."""
-    listed = ["git", "-c", f"safe.directory={CHECKOUT}", "-C", str(CHECKOUT), "ls-files", "-z"]
-    found = subprocess.run(listed, capture_output=True, check=False)
-    if found.returncode:
-        typer.echo("llmhost itself is not in the bundle: this is no git checkout")
-        return
-    path = f"{TOOLKIT}/llmhost.tar"
-    packed = ["tar", "--create", "--directory", str(CHECKOUT), "--transform", "s,^,llmhost/,"]
-    packed += ["--null", "--files-from", "-"]
-    made = subprocess.run(packed, input=found.stdout, capture_output=True, check=False)
-    if made.returncode:
-        raise BundleError(f"tar could not pack llmhost: {made.stderr.decode().strip()}")
-    yield parts.keep(path, made.stdout)
+    """llmhost itself, as it runs here, and what it needs."""
+    name, wheel = own_wheel()
+    yield parts.keep(f"{TOOLKIT}/{name}", wheel)
+    yield parts.keep(f"{TOOLKIT}/{REQUIREMENTS.name}", REQUIREMENTS.read_bytes())
 
 
 def _wheels(parts: Parts) -> Iterator[Part]:
@@ -182,7 +174,7 @@ def _wheels(parts: Parts) -> Iterator[Part]:
     typer.echo("downloading the Python packages of the controller")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--require-hashes", "--only-binary", ":all:", "--dest", str(directory)]
-    command += ["--requirement", str(CHECKOUT / "requirements.lock")]
+    command += ["--requirement", str(REQUIREMENTS)]
     if subprocess.run(command, check=False).returncode:
         raise BundleError("pip could not download requirements.lock: the lines above say why")
     for wheel in sorted(directory.glob("*.whl")):

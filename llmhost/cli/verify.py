@@ -76,7 +76,10 @@ def verify(
 def _pytest(options: Mapping[str, object]) -> list[str]:
     """The command that runs the server tests; options without a value are left out."""
     # What was not checked is told by reason, in the summary that tests/server adds.
-    command = [sys.executable, "-m", "pytest", str(CHECKS), "-p", "no:cacheprovider"]
+    # -P and the rest: nothing in the current directory counts, be it a module or a configuration.
+    command = [sys.executable, "-P", "-m", "pytest", str(CHECKS), "-p", "no:cacheprovider"]
+    command += ["-c", str(CHECKS / "pytest.ini"), "--rootdir", str(CHECKS)]
+    command += ["--confcutdir", str(CHECKS)]
     command += ["--tb=short", "-rfE"]
     given = [(name, str(value)) for name, value in options.items() if value]
     return [*command, *(word for option in given for word in option)]

@@ -8,10 +8,11 @@ import pytest
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
 from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile, build_script, import_script
-from llmhost.resources import CHECKOUT, FILES, TEMPLATES, script, script_text
+from llmhost.resources import FILES, TEMPLATES, script, script_text
 from llmhost.system.apt import AptPlan
 from llmhost.system.apt import script as apt_script
 
+ROOT = Path(__file__).parents[2]
 PLACES = ("files", "script", ".ci", "benchmarks")
 
 
@@ -26,7 +27,7 @@ class _Anything(ChainableUndefined):
 
 
 def shell_files() -> Iterator[Path]:
-    found = (path for place in PLACES for path in sorted((CHECKOUT / place).rglob("*")))
+    found = (path for place in PLACES for path in sorted((ROOT / place).rglob("*")))
     for path in found:
         if path.is_file() and (path.suffix == ".sh" or _is_shell(path.read_bytes())):
             yield path
@@ -45,10 +46,10 @@ def shell_templates() -> Iterator[str]:
 def faults(text: str, exclude: str = "") -> str:
     shell = "bash" if text.startswith("#!/usr/bin/env bash\n") else "sh"
     command = ["shellcheck", "--shell", shell, *(["--exclude", exclude] if exclude else []), "-"]
-    return subprocess.run(command, input=text, capture_output=True, text=True, cwd=CHECKOUT).stdout
+    return subprocess.run(command, input=text, capture_output=True, text=True, cwd=ROOT).stdout
 
 
-@pytest.mark.parametrize("path", [*shell_files()], ids=lambda path: str(path.relative_to(CHECKOUT)))
+@pytest.mark.parametrize("path", [*shell_files()], ids=lambda path: str(path.relative_to(ROOT)))
 def test_script_is_clean(path: Path) -> None:
     assert faults(path.read_text()) == ""
 
