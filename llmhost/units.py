@@ -1,5 +1,8 @@
 """Durations and sizes in words. Pure."""
 
+GIB = 2**30
+MIB = 2**20
+
 
 def duration(seconds: float | None) -> str:
     """Seconds in the unit that a person would choose; empty for None."""
@@ -25,3 +28,8 @@ def so_far(seconds: float, done: int = 0, size: int = 0, begun_with: int = 0) ->
         return f"{duration(seconds)} so far"
     left = (size - done) * seconds / (done - begun_with)
     return f"{gib(done)} of {gib(size)}, {duration(seconds)}, about {duration(max(0, left))} left"
+
+
+def gib_to_bytes(size: float) -> int:
+    """GiB, as options have them, in bytes."""
+    return int(size * GIB)

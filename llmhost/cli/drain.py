@@ -23,7 +23,7 @@ from llmhost.inventory.reader import read_settings
 from llmhost.operations import nginx
 from llmhost.operations.changes import reasons
 from llmhost.operations.lock import hold
-from llmhost.options.upstream import Upstream
+from llmhost.options.upstream import UpstreamServer
 from llmhost.settings import Settings
 
 STILL_BUSY = 2
@@ -109,7 +109,7 @@ def _done(state: State) -> list[Host]:
     return sorted(state.active_hosts, key=lambda host: host.name)
 
 
-def _upstream(settings: Settings, server: str) -> Upstream | None:
+def _upstream(settings: Settings, server: str) -> UpstreamServer | None:
     return next((each for each in settings.gateway.upstreams if each.name == server), None)
 
 

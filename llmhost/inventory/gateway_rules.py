@@ -8,7 +8,7 @@ from llmhost.gateway.policy import policies_of
 from llmhost.gateway.routes import clashes, exposed_routes
 from llmhost.gateway.x509 import pair_faults
 from llmhost.inventory.problem import Problem
-from llmhost.options.gateway import overlap
+from llmhost.options.networks import overlap
 from llmhost.settings import Settings
 
 MOST_RATES = 32

@@ -6,12 +6,18 @@ from llmhost.gateway.keys import digest
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.site import GATEWAYS, Site, SiteHost, Upstream, upstream
 from llmhost.secret import read_secret
+from llmhost.services import catalogue
 from llmhost.system.environment_file import unfit
 
 
 def site_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
     """What is wrong with one host beside the others."""
     yield from _taken_addresses(host, site)
+    settings = host.settings
+    is_llm_server = not (host.is_app_server or GATEWAYS in host.groups)
+    if is_llm_server and not (settings.services or settings.gateway.upstreams):
+        fix = f"name at least one of {', '.join(catalogue())}, or declare apps"
+        yield Problem("services", "is empty, and this host is an LLM server", fix)
     if GATEWAYS in host.groups and not host.settings.gateway.upstreams:
         what = "is empty, and this host is in the group gateways"
         yield Problem("gateway_upstreams", what, "name the LLM servers that it stands before")

@@ -4,6 +4,7 @@ from pyinfra.api import DeployError, Host, State
 
 from llmhost.inventory.problem import Problem, SettingsError
 from llmhost.inventory.reader import read_settings
+from llmhost.inventory.renames import warn_of_old_names
 from llmhost.inventory.site import SiteHost, Upstream, upstream
 from llmhost.inventory.site_rules import site_problems
 from llmhost.settings import Settings
@@ -40,6 +41,8 @@ def check_all(state: State) -> dict[str, SiteHost]:
         mistakes.extend(problem.sentence(host) for problem in problems if host in within)
 
     for host in state.inventory:
+        if host.name in within:
+            warn_of_old_names(host.name, host.data.dict())
         try:
             site[host.name] = _site_host(host)
         except SettingsError as error:

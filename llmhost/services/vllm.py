@@ -3,11 +3,19 @@
 import json
 from collections.abc import Sequence
 
-from pydantic import Field
-
 from llmhost.options.model import Model
 from llmhost.options.nvidia_driver import CudaVersion
-from llmhost.services.base import IMAGE, Abilities, Request, Route, Service, ServiceOptions
+from llmhost.options.types import (
+    AnyItems,
+    Fraction,
+    FreeText,
+    Image,
+    LoadSeconds,
+    LocalPort,
+    MemorySize,
+    TimeZone,
+)
+from llmhost.services.base import Abilities, Request, Route, Service, ServiceOptions
 from llmhost.services.requests import TASK_REQUESTS
 
 PARAMETERS = {
@@ -25,34 +33,35 @@ get_diff_sampling_param)."""
 class VllmOptions(ServiceOptions):
     """`vllm_*`."""
 
-    image: str = Field(
-        default="vllm/vllm-openai:v0.26.0"
-        "@sha256:ffb2d59b1c059a5bd8d781320c9f5189de8293693b7d95da54befddaa54abf52",
-        pattern=IMAGE,
+    image: Image = (
+        "vllm/vllm-openai:v0.26.0"
+        "@sha256:ffb2d59b1c059a5bd8d781320c9f5189de8293693b7d95da54befddaa54abf52"
     )
-    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. It must hold `curl`, and
-    `vllm` on the PATH. The digest of the default is the one that several public projects pin for
-    this tag."""
+    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. It must contain `curl`,
+    and `vllm` on the PATH. The digest of the default is the one that several public projects pin
+    for this tag."""
 
-    port: int = Field(default=8000, ge=1024, le=65535)
+    port: LocalPort = 8000
     """Port on 127.0.0.1 of the host."""
 
     cuda: CudaVersion | None = "13.0"
-    """CUDA version that the image is built with, such as `12.8`; the host's driver must know it."""
+    """CUDA version that the image is built with, such as `12.8`; the host's driver must support
+    it."""
 
-    gpu_fraction: float | None = Field(default=0.9, gt=0, le=1)
-    """Fraction of the GPU's whole memory that it takes for itself, used or not."""
+    gpu_fraction: Fraction | None = 0.9
+    """Fraction of the GPU's total memory that it reserves, used or not."""
 
-    shared_memory: str = Field(default="4g", pattern=r"^\d+[kmg]$")
-    """Size of /dev/shm, through which its processes talk to each other."""
+    shared_memory: MemorySize = "4g"
+    """Size of /dev/shm, through which its processes communicate."""
 
-    timezone: str = Field(default="Etc/UTC", pattern=r"^[A-Za-z0-9_+/-]+$")
+    timezone: TimeZone = "Etc/UTC"
     """Time zone of its log, such as `Asia/Seoul`."""
 
-    load_timeout_seconds: int = Field(default=1800, ge=10)
-    """Longest time it may need to load and compile before the container counts as unhealthy."""
+    load_timeout_seconds: LoadSeconds = 1800
+    """Longest time that it may take to load and compile before the container counts as
+    unhealthy."""
 
-    extra_arguments: tuple[str, ...] = ()
+    extra_arguments: AnyItems[FreeText] = ()
     """Further arguments of `vllm serve`, such as `--enable-prefix-caching`."""
 
 

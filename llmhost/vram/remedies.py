@@ -17,7 +17,7 @@ def remedies(ledger: Ledger) -> Iterator[str]:
     found = [sentence for load in ledger.loads for sentence in _of_load(ledger, load)]
     found += [sentence for share in ledger.shares for sentence in _of_share(ledger, share)]
     yield from found or [
-        "no single change is enough: combine a smaller context, a smaller quantisation and fewer"
+        "no single change is enough: combine a smaller context, a smaller quantization and fewer"
         " resident models, or use a GPU with more memory"
     ]
 
@@ -26,7 +26,7 @@ def _of_load(ledger: Ledger, load: Load) -> Iterator[str]:
     if load.measured_bytes is None and load.shape is not None:
         if context := _largest_context(ledger, load):
             yield f"'{load.model}' fits with context_tokens = {context}"
-        if load in ledger.unshared and (kind := _best_quantisation(ledger, load)):
+        if load in ledger.unshared and (kind := _best_quantization(ledger, load)):
             yield f"'{load.model}' fits as {kind}"
     if load.resident and _with(ledger, load, replace(load, resident=False)).fits:
         yield f"'{load.model}' fits with resident = False: loaded on demand"
@@ -54,8 +54,8 @@ def _largest_context(ledger: Ledger, load: Load) -> int:
     return tokens if tokens >= _LEAST_CONTEXT else 0
 
 
-def _best_quantisation(ledger: Ledger, load: Load) -> str:
-    """The best quantisation that makes the plan fit, with its size; empty if none does."""
+def _best_quantization(ledger: Ledger, load: Load) -> str:
+    """The best quantization that makes the plan fit, with its size; empty if none does."""
     shape = load.shape
     if shape is None or shape.parameters is None:
         return ""

@@ -187,7 +187,7 @@ def test_share_too_small_for_its_model_is_refused() -> None:
     assert not any("Q4" in sentence for sentence in remedies(plan)), "vLLM reads no such files"
 
 
-def test_remedies_name_context_quantisation_and_demand() -> None:
+def test_remedies_name_context_quantization_and_demand() -> None:
     long = load("long", context_tokens=65_536)
     found = list(remedies(ledger(long, of_size("b", 3, resident=False), of_size("c", 2))))
     assert found == [
