@@ -30,6 +30,7 @@ from llmhost.cli.run import run_pyinfra
 from llmhost.docker.image import missing
 from llmhost.facts.images import inspect_command, parse_images
 from llmhost.resources import DEPLOY
+from llmhost.units import gib
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ def _too_large(each: Delivery) -> Iterator[str]:
     needed = sum(part.bytes for part in each.parts) - arrived
     if needed > each.state.free:
         yield (
-            f"{each.target.name} has {each.state.free / 2**30:.1f} GiB free for"
-            f" {needed / 2**30:.1f} GiB of the bundle: free some below /var/lib"
+            f"{each.target.name} has {gib(each.state.free)} free for {gib(needed)} of the bundle:"
+            " free some below /var/lib"
         )
 
 
@@ -106,7 +107,7 @@ def deliver(bundle: Bundle, each: Delivery) -> None:
     small = [part for part in each.parts if not part.path.startswith(f"{IMAGES}/")]
     images = [part for part in each.parts if part.path.startswith(f"{IMAGES}/")]
     total = sum(part.bytes for part in each.parts)
-    typer.echo(f"{name}: bringing {len(each.parts)} parts, {total / 2**20:.0f} MiB")
+    typer.echo(f"{name}: bringing {len(each.parts)} parts, {gib(total)}")
     own = [(path, text.encode()) for path, text in apt_files().items()]
     contents = [(part.path, part.bytes, bundle.read(part)) for part in small]
     reached.feed(UNPACK_SCRIPT, stream(contents))

@@ -9,7 +9,8 @@ from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.gpu_allocation import allocate_numbers
 from llmhost.options.model import Model
 from llmhost.settings import Settings
-from llmhost.vram.ledger import GIB, Ledger, Load, Share
+from llmhost.units import gib_to_bytes
+from llmhost.vram.ledger import Ledger, Load, Share
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def vram_plan(
         Ledger(
             gpu=number,
             total_bytes=total,
-            reserve_bytes=int(settings.vram.reserve_gib * GIB),
+            reserve_bytes=gib_to_bytes(settings.vram.reserve_gib),
             loads=tuple(load for load in loads if load.gpu == number),
             shares=tuple(share for share in shares if share.gpu == number),
         )
@@ -81,7 +82,7 @@ def _by_number(settings: Settings, count: int) -> tuple[dict[str, tuple[int, ...
 
 def _load(model: Model, gpu: int, parts: int) -> Load | str:
     """What the model takes, or why that is not known."""
-    measured = None if model.vram_gib is None else int(model.vram_gib * GIB)
+    measured = None if model.vram_gib is None else gib_to_bytes(model.vram_gib)
     try:
         shape = shape_of(model) if measured is None else None
     except ValueError as error:

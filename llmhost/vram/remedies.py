@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from llmhost.models.quantization import LADDER
-from llmhost.vram.ledger import Ledger, Load, Share, gib
+from llmhost.units import exact_gib
+from llmhost.vram.ledger import Ledger, Load, Share
 
 _CONTEXT_STEP = 256
 
@@ -63,7 +64,7 @@ def _best_quantization(ledger: Ledger, load: Load) -> str:
         size = int(shape.parameters * bits / 8)
         smaller = shape.model_copy(update={"weights_bytes": size})
         if size < shape.weights_bytes and _with(ledger, load, replace(load, shape=smaller)).fits:
-            return f"{kind} (about {gib(size)} of weights)"
+            return f"{kind} (about {exact_gib(size)} of weights)"
     return ""
 
 

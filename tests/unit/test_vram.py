@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from llmhost.models.architecture import shape_of_gguf
 from llmhost.models.gguf import read_gguf
 from llmhost.options.shape import Shape
-from llmhost.vram.ledger import GIB, Ledger, Load, Share, shortfalls
+from llmhost.units import GIB
+from llmhost.vram.ledger import Ledger, Load, Share, shortfalls
 from llmhost.vram.remedies import remedies
 from tests.unit.model_files import decoder, sizes, write_gguf
 
