@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 from llmhost.gateway.policy import policies_of
 from llmhost.gateway.routes import clashes, exposed_routes
-from llmhost.gateway.x509 import pair_faults
 from llmhost.inventory.problem import Problem
 from llmhost.options.networks import overlap
 from llmhost.settings import Settings
@@ -105,6 +104,8 @@ def _unfit_certificate(settings: Settings) -> Iterator[Problem]:
             what = 'is missing, and gateway_tls = "files" needs it'
             yield Problem(f"gateway_{option}", what, "give the path of a PEM file")
     if all(contents.get(option) for option in given):
+        from llmhost.gateway.x509 import pair_faults  # few sites need it, and it takes time
+
         now = datetime.now(UTC)
         pair = (contents["certificate"], contents["certificate_key"])
         faults = pair_faults(*pair, gateway.names, now)

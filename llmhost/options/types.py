@@ -65,11 +65,10 @@ def number(
 
 
 def text(pattern: str, expected: str, example: str, shown: re.Pattern[str] | None = None) -> Kind:
-    """Text that matches a regular expression as a whole."""
-    matching = re.compile(pattern, re.ASCII)
+    """Text that matches a regular expression as a whole. It is compiled when it is first used."""
 
     def read(value: object) -> object:
-        if not isinstance(value, str) or not matching.fullmatch(value):
+        if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII):
             raise ValueError
         value.encode()  # refuses half of a surrogate pair
         return str(value)
