@@ -21,6 +21,11 @@ def gateway_problems(settings: Settings) -> Iterator[Problem]:
     yield from _clashing_routes(settings)
     yield from _too_many_rates(settings)
     yield from _unfit_certificate(settings)
+    gateway = settings.gateway
+    if gateway.tls == "ca" and gateway.renew_days >= gateway.certificate_days:
+        what = f"is {gateway.renew_days}, and a certificate is valid for {gateway.certificate_days}"
+        fix = "write less than gateway_certificate_days, or every deploy renews the certificate"
+        yield Problem("gateway_renew_days", f"{what} days", fix)
 
 
 def _shared_digests(settings: Settings) -> Iterator[Problem]:

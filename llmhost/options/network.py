@@ -15,7 +15,7 @@ from llmhost.options.types import (
     ConfirmSeconds,
     HostLabel,
     HostName,
-    Interface,
+    InterfaceName,
     Items,
     Table,
 )
@@ -80,7 +80,7 @@ class HostNetwork(Section):
     hosts: Table[HostName, Address] = Field(default_factory=dict)
     """Further names and their addresses, for the hosts file."""
 
-    interface: Interface | None = None
+    interface: InterfaceName | None = None
     """Interface that gets the addresses; none: the one of the default route."""
 
     addresses: Annotated[tuple[HostInterface, ...], Listed(repeats=True, check=_distinct)] = ()

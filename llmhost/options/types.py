@@ -250,7 +250,7 @@ HostLabel = Annotated[
 InventoryHost = Annotated[
     str, text(r"[\w.@:/-]+", "the name of a host of the inventory", "llm-server", WORD)
 ]
-Interface = Annotated[
+InterfaceName = Annotated[
     str,
     text(r"[A-Za-z0-9][\w.-]{0,14}", "the name of a network interface", "eth0", WORD),
 ]

@@ -164,6 +164,7 @@ def test_equal_limits_share_a_zone() -> None:
         ([], {"gateway_sources": []}, "gateway_sources: is an empty list"),
         ([], {"gateway_status_port": 8080}, "gateway_port and gateway_status_port are both 8080"),
         ([], {"toy_port": 8081}, "are both 8081"),
+        ([], {"gateway_certificate_days": 30}, "gateway_renew_days: is 90, and a certificate is"),
     ],
 )
 def test_mistake_is_a_sentence(
