@@ -1,14 +1,13 @@
 """From flat inventory data to `Settings`; every mistake is reported, each in one sentence."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
+from llmhost.inventory.mistakes import details, listed, nearest, problem, quoted, shown_key
 from llmhost.inventory.problem import Problem, SettingsError
 from llmhost.inventory.profiles import KEY as PROFILE_KEY
 from llmhost.inventory.profiles import PROFILES, with_profile
@@ -16,7 +15,7 @@ from llmhost.inventory.renames import Renamed
 from llmhost.inventory.rules import broken_rules
 from llmhost.models.lock import LockError, is_pinned, read_lock, with_pins
 from llmhost.options.base import Section
-from llmhost.options.kind import WORD, example_of, given, kinds_of
+from llmhost.options.kind import example_of, given
 from llmhost.options.stack import Stack
 from llmhost.services import catalogue
 from llmhost.settings import RECORDS, Settings, component_sections
@@ -37,8 +36,8 @@ def read_settings(
     """
     reader = _Reader(data)
     settings = reader.settings()
-    mistaken = {_option(problem.key) for problem in reader.problems}
-    broken = [problem for problem in rules(settings) if problem.key not in mistaken]
+    mistaken = {_option(each.key) for each in reader.problems}
+    broken = [each for each in rules(settings) if each.key not in mistaken]
     if problems := [*reader.problems, *broken]:
         raise SettingsError(problems)
     return settings
@@ -86,8 +85,8 @@ class _Reader:
         profile = self.data.get(PROFILE_KEY)
         if profile is None or (isinstance(profile, str) and profile in PROFILES):
             return
-        fix = _nearest(profile, PROFILES, f"write {_listed(PROFILES)}")
-        self.problems.append(Problem(PROFILE_KEY, f"{_quoted(profile)} is not a profile", fix))
+        fix = nearest(profile, PROFILES, f"write {listed(PROFILES)}")
+        self.problems.append(Problem(PROFILE_KEY, f"{quoted(profile)} is not a profile", fix))
         del self.data[PROFILE_KEY]
 
     def _lock(self) -> dict[str, dict[str, Any]]:
@@ -116,9 +115,9 @@ class _Reader:
             if isinstance(name, str) and name in catalogue():
                 known.append(name)
                 continue
-            what = f"{_quoted(name)} is not a service"
-            otherwise = f"write names such as {_listed(catalogue())}"
-            self.problems.append(Problem("services", what, _nearest(name, catalogue(), otherwise)))
+            what = f"{quoted(name)} is not a service"
+            otherwise = f"write names such as {listed(catalogue())}"
+            self.problems.append(Problem("services", what, nearest(name, catalogue(), otherwise)))
         return known
 
     def _list(self, key: str, example: str) -> list[Any]:
@@ -142,17 +141,17 @@ class _Reader:
                     options[name][option] = value
                     break
             else:
-                fix = _nearest(key, known_keys())
-                self.problems.append(Problem(_shown_key(key), "unknown key", fix))
+                fix = nearest(key, known_keys())
+                self.problems.append(Problem(shown_key(key), "unknown key", fix))
         return options
 
     def _section(self, name: str, section: type[Section], options: dict[str, Any]) -> Section:
         try:
             return section.model_validate(options)
         except ValidationError as error:
-            found = [_problem(f"{name}_", section, detail) for detail in _details(error)]
+            found = [problem(f"{name}_", section, detail) for detail in details(error)]
         self.problems += found
-        mistaken = {_option(problem.key).removeprefix(f"{name}_") for problem in found}
+        mistaken = {_option(each.key).removeprefix(f"{name}_") for each in found}
         return _or_default(section, {k: v for k, v in options.items() if k not in mistaken})
 
     def _records(self, key: str, record: type[Section]) -> tuple[Section, ...]:
@@ -165,7 +164,7 @@ class _Reader:
                 good.append(record.model_validate(value))
             except ValidationError as error:
                 prefix = f"{key}[{index}]."
-                self.problems += [_problem(prefix, record, each) for each in _details(error)]
+                self.problems += [problem(prefix, record, each) for each in details(error)]
         return tuple(good)
 
 
@@ -176,78 +175,5 @@ def _or_default(section: type[Section], options: dict[str, Any]) -> Section:
         return section()
 
 
-def _details(error: ValidationError) -> Iterator[ErrorDetails]:
-    """Every mistake once: a name and a value of one mapping may both be wrong."""
-    details = error.errors()
-    names = {each["loc"][:-1] for each in details if each["loc"][-1:] == ("[key]",)}
-    yield from (each for each in details if each["loc"] not in names)
-
-
-def _problem(prefix: str, section: type[Section], detail: ErrorDetails) -> Problem:
-    """What pydantic found, in our own words: they come from the option's type."""
-    place = detail["loc"]
-    if detail["type"] == "missing":
-        owner = _owner(section, place[:-1])
-        field = owner.model_fields[str(place[-1])]
-        kind = next(kinds_of(field.annotation, field.metadata), None)
-        what = f"{kind.expected}, such as " if kind else ""
-        example = example_of(field.annotation, field.metadata)
-        return Problem(_key(prefix, place), "is missing", f"add {what}{example}")
-    if detail["type"] == "extra_forbidden":
-        known = _owner(section, place[:-1]).model_fields
-        fix = _nearest(str(place[-1]), known, f"the keys are {', '.join(known)}")
-        key = _key(prefix, (*place[:-1], _shown_key(str(place[-1]))))
-        return Problem(key, "unknown key", fix)
-    error = detail["ctx"]["error"]
-    what, _, fix = str(error).partition("; ")
-    if place[-1:] == ("[key]",):
-        return Problem(_key(prefix, place[:-2]), f"has a name that {what}", fix)
-    option = getattr(error, "option", "")
-    return Problem(_key(prefix, (*place, option) if option else place), what, fix)
-
-
-def _owner(section: type[Section], place: Iterable[int | str]) -> type[Section]:
-    """The section or record at a place within another."""
-    for part in place:
-        field = section.model_fields.get(str(part))
-        section = next(_records_in(field.annotation), section) if field else section
-    return section
-
-
-def _records_in(annotation: Any) -> Iterator[type[Section]]:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _records_in(argument)
-
-
-def _key(prefix: str, place: Iterable[int | str]) -> str:
-    """`firewall_` and `("rules", 0, "port")` as `firewall_rules[0].port`."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    return f"{prefix}{''.join(parts).removeprefix('.')}".rstrip("._")
-
-
 def _option(key: str) -> str:
     return re.split(r"[\[.]", key)[0]
-
-
-def _shown_key(key: str) -> str:
-    """A key that is not known; text that could not be a key is not repeated."""
-    return key if re.fullmatch(r"[A-Za-z_]\w{0,47}", key, re.ASCII) else f"{key[:3]!r}…"
-
-
-def _quoted(name: object) -> str:
-    return given(name, WORD)
-
-
-def _listed(words: Iterable[str]) -> str:
-    *others, last = map(repr, words)
-    return f"{', '.join(others)} or {last}"
-
-
-def _nearest(
-    name: object, known: Iterable[str], otherwise: str = "docs/options.md lists them all"
-) -> str:
-    text = name[:64] if isinstance(name, str) else ""
-    near = get_close_matches(text, known, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else otherwise

@@ -19,7 +19,7 @@ NUMERIC = re.compile(r"[-+0-9.,_]{1,12}%?|[A-Za-z]{1,12}")
 """Text that may be repeated where a number is expected."""
 ADDRESS = re.compile(r"(?=.*[.:])[0-9A-Fa-f.:/]{2,43}")
 """Text that may be repeated where an address is expected."""
-WORD = re.compile(r"(?=.{1,11}$|[^0-9]*$)(?!sk-|hf_|gh._)[A-Za-z][A-Za-z0-9_.-]{0,23}")
+WORD = re.compile(r"(?!sk-|hf_|gh._)([a-z][a-z_-]{0,23}|[A-Za-z][A-Za-z0-9_.-]{0,10})")
 """Text that may be repeated where a word or a name is expected: nothing that looks like a key."""
 
 
