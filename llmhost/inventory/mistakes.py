@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -39,10 +39,10 @@ def problem(prefix: str, section: type[Section], detail: ErrorDetails) -> Proble
 
 def _missing(prefix: str, section: type[Section], place: Place) -> Problem:
     field = _owner(section, place[:-1]).model_fields[str(place[-1])]
-    kind = next(kinds_of(field.annotation, field.metadata), None)
-    what = f"{kind.expected}, such as " if kind else ""
+    kind = next(kinds_of(field.annotation, field.metadata))
+    what = "a list" if get_origin(field.annotation) is tuple else kind.expected
     example = example_of(field.annotation, field.metadata)
-    return Problem(_key(prefix, place), "is missing", f"add {what}{example}")
+    return Problem(_key(prefix, place), "is missing", f"add {what}, such as {example}")
 
 
 def _unknown(prefix: str, section: type[Section], place: Place) -> Problem:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import model_validator
 
 from llmhost.options.base import Section
-from llmhost.options.kind import Kind, Listed, Mistake
+from llmhost.options.kind import Kind, Listed, Mistake, each_of
 from llmhost.options.networks import EVERYONE
 from llmhost.options.types import (
     SERVICE_NAME,
@@ -44,7 +44,7 @@ def _scope(value: object) -> object:
         return value
     if not isinstance(value, list | tuple) or not value:
         raise TypeError
-    names = tuple(SERVICE_NAME(each) for each in value)
+    names = each_of(SERVICE_NAME, value)
     if len({*names}) < len(names):
         raise Mistake("names a service twice; keep one")
     return names

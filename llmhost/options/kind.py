@@ -6,8 +6,9 @@ sentence: what was given, what is expected, an example. A value that may be a se
 repeated.
 """
 
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, get_args, get_origin
@@ -58,6 +59,17 @@ class Kind:
 
     def __get_pydantic_core_schema__(self, _source: Any, _: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self)
+
+
+def each_of(kind: Kind, items: Iterable[object]) -> tuple[Any, ...]:
+    """The items of a list, each read by its kind; a mistake names the place in the list."""
+    found = []
+    for place, item in enumerate(items):
+        try:
+            found.append(kind(item))
+        except Mistake as mistake:
+            raise Mistake(f"has an item [{place}] that {mistake}") from None
+    return tuple(found)
 
 
 class Choice:
@@ -134,8 +146,7 @@ def given(value: object, shown: re.Pattern[str] | None = None) -> str:
         case None | bool():
             return str(value)
         case int() | float():
-            small = value == value and abs(value) < 10**12
-            return repr(value) if shown and small else "a number"
+            return _number(value, shown)
         case str():
             return _text(value, shown)
         case list() | tuple():
@@ -147,13 +158,21 @@ def given(value: object, shown: re.Pattern[str] | None = None) -> str:
     return f"of the type {type(value).__name__}"
 
 
+def _number(value: float, shown: re.Pattern[str] | None) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "not a finite number"
+    if abs(value) >= 10**12:
+        return "a very large number" if value > 0 else "a very small number"
+    return repr(value) if shown else "a number"
+
+
 def _text(value: str, shown: re.Pattern[str] | None) -> str:
     if not value.strip():
         return "blank text" if value else "empty text"
     if value != value.strip():
         return "text with a space or a line break at an end"
     if shown and shown.fullmatch(value):
-        return repr(value)
+        return f"{value!r}, which is text" if value.isdecimal() else repr(value)
     return f"text of {len(value)} character{'s' if len(value) > 1 else ''}"
 
 

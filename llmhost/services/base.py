@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from llmhost.nvidia.gpu_allocation import GpuRequest
 from llmhost.options.base import Section
-from llmhost.options.kind import NUMERIC, Kind
+from llmhost.options.kind import NUMERIC, Kind, each_of
 from llmhost.options.model import Model
 from llmhost.options.model_source import OllamaSource
 from llmhost.options.nvidia_driver import CudaVersion
@@ -30,8 +30,8 @@ def _gpu(value: object) -> object:
     if isinstance(value, list | tuple):
         if not value:
             raise ValueError
-        return tuple(_one_gpu(each) for each in value)
-    return _one_gpu(value)
+        return each_of(_ONE_GPU, value)
+    return _ONE_GPU.read(value)
 
 
 def _one_gpu(value: object) -> object:
@@ -40,6 +40,7 @@ def _one_gpu(value: object) -> object:
 
 _GPU_NUMBER = whole(0, 255)
 _GPU_UUID = text(r"GPU-[0-9a-f-]{36}", "", "")
+_ONE_GPU = Kind(_one_gpu, "the number or the UUID (GPU-…) of a GPU", 0, NUMERIC)
 Gpus = Annotated[
     int | str | tuple[int | str, ...],
     Kind(_gpu, "the number or the UUID (GPU-…) of a GPU, or a list of them", 0, NUMERIC),
