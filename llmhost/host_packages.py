@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from llmhost.docker.packages import DOCKER, docker_repository, engine_packages
+from llmhost.inventory.role import Role
+from llmhost.inventory.site import SiteHost
 from llmhost.nvidia.container_toolkit import toolkit_repository
 from llmhost.nvidia.packages import TOOLKIT
 from llmhost.nvidia.repository import driver_repository
@@ -25,7 +27,7 @@ def system(settings: Settings) -> tuple[str, ...]:
     """What every server has, in one go with what its services need: apt takes a second and more to
     begin with anything."""
     updates = ["unattended-upgrades"] if settings.system.unattended_upgrades else []
-    stack = _STACK if settings.services and not settings.gateway.upstreams else ()
+    stack = _STACK if settings.services else ()
     return (*_SYSTEM, *updates, *stack)
 
 
@@ -34,21 +36,20 @@ def gateway(settings: Settings) -> tuple[str, ...]:
     return (*_GATEWAY, *(METRICS if settings.gateway.metrics_port else ()))
 
 
-def host_packages(
-    settings: Settings, distribution: str, version: str, *, app_server: bool
-) -> Iterator[str]:
+def host_packages(host: SiteHost, distribution: str, version: str) -> Iterator[str]:
     """Names, or name=version, of all that the deploy may install on a host of a release.
 
     The driver of GPUs is not among them: which one it is, the GPUs decide.
     """
-    if app_server:
+    settings = host.settings
+    if host.role is Role.APP_SERVER:
         yield from AUTHORITIES
         yield from FIREWALL if settings.firewall.enabled and settings.app_server.firewall else ()
         return
     # The clock's daemon is installed only where there is none.
     yield from (*system(settings), TIMESYNCD.removesuffix(".service"), *gateway(settings))
     yield from FIREWALL if settings.firewall.enabled else ()
-    if settings.gateway.upstreams:
+    if host.role is not Role.LLM_SERVER:
         return
     yield from _engine(settings, distribution, version)
     if settings.gpu_requests:
@@ -64,17 +65,12 @@ def _engine(settings: Settings, distribution: str, version: str) -> Iterator[str
 
 
 def host_repositories(
-    settings: Settings,
-    distribution: str,
-    version: str,
-    codename: str,
-    architecture: str,
-    *,
-    app_server: bool,
+    host: SiteHost, distribution: str, version: str, codename: str, architecture: str
 ) -> Iterator[Repository]:
     """Where some of these come from, beside the distribution's own repositories."""
-    if app_server or settings.gateway.upstreams:
+    if host.role is not Role.LLM_SERVER:
         return
+    settings = host.settings
     docker, driver, toolkit = settings.docker, settings.nvidia_driver, settings.container_toolkit
     if docker.source == DOCKER:
         url, key = docker.repository_url, docker.repository_key_fingerprint

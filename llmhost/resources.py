@@ -1,5 +1,7 @@
 """Where what llmhost brings along lies: in a checkout and in an installation alike, beside this."""
 
+import shlex
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -13,3 +15,15 @@ BAKE = PACKAGE / "bake.py"
 
 CHECKOUT = PACKAGE.parent
 """The repository where llmhost runs from a checkout."""
+
+
+@cache
+def script_text(name: str) -> str:
+    """The POSIX shell script `files/<name>`."""
+    return (FILES / name).read_text(encoding="utf-8")
+
+
+def script(name: str, *arguments: str) -> str:
+    """Shell command that runs the script `files/<name>` with these arguments, in a shell of its
+    own."""
+    return shlex.join(["sh", "-c", script_text(name), name, *arguments])

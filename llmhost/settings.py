@@ -25,7 +25,7 @@ from llmhost.options.system import System
 from llmhost.options.vram import Vram
 from llmhost.services import catalogue
 from llmhost.services.app import App
-from llmhost.services.base import Service, ServiceOptions, UiOptions
+from llmhost.services.base import AnyService, ServiceOptions, UiOptions
 
 
 class Settings(Section):
@@ -67,13 +67,13 @@ class Settings(Section):
         return self.service_options[service]
 
     @property
-    def catalogue(self) -> tuple[Service, ...]:
+    def catalogue(self) -> tuple[AnyService, ...]:
         """The declared services' entries of the catalogue, and those of the apps."""
         entries = {**{app.name: app.service for app in self.apps}, **catalogue()}
         return tuple(entries[name] for name in self.services)
 
     @property
-    def offered(self) -> tuple[Service, ...]:
+    def offered(self) -> tuple[AnyService, ...]:
         """Services that the gateway passes requests on to: those with routes of the host's own, or
         of the servers behind it."""
         found = self.catalogue

@@ -17,7 +17,7 @@ def configure_network(settings: Settings) -> None:
         name="Give the declared names their addresses",
     )
     if options.hostname:
-        hostname.called(options.hostname, name="Give the host its name")
+        hostname.present(options.hostname, name="Give the host its name")
     if options.addresses:
         network.addresses(
             Addressing(options.addresses, options.gateways, options.interface or ""),
@@ -25,7 +25,7 @@ def configure_network(settings: Settings) -> None:
             name="Give the host its addresses",
         )
     if options.dns:
-        resolver.asks(
+        resolver.nameservers(
             [str(server) for server in options.dns],
             domains=options.search_domains,
             name="Ask the declared name servers",

@@ -27,7 +27,7 @@ PLACES = {
         "history:show_history",
         "Show who deployed a host, when, from which revision, and what changed.",
     ),
-    "unlock": Place("history:unlock", "Release the lock of a deploy that hangs."),
+    "unlock": Place("history:unlock", "Unlock the host of a deploy that hangs."),
     "rollback": Place(
         "rollback:return_to", "Return the stack and the gateway to one of the last three deploys."
     ),

@@ -28,10 +28,11 @@ from llmhost.bundle.manifest import (
 )
 from llmhost.bundle.parts import Parts
 from llmhost.cli.bundle_packages import gather_packages
-from llmhost.cli.bundle_targets import Target
+from llmhost.cli.bundle_targets import images_of, packages_of
 from llmhost.cli.remote import LOCAL, Remote
 from llmhost.cli.run import run_pyinfra
 from llmhost.docker.image import ServiceImage
+from llmhost.inventory.site import SiteHost
 from llmhost.resources import BAKE, CHECKOUT
 from llmhost.units import gib
 from llmhost.version import toolkit
@@ -69,7 +70,7 @@ def builder_of(remote: Remote, data: Mapping[str, Any], *, bakes: bool) -> Build
 
 
 def create_bundle(
-    targets: Sequence[Target],
+    targets: Sequence[SiteHost],
     builder: Builder,
     more_packages: Sequence[str],
     output: Path,
@@ -81,7 +82,7 @@ def create_bundle(
     """
     parts = Parts(output.with_name(f"{output.name}.parts"))
     images = dict(_images(targets, builder, parts))
-    names = sorted({*more_packages, *(n for t in targets for n in t.packages(builder.release))})
+    names = sorted({*more_packages, *(n for t in targets for n in packages_of(t, builder.release))})
     gathered = [
         *(parts.finished(path) or _lost(path) for path in images.values()),
         *gather_packages(targets, names, builder.remote, builder.release, builder.codename, parts),
@@ -114,10 +115,12 @@ def _lost(path: str) -> Part:
     raise BundleError(f"{path} was changed while the bundle was made: make it again")
 
 
-def _images(targets: Sequence[Target], builder: Builder, parts: Parts) -> Iterator[tuple[str, str]]:
+def _images(
+    targets: Sequence[SiteHost], builder: Builder, parts: Parts
+) -> Iterator[tuple[str, str]]:
     """References of all images, each with the path of its archive."""
     for target in targets:
-        paths = {image: f"{IMAGES}/{image.archive}" for image in target.images}
+        paths = {image: f"{IMAGES}/{image.archive}" for image in images_of(target)}
         if unfinished := [image for image, path in paths.items() if not parts.finished(path)]:
             typer.echo(f"building the images of {target.name} on {builder.remote.name}")
             _bake(target, builder)
@@ -132,7 +135,7 @@ def _save(image: ServiceImage, path: str, remote: Remote, parts: Parts) -> None:
     typer.echo(f"saved {image.reference}: {gib(part.bytes)}")
 
 
-def _bake(target: Target, builder: Builder) -> None:
+def _bake(target: SiteHost, builder: Builder) -> None:
     """Let pyinfra build a host's images on the builder, from the host's own settings."""
     own = {k: v for k, v in target.data.items() if not k.startswith(("ssh_", "_"))}
     name = LOCAL if builder.remote.reach == ("sh", "-c") else builder.remote.name
@@ -150,7 +153,7 @@ def _bake(target: Target, builder: Builder) -> None:
             )
 
 
-def _pins(targets: Sequence[Target], parts: Parts) -> Iterator[Part]:
+def _pins(targets: Sequence[SiteHost], parts: Parts) -> Iterator[Part]:
     """Lock files of the models, for who has to prove later what was in the bundle."""
     locks = {Path(target.settings.stack.models_lock).expanduser() for target in targets}
     for lock in sorted(locks):

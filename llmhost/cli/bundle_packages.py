@@ -23,16 +23,16 @@ from llmhost.bundle.packages import (
     sources_script,
 )
 from llmhost.bundle.parts import Parts
-from llmhost.cli.bundle_targets import Target
 from llmhost.cli.remote import Remote
 from llmhost.host_packages import host_repositories
+from llmhost.inventory.site import SiteHost
 from llmhost.system.apt_repository import Repository
 from llmhost.system.openpgp import UnreadableKey, dearmored, fingerprint
 from llmhost.units import gib
 
 
 def gather_packages(
-    targets: Sequence[Target],
+    targets: Sequence[SiteHost],
     names: Sequence[str],
     remote: Remote,
     release: Release,
@@ -57,17 +57,16 @@ def gather_packages(
     yield from _index(packages_index(debs), release.architecture, remote, parts)
 
 
-def _repositories(targets: Sequence[Target], release: Release, codename: str) -> list[Repository]:
+def _repositories(targets: Sequence[SiteHost], release: Release, codename: str) -> list[Repository]:
     found = (
         source
         for target in targets
         for source in host_repositories(
-            target.settings,
+            target,
             release.distribution,
             release.version,
             codename,
             release.architecture,
-            app_server=target.app_server,
         )
     )
     return list({source.label: source for source in found}.values())

@@ -16,7 +16,7 @@ is rather refused by Docker than by a guess."""
 
 
 @dataclass(frozen=True)
-class Place:
+class FreeSpace:
     """A directory: which file system it is on, and what is free there."""
 
     path: str
@@ -34,8 +34,8 @@ class Room:
     image store keeps layers packed and unpacked (`kept_twice`).
     """
 
-    images: Place
-    uploads: Place
+    images: FreeSpace
+    uploads: FreeSpace
     sizes: Mapping[str, int] = field(default_factory=dict)
     engines: Mapping[str, int] = field(default_factory=dict)
     unpacked: Mapping[str, int] = field(default_factory=dict)

@@ -71,13 +71,12 @@ def _repeated_directories(key: str, app: App) -> Iterator[Problem]:
 
 def _needs_itself(app: App, settings: Settings) -> bool:
     """Whether what an app waits for waits, in the end, for the app."""
-    entries = {service.name: service for service in settings.catalogue}
     waiting, known = [app.name], set[str]()
     while waiting:
         name = waiting.pop()
-        if name not in entries:
+        if name not in settings.services:
             continue
-        needed = set(entries[name].needs(settings.options(name)))
+        needed = set(settings.options(name).needed_services)
         if app.name in needed:
             return True
         waiting += needed - known

@@ -76,7 +76,7 @@ FILE_TYPES = {
 
 # Quantizations worth proposing, best first, with the bits a weight that llama.cpp's
 # tools/quantize/README.md measured on Llama-3.1-8B.
-LADDER = {
+QUANTIZATION_LADDER = {
     "Q8_0": 8.5008,
     "Q6_K": 6.5633,
     "Q5_K_M": 5.7036,

@@ -24,7 +24,7 @@ WINDOWS_DRIVER = "on WSL the driver is that of Windows: install or update it the
 
 
 @dataclass(frozen=True)
-class Policy:
+class DriverPolicy:
     """What a host's driver shall be. `requests` says which GPUs each service asks for; with
     `managed` off the driver is only checked. `power_limit_watts` holds for every GPU.
     `shortfalls` says what does not fit into GPUs of these sizes in bytes, when the services have
@@ -56,7 +56,7 @@ class DriverPlan:
     reasons: tuple[str, ...] = ()
 
 
-def plan_driver(policy: Policy, state: NvidiaState) -> DriverPlan:
+def plan_driver(policy: DriverPolicy, state: NvidiaState) -> DriverPlan:
     """The driver for a host with NVIDIA hardware. Raises Unsatisfiable."""
     choice = choose(policy.wish, state.release, state.generations)
     kernel = Kernel(state.next_kernel, tuple(state.packages))
@@ -157,7 +157,7 @@ def module_problems(plan: DriverPlan, state: NvidiaState) -> list[str]:
     return []
 
 
-def gpu_drift(policy: Policy, state: NvidiaState) -> list[str]:
+def gpu_drift(policy: DriverPolicy, state: NvidiaState) -> list[str]:
     """GPUs that are not set as declared."""
     wanted = policy.power_limit_watts
     found = [
@@ -170,7 +170,7 @@ def gpu_drift(policy: Policy, state: NvidiaState) -> list[str]:
     return found
 
 
-def impossible(policy: Policy, state: NvidiaState) -> list[str]:
+def impossible(policy: DriverPolicy, state: NvidiaState) -> list[str]:
     """What the services ask for in vain, as far as it can be told before anything is changed."""
     if not policy.requests:
         return []
@@ -188,7 +188,7 @@ def impossible(policy: Policy, state: NvidiaState) -> list[str]:
     return []
 
 
-def unusable(policy: Policy, state: NvidiaState) -> list[str]:
+def unusable(policy: DriverPolicy, state: NvidiaState) -> list[str]:
     """Why services that ask for GPUs must not be (re)started on this host."""
     if not state.has_gpu:
         return _no_gpu(policy, state)
@@ -204,13 +204,13 @@ def unusable(policy: Policy, state: NvidiaState) -> list[str]:
     return [*_driver_problems(policy, state), *_gpu_problems(policy, state)]
 
 
-def _no_gpu(policy: Policy, state: NvidiaState) -> list[str]:
+def _no_gpu(policy: DriverPolicy, state: NvidiaState) -> list[str]:
     askers = " and ".join(f"service '{service}'" for service in policy.requests)
     advice = [WINDOWS_DRIVER] if state.is_wsl else []
     return [f"no NVIDIA GPU is on this host, and {askers} asks for one", *advice]
 
 
-def _driver_problems(policy: Policy, state: NvidiaState) -> Iterator[str]:
+def _driver_problems(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
     driver = state.gpus[0].driver
     # The floors are those of the Linux driver; on WSL the driver's version is Windows's.
     if not state.is_wsl and (holes := below_floor(driver)):
@@ -218,14 +218,14 @@ def _driver_problems(policy: Policy, state: NvidiaState) -> Iterator[str]:
     yield from too_old(version(driver), policy.wish.cuda)
 
 
-def _gpu_problems(policy: Policy, state: NvidiaState) -> Iterator[str]:
+def _gpu_problems(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
     there, listed = len(state.generations), len(state.gpus)
     if listed < there:
         yield f"{there} GPUs are on the PCI bus, and the driver lists {listed}: dmesg tells why"
     yield from _allocation_problems(policy, state)
 
 
-def _allocation_problems(policy: Policy, state: NvidiaState) -> Iterator[str]:
+def _allocation_problems(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
     for gpu in state.gpus if policy.requests else ():
         if gpu.mig:
             yield (

@@ -31,7 +31,7 @@ class KernelModule:
 
 
 @dataclass(frozen=True)
-class Package:
+class DriverPackage:
     """An installed package; `held` means that apt leaves it at its version."""
 
     version: str
@@ -89,7 +89,7 @@ class NvidiaState:
     initramfs_stale: bool = False
     secure_boot: bool = False
     mok_keys: tuple[str, ...] = ()
-    packages: Mapping[str, Package] = field(default_factory=dict)
+    packages: Mapping[str, DriverPackage] = field(default_factory=dict)
     units: tuple[str, ...] = ()
     cdi: tuple[CdiSpec, ...] = ()
     cdi_gone: tuple[str, ...] = ()
@@ -184,12 +184,12 @@ def _module(single: Mapping[str, str]) -> KernelModule | None:
     return KernelModule(single["module_version"], kind, single.get("module_signer", ""))
 
 
-def _package(value: str) -> tuple[str, Package] | None:
+def _package(value: str) -> tuple[str, DriverPackage] | None:
     """`ii NAME VERSION`: the first letter is what is wanted, the second what is."""
     status, name, *rest = value.split()
     if not status[1:].startswith("i"):
         return None
-    return name, Package(rest[0] if rest else "", status.startswith("h"))
+    return name, DriverPackage(rest[0] if rest else "", status.startswith("h"))
 
 
 def _cdi(value: str) -> CdiSpec:

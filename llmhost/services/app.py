@@ -23,7 +23,7 @@ from llmhost.options.types import (
     Variable,
     text,
 )
-from llmhost.services.base import Method, Route, Service, ServiceOptions
+from llmhost.services.base import AnyService, Method, Route, Service, ServiceOptions
 
 Directory = Annotated[
     str, text(r"(/[\w.-]+)+", "an absolute path inside the container", "/app/data")
@@ -127,12 +127,16 @@ class App(ServiceOptions):
         return self.secrets
 
     @property
-    def service(self) -> Service:
+    def needed_services(self) -> tuple[str, ...]:
+        """As it declares them."""
+        return self.needs
+
+    @property
+    def service(self) -> AnyService:
         """The app as the catalogue would describe it."""
         return Service(
             name=self.name,
             options=App,
             container_port=self.container_port,
             routes=tuple(Route(each.path, each.methods, each.scope) for each in self.routes),
-            needs=lambda _options: self.needs,
         )

@@ -1,15 +1,15 @@
 """What the catalogue says of a service; one module beside this one declares each."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
+from llmhost.models.memory import Estimate
 from llmhost.nvidia.gpu_allocation import GpuRequest
 from llmhost.options.base import Section
 from llmhost.options.kind import NUMERIC, Kind, each_of
 from llmhost.options.model import Model
-from llmhost.options.model_source import OllamaSource
 from llmhost.options.nvidia_driver import CudaVersion
 from llmhost.options.types import (
     Flag,
@@ -22,6 +22,7 @@ from llmhost.options.types import (
     text,
     whole,
 )
+from llmhost.services.abilities import Abilities
 from llmhost.system.files import File
 
 
@@ -112,17 +113,17 @@ class ServiceOptions(Section):
         return {variable: getattr(self, name) for variable, name in self.secret_options.items()}
 
     @property
+    def needed_services(self) -> Sequence[str]:
+        """Services of the stack that have to be healthy before it starts."""
+        return ()
+
+    @property
     def gpu_request(self) -> GpuRequest | None:
         """What it asks for; none: it runs on the CPU."""
         if self.gpu is not None:
             named = self.gpu if isinstance(self.gpu, tuple) else (self.gpu,)
             return GpuRequest(tuple(str(each) for each in named), self.gpu_shared)
         return GpuRequest(self.gpu_count, self.gpu_shared) if self.gpu_count else None
-
-
-def no_models(models: Sequence[Model]) -> Sequence[str]:
-    """`check_models` of a service that runs none."""
-    return [f"runs no models, and '{model.name}' is declared for it" for model in models]
 
 
 class UiOptions(ServiceOptions):
@@ -143,19 +144,6 @@ class UiOptions(ServiceOptions):
 
 
 @dataclass(frozen=True)
-class Abilities:
-    """Which options of a model an engine heeds; the others are refused, never ignored."""
-
-    tasks: tuple[str, ...] = ("generate",)
-    sources: tuple[Literal["file", "files", "ollama"], ...] = ("file", "files")
-    cache_types: tuple[str, ...] = ("f16",)
-    parameters: tuple[str, ...] = ()
-    adapter: bool = False
-    system_prompt: bool = False
-    on_demand: bool = False
-
-
-@dataclass(frozen=True)
 class Request:
     """A request that proves that a service works: a POST of `body` as JSON, or a GET without."""
 
@@ -163,58 +151,69 @@ class Request:
     body: Mapping[str, object] | None = None
 
 
-@dataclass(frozen=True)
-class Service:
-    """One entry of the catalogue.
+OptionsT = TypeVar("OptionsT", bound=ServiceOptions)
 
-    `options` is its settings class, `container_port` the port that it listens on inside its
-    container, where the others find it as `<name>:<container_port>`. `routes` is what the gateway
-    offers, `runs` which options of models it heeds. `check_models` returns a sentence for each
-    further mistake in the models given to it, `arguments` what the models' options are on the
-    engine's command line, `request` a request that needs the whole service to be answered, `needs`
-    the services it can not do without, as its options have it: they start first.
-    `changed_settings` is a Python program, or empty, that says inside the service's container which
-    of its settings somebody changed in the running service, a line each. `context`
-    returns files of the build context that depend on the inventory. A service whose `options` are
-    `UiOptions` has a browser UI on that port. Its Compose file is templates/services/<name>.yaml.j2
-    and its build context files/images/<name>/: docs/adding-a-service.md.
+
+@dataclass(frozen=True)
+class Service(Generic[OptionsT]):
+    """One entry of the catalogue: what it is in its fields, what it does in its methods.
+
+    A service that does more than start a container overrides methods in a class of its own. Its
+    Compose file is templates/services/<name>.yaml.j2 and its build context files/images/<name>/:
+    docs/adding-a-service.md.
     """
 
     name: str
-    options: type[ServiceOptions]
+
+    options: type[OptionsT]
+    """Its settings; a service whose options are `UiOptions` has a browser UI."""
+
     container_port: int
+    """Port that it listens on inside its container: others find it as `<name>:<container_port>`."""
+
     routes: tuple[Route, ...] = ()
-    runs: Abilities = field(default_factory=Abilities)
-    check_models: Callable[[Sequence[Model]], Sequence[str]] = field(default=lambda _models: ())
-    arguments: Callable[[Sequence[Model]], Sequence[str]] = field(default=lambda _models: ())
-    context: Callable[[Any, Sequence[Model]], Sequence[File]] = field(default=lambda *_: ())
-    needs: Callable[[ServiceOptions], Sequence[str]] = field(default=lambda _options: ())
-    request: Callable[[Sequence[Model]], Request | None] = field(default=lambda _models: None)
-    changed_settings: Callable[[Any], str] = field(default=lambda _options: "")
+    """What the gateway passes on to it."""
+
+    runs: Abilities | None = None
+    """Which options of models it honours; none: it runs no models."""
+
+    beside_fraction_bytes: int = 0
+    """GPU memory that it takes in addition to its `gpu_fraction`."""
+
+    def problems(self, models: Sequence[Model]) -> Iterator[str]:
+        """A sentence for each mistake in the models that are declared for it."""
+        for model in models:
+            if self.runs is None:
+                yield f"runs no models, and '{model.name}' is declared for it"
+            else:
+                yield from self.runs.unfit(model)
+        yield from self.check_models(models)
+
+    def check_models(self, _models: Sequence[Model], /) -> Iterable[str]:
+        """Further mistakes in its models, beyond options that it would ignore."""
+        return ()
+
+    def arguments(self, _options: OptionsT, _models: Sequence[Model], /) -> Sequence[str]:
+        """Arguments of the engine's command line that its template cannot work out."""
+        return ()
+
+    def context(self, _options: OptionsT, _models: Sequence[Model], /) -> Iterable[File]:
+        """Files of its build context that depend on the inventory."""
+        return ()
+
+    def request(self, _models: Sequence[Model], /) -> Request | None:
+        """A request that takes the whole service to answer; none: its first GET route."""
+        return None
+
+    def memory(self, _options: OptionsT, /) -> Estimate | None:
+        """How the GPU memory of its models is worked out; none: it has to be declared."""
+        return None
+
+    def changed_settings(self, _options: OptionsT, /) -> str:
+        """A Python program, or nothing. Inside the service's container it prints, a line each,
+        which settings somebody changed in the running service."""
+        return ""
 
 
-def unfit_models(service: Service, models: Sequence[Model]) -> Iterator[str]:
-    """A sentence for each option of a model that the service would ignore."""
-    runs = service.runs
-    for model in models:
-        source = "ollama" if isinstance(model.origin, OllamaSource) else "file"
-        source = "files" if source == "file" and model.files else source
-        unknown = {
-            f"task = '{model.task}'": model.task not in runs.tasks,
-            _SOURCES[source]: source not in runs.sources,
-            f"cache_type = '{model.cache_type}'": model.cache_type not in runs.cache_types,
-            "an adapter": model.adapter is not None and not runs.adapter,
-            "a system_prompt": model.system_prompt is not None and not runs.system_prompt,
-            "resident = False": not model.resident and not runs.on_demand,
-        }
-        unknown |= {
-            f"parameters.{name}": name not in runs.parameters for name in model.parameters.given
-        }
-        yield from (f"can not run '{model.name}' with {what}" for what in unknown if unknown[what])
-
-
-_SOURCES = {
-    "file": "weights in a single file",
-    "files": "weights in several files",
-    "ollama": "a source in Ollama's library",
-}
+AnyService = Service[ServiceOptions]
+"""A service of the catalogue; whoever calls its methods passes the options of the same service."""

@@ -1,7 +1,7 @@
 """Chroma: a vector store for the other services."""
 
 from llmhost.options.types import Image, MemorySize, OpenFiles
-from llmhost.services.base import Service, ServiceOptions, no_models
+from llmhost.services.base import Service, ServiceOptions
 
 
 class ChromaOptions(ServiceOptions):
@@ -25,4 +25,4 @@ class ChromaOptions(ServiceOptions):
 
 # No route: nobody but the other services may ask it. Collections are kept in the volume
 # `chroma-data`. Chroma's default embedder runs in its clients, which have to bring a model.
-SERVICE = Service(name="chroma", options=ChromaOptions, container_port=8000, check_models=no_models)
+SERVICE = Service(name="chroma", options=ChromaOptions, container_port=8000)

@@ -1,13 +1,14 @@
 """docling-serve: documents (PDF, Office, pictures) become text with their structure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated
 
 from llmhost.options.model import Model
 from llmhost.options.model_source import HubSource
 from llmhost.options.types import Image, LoadSeconds, LocalPort, MemorySize, Seconds, Threads, whole
-from llmhost.services.base import Abilities, Route, Service, ServiceOptions
+from llmhost.services.abilities import Abilities
+from llmhost.services.base import Route, Service, ServiceOptions
 from llmhost.system.files import File
 
 
@@ -50,32 +51,34 @@ def repository(model: Model) -> str:
     return "/".join(PurePosixPath(model.source).parts[-2:])
 
 
-def check_models(models: Sequence[Model]) -> Sequence[str]:
-    """A directory has to tell what the model is called at the hub."""
-    return [
-        f"can not tell what '{model.name}' is called at the hub: "
-        "let its source end in PUBLISHER/NAME"
-        for model in models
-        if len(PurePosixPath(repository(model)).parts) != 2 or repository(model).startswith("/")
-    ]
+class Docling(Service[DoclingOptions]):
+    """docling-serve with further models beside those of its image."""
 
+    def check_models(self, models: Sequence[Model]) -> Iterator[str]:
+        """A directory has to tell what the model is called at the hub."""
+        for model in models:
+            path = PurePosixPath(repository(model))
+            if len(path.parts) != 2 or path.is_absolute():
+                yield (
+                    f"can not tell what '{model.name}' is called at the hub: "
+                    "let its source end in PUBLISHER/NAME"
+                )
 
-def baked(_options: DoclingOptions, models: Sequence[Model]) -> tuple[File, ...]:
-    """Where each further model is, what docling calls it, and of which revision it is."""
-    lines = [
-        f"{each.path} {repository(each)} {each.revision or each.digest[:40]}" for each in models
-    ]
-    return (File("models", "".join(f"{line}\n" for line in lines)),)
+    def context(self, _options: DoclingOptions, models: Sequence[Model]) -> Iterator[File]:
+        """Where each further model is, what docling calls it, and of which revision it is."""
+        lines = [
+            f"{each.path} {repository(each)} {each.revision or each.digest[:40]}\n"
+            for each in models
+        ]
+        yield File("models", "".join(lines))
 
 
 # `source` fetches addresses from inside the host's network: for clients that are trusted with it.
-SERVICE = Service(
+SERVICE = Docling(
     name="docling",
     options=DoclingOptions,
     container_port=5001,
     runs=Abilities(tasks=("generate", "embed"), sources=("files",)),
-    check_models=check_models,
-    context=baked,
     routes=(
         Route("/v1/convert/file", ("POST",)),
         Route("/v1/convert/source", ("POST",), "admin"),

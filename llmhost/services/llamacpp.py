@@ -1,12 +1,15 @@
 """llama.cpp's server: one GGUF model, an OpenAI-compatible interface, on CPU or GPU."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from llmhost.models.llama import GGML_CACHE_TYPES, LLAMA_FLAGS, llama_arguments
+from llmhost.models.llama_memory import llama_memory
+from llmhost.models.memory import Estimate
 from llmhost.options.model import Model
 from llmhost.options.types import AnyItems, FreeText, Image, LoadSeconds, LocalPort, Threads
-from llmhost.services.base import Abilities, Request, Route, Service, ServiceOptions
-from llmhost.services.requests import TASK_REQUESTS
+from llmhost.services.abilities import Abilities
+from llmhost.services.base import Request, Route, Service, ServiceOptions
+from llmhost.services.requests import task_request
 
 
 class LlamacppOptions(ServiceOptions):
@@ -33,21 +36,29 @@ class LlamacppOptions(ServiceOptions):
     """Further arguments of `llama-server`, such as `--cache-type-k`, `q8_0`."""
 
 
-def check_models(models: Sequence[Model]) -> Sequence[str]:
-    """One process of llama-server holds one model, for as long as it runs."""
-    if len(models) != 1:
-        return (f"needs exactly one model with service 'llamacpp', and {len(models)} are declared",)
-    return ()
+class Llamacpp(Service[LlamacppOptions]):
+    """One process of llama-server, which holds one model for as long as it runs."""
 
+    def check_models(self, models: Sequence[Model]) -> Iterator[str]:
+        """Exactly one."""
+        if len(models) != 1:
+            yield f"needs exactly one model with service 'llamacpp', and {len(models)} are declared"
 
-def request(models: Sequence[Model]) -> Request:
-    """A request of the kind that the model is for."""
-    (model,) = models
-    return TASK_REQUESTS[model.task](model.name)
+    def arguments(self, _options: LlamacppOptions, models: Sequence[Model]) -> list[str]:
+        """What depends on the model."""
+        return [argument for model in models for argument in llama_arguments(model)]
+
+    def memory(self, _options: LlamacppOptions) -> Estimate:
+        """As llama.cpp takes it."""
+        return llama_memory
+
+    def request(self, models: Sequence[Model]) -> Request:
+        """A request of the kind that the model is for."""
+        return task_request(models[0])
 
 
 # The server offers more than this (slots, properties, metrics): what is not named stays closed.
-SERVICE = Service(
+SERVICE = Llamacpp(
     name="llamacpp",
     options=LlamacppOptions,
     container_port=8080,
@@ -58,9 +69,6 @@ SERVICE = Service(
         parameters=tuple(LLAMA_FLAGS),
         adapter=True,
     ),
-    check_models=check_models,
-    arguments=lambda models: [each for model in models for each in llama_arguments(model)],
-    request=request,
     routes=(
         Route("/v1/models", ("GET",)),
         Route("/v1/chat/completions", ("POST",)),

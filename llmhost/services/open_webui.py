@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
+from llmhost.options.model import Model
 from llmhost.options.types import (
     EngineUrl,
     Flag,
@@ -20,7 +21,7 @@ from llmhost.options.types import (
 )
 from llmhost.resources import FILES
 from llmhost.services.addresses import services_in
-from llmhost.services.base import Request, Service, ServiceOptions, UiOptions, no_models
+from llmhost.services.base import Request, Service, UiOptions
 
 
 class OpenWebuiOptions(UiOptions):
@@ -91,26 +92,25 @@ class OpenWebuiOptions(UiOptions):
         """Whether browsers may keep the login for encrypted connections alone."""
         return all(origin.startswith("https://") for origin in self.origins)
 
-
-def needs(options: ServiceOptions) -> Sequence[str]:
-    """The services of the stack that its addresses name."""
-    assert isinstance(options, OpenWebuiOptions)
-    return services_in(filter(None, (*options.engine_urls, options.embeddings_url)))
-
-
-def _changed_settings(options: OpenWebuiOptions) -> str:
-    if options.persistent_settings:
-        return ""
-    return (FILES / "stack/open_webui_settings.py").read_text(encoding="utf-8")
+    @property
+    def needed_services(self) -> tuple[str, ...]:
+        """Those that its addresses name."""
+        return services_in(filter(None, (*self.engine_urls, self.embeddings_url)))
 
 
-# No route: the UI has a port of its own. What is asked for is answered out of its database.
-SERVICE = Service(
-    name="open_webui",
-    options=OpenWebuiOptions,
-    container_port=8080,
-    check_models=no_models,
-    needs=needs,
-    request=lambda _models: Request("/api/config"),
-    changed_settings=_changed_settings,
-)
+class OpenWebui(Service[OpenWebuiOptions]):
+    """A UI that lets its administrators change settings while it runs."""
+
+    def request(self, _models: Sequence[Model]) -> Request:
+        """Answered out of its database."""
+        return Request("/api/config")
+
+    def changed_settings(self, options: OpenWebuiOptions) -> str:
+        """Nothing where administrators may change them."""
+        if options.persistent_settings:
+            return ""
+        return (FILES / "stack/open_webui_settings.py").read_text(encoding="utf-8")
+
+
+# No route: the UI has a port of its own.
+SERVICE = OpenWebui(name="open_webui", options=OpenWebuiOptions, container_port=8080)

@@ -1,7 +1,7 @@
 """Qdrant: a vector store for the other services."""
 
 from llmhost.options.types import Image, MemorySize, OpenFiles
-from llmhost.services.base import Service, ServiceOptions, no_models
+from llmhost.services.base import Service, ServiceOptions
 
 
 class QdrantOptions(ServiceOptions):
@@ -25,4 +25,4 @@ class QdrantOptions(ServiceOptions):
 
 # No route: nobody but the other services may ask it, and they need no key. Collections are kept in
 # the volume `qdrant-data`.
-SERVICE = Service(name="qdrant", options=QdrantOptions, container_port=6333, check_models=no_models)
+SERVICE = Service(name="qdrant", options=QdrantOptions, container_port=6333)

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from llmhost.options.types import Flag, Image, MemorySize, whole
-from llmhost.services.base import Service, ServiceOptions, no_models
+from llmhost.services.base import Service, ServiceOptions
 
 
 class RedisOptions(ServiceOptions):
@@ -28,4 +28,4 @@ class RedisOptions(ServiceOptions):
 
 
 # No route: nobody but the other services may ask it, and they need no password.
-SERVICE = Service(name="redis", options=RedisOptions, container_port=6379, check_models=no_models)
+SERVICE = Service(name="redis", options=RedisOptions, container_port=6379)

@@ -1,7 +1,7 @@
 """search_api: hybrid search over documents, by meaning and by words (files/images/search_api)."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 from llmhost.options.model import Model
 from llmhost.options.types import (
@@ -17,7 +17,7 @@ from llmhost.options.types import (
     whole,
 )
 from llmhost.services.addresses import services_in
-from llmhost.services.base import Route, Service, ServiceOptions, no_models
+from llmhost.services.base import Route, Service, ServiceOptions
 from llmhost.system.files import File
 
 
@@ -66,27 +66,26 @@ class SearchApiOptions(ServiceOptions):
     cache_seconds: KeepSeconds = 300
     """How long an answer is cached; 0: not at all. A changed document ends it at once."""
 
+    @property
+    def needed_services(self) -> tuple[str, ...]:
+        """Those that its addresses name."""
+        return services_in((self.qdrant_url, self.redis_url, self.embeddings_url))
 
-def needs(options: ServiceOptions) -> Sequence[str]:
-    """The services of the stack that its addresses name."""
-    assert isinstance(options, SearchApiOptions)
-    return services_in((options.qdrant_url, options.redis_url, options.embeddings_url))
 
+class SearchApi(Service[SearchApiOptions]):
+    """A Python program whose image is built with packages from an index."""
 
-def context(options: Any, _models: Sequence[Model]) -> tuple[File, ...]:
-    """Where pip looks while the image is built."""
-    index = f"index-url = {options.package_index}\n" if options.package_index else ""
-    return (File("pip.conf", f"[global]\n{index}"),)
+    def context(self, options: SearchApiOptions, _models: Sequence[Model]) -> Iterator[File]:
+        """Where pip looks while the image is built."""
+        index = f"index-url = {options.package_index}\n" if options.package_index else ""
+        yield File("pip.conf", f"[global]\n{index}")
 
 
 # Metrics are for the host's own Prometheus: no route.
-SERVICE = Service(
+SERVICE = SearchApi(
     name="search_api",
     options=SearchApiOptions,
     container_port=8000,
-    check_models=no_models,
-    needs=needs,
-    context=context,
     routes=(
         Route("/v1/search", ("POST",)),
         Route("/v1/documents", ("PUT",), "admin"),

@@ -12,7 +12,7 @@ from llmhost.gateway.keys import digest
 from llmhost.inventory.app_server import variables
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.inventory.site import SiteHost, Upstream, upstream
+from llmhost.inventory.site import LlmEndpoint, SiteHost, llm_endpoint
 from llmhost.inventory.site_rules import site_problems
 from llmhost.secret import read_secret
 from llmhost.system import ca_certificates, environment_file, hosts_file
@@ -46,9 +46,9 @@ def site(*hosts: SiteHost) -> dict[str, SiteHost]:
     return {host.name: host for host in hosts}
 
 
-def called(app: SiteHost, *others: SiteHost) -> Upstream:
-    found = upstream(app, site(app, *others))
-    assert isinstance(found, Upstream), found
+def called(app: SiteHost, *others: SiteHost) -> LlmEndpoint:
+    found = llm_endpoint(app, site(app, *others))
+    assert isinstance(found, LlmEndpoint), found
     return found
 
 
@@ -192,7 +192,7 @@ def test_secret_that_a_shell_would_read_otherwise_is_unfit(secret: str) -> None:
     assert not environment_file.unfit(KEY)
 
 
-def rendered(found: Upstream) -> list[str]:
+def rendered(found: LlmEndpoint) -> list[str]:
     return render("app_server/llm.env.j2", secret=KEY, **variables(found)).splitlines()
 
 

@@ -54,6 +54,12 @@ def test_app_runs_confined_like_a_service() -> None:
     assert service["healthcheck"]["test"] == ["CMD", "node", "health.js"]
 
 
+def test_model_for_an_app_is_refused() -> None:
+    model = {"name": "m", "service": "web", "source": "https://x/m.gguf", "sha256": "ab" * 32}
+    told = [what for _, what in _problems({}, models=[model])]
+    assert told == ["service 'web' runs no models, and 'm' is declared for it"]
+
+
 def test_app_without_a_port_is_reached_by_the_others_only() -> None:
     assert "ports" not in _rendered()["services"]["web"]
 

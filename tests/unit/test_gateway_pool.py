@@ -10,14 +10,14 @@ import pytest
 from llmhost.facts.upstreams import SilentUpstreams
 from llmhost.gateway.nginx import NginxState, Tree
 from llmhost.gateway.pool import Pool, drain_refusal, drained_servers, mark_path, with_pool
-from llmhost.gateway.tree import Places, configuration, pool
+from llmhost.gateway.tree import NginxPaths, configuration, pool
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
 from llmhost.system.files import PathState
 
 KEY = "llmhost-" + "a" * 64
-DIRECTORY = Places().own
+DIRECTORY = NginxPaths().own
 SERVERS = [{"name": "llm-1", "address": "10.0.0.1"}, {"name": "llm-2", "address": "fd00::2"}]
 
 
@@ -43,7 +43,7 @@ def settings(**changes: Any) -> Settings:
 
 
 def tree() -> Tree:
-    return Tree(configuration(settings(), Places()), DIRECTORY, 8079)
+    return Tree(configuration(settings(), NginxPaths()), DIRECTORY, 8079)
 
 
 def declared_pool() -> Pool:

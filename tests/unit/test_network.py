@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from llmhost.facts.hostname import Hostname, Names
-from llmhost.facts.network import Network, parse_state
+from llmhost.facts.network import HostNetworking, parse_state
 from llmhost.facts.resolver import Resolver
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
@@ -316,7 +316,7 @@ def run(command: str) -> list[str]:
 
 
 def test_facts_read_this_very_host() -> None:
-    state = Network().process(run(Network().command()))
+    state = HostNetworking().process(run(HostNetworking().command()))
     assert "lo" in state.macs
     assert Hostname().process(run(Hostname().command())).now
     Resolver().process(run(Resolver().command()))
