@@ -66,8 +66,8 @@ def taken(owner: str, host: str) -> str:
     who = f"{run.by} (process {run.process})" if run else "somebody"
     since = f" since {run.begun}" if run else ""
     return (
-        f"{who} has been deploying this host{since} and has it locked; wait until that run ends, or"
-        f" if it hangs, unlock the host: llmhost unlock INVENTORY {host}"
+        f"{who} has been deploying this host{since}; wait until that run ends, or if it hangs,"
+        f" unlock the host: llmhost unlock INVENTORY {host}"
     )
 
 

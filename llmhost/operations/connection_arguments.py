@@ -16,9 +16,8 @@ def connection_arguments(host: Host) -> dict[str, Any]:
 
     Inside an operation they are that operation's, elsewhere those of the inventory.
     """
-    given: dict[str, Any] = dict(host.current_op_global_arguments or {})
-    arguments: Any = pop_global_arguments(host.state, host, given)[0]
-    return of_connection(arguments)
+    arguments: Any = host.current_op_global_arguments
+    return of_connection(arguments or pop_global_arguments(host.state, host, {})[0])
 
 
 def of_connection(arguments: Mapping[str, Any]) -> dict[str, Any]:
