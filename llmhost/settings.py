@@ -15,13 +15,13 @@ from llmhost.options.gateway import ApiClient, Gateway
 from llmhost.options.healing import Healing
 from llmhost.options.model import Model
 from llmhost.options.network import HostNetwork
+from llmhost.options.networks import IpNetwork, within
 from llmhost.options.nvidia_driver import NvidiaDriver
 from llmhost.options.policy import ModelPolicy
 from llmhost.options.preflight import Preflight
 from llmhost.options.receipt import Receipt
 from llmhost.options.stack import Stack
 from llmhost.options.system import System
-from llmhost.options.types import Network, within
 from llmhost.options.vram import Vram
 from llmhost.services import catalogue
 from llmhost.services.app import App
@@ -89,7 +89,7 @@ class Settings(Section):
         options = self.service_options.items()
         return {name: each for name, each in options if isinstance(each, UiOptions)}
 
-    def ui_sources(self, service: str) -> tuple[Network, ...]:
+    def ui_sources(self, service: str) -> tuple[IpNetwork, ...]:
         """Networks that may reach a service's browser UI."""
         return self.uis[service].ui_sources or self.gateway.sources
 
@@ -104,7 +104,7 @@ class Settings(Section):
         return {service: of.gpu_request for service, of in options if of.gpu_request}
 
     @property
-    def admitted_to_gateway(self) -> tuple[Network, ...]:
+    def admitted_to_gateway(self) -> tuple[IpNetwork, ...]:
         """Networks that the firewall lets through to the gateway.
 
         No more than `gateway_sources`; and if every client names its networks, only those.

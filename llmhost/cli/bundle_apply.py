@@ -31,6 +31,7 @@ from llmhost.docker.image import missing
 from llmhost.facts.images import inspect_command, parse_images
 from llmhost.inventory.site import SiteHost
 from llmhost.resources import DEPLOY
+from llmhost.units import gib
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ def _too_large(each: Delivery) -> Iterator[str]:
     needed = sum(part.bytes for part in each.parts) - arrived
     if needed > each.state.free:
         yield (
-            f"{each.target.name} has {each.state.free / 2**30:.1f} GiB free for"
-            f" {needed / 2**30:.1f} GiB of the bundle: free some below /var/lib"
+            f"{each.target.name} has {gib(each.state.free)} free for {gib(needed)} of the bundle:"
+            " free some below /var/lib"
         )
 
 
@@ -108,7 +109,7 @@ def deliver(bundle: Bundle, each: Delivery) -> None:
     small = [part for part in each.parts if not part.path.startswith(f"{IMAGES}/")]
     images = [part for part in each.parts if part.path.startswith(f"{IMAGES}/")]
     total = sum(part.bytes for part in each.parts)
-    typer.echo(f"{name}: bringing {len(each.parts)} parts, {total / 2**20:.0f} MiB")
+    typer.echo(f"{name}: bringing {len(each.parts)} parts, {gib(total)}")
     own = [(path, text.encode()) for path, text in apt_files().items()]
     contents = [(part.path, part.bytes, bundle.read(part)) for part in small]
     reached.feed(UNPACK_SCRIPT, stream(contents))

@@ -35,6 +35,7 @@ from llmhost.cli.run import run_pyinfra
 from llmhost.docker.image import ServiceImage
 from llmhost.inventory.site import SiteHost
 from llmhost.resources import BAKE, REQUIREMENTS
+from llmhost.units import gib
 from llmhost.version import toolkit
 
 _LOOK = """\
@@ -102,10 +103,10 @@ def create_bundle(
     )
     if shutil.disk_usage(output.absolute().parent).free < manifest.size:
         raise BundleError(
-            f"{output.absolute().parent} has no room for {_size(manifest.size)} more: free some,"
+            f"{output.absolute().parent} has no room for {gib(manifest.size)} more: free some,"
             " and make the bundle again; what is finished is used"
         )
-    typer.echo(f"writing {output}: {len(gathered)} parts, {_size(manifest.size)}")
+    typer.echo(f"writing {output}: {len(gathered)} parts, {gib(manifest.size)}")
     write_bundle(output, manifest, parts.directory, key)
     parts.remove()
     return manifest
@@ -132,7 +133,7 @@ def _images(
 def _save(image: ServiceImage, path: str, remote: Remote, parts: Parts) -> None:
     script = f"docker save {image.reference}"
     part = parts.obtain(path, lambda file: remote.save(script, file))
-    typer.echo(f"saved {image.reference}: {_size(part.bytes)}")
+    typer.echo(f"saved {image.reference}: {gib(part.bytes)}")
 
 
 def _bake(target: SiteHost, builder: Builder) -> None:
@@ -180,7 +181,3 @@ def _wheels(parts: Parts) -> Iterator[Part]:
     for wheel in sorted(directory.glob("*.whl")):
         path = f"{WHEELS}/{wheel.name}"
         yield parts.finished(path) or parts.adopt(path)
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

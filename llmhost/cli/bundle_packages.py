@@ -28,6 +28,7 @@ from llmhost.host_packages import host_repositories
 from llmhost.inventory.site import SiteHost
 from llmhost.system.apt_repository import Repository
 from llmhost.system.openpgp import UnreadableKey, dearmored, fingerprint
+from llmhost.units import gib
 
 
 def gather_packages(
@@ -92,7 +93,7 @@ def _fetch(debs: Sequence[Deb], remote: Remote, parts: Parts) -> None:
     if not missing:
         return
     total = sum(deb.bytes for deb in missing.values())
-    typer.echo(f"fetching {len(missing)} packages from {remote.name}: {total / 2**20:.0f} MiB")
+    typer.echo(f"fetching {len(missing)} packages from {remote.name}: {gib(total)}")
     stream = parts.directory / "packages.part"
     with stream.open("wb") as file:
         remote.save(archives_script(), file, "\n".join(missing).encode())

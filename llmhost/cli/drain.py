@@ -14,7 +14,7 @@ from llmhost.cli.session import checked_site, connected, load_inventory
 from llmhost.facts.connections import Connections
 from llmhost.gateway import tree
 from llmhost.operations import nginx
-from llmhost.options.upstream import Upstream
+from llmhost.options.upstream import UpstreamServer
 from llmhost.settings import Settings
 
 STILL_BUSY = 2
@@ -68,7 +68,7 @@ def _done(state: State) -> list[Host]:
     return sorted(state.active_hosts, key=lambda host: host.name)
 
 
-def _upstream(settings: Settings, server: str) -> Upstream | None:
+def _upstream(settings: Settings, server: str) -> UpstreamServer | None:
     return next((each for each in settings.gateway.upstreams if each.name == server), None)
 
 

@@ -23,6 +23,7 @@ from llmhost.operations.inventory import site_host
 from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.settings import Settings
 from llmhost.stack.project import service_images
+from llmhost.units import gib
 
 Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")]
@@ -141,17 +142,13 @@ def _images(kept: Kept, found: KeptState) -> str:
 
 
 def _freed(host: str, todo: Superfluous) -> Table:
-    title = f"{host}: about {_size(todo.freed_bytes)} can be freed"
+    title = f"{host}: about {gib(todo.freed_bytes)} can be freed"
     table = Table(title=title, title_justify="left", title_style="bold", expand=False)
     for column in ("what", "size"):
         table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
     for image in todo.images:
         for name in image.references:
-            table.add_row(escape(name), _size(image.size_bytes))
+            table.add_row(escape(name), gib(image.size_bytes))
     for upload in todo.uploads:
         table.add_row(f"{escape(upload)}, left by an interrupted run", "")
     return table
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -19,7 +19,8 @@ from llmhost.inventory.model_rules import Shortfall
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.rules import broken_rules
 from llmhost.settings import Settings
-from llmhost.vram.ledger import GIB, Ledger, Load, gib, shortfalls
+from llmhost.units import exact_gib, in_gib
+from llmhost.vram.ledger import Ledger, Load, shortfalls
 from llmhost.vram.plan import VramPlan, vram_plan
 from llmhost.vram.remedies import remedies
 
@@ -133,10 +134,10 @@ def _table(title: str, ledger: Ledger) -> Table:
     for load in ledger.loads:
         measured = load.measured_bytes is not None
         parts = (load.memory.weights_bytes, load.memory.cache_bytes, load.memory.work_bytes)
-        cells = ["" if measured else f"{part / GIB:.2f}" for part in parts]
+        cells = ["" if measured else in_gib(part) for part in parts]
         loaded = ("always" if load.resident else "on demand") + (", measured" if measured else "")
         context = f"{load.use.parallel} x {load.use.context_tokens}"
-        total = f"{load.total_bytes / GIB:.2f}"
+        total = in_gib(load.total_bytes)
         table.add_row(escape(load.model), escape(load.service), context, *cells, total, loaded)
     return table
 
@@ -158,10 +159,11 @@ def _bar(ledger: Ledger) -> Text:
 
 
 def _print_verdict(console: Console, ledger: Ledger) -> None:
-    names = ", ".join(f"{name} {gib(size)}" for name, size in ledger.at_peak())
+    names = ", ".join(f"{name} {exact_gib(size)}" for name, size in ledger.at_peak())
     console.print(f"at its peak: {escape(names) or 'nothing'}", highlight=False)
     if ledger.fits:
-        left = f"{gib(ledger.free_bytes)} free, beside {gib(ledger.reserve_bytes)} in reserve"
+        free, reserve = exact_gib(ledger.free_bytes), exact_gib(ledger.reserve_bytes)
+        left = f"{free} free, beside {reserve} in reserve"
         console.print(f"[green]fits[/green]: {left}", highlight=False)
     for sentence in shortfalls(ledger):
         console.print(f"[red]does not fit[/red]: {escape(sentence)}", highlight=False)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmhost.docker.image import ModelImage, ServiceImage
-from llmhost.vram.ledger import gib
+from llmhost.units import gib
 
 UNPACKED = 2
 """How many times an engine's image grows when it is unpacked. An estimate on the low side: a host

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
 
-from llmhost.options.gateway import ApiClient, Network
+from llmhost.options.gateway import ApiClient
+from llmhost.options.networks import IpNetwork
 
 HEADER = "# managed by llmhost: edit the inventory instead\n"
 REVOKED = "revoked"
@@ -29,7 +30,7 @@ class ClientPolicy:
     """What several clients may have in common; None stands for no limit."""
 
     scope: str
-    sources: tuple[Network, ...] | None
+    sources: tuple[IpNetwork, ...] | None
     rate: Rate | None
     streams: int | None
 

@@ -11,8 +11,8 @@ from llmhost.inventory.model_rules import model_problems
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.secret_rules import secret_problems
 from llmhost.inventory.upstream_rules import upstream_problems
-from llmhost.options.gateway import overlap
 from llmhost.options.model import Model
+from llmhost.options.networks import overlap
 from llmhost.settings import Settings
 
 

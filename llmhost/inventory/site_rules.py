@@ -7,12 +7,18 @@ from llmhost.inventory.problem import Problem
 from llmhost.inventory.role import GATEWAYS, Role
 from llmhost.inventory.site import LlmEndpoint, Site, SiteHost, llm_endpoint
 from llmhost.secret import read_secret
+from llmhost.services import catalogue
 from llmhost.system.environment_file import unfit
 
 
 def site_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
     """What is wrong with one host beside the others."""
     yield from _taken_addresses(host, site)
+    settings = host.settings
+    is_llm_server = host.role is Role.LLM_SERVER and GATEWAYS not in host.groups
+    if is_llm_server and not settings.services:
+        fix = f"name at least one of {', '.join(catalogue())}, or declare apps"
+        yield Problem("services", "is empty, and this host is an LLM server", fix)
     if GATEWAYS in host.groups and not host.settings.gateway.upstreams:
         what = "is empty, and this host is in the group gateways"
         yield Problem("gateway_upstreams", what, "name the LLM servers that it stands before")

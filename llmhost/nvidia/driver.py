@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmhost.nvidia.cuda import at_risk, own_driver, too_old, version
+from llmhost.nvidia.cuda import KNOWN_CUDA, at_risk, own_driver, too_old, version
 from llmhost.nvidia.generation import Generation
 
 Module = Literal["open", "closed"]
@@ -43,6 +43,14 @@ PACKAGED: dict[str, tuple[int, ...]] = {
 FIRST_FROM_NVIDIA = {"ubuntu-26.04": 595}
 RELEASES = tuple(PACKAGED)
 """Supported releases, as `<ID>-<VERSION_ID>` of os-release."""
+
+KNOWN_BRANCHES = tuple(
+    sorted(
+        {*FLOORS, *ENDED, *(branch for each in PACKAGED.values() for branch in each)}
+        | {own_driver(cuda)[0] for cuda in KNOWN_CUDA}
+    )
+)
+"""Branches that NVIDIA has released, as far as llmhost knows."""
 
 
 class Unsatisfiable(ValueError):

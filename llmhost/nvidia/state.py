@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from llmhost.nvidia.driver import Module
 from llmhost.nvidia.generation import Generation, generation_of, is_gpu, is_nvswitch
 from llmhost.system.virtualization import is_wsl
@@ -195,6 +193,8 @@ def _package(value: str) -> tuple[str, DriverPackage] | None:
 
 
 def _cdi(value: str) -> CdiSpec:
+    import yaml  # only hosts with a GPU need it, and it takes time
+
     path, _, content = value.partition(" ")
     try:
         spec: Any = yaml.safe_load(gzip.decompress(base64.b64decode(content)))

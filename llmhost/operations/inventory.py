@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from pyinfra.api import DeployError, Host, Inventory, State
 
+from llmhost.inventory.renames import warn_of_old_names
 from llmhost.inventory.role import Role
 from llmhost.inventory.rules import broken_rules
 from llmhost.inventory.site import LlmEndpoint, Site, SiteHost, llm_endpoint
@@ -21,6 +22,9 @@ def inventory_site(
     """`read_site` of all hosts. Raises SiteError with the mistakes of those `within` a limit."""
     declared = [HostData(host.name, host.data.dict(), host.groups) for host in inventory]
     names = {host.name for host in within}
+    for host in declared:
+        if host.name in names:
+            warn_of_old_names(host.name, host.data)
     return read_site(declared, names, rules=rules, site_rules=site_rules)
 
 

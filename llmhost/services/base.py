@@ -5,21 +5,47 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import Field
-
 from llmhost.models.memory import Estimate
 from llmhost.nvidia.gpu_allocation import GpuRequest
 from llmhost.options.base import Section
+from llmhost.options.kind import NUMERIC, Kind, each_of
 from llmhost.options.model import Model
 from llmhost.options.nvidia_driver import CudaVersion
-from llmhost.options.types import Networks
+from llmhost.options.types import (
+    Flag,
+    Fraction,
+    Image,
+    LocalPort,
+    MemorySize,
+    Networks,
+    Port,
+    text,
+    whole,
+)
 from llmhost.services.abilities import Abilities
 from llmhost.system.files import File
 
-IMAGE = r"^[a-z0-9][\w.:/-]*@sha256:[0-9a-f]{64}$"
-"""An image reference that always means the same image; `docker pull` prints the digest."""
 
-GpuName = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^GPU-[0-9a-f-]{36}$")]
+def _gpu(value: object) -> object:
+    """One GPU, or a list of them."""
+    if isinstance(value, list | tuple):
+        if not value:
+            raise ValueError
+        return each_of(_ONE_GPU, value)
+    return _ONE_GPU.read(value)
+
+
+def _one_gpu(value: object) -> object:
+    return _GPU_UUID.read(value) if isinstance(value, str) else _GPU_NUMBER.read(value)
+
+
+_GPU_NUMBER = whole(0, 255)
+_GPU_UUID = text(r"GPU-[0-9a-f-]{36}", "", "")
+_ONE_GPU = Kind(_one_gpu, "the number or the UUID (GPU-…) of a GPU", 0, NUMERIC)
+Gpus = Annotated[
+    int | str | tuple[int | str, ...],
+    Kind(_gpu, "the number or the UUID (GPU-…) of a GPU, or a list of them", 0, NUMERIC),
+]
 """A GPU's number, as `nvidia-smi` counts, or its UUID, as `nvidia-smi -L` prints it."""
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"]
@@ -52,32 +78,34 @@ class ServiceOptions(Section):
     secret_options: ClassVar[Mapping[str, str]] = {}
     """Environment variables whose values are secret, each with the option that refers to it."""
 
-    image: str = Field(pattern=IMAGE)
-    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. The tag is for people,
-    the digest is what is pulled."""
+    image: Image
+    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. The tag is for people;
+    the digest decides what is pulled."""
 
-    port: int | None = Field(default=None, ge=1024, le=65535)
+    port: LocalPort | None = None
     """Port on 127.0.0.1 of the host; none: only the other services can reach it."""
 
-    memory_limit: str | None = Field(default=None, pattern=r"^\d+[kmg]$")
-    """Most memory the container may use, such as `16g`; none: no limit."""
+    memory_limit: MemorySize | None = None
+    """Most memory that the container may use, such as `16g`; none: no limit."""
 
-    gpu: GpuName | Annotated[tuple[GpuName, ...], Field(min_length=1)] | None = None
+    gpu: Gpus | None = None
     """The GPU it runs on, by number as `nvidia-smi` counts or by UUID (`GPU-…`), or a list of them;
     none: it runs on the CPU, unless the next option is set."""
 
-    gpu_count: int | None = Field(default=None, ge=1)
-    """How many GPUs it runs on, whichever no other service has; in place of naming them."""
+    gpu_count: Annotated[int, whole(1, 256, "GPUs", 1)] | None = None
+    """Number of GPUs it runs on, any that no other service has; instead of naming them."""
 
-    gpu_shared: bool = False
-    """Let it run on a GPU beside other services that allow it too; else a GPU has one service."""
+    gpu_shared: Flag = False
+    """Let it run on a GPU beside other services that allow it too; otherwise each GPU serves one
+    service."""
 
     cuda: CudaVersion | None = None
-    """CUDA version that the image is built with, such as `12.8`; the host's driver must know it."""
+    """CUDA version that the image is built with, such as `12.8`; the host's driver must support
+    it."""
 
-    gpu_fraction: float | None = Field(default=None, gt=0, le=1)
-    """Fraction of the GPU's whole memory that it takes for itself, as vLLM does; none: what its
-    models need."""
+    gpu_fraction: Fraction | None = None
+    """Fraction of the GPU's total memory that it reserves, as vLLM does; none: what its models
+    need."""
 
     @property
     def secret_variables(self) -> Mapping[str, str]:
@@ -101,14 +129,14 @@ class ServiceOptions(Section):
 class UiOptions(ServiceOptions):
     """Options of a service that has a browser UI.
 
-    The UI answers on a port of its own, whole and without an API key: it has its own login, so its
-    networks are all that keeps strangers from trying it.
+    The UI has a port of its own, and its own login in place of an API key: only the networks that
+    may reach it keep strangers from trying to log in.
     """
 
-    port: int = Field(ge=1024, le=65535)
+    port: LocalPort
     """Port on 127.0.0.1 of the host, where the gateway finds the UI."""
 
-    ui_port: int = Field(ge=1, le=65535)
+    ui_port: Port
     """Port of the host where browsers find the UI."""
 
     ui_sources: Networks | None = None

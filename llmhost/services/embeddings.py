@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from pydantic import Field
-
 from llmhost.models.llama import llama_options
 from llmhost.models.llama_memory import llama_memory
 from llmhost.models.memory import Estimate
 from llmhost.options.model import Model
+from llmhost.options.types import Image, LoadSeconds, LocalPort
 from llmhost.services.abilities import Abilities
-from llmhost.services.base import IMAGE, Request, Route, Service, ServiceOptions
+from llmhost.services.base import Request, Route, Service, ServiceOptions
 from llmhost.services.requests import task_request
 from llmhost.system.files import File
 
@@ -17,21 +16,20 @@ from llmhost.system.files import File
 class EmbeddingsOptions(ServiceOptions):
     """`embeddings_*`."""
 
-    image: str = Field(
-        default="ghcr.io/ggml-org/llama.cpp:server-b11176"
-        "@sha256:6257697a7f5d034b8fb499ddb07af3e250506352f94102054252a23f3b85e0af",
-        pattern=IMAGE,
+    image: Image = (
+        "ghcr.io/ggml-org/llama.cpp:server-b11176"
+        "@sha256:6257697a7f5d034b8fb499ddb07af3e250506352f94102054252a23f3b85e0af"
     )
-    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. It must hold `curl`, and
-    `llama-server` in /app or on the PATH, of build 7400 or newer, which can serve several models.
-    The default is upstream's build for CPUs; its digest is the one that several public projects pin
-    for this tag."""
+    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. It must contain `curl`,
+    and `llama-server` in /app or on the PATH, of build 7400 or newer, which can serve several
+    models. The default is upstream's build for CPUs; its digest is the one that several public
+    projects pin for this tag."""
 
-    port: int = Field(default=8082, ge=1024, le=65535)
+    port: LocalPort = 8082
     """Port on 127.0.0.1 of the host."""
 
-    load_timeout_seconds: int = Field(default=300, ge=10)
-    """Longest time the models may need to load before the container counts as unhealthy."""
+    load_timeout_seconds: LoadSeconds = 300
+    """Longest time that the models may take to load before the container counts as unhealthy."""
 
 
 class Embeddings(Service[EmbeddingsOptions]):

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from pydantic import Field
-
 from llmhost.models.llama_memory import llama_memory
 from llmhost.models.memory import Estimate
 from llmhost.options.model import Model
 from llmhost.options.model_source import MANIFEST, OllamaSource
+from llmhost.options.types import Image, KeepSeconds, LoadSeconds, LocalPort
 from llmhost.services.abilities import Abilities
-from llmhost.services.base import IMAGE, Request, Route, Service, ServiceOptions
+from llmhost.services.base import Request, Route, Service, ServiceOptions
 from llmhost.services.requests import task_request
 from llmhost.system.files import File
 
@@ -31,24 +30,23 @@ PARAMETERS = {
 class OllamaOptions(ServiceOptions):
     """`ollama_*`."""
 
-    image: str = Field(
-        default="ollama/ollama:0.31.1"
-        "@sha256:f1a705f2bd113fb8d15f85f7c217f0dc5f6bebda6b0cc42b82c3ad165ffcb9dc",
-        pattern=IMAGE,
+    image: Image = (
+        "ollama/ollama:0.31.1"
+        "@sha256:f1a705f2bd113fb8d15f85f7c217f0dc5f6bebda6b0cc42b82c3ad165ffcb9dc"
     )
     """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. The default's digest is
-    the one that several public projects pin for this tag. Since 0.34.1 Ollama takes no LoRA
-    adapters any more; before 0.17.1 it leaked memory to whoever could create models
+    the one that several public projects pin for this tag. Since 0.34.1 Ollama no longer supports
+    LoRA adapters; before 0.17.1 it leaked memory to anyone who could create models
     (CVE-2026-7482)."""
 
-    port: int = Field(default=11434, ge=1024, le=65535)
+    port: LocalPort = 11434
     """Port on 127.0.0.1 of the host."""
 
-    keep_alive_seconds: int = Field(default=300, ge=0)
+    keep_alive_seconds: KeepSeconds = 300
     """How long a model with `resident = False` stays loaded after its last request."""
 
-    load_timeout_seconds: int = Field(default=900, ge=10)
-    """Longest time the resident models may need to load before the container counts as
+    load_timeout_seconds: LoadSeconds = 900
+    """Longest time that the resident models may take to load before the container counts as
     unhealthy."""
 
 

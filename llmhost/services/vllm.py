@@ -3,14 +3,27 @@
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from llmhost.models.memory import CUDA_BYTES, Estimate
+from llmhost.options.kind import Mistake
 from llmhost.options.model import Model
 from llmhost.options.nvidia_driver import CudaVersion
+from llmhost.options.types import (
+    AnyItems,
+    Fraction,
+    FreeText,
+    Image,
+    LoadSeconds,
+    LocalPort,
+    MemorySize,
+    TimeZone,
+    whole,
+)
 from llmhost.services.abilities import Abilities
-from llmhost.services.base import IMAGE, Request, Route, Service, ServiceOptions
+from llmhost.services.base import Request, Route, Service, ServiceOptions
 from llmhost.services.requests import task_request
 from llmhost.services.vllm_memory import vllm_memory
 
@@ -41,51 +54,53 @@ _OWN_ARGUMENTS = {
 class VllmOptions(ServiceOptions):
     """`vllm_*`."""
 
-    image: str = Field(
-        default="vllm/vllm-openai:v0.26.0"
-        "@sha256:ffb2d59b1c059a5bd8d781320c9f5189de8293693b7d95da54befddaa54abf52",
-        pattern=IMAGE,
+    image: Image = (
+        "vllm/vllm-openai:v0.26.0"
+        "@sha256:ffb2d59b1c059a5bd8d781320c9f5189de8293693b7d95da54befddaa54abf52"
     )
-    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. It must hold `curl`, and
-    `vllm` on the PATH. The digest of the default is the one that several public projects pin for
-    this tag."""
+    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. It must contain `curl`,
+    and `vllm` on the PATH. The digest of the default is the one that several public projects pin
+    for this tag."""
 
-    port: int = Field(default=8000, ge=1024, le=65535)
+    port: LocalPort = 8000
     """Port on 127.0.0.1 of the host."""
 
     cuda: CudaVersion | None = "13.0"
-    """CUDA version that the image is built with, such as `12.8`; the host's driver must know it."""
+    """CUDA version that the image is built with, such as `12.8`; the host's driver must support
+    it."""
 
-    gpu_fraction: float = Field(default=0.9, gt=0, le=1)
-    """Fraction of each GPU's whole memory that it takes for itself, used or not; what CUDA takes
-    comes on top."""
+    gpu_fraction: Fraction = 0.9
+    """Fraction of each GPU's total memory that it reserves, used or not; what CUDA takes comes on
+    top."""
 
-    tensor_parallel: int | None = Field(default=None, ge=1)
-    """How many GPUs compute each layer together; none: all that it has. With fewer, which must
-    divide their number, the layers are spread over groups of that size."""
+    tensor_parallel: Annotated[int, whole(1, 256, "GPUs", 2)] | None = None
+    """Number of GPUs that compute each layer together; none: all that it has. With fewer, which
+    must divide their number, the layers are spread over groups of that size."""
 
-    shared_memory: str = Field(default="4g", pattern=r"^\d+[kmg]$")
-    """Size of /dev/shm, through which its processes talk to each other."""
+    shared_memory: MemorySize = "4g"
+    """Size of /dev/shm, through which its processes communicate."""
 
-    timezone: str = Field(default="Etc/UTC", pattern=r"^[A-Za-z0-9_+/-]+$")
+    timezone: TimeZone = "Etc/UTC"
     """Time zone of its log, such as `Asia/Seoul`."""
 
-    load_timeout_seconds: int = Field(default=1800, ge=10)
-    """Longest time it may need to load and compile before the container counts as unhealthy."""
+    load_timeout_seconds: LoadSeconds = 1800
+    """Longest time that it may take to load and compile before the container counts as
+    unhealthy."""
 
-    extra_arguments: tuple[str, ...] = ()
+    extra_arguments: AnyItems[FreeText] = ()
     """Further arguments of `vllm serve`, such as `--enable-prefix-caching`."""
 
     @model_validator(mode="after")
     def _every_gpu_is_used(self) -> "VllmOptions":
         if self.tensor_parallel and self.gpus % self.tensor_parallel:
-            raise ValueError(
-                f"runs on {self.gpus} GPU(s), which tensor_parallel = {self.tensor_parallel} does"
-                " not divide: leave it out to use all of them"
+            raise Mistake(
+                f"is {self.tensor_parallel}, which does not divide the {self.gpus} GPU(s) that it"
+                " runs on; remove it to use all of them",
+                "tensor_parallel",
             )
         for argument in self.extra_arguments:
             if option := _OWN_ARGUMENTS.get(argument.partition("=")[0]):
-                raise ValueError(f"has {argument} in extra_arguments: set {option} instead")
+                raise Mistake(f"has {argument}; write {option} instead", "extra_arguments")
         return self
 
     @property

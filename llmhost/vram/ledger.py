@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 from llmhost.models.memory import Estimate, Memory, Use
 from llmhost.options.shape import Shape
-
-GIB = 2**30
+from llmhost.units import exact_gib
 
 
 @dataclass(frozen=True)
@@ -124,19 +123,15 @@ def shortfalls(ledger: Ledger) -> Iterator[str]:
     """What does not fit and by how much; nothing if everything does."""
     if ledger.free_bytes < 0:
         yield (
-            f"GPU {ledger.gpu} has {gib(ledger.total_bytes)}, of which {gib(ledger.limit_bytes)}"
-            f" may be used, and the models take {gib(ledger.peak_bytes)}:"
-            f" {gib(-ledger.free_bytes)} too much"
+            f"GPU {ledger.gpu} has {exact_gib(ledger.total_bytes)}, of which"
+            f" {exact_gib(ledger.limit_bytes)} may be used, and the models take"
+            f" {exact_gib(ledger.peak_bytes)}:"
+            f" {exact_gib(-ledger.free_bytes)} too much"
         )
     for share in ledger.shares:
         missing = ledger.needed_in_share(share) - ledger.share_bytes(share)
         if missing > 0:
             yield (
-                f"the share of '{share.service}', {gib(ledger.share_bytes(share))} of GPU"
-                f" {ledger.gpu}, is {gib(missing)} too small for its models"
+                f"the share of '{share.service}', {exact_gib(ledger.share_bytes(share))} of GPU"
+                f" {ledger.gpu}, is {exact_gib(missing)} too small for its models"
             )
-
-
-def gib(size: int) -> str:
-    """Bytes for people."""
-    return f"{size / GIB:.2f} GiB"

@@ -11,7 +11,8 @@ from llmhost.nvidia.gpu_allocation import allocate_numbers
 from llmhost.options.model import Model
 from llmhost.options.shape import Shape
 from llmhost.settings import Settings
-from llmhost.vram.ledger import GIB, GpuShare, Ledger, Load
+from llmhost.units import gib_to_bytes
+from llmhost.vram.ledger import GpuShare, Ledger, Load
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def vram_plan(
         Ledger(
             gpu=number,
             total_bytes=total,
-            reserve_bytes=int(settings.vram.reserve_gib * GIB),
+            reserve_bytes=gib_to_bytes(settings.vram.reserve_gib),
             loads=tuple(load for load in loads if load.gpu == number),
             shares=tuple(share for share in shares if share.gpu == number),
         )
@@ -96,7 +97,7 @@ def _loads(model: Model, estimate: Estimate, gpus: Sequence[tuple[int, int]]) ->
 
     Raises ValueError that says why it is not known.
     """
-    measured = None if model.vram_gib is None else int(model.vram_gib * GIB)
+    measured = None if model.vram_gib is None else gib_to_bytes(model.vram_gib)
     shape = _shape(model) if measured is None else None
     adapter = Path(model.adapter) if model.adapter else None
     for gpu, gpu_bytes in gpus:

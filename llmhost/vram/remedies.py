@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from llmhost.models.quantization import QUANTIZATION_LADDER
-from llmhost.vram.ledger import GpuShare, Ledger, Load, gib
+from llmhost.units import exact_gib
+from llmhost.vram.ledger import GpuShare, Ledger, Load
 
 _CONTEXT_STEP = 256
 
@@ -17,7 +18,7 @@ def remedies(ledger: Ledger) -> Iterator[str]:
     found = [sentence for load in ledger.loads for sentence in _of_load(ledger, load)]
     found += [sentence for share in ledger.shares for sentence in _of_share(ledger, share)]
     yield from found or [
-        "no single change is enough: combine a smaller context, a smaller quantisation and fewer"
+        "no single change is enough: combine a smaller context, a smaller quantization and fewer"
         " resident models, or use a GPU with more memory"
     ]
 
@@ -26,7 +27,7 @@ def _of_load(ledger: Ledger, load: Load) -> Iterator[str]:
     if load.measured_bytes is None and load.shape is not None:
         if context := _largest_context(ledger, load):
             yield f"'{load.model}' fits with context_tokens = {context}"
-        if load in ledger.unshared and (kind := _best_quantisation(ledger, load)):
+        if load in ledger.unshared and (kind := _best_quantization(ledger, load)):
             yield f"'{load.model}' fits as {kind}"
     if load.resident and _with(ledger, load, replace(load, resident=False)).fits:
         yield f"'{load.model}' fits with resident = False: loaded on demand"
@@ -58,8 +59,8 @@ def _largest_context(ledger: Ledger, load: Load) -> int:
     return tokens if tokens >= _LEAST_CONTEXT else 0
 
 
-def _best_quantisation(ledger: Ledger, load: Load) -> str:
-    """The best quantisation that makes the plan fit, with its size; empty if none does."""
+def _best_quantization(ledger: Ledger, load: Load) -> str:
+    """The best quantization that makes the plan fit, with its size; empty if none does."""
     shape = load.shape
     if shape is None or shape.parameters is None:
         return ""
@@ -67,7 +68,7 @@ def _best_quantisation(ledger: Ledger, load: Load) -> str:
         size = int(shape.parameters * bits / 8)
         smaller = shape.model_copy(update={"weights_bytes": size})
         if size < shape.weights_bytes and _with(ledger, load, replace(load, shape=smaller)).fits:
-            return f"{kind} (about {gib(size)} of weights)"
+            return f"{kind} (about {exact_gib(size)} of weights)"
     return ""
 
 

@@ -74,6 +74,15 @@ def test_gateway_that_stands_before_nobody_is_told() -> None:
     assert problem.key == "gateway_upstreams"
 
 
+@pytest.mark.parametrize("groups", [{"llm_servers"}, set(), {"app_servers"}])
+def test_llm_server_without_services_and_apps_is_refused(groups: set[str]) -> None:
+    options = {"app_server_api_key": "env:APP_KEY"} if "app_servers" in groups else {}
+    host = SiteHost("bare", read_settings(options), frozenset(groups), "192.0.2.7")
+    told = [problem.sentence("bare") for problem in site_problems(host, site(host, llm_host()))]
+    empty = [each for each in told if each.startswith("bare: services: is empty")]
+    assert bool(empty) is ("app_servers" not in groups), told
+
+
 MISTAKES: dict[str, tuple[dict[str, Any], list[SiteHost], str, str]] = {
     "nobody to call": ({}, [], "app_server_llm_host", "there is no LLM server to call"),
     "several to call": (
@@ -162,7 +171,7 @@ def test_what_is_no_reference_to_a_secret_is_refused_and_not_shown(value: str) -
     with pytest.raises(SettingsError) as caught:
         read_settings({"app_server_api_key": value})
     (problem,) = caught.value.problems
-    assert "never the secret itself" in problem.what and KEY not in problem.sentence("app")
+    assert "never the secret itself" in problem.fix and KEY not in problem.sentence("app")
 
 
 def test_secret_is_read_without_the_line_end(tmp_path: Path) -> None:

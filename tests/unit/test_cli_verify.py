@@ -17,7 +17,9 @@ LLMHOST = Path(sys.executable).with_name("llmhost")
 def inventory(tmp_path: Path) -> Path:
     place = tmp_path / "site.py"
     # Nothing listens on this port of the loopback.
-    place.write_text("hosts = [('far', {'ssh_hostname': '127.0.0.1', 'ssh_port': 1})]\n")
+    data = {"ssh_hostname": "127.0.0.1", "ssh_port": 1, "services": ["redis"]}
+    data["api_clients"] = [{"name": "app", "sha256": "cd" * 32}]
+    place.write_text(f"hosts = [('far', {data!r})]\n")
     return place
 
 

@@ -9,7 +9,7 @@ import pytest
 from llmhost.docker.disk_space import FreeSpace, Room, compressed_bytes, shortage
 from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
 from llmhost.facts.disk_space import HostRoom
-from llmhost.vram.ledger import GIB
+from llmhost.units import GIB
 
 ENGINE = "registry/engine:1@sha256:" + "0" * 64
 MODEL = ModelImage("m", (WeightsFile("ab" * 32, "m.gguf", False, "/models/m.gguf"),))
@@ -60,8 +60,8 @@ def test_weights_and_engines_need_room(room: Room, images: int, uploads: int) ->
 def test_shortage_says_how_much_and_what_helps() -> None:
     small = replace(ROOM, images=replace(IMAGES, free_bytes=GIB), engines={ENGINE: GIB})
     assert shortage(small, {MODEL: {"ab": 2 * GIB}}, [SERVICE]) == [
-        "about 7.00 GiB are needed below /var/lib/docker to bake the models (weights 2.00 GiB,"
-        " engines 5.00 GiB), and 1.00 GiB are free: make room with llmhost prune, or move"
+        "about 7.0 GiB are needed below /var/lib/docker to bake the models (weights 2.0 GiB,"
+        " engines 5.0 GiB), and 1.0 GiB are free: make room with llmhost prune, or move"
         " docker_data_root; with preflight_min_free_disk_gib = 0 nobody looks"
     ]
 

@@ -12,7 +12,7 @@ from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
 from llmhost.stack.project import compose_project, service_images
-from llmhost.vram.ledger import GIB
+from llmhost.units import GIB
 from llmhost.vram.plan import VramPlan, vram_plan
 from testbed import tiny_embedder, tiny_model
 
@@ -183,10 +183,10 @@ def test_vllm_uses_every_gpu_that_it_is_given(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"gpu": [0, 1, 2], "tensor_parallel": 2}, "runs on 3 GPU(s), which tensor_parallel = 2"),
-        ({"tensor_parallel": 2}, "runs on 1 GPU(s), which tensor_parallel = 2 does not divide"),
-        ({"extra_arguments": ["-tp", "2"]}, "set vllm_tensor_parallel instead"),
-        ({"extra_arguments": ["--gpu-memory-utilization=0.5"]}, "set vllm_gpu_fraction instead"),
+        ({"gpu": [0, 1, 2], "tensor_parallel": 2}, "is 2, which does not divide the 3 GPU(s)"),
+        ({"tensor_parallel": 2}, "is 2, which does not divide the 1 GPU(s)"),
+        ({"extra_arguments": ["-tp", "2"]}, "has -tp"),
+        ({"extra_arguments": ["--gpu-memory-utilization=0.5"]}, "has --gpu-memory-utilization=0.5"),
     ],
 )
 def test_vllm_refuses_what_the_memory_plan_would_not_know(

@@ -129,13 +129,25 @@ def test_equal_limits_share_a_zone() -> None:
 @pytest.mark.parametrize(
     ("clients", "changes", "sentence"),
     [
-        ([{"sha256": "ABC"}], {}, "api_clients[0].sha256: string should match"),
+        (
+            [{"sha256": "ABC"}],
+            {},
+            "[0].sha256: is text of 3 characters; write 64",
+        ),
         ([{}, {"name": "b"}], {}, "api_clients[0].sha256: is declared more than once"),
         ([{}, {}], {}, "'a' is declared 2 times"),
         ([{"expires": "2001-01-01T00:00:00Z"}], {}, "api_clients[0].expires: 'a' has expired"),
-        ([{"expires": "2040-01-01T00:00:00"}], {}, "should have timezone info"),
-        ([{"sources": []}], {}, "api_clients[0].sources: is empty"),
-        ([{"sources": ["10.0.0.0/8", "10.1.0.0/16"]}], {}, "holds networks that overlap"),
+        (
+            [{"expires": "2040-01-01T00:00:00"}],
+            {},
+            "[0].expires: has no time zone; add",
+        ),
+        ([{"sources": []}], {}, "api_clients[0].sources: is an empty list"),
+        (
+            [{"sources": ["10.0.0.0/8", "10.1.0.0/16"]}],
+            {},
+            "which 10.0.0.0/8 covers already",
+        ),
         ([{"sources": ["10.0.0.1/8"]}], {}, "api_clients[0].sources"),
         (
             [{"sources": ["10.0.0.0/8"]}],
@@ -143,11 +155,16 @@ def test_equal_limits_share_a_zone() -> None:
             "'a' may call from a network that can not reach the gateway",
         ),
         ([{"scope": ["ollama"]}], {}, "'a' may call 'ollama', which is not among the services"),
-        ([{"previous_sha256": TWO}], {}, "only work together"),
+        (
+            [{"previous_sha256": TWO}],
+            {},
+            "previous_until: is missing",
+        ),
         ([{"requests_per_minute": 0}], {}, "api_clients[0].requests_per_minute"),
-        ([], {"gateway_sources": []}, "gateway_sources: is empty"),
+        ([], {"gateway_sources": []}, "gateway_sources: is an empty list"),
         ([], {"gateway_status_port": 8080}, "gateway_port and gateway_status_port are both 8080"),
         ([], {"toy_port": 8081}, "are both 8081"),
+        ([], {"gateway_certificate_days": 30}, "gateway_renew_days: is 90, and a certificate is"),
     ],
 )
 def test_mistake_is_a_sentence(

@@ -63,7 +63,7 @@ def declared_pool() -> Pool:
         ),
         (
             {"gateway_upstreams": [{"name": "a", "address": "llm-1"}]},
-            "0.address: is not an address",
+            "[0].address: is text of 5 characters; write an IP address",
         ),
         ({"gateway_upstreams": [{"name": "a", "address": "10.0.0.1", "port": 0}]}, ".port: "),
         ({"gateway_upstreams": []}, "gateway_upstreams: is missing, and other options tell"),
@@ -71,7 +71,7 @@ def declared_pool() -> Pool:
         ({"gateway_upstream_services": ["lamacpp"]}, "'lamacpp' is not a service"),
         ({"gateway_upstream_services": ["llamacpp"] * 2}, "'llamacpp' is declared 2 times"),
         ({"gateway_upstream_key": None}, "gateway_upstream_key: is missing"),
-        ({"gateway_upstream_key": KEY}, "gateway_upstream_key: is no reference to a secret"),
+        ({"gateway_upstream_key": KEY}, "gateway_upstream_key: is not a reference to a secret"),
         ({"gateway_upstream_key": "env:UNSET"}, "the environment variable UNSET, which is not"),
         ({"gateway_upstream_key": "file:/nowhere"}, "the file /nowhere, which can not be read"),
         ({"gateway_upstream_key": "env:NO_KEY"}, "refers to something that is no API key"),

@@ -14,7 +14,8 @@ from llmhost.models.llama_memory import llama_memory
 from llmhost.models.memory import CUDA_BYTES, Memory, Use
 from llmhost.options.shape import Shape
 from llmhost.services.vllm_memory import vllm_memory
-from llmhost.vram.ledger import GIB, GpuShare, Ledger, Load, shortfalls
+from llmhost.units import GIB
+from llmhost.vram.ledger import GpuShare, Ledger, Load, shortfalls
 from llmhost.vram.remedies import remedies
 from tests.unit.model_files import decoder, sizes, write_gguf
 
@@ -223,7 +224,7 @@ def test_share_too_small_for_its_model_is_refused() -> None:
     assert not any("Q4" in sentence for sentence in remedies(plan)), "vLLM reads no such files"
 
 
-def test_remedies_name_context_quantisation_and_demand() -> None:
+def test_remedies_name_context_quantization_and_demand() -> None:
     long = load("long", context_tokens=65_536)
     found = list(remedies(ledger(long, of_size("b", 3, resident=False), of_size("c", 2))))
     assert found == [
