@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from testinfra.host import Host
 from llmhost.checks.command_log import asked, watch
 from llmhost.checks.gateway_client import Door
 from llmhost.checks.recorder import Recorder
+from llmhost.checks.remote_shell import RemoteShell
 from llmhost.checks.report import summary
 from llmhost.inventory.role import Role
 from llmhost.inventory.site import Site, SiteHost
@@ -119,7 +121,7 @@ def ssh_config_path(
 
 
 @pytest.fixture(scope="session")
-def host(server_name: str, site_host: SiteHost, ssh_config_path: Path) -> Host:
+def host(server_name: str, site_host: SiteHost, ssh_config_path: Path) -> Iterator[Host]:
     """The server, through testinfra."""
     sudo = bool(site_host.data.get("_sudo"))
     local = server_name == "@local"
@@ -129,8 +131,19 @@ def host(server_name: str, site_host: SiteHost, ssh_config_path: Path) -> Host:
         found.run("true")
     except RuntimeError as error:  # ssh ended with 255
         pytest.fail(f"{server_name} does not answer: {_said(error)}", pytrace=False)
-    watch(found, server_name)
-    return found
+    with ExitStack() as stack:
+        if not local:
+            shell = stack.enter_context(closing(RemoteShell(ssh_config_path, server_name)))
+            backend: Any = found.backend
+            backend.run_ssh = lambda command: _result(backend, command, shell)
+        watch(found, server_name)
+        yield found
+
+
+def _result(backend: Any, command: str, shell: RemoteShell) -> Any:
+    """What a command did, as testinfra tells it."""
+    status, output, errors = shell.run(command)
+    return backend.result(status, backend.encode(command), output, errors)
 
 
 def _said(error: RuntimeError) -> str:
