@@ -33,6 +33,8 @@ DEMO, TRIAL, HERE = "integration/test_demo.py", "integration/test_trial.py", "un
 ROLLBACK = "integration/test_rollback.py"
 LIFETIME = "testbed/test_lan_lifetime.py"
 RUN_BY = {
+    "llmhost init": "integration/test_package.py::"
+    "test_site_is_made_and_planned_up_to_the_connection",
     "llmhost plan": f"{DEMO}::test_plan_of_a_converged_host_exits_with_0",
     "llmhost verify": f"{DEMO}::test_server_passes_its_tests_before_and_after_a_reboot",
     "llmhost history": f"{DEMO}::test_history_tells_what_the_last_run_did",
@@ -54,7 +56,7 @@ RUN_BY = {
     "script/try": f"{TRIAL}::test_settings_that_hold_are_proven_and_leave_nothing_behind",
 }
 # Programs that are not ours: what they do is theirs to test.
-OTHERS = {"python3", "cp", "git", "curl", "read", "export", "cd", "apt-get", "pip", "tar"}
+OTHERS = {"python3", ".", "cp", "git", "curl", "read", "export", "cd", "apt-get", "pip", "tar"}
 
 
 @dataclass(frozen=True)
