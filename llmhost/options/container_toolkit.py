@@ -11,8 +11,8 @@ FLOOR = "1.19.1-1"
 class ContainerToolkit(Section):
     """Where the toolkit comes from. Nothing happens on a host without an NVIDIA GPU."""
 
-    version: str = Field(default="1.20.0-1", pattern=r"^\d+\.\d+\.\d+-\d+$")
-    """Version of all four packages, such as `1.20.0-1`; they must be equal."""
+    version: str = Field(default="1.20.1-1", pattern=r"^\d+\.\d+\.\d+-\d+$")
+    """Version of all four packages, such as `1.20.1-1`; they must be equal."""
 
     repository_url: str = Field(
         default="https://nvidia.github.io/libnvidia-container/stable/deb",

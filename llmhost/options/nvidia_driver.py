@@ -1,21 +1,15 @@
 """`nvidia_driver_*`: the driver of the host's NVIDIA GPUs."""
 
+from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from llmhost.nvidia.cuda import own_driver
-from llmhost.nvidia.driver import FLOORS
+from llmhost.nvidia.branches import FLOORS
 from llmhost.options.base import Section
 
-
-def _known(cuda: str) -> str:
-    own_driver(cuda)
-    return cuda
-
-
-CudaVersion = Annotated[str, Field(pattern=r"^\d{2}\.\d$"), AfterValidator(_known)]
-"""A CUDA version whose demands on the driver are known."""
+CudaVersion = Annotated[str, Field(pattern=r"^\d{2}\.\d{1,2}$")]
+"""A CUDA version such as `13.2`; what one newer than llmhost's matrix needs is assumed."""
 
 
 class NvidiaDriver(Section):
@@ -37,6 +31,13 @@ class NvidiaDriver(Section):
 
     allow_unmaintained: bool = False
     """Accept a branch that gets no security fixes any more."""
+
+    accept_vulnerable_until: date | None = None
+    """Until this day, such as `"2026-12-31"`, a driver with known security holes is neither
+    replaced nor refused nor reported. Otherwise it is replaced as soon as the host's package
+    sources offer a fixed version (refused with `nvidia_driver_managed = False`), and reported until
+    then.
+    """
 
     repository_url: str = Field(
         default="https://developer.download.nvidia.com/compute/cuda/repos",
