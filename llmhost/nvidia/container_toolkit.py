@@ -57,6 +57,9 @@ def toolkit_reasons(state: NvidiaState, version: str) -> list[str]:
     ]
 
 
+REFRESHED = "/var/run/cdi/nvidia.yaml"
+"""What the toolkit's units write."""
+
 UVM = "/dev/nvidia-uvm"
 """The device node without which CUDA fails in a container that has a GPU."""
 
@@ -84,6 +87,11 @@ def stale_specs(state: NvidiaState) -> list[str]:
         found += [f"{spec.path} hands out {path}, which is gone" for path in spec.gone]
         if not state.is_wsl and UVM not in spec.nodes:
             found.append(f"{spec.path} does not hand out {UVM}, without which CUDA fails")
+        # A GPU that was taken out stays in the spec of the toolkit's units until they run again.
+        there = {gpu.uuid for gpu in state.gpus}
+        extra = [name for name in spec.devices if name.startswith("GPU-") and name not in there]
+        if spec.path == REFRESHED and not state.is_wsl:
+            found += [f"{spec.path} describes {uuid}, which is not on this host" for uuid in extra]
     unreadable = [spec.path for spec in state.cdi if spec.kind == "unreadable"]
     if found and unreadable:
         found += [f"{path} can not be read as a CDI spec" for path in unreadable]

@@ -18,6 +18,7 @@ GPUS = tuple(
 NAMES = ("0", "GPU-0", "1", "GPU-1", "all")
 NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
 FRESH = CdiSpec("/var/run/cdi/nvidia.yaml", "nvidia.com/gpu", NAMES, NODES)
+ONE = replace(FRESH, devices=("0", "GPU-0", "all"))
 LEFT_OVER = CdiSpec(
     "/etc/cdi/nvidia.yaml", "nvidia.com/gpu", ("GPU-0", "GPU-7", "all"), (), ("/usr/lib/old.so",)
 )
@@ -44,6 +45,10 @@ UNREADABLE = CdiSpec("/etc/cdi/x.yaml", "unreadable", ())
                 " fails"
             ],
         ),
+        (
+            replace(HOST, gpus=GPUS[:1], cdi=(FRESH,)),
+            ["/var/run/cdi/nvidia.yaml describes GPU-1, which is not on this host"],
+        ),
         # What CDI does not take, or is another vendor's, is no reason.
         (replace(HOST, gpus=GPUS, cdi=(LEFT_OVER, OTHER, UNREADABLE, FRESH)), []),
         (
@@ -54,7 +59,7 @@ UNREADABLE = CdiSpec("/etc/cdi/x.yaml", "unreadable", ())
             ],
         ),
         (
-            replace(HOST, gpus=GPUS[:1], cdi=(FRESH, replace(FRESH, path="/var/run/cdi/b.json"))),
+            replace(HOST, gpus=GPUS[:1], cdi=(ONE, replace(ONE, path="/var/run/cdi/b.json"))),
             [
                 "/var/run/cdi/nvidia.yaml and /var/run/cdi/b.json both describe GPU-0, so that CDI"
                 " takes neither: remove one"
