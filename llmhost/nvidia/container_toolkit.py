@@ -79,10 +79,11 @@ def stale_specs(state: NvidiaState) -> list[str]:
         if len(winners) > 1:
             paths = " and ".join(spec.path for spec in winners)
             found.append(f"{paths} both describe {name}, so that CDI takes neither: remove one")
-        elif not winners:
+        elif winners:
+            specs[winners[0].path] = winners[0]
+        else:
             what = "the GPUs of this host" if name == "all" else name
             found.append(f"no CDI spec describes {what}")
-        specs |= {spec.path: spec for spec in winners[:1]}
     for spec in specs.values():
         found += [f"{spec.path} hands out {path}, which is gone" for path in spec.gone]
         if not state.is_wsl and UVM not in spec.nodes:

@@ -146,7 +146,8 @@ class NvidiaState:
     @property
     def cdi_winners(self) -> Mapping[str, tuple[CdiSpec, ...]]:
         """By GPU: the spec that CDI takes it from. Of two specs for one GPU it takes the one in the
-        later directory, /var/run/cdi, and neither if they are in the same (CDI's pkg/cdi/cache.go).
+        later directory, /var/run/cdi; two in the same directory cost it the GPU, whatever is in the
+        other one (CDI's pkg/cdi/cache.go).
         """
         found: dict[str, tuple[CdiSpec, ...]] = {}
         for directory in ("/etc/cdi/", "/var/run/cdi/"):
@@ -155,7 +156,7 @@ class NvidiaState:
                 if spec.kind == "nvidia.com/gpu" and spec.path.startswith(directory):
                     for device in spec.devices:
                         here[device] = (*here.get(device, ()), spec)
-            found |= here
+            found |= {name: specs for name, specs in here.items() if len(found.get(name, ())) < 2}
         return found
 
 

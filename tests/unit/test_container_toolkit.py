@@ -66,6 +66,17 @@ UNREADABLE = CdiSpec("/etc/cdi/x.yaml", "unreadable", ())
             ],
         ),
         (
+            replace(
+                HOST,
+                gpus=GPUS[:1],
+                cdi=(ONE, LEFT_OVER, replace(LEFT_OVER, path="/etc/cdi/b.json")),
+            ),
+            [
+                "/etc/cdi/nvidia.yaml and /etc/cdi/b.json both describe GPU-0, so that CDI takes"
+                " neither: remove one"
+            ],
+        ),
+        (
             replace(HOST, gpus=GPUS[:1], cdi=(replace(FRESH, kind="amd.com/gpu"), UNREADABLE)),
             ["no CDI spec describes GPU-0", "/etc/cdi/x.yaml can not be read as a CDI spec"],
         ),
