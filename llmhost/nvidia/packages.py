@@ -24,6 +24,7 @@ DKMS_KEYS = {"ubuntu": "/var/lib/shim-signed/mok/MOK.der", "debian": "/var/lib/d
 REPORTED = (
     *("linux-modules-nvidia-*", "linux-objects-nvidia-*", "linux-signatures-nvidia-*"),
     *("nvidia-*", "libnvidia-*", "cuda-drivers*", "libcuda1", "nvlsm", "firmware-nvidia-*"),
+    "glx-alternative-nvidia",
     *("linux-image-*", "linux-headers-*", "proxmox-headers-*", "proxmox-default-headers"),
 )
 """dpkg patterns of everything that matters here; the toolkit's packages match too."""
@@ -40,7 +41,10 @@ PINNING = "nvidia-driver-pinning-"
 """Packages of NVIDIA's repository that make apt stay in the branch that follows."""
 
 # Entries of unattended-upgrades' Package-Blacklist are regular expressions anchored at the start.
-UPGRADE_BLACKLIST = ("nvidia-", "libnvidia-", "cuda-", "libcuda1", "nvlsm", "firmware-nvidia-")
+UPGRADE_BLACKLIST = (
+    *("nvidia-", "libnvidia-", "cuda-", "libcuda1", "nvlsm", "firmware-nvidia-"),
+    "glx-alternative-nvidia",
+)
 """What unattended-upgrades must leave alone; `libnvidia-` covers the toolkit's library. Ubuntu's
 prebuilt modules are not in it: see `follows_the_kernel`."""
 
@@ -164,7 +168,8 @@ def check_signature(
 
 _PREBUILT = re.compile(r"^linux-(modules|objects|signatures)-nvidia-")
 _DRIVER = re.compile(
-    rf"{_PREBUILT.pattern}|^(nvidia|libnvidia|cuda-drivers|libcuda1|nvlsm|firmware-nvidia)(-|$)"
+    rf"{_PREBUILT.pattern}|^(nvidia|libnvidia|cuda-drivers|libcuda1|nvlsm|firmware-nvidia"
+    r"|glx-alternative-nvidia)(-|$)"
 )
 _BRANCH = re.compile(r"-(\d{3})(?=-|$)")
 _MODULES = re.compile(

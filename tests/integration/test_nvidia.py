@@ -23,6 +23,7 @@ from tests.doubles.apt_repository import Repository, build_repository, serving
 from tests.doubles.nvidia.hardware import PROFILES
 from tests.doubles.nvidia.machine import furnish
 from tests.doubles.nvidia.packages import (
+    KERNEL,
     debian_driver,
     debians_own_driver,
     distinct,
@@ -349,6 +350,7 @@ def test_without_leave_to_reboot_the_host_is_refused_until_somebody_has(
     host.ssh(
         "apt-mark unhold $(apt-mark showhold) && apt-get -qq -y install"
         " nvidia-utils-595-server linux-modules-nvidia-580-server-open-generic-"
+        f" linux-modules-nvidia-580-server-open-{KERNEL}-"
     )
     host.ssh("apt-get -qq -y install linux-modules-nvidia-595-server-open-generic")
     options = settings(nvidia_driver_reboot="never", nvidia_driver_branch=595)

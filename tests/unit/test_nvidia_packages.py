@@ -334,6 +334,15 @@ def test_every_package_of_a_prebuilt_module_is_known_and_follows_the_kernel() ->
     assert foreign == {name for name in parts if "580" in name}
 
 
+def test_all_that_debians_own_driver_brings_is_known_and_left_alone() -> None:
+    parts = {  # seen installed with nvidia-open-kernel-dkms 550.163.01-2
+        *("firmware-nvidia-gsp", "glx-alternative-nvidia", "libnvidia-ml1", "nvidia-alternative"),
+        *("nvidia-installer-cleanup", "nvidia-kernel-common", "nvidia-modprobe", "nvidia-support"),
+    }
+    assert driver_packages(parts) == parts
+    assert all(name.startswith(UPGRADE_BLACKLIST) for name in parts)
+
+
 def test_the_toolkit_is_no_part_of_a_driver() -> None:
     assert driver_packages([*TOOLKIT, "nvidia-utils-580", "nginx"]) == {"nvidia-utils-580"}
 

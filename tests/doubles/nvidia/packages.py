@@ -73,7 +73,8 @@ def ubuntu_modules(
     own = f"linux-modules-nvidia-{flavour}-{kernel}"
     objects = f"linux-objects-nvidia-{flavour}-{kernel}"
     signatures = f"linux-signatures-nvidia-{kernel}"
-    module = _module(version, open_module, "kernel/nvidia-srv", _CANONICAL, kernel=kernel)
+    place = f"kernel/nvidia-{flavour.replace('-server', 'srv')}"
+    module = _module(version, open_module, place, _CANONICAL, kernel=kernel)
     needs = f"kmod, {objects} (= {full}), {signatures}, {common}"
     return [
         DebDouble(
@@ -105,7 +106,7 @@ def debian_driver(version: str, *, open_module: bool) -> list[DebDouble]:
 def debians_own_driver(version: str) -> list[DebDouble]:
     """The driver of this upstream version as Debian packages it: its DKMS calls the open module
     nvidia-current-open.ko (dkms.conf of nvidia-open-kernel-dkms 550.163.01-2)."""
-    full = f"{version}-2"
+    full = f"1:{version}-2"  # newer than the real ones, which a machine's archive may have
     module = _module(
         version, True, "updates/dkms", kernel=DEBIAN_KERNEL, file="nvidia-current-open"
     )
