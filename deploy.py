@@ -1,18 +1,25 @@
-"""The deploy: what a host becomes, in order. Run it with `pyinfra inventory/llm.py deploy.py`."""
+"""What a host becomes, by its role. Run it with `pyinfra inventory/llm.py deploy.py`.
+
+pyinfra executes this file once for each host.
+"""
+
+from collections.abc import Callable
+from functools import partial
 
 from pyinfra import host, state
 
-from llmhost.inventory.site import APP_SERVERS
-from llmhost.operations.connection import quicken
-from llmhost.operations.inventory import settings_of, upstream_of
+from llmhost.inventory.role import Role
+from llmhost.operations.inventory import llm_endpoint_of, site_host
+from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.operations.summary import summarise
+from llmhost.settings import Settings
 from llmhost.tasks.app_server import prepare_app_server
 from llmhost.tasks.container_toolkit import install_container_toolkit
 from llmhost.tasks.docker import install_docker
 from llmhost.tasks.firewall import guard_app_server, guard_host
 from llmhost.tasks.gateway import configure_gateway
 from llmhost.tasks.healing import heal_containers
-from llmhost.tasks.lock import hold_host
+from llmhost.tasks.lock import lock_host
 from llmhost.tasks.network import configure_network
 from llmhost.tasks.nvidia_driver import install_nvidia_driver
 from llmhost.tasks.preflight import check_app_server, check_gateway, check_host
@@ -20,32 +27,45 @@ from llmhost.tasks.receipt import write_receipt
 from llmhost.tasks.stack import run_stack
 from llmhost.tasks.system import configure_system
 
-quicken(state, host)
-summarise(state)
-settings = settings_of(state, host)
+Task = Callable[[Settings], None]
 
-hold_host(settings)
-if APP_SERVERS in host.groups:
-    check_app_server(settings)
-    configure_network(settings)
-    guard_app_server(settings)
-    prepare_app_server(settings, upstream_of(state, host))
-elif settings.gateway.upstreams:
-    check_gateway(settings)
-    configure_system(settings)
-    configure_network(settings)
-    guard_host(settings)
-    configure_gateway(settings)
-    write_receipt(settings)
-else:
-    check_host(settings)
-    configure_system(settings)
-    configure_network(settings)
-    install_nvidia_driver(settings)
-    install_docker(settings)
-    install_container_toolkit(settings)
-    guard_host(settings)
-    configure_gateway(settings)
-    run_stack(settings)
-    heal_containers(settings)
-    write_receipt(settings)
+_prepare_app_server = partial(prepare_app_server, endpoint=llm_endpoint_of(host))
+TASKS: dict[Role, tuple[Task, ...]] = {
+    Role.LLM_SERVER: (
+        check_host,
+        configure_system,
+        configure_network,
+        install_nvidia_driver,
+        install_docker,
+        install_container_toolkit,
+        guard_host,
+        configure_gateway,
+        run_stack,
+        heal_containers,
+        write_receipt,
+    ),
+    Role.GATEWAY: (
+        check_gateway,
+        configure_system,
+        configure_network,
+        guard_host,
+        configure_gateway,
+        write_receipt,
+    ),
+    Role.APP_SERVER: (
+        check_app_server,
+        configure_network,
+        guard_app_server,
+        _prepare_app_server,
+    ),
+}
+
+patch_run(state, host)
+summarise(state)
+here = site_host(host)
+lock_host(here.settings)
+# pyinfra knows an operation by its lines and by these positions: without host.loop it would take
+# operations of different tasks, on hosts of different roles, for one.
+for role, tasks in host.loop(TASKS.items()):
+    for task in host.loop(tasks if role is here.role else ()):
+        task(here.settings)

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from llmhost.nvidia.driver import Wish
-from llmhost.nvidia.plan import Policy
+from llmhost.nvidia.plan import DriverPolicy
 from llmhost.settings import Settings
 from llmhost.vram.ledger import shortfalls
 from llmhost.vram.plan import vram_plan
 from llmhost.vram.remedies import remedies
 
 
-def driver_policy(settings: Settings) -> Policy:
+def driver_policy(settings: Settings) -> DriverPolicy:
     """What the settings ask of a host with NVIDIA hardware."""
     options, services = settings.nvidia_driver, settings.service_options
     wish = Wish(
@@ -21,7 +21,7 @@ def driver_policy(settings: Settings) -> Policy:
         allow_unmaintained=options.allow_unmaintained,
         cuda={service: of.cuda for service, of in services.items() if of.cuda},
     )
-    return Policy(
+    return DriverPolicy(
         wish,
         settings.gpu_requests,
         options.managed,

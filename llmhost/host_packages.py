@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from llmhost.docker.packages import DOCKER, docker_repository, engine_packages
+from llmhost.inventory.role import Role
+from llmhost.inventory.site import SiteHost
 from llmhost.nvidia.container_toolkit import toolkit_repository
 from llmhost.nvidia.packages import TOOLKIT
 from llmhost.nvidia.repository import driver_repository
@@ -12,20 +14,23 @@ from llmhost.system.clock import TIMESYNCD
 
 # curl downloads weights and asks services; nft verifies that services work offline.
 _STACK = ("curl", "nftables")
-FIREWALL = ("ufw",)
+# ufw calls sysctl, but depends on it only since Debian 13.
+FIREWALL = ("ufw", "procps")
 AUTHORITIES = ("ca-certificates",)
 _GATEWAY = ("nginx", "libnginx-mod-http-perl", "logrotate", "openssl")
 METRICS = ("mtail",)
 # apparmor: without its parser dockerd confines no container, and does not say so (moby,
-# pkg/apparmor: HostSupports). tzdata: a minimal Debian 13 has no time zones.
-_SYSTEM = ("apparmor", *AUTHORITIES, "tzdata")
+# pkg/apparmor: HostSupports). A minimal Debian has no time zones, no ip and ss, no Python, which
+# reads NVML, and no procps, whose kill is what docker.service is reloaded with.
+NETWORK = ("iproute2",)
+_SYSTEM = ("apparmor", *AUTHORITIES, *NETWORK, "procps", "python3", "tzdata")
 
 
 def system(settings: Settings) -> tuple[str, ...]:
     """What every server has, in one go with what its services need: apt takes a second and more to
     begin with anything."""
     updates = ["unattended-upgrades"] if settings.system.unattended_upgrades else []
-    stack = _STACK if settings.services and not settings.gateway.upstreams else ()
+    stack = _STACK if settings.services else ()
     return (*_SYSTEM, *updates, *stack)
 
 
@@ -34,21 +39,21 @@ def gateway(settings: Settings) -> tuple[str, ...]:
     return (*_GATEWAY, *(METRICS if settings.gateway.metrics_port else ()))
 
 
-def host_packages(
-    settings: Settings, distribution: str, version: str, *, app_server: bool
-) -> Iterator[str]:
+def host_packages(host: SiteHost, distribution: str, version: str) -> Iterator[str]:
     """Names, or name=version, of all that the deploy may install on a host of a release.
 
     The driver of GPUs is not among them: which one it is, the GPUs decide.
     """
-    if app_server:
+    settings = host.settings
+    if host.role is Role.APP_SERVER:
         yield from AUTHORITIES
+        yield from NETWORK if settings.network.addresses else ()
         yield from FIREWALL if settings.firewall.enabled and settings.app_server.firewall else ()
         return
     # The clock's daemon is installed only where there is none.
     yield from (*system(settings), TIMESYNCD.removesuffix(".service"), *gateway(settings))
     yield from FIREWALL if settings.firewall.enabled else ()
-    if settings.gateway.upstreams:
+    if host.role is not Role.LLM_SERVER:
         return
     yield from _engine(settings, distribution, version)
     if settings.gpu_requests:
@@ -64,17 +69,12 @@ def _engine(settings: Settings, distribution: str, version: str) -> Iterator[str
 
 
 def host_repositories(
-    settings: Settings,
-    distribution: str,
-    version: str,
-    codename: str,
-    architecture: str,
-    *,
-    app_server: bool,
+    host: SiteHost, distribution: str, version: str, codename: str, architecture: str
 ) -> Iterator[Repository]:
     """Where some of these come from, beside the distribution's own repositories."""
-    if app_server or settings.gateway.upstreams:
+    if host.role is not Role.LLM_SERVER:
         return
+    settings = host.settings
     docker, driver, toolkit = settings.docker, settings.nvidia_driver, settings.container_toolkit
     if docker.source == DOCKER:
         url, key = docker.repository_url, docker.repository_key_fingerprint

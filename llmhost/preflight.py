@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from llmhost.docker.packages import unsupported
 from llmhost.system.host_identity import HostIdentity
+from llmhost.units import gib, gib_to_bytes
 
 SUPPORTED = {
     "ubuntu": ("22.04", "24.04", "26.04"),
@@ -12,7 +13,6 @@ SUPPORTED = {
 ARCHITECTURES = ("amd64", "arm64")
 # A host that llmhost has already filled with images needs room for a small change only.
 FREE_GIB_WHEN_DEPLOYED = 1.0
-_KIB_PER_GIB = 1024 * 1024
 
 
 def findings(
@@ -70,19 +70,19 @@ def _no_power(identity: HostIdentity) -> Iterator[str]:
 def _too_small(
     identity: HostIdentity, min_memory_gib: float, min_free_disk_gib: float
 ) -> Iterator[str]:
-    memory = identity.memory_kib / _KIB_PER_GIB
-    if memory < min_memory_gib:
+    memory = identity.memory_kib * 1024
+    if memory < gib_to_bytes(min_memory_gib):
         yield (
-            f"the host has {memory:.1f} GiB of memory and {min_memory_gib:g} are asked for; add"
+            f"the host has {gib(memory)} of memory and {min_memory_gib:g} GiB are required; add"
             " memory, or lower preflight_min_memory_gib"
         )
     needed = (
         min(FREE_GIB_WHEN_DEPLOYED, min_free_disk_gib) if identity.deployed else min_free_disk_gib
     )
     for path, free_kib in identity.free_kib.items():
-        free = free_kib / _KIB_PER_GIB
-        if free < needed:
+        free = free_kib * 1024
+        if free < gib_to_bytes(needed):
             yield (
-                f"{path} has {free:.1f} GiB free and {needed:g} are needed for images; free some,"
+                f"{path} has {gib(free)} free and {needed:g} GiB are needed for images; free some,"
                 " move docker_data_root, or lower preflight_min_free_disk_gib"
             )

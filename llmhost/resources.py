@@ -1,5 +1,7 @@
-"""Where what llmhost brings along lies: in a checkout and in an installation alike, beside this."""
+"""Paths of the files that come with llmhost: in the package, in a checkout by links."""
 
+import shlex
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -10,6 +12,20 @@ CHECKS = PACKAGE / "checks"
 
 DEPLOY = PACKAGE / "deploy.py"
 BAKE = PACKAGE / "bake.py"
+REQUIREMENTS = PACKAGE / "requirements.lock"
+"""What llmhost needs, with versions and hashes."""
 
-CHECKOUT = PACKAGE.parent
-"""The repository where llmhost runs from a checkout."""
+CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else None
+"""The repository, if llmhost runs from a checkout."""
+
+
+@cache
+def script_text(name: str) -> str:
+    """The POSIX shell script `files/<name>`."""
+    return (FILES / name).read_text(encoding="utf-8")
+
+
+def script(name: str, *arguments: str) -> str:
+    """Shell command that runs the script `files/<name>` with these arguments, in a shell of its
+    own."""
+    return shlex.join(["sh", "-c", script_text(name), name, *arguments])

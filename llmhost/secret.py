@@ -3,24 +3,14 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import AfterValidator
 
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*")
 
 
-def _well_formed(reference: str) -> str:
-    if not _REFERENCE.fullmatch(reference):
-        raise ValueError(
-            "is no reference to a secret; write env:NAME for a variable of the controller's"
-            " environment, or file:PATH for a file on it, never the secret itself"
-        )
-    return reference
-
-
-SecretReference = Annotated[str, AfterValidator(_well_formed)]
-"""Where a secret is: `env:NAME`, or `file:PATH` relative to where pyinfra is run."""
+def is_reference(text: str) -> bool:
+    """Whether text says where a secret is: `env:NAME`, or `file:PATH` relative to where pyinfra is
+    run."""
+    return _REFERENCE.fullmatch(text) is not None
 
 
 def read_secret(reference: str) -> str:

@@ -15,17 +15,17 @@ from llmhost.options.gateway import ApiClient, Gateway
 from llmhost.options.healing import Healing
 from llmhost.options.model import Model
 from llmhost.options.network import HostNetwork
+from llmhost.options.networks import IpNetwork, within
 from llmhost.options.nvidia_driver import NvidiaDriver
-from llmhost.options.policy import Policy
+from llmhost.options.policy import ModelPolicy
 from llmhost.options.preflight import Preflight
 from llmhost.options.receipt import Receipt
 from llmhost.options.stack import Stack
 from llmhost.options.system import System
-from llmhost.options.types import Network, within
 from llmhost.options.vram import Vram
 from llmhost.services import catalogue
 from llmhost.services.app import App
-from llmhost.services.base import Service, ServiceOptions, UiOptions
+from llmhost.services.base import AnyService, ServiceOptions, UiOptions
 
 
 class Settings(Section):
@@ -42,7 +42,7 @@ class Settings(Section):
     stack: Stack = Field(default_factory=Stack)
     healing: Healing = Field(default_factory=Healing)
     vram: Vram = Field(default_factory=Vram)
-    policy: Policy = Field(default_factory=Policy)
+    policy: ModelPolicy = Field(default_factory=ModelPolicy)
     app_server: AppServer = Field(default_factory=AppServer)
     receipt: Receipt = Field(default_factory=Receipt)
 
@@ -67,13 +67,13 @@ class Settings(Section):
         return self.service_options[service]
 
     @property
-    def catalogue(self) -> tuple[Service, ...]:
+    def catalogue(self) -> tuple[AnyService, ...]:
         """The declared services' entries of the catalogue, and those of the apps."""
         entries = {**{app.name: app.service for app in self.apps}, **catalogue()}
         return tuple(entries[name] for name in self.services)
 
     @property
-    def offered(self) -> tuple[Service, ...]:
+    def offered(self) -> tuple[AnyService, ...]:
         """Services that the gateway passes requests on to: those with routes of the host's own, or
         of the servers behind it."""
         found = self.catalogue
@@ -89,7 +89,7 @@ class Settings(Section):
         options = self.service_options.items()
         return {name: each for name, each in options if isinstance(each, UiOptions)}
 
-    def ui_sources(self, service: str) -> tuple[Network, ...]:
+    def ui_sources(self, service: str) -> tuple[IpNetwork, ...]:
         """Networks that may reach a service's browser UI."""
         return self.uis[service].ui_sources or self.gateway.sources
 
@@ -104,7 +104,7 @@ class Settings(Section):
         return {service: of.gpu_request for service, of in options if of.gpu_request}
 
     @property
-    def admitted_to_gateway(self) -> tuple[Network, ...]:
+    def admitted_to_gateway(self) -> tuple[IpNetwork, ...]:
         """Networks that the firewall lets through to the gateway.
 
         No more than `gateway_sources`; and if every client names its networks, only those.

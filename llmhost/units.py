@@ -1,4 +1,10 @@
-"""Durations and sizes in words. Pure."""
+"""Sizes and durations, read and in words. Pure.
+
+Memory and disks are in GiB and MiB (1024-based), as `nvidia-smi`, `free` and Docker count them.
+Durations are in seconds."""
+
+GIB = 2**30
+MIB = 2**20
 
 
 def duration(seconds: float | None) -> str:
@@ -11,11 +17,21 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def gib(size: int | None) -> str:
-    """Bytes as GiB, as nvidia-smi counts, little ones as MiB; a dash for None."""
+def gib(size: float | None) -> str:
+    """Bytes as GiB, fewer than that as MiB; a dash for None."""
     if size is None:
         return "–"
-    return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 or not size else f"{size >> 20} MiB"
+    return f"{size / GIB:.1f} GiB" if size >= GIB or not size else f"{size / MIB:.0f} MiB"
+
+
+def exact_gib(size: float) -> str:
+    """Bytes as GiB with two digits, for figures that are compared or added up."""
+    return f"{in_gib(size)} GiB"
+
+
+def in_gib(size: float) -> str:
+    """The same without the unit, for the columns of a table."""
+    return f"{size / GIB:.2f}"
 
 
 def so_far(seconds: float, done: int = 0, size: int = 0, begun_with: int = 0) -> str:
@@ -25,3 +41,8 @@ def so_far(seconds: float, done: int = 0, size: int = 0, begun_with: int = 0) ->
         return f"{duration(seconds)} so far"
     left = (size - done) * seconds / (done - begun_with)
     return f"{gib(done)} of {gib(size)}, {duration(seconds)}, about {duration(max(0, left))} left"
+
+
+def gib_to_bytes(size: float) -> int:
+    """GiB, as options have them, in bytes."""
+    return int(size * GIB)

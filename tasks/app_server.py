@@ -2,18 +2,19 @@
 
 from llmhost import host_packages
 from llmhost.inventory.app_server import CA_LABEL, variables
-from llmhost.inventory.site import Upstream
+from llmhost.inventory.site import LlmEndpoint
 from llmhost.operations import apt, ca_certificates, environment_file, hosts_file
 from llmhost.operations.component import component
 from llmhost.settings import Settings
 
 
 @component("Application server")
-def prepare_app_server(settings: Settings, upstream: Upstream) -> None:
+def prepare_app_server(settings: Settings, endpoint: LlmEndpoint | None) -> None:
     """Let the host's programs call the LLM server by its name, with their key, over TLS."""
-    options, gateway = settings.app_server, upstream.host.settings.gateway
+    assert endpoint, "the site's rules refuse an application server without one"
+    options, gateway = settings.app_server, endpoint.host.settings.gateway
     hosts_file.entries(
-        {upstream.name: str(upstream.address)},
+        {endpoint.name: str(endpoint.address)},
         component="app_server",
         name="Give the LLM server its name",
     )
@@ -29,6 +30,6 @@ def prepare_app_server(settings: Settings, upstream: Upstream) -> None:
         template="app_server/llm.env.j2",
         owner=options.environment_owner,
         secret=options.api_key or "",
-        values=variables(upstream),
+        values=variables(endpoint),
         name="Write the environment that programs call it with",
     )

@@ -16,7 +16,7 @@ MTAIL_PROGRAM = "/etc/mtail/llmhost.mtail"
 @component("Gateway")
 def configure_gateway(settings: Settings) -> None:
     """Let the declared clients call the declared routes, and nobody anything else."""
-    places = tree.Places()
+    places = tree.NginxPaths()
     if settings.gateway.tls == "off":
         warn('gateway_tls = "off": keys and prompts cross the network in the clear')
     if settings.gateway.upstreams and settings.gateway.upstream_tls == "off":
@@ -44,7 +44,7 @@ def configure_gateway(settings: Settings) -> None:
         )
 
 
-def _log_readers(settings: Settings, places: tree.Places) -> list[File | Absent]:
+def _log_readers(settings: Settings, places: tree.NginxPaths) -> list[File | Absent]:
     """Rotation, and metrics if they are declared."""
     rotation = File(LOGROTATE, render("gateway/llmhost-gateway.j2", places=places))
     if not settings.gateway.metrics_port:

@@ -1,6 +1,7 @@
 """Network: what the host is called, and where it is reached."""
 
-from llmhost.operations import hostname, hosts_file, network, resolver
+from llmhost import host_packages
+from llmhost.operations import apt, hostname, hosts_file, network, resolver
 from llmhost.operations.component import component
 from llmhost.settings import Settings
 from llmhost.system.addresses import Addressing
@@ -17,15 +18,16 @@ def configure_network(settings: Settings) -> None:
         name="Give the declared names their addresses",
     )
     if options.hostname:
-        hostname.called(options.hostname, name="Give the host its name")
+        hostname.present(options.hostname, name="Give the host its name")
     if options.addresses:
+        apt.packages(*host_packages.NETWORK, name="Install iproute2")
         network.addresses(
             Addressing(options.addresses, options.gateways, options.interface or ""),
             confirm_seconds=options.confirm_seconds,
             name="Give the host its addresses",
         )
     if options.dns:
-        resolver.asks(
+        resolver.nameservers(
             [str(server) for server in options.dns],
             domains=options.search_domains,
             name="Ask the declared name servers",

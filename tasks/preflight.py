@@ -1,7 +1,7 @@
 """Preflight: look before anything is changed."""
 
 from llmhost.driver_policy import driver_policy
-from llmhost.gateway.tree import Places
+from llmhost.gateway.tree import NginxPaths
 from llmhost.operations import preflight, upstreams
 from llmhost.operations.component import component
 from llmhost.settings import Settings
@@ -54,5 +54,5 @@ def check_gateway(settings: Settings) -> None:
     upstreams.reachable(
         name="Check that the servers behind the gateway can be reached",
         servers={each.name: (str(each.address), each.port) for each in settings.gateway.upstreams},
-        marks=Places().own,
+        marks=NginxPaths().own,
     )

@@ -12,6 +12,7 @@ from testbed.registry import REGISTRY, locked, records
 
 PACKAGES = (
     "ca-certificates",
+    "curl",
     "e2fsprogs",
     "iproute2",
     "iptables",
@@ -21,6 +22,9 @@ PACKAGES = (
 )
 """Debian and Ubuntu packages that every LAN needs."""
 
+DOUBLE_PACKAGES = ("gcc", "gnupg", "libc6-dev")
+"""Needed only where doubles of a GPU's driver are made."""
+
 VM_PACKAGES = ("qemu-system-x86",)
 """Needed only for ``kind="vm"``."""
 
@@ -28,7 +32,7 @@ _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _NSPAWN_RUN = Path("/run/systemd/nspawn")
 
 
-def install_requirements(*, vm: bool = False) -> None:
+def install_requirements(*, vm: bool = False, doubles: bool = False) -> None:
     """Install what is missing of the Debian packages; costs nothing when nothing is.
 
     QEMU comes from backports on Debian 12, whose own 7.2 crashes guest kernels under emulation.
@@ -36,7 +40,7 @@ def install_requirements(*, vm: bool = False) -> None:
     if os.geteuid() != 0:
         raise MachineError("test machines need root: run this with sudo")
     with locked():  # apt refuses to run twice at a time
-        if missing := _missing(PACKAGES):
+        if missing := _missing(PACKAGES + (DOUBLE_PACKAGES if doubles else ())):
             run(["apt-get", "update", "-qq"])
             run([*_INSTALL, *missing], env=_QUIET)
         if vm and (missing := _missing(VM_PACKAGES)):

@@ -22,6 +22,7 @@ from llmhost.inventory.profiles import PROFILES
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
 from testbed import Lan, Machine, MachineError, tiny_model
+from testbed.controller import install_requirements
 from testbed.engine import engine_archive, push_engine
 from testbed.image_registry import ImageRegistry
 from testbed.profiles import profile_data
@@ -119,6 +120,7 @@ def _flavoured(flavour: Flavour, machine: Machine, gateway: str) -> Iterator[dic
     if not flavour.has_gpu:
         yield {}
         return
+    install_requirements(doubles=True)
     packages = HOME / "packages"
     fingerprints = build_site(packages)
     with serving(packages, gateway, PACKAGES_PORT) as url:

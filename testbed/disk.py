@@ -93,7 +93,8 @@ class Disk:
         (etc / "resolv.conf").unlink(missing_ok=True)  # may be a link
         (etc / "resolv.conf").write_text(name_servers())
         bundle = Path("etc/ssl/certs/ca-certificates.crt")
-        shutil.copyfile(Path("/", bundle), self.root / bundle)
+        if (self.root / bundle).exists():
+            shutil.copyfile(Path("/", bundle), self.root / bundle)
         make_key(self.host_key, f"root@{name}")
         for suffix in ("", ".pub"):
             key = self.host_key.with_suffix(suffix)

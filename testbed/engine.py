@@ -13,7 +13,7 @@ from testbed.apt import Archive, os_release, transport_options
 from testbed.controller import install_requirements
 from testbed.image_registry import ImageRegistry
 from testbed.process import run
-from testbed.rootfs import cache
+from testbed.rootfs import MMDEBSTRAP, cache
 
 # base-files and base-passwd make it a system, curl is what its health check runs.
 _PACKAGES = ("llama.cpp-tools", "curl", "base-files", "base-passwd")
@@ -66,7 +66,7 @@ def _bootstrap(
     listed = target.with_suffix(".sources")
     listed.write_text(sources)
     # Unpacked and not configured: no package manager, no shell, and no script has to run.
-    command = ["mmdebstrap", "--mode=root", "--variant=extract", *options]
+    command = [*MMDEBSTRAP, "--variant=extract", *options]
     command += ["--include", ",".join(packages), suite, str(target), str(listed)]
     # One date for every file that the build itself writes: equal packages, equal archive.
     run(command, output=log, env={"SOURCE_DATE_EPOCH": "0"})

@@ -130,18 +130,20 @@ class Lan:
         kind: str = "nspawn",
         suite: str | None = None,
         volumes: tuple[str, ...] = (),
+        minimal: bool = False,
     ) -> Machine:
         """A new machine, booted and reachable by SSH.
 
         ``kind`` is "nspawn" or "vm". ``suite`` names the distribution's release. ``volumes`` are
-        directories of an nspawn machine that shall not be on an overlay, besides Docker's.
+        directories of an nspawn machine that shall not be on an overlay, besides Docker's. A
+        ``minimal`` machine has no more packages than it needs to be logged in to.
         """
         if kind not in _KINDS:
             raise MachineError(f"no kind of machine is called {kind}: use one of {[*_KINDS]}")
         if kind == "vm":
             install_requirements(vm=True)
         suite = suite or default_suite()
-        lower = root_file_system(suite, kernel=_KINDS[kind].kernel)
+        lower = root_file_system(suite, kernel=_KINDS[kind].kernel, minimal=minimal)
         plain = [*DOCKER_VOLUMES, *volumes] if kind == "nspawn" else []
         host = self._record.add(HostRecord(name, kind, 0, suite, str(lower), plain, complete=False))
         machine = _KINDS[kind](self._record, host, self._access)

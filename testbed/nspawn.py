@@ -29,9 +29,22 @@ _MASKED = (
 _ENVIRONMENT = (
     # The machine gets cgroup v2 even where the controller is in hybrid mode.
     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1",
-    # /proc/sys and /sys writable: the machine's own net.* sysctls live there.
-    "SYSTEMD_NSPAWN_API_VFS_WRITABLE=yes",
+    # Of /proc/sys and /sys, only what belongs to the machine's own network is writable.
+    "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network",
 )
+
+_CONTROLLERS_OWN = (
+    "CAP_SYS_TIME",  # the clock: even `timedatectl set-timezone` moves it (settimeofday(2))
+    "CAP_WAKE_ALARM",
+    "CAP_SYS_MODULE",  # kernel modules
+    "CAP_SYSLOG",  # the kernel's log
+    "CAP_SYS_RAWIO",  # memory and input/output ports
+    "CAP_AUDIT_CONTROL",  # audit rules
+    "CAP_AUDIT_READ",
+    "CAP_SYS_PACCT",  # process accounting
+    "CAP_BLOCK_SUSPEND",
+)
+"""Capabilities that reach beyond a machine's namespaces, whatever it holds them for."""
 
 _RUNTIME = Path("/run/systemd/nspawn")
 
@@ -65,7 +78,8 @@ class NspawnMachine(Machine):
             *("--register=no", "--keep-unit"),
             # Container engines inside need what a host's root may do, and three system calls that
             # nspawn's default filter refuses.
-            *("--capability=all", "--system-call-filter=add_key keyctl bpf"),
+            *("--capability=all", f"--drop-capability={','.join(_CONTROLLERS_OWN)}"),
+            "--system-call-filter=add_key keyctl bpf",
             # Nothing of the controller's settings is to be handed in.
             *("--resolv-conf=off", "--timezone=off", "--link-journal=no"),
             "--console=read-only",

@@ -35,6 +35,11 @@ PACKAGES = (
     "procps",
 )
 
+MINIMAL_PACKAGES = ("systemd", "systemd-sysv", "dbus", "openssh-server")
+"""A machine that boots and can be logged in to. `--variant=minbase` adds what Debian calls required
+and apt, as in Debian's official container images: no Python, sudo, curl, procps, kmod, iproute2 or
+ca-certificates."""
+
 _REVISION = 1
 """Raise it when `_finish` changes: what it does is not part of the recipe's hash."""
 
@@ -58,13 +63,14 @@ class Recipe:
     revision: int = _REVISION
 
     @classmethod
-    def of(cls, suite: str, *, kernel: bool = False) -> Recipe:
+    def of(cls, suite: str, *, kernel: bool = False, minimal: bool = False) -> Recipe:
         archive = Archive.of_controller()
         image = "linux-image-cloud-amd64" if archive.distribution == "debian" else "linux-virtual"
         # initramfs-tools by name: alternatives to it would not be told what to include.
         extra = (image, "initramfs-tools") if kernel else ()
         options = tuple(transport_options())
-        return cls(suite, PACKAGES + extra, archive, options, _digest_of_authorities())
+        packages = (MINIMAL_PACKAGES if minimal else PACKAGES) + extra
+        return cls(suite, packages, archive, options, _digest_of_authorities())
 
     @property
     def key(self) -> str:
@@ -72,12 +78,12 @@ class Recipe:
         return f"{self.suite}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def root_file_system(suite: str, *, kernel: bool = False) -> Path:
+def root_file_system(suite: str, *, kernel: bool = False, minimal: bool = False) -> Path:
     """The directory of an unpacked root file system, built first if need be (about 25 s).
 
     It is shared by all machines and must never be written to.
     """
-    recipe = Recipe.of(suite, kernel=kernel)
+    recipe = Recipe.of(suite, kernel=kernel, minimal=minimal)
     root = cache() / f"rootfs-{recipe.key}"
     if root.is_dir():
         return root
@@ -100,7 +106,8 @@ def _build_lock(key: str) -> Iterator[None]:
         yield
 
 
-_MMDEBSTRAP = ("mmdebstrap", "--mode=root", "--variant=minbase")
+# Debian 13's makes every mount of its namespace private: `ip netns delete` fails afterwards.
+MMDEBSTRAP = ("unshare", "--mount", "mmdebstrap", "--mode=root")
 
 
 def _bootstrap(recipe: Recipe, draft: Path) -> None:
@@ -113,7 +120,15 @@ def _bootstrap(recipe: Recipe, draft: Path) -> None:
     log = cache() / f"rootfs-{recipe.key}.log"
     log.unlink(missing_ok=True)
     run(
-        [*_MMDEBSTRAP, *options, *include, recipe.suite, str(draft), str(sources)],
+        [
+            *MMDEBSTRAP,
+            "--variant=minbase",
+            *options,
+            *include,
+            recipe.suite,
+            str(draft),
+            str(sources),
+        ],
         output=log,
     )
     placed = next((draft / "etc/apt/sources.list.d").iterdir())
@@ -132,12 +147,14 @@ def _finish(root: Path) -> None:
     (root / "etc/machine-id").write_text("")
     run(["chroot", str(root), "useradd", *_OPERATOR, "operator"])
     rule = root / "etc/sudoers.d/operator"
-    rule.write_text("operator ALL=(ALL:ALL) NOPASSWD: ALL\n")
-    rule.chmod(0o440)
+    if rule.parent.is_dir():
+        rule.write_text("operator ALL=(ALL:ALL) NOPASSWD: ALL\n")
+        rule.chmod(0o440)
     if _LOCAL_AUTHORITIES.is_dir():
         target = root / _LOCAL_AUTHORITIES.relative_to("/")
         shutil.copytree(_LOCAL_AUTHORITIES, target, dirs_exist_ok=True)
-        run(["chroot", str(root), "update-ca-certificates"])
+        if (root / "usr/sbin/update-ca-certificates").exists():
+            run(["chroot", str(root), "update-ca-certificates"])
 
 
 def _digest_of_authorities() -> str:

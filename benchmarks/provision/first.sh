@@ -1,5 +1,6 @@
 # What the demo's server is made of, as somebody would type it: packages, files, services, image.
 # Runs as root on the server, in a directory with the files to be declared (tools.py, `declare`).
+# shellcheck disable=SC2154 # what is not set here comes with the environment
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 

@@ -9,14 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmhost.bundle.manifest import DIRECTORY, KEYS, Part, Release
+from llmhost.resources import script
 from llmhost.system.apt_repository import KEYRINGS
 
-LOOK_SCRIPT = f"""\
-. /etc/os-release; echo "release|$ID|$VERSION_ID|$(dpkg --print-architecture)"
-place={DIRECTORY}; while [ ! -e "$place" ]; do place=$(dirname "$place"); done
-echo "free|$(df -Pk "$place" | awk 'NR == 2 {{ print $4 }}')"
-cd {DIRECTORY} 2>/dev/null && find . -type f -printf 'file|%s|%P\\n'
-true"""
+LOOK_SCRIPT = script("bundle/look.sh", DIRECTORY)
 
 
 @dataclass(frozen=True)
@@ -74,14 +70,7 @@ def append_script(part: Part, keep: bool) -> str:
 
 def finish_script(part: Part) -> str:
     """Keep a part that has arrived if it is what it should be."""
-    path = shlex.quote(f"{DIRECTORY}/{part.path}")
-    return f"""if echo '{part.sha256}  '{path}.part | sha256sum --check --status; then
-  mv -f {path}.part {path}
-else
-  rm -f {path}.part
-  echo {path}" arrived damaged: apply the bundle again" >&2
-  exit 1
-fi"""
+    return script("bundle/finish.sh", f"{DIRECTORY}/{part.path}", part.sha256)
 
 
 def keys_script(parts: Sequence[Part]) -> str:

@@ -4,13 +4,14 @@ Pure: scripts for a connected machine of the same release, and the reading of wh
 """
 
 import hashlib
-import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from email.parser import HeaderParser
 
 from llmhost.bundle.manifest import DIRECTORY, PACKAGES, BundleError
+from llmhost.resources import script
 from llmhost.system.apt_repository import Repository
 
 SCRATCH = "/var/cache/llmhost-bundle"
@@ -23,15 +24,16 @@ APT_CONF = f"{DIRECTORY}/apt.conf"
 """On the host, for the run in which the deploy installs from the bundle: apt reads the file that
 APT_CONFIG names before all others (apt.conf(5))."""
 
-_ENTRY = re.compile(r"'[^']+' (?P<file>\S+_\S+_\S+\.deb) (?P<bytes>\d+) ")
+# A stanza of deb822(5) has the form of a mail's header.
+_PARSER = HeaderParser()
 
 
 @dataclass(frozen=True)
 class Deb:
-    """A package file: its name as apt stores it, its stanza in the index, what it must be."""
+    """A package file: its name as apt stores it, its fields in the index, what it must be."""
 
     file: str
-    stanza: str
+    fields: tuple[tuple[str, str], ...]
     bytes: int
     sha256: str
 
@@ -48,30 +50,10 @@ class Deb:
         return f"{PACKAGES}/{self.pool_path}"
 
 
-# An empty status file: apt knows of nothing that is installed, so dependencies are complete for the
-# barest host. Memory for caches: the builder's own must not learn of the empty status.
-_APT = f"""\
-export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
-here={SCRATCH}
-apt() {{
-  program=$1; shift
-  "$program" -q -o Dir::State="$here/state" -o Dir::State::lists="$here/lists" \\
-    -o Dir::State::status="$here/status" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= \\
-    -o Dir::Etc::sourceparts="$here/sources.list.d" -o APT::Install-Recommends=false "$@"
-}}"""
-
-
 def prepare_script(repositories: Sequence[Repository]) -> str:
     """The builder's own package sources, and those of other repositories, in the scratch directory;
     with the keys of the latter as `keys/LABEL`."""
-    lines = [
-        "set -e",
-        f"mkdir -p {SCRATCH} && cd {SCRATCH}",
-        "rm -rf sources.list.d keys && mkdir -p sources.list.d keys lists/partial state",
-        ": >status",
-        "cp /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources sources.list.d/"
-        " 2>/dev/null || true",
-    ]
+    lines = ["set -e", script("bundle/prepare.sh", SCRATCH), f"cd {SCRATCH}"]
     for source in repositories:
         named = [source.sources_path, *source.replaces]
         lines += [f"rm -f sources.list.d/{shlex.quote(path.rpartition('/')[2])}" for path in named]
@@ -99,19 +81,7 @@ def closure_script(names: Iterable[str]) -> str:
     With everything that a freshly installed host has (priority required and important): a package
     may demand newer versions of those, and they of each other.
     """
-    return f"""{_APT}
-apt apt-get update >&2 || exit 1
-all() {{
-  apt apt-get -qq -y "$@" install {shlex.join(names)} &&
-  apt apt-get -qq -y "$@" install $(apt apt-cache dumpavail |
-    awk '/^Package:/ {{ name = $2 }} /^Priority: (required|important)/ {{ print name }}' | sort -u)
-}}
-mkdir -p "$here/none/partial"
-all -o Dir::Cache::archives="$here/none" --print-uris >"$here/closure" || exit 1
-all --download-only >&2 || exit 1
-cat "$here/closure"; echo
-apt apt-cache --no-all-versions show $(sed -n "s/^'[^']*' \\([^_ ]*\\)_\\([^_ ]*\\)_.*/\\1=\\2/p" \\
-  "$here/closure" | sed 's/%3a/:/g' | sort -u)"""
+    return script("bundle/closure.sh", SCRATCH, *names)
 
 
 def archives_script() -> str:
@@ -125,39 +95,34 @@ def archives_script() -> str:
 def parse_closure(output: str) -> list[Deb]:
     """The packages that `closure_script` tells of. Raises BundleError if their index is missing."""
     listed, _, index = output.partition("\n\n")
-    stanzas = {_key(stanza): stanza for stanza in index.split("\n\n") if stanza.strip()}
+    paragraphs = (_PARSER.parsestr(text) for text in index.split("\n\n") if text.strip())
+    stanzas = {
+        (each["Package"], each["Version"], each["Architecture"]): each for each in paragraphs
+    }
     debs = {}
-    for found in map(_ENTRY.match, listed.splitlines()):
-        if found is None:
+    for line in listed.splitlines():  # 'ADDRESS' FILE BYTES HASH
+        words = line.split()
+        if len(words) < 3 or not words[1].endswith(".deb"):
             continue
-        file = found["file"]
+        file = words[1]
         name, version, architecture = file.removesuffix(".deb").split("_")
         stanza = stanzas.get((name, version.replace("%3a", ":"), architecture))
-        sha256 = _field(stanza, "SHA256") if stanza else None
-        if not stanza or not sha256:
+        if stanza is None or stanza["SHA256"] is None:
             raise BundleError(f"apt on the builder does not describe {file}: run apt-get update")
-        debs[file] = Deb(file, stanza.strip(), int(found["bytes"]), sha256)
+        debs[file] = Deb(file, tuple(stanza.items()), int(words[2]), stanza["SHA256"])
     if not debs:
         raise BundleError("apt on the builder names no packages: look at its package sources")
     return sorted(debs.values(), key=lambda deb: deb.file)
 
 
-def _key(stanza: str) -> tuple[str, ...]:
-    return tuple(_field(stanza, name) or "" for name in ("Package", "Version", "Architecture"))
-
-
-def _field(stanza: str, name: str) -> str | None:
-    found = re.search(rf"^{name}: (.+)$", stanza, re.MULTILINE)
-    return found[1].strip() if found else None
-
-
 def packages_index(debs: Iterable[Deb]) -> str:
     """The Packages file of a flat repository."""
-    return "\n".join(f"{_relocated(deb)}\n" for deb in debs)
+    return "\n".join(map(_stanza, debs))
 
 
-def _relocated(deb: Deb) -> str:
-    return re.sub(r"^Filename: .+$", lambda _: f"Filename: {deb.pool_path}", deb.stanza, flags=re.M)
+def _stanza(deb: Deb) -> str:
+    fields = {**dict(deb.fields), "Filename": deb.pool_path}
+    return "".join(f"{name}: {value}\n" for name, value in fields.items())
 
 
 def release_file(index: str, architecture: str, now: datetime) -> str:
@@ -172,13 +137,7 @@ def release_file(index: str, architecture: str, now: datetime) -> str:
 
 # The repository's key lives for this one signature: what vouches for the bundle is its manifest's.
 # The first part of what is printed is the key.
-SIGN_SCRIPT = """set -e
-GNUPGHOME=$(mktemp -d); export GNUPGHOME
-trap 'gpgconf --kill all; rm -rf "$GNUPGHOME"' EXIT
-sign() { gpg --batch --quiet --yes --pinentry-mode loopback --passphrase '' "$@"; }
-sign --quick-generate-key 'llmhost bundle' ed25519 sign never >&2
-sign --armor --export
-sign --clearsign"""
+SIGN_SCRIPT = script("bundle/sign.sh")
 
 
 def parse_signed(output: str) -> tuple[str, str]:

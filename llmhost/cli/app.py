@@ -21,13 +21,21 @@ class Place:
 
 
 PLACES = {
+    "init": Place(
+        "init:init", "Write a site: an inventory with one server, and a deploy.py.", pyinfra=False
+    ),
     "plan": Place("plan:plan", "Show what a deploy would change, and why. Changes nothing."),
+    "deploy": Place(
+        "deploy:deploy",
+        "Make the hosts what the inventory declares: runs `pyinfra INVENTORY deploy.py`.",
+        pyinfra=False,
+    ),
     "verify": Place("verify:verify", "Check that each server does what the inventory declares."),
     "history": Place(
         "history:show_history",
         "Show who deployed a host, when, from which revision, and what changed.",
     ),
-    "unlock": Place("history:unlock", "Release the lock of a deploy that hangs."),
+    "unlock": Place("history:unlock", "Unlock the host of a deploy that hangs."),
     "rollback": Place(
         "rollback:return_to", "Return the stack and the gateway to one of the last three deploys."
     ),
@@ -66,7 +74,7 @@ def command(name: str) -> Any:
         made: Any = typer.main.get_group(found)
     else:
         alone = typer.Typer(add_completion=False)
-        alone.command()(found)
+        alone.command(context_settings=getattr(found, "context_settings", None))(found)
         made = typer.main.get_command(alone)
     made.name = name
     return made

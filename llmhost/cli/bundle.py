@@ -15,9 +15,11 @@ from llmhost.bundle.key import DIRECTORY, PUBLIC, fingerprint, signing_key, veri
 from llmhost.bundle.manifest import BundleError
 from llmhost.cli.bundle_apply import deliver, deliveries, deploy
 from llmhost.cli.bundle_create import builder_of, create_bundle
-from llmhost.cli.bundle_targets import targets_of
+from llmhost.cli.bundle_targets import images_of
 from llmhost.cli.errors import stop
 from llmhost.cli.remote import LOCAL, RemoteError, remote
+from llmhost.cli.session import site_hosts
+from llmhost.inventory.site import SiteHost
 
 app = typer.Typer(
     help="Deploy to hosts without a network, from one signed file.", no_args_is_help=True
@@ -53,11 +55,11 @@ def create(
     interrupted run has finished, in FILE.parts, is used again.
     """
     with _sentences():
-        targets = targets_of(inventory, limit or [])
+        targets = _targets(inventory, limit)
         signing = signing_key(key.expanduser())
         data = {"ssh_config_file": str(ssh_config)} if ssh_config else {}
         with remote(builder, data) as reached:
-            made = builder_of(reached, data, bakes=any(target.images for target in targets))
+            made = builder_of(reached, data, bakes=any(map(images_of, targets)))
             if any(target.settings.gpu_requests for target in targets) and not package:
                 typer.echo(_NO_DRIVER, err=True)
             create_bundle(targets, made, package or [], output, signing)
@@ -86,13 +88,17 @@ def apply(
     """
     with _sentences():
         public = verifying_key(key.expanduser())
-        targets = targets_of(inventory, limit or [])
+        targets = _targets(inventory, limit)
         with _checked(file, public) as bundle, deliveries(bundle, targets) as found:
             for each in found:
                 deliver(bundle, each)
             deploy(inventory, found)
     names = ", ".join(target.name for target in targets)
     typer.echo(f"{names}: deployed from {file}")
+
+
+def _targets(inventory: str, limit: list[str] | None) -> list[SiteHost]:
+    return sorted(site_hosts(inventory, limit or []), key=lambda host: host.name)
 
 
 @contextmanager

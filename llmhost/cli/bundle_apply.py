@@ -24,26 +24,28 @@ from llmhost.bundle.host import (
 )
 from llmhost.bundle.manifest import IMAGES, KEYS, PACKAGES, BundleError, Part, lacking, unfit
 from llmhost.bundle.packages import APT_CONF, apt_files
-from llmhost.cli.bundle_targets import Target
+from llmhost.cli.bundle_targets import images_of, packages_of
 from llmhost.cli.remote import Remote, remote
 from llmhost.cli.run import run_pyinfra
 from llmhost.docker.image import missing
 from llmhost.facts.images import inspect_command, parse_images
+from llmhost.inventory.site import SiteHost
 from llmhost.resources import DEPLOY
+from llmhost.units import gib
 
 
 @dataclass(frozen=True)
 class Delivery:
     """A host, how it is reached, what it has, and which parts it has to get."""
 
-    target: Target
+    target: SiteHost
     remote: Remote
     state: HostState
     parts: tuple[Part, ...]
 
 
 @contextmanager
-def deliveries(bundle: Bundle, targets: Sequence[Target]) -> Iterator[list[Delivery]]:
+def deliveries(bundle: Bundle, targets: Sequence[SiteHost]) -> Iterator[list[Delivery]]:
     """What each host has to get. Raises BundleError, with all reasons, if one can not take it."""
     manifest = bundle.manifest
     problems = [
@@ -52,8 +54,8 @@ def deliveries(bundle: Bundle, targets: Sequence[Target]) -> Iterator[list[Deliv
         for sentence in lacking(
             manifest,
             target.name,
-            target.packages(manifest.release),
-            [image.reference for image in target.images],
+            packages_of(target, manifest.release),
+            [image.reference for image in images_of(target)],
         )
     ]
     if problems:
@@ -76,11 +78,12 @@ def deliveries(bundle: Bundle, targets: Sequence[Target]) -> Iterator[list[Deliv
         yield found
 
 
-def _delivery(bundle: Bundle, target: Target, reached: Remote) -> Delivery:
+def _delivery(bundle: Bundle, target: SiteHost, reached: Remote) -> Delivery:
     state = parse_look(reached.run(LOOK_SCRIPT))
-    references = [image.reference for image in target.images]
+    declared = images_of(target)
+    references = [image.reference for image in declared]
     listed = reached.run(f"{inspect_command(references)}; true") if references else ""
-    wanted = missing(target.images, parse_images(listed.splitlines()))
+    wanted = missing(declared, parse_images(listed.splitlines()))
     archives = {bundle.manifest.images[image.reference] for image in wanted}
     images = [part for part in bundle.manifest.below(IMAGES) if part.path in archives]
     parts = [*images, *bundle.manifest.below(PACKAGES, KEYS)]
@@ -95,8 +98,8 @@ def _too_large(each: Delivery) -> Iterator[str]:
     needed = sum(part.bytes for part in each.parts) - arrived
     if needed > each.state.free:
         yield (
-            f"{each.target.name} has {each.state.free / 2**30:.1f} GiB free for"
-            f" {needed / 2**30:.1f} GiB of the bundle: free some below /var/lib"
+            f"{each.target.name} has {gib(each.state.free)} free for {gib(needed)} of the bundle:"
+            " free some below /var/lib"
         )
 
 
@@ -106,7 +109,7 @@ def deliver(bundle: Bundle, each: Delivery) -> None:
     small = [part for part in each.parts if not part.path.startswith(f"{IMAGES}/")]
     images = [part for part in each.parts if part.path.startswith(f"{IMAGES}/")]
     total = sum(part.bytes for part in each.parts)
-    typer.echo(f"{name}: bringing {len(each.parts)} parts, {total / 2**20:.0f} MiB")
+    typer.echo(f"{name}: bringing {len(each.parts)} parts, {gib(total)}")
     own = [(path, text.encode()) for path, text in apt_files().items()]
     contents = [(part.path, part.bytes, bundle.read(part)) for part in small]
     reached.feed(UNPACK_SCRIPT, stream(contents))

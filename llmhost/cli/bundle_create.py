@@ -27,12 +27,15 @@ from llmhost.bundle.manifest import (
     Release,
 )
 from llmhost.bundle.parts import Parts
+from llmhost.bundle.wheel import own_wheel
 from llmhost.cli.bundle_packages import gather_packages
-from llmhost.cli.bundle_targets import Target
+from llmhost.cli.bundle_targets import images_of, packages_of
 from llmhost.cli.remote import LOCAL, Remote
 from llmhost.cli.run import run_pyinfra
 from llmhost.docker.image import ServiceImage
-from llmhost.resources import BAKE, CHECKOUT
+from llmhost.inventory.site import SiteHost
+from llmhost.resources import BAKE, REQUIREMENTS
+from llmhost.units import gib
 from llmhost.version import toolkit
 
 _LOOK = """\
@@ -68,7 +71,7 @@ def builder_of(remote: Remote, data: Mapping[str, Any], *, bakes: bool) -> Build
 
 
 def create_bundle(
-    targets: Sequence[Target],
+    targets: Sequence[SiteHost],
     builder: Builder,
     more_packages: Sequence[str],
     output: Path,
@@ -80,7 +83,7 @@ def create_bundle(
     """
     parts = Parts(output.with_name(f"{output.name}.parts"))
     images = dict(_images(targets, builder, parts))
-    names = sorted({*more_packages, *(n for t in targets for n in t.packages(builder.release))})
+    names = sorted({*more_packages, *(n for t in targets for n in packages_of(t, builder.release))})
     gathered = [
         *(parts.finished(path) or _lost(path) for path in images.values()),
         *gather_packages(targets, names, builder.remote, builder.release, builder.codename, parts),
@@ -100,10 +103,10 @@ def create_bundle(
     )
     if shutil.disk_usage(output.absolute().parent).free < manifest.size:
         raise BundleError(
-            f"{output.absolute().parent} has no room for {_size(manifest.size)} more: free some,"
+            f"{output.absolute().parent} has no room for {gib(manifest.size)} more: free some,"
             " and make the bundle again; what is finished is used"
         )
-    typer.echo(f"writing {output}: {len(gathered)} parts, {_size(manifest.size)}")
+    typer.echo(f"writing {output}: {len(gathered)} parts, {gib(manifest.size)}")
     write_bundle(output, manifest, parts.directory, key)
     parts.remove()
     return manifest
@@ -113,10 +116,12 @@ def _lost(path: str) -> Part:
     raise BundleError(f"{path} was changed while the bundle was made: make it again")
 
 
-def _images(targets: Sequence[Target], builder: Builder, parts: Parts) -> Iterator[tuple[str, str]]:
+def _images(
+    targets: Sequence[SiteHost], builder: Builder, parts: Parts
+) -> Iterator[tuple[str, str]]:
     """References of all images, each with the path of its archive."""
     for target in targets:
-        paths = {image: f"{IMAGES}/{image.archive}" for image in target.images}
+        paths = {image: f"{IMAGES}/{image.archive}" for image in images_of(target)}
         if unfinished := [image for image, path in paths.items() if not parts.finished(path)]:
             typer.echo(f"building the images of {target.name} on {builder.remote.name}")
             _bake(target, builder)
@@ -128,10 +133,10 @@ def _images(targets: Sequence[Target], builder: Builder, parts: Parts) -> Iterat
 def _save(image: ServiceImage, path: str, remote: Remote, parts: Parts) -> None:
     script = f"docker save {image.reference}"
     part = parts.obtain(path, lambda file: remote.save(script, file))
-    typer.echo(f"saved {image.reference}: {_size(part.bytes)}")
+    typer.echo(f"saved {image.reference}: {gib(part.bytes)}")
 
 
-def _bake(target: Target, builder: Builder) -> None:
+def _bake(target: SiteHost, builder: Builder) -> None:
     """Let pyinfra build a host's images on the builder, from the host's own settings."""
     own = {k: v for k, v in target.data.items() if not k.startswith(("ssh_", "_"))}
     name = LOCAL if builder.remote.reach == ("sh", "-c") else builder.remote.name
@@ -149,7 +154,7 @@ def _bake(target: Target, builder: Builder) -> None:
             )
 
 
-def _pins(targets: Sequence[Target], parts: Parts) -> Iterator[Part]:
+def _pins(targets: Sequence[SiteHost], parts: Parts) -> Iterator[Part]:
     """Lock files of the models, for who has to prove later what was in the bundle."""
     locks = {Path(target.settings.stack.models_lock).expanduser() for target in targets}
     for lock in sorted(locks):
@@ -158,19 +163,10 @@ def _pins(targets: Sequence[Target], parts: Parts) -> Iterator[Part]:
 
 
 def _toolkit(parts: Parts) -> Iterator[Part]:
-    """llmhost itself, as it is in the checkout."""
-    listed = ["git", "-c", f"safe.directory={CHECKOUT}", "-C", str(CHECKOUT), "ls-files", "-z"]
-    found = subprocess.run(listed, capture_output=True, check=False)
-    if found.returncode:
-        typer.echo("llmhost itself is not in the bundle: this is no git checkout")
-        return
-    path = f"{TOOLKIT}/llmhost.tar"
-    packed = ["tar", "--create", "--directory", str(CHECKOUT), "--transform", "s,^,llmhost/,"]
-    packed += ["--null", "--files-from", "-"]
-    made = subprocess.run(packed, input=found.stdout, capture_output=True, check=False)
-    if made.returncode:
-        raise BundleError(f"tar could not pack llmhost: {made.stderr.decode().strip()}")
-    yield parts.keep(path, made.stdout)
+    """llmhost itself, as it runs here, and what it needs."""
+    name, wheel = own_wheel()
+    yield parts.keep(f"{TOOLKIT}/{name}", wheel)
+    yield parts.keep(f"{TOOLKIT}/{REQUIREMENTS.name}", REQUIREMENTS.read_bytes())
 
 
 def _wheels(parts: Parts) -> Iterator[Part]:
@@ -179,13 +175,9 @@ def _wheels(parts: Parts) -> Iterator[Part]:
     typer.echo("downloading the Python packages of the controller")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--require-hashes", "--only-binary", ":all:", "--dest", str(directory)]
-    command += ["--requirement", str(CHECKOUT / "requirements.lock")]
+    command += ["--requirement", str(REQUIREMENTS)]
     if subprocess.run(command, check=False).returncode:
         raise BundleError("pip could not download requirements.lock: the lines above say why")
     for wheel in sorted(directory.glob("*.whl")):
         path = f"{WHEELS}/{wheel.name}"
         yield parts.finished(path) or parts.adopt(path)
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

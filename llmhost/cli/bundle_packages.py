@@ -23,15 +23,16 @@ from llmhost.bundle.packages import (
     sources_script,
 )
 from llmhost.bundle.parts import Parts
-from llmhost.cli.bundle_targets import Target
 from llmhost.cli.remote import Remote
 from llmhost.host_packages import host_repositories
+from llmhost.inventory.site import SiteHost
 from llmhost.system.apt_repository import Repository
 from llmhost.system.openpgp import UnreadableKey, dearmored, fingerprint
+from llmhost.units import gib
 
 
 def gather_packages(
-    targets: Sequence[Target],
+    targets: Sequence[SiteHost],
     names: Sequence[str],
     remote: Remote,
     release: Release,
@@ -56,17 +57,16 @@ def gather_packages(
     yield from _index(packages_index(debs), release.architecture, remote, parts)
 
 
-def _repositories(targets: Sequence[Target], release: Release, codename: str) -> list[Repository]:
+def _repositories(targets: Sequence[SiteHost], release: Release, codename: str) -> list[Repository]:
     found = (
         source
         for target in targets
         for source in host_repositories(
-            target.settings,
+            target,
             release.distribution,
             release.version,
             codename,
             release.architecture,
-            app_server=target.app_server,
         )
     )
     return list({source.label: source for source in found}.values())
@@ -93,7 +93,7 @@ def _fetch(debs: Sequence[Deb], remote: Remote, parts: Parts) -> None:
     if not missing:
         return
     total = sum(deb.bytes for deb in missing.values())
-    typer.echo(f"fetching {len(missing)} packages from {remote.name}: {total / 2**20:.0f} MiB")
+    typer.echo(f"fetching {len(missing)} packages from {remote.name}: {gib(total)}")
     stream = parts.directory / "packages.part"
     with stream.open("wb") as file:
         remote.save(archives_script(), file, "\n".join(missing).encode())

@@ -1,29 +1,20 @@
 """`llmhost drain`: take an LLM server out of its gateway's rounds, and in again."""
 
 import time
-from contextlib import suppress
 from typing import Annotated
 
-import pyinfra
 import typer
 from pyinfra.api import Host, State
-from pyinfra.api.exceptions import PyinfraError
-from pyinfra.api.operation import add_op
-from pyinfra.api.operations import run_ops
-from pyinfra.api.state import StateStage
 from rich.console import Console
 from rich.markup import escape
 
 from llmhost.cli.errors import stop
-from llmhost.cli.session import connected, inventory_data
+from llmhost.cli.locked_operations import Call, run_locked
+from llmhost.cli.session import checked_site, connected, load_inventory
 from llmhost.facts.connections import Connections
 from llmhost.gateway import tree
-from llmhost.inventory.problem import SettingsError
-from llmhost.inventory.reader import read_settings
 from llmhost.operations import nginx
-from llmhost.operations.changes import reasons
-from llmhost.operations.lock import hold
-from llmhost.options.upstream import Upstream
+from llmhost.options.upstream import UpstreamServer
 from llmhost.settings import Settings
 
 STILL_BUSY = 2
@@ -45,28 +36,26 @@ def drain(
     """
     gateways = _gateways_of(server, inventory)
     with connected(inventory, list(gateways)) as (state, messages):
-        told = _apply(state, gateways, server, undo=undo)
+        calls = {host: _call(gateways[host.name], server, undo=undo) for host in _done(state)}
+        failed = run_locked(state, calls)
         for host in _done(state):
             verb = "sends requests to" if undo else "sends no new requests to"
             _console.print(f"{escape(host.name)} {verb} {escape(server)}")
         waits = bool(_done(state)) and not undo
         left = _await_end(_done(state), gateways, server, wait) if waits else 0
+        why_not = [f"{name}: {sentence}" for name, why in failed.items() for sentence in why]
         if missing := sorted(gateways.keys() - {host.name for host in _done(state)}):
             about = [line for line in messages.lines if any(f"[{n}]" in line for n in missing)]
-            stop(*(told or about or [f"{name} could not be reached" for name in missing]))
+            stop(*(why_not or about or [f"{name} could not be reached" for name in missing]))
         raise typer.Exit(STILL_BUSY if left else 0)
 
 
 def _gateways_of(server: str, inventory: str) -> dict[str, Settings]:
     """Settings of the gateways that the server is behind, by host; stops if there is none."""
-    known: dict[str, Settings] = {}
-    for name, data in inventory_data(inventory).items():
-        if "gateway_upstreams" not in data:
-            continue
-        try:
-            known[name] = read_settings(data)
-        except SettingsError as error:
-            stop(*(problem.sentence(name) for problem in error.problems))
+    loaded = load_inventory(inventory)
+    hosts = [host for host in loaded if "gateway_upstreams" in host.data.dict()]
+    site = checked_site(loaded, hosts)
+    known = {host.name: site[host.name].settings for host in hosts}
     found = {name: each for name, each in known.items() if _upstream(each, server)}
     if not found:
         names = sorted({each.name for of in known.values() for each in of.gateway.upstreams})
@@ -75,59 +64,25 @@ def _gateways_of(server: str, inventory: str) -> dict[str, Settings]:
     return found
 
 
-def _apply(state: State, gateways: dict[str, Settings], server: str, *, undo: bool) -> list[str]:
-    """Change every gateway that was reached; returns why some were not changed."""
-    told = _hold(state, gateways)
-    hosts = _done(state)
-    pyinfra.is_cli = False  # the operation is added from here, and not by a deploy file
-    state.set_stage(StateStage.Prepare)
-    for host in hosts:
-        _add(state, host, gateways[host.name], server, undo=undo)
-    state.set_stage(StateStage.Execute)
-    with suppress(PyinfraError):  # no host is left: what they said is told
-        run_ops(state)
-    return told + [
-        sentence
-        for host in hosts
-        for operation in host.op_hash_order
-        for sentence in reasons(host.name, operation).refusals
-    ]
-
-
-def _hold(state: State, gateways: dict[str, Settings]) -> list[str]:
-    """Keep deploys away from the gateways; those that can not be held stay as they are, and why is
-    returned."""
-    told = []
-    for host in _done(state):
-        if problems := hold(state, host, gateways[host.name].receipt.directory):
-            told += [f"{host.name}: {problem}" for problem in problems]
-            state.active_hosts.discard(host)
-    return told
-
-
 def _done(state: State) -> list[Host]:
     return sorted(state.active_hosts, key=lambda host: host.name)
 
 
-def _upstream(settings: Settings, server: str) -> Upstream | None:
+def _upstream(settings: Settings, server: str) -> UpstreamServer | None:
     return next((each for each in settings.gateway.upstreams if each.name == server), None)
 
 
-def _add(state: State, host: Host, settings: Settings, server: str, *, undo: bool) -> None:
-    places = tree.Places()
-    add_op(
-        state,
-        nginx.drain,
-        server,
-        *tree.configuration(settings, places),
-        host=host,
-        name=f"{'Take in' if undo else 'Drain'} {server}",
-        undo=undo,
-        directory=places.own,
-        status_port=settings.gateway.status_port,
-        tls=tree.tls(settings),
-        pool=tree.pool(settings),
-    )
+def _call(settings: Settings, server: str, *, undo: bool) -> Call:
+    places = tree.NginxPaths()
+    options = {
+        "undo": undo,
+        "directory": places.own,
+        "status_port": settings.gateway.status_port,
+        "tls": tree.tls(settings),
+        "pool": tree.pool(settings),
+    }
+    arguments = (server, *tree.configuration(settings, places))
+    return Call(nginx.drain, f"{'Take in' if undo else 'Drain'} {server}", arguments, options)
 
 
 def _await_end(hosts: list[Host], gateways: dict[str, Settings], server: str, wait: int) -> int:

@@ -9,16 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmhost.cli.errors import stop
 from llmhost.cli.session import as_root, one_host
 from llmhost.history.run_record import Run, as_data, history, parse, table_row
-from llmhost.inventory.problem import SettingsError
-from llmhost.inventory.reader import read_settings
+from llmhost.operations.inventory import site_host
 
 Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")]
 
-# Only a shell that really holds the lock is ended: its number may be another process's by now.
+# Only a shell that has the lock is ended: its number may be another process's by now.
 _UNLOCK = """\
 [ -e /run/llmhost/deploy.lock ] || exit 0
 flock -n /run/llmhost/deploy.lock true && exit 0
@@ -29,7 +27,7 @@ for turn in 1 2 3 4 5 6 7 8 9 10; do
     flock -n /run/llmhost/deploy.lock true && exit 0
     sleep 0.2
 done
-echo "the lock is still held; see: fuser -v /run/llmhost/deploy.lock" >&2
+echo "the host is still locked; see: fuser -v /run/llmhost/deploy.lock" >&2
 exit 1"""
 
 
@@ -44,10 +42,7 @@ def show_history(
     Runs that found nothing to do leave no trace.
     """
     with one_host(inventory, host) as found:
-        try:
-            directory = read_settings(found.data.dict()).receipt.directory
-        except SettingsError as error:
-            stop(*(problem.sentence(host) for problem in error.problems))
+        directory = site_host(found).settings.receipt.directory
         path = shlex.quote(f"{directory}/history.jsonl")
         text = as_root(found, f"[ ! -e {path} ] || tail -n 500 {path}")
     runs = history(text.splitlines())[-last:]
@@ -69,16 +64,16 @@ def _table(host: str, runs: list[Run]) -> Table:
 
 
 def unlock(inventory: Inventory, host: HostName) -> None:
-    """Release the lock of a deploy that hangs.
+    """Unlock the host of a deploy that hangs.
 
-    A deploy that ended, in whatever way, has let go of its host by itself. This does not stop the
-    other deploy: make sure that it is dead.
+    A deploy that ended, in whatever way, has unlocked its host. This does not stop the other
+    deploy: make sure that it is dead.
     """
     with one_host(inventory, host) as found:
         said = as_root(found, f"sh -c {shlex.quote(_UNLOCK)}").splitlines()
     if not said:
-        typer.echo(f"{host}: nobody held it")
+        typer.echo(f"{host}: it was not locked")
         return
     run = parse(said[0])
     owner = f"{run.by} (process {run.process}) since {run.begun}" if run else "an unknown run"
-    typer.echo(f"{host}: freed; it was held by {owner}")
+    typer.echo(f"{host}: unlocked; it was locked by {owner}")

@@ -28,14 +28,17 @@ class HubError(Exception):
 
 
 class Hubs:
-    """A connection to both hubs; use it as a context manager."""
+    """A connection to both hubs; use it as a context manager.
 
-    def __init__(self) -> None:
+    `seconds` is how long a hub may take to answer.
+    """
+
+    def __init__(self, seconds: float = 60) -> None:
         self._hub = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
         self._library = os.environ.get("LLMHOST_OLLAMA_LIBRARY", OLLAMA_LIBRARY).rstrip("/")
         token = os.environ.get("HF_TOKEN", "")
         self._token = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(timeout=60, follow_redirects=True)
+        self._http = httpx.Client(timeout=seconds, follow_redirects=True)
 
     def __enter__(self) -> "Hubs":
         return self

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from llmhost.cli.errors import stop
-from llmhost.gateway.client_records import EditError, added, changed, field
 from llmhost.gateway.keys import digest, new_key
 from llmhost.options.names import CLIENT
 
@@ -36,6 +35,8 @@ def new(
     key = new_key()
     record = f'{{"name": "{client}", "sha256": "{digest(key)}"}}'
     if file:
+        from llmhost.gateway.client_records import added
+
         _edit(file, lambda source: added(source, client, digest(key)))
     _show(key)
     if file:
@@ -54,6 +55,8 @@ def rotate(
     ] = 7.0,
 ) -> None:
     """Give a client a new key; the old one goes on working for a while."""
+    from llmhost.gateway.client_records import EditError, changed, field
+
     key = new_key()
     until = (datetime.now(UTC) + timedelta(days=keep_days)).replace(microsecond=0).isoformat()
 
@@ -72,6 +75,8 @@ def rotate(
 @app.command()
 def revoke(client: Client, file: Source) -> None:
     """Refuse all keys of a client; the log goes on naming it when one is tried."""
+    from llmhost.gateway.client_records import changed
+
     _edit(file, lambda source: changed(source, client, {"revoked": True}))
     _say(f"'{client}' is revoked in {file}. {DEPLOY}")
 
@@ -89,11 +94,14 @@ def list_clients(
 
 def _edit(file: Path, edit: Callable[[str], str]) -> None:
     """Replace a file by its edited text in one rename, keeping its permissions."""
+    # Imported here: LibCST is slow to import, and only edits need it.
+    from llmhost.gateway.client_records import EditError
+
     file = file.resolve()
     try:
-        text = edit(file.read_text(encoding="utf-8"))
+        text = edit(file.read_bytes().decode())
         draft = file.with_name(f".{file.name}.new")
-        draft.write_text(text, encoding="utf-8")
+        draft.write_bytes(text.encode())
         draft.chmod(file.stat().st_mode & 0o7777)
         draft.replace(file)
     except EditError as error:

@@ -15,8 +15,9 @@ from rich.table import Table
 from llmhost.cli.errors import ERROR, stop
 from llmhost.cli.session import Messages, connected
 from llmhost.facts.latency import Latency
-from llmhost.inventory.site import APP_SERVERS, SiteHost
-from llmhost.operations.inventory import check_all
+from llmhost.inventory.role import APP_SERVERS, Role
+from llmhost.inventory.site import SiteHost
+from llmhost.operations.inventory import site_of
 from llmhost.verify.latency import MEASURES, Report, report
 
 SCHEMA = 1
@@ -36,7 +37,7 @@ def latency(
     Exit status: 0, or 1 if a host could not measure.
     """
     with connected(inventory, limit or [APP_SERVERS]) as (state, messages):
-        site = check_all(state)
+        site = site_of(state)
         hosts = sorted(filter(state.is_host_in_limit, state.inventory), key=lambda each: each.name)
         asked = {"requests": requests, "tokens": tokens, "model": model, "timeout_seconds": timeout}
         reports = [_report(host, site[host.name], asked, messages) for host in hosts]
@@ -50,7 +51,7 @@ def latency(
 def _report(
     host: Host, site_host: SiteHost, asked: dict[str, object], messages: Messages
 ) -> Report:
-    if not site_host.is_app_server:
+    if site_host.role is not Role.APP_SERVER:
         stop(f"{host.name} is not in the group {APP_SERVERS}: measure from a host that is")
     if host not in host.state.active_hosts:
         about = [line for line in messages.lines if f"[{host.name}]" in line]

@@ -17,6 +17,7 @@ from llmhost.inventory.profiles import with_profile
 from llmhost.models.lock import LockError, is_pinned, read_lock, with_pins, write_lock
 from llmhost.options.model_source import HubSource, OllamaSource, parse_source
 from llmhost.options.stack import Stack
+from llmhost.units import in_gib
 
 app = typer.Typer(help="List models, and pin what their sources refer to.", no_args_is_help=True)
 
@@ -24,7 +25,6 @@ InventoryFile = Annotated[str, typer.Argument(metavar="INVENTORY", help="Such as
 Records = list[dict[str, Any]]
 Entries = dict[str, dict[str, Any]]
 
-_GIB = 1024**3
 _LOCK = Path(Stack().models_lock)
 
 
@@ -94,7 +94,7 @@ def _row(record: Mapping[str, Any], entries: Entries) -> Iterator[str]:
         files = pinned.get("files")
         yield f"{len(files)} files" if files else str(pinned["sha256"])[:12]
     size = entries.get(source, {}).get("bytes")
-    yield f"{size / _GIB:.2f}" if size else ""
+    yield in_gib(size) if size else ""
 
 
 def _by_lock_file(inventory: str) -> dict[Path, Records]:

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from llmhost.cli.errors import DRIFT, ERROR
 from llmhost.cli.session import Messages, dry_run
-from llmhost.operations.changes import Reasons, reasons
+from llmhost.operations.changes import reasons
+from llmhost.operations.run_state import Reasons, title
 
 SCHEMA = 1
 ERRORS = {"refused", "failed", "unreachable"}
@@ -74,10 +75,10 @@ def _host_plan(state: State, host: Host, messages: Messages) -> HostPlan:
         status = "failed" if host in state.activated_hosts else "unreachable"
         about = tuple(line for line in messages.lines if f"[{host.name}]" in line)
         return HostPlan(host.name, status, errors=about or ("no connection was made",))
-    told = [reasons(host.name, operation) for operation in host.op_hash_order]
+    told = [reasons(host, operation) for operation in host.op_hash_order]
     notes = tuple(sentence for each in told for sentence in each.notes)
     pending = [
-        (operation, reasons(host.name, operation))
+        (operation, reasons(host, operation))
         for operation in host.op_hash_order
         if state.ops[host][operation].operation_meta.will_change
     ]
@@ -89,9 +90,8 @@ def _host_plan(state: State, host: Host, messages: Messages) -> HostPlan:
 
 
 def _step(state: State, operation: str, told: Reasons) -> Step:
-    label = min(state.get_op_meta(operation).names)
-    component, _, title = label.partition(" | ")
-    return Step(component, title or component, tuple(told.changes))
+    component, _, name = title(state, operation).partition(" | ")
+    return Step(component, name or component, tuple(told.changes))
 
 
 def _print(plans: Sequence[HostPlan]) -> None:

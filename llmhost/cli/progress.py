@@ -73,8 +73,9 @@ def run_checks(command: Sequence[str], records: Path) -> int:
     On a terminal it shows the check that is being made, and what pytest printed once it is done.
     """
     console = Console()
-    # Whatever other plugins are installed: they cost time and change what is printed.
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    # Other plugins and the operator's own options of pytest change what is checked and printed.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     if not console.is_terminal or _INTERACTIVE & set(command):
         return subprocess.run(command, env=environment, check=False).returncode
     environment["COLUMNS"] = str(console.width)

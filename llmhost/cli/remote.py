@@ -28,15 +28,19 @@ class Remote:
     @property
     def is_root(self) -> bool:
         """Whether root logs in; everybody else needs sudo, without a password."""
-        asked = subprocess.run([*self.reach, "id -u"], capture_output=True, input=b"")
-        self._check(asked.returncode, asked.stderr)
-        return asked.stdout.strip() == b"0"
+        return self.run_as_login("id -u").strip() == "0"
+
+    def attempt(self, script: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+        """How a script ended, in whatever way."""
+        return subprocess.run([*self.reach, _as_root(script)], input=given, capture_output=True)
 
     def run(self, script: str, given: bytes = b"") -> str:
         """What a script prints. Raises RemoteError if it fails."""
-        ran = subprocess.run([*self.reach, _as_root(script)], input=given, capture_output=True)
-        self._check(ran.returncode, ran.stderr, ran.stdout)
-        return ran.stdout.decode(errors="replace")
+        return self._output(self.attempt(script, given))
+
+    def run_as_login(self, script: str) -> str:
+        """The same for a script of the user who logs in, with the login's own environment."""
+        return self._output(subprocess.run([*self.reach, script], input=b"", capture_output=True))
 
     def save(self, script: str, file: BinaryIO, given: bytes = b"") -> None:
         """Write what a script prints to a file."""
@@ -58,6 +62,10 @@ class Remote:
                 pass  # it ended early, and says why
             said = process.stderr.read()
         self._check(process.returncode, said)
+
+    def _output(self, ran: "subprocess.CompletedProcess[bytes]") -> str:
+        self._check(ran.returncode, ran.stderr, ran.stdout)
+        return ran.stdout.decode(errors="replace")
 
     def _check(self, status: int, *said: bytes) -> None:
         if status:

@@ -2,33 +2,28 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import pyinfra
 import typer
 from pyinfra.api import Host, State
-from pyinfra.api.exceptions import PyinfraError
-from pyinfra.api.operation import add_op
-from pyinfra.api.operations import run_ops
-from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_host
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from llmhost.cli.errors import stop
+from llmhost.cli.locked_operations import Call, run_locked
 from llmhost.cli.session import connected, only_host
 from llmhost.history.prune import Superfluous, superfluous
-from llmhost.history.rollback import Kept, KeptState, Places, chosen, missing_images, places_of
-from llmhost.inventory.problem import SettingsError
-from llmhost.inventory.reader import read_settings
-from llmhost.operations import lock, rollback
-from llmhost.operations.changes import reasons
-from llmhost.operations.connection import quicken
+from llmhost.history.rollback import DeployPaths, Kept, KeptState, chosen, missing_images, places_of
+from llmhost.operations import rollback
+from llmhost.operations.inventory import site_host
+from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.settings import Settings
 from llmhost.stack.project import service_images
+from llmhost.units import gib
 
 Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")]
@@ -99,7 +94,7 @@ class _Session:
     settings: Settings
 
     @property
-    def places(self) -> Places:
+    def places(self) -> DeployPaths:
         return places_of(self.settings)
 
     @property
@@ -114,43 +109,19 @@ class _Session:
             return rollback.read_kept(self.places, self.settings.stack.uploads)
 
     def run(self, operation: Any, *arguments: object, title: str) -> None:
-        """Run an operation while the host is held, as a deploy would; stops if it fails."""
-        pyinfra.is_cli = False  # the operations are added from here, and not by a deploy file
-        self.state.set_stage(StateStage.Prepare)
-        directory = self.settings.receipt.directory
-        add_op(self.state, lock.held, directory, always=True, host=self.host, name="Hold the host")
-        extra = {"places": self.places, "uploads": self.settings.stack.uploads}
-        add_op(self.state, operation, *arguments, host=self.host, name=title, **extra)
-        self.state.set_stage(StateStage.Execute)
-        with suppress(PyinfraError):  # no host is left: what it said is told
-            run_ops(self.state)
-        if self.host not in self.state.active_hosts:
-            told = [
-                sentence
-                for each in self.host.op_hash_order
-                for sentence in reasons(self.host.name, each).refusals
-            ]
-            stop(*(f"{self.host.name}: {each}" for each in told or self._output()))
-
-    def _output(self) -> list[str]:
-        """What the command that failed said last."""
-        for each in reversed(self.host.op_hash_order):
-            meta = self.state.ops[self.host][each].operation_meta
-            if meta.is_complete() and (lines := meta.stderr_lines):
-                return lines[-25:]
-        return ["the command failed without a word; see llmhost history"]
+        """Run an operation while the host is locked; stops if it fails."""
+        options = {"places": self.places, "uploads": self.settings.stack.uploads}
+        failed = run_locked(self.state, {self.host: Call(operation, title, arguments, options)})
+        if failed:
+            stop(*(f"{self.host.name}: {each}" for each in failed[self.host.name]))
 
 
 @contextmanager
 def _session(inventory: str, name: str) -> Iterator[_Session]:
     with connected(inventory, [name]) as (state, messages):
         host = only_host(state, messages, name)
-        quicken(state, host)
-        try:
-            settings = read_settings(host.data.dict())
-        except SettingsError as error:
-            stop(*(problem.sentence(name) for problem in error.problems))
-        yield _Session(state, host, settings)
+        patch_run(state, host)
+        yield _Session(state, host, site_host(host).settings)
 
 
 def _listed(host: str, found: KeptState) -> Table | str:
@@ -171,17 +142,13 @@ def _images(kept: Kept, found: KeptState) -> str:
 
 
 def _freed(host: str, todo: Superfluous) -> Table:
-    title = f"{host}: about {_size(todo.freed_bytes)} can be freed"
+    title = f"{host}: about {gib(todo.freed_bytes)} can be freed"
     table = Table(title=title, title_justify="left", title_style="bold", expand=False)
     for column in ("what", "size"):
         table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
     for image in todo.images:
         for name in image.references:
-            table.add_row(escape(name), _size(image.size_bytes))
+            table.add_row(escape(name), gib(image.size_bytes))
     for upload in todo.uploads:
         table.add_row(f"{escape(upload)}, left by an interrupted run", "")
     return table
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,12 +1,25 @@
 """pyinfra as an operator runs it: a process of its own, whose output is for the operator."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 
 def run_pyinfra(inventory: str, deploy: Path, *options: str) -> int:
     """Run a deploy of llmhost's as an operator would, and return its exit status."""
-    program = str(Path(sys.executable).with_name("pyinfra"))
-    command = [program, inventory, str(deploy), *options]
+    command = [*_pyinfra(), inventory, str(deploy), *options]
     return subprocess.run(command, check=False).returncode
+
+
+def become_pyinfra(arguments: Sequence[str]) -> NoReturn:
+    """Continue as pyinfra, with the same terminal."""
+    command = [*_pyinfra(), *arguments]
+    os.execv(command[0], command)  # noqa: S606
+
+
+def _pyinfra() -> list[str]:
+    """pyinfra of this very environment: uv and pipx put only llmhost on PATH."""
+    return [sys.executable, "-P", "-m", "pyinfra"]

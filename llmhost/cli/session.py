@@ -5,13 +5,13 @@ nobody (docs/decisions/0002-plan-reads-pyinfra-state.md); here each of these is 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pyinfra
-from pyinfra.api import Config, DeployError, Host, Inventory, State, StringCommand
+from pyinfra.api import Config, Host, Inventory, State, StringCommand
 from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
@@ -19,7 +19,13 @@ from pyinfra.context import ctx_config, ctx_inventory, ctx_state
 
 from llmhost.cli.errors import stop
 from llmhost.cli.progress import comparing
-from llmhost.operations.inventory import check_all
+from llmhost.inventory.rules import broken_rules
+from llmhost.inventory.site import Site, SiteHost
+from llmhost.inventory.site_reader import Rules, SiteError, SiteRules, no_site_rules
+from llmhost.inventory.site_rules import site_problems
+from llmhost.operations.connection_arguments import connection_arguments
+from llmhost.operations.inventory import inventory_site, site_of
+from llmhost.operations.run_state import run_of
 from llmhost.resources import DEPLOY
 
 
@@ -65,6 +71,30 @@ def hosts_within(inventory: Inventory, limit: Sequence[str]) -> list[Host]:
     return hosts
 
 
+def site_hosts(path: str, limit: Sequence[str], rules: Rules = broken_rules) -> list[SiteHost]:
+    """Hosts of an inventory file within a limit; stops with the mistakes of all of them.
+
+    No host is contacted, and each is checked by itself.
+    """
+    inventory = load_inventory(path)
+    hosts = hosts_within(inventory, limit)
+    site = checked_site(inventory, hosts, rules, no_site_rules)
+    return [site[host.name] for host in hosts]
+
+
+def checked_site(
+    inventory: Inventory,
+    hosts: Iterable[Host],
+    rules: Rules = broken_rules,
+    site_rules: SiteRules = site_problems,
+) -> Site:
+    """`inventory_site`; stops with the mistakes of these hosts."""
+    try:
+        return inventory_site(inventory, hosts, rules, site_rules)
+    except SiteError as error:
+        stop(*error.sentences)
+
+
 def _matches(host: Host, limit: Sequence[str]) -> bool:
     return any(fnmatch(host.name, pattern) or pattern in host.groups for pattern in limit)
 
@@ -104,9 +134,7 @@ def only_host(state: State, messages: Messages, name: str) -> Host:
 
 def as_root(host: Host, command: str) -> str:
     """What a shell command on a host prints; stops with its error if it fails."""
-    wanted = ("_sudo", "_sudo_password", "_su_user")
-    arguments = {key: value for key in wanted if (value := host.data.get(key))}
-    succeeded, output = host.run_shell_command(StringCommand(command), **arguments)
+    succeeded, output = host.run_shell_command(StringCommand(command), **connection_arguments(host))
     if not succeeded:
         stop(f"{host.name}: {output.stderr.strip() or 'the command failed: ' + command}")
     return str(output.stdout)
@@ -119,6 +147,7 @@ def connected(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages
     hosts = hosts_within(inventory, limit)
     messages = _capture()
     state = State(check_for_changes=True)
+    run_of(state).summary = False  # each command reports failed hosts in its own way
     state.cwd = str(Path.cwd())
     pyinfra.is_cli = True  # deploy.py orders its operations by call position only then
     config = Config()
@@ -135,9 +164,9 @@ def connected(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages
 def _connect(state: State) -> None:
     state.set_stage(StateStage.Connect)
     try:
-        check_all(state)  # mistakes are told even if no host can be reached
-    except DeployError as error:
-        stop(*str(error).splitlines())
+        site_of(state)  # mistakes are reported even if no host can be reached
+    except SiteError as error:
+        stop(*error.sentences)
     try:
         connect_all(state)
     except PyinfraError as error:

@@ -15,7 +15,7 @@ from llmhost.cli.errors import stop
 from llmhost.cli.offline import verify_offline
 from llmhost.cli.progress import run_checks
 from llmhost.cli.report import Run, write_page
-from llmhost.cli.session import hosts_within, load_inventory
+from llmhost.cli.session import site_hosts
 from llmhost.resources import CHECKS
 
 
@@ -50,9 +50,9 @@ def verify(
     Whatever a container tries to reach outside is told and fails. The network is always restored,
     by a timer on the host if by nobody else.
     """
-    hosts = hosts_within(load_inventory(inventory), limit or [])
+    hosts = site_hosts(inventory, limit or [])
     if offline:
-        results = [verify_offline(host.name, host.data.dict()) for host in hosts]
+        results = [verify_offline(host) for host in hosts]
         raise typer.Exit(0 if all(results) else 1)
     if html and not html.resolve().parent.is_dir():
         stop(f"{html} can not be written: there is no directory {html.resolve().parent}")
@@ -61,7 +61,7 @@ def verify(
     with TemporaryDirectory(prefix="llmhost-") as directory:
         site, records = Path(directory, "site.json"), Path(directory, "records")
         # Keys that begin with "_" are no options of llmhost.
-        data = {each.name: {**each.data.dict(), "_groups": [*each.groups]} for each in hosts}
+        data = {each.name: {**each.data, "_groups": [*each.groups]} for each in hosts}
         site.write_text(json.dumps(data, default=str))
         records.touch()
         command = _pytest({**options, "--site": site, "--records": records})
@@ -76,7 +76,10 @@ def verify(
 def _pytest(options: Mapping[str, object]) -> list[str]:
     """The command that runs the server tests; options without a value are left out."""
     # What was not checked is told by reason, in the summary that tests/server adds.
-    command = [sys.executable, "-m", "pytest", str(CHECKS), "-p", "no:cacheprovider"]
+    # -P and the rest: nothing in the current directory counts, be it a module or a configuration.
+    command = [sys.executable, "-P", "-m", "pytest", str(CHECKS), "-p", "no:cacheprovider"]
+    command += ["-c", str(CHECKS / "pytest.ini"), "--rootdir", str(CHECKS)]
+    command += ["--confcutdir", str(CHECKS)]
     command += ["--tb=short", "-rfE"]
     given = [(name, str(value)) for name, value in options.items() if value]
     return [*command, *(word for option in given for word in option)]

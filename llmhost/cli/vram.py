@@ -14,14 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from llmhost.cli.errors import stop
-from llmhost.cli.session import hosts_within, load_inventory
+from llmhost.cli.session import site_hosts
 from llmhost.inventory.model_rules import Shortfall
-from llmhost.inventory.problem import Problem, SettingsError
-from llmhost.inventory.reader import read_settings
+from llmhost.inventory.problem import Problem
 from llmhost.inventory.rules import broken_rules
 from llmhost.settings import Settings
-from llmhost.vram.ledger import GIB, Ledger, Load, gib, shortfalls
-from llmhost.vram.plan import Plan, vram_plan
+from llmhost.units import exact_gib, in_gib
+from llmhost.vram.ledger import Ledger, Load, shortfalls
+from llmhost.vram.plan import VramPlan, vram_plan
 from llmhost.vram.remedies import remedies
 
 SCHEMA = 1
@@ -36,7 +36,7 @@ class HostPlan:
     """One host's plan."""
 
     host: str
-    plan: Plan
+    plan: VramPlan
 
 
 def vram(
@@ -49,8 +49,8 @@ def vram(
     The GPUs are those that vram_gpus_gib declares; no host is contacted. Exit status: 0 it fits,
     2 it does not fit, 1 error.
     """
-    hosts = hosts_within(load_inventory(inventory), limit or [])
-    plans = [HostPlan(host.name, _plan(host.name, host.data.dict())) for host in hosts]
+    hosts = site_hosts(inventory, limit or [], _rules_beside_memory)
+    plans = [HostPlan(host.name, _plan(host.name, host.settings)) for host in hosts]
     if as_json:
         typer.echo(json.dumps({"schema": SCHEMA, "hosts": [_as_data(each) for each in plans]}))
     else:
@@ -58,11 +58,7 @@ def vram(
     raise typer.Exit(0 if all(each.plan.fits for each in plans) else DOES_NOT_FIT)
 
 
-def _plan(host: str, data: dict[str, Any]) -> Plan:
-    try:
-        settings = read_settings(data, rules=_rules_beside_memory)
-    except SettingsError as error:
-        stop(*(problem.sentence(host) for problem in error.problems))
+def _plan(host: str, settings: Settings) -> VramPlan:
     if settings.gpu_requests and not settings.vram.gpus_gib:
         what = "is empty; list the memory of each GPU, as `nvidia-smi` prints it (MiB / 1024)"
         stop(f"{host}: vram_gpus_gib {what}")
@@ -106,10 +102,10 @@ def _load_as_data(load: Load) -> dict[str, Any]:
         "service": load.service,
         "resident": load.resident,
         "measured": load.measured_bytes is not None,
-        "context_tokens": load.context_tokens,
-        "weights_bytes": load.weights_bytes,
-        "cache_bytes": load.cache_bytes,
-        "work_bytes": load.work_bytes,
+        "context_tokens": load.use.context_tokens,
+        "weights_bytes": load.memory.weights_bytes,
+        "cache_bytes": load.memory.cache_bytes,
+        "work_bytes": load.memory.work_bytes,
         "total_bytes": load.total_bytes,
     }
 
@@ -137,11 +133,11 @@ def _table(title: str, ledger: Ledger) -> Table:
     table.add_column("loaded")
     for load in ledger.loads:
         measured = load.measured_bytes is not None
-        parts = (load.weights_bytes, load.cache_bytes, load.work_bytes)
-        cells = ["" if measured else f"{part / GIB:.2f}" for part in parts]
+        parts = (load.memory.weights_bytes, load.memory.cache_bytes, load.memory.work_bytes)
+        cells = ["" if measured else in_gib(part) for part in parts]
         loaded = ("always" if load.resident else "on demand") + (", measured" if measured else "")
-        context = f"{load.parallel} x {load.context_tokens}"
-        total = f"{load.total_bytes / GIB:.2f}"
+        context = f"{load.use.parallel} x {load.use.context_tokens}"
+        total = in_gib(load.total_bytes)
         table.add_row(escape(load.model), escape(load.service), context, *cells, total, loaded)
     return table
 
@@ -163,10 +159,11 @@ def _bar(ledger: Ledger) -> Text:
 
 
 def _print_verdict(console: Console, ledger: Ledger) -> None:
-    names = ", ".join(f"{name} {gib(size)}" for name, size in ledger.at_peak())
+    names = ", ".join(f"{name} {exact_gib(size)}" for name, size in ledger.at_peak())
     console.print(f"at its peak: {escape(names) or 'nothing'}", highlight=False)
     if ledger.fits:
-        left = f"{gib(ledger.free_bytes)} free, beside {gib(ledger.reserve_bytes)} in reserve"
+        free, reserve = exact_gib(ledger.free_bytes), exact_gib(ledger.reserve_bytes)
+        left = f"{free} free, beside {reserve} in reserve"
         console.print(f"[green]fits[/green]: {left}", highlight=False)
     for sentence in shortfalls(ledger):
         console.print(f"[red]does not fit[/red]: {escape(sentence)}", highlight=False)

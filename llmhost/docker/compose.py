@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmhost.docker.image import ImageState
+from llmhost.resources import script
 from llmhost.system.files import UNPACK, Absent, Directory, Entry, File, PathState, differences
 
 
@@ -96,7 +97,7 @@ class Container:
 
 
 @dataclass(frozen=True)
-class Network:
+class ProjectNetwork:
     """A network on the host; `made_by_compose` tells that Compose takes it for its own."""
 
     id: str
@@ -113,12 +114,12 @@ class ProjectState:
     configs: Mapping[str, str]
     containers: tuple[Container, ...]
     images: Mapping[str, ImageState]
-    network: Network | None = None
+    network: ProjectNetwork | None = None
     settings: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComposePlan:
     """What has to be done, and why. `remake` names services whose containers Compose would leave
     as they are, `strays` containers and `stray_network` a network that stand in its way. No
     reasons: nothing to do."""
@@ -130,7 +131,7 @@ class Plan:
     stray_network: str = ""
 
 
-def plan(project: Project, found: ProjectState) -> Plan:
+def plan(project: Project, found: ProjectState) -> ComposePlan:
     """Compare what is declared with what runs."""
     entries = _entries(project, found)
     reasons = [*differences(entries, found.paths).values()]
@@ -156,7 +157,7 @@ def plan(project: Project, found: ProjectState) -> Plan:
         ):
             remake.append(service)
     network = project.network if foreign else ""
-    return Plan(entries, tuple(remake), tuple(reasons), strays, network)
+    return ComposePlan(entries, tuple(remake), tuple(reasons), strays, network)
 
 
 def _entries(project: Project, found: ProjectState) -> tuple[Entry, ...]:
@@ -223,7 +224,7 @@ def _updated(wanted: Limits, found: Limits) -> list[str]:
     return [name for name, differs in differ.items() if differs]
 
 
-def apply_script(project: Project, todo: Plan) -> str:
+def apply_script(project: Project, todo: ComposePlan) -> str:
     """Shell script that brings the project about; new files come archived on stdin.
 
     They replace the old ones only when Compose finds them valid. When a service does not become
@@ -254,7 +255,7 @@ def start_script(name: str, file: str, timeout_seconds: int) -> str:
     """
     up = f"up --detach --remove-orphans --wait --wait-timeout {timeout_seconds}"
     compose = f"docker compose --file {shlex.quote(file)}"
-    return "\n".join([f"{compose} {up} || {{", _last_words(name), "}"])
+    return f"{compose} {up} || {script('docker/last_words.sh', name)}"
 
 
 def candidate_path(project: Project, file: File) -> str:
@@ -276,21 +277,3 @@ def _activate_files(project: Project) -> Iterator[str]:
 
 def _remove(paths: Sequence[str]) -> str:
     return f"rm -rf {shlex.join(paths)}"
-
-
-def _last_words(project: str) -> str:
-    """Tell, for each container that is not healthy, what its log ends with."""
-    filters = f"--filter label=com.docker.compose.project={project}"
-    state = "{{.State.Status}} {{if .State.Health}}{{.State.Health.Status}}{{end}}"
-    return f"""  for container in $(docker ps --all --quiet {filters}); do
-    case $(docker inspect --format '{state}' "$container") in
-      "running healthy" | "running ") continue ;;
-      "created "*) continue ;; # It waits for another, which is told of.
-    esac
-    name=$(docker inspect --format '{{{{.Name}}}}' "$container")
-    echo "${{name#/}} did not become healthy; its log ends with:" >&2
-    docker logs --tail 20 "$container" >&2
-    echo "Correct its options or its models in the inventory and deploy again;" \\
-      "more of the log: docker logs ${{name#/}}" >&2
-  done
-  exit 1"""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmhost.docker.image import ModelImage, ServiceImage
-from llmhost.vram.ledger import gib
+from llmhost.units import gib
 
 UNPACKED = 2
 """How many times an engine's image grows when it is unpacked. An estimate on the low side: a host
@@ -16,7 +16,7 @@ is rather refused by Docker than by a guess."""
 
 
 @dataclass(frozen=True)
-class Place:
+class FreeSpace:
     """A directory: which file system it is on, and what is free there."""
 
     path: str
@@ -34,8 +34,8 @@ class Room:
     image store keeps layers packed and unpacked (`kept_twice`).
     """
 
-    images: Place
-    uploads: Place
+    images: FreeSpace
+    uploads: FreeSpace
     sizes: Mapping[str, int] = field(default_factory=dict)
     engines: Mapping[str, int] = field(default_factory=dict)
     unpacked: Mapping[str, int] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TypeVar
 
+from llmhost.resources import script, script_text
 from llmhost.system.files import File
 
 INPUTS_LABEL = "llmhost.inputs"
@@ -22,7 +23,7 @@ INPUTS_LABEL = "llmhost.inputs"
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightsFile:
     """One file of a model, and where it is inside the image.
 
     `source` is an address that the host downloads from when `remote` is set, else a path on the
@@ -41,7 +42,7 @@ class ModelImage:
     """The weights of one model, and nothing else; at least one file."""
 
     model: str
-    files: tuple[Weights, ...]
+    files: tuple[WeightsFile, ...]
 
     @property
     def inputs(self) -> str:
@@ -134,12 +135,12 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def upload_path(file: Weights, uploads: str) -> str:
+def upload_path(file: WeightsFile, uploads: str) -> str:
     """Where weights are complete and verified, until they are in their image."""
     return f"{uploads}/{file.sha256}"
 
 
-def partial_path(file: Weights, uploads: str) -> str:
+def partial_path(file: WeightsFile, uploads: str) -> str:
     """Where weights arrive."""
     return f"{upload_path(file, uploads)}.part"
 
@@ -159,11 +160,9 @@ def authorisation(token: str) -> str:
     return f'header = "Authorization: Bearer {escaped}"'
 
 
-def download_script(model: str, file: Weights, uploads: str) -> str:
+def download_script(model: str, file: WeightsFile, uploads: str) -> str:
     """Fetch weights, going on where a broken download ended. With a token, its `authorisation` is
     on stdin: curl sends it to no other host that it is passed on to."""
-    part = shlex.quote(partial_path(file, uploads))
-    address = shlex.quote(file.source)
     refused = (
         "are not given to the token of the model's option token: accept their terms with the"
         " account that it belongs to"
@@ -171,54 +170,20 @@ def download_script(model: str, file: Weights, uploads: str) -> str:
         else "are not given to everybody: accept their terms, and name a token in the model's"
         " option token"
     )
-    # A server asked to go on at the end of a complete file answers 416, an error to curl; one that
-    # can not go on at all makes curl end with 33 (curl(1)).
-    return f"""config={"$(cat)" if file.token else ""}
-fetch() {{
-  status=$(printf '%s\\n' "$config" | curl --config - --fail --location --silent --show-error \\
-    --retry 3 --write-out '%{{http_code}}' --output {part} "$@" {address}) && return
-  code=$?
-  case $status in
-    401 | 403) echo "The weights of {model} {refused}" >&2 ;;
-    404) echo "The weights of {model} are not at "{address}": correct its source" >&2 ;;
-  esac
-  return "$code"
-}}
-echo '{file.sha256}  '{part} | sha256sum --check --status 2>/dev/null ||
-  fetch --continue-at - || {{ [ $? -eq 33 ] && rm -f {part} && fetch; }}"""
+    part, token = partial_path(file, uploads), "token" if file.token else ""
+    return script("docker/download.sh", part, file.source, file.sha256, model, refused, token)
 
 
-def verify_script(model: str, file: Weights, uploads: str) -> str:
+def verify_script(model: str, file: WeightsFile, uploads: str) -> str:
     """Keep what has arrived only if it is what was declared."""
-    part, whole = (
-        shlex.quote(path) for path in (partial_path(file, uploads), upload_path(file, uploads))
-    )
-    return f"""if [ -e {part} ]; then
-  found=$(sha256sum {part}); found=${{found%% *}}
-  if [ "$found" != {file.sha256} ]; then
-    rm -f {part}
-    echo "The weights of {model} have the SHA-256 $found, not {file.sha256}:" \
-      "correct its pins or its source in models" >&2
-    exit 1
-  fi
-  mv -f {part} {whole}
-fi"""
-
-
-# Docker says on what it ran out of space, among much else, and not what to do.
-_TELL_ROOM = """tell_room() {
-  root=$(timeout 20 docker info --format '{{.DockerRootDir}}')
-  free=$(df -Pk "$root" | awk 'NR == 2 { print int($4 / 1024) }')
-  [ "$free" -ge 1024 ] || echo "Only $free MiB are free below $root: df -h $root;" \
-    "free some, or move docker_data_root, then deploy again" >&2
-}
-trap '[ $? -eq 0 ] || tell_room' EXIT"""
+    part, whole = partial_path(file, uploads), upload_path(file, uploads)
+    return script("docker/verify.sh", part, whole, file.sha256, model)
 
 
 def import_script(model: ModelImage, uploads: str) -> str:
     """Verify weights and make their image: without a builder, which would copy them twice more."""
     stage = f"{uploads}/{model.inputs}.tree"
-    lines = ["set -e", _TELL_ROOM]
+    lines = ["set -e", script_text("docker/tell_room.sh")]
     lines += [verify_script(model.model, file, uploads) for file in model.files]
     lines.append(f"rm -rf {shlex.quote(stage)}")
     for file in model.files:
@@ -244,35 +209,18 @@ def build_script(image: ServiceImage) -> str:
     again needs no network.
     """
     build = "docker buildx build --builder default --provenance=false --progress plain"
-    return f"""set -e
-{_TELL_ROOM}
-{_pull(image)}
-base64 -d | {build} --label {INPUTS_LABEL}={image.inputs} --tag {image.reference} -"""
-
-
-def _pull(image: ServiceImage) -> str:
-    if not image.engine:
-        return ""
-    engine = shlex.quote(image.engine)
-    return f"""docker image inspect --format . {engine} >/dev/null 2>&1 </dev/null ||
-  docker pull --quiet {engine} </dev/null || {{
-    echo "The engine's image {image.engine} could not be pulled:" \\
-      "correct {image.service}_image, or let this host reach its registry" >&2
-    exit 1
-  }}"""
+    label = f"{INPUTS_LABEL}={image.inputs}"
+    lines = ["set -e", script_text("docker/tell_room.sh")]
+    if image.engine:
+        lines.append(script("docker/pull.sh", image.engine, image.service))
+    return "\n".join([*lines, f"base64 -d | {build} --label {label} --tag {image.reference} -"])
 
 
 def load_script(image: ServiceImage, waiting: str) -> str:
     """Take an image from the archive that a bundle brought, if it is the one that is wanted."""
-    archive = shlex.quote(f"{waiting}/{image.archive}")
     label = f'{{{{index .Config.Labels "{INPUTS_LABEL}"}}}}'
-    return f"""docker load --quiet --input {archive} >/dev/null || exit 1
-found=$(docker image inspect --format '{label}' {image.reference} 2>/dev/null)
-if [ "$found" != {image.inputs} ]; then
-  echo {archive}" does not hold the image {image.reference}: apply the bundle again" >&2
-  exit 1
-fi
-rm -f {archive}"""
+    archive = f"{waiting}/{image.archive}"
+    return script("docker/load.sh", archive, image.reference, label, image.inputs)
 
 
 def tidy_script(uploads: str) -> str:

@@ -2,55 +2,33 @@
 
 import ast
 import inspect
+import re
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
-from datetime import date, datetime
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-)
+from collections.abc import Iterator
 from itertools import pairwise
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from llmhost.options.base import Section
+from llmhost.options.kind import Choice, Kind
 from llmhost.options.model import ModelFile
 from llmhost.options.parameters import Parameters
 from llmhost.options.shape import Shape
 from llmhost.services import catalogue
 from llmhost.settings import RECORDS, component_sections
 
-_NAMES: dict[Any, str] = {
-    str: "text",
-    int: "whole number",
-    float: "number",
-    bool: "`True` or `False`",
-    object: "anything",
-    NoneType: "none",
-    IPv4Address: "address",
-    IPv6Address: "address",
-    IPv4Interface: "address with prefix length",
-    IPv6Interface: "address with prefix length",
-    IPv4Network: "network",
-    IPv6Network: "network",
-    date: "date",
-    datetime: "time",
-}
-
 _HEAD = """# Options
 
-Made from the settings classes; do not edit. Each option is a key of the inventory: data of a
-host, of a group, or in `group_data/`. How the levels combine is pyinfra's rule: `--data` beats a
-host's data, that beats a group's, and that beats the group `all`. What is not written has the
-default given here. A key that is not listed is refused."""
+Generated from the settings classes; do not edit. Each option is a key of the inventory: data of a
+host, of a group, or in `group_data/`. pyinfra combines the levels: `--data` overrides a host's
+data, that overrides a group's, and that overrides the group `all`. An option that is not declared
+has its default. An unknown key is refused.
+
+Write numbers without quotes, and True or False only where they are listed: `"8080"` and `True` are
+not ports. Sizes of memory and disks are in GiB or MiB (1024-based), durations in seconds."""
 
 
 def reference() -> str:
@@ -81,12 +59,12 @@ def _list_of_services() -> Iterator[str]:
 def _section(title: str, section: type[Section], prefix: str) -> Iterator[str]:
     yield f"\n## {title}\n"
     yield _flat(section.__doc__ or "")
-    yield "\n| option | type | default | |\n| --- | --- | --- | --- |"
+    yield "\n| option | value | default | |\n| --- | --- | --- | --- |"
     documented = _documentation(section)
     for option, field in section.model_fields.items():
         cells = (
             f"`{prefix}{option}`",
-            _type(field.annotation),
+            _code(_type(field.annotation, field.metadata, with_example=field.is_required())),
             _default(field),
             _flat(documented.get(option)),
         )
@@ -112,24 +90,34 @@ def _strings_below_fields(owner: type[Section]) -> Iterator[tuple[str, str]]:
                     yield field.target.id, inspect.cleandoc(text)
 
 
+def _code(text: str) -> str:
+    """Values in quotes as code."""
+    return re.sub(r"(?<!\w)'[^']*'", lambda quoted: f"`{quoted.group()}`", text)
+
+
 def _flat(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-def _type(annotation: Any) -> str:
-    """A type in words: `list of network`, `text or none`."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _type(arguments[0])
-    if origin is Literal:
-        return ", ".join(f"`{value}`" for value in arguments)
-    if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_type(argument) for argument in arguments))
-    if origin is tuple:
-        return f"list of {_type(arguments[0])}"
-    if origin in (dict, Mapping):
-        return f"mapping of {_type(arguments[0])} to {_type(arguments[1])}"
-    return _NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
+def _type(annotation: Any, metadata: Any = (), *, with_example: bool = False) -> str:
+    """What an option takes: `a list; each item: a network in CIDR notation`."""
+    arguments = get_args(annotation)
+    if hasattr(annotation, "__metadata__"):
+        return _type(arguments[0], annotation.__metadata__, with_example=with_example)
+    for each in metadata:
+        if isinstance(each, Kind):
+            return each.described if with_example else each.expected
+        if isinstance(each, Choice):
+            return each.kind(annotation).expected
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return "a record"
+    if get_origin(annotation) is tuple:
+        return f"a list; each item: {_type(arguments[0], with_example=True)}"
+    if get_origin(annotation) is dict:
+        name, value = (_type(each, with_example=True) for each in arguments)
+        return f"a mapping; each name: {name}; each value: {value}"
+    one, _none = arguments
+    return f"{_type(one, with_example=True)}; or None"
 
 
 def _default(field: FieldInfo) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
-from llmhost.system.apt import Package, PackageDatabase
+from llmhost.system.apt import AptPackage, PackageDatabase
 from llmhost.system.files import PathState
 
 _SETTLED = {"installed", "config-files", "not-installed"}
@@ -40,11 +40,11 @@ class InstalledPackages(FactBase[PackageDatabase]):
 
 def parse_database(output: list[str]) -> PackageDatabase:
     """Lines of `name|version|want|status`, and one `journal …` for each file of dpkg's journal."""
-    packages: dict[str, Package] = {}
+    packages: dict[str, AptPackage] = {}
     for line in output:
         if line.count("|") == 3:
             package, version, want, status = line.split("|")
-            packages[package] = Package(version, status, want == "hold")
+            packages[package] = AptPackage(version, status, want == "hold")
     unfinished = tuple(key for key, value in packages.items() if value.status not in _SETTLED)
     journal = any(line.startswith("journal ") for line in output)
     return PackageDatabase(packages, unfinished, journal)

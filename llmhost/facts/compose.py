@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from pyinfra.api import FactBase
 
-from llmhost.docker.compose import Container, Limits, Network, ProjectState
+from llmhost.docker.compose import Container, Limits, ProjectNetwork, ProjectState
 from llmhost.facts.files import PathStates, parse_states
 from llmhost.facts.images import DOCKER, inspect_command, parse_images
+from llmhost.resources import script
 
 _LABEL = '{{{{index .Config.Labels "com.docker.compose.{}"}}}}'
 _HEALTH = "{{if .State.Health}}{{.State.Health.Status}}{{end}}"
@@ -28,26 +29,6 @@ _NETWORK = '{{.Id}} {{.Name}} {{index .Labels "com.docker.compose.project"}}'
 _NETWORK += ' {{index .Labels "com.docker.compose.network"}}'
 _LISTED = '{{.ID}}|{{.Names}}|{{.Label "com.docker.compose.project"}}'
 _LISTED += '|{{.Label "com.docker.compose.oneoff"}}'
-
-# systemd knows nothing of devices that were added to a container's cgroup behind its back, and when
-# it reloads takes them away (https://github.com/NVIDIA/nvidia-container-toolkit/issues/48). Images
-# need not have a shell: one of ours joins the container's cgroup, which is what decides, and opens
-# the device from there. Devices that do not open outside of it either say nothing.
-_CUT_OFF = r"""
-cut_off() {
-  [ "${1:-0}" -gt 0 ] || return 1
-  group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$1/cgroup" 2>/dev/null)
-  [ -w "$group/cgroup.procs" ] || return 1
-  for device in /dev/nvidiactl /dev/dxg; do
-    [ -c "$device" ] && (: <"$device") 2>/dev/null || continue
-    sh -c 'echo $$ >"$1" || exit 0; : <"$2"' sh "$group/cgroup.procs" "$device" 2>/dev/null ||
-      return 0
-  done
-  return 1
-}
-while IFS= read -r line; do
-  if cut_off "${line##*|}"; then echo "${line%|*}|cut"; else echo "${line%|*}|"; fi
-done"""
 
 
 class ComposeProject(FactBase[ProjectState]):
@@ -84,7 +65,7 @@ class ComposeProject(FactBase[ProjectState]):
             f" {DOCKER} network inspect --format 'network {_NETWORK}' {project}_default"
             " 2>/dev/null;"
             f" {DOCKER} ps --all --format '{_LISTED}' 2>/dev/null | {ours}"
-            f" | xargs -r {DOCKER} inspect --format '{_CONTAINER}' | {{ {_CUT_OFF}\n }};"
+            f" | xargs -r {DOCKER} inspect --format '{_CONTAINER}' | {script('docker/cut_off.sh')};"
             f"{''.join(map(_ask, (questions or {}).items()))} {inspect_command(images)}; true"
         )
 
@@ -125,8 +106,8 @@ def _container(fields: list[str]) -> Container:
     )
 
 
-def _network(identity: str, called: str, *labels: str) -> Network:
-    return Network(identity, called == "_".join(labels))
+def _network(identity: str, called: str, *labels: str) -> ProjectNetwork:
+    return ProjectNetwork(identity, called == "_".join(labels))
 
 
 def _limits(restart: str, pids: str, memory: str, cpus: str) -> Limits:

@@ -1,31 +1,12 @@
 """How much room a host has for images, and what it would have to fetch."""
 
-import shlex
 from collections.abc import Sequence
 from itertools import groupby
 
 from pyinfra.api import FactBase
 
-from llmhost.docker.disk_space import Place, Room, compressed_bytes
-from llmhost.facts.images import DOCKER
-
-# The directory may not be there yet.
-_PLACE = """place() {
-  path=$2
-  until [ -e "$path" ]; do path=$(dirname "$path"); done
-  echo "$1|$(stat -c %d "$path")|$(df -Pk "$path" | awk 'NR == 2 { print $4 }')|$2"
-}"""
-
-# A registry that the daemon may call without TLS may be asked without.
-_ENGINE = r"""engine() {
-  size=$(DOCKER image inspect --format '{{.Size}}' "$1" 2>/dev/null)
-  if [ -n "$size" ]; then echo "unpacked|$1|$size"; return; fi
-  index='{{with index .RegistryConfig.IndexConfigs "'"${1%%/*}"'"}}{{.Secure}}{{end}}'
-  insecure=
-  [ "$(DOCKER info --format "$index")" != false ] || insecure=--insecure
-  DOCKER manifest inspect --verbose $insecure "$1" 2>/dev/null | sed "s,^,engine|$1|,"
-}""".replace("DOCKER", DOCKER)
-_LAST_LENGTH = "tr -d '\\r' | awk 'tolower($1) == \"content-length:\" { n = $2 } END { print n }'"
+from llmhost.docker.disk_space import FreeSpace, Room, compressed_bytes
+from llmhost.resources import script
 
 
 class HostRoom(FactBase[Room]):
@@ -36,26 +17,10 @@ class HostRoom(FactBase[Room]):
 
     @staticmethod
     def default() -> Room:
-        return Room(Place("", "", 0), Place("", "", 0))
+        return Room(FreeSpace("", "", 0), FreeSpace("", "", 0))
 
     def command(self, uploads: str, addresses: Sequence[str], engines: Sequence[str]) -> str:
-        lines = [
-            _PLACE,
-            _ENGINE,
-            f"found=$({DOCKER} info --format '{{{{.DockerRootDir}}}}|{{{{.DriverStatus}}}}')",
-            "case $found in",
-            "  *io.containerd.snapshotter*) root=/var/lib/containerd; echo twice ;;",
-            "  *) root=${found%%|*} ;;",
-            "esac",
-            'place images "${root:-/var/lib/docker}"',
-            f"place uploads {shlex.quote(uploads)}",
-        ]
-        # All at once, for without a network each takes its whole time.
-        for address in addresses:
-            asked = f"curl --head --location --fail --silent --max-time 20 {shlex.quote(address)}"
-            lines.append(f"echo {shlex.quote(f'size|{address}|')}$({asked} | {_LAST_LENGTH}) &")
-        lines += ["wait", *(f"engine {shlex.quote(engine)}" for engine in engines)]
-        return "\n".join([*lines, "true"])
+        return script("docker/room.sh", uploads, *addresses, "--", *engines)
 
     def process(self, output: list[str]) -> Room:
         told = [line.split("|") for line in output if line != "twice"]
@@ -79,5 +44,5 @@ def _of(told: list[list[str]], fields: int) -> list[list[str]]:
     return [each for each in told if len(each) == fields]
 
 
-def _place(device: str, free_kib: str, path: str) -> Place:
-    return Place(path, device, int(free_kib) * 1024)
+def _place(device: str, free_kib: str, path: str) -> FreeSpace:
+    return FreeSpace(path, device, int(free_kib) * 1024)

@@ -1,13 +1,13 @@
 """The deploys that a host keeps, and llmhost's own images."""
 
 import base64
-import shlex
 from pathlib import PurePosixPath
 
 from pyinfra.api import FactBase
 
 from llmhost.docker.image import INPUTS_LABEL
 from llmhost.history.rollback import Image, Kept, KeptState, kept_directory, valid_name
+from llmhost.resources import script
 
 _IMAGE = (
     "image|{{.Id}}|{{.Size}}|{{range .RepoTags}}{{.}} {{end}}|{{range .RootFS.Layers}}{{.}} {{end}}"
@@ -22,22 +22,8 @@ class KeptDeploys(FactBase[KeptState]):
         return KeptState()
 
     def command(self, receipt: str, status_file: str, uploads: str) -> str:
-        status = shlex.quote(status_file.lstrip("/"))
-        port = r"s/.*listen 127[.]0[.]0[.]1:\([0-9]*\);.*/\1/p"
-        return f"""
-for archive in {shlex.quote(kept_directory(receipt))}/*.tar; do
-  [ -e "$archive" ] || continue
-  name=${{archive##*/}}
-  echo "deploy|${{name%.tar}}|$(tar -xOf "$archive" {status} 2>/dev/null | sed -n '{port}')|\\
-$(tar -xOf "$archive" receipt.json 2>/dev/null | base64 -w0)|\\
-$(tar -tf "$archive" 2>/dev/null | tr '\\n' ' ')"
-done
-echo "present|$(base64 -w0 {shlex.quote(receipt)} 2>/dev/null)"
-docker image ls --quiet --no-trunc --filter label={INPUTS_LABEL} 2>/dev/null | sort -u |
-  xargs -r docker image inspect --format '{_IMAGE}' 2>/dev/null
-docker ps --all --quiet 2>/dev/null | xargs -r docker inspect --format 'used|{{{{.Image}}}}'
-ls {shlex.quote(uploads)} 2>/dev/null | sed 's/^/upload|/'
-true"""
+        kept, status = kept_directory(receipt), status_file.lstrip("/")
+        return script("history/kept.sh", kept, status, receipt, uploads, INPUTS_LABEL, _IMAGE)
 
     def process(self, output: list[str]) -> KeptState:
         rows = [line.split("|") for line in output]

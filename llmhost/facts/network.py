@@ -8,40 +8,14 @@ from ipaddress import ip_address, ip_interface
 from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
+from llmhost.resources import script
 from llmhost.system.addresses import PATHS, Address, LiveAddress, NetworkState
 from llmhost.system.virtualization import is_wsl
 
 _MARK = "=== llmhost: network"
 
-_SCRIPT = r"""
-# sudo drops SSH_CONNECTION; the shell that sshd started still has it.
-connection=$SSH_CONNECTION process=$$
-while [ -z "$connection" ] && [ "${process:-0}" -gt 1 ]; do
-  connection=$(tr '\0' '\n' </proc/$process/environ 2>/dev/null | sed -n 's/^SSH_CONNECTION=//p')
-  process=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$process/status 2>/dev/null)
-done
-echo "connection $connection"
-echo "kernel $(cat /proc/sys/kernel/osrelease)"
-for link in /sys/class/net/*; do echo "link ${link##*/} $(cat "$link/address" 2>/dev/null)"; done
-ip -o address show scope global 2>/dev/null | sed 's/^/address /'
-for version in 4 6; do ip -$version route show default 2>/dev/null; done | sed 's/^/route /'
-# /lib/netplan, /etc and /run: a file in /run would be a trial's, and is none of a host at rest.
-if command -v netplan >/dev/null; then
-  for file in /lib/netplan/*.yaml /etc/netplan/*.yaml; do
-    [ -e "$file" ] && echo "netplan $file $(base64 -w0 "$file")"
-  done
-fi
-networkctl --no-legend --no-pager list 2>/dev/null |
-  awk '$NF ~ /^configur(ed|ing)$/ { print "manager", $2, "networkd" }'
-sed -nE 's/^[[:space:]]*iface[[:space:]]+([^[:space:]]+).*/manager \1 ifupdown/p' \
-  /etc/network/interfaces /etc/network/interfaces.d/* 2>/dev/null
-nmcli -t -f DEVICE,STATE device 2>/dev/null |
-  awk -F: '$2 != "unmanaged" { print "manager", $1, "NetworkManager" }'
-true
-"""
 
-
-class Network(FactBase[NetworkState]):
+class HostNetworking(FactBase[NetworkState]):
     """Interfaces, addresses, default routes, who manages them, and the files that say so.
 
     Sources: /sys/class/net, `ip`, netplan's files, `networkctl`, /etc/network/interfaces, `nmcli`,
@@ -54,7 +28,8 @@ class Network(FactBase[NetworkState]):
 
     def command(self) -> str:
         states = PathStates().command([*PATHS])
-        return f"PATH=$PATH:/usr/sbin:/sbin; {states}; echo '{_MARK}'; {_SCRIPT}"
+        told = f"{script('network/connection.sh')}; {script('network/state.sh')}"
+        return f"PATH=$PATH:/usr/sbin:/sbin; {states}; echo '{_MARK}'; {told}"
 
     def process(self, output: list[str]) -> NetworkState:
         return parse_state(output)
@@ -79,6 +54,7 @@ def parse_state(output: list[str]) -> NetworkState:
         managers=managers,
         paths=parse_states(output[:mark]),
         is_wsl=any(is_wsl(*words) for words in told["kernel"]),
+        has_ip="without-ip" not in told,
     )
 
 

@@ -5,93 +5,7 @@ import shlex
 from pyinfra.api import FactBase
 
 from llmhost.nvidia.state import NvidiaState, parse_state
-
-# `root` stands before every path that is read, so that a tree of files can play a host.
-_SCRIPT = r"""
-say() { printf '%s %s\n' "$1" "$2"; }
-first() { head -n 1 "$@" 2>/dev/null; }
-short() { if command -v timeout >/dev/null; then timeout 30 "$@"; else "$@"; fi; }
-
-kernel=$(first "$root/proc/sys/kernel/osrelease")
-say running_kernel "$kernel"
-say wsl_gpu "$([ -e "$root/dev/dxg" ] && echo yes)"
-say init "$(first "$root/proc/1/comm")"
-if [ -r "$root/etc/os-release" ]; then . "$root/etc/os-release"; fi
-say release "$ID-$VERSION_ID"
-say machine "$(uname -m)"
-for device in "$root"/sys/bus/pci/devices/*; do
-  [ "$(first "$device/vendor")" = 0x10de ] || continue
-  config=$(od -An -v -t x1 -N 256 "$device/config" 2>/dev/null | tr -d ' \n')
-  say pci "${device##*/} $(first "$device/class") $(first "$device/device") $config"
-done
-say board "$(cat "$root/proc/device-tree/compatible" 2>/dev/null | tr '\000' ' ')"
-case $kernel in *[Mm]icrosoft*|*WSL*) smi=$root/usr/lib/wsl/lib/nvidia-smi ;; *) smi= ;; esac
-if [ -z "$smi" ] && ! grep -qsx 0x10de "$root"/sys/bus/pci/devices/*/vendor && [ -z "$wanted" ]
-then exit 0; fi
-
-say wsl_conf "is $(cat "$root/etc/wsl.conf" 2>/dev/null | base64 | tr -d '\n')"
-say loaded "$(first "$root/proc/driver/nvidia/version")"
-[ -d "$root/sys/module/nouveau" ] && say nouveau loaded
-next=$(cd "$root/boot" 2>/dev/null && ls -d vmlinuz-[0-9]* 2>/dev/null | sort -V | tail -n 1)
-next=${next#vmlinuz-}; next=${next:-$kernel}
-say next_kernel "$next"
-initrd=$root/boot/initrd.img-$next; blacklist=$root$blacklist
-[ -e "$initrd" ] && [ "$blacklist" -nt "$initrd" ] && say initramfs stale
-# Debian calls the file nvidia-current.ko. As for modprobe, updates/ comes first.
-module=$(find "$root/lib/modules/$next" -name 'nvidia*.ko*' 2>/dev/null |
-  sed 's|.*/updates/|0 &|; t; s|^|1 |' | sort | cut -c 3- | while read -r file; do
-    [ "$(modinfo -F name "$file" 2>/dev/null)" = nvidia ] && echo "$file" && break
-  done)
-if [ -n "$module" ]; then
-  for field in version license signer; do
-    say "module_$field" "$(modinfo -F "$field" "$module" 2>/dev/null | head -n 1)"
-  done
-fi
-variable=$root/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
-[ -e "$variable" ] && say secure_boot "$(od -An -t u1 -j 4 -N 1 "$variable" | tr -d ' ')"
-for key in $mok_keys; do
-  [ -e "$root$key" ] || continue
-  mokutil --test-key "$root$key" 2>&1 | grep -q 'is already enrolled' && say mok "$key"
-done
-
-set -f # The patterns are dpkg's, not the shell's.
-dpkg-query --admindir="$root/var/lib/dpkg" -W \
-  -f 'package ${db:Status-Abbrev} ${Package} ${Version}\n' $patterns 2>/dev/null
-parts='nvidia-utils-* libnvidia-compute* nvidia-smi nvidia-driver-cuda libcuda1'
-parts=$(dpkg-query --admindir="$root/var/lib/dpkg" -W \
-  -f '${db:Status-Abbrev} ${Package}\n' $parts 2>/dev/null | sed -n 's/^.i. *//p')
-[ -n "$parts" ] && apt-cache -o Dir="${root:-/}" madison $parts 2>/dev/null |
-  while IFS=' |' read -r name version rest; do say offered "$version"; done | sort -u
-set +f
-for unit in nvidia-cdi-refresh.path nvidia-cdi-refresh.service; do
-  for place in etc usr/lib lib; do
-    [ -e "$root/$place/systemd/system/$unit" ] && say unit "$unit" && break
-  done
-done
-for spec in "$root"/etc/cdi/*.yaml "$root"/etc/cdi/*.json \
-  "$root"/var/run/cdi/*.yaml "$root"/var/run/cdi/*.json; do
-  [ -e "$spec" ] || continue
-  say cdi "${spec#"$root"} $(gzip -c "$spec" | base64 | tr -d '\n')"
-  # Of mounts, device nodes and hooks; in YAML and JSON alike.
-  grep -oE '("hostPath"|"path"|\<hostPath|\<path): *"?/[^",}]+' "$spec" | sed 's/^[^/]*//' |
-    sort -u | while read -r path; do
-      [ -e "$root$path" ] || say cdi_gone "${spec#"$root"} $path"
-    done
-done
-[ -e "$root/run/reboot-required" ] &&
-  say reboot_required "by $(sort -u "$root/run/reboot-required.pkgs" 2>/dev/null | tr '\n' ' ')"
-
-[ -e "$root/run/llmhost-gpu/power" ] && sed 's/^/power_said /' "$root/run/llmhost-gpu/power"
-if [ -z "$smi" ]; then smi=$root/usr/bin/nvidia-smi; fi
-if [ -x "$smi" ]; then
-  query=index,uuid,pci.bus_id,driver_version,persistence_mode,power.limit,mig.mode.current
-  query=$query,memory.total,name
-  answer=$(short "$smi" --query-gpu=$query --format=csv,noheader,nounits 2>&1) && tag=gpu ||
-    tag=smi_error
-  printf '%s\n' "$answer" | sed "s/^/$tag /"
-fi
-true
-"""
+from llmhost.resources import script
 
 
 class Nvidia(FactBase[NvidiaState | None]):
@@ -111,16 +25,8 @@ class Nvidia(FactBase[NvidiaState | None]):
         wanted: bool = False,
         root: str = "",
     ) -> str:
-        values = {
-            "root": root,
-            "wanted": "yes" if wanted else "",
-            "patterns": " ".join(patterns),
-            "mok_keys": " ".join(mok_keys),
-            "blacklist": blacklist,
-        }
-        assignments = "; ".join(f"{key}={shlex.quote(value)}" for key, value in values.items())
-        # A shell of its own, because the script may end early.
-        return f"sh -c {shlex.quote(f'{assignments}; {_SCRIPT}')}"
+        lists = (" ".join(patterns), " ".join(mok_keys))
+        return script("nvidia/state.sh", root, "yes" if wanted else "", *lists, blacklist)
 
     def process(self, output: list[str]) -> NvidiaState:
         return parse_state(output)

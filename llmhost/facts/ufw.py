@@ -5,6 +5,7 @@ from itertools import groupby
 from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
+from llmhost.resources import script
 from llmhost.system.ufw import (
     AFTER_RULES,
     NORMAL_FORM,
@@ -18,36 +19,6 @@ from llmhost.system.ufw import (
 
 _MARK = "=== llmhost: "
 _TEXTS = (*USER_RULES.values(), *AFTER_RULES.values())
-
-# Files and netfilter are read directly: `ufw status` starts Python and asks for less.
-_SCRIPT = rf"""
-for file in {" ".join(_TEXTS)}; do echo '{_MARK}'$file; cat $file 2>/dev/null; echo; done
-echo '{_MARK}facts'
-# sudo drops SSH_CONNECTION; the shell that sshd started still has it.
-connection=$SSH_CONNECTION process=$$
-while [ -z "$connection" ] && [ "${{process:-0}}" -gt 1 ]; do
-  connection=$(tr '\0' '\n' </proc/$process/environ 2>/dev/null | sed -n 's/^SSH_CONNECTION=//p')
-  process=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$process/status 2>/dev/null)
-done
-echo "connection $connection"
-# The links that systemctl would look at, without waiting for it.
-[ -h /etc/systemd/system/multi-user.target.wants/ufw.service ] &&
-  [ ! -h /etc/systemd/system/ufw.service ] && echo "starts-at-boot yes"
-[ -e {RECORD}/sources ] && echo "recorded yes" &&
-  {{ [ "$(sha256sum {SOURCES} 2>/dev/null)" = "$(cat {RECORD}/sources)" ] || echo "edited yes"; }}
-awk '$2 == "00000000" {{ print "uplink", $1 }}' /proc/net/route
-awk '$1 ~ /^0+$/ && $2 == "00" {{ print "uplink", $NF }}' /proc/net/ipv6_route 2>/dev/null
-case $(iptables --version 2>/dev/null) in *legacy*) other=nft ;; *) other=legacy ;; esac
-if [ $other = nft ] || grep -qs filter /proc/net/ip_tables_names; then
-  iptables-$other-save -t filter 2>/dev/null | grep -q '^-A INPUT -j ufw' &&
-    echo "other-backend iptables-$other"
-fi
-echo '{_MARK}live'
-for family in ip ip6; do
-  $family"tables-save" -t filter 2>/dev/null | {NORMAL_FORM} |
-    diff -N {RECORD}/$family - | sed -n "s/^[<>] /$family &/p"
-done; true
-"""
 
 
 class Ufw(FactBase[UfwState]):
@@ -64,7 +35,8 @@ class Ufw(FactBase[UfwState]):
 
     def command(self) -> str:
         states = PathStates().command(list(PATHS))
-        return f"PATH=$PATH:/usr/sbin:/sbin; {states}; {_SCRIPT}"
+        state = script("firewall/state.sh", _MARK, RECORD, SOURCES, NORMAL_FORM, *_TEXTS)
+        return f"PATH=$PATH:/usr/sbin:/sbin; {states}; {state}; {script('network/connection.sh')}"
 
     def process(self, output: list[str]) -> UfwState:
         return parse_state(output)

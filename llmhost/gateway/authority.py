@@ -36,6 +36,11 @@ def open_authority(directory: Path, *, create: bool) -> Authority:
     return Authority(certificate, key)
 
 
+def has_authority(directory: Path) -> bool:
+    """Whether there is an authority in a directory."""
+    return (directory / KEY).exists()
+
+
 def _write_once(path: Path, content: bytes) -> None:
     """Write a private file whole or not at all; where another run was faster, its file stays."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")

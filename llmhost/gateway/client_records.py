@@ -1,163 +1,205 @@
 """`api_clients` in an inventory's source text, edited in place.
 
-An inventory is Python that people write and comment, so it is changed at the positions that
-Python's own parser names, and everything else in it stays as it was.
+An inventory is Python that people write and comment: LibCST keeps all that is not changed.
 """
 
 import ast
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import libcst as cst
 
 KEY = "api_clients"
 
 Value = str | bool
-
-# What may follow the last item of a list that is written one item a line.
-_REST_OF_LINE = re.compile(r",?(?P<comment>\s*#.*)?\s*")
+Clients = cst.List | cst.Tuple
+Record = cst.Dict | cst.Call
+Field = cst.DictElement | cst.Arg
 
 
 class EditError(ValueError):
-    """The text can not be edited by a program; the sentence says what to do by hand."""
-
-
-@dataclass(frozen=True)
-class _Edit:
-    """Text to put between two positions (in bytes) of the source."""
-
-    start: int
-    end: int
-    text: str
+    """The text cannot be edited by a program; the sentence says what to do by hand."""
 
 
 def added(source: str, client: str, sha256: str) -> str:
     """The source with a record for a new client at the end of its list of clients."""
-    lists = list(_lists(source))
-    if any(_named(record, client) for each in lists for record in each.elts):
+    module = _parsed(source)
+    lists = _lists(module)
+    if any(_name(each.value) == client for clients in lists for each in clients.elements):
         raise EditError(f"'{client}' has a record already: rotate its key instead")
     if len(lists) != 1:
         raise EditError(f"{len(lists)} lists of {KEY} are in this file: add the line by hand")
     [clients] = lists
-    record = f'{{"name": "{client}", "sha256": "{sha256}"}}'
-    if clients.elts:
-        edit = _after(source, clients.elts, record)
-    else:
-        inside = _offset(source, clients.lineno, clients.col_offset) + 1
-        edit = _Edit(inside, inside, record)
-    return _checked(source, edit, client, {"name": client, "sha256": sha256})
+    record = cst.parse_expression(f'{{"name": "{client}", "sha256": "{sha256}"}}')
+    return _replaced(module, clients, _with_client(clients, cst.Element(record)))
 
 
 def changed(source: str, client: str, values: Mapping[str, Value]) -> str:
     """The source with these fields of a client's record set or added."""
-    for field, value in values.items():
-        source = _with_field(source, client, field, value)
-    return source
+    module = _parsed(source)
+    record = _record(module, client)
+    edited = record
+    for name, value in values.items():
+        edited = _with_field(edited, name, value)
+    return _replaced(module, record, edited)
 
 
 def field(source: str, client: str, name: str) -> Value | None:
     """A field of a client's record, None if it is not there."""
-    values = [value for key, value in _fields(_record(source, client)) if key == name]
-    if not values:
+    found = _fields(_record(_parsed(source), client)).get(name)
+    if found is None:
         return None
-    if isinstance(values[0], ast.Constant) and isinstance(values[0].value, str | bool):
-        return values[0].value
-    raise EditError(f"{name} of '{client}' is computed: change it by hand")
+    value = _literal(found.value)
+    if value is None:
+        raise EditError(f"{name} of '{client}' is computed: change it by hand")
+    return value
 
 
-def _with_field(source: str, client: str, field: str, value: Value) -> str:
-    record = _record(source, client)
-    pairs = _fields(record)
-    written = f'"{value}"' if isinstance(value, str) else repr(value)
-    for key, node in pairs:
-        if key == field:
-            edit = _Edit(_start(source, node), _end(source, node), written)
-            break
-    else:
-        pair = f'"{field}": {written}' if isinstance(record, ast.Dict) else f"{field}={written}"
-        edit = _after(source, [node for _, node in pairs], pair)
-    return _checked(source, edit, client, {field: value})
-
-
-def _lists(source: str) -> Iterator[ast.List | ast.Tuple]:
-    """Every list that is the value of the key, however it is written."""
-    for node in ast.walk(_parsed(source)):
-        pairs: list[tuple[str | None, ast.expr | None]] = []
-        if isinstance(node, ast.Dict | ast.Call):
-            pairs += _fields(node)
-        elif isinstance(node, ast.Assign):
-            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-            pairs += [(name, node.value) for name in names]
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            pairs.append((node.target.id, node.value))
-        for key, value in pairs:
-            if key == KEY and isinstance(value, ast.List | ast.Tuple):
-                yield value
-
-
-def _parsed(source: str) -> ast.Module:
+def _parsed(source: str) -> cst.Module:
     try:
-        return ast.parse(source)
+        ast.parse(source)  # its messages are those that people know
+        return cst.parse_module(source)
     except SyntaxError as error:
         raise EditError(f"line {error.lineno} is not Python: {error.msg}") from error
+    except cst.ParserSyntaxError as error:
+        raise EditError(f"line {error.raw_line} cannot be read: edit the file by hand") from error
 
 
-def _fields(record: ast.Dict | ast.Call) -> list[tuple[str | None, ast.expr]]:
-    if isinstance(record, ast.Call):
-        return [(keyword.arg, keyword.value) for keyword in record.keywords]
-    keys = (key.value if isinstance(key, ast.Constant) else None for key in record.keys)
-    return [(str(key), value) for key, value in zip(keys, record.values, strict=True)]
+def _replaced(module: cst.Module, old: cst.CSTNode, new: cst.CSTNode) -> str:
+    edited = module.deep_replace(old, new)
+    assert isinstance(edited, cst.Module)
+    return edited.code
 
 
-def _named(record: ast.expr, client: str) -> bool:
-    if not isinstance(record, ast.Dict | ast.Call):
-        return False
-    return any(
-        key == "name" and isinstance(value, ast.Constant) and value.value == client
-        for key, value in _fields(record)
-    )
+class _Lists(cst.CSTVisitor):
+    """Finds every list that is the value of the key, however it is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Clients] = []
+
+    def _take(self, key: object, value: cst.BaseExpression | None) -> None:
+        if key == KEY and isinstance(value, cst.List | cst.Tuple):
+            self.found.append(value)
+
+    def visit_DictElement(self, node: cst.DictElement) -> None:
+        self._take(_literal(node.key), node.value)
+
+    def visit_Arg(self, node: cst.Arg) -> None:
+        self._take(node.keyword and node.keyword.value, node.value)
+
+    def visit_Assign(self, node: cst.Assign) -> None:
+        for each in node.targets:
+            self._take(getattr(each.target, "value", None), node.value)
+
+    def visit_AnnAssign(self, node: cst.AnnAssign) -> None:
+        self._take(getattr(node.target, "value", None), node.value)
 
 
-def _record(source: str, client: str) -> ast.Dict | ast.Call:
-    found = [record for each in _lists(source) for record in each.elts if _named(record, client)]
+def _lists(module: cst.Module) -> list[Clients]:
+    lists = _Lists()
+    module.visit(lists)
+    return lists.found
+
+
+def _record(module: cst.Module, client: str) -> Record:
+    values = [each.value for clients in _lists(module) for each in clients.elements]
+    found = [value for value in values if _name(value) == client]
     if len(found) != 1:
         raise EditError(f"{len(found)} records of '{client}' are in this file: change it by hand")
-    assert isinstance(found[0], ast.Dict | ast.Call)
+    assert isinstance(found[0], cst.Dict | cst.Call)
     return found[0]
 
 
-def _after(source: str, items: Sequence[ast.expr], text: str) -> _Edit:
-    """Put text after the last of some items, on a line of its own if that item ends its line."""
-    last = items[-1]
-    end = _end(source, last)
-    rest = source.encode()[end:].split(b"\n", 1)[0].decode()
-    if not (found := _REST_OF_LINE.fullmatch(rest)):
-        return _Edit(end, end, f", {text}")
-    line = source.splitlines()[last.lineno - 1]
-    indent = line[: len(line) - len(line.lstrip())]
-    comment = found["comment"] or ""
-    return _Edit(end, end + len(rest.encode()), f",{comment}\n{indent}{text},")
+def _name(record: cst.BaseExpression) -> Value | None:
+    name = _fields(record).get("name")
+    return _literal(name.value) if name else None
 
 
-def _start(source: str, node: ast.expr) -> int:
-    return _offset(source, node.lineno, node.col_offset)
+def _fields(record: cst.BaseExpression) -> dict[str, Field]:
+    if isinstance(record, cst.Call):
+        return {arg.keyword.value: arg for arg in record.args if arg.keyword}
+    if isinstance(record, cst.Dict):
+        pairs = (each for each in record.elements if isinstance(each, cst.DictElement))
+        return {str(_literal(pair.key)): pair for pair in pairs}
+    return {}
 
 
-def _end(source: str, node: ast.expr) -> int:
-    assert node.end_lineno is not None and node.end_col_offset is not None
-    return _offset(source, node.end_lineno, node.end_col_offset)
+def _literal(node: cst.BaseExpression) -> Value | None:
+    if isinstance(node, cst.SimpleString | cst.ConcatenatedString):
+        value = node.evaluated_value
+        return value if isinstance(value, str) else None
+    if isinstance(node, cst.Name) and node.value in ("True", "False"):
+        return node.value == "True"
+    return None
 
 
-def _offset(source: str, line: int, column: int) -> int:
-    """Position in bytes, which is how Python's parser counts columns."""
-    before = source.splitlines(keepends=True)[: line - 1]
-    return len("".join(before).encode()) + column
+def _with_field(record: Record, name: str, value: Value) -> Record:
+    written = cst.parse_expression(f'"{value}"' if isinstance(value, str) else repr(value))
+    if known := _fields(record).get(name):
+        replaced = record.with_deep_changes(known, value=written)
+        assert isinstance(replaced, cst.Dict | cst.Call)
+        return replaced
+    if isinstance(record, cst.Call):
+        return _with_argument(record, name, written)
+    pair = cst.DictElement(cst.SimpleString(f'"{name}"'), written)
+    start = record.lbrace.whitespace_after
+    items, end = _extended(record.elements, pair, start, record.rbrace)
+    return record.with_changes(elements=items, rbrace=end)
 
 
-def _checked(source: str, edit: _Edit, client: str, expected: Mapping[str, Value]) -> str:
-    """Apply an edit, and read back that it did what it should."""
-    encoded = source.encode()
-    text = (encoded[: edit.start] + edit.text.encode() + encoded[edit.end :]).decode()
-    for name, value in expected.items():
-        if field(text, client, name) != value:
-            raise EditError(f"{name} of '{client}' can not be set by a program: do it by hand")
-    return text
+def _with_argument(call: cst.Call, name: str, value: cst.BaseExpression) -> cst.Call:
+    """A call has the space before its closing bracket in its last argument."""
+    last = call.args[-1]
+    space = (
+        last.comma.whitespace_after
+        if isinstance(last.comma, cst.Comma)
+        else last.whitespace_after_arg
+    )
+    none = cst.SimpleWhitespace("")
+    new = cst.Arg(value, keyword=cst.Name(name), equal=cst.AssignEqual(none, none))
+    items, end = _extended(
+        [*call.args[:-1], last.with_changes(whitespace_after_arg=none)],
+        new,
+        call.whitespace_before_args,
+        cst.RightParen(space),
+    )
+    if isinstance(items[-1].comma, cst.Comma):
+        items[-1] = items[-1].with_deep_changes(
+            items[-1].comma, whitespace_after=end.whitespace_before
+        )
+    return call.with_changes(args=items)
+
+
+def _with_client(clients: Clients, record: cst.Element) -> Clients:
+    if isinstance(clients, cst.List):
+        start = clients.lbracket.whitespace_after
+        items, end = _extended(clients.elements, record, start, clients.rbracket)
+        return clients.with_changes(elements=items, rbracket=end)
+    if not clients.lpar:
+        raise EditError(f"{KEY} is a tuple without brackets: write it as a list")
+    start = clients.lpar[0].whitespace_after
+    items, end = _extended(clients.elements, record, start, clients.rpar[0])
+    return clients.with_changes(elements=items, rpar=[end, *clients.rpar[1:]])
+
+
+def _extended(
+    items: Sequence[Any], new: Any, start: cst.BaseParenthesizableWhitespace, closing: Any
+) -> tuple[list[Any], Any]:
+    """Items with a new one after the last, and the closing bracket with the space before it.
+
+    The new one gets a line of its own where the last one ends its line, whose comment stays there.
+    """
+    if not items:
+        return [new], closing
+    *others, last = items
+    end = closing.whitespace_before
+    if not isinstance(end, cst.ParenthesizedWhitespace):
+        comma = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+        return [*others, last.with_changes(comma=comma), new], closing
+    before_last = others[-1].comma.whitespace_after if others else start
+    indent = getattr(before_last, "last_line", cst.SimpleWhitespace("    "))
+    comma = cst.Comma(whitespace_after=end.with_changes(last_line=indent))
+    end = end.with_changes(first_line=cst.TrailingWhitespace(), empty_lines=[])
+    extended = [*others, last.with_changes(comma=comma), new.with_changes(comma=cst.Comma())]
+    return extended, closing.with_changes(whitespace_before=end)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
 
-from llmhost.options.gateway import ApiClient, Network
+from llmhost.options.gateway import ApiClient
+from llmhost.options.networks import IpNetwork
 
 HEADER = "# managed by llmhost: edit the inventory instead\n"
 REVOKED = "revoked"
@@ -25,16 +26,16 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Policy:
+class ClientPolicy:
     """What several clients may have in common; None stands for no limit."""
 
     scope: str
-    sources: tuple[Network, ...] | None
+    sources: tuple[IpNetwork, ...] | None
     rate: Rate | None
     streams: int | None
 
     @classmethod
-    def of(cls, client: ApiClient) -> "Policy":
+    def of(cls, client: ApiClient) -> "ClientPolicy":
         pace = client.requests_per_minute
         return cls(
             client.scope if isinstance(client.scope, str) else " ".join(client.scope),
@@ -50,9 +51,9 @@ class Policy:
         return scope == "inference" and (self.scope == scope or service in self.scope.split())
 
 
-def policies_of(clients: Sequence[ApiClient]) -> tuple[Policy, ...]:
+def policies_of(clients: Sequence[ApiClient]) -> tuple[ClientPolicy, ...]:
     """The different policies; one is known by its position, counted from 1."""
-    return tuple(dict.fromkeys(map(Policy.of, clients)))
+    return tuple(dict.fromkeys(map(ClientPolicy.of, clients)))
 
 
 def key_maps(clients: Sequence[ApiClient]) -> dict[str, str]:
@@ -63,7 +64,7 @@ def key_maps(clients: Sequence[ApiClient]) -> dict[str, str]:
     numbers = {policy: number for number, policy in enumerate(policies_of(clients), start=1)}
     keys = ((client, *key) for client in clients for key in _keys(client))
     for number, (client, digest, until) in enumerate(keys, start=1):
-        policy = _policy_value(numbers[Policy.of(client)], client, until)
+        policy = _policy_value(numbers[ClientPolicy.of(client)], client, until)
         lines["keys.map"].append(f"{digest} {number};\n")
         lines["clients.map"].append(f"{number} {client.name};\n")
         lines["policies.map"].append(f"{number} {policy};\n")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmhost.gateway.nginx import NginxState, Tree
-from llmhost.options.upstream import Upstream
+from llmhost.options.upstream import UpstreamServer
 from llmhost.system.files import File
 from llmhost.template import render
 
@@ -27,7 +27,7 @@ class Pool:
     """Servers, and whose certificates they have: of the authority in the directory `authority` on
     the controller, or, without one, of those that are among the declared files."""
 
-    servers: tuple[Upstream, ...]
+    servers: tuple[UpstreamServer, ...]
     authority: Path | None = None
 
     @property

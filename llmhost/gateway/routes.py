@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from llmhost.gateway.policy import Policy
+from llmhost.gateway.policy import ClientPolicy
 from llmhost.services.base import Method
 from llmhost.settings import Settings
 
@@ -47,7 +47,7 @@ def _expression(segment: str) -> str:
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Patterns that begin alike: one location of nginx."""
 
     prefix: str
@@ -72,13 +72,13 @@ def exposed_routes(settings: Settings) -> tuple[ExposedRoute, ...]:
     )
 
 
-def pattern_places(routes: Iterable[ExposedRoute]) -> tuple[Place, ...]:
+def pattern_places(routes: Iterable[ExposedRoute]) -> tuple[Location, ...]:
     """Where patterns lead, the longest prefix first; a prefix belongs to one service."""
     patterns = [route for route in routes if route.is_pattern]
     patterns.sort(key=lambda route: (-len(route.prefix), route.prefix))  # and as they are declared
     grouped = ((prefix, tuple(same)) for prefix, same in groupby(patterns, lambda r: r.prefix))
     return tuple(
-        Place(prefix, same[0].service, same[0].upstream_path.partition("{")[0], same)
+        Location(prefix, same[0].service, same[0].upstream_path.partition("{")[0], same)
         for prefix, same in grouped
     )
 
@@ -110,7 +110,7 @@ def clashes(routes: Sequence[ExposedRoute]) -> Iterator[tuple[str, list[str]]]:
 
 
 def grants(
-    policies: Sequence[Policy], routes: Sequence[ExposedRoute]
+    policies: Sequence[ClientPolicy], routes: Sequence[ExposedRoute]
 ) -> tuple[tuple[int, Method, str], ...]:
     """Everything that is allowed, as number of the policy, method and path; nothing else is."""
     return tuple(

@@ -24,7 +24,7 @@ STATIC = FILES / "gateway"
 
 
 @dataclass(frozen=True)
-class Places:
+class NginxPaths:
     """Where nginx keeps what: Debian's and Ubuntu's layout."""
 
     configuration: str = "/etc/nginx"
@@ -37,7 +37,7 @@ class Places:
         return f"{self.configuration}/llmhost"
 
 
-def configuration(settings: Settings, places: Places) -> tuple[File, ...]:
+def configuration(settings: Settings, places: NginxPaths) -> tuple[File, ...]:
     """The whole configuration tree of nginx, but for what depends on the host's state."""
     maps = key_maps(settings.api_clients)
     # Digests are no secrets, and nobody's business either.
@@ -62,7 +62,7 @@ def configuration(settings: Settings, places: Places) -> tuple[File, ...]:
     )
 
 
-def _main(settings: Settings, places: Places, entries: int) -> str:
+def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
     policies, routes = policies_of(settings.api_clients), exposed_routes(settings)
     return render(
         "gateway/nginx.conf.j2",

@@ -16,7 +16,7 @@ from typing import Any
 from llmhost.docker.compose import start_script
 from llmhost.gateway.nginx import CANDIDATE, activate_script
 from llmhost.gateway.tls import CERTIFICATE
-from llmhost.gateway.tree import Places as GatewayPlaces
+from llmhost.gateway.tree import NginxPaths
 from llmhost.history import receipt
 from llmhost.settings import Settings
 from llmhost.template import render
@@ -93,7 +93,7 @@ class KeptState:
 
 
 @dataclass(frozen=True)
-class Places:
+class DeployPaths:
     """Where a host has what is kept. `receipt` is the newest receipt; `gateway` is the directory of
     nginx's files beside nginx.conf; `certificate` is a file's name in it."""
 
@@ -123,14 +123,14 @@ class Places:
         return (self.compose_file, f"{self.stack}/services", *gateway)
 
 
-def places_of(settings: Settings) -> Places:
+def places_of(settings: Settings) -> DeployPaths:
     """Where a host has what is kept of its deploys."""
-    return Places(
+    return DeployPaths(
         receipt=settings.receipt.path,
         stack=settings.stack.directory,
         project=settings.stack.project,
         start_timeout_seconds=settings.stack.start_timeout_seconds,
-        gateway=GatewayPlaces().own,
+        gateway=NginxPaths().own,
         certificate=CERTIFICATE,
     )
 
@@ -151,7 +151,7 @@ def _images_of(text: str) -> Mapping[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def keep_script(text: str, places: Places) -> str:
+def keep_script(text: str, places: DeployPaths) -> str:
     """Shell script that keeps the deploy as it is on the disk; its receipt, `text`, on stdin."""
     return render(
         "history/keep.sh.j2",
@@ -188,14 +188,14 @@ def missing_images(kept: Kept, images: Sequence[Image]) -> list[str]:
     return [reference for reference, id in kept.images.items() if there.get(reference) != id]
 
 
-def other_places(kept: Kept, places: Places) -> bool:
+def other_places(kept: Kept, places: DeployPaths) -> bool:
     """Whether a deploy's files lie elsewhere than the inventory now says."""
     files = {path.lstrip("/") for path in (places.compose_file, f"{places.nginx}/nginx.conf")}
     of_stack = bool(kept.images) and places.compose_file.lstrip("/") not in kept.paths
     return of_stack or not files & kept.paths
 
 
-def return_script(kept: Kept, found: KeptState, places: Places, marker: str) -> str:
+def return_script(kept: Kept, found: KeptState, places: DeployPaths, marker: str) -> str:
     """Shell script that lets the kept deploy take the present one's place.
 
     `marker` is a text that no other run has: the running nginx is to tell this configuration from

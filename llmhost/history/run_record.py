@@ -1,7 +1,7 @@
 """The runs of a host's deploys, and who runs one now.
 
-Pure: operations/lock.py talks to the host; files/history/hold.sh keeps the lock and the history
-there.
+Pure: operations/lock.py and journal.py talk to the host; files/history/lock.sh keeps the lock and
+the history there.
 """
 
 import json
@@ -52,8 +52,7 @@ def parse(line: str) -> Run | None:
 
 
 def history(lines: Iterable[str]) -> list[Run]:
-    """All runs, oldest first; of a run that lost its connection on the way, the last that was
-    heard of it."""
+    """All runs, oldest first; of a run that lost its connection, only the latest entry."""
     found: dict[str, Run] = {}
     for run in filter(None, map(parse, lines)):
         found.pop(run.run, None)
@@ -62,13 +61,13 @@ def history(lines: Iterable[str]) -> list[Run]:
 
 
 def taken(owner: str, host: str) -> str:
-    """The sentence for somebody who finds the host held by another run."""
+    """The sentence for an operator whose host is locked by another run."""
     run = parse(owner)
     who = f"{run.by} (process {run.process})" if run else "somebody"
     since = f" since {run.begun}" if run else ""
     return (
-        f"{who} has been deploying this host{since}; wait for the end of that run, or if it hangs,"
-        f" free the host with: llmhost unlock INVENTORY {host}"
+        f"{who} has been deploying this host{since}; wait until that run ends, or if it hangs,"
+        f" unlock the host: llmhost unlock INVENTORY {host}"
     )
 
 

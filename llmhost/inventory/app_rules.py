@@ -10,6 +10,7 @@ from llmhost.secret import read_secret
 from llmhost.services import catalogue
 from llmhost.services.app import App
 from llmhost.settings import Settings
+from llmhost.units import MIB, gib
 
 MOST_CONTEXT_MIB = 64
 
@@ -42,11 +43,11 @@ def _unfit_context(key: str, name: str, directory: Path) -> Iterator[Problem]:
         for base in unpinned_bases(dockerfile.read_text()):
             fix = f"write {base}@sha256:… with the digest that `docker pull` prints"
             yield Problem(key, f"the Dockerfile of '{name}' begins with a base that can move", fix)
-        mib = sum(len(file.data) for file in context_files(directory)) / 1024**2
-        if mib > MOST_CONTEXT_MIB:
+        size = sum(len(file.data) for file in context_files(directory))
+        if size > MOST_CONTEXT_MIB * MIB:
             yield Problem(
                 key,
-                f"'{name}' would send {mib:.0f} MiB to the host, more than {MOST_CONTEXT_MIB}",
+                f"'{name}' would send {gib(size)} to the host, more than {MOST_CONTEXT_MIB} MiB",
                 "name what the build does not need in a .dockerignore",
             )
 
@@ -70,13 +71,12 @@ def _repeated_directories(key: str, app: App) -> Iterator[Problem]:
 
 def _needs_itself(app: App, settings: Settings) -> bool:
     """Whether what an app waits for waits, in the end, for the app."""
-    entries = {service.name: service for service in settings.catalogue}
     waiting, known = [app.name], set[str]()
     while waiting:
         name = waiting.pop()
-        if name not in entries:
+        if name not in settings.services:
             continue
-        needed = set(entries[name].needs(settings.options(name)))
+        needed = set(settings.options(name).needed_services)
         if app.name in needed:
             return True
         waiting += needed - known

@@ -1,6 +1,6 @@
 """What an application server is told of the LLM server. Pure."""
 
-from llmhost.inventory.site import Upstream
+from llmhost.inventory.site import LlmEndpoint
 from llmhost.system.ca_certificates import BUNDLE
 
 CA_LABEL = "llmhost"
@@ -9,23 +9,23 @@ CA_LABEL = "llmhost"
 _OPENAI = {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
 
 
-def variables(upstream: Upstream) -> dict[str, str]:
+def variables(endpoint: LlmEndpoint) -> dict[str, str]:
     """Values of templates/app_server/llm.env.j2, all but the secret."""
-    settings = upstream.host.settings
+    settings = endpoint.host.settings
     openai = [
         service.name
         for service in settings.catalogue
         if _OPENAI & {route.path for route in service.routes}
     ]
     return {
-        "openai_url": f"{_base(upstream, openai[0] if openai else '')}/v1",
-        "ollama_url": _base(upstream, "ollama"),
+        "openai_url": f"{_base(endpoint, openai[0] if openai else '')}/v1",
+        "ollama_url": _base(endpoint, "ollama"),
         "bundle": "" if settings.gateway.tls == "off" else BUNDLE,
     }
 
 
-def _base(upstream: Upstream, service: str) -> str:
+def _base(endpoint: LlmEndpoint, service: str) -> str:
     """Where a service answers: the first at the gateway's `/`, the others below their names."""
-    if service in upstream.host.settings.services[1:]:
-        return f"{upstream.url}/{service}"
-    return upstream.url
+    if service in endpoint.host.settings.services[1:]:
+        return f"{endpoint.url}/{service}"
+    return endpoint.url

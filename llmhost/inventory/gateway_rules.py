@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 
 from llmhost.gateway.policy import policies_of
 from llmhost.gateway.routes import clashes, exposed_routes
-from llmhost.gateway.x509 import pair_faults
 from llmhost.inventory.problem import Problem
-from llmhost.options.gateway import overlap
+from llmhost.options.networks import overlap
 from llmhost.settings import Settings
 
 MOST_RATES = 32
@@ -22,6 +21,11 @@ def gateway_problems(settings: Settings) -> Iterator[Problem]:
     yield from _clashing_routes(settings)
     yield from _too_many_rates(settings)
     yield from _unfit_certificate(settings)
+    gateway = settings.gateway
+    if gateway.tls == "ca" and gateway.renew_days >= gateway.certificate_days:
+        what = f"is {gateway.renew_days}, and a certificate is valid for {gateway.certificate_days}"
+        fix = "write less than gateway_certificate_days, or every deploy renews the certificate"
+        yield Problem("gateway_renew_days", f"{what} days", fix)
 
 
 def _shared_digests(settings: Settings) -> Iterator[Problem]:
@@ -105,6 +109,8 @@ def _unfit_certificate(settings: Settings) -> Iterator[Problem]:
             what = 'is missing, and gateway_tls = "files" needs it'
             yield Problem(f"gateway_{option}", what, "give the path of a PEM file")
     if all(contents.get(option) for option in given):
+        from llmhost.gateway.x509 import pair_faults  # few sites need it, and it takes time
+
         now = datetime.now(UTC)
         pair = (contents["certificate"], contents["certificate_key"])
         faults = pair_faults(*pair, gateway.names, now)

@@ -57,8 +57,8 @@ def _problem(model: Model, what: str, fix: str) -> Problem:
 def _file_problems(model: Model, gguf: Gguf) -> Iterator[Problem]:
     code = gguf.metadata.get("general.file_type")
     kind = FILE_TYPES.get(code) if isinstance(code, int) else None
-    if model.quantisation and kind and model.quantisation.upper() != kind:
-        yield _problem(model, f"its file is quantised as {kind}", "correct its quantisation")
+    if model.quantization and kind and model.quantization.upper() != kind:
+        yield _problem(model, f"its file is quantized as {kind}", "correct its quantization")
     try:
         check_whole(gguf)
         if model.vram_gib is None and model.shape is None:

@@ -28,25 +28,25 @@ _ROLES = (
     _gguf(
         "brain",
         "bartowski/DeepSeek-R1-Distill-Qwen-14B-GGUF/DeepSeek-R1-Distill-Qwen-14B-Q4_K_M.gguf",
-        quantisation="Q4_K_M",
+        quantization="Q4_K_M",
         resident=False,
     ),
     _gguf(
         "coder",
         "bartowski/Qwen2.5-Coder-14B-Instruct-GGUF/Qwen2.5-Coder-14B-Instruct-Q4_K_M.gguf",
-        quantisation="Q4_K_M",
+        quantization="Q4_K_M",
         resident=False,
     ),
     _gguf(
         "search",
         "heegyu/EEVE-Korean-Instruct-10.8B-v1.0-GGUF/ggml-model-Q5_K_M.gguf",
-        quantisation="Q5_K_M",
+        quantization="Q5_K_M",
         resident=False,
     ),
     _gguf(
         "router",
         "bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q8_0.gguf",
-        quantisation="Q8_0",
+        quantization="Q8_0",
     ),
 )
 

@@ -1,20 +1,21 @@
-"""From flat inventory data to `Settings`, with every mistake told at once."""
+"""From flat inventory data to `Settings`; every mistake is reported, each in one sentence."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
+from llmhost.inventory.mistakes import details, listed, nearest, problem, quoted, shown_key
 from llmhost.inventory.problem import Problem, SettingsError
 from llmhost.inventory.profiles import KEY as PROFILE_KEY
 from llmhost.inventory.profiles import PROFILES, with_profile
+from llmhost.inventory.renames import Renamed
 from llmhost.inventory.rules import broken_rules
 from llmhost.models.lock import LockError, is_pinned, read_lock, with_pins
 from llmhost.options.base import Section
+from llmhost.options.kind import example_of, given
 from llmhost.options.stack import Stack
 from llmhost.services import catalogue
 from llmhost.settings import RECORDS, Settings, component_sections
@@ -35,8 +36,8 @@ def read_settings(
     """
     reader = _Reader(data)
     settings = reader.settings()
-    mistaken = {re.split(r"[\[.]", problem.key)[0] for problem in reader.problems}
-    broken = [problem for problem in rules(settings) if problem.key not in mistaken]
+    mistaken = {_option(each.key) for each in reader.problems}
+    broken = [each for each in rules(settings) if each.key not in mistaken]
     if problems := [*reader.problems, *broken]:
         raise SettingsError(problems)
     return settings
@@ -60,8 +61,9 @@ class _Reader:
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         own = {k: v for k, v in data.items() if not k.startswith(PYINFRA_PREFIXES)}
-        self.data = with_profile(own)
-        self.problems: list[Problem] = []
+        renamed = Renamed(own)
+        self.data = with_profile(renamed.data)
+        self.problems = renamed.mistakes
 
     def settings(self) -> Settings:
         self._check_profile()
@@ -81,10 +83,11 @@ class _Reader:
 
     def _check_profile(self) -> None:
         profile = self.data.get(PROFILE_KEY)
-        if profile is not None and profile not in PROFILES:
-            what = f"'{profile}' is not a profile" if isinstance(profile, str) else "must be a name"
-            near = _nearest(str(profile), PROFILES, f"the profiles are {', '.join(PROFILES)}")
-            self.problems.append(Problem(PROFILE_KEY, what, near))
+        if profile is None or (isinstance(profile, str) and profile in PROFILES):
+            return
+        fix = nearest(profile, PROFILES, f"write {listed(PROFILES)}")
+        self.problems.append(Problem(PROFILE_KEY, f"{quoted(profile)} is not a profile", fix))
+        del self.data[PROFILE_KEY]
 
     def _lock(self) -> dict[str, dict[str, Any]]:
         """Pins of the lock file, if there is one."""
@@ -93,10 +96,10 @@ class _Reader:
             return read_lock(path.read_text())
         except FileNotFoundError:
             return {}
-        except (LockError, OSError, UnicodeDecodeError) as error:
-            told = error if isinstance(error, LockError) else "can not be read"
-            fix = "write it anew with: llmhost model lock INVENTORY"
-            self.problems.append(Problem(LOCK_KEY, f"the lock file {told}", fix))
+        except (LockError, OSError, ValueError) as error:
+            why = error if isinstance(error, LockError) else "cannot be read"
+            fix = "recreate it with: llmhost model lock INVENTORY"
+            self.problems.append(Problem(LOCK_KEY, f"the lock file {why}", fix))
             return {}
 
     def _pinned(self, values: list[Any]) -> list[Any]:
@@ -108,19 +111,21 @@ class _Reader:
 
     def _services(self) -> list[str]:
         known = []
-        for name in self._list("services", "names of services"):
-            if name in catalogue():
-                known.append(str(name))
-            else:
-                hint = _nearest(str(name), catalogue())
-                self.problems.append(Problem("services", f"'{name}' is not a service", hint))
+        for name in self._list("services", "['llamacpp']"):
+            if isinstance(name, str) and name in catalogue():
+                known.append(name)
+                continue
+            what = f"{quoted(name)} is not a service"
+            otherwise = f"write names such as {listed(catalogue())}"
+            self.problems.append(Problem("services", what, nearest(name, catalogue(), otherwise)))
         return known
 
-    def _list(self, key: str, of_what: str) -> list[Any]:
+    def _list(self, key: str, example: str) -> list[Any]:
         value = self.data.get(key, ())
         if isinstance(value, list | tuple):
             return list(value)
-        self.problems.append(Problem(key, f"must be a list of {of_what}", f"write {key} = [...]"))
+        fix = f"write a list, such as {example}"
+        self.problems.append(Problem(key, f"is {given(value)}", fix))
         return []
 
     def _sorted_options(self) -> dict[str, dict[str, Any]]:
@@ -136,20 +141,22 @@ class _Reader:
                     options[name][option] = value
                     break
             else:
-                self.problems.append(Problem(key, "unknown key", _nearest(key, known_keys())))
+                fix = nearest(key, known_keys())
+                self.problems.append(Problem(shown_key(key), "unknown key", fix))
         return options
 
     def _section(self, name: str, section: type[Section], options: dict[str, Any]) -> Section:
         try:
             return section.model_validate(options)
         except ValidationError as error:
-            self.problems += [_problem(f"{name}_", detail) for detail in error.errors()]
-            mistaken = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
+            found = [problem(f"{name}_", section, detail) for detail in details(error)]
+        self.problems += found
+        mistaken = {_option(each.key).removeprefix(f"{name}_") for each in found}
         return _or_default(section, {k: v for k, v in options.items() if k not in mistaken})
 
     def _records(self, key: str, record: type[Section]) -> tuple[Section, ...]:
         good = []
-        values = self._list(key, "records")
+        values = self._list(key, f"[{example_of(record)}]")
         if key == "models":
             values = self._pinned(values)
         for index, value in enumerate(values):
@@ -157,7 +164,7 @@ class _Reader:
                 good.append(record.model_validate(value))
             except ValidationError as error:
                 prefix = f"{key}[{index}]."
-                self.problems += [_problem(prefix, detail) for detail in error.errors()]
+                self.problems += [problem(prefix, record, each) for each in details(error)]
         return tuple(good)
 
 
@@ -168,19 +175,5 @@ def _or_default(section: type[Section], options: dict[str, Any]) -> Section:
         return section()
 
 
-def _problem(prefix: str, detail: ErrorDetails) -> Problem:
-    place = ".".join(str(part) for part in detail["loc"])
-    key = f"{prefix}{place}".rstrip("._")
-    if detail["type"] == "missing":
-        return Problem(key, "is missing", "add it")
-    if detail["type"] == "extra_forbidden":
-        return Problem(key, "unknown key", "remove it, or look the name up in docs/options.md")
-    what = detail["msg"].removeprefix("Value error, ")
-    return Problem(key, what[0].lower() + what[1:], "see docs/options.md")
-
-
-def _nearest(
-    name: str, known: Iterable[str], otherwise: str = "docs/options.md lists them all"
-) -> str:
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else otherwise
+def _option(key: str) -> str:
+    return re.split(r"[\[.]", key)[0]

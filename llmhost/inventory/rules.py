@@ -11,9 +11,8 @@ from llmhost.inventory.model_rules import model_problems
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.secret_rules import secret_problems
 from llmhost.inventory.upstream_rules import upstream_problems
-from llmhost.options.gateway import overlap
 from llmhost.options.model import Model
-from llmhost.services.base import unfit_models
+from llmhost.options.networks import overlap
 from llmhost.settings import Settings
 
 
@@ -102,7 +101,7 @@ def _containers_in_the_lan(settings: Settings) -> Iterator[Problem]:
 
 def _missing_services(settings: Settings) -> Iterator[Problem]:
     for service in settings.catalogue:
-        for needed in service.needs(settings.options(service.name)):
+        for needed in settings.options(service.name).needed_services:
             if needed not in settings.services:
                 yield Problem(
                     "services",
@@ -122,8 +121,7 @@ def _misplaced_models(settings: Settings) -> Iterator[Problem]:
         if model.kind == "file":
             yield from _missing_files(model)
     for service in settings.catalogue:
-        models = settings.models_of(service.name)
-        for sentence in (*unfit_models(service, models), *service.check_models(models)):
+        for sentence in service.problems(settings.models_of(service.name)):
             yield Problem("models", f"service '{service.name}' {sentence}")
 
 

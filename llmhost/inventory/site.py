@@ -3,27 +3,28 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
+from llmhost.inventory.role import GATEWAYS, Role, role_of
 from llmhost.settings import Settings
-
-APP_SERVERS = "app_servers"
-GATEWAYS = "gateways"
 
 Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True)
 class SiteHost:
-    """One host: its groups in the inventory, and `contact`, by which SSH reaches it."""
+    """One host: its groups in the inventory, `contact`, by which SSH reaches it, and `data`, all
+    that the inventory says of it, pyinfra's own keys included."""
 
     name: str
     settings: Settings
     groups: frozenset[str] = field(default_factory=frozenset)
     contact: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def is_app_server(self) -> bool:
-        return APP_SERVERS in self.groups
+    def role(self) -> Role:
+        return role_of(self.settings, self.groups)
 
     @property
     def address(self) -> Address | None:
@@ -41,8 +42,8 @@ Site = Mapping[str, SiteHost]
 
 
 @dataclass(frozen=True)
-class Upstream:
-    """The gateway that an application server calls."""
+class LlmEndpoint:
+    """Where an application server calls the site's models: a gateway, by its name and address."""
 
     host: SiteHost
     name: str
@@ -54,7 +55,7 @@ class Upstream:
         return self.host.settings.gateway.url(self.name)
 
 
-def upstream(app: SiteHost, site: Site) -> Upstream | tuple[str, str, str]:
+def llm_endpoint(app: SiteHost, site: Site) -> LlmEndpoint | tuple[str, str, str]:
     """The gateway that `app` calls, or what is wrong: option, mistake, advice."""
     options = app.settings.app_server
     host = _llm_host(app, site)
@@ -64,14 +65,14 @@ def upstream(app: SiteHost, site: Site) -> Upstream | tuple[str, str, str]:
     if address is None:
         what = f"is missing, and the inventory does not tell the address of {host.name}"
         return "app_server_llm_address", what, "give its address on the LAN"
-    return Upstream(host, options.llm_name, address)
+    return LlmEndpoint(host, options.llm_name, address)
 
 
 def _llm_host(app: SiteHost, site: Site) -> SiteHost | tuple[str, str]:
     named = app.settings.app_server.llm_host
     if named:
         found = site.get(named)
-        if found is None or found.is_app_server:
+        if found is None or found.role is Role.APP_SERVER:
             return "is no LLM server of this inventory", f"name one of: {_names(_callable(site))}"
         return found
     hosts = _callable(site)
@@ -84,7 +85,7 @@ def _llm_host(app: SiteHost, site: Site) -> SiteHost | tuple[str, str]:
 
 def _callable(site: Site) -> Site:
     gateways = {name: host for name, host in site.items() if GATEWAYS in host.groups}
-    others = {name: host for name, host in site.items() if not host.is_app_server}
+    others = {name: host for name, host in site.items() if host.role is not Role.APP_SERVER}
     return gateways or others
 
 

@@ -4,18 +4,25 @@ from collections.abc import Iterator
 
 from llmhost.gateway.keys import digest
 from llmhost.inventory.problem import Problem
-from llmhost.inventory.site import GATEWAYS, Site, SiteHost, Upstream, upstream
+from llmhost.inventory.role import GATEWAYS, Role
+from llmhost.inventory.site import LlmEndpoint, Site, SiteHost, llm_endpoint
 from llmhost.secret import read_secret
+from llmhost.services import catalogue
 from llmhost.system.environment_file import unfit
 
 
 def site_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
     """What is wrong with one host beside the others."""
     yield from _taken_addresses(host, site)
+    settings = host.settings
+    is_llm_server = host.role is Role.LLM_SERVER and GATEWAYS not in host.groups
+    if is_llm_server and not settings.services:
+        fix = f"name at least one of {', '.join(catalogue())}, or declare apps"
+        yield Problem("services", "is empty, and this host is an LLM server", fix)
     if GATEWAYS in host.groups and not host.settings.gateway.upstreams:
         what = "is empty, and this host is in the group gateways"
         yield Problem("gateway_upstreams", what, "name the LLM servers that it stands before")
-    if host.is_app_server:
+    if host.role is Role.APP_SERVER:
         yield from _app_server_problems(host, site)
 
 
@@ -34,15 +41,15 @@ def _app_server_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
     if host.settings.services:
         what = "run on an LLM server, and this host is in the group app_servers"
         yield Problem("services", what, "declare them for another host")
-    called = upstream(host, site)
-    if isinstance(called, Upstream):
+    called = llm_endpoint(host, site)
+    if isinstance(called, LlmEndpoint):
         yield from _uncertified_name(called)
     else:
         yield Problem(*called)
-    yield from _unfit_key(host, called if isinstance(called, Upstream) else None)
+    yield from _unfit_key(host, called if isinstance(called, LlmEndpoint) else None)
 
 
-def _uncertified_name(called: Upstream) -> Iterator[Problem]:
+def _uncertified_name(called: LlmEndpoint) -> Iterator[Problem]:
     gateway = called.host.settings.gateway
     # Without declared names the certificate is made for the host's own, which the host must tell.
     own = (called.host.name.lower(), called.host.settings.network.hostname)
@@ -52,7 +59,7 @@ def _uncertified_name(called: Upstream) -> Iterator[Problem]:
         yield Problem("app_server_llm_name", what, "add it to that host's gateway_names")
 
 
-def _unfit_key(host: SiteHost, called: Upstream | None) -> Iterator[Problem]:
+def _unfit_key(host: SiteHost, called: LlmEndpoint | None) -> Iterator[Problem]:
     reference = host.settings.app_server.api_key
     if reference is None:
         what = "is missing: the host's programs could not call the LLM server"
@@ -67,7 +74,7 @@ def _unfit_key(host: SiteHost, called: Upstream | None) -> Iterator[Problem]:
         yield Problem("app_server_api_key", mistake)
 
 
-def _not_admitted(key: str, called: Upstream) -> str:
+def _not_admitted(key: str, called: LlmEndpoint) -> str:
     """Why the gateway would refuse the key; empty if it would not."""
     for client in called.host.settings.api_clients:
         if digest(key) == client.sha256:

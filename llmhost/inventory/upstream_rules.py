@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from cryptography import x509
-
 from llmhost.inventory.problem import Problem
 from llmhost.secret import read_secret
 from llmhost.services import catalogue
@@ -99,6 +97,8 @@ def _unfit_authority(settings: Settings) -> Iterator[Problem]:
         what = 'is missing, and gateway_upstream_tls = "files" needs it'
         yield Problem("gateway_upstream_authority", what, advice)
         return
+    from cryptography import x509  # few sites need it, and it takes time
+
     try:
         x509.load_pem_x509_certificates(path.expanduser().read_bytes())
     except OSError as error:

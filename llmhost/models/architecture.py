@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmhost.models.gguf import Gguf, GgufError
-from llmhost.models.safetensors import Weights
+from llmhost.models.safetensors import TensorTotals
 from llmhost.options.shape import Shape
 
 
@@ -153,7 +153,7 @@ def _needed(gguf: Gguf, key: str) -> int:
     return number
 
 
-def shape_of_config(config: Mapping[str, Any], weights: Weights) -> Shape:
+def shape_of_config(config: Mapping[str, Any], weights: TensorTotals) -> Shape:
     """Sizes from a `config.json` of Hugging Face's transformers and the weights beside it.
 
     Raises ValueError, whose text continues "the file", when they can not be told.

@@ -8,7 +8,7 @@ from pathlib import Path
 from llmhost.models.architecture import shape_of_config, shape_of_gguf
 from llmhost.models.gguf import Gguf, GgufError, read_gguf
 from llmhost.models.lineage import Lineage, declared, of_card, of_metadata
-from llmhost.models.safetensors import Weights, files_of_index, read_safetensors
+from llmhost.models.safetensors import TensorTotals, files_of_index, read_safetensors
 from llmhost.options.model import Model
 from llmhost.options.shape import Shape
 
@@ -89,7 +89,7 @@ def _weights_file(model: Model) -> Path | None:
     return next((each for each in (path, *inside) if each.is_file()), None)
 
 
-def _weights(path: Path) -> Weights:
+def _weights(path: Path) -> TensorTotals:
     if not path.name.endswith(_INDEX):
         with path.open("rb") as stream:
             return read_safetensors(stream, path.stat().st_size)
@@ -97,7 +97,7 @@ def _weights(path: Path) -> Weights:
     if missing := [part.name for part in parts if not part.is_file()]:
         raise ValueError(f"names {missing[0]}, which is not beside it")
     weights = [_weights(part) for part in parts]
-    return Weights(sum(each.values for each in weights), sum(each.size for each in weights))
+    return TensorTotals(sum(each.values for each in weights), sum(each.size for each in weights))
 
 
 def _text(path: Path) -> str:

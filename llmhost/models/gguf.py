@@ -10,6 +10,7 @@ from math import prod
 from typing import BinaryIO
 
 from llmhost.models.quantization import TENSOR_TYPES
+from llmhost.units import MIB, gib
 
 MAGIC = b"GGUF"
 # llama.cpp reads these too; version 1 is from before August 2023.
@@ -17,7 +18,7 @@ VERSIONS = (2, 3)
 
 # A vocabulary of 262,144 tokens (Gemma 3) makes a header of about 15 MiB. The limit bounds the
 # memory and the time that a hostile file can cost.
-LARGEST_HEADER = 64 * 2**20
+LARGEST_HEADER = 64 * MIB
 
 # Arrays with a value for each layer are kept; vocabularies, which are much longer, are skipped.
 LONGEST_KEPT_ARRAY = 1024
@@ -114,7 +115,7 @@ class _Header:
         if self.position > self.size:
             raise GgufError("is truncated: it ends inside its header")
         if self.position > LARGEST_HEADER:
-            raise GgufError(f"is damaged: its header is longer than {LARGEST_HEADER >> 20} MiB")
+            raise GgufError(f"is damaged: its header is longer than {gib(LARGEST_HEADER)}")
         data = self.stream.read(count)
         if len(data) < count:
             raise GgufError("is truncated: it ends inside its header")

@@ -1,6 +1,6 @@
 """What a model is and what it was made from, gathered from all that says so.
 
-Quantised files of one model are published under many accounts; metadata of the file and the model
+Quantized files of one model are published under many accounts; metadata of the file and the model
 card keep the names of those who made it and of the models it derives from.
 """
 

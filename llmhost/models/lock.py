@@ -55,6 +55,9 @@ def with_pins(record: Mapping[str, Any], lock: Mapping[str, Mapping[str, Any]]) 
     pins = {key: entry[key] for key in _PINS if key in entry}
     told = {key: entry[key] for key in _TOLD if key in entry}
     # What the hub says of ancestors counts besides what the inventory says: policies see both.
-    bases = [*record.get("base_models", ()), *told.pop("base_models", ())]
+    own = record.get("base_models") or ()
+    if not isinstance(own, list | tuple):
+        return {**record, **pins}  # the reader of settings reports it
+    bases = [*own, *told.pop("base_models", ())]
     more = {"base_models": bases} if bases else {}
     return {**told, **record, **pins, **more}

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 from llmhost.models.lineage import Ancestor, Lineage, compact, words_of
-from llmhost.options.policy import Policy
+from llmhost.options.policy import ModelPolicy
 
 # Endings of account names that a model's name does not carry: `deepseek-ai` makes DeepSeek.
 _ACCOUNT_ENDINGS = frozenset({"ai", "hf", "inc", "lab", "labs", "org", "research", "team"})
 
 
-def violations(policy: Policy, lineage: Lineage) -> Iterator[str]:
+def violations(policy: ModelPolicy, lineage: Lineage) -> Iterator[str]:
     """Why the policy refuses the model; each text continues a sentence that begins with it."""
     for rule in policy.denied_publishers:
         for ancestor in _each_place_once(lineage, rule):
@@ -26,7 +26,7 @@ def _each_place_once(lineage: Lineage, rule: str) -> list[Ancestor]:
     return list(found.values())
 
 
-def _not_allowed_publishers(policy: Policy, lineage: Lineage) -> Iterator[str]:
+def _not_allowed_publishers(policy: ModelPolicy, lineage: Lineage) -> Iterator[str]:
     allowed = {compact(publisher) for publisher in policy.allowed_publishers}
     known = [each for each in lineage.ancestors if each.publisher]
     if not known:
@@ -36,7 +36,7 @@ def _not_allowed_publishers(policy: Policy, lineage: Lineage) -> Iterator[str]:
             yield f"is not covered by policy_allowed_publishers: {_told(ancestor)}"
 
 
-def _licences(policy: Policy, lineage: Lineage) -> Iterator[str]:
+def _licences(policy: ModelPolicy, lineage: Lineage) -> Iterator[str]:
     stated = dict.fromkeys(licence.lower() for licence in lineage.licences)
     denied = {licence.lower() for licence in policy.denied_licences}
     allowed = {licence.lower() for licence in policy.allowed_licences}

@@ -1,4 +1,4 @@
-"""How weights and caches are quantised, and how many bytes that takes."""
+"""How weights and caches are quantized, and how many bytes that takes."""
 
 # Tensor types by code: name, values a block, bytes a block (ggml.c, `type_traits`).
 TENSOR_TYPES = {
@@ -74,9 +74,9 @@ FILE_TYPES = {
     37: "TQ2_0",
 }
 
-# Quantisations worth proposing, best first, with the bits a weight that llama.cpp's
+# Quantizations worth proposing, best first, with the bits a weight that llama.cpp's
 # tools/quantize/README.md measured on Llama-3.1-8B.
-LADDER = {
+QUANTIZATION_LADDER = {
     "Q8_0": 8.5008,
     "Q6_K": 6.5633,
     "Q5_K_M": 5.7036,

@@ -20,14 +20,14 @@ class SafetensorsError(ValueError):
 
 
 @dataclass(frozen=True)
-class Weights:
+class TensorTotals:
     """All tensors together: how many values, how many bytes."""
 
     values: int
     size: int
 
 
-def read_safetensors(stream: BinaryIO, size: int) -> Weights:
+def read_safetensors(stream: BinaryIO, size: int) -> TensorTotals:
     """Read the header at the start of `stream`; `size` is the length of the whole file in bytes.
 
     Raises SafetensorsError with the reason when the file is not safetensors or is damaged.
@@ -45,7 +45,7 @@ def read_safetensors(stream: BinaryIO, size: int) -> Weights:
     if _LENGTH_BYTES + length + end > size:
         needed = _LENGTH_BYTES + length + end
         raise SafetensorsError(f"is truncated: it needs {needed:,} bytes, and it has {size:,}")
-    return Weights(sum(prod(tensor["shape"]) for tensor in tensors), end)
+    return TensorTotals(sum(prod(tensor["shape"]) for tensor in tensors), end)
 
 
 def files_of_index(text: bytes) -> tuple[str, ...]:

@@ -9,6 +9,12 @@ FLOORS = {number: each.floor for number, each in MATRIX.branches.items() if each
 """By branch: the version below which it has known holes."""
 
 
+KNOWN = tuple(
+    sorted({*MATRIX.branches, *(version(each)[0] for each in MATRIX.cuda_drivers.values())})
+)
+"""Branches that NVIDIA has released, as far as the matrix knows."""
+
+
 def newest_of(branch: int) -> Version:
     """The newest version of a branch, as far as it is known to exist."""
     return version(FLOORS.get(branch, f"{branch}.999"))

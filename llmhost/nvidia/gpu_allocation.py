@@ -25,6 +25,11 @@ class GpuRequest:
     shared: bool = False
 
     @property
+    def count(self) -> int:
+        """How many GPUs."""
+        return self.gpus if isinstance(self.gpus, int) else len(self.gpus)
+
+    @property
     def by_uuid(self) -> bool:
         """Whether only the host can tell which GPUs are meant."""
         return not isinstance(self.gpus, int) and not all(each.isdecimal() for each in self.gpus)

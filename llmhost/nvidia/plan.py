@@ -28,7 +28,7 @@ WINDOWS_DRIVER = "on WSL the driver is that of Windows: install or update it the
 
 
 @dataclass(frozen=True)
-class Policy:
+class DriverPolicy:
     """What a host's driver shall be. `requests` says which GPUs each service asks for; with
     `managed` off the driver is only checked. `power_limit_watts` holds for every GPU.
     `accept_vulnerable_until` is the last day on which known holes of the driver are accepted.
@@ -62,7 +62,7 @@ class DriverPlan:
     reasons: tuple[str, ...] = ()
 
 
-def plan_driver(policy: Policy, state: NvidiaState) -> DriverPlan:
+def plan_driver(policy: DriverPolicy, state: NvidiaState) -> DriverPlan:
     """The driver for a host with NVIDIA hardware. Raises Unsatisfiable."""
     if sentences := foreign_platform(state, managed=policy.managed):
         raise Unsatisfiable(*sentences)
@@ -133,19 +133,19 @@ def fixed_version(state: NvidiaState, driver: str) -> str:
     return min((each for each in fitting if version(each) >= least), key=version, default="")
 
 
-def _accepted(policy: Policy) -> bool:
+def _accepted(policy: DriverPolicy) -> bool:
     until = policy.accept_vulnerable_until
     return until is not None and policy.wish.today <= until
 
 
-def mendable_holes(policy: Policy, state: NvidiaState, driver: str) -> str:
+def mendable_holes(policy: DriverPolicy, state: NvidiaState, driver: str) -> str:
     """Known holes of a driver of which the host's package sources offer a fixed version."""
     holes = below_floor(driver) if driver and not _accepted(policy) else ""
     fixed = fixed_version(state, driver) if holes else ""
     return f"{holes}; {fixed} is offered" if fixed else ""
 
 
-def unmended_holes(policy: Policy, state: NvidiaState) -> Iterator[str]:
+def unmended_holes(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
     """Known holes of the driver that have to be lived with until a fixed version is offered."""
     driver = state.gpus[0].driver if state.gpus else userspace_version(state) or ""
     holes = below_floor(driver) if driver and not _accepted(policy) else ""
@@ -239,7 +239,7 @@ def module_problems(plan: DriverPlan, state: NvidiaState) -> list[str]:
     return []
 
 
-def gpu_drift(policy: Policy, state: NvidiaState) -> list[str]:
+def gpu_drift(policy: DriverPolicy, state: NvidiaState) -> list[str]:
     """GPUs that are not set as declared."""
     wanted = policy.power_limit_watts
     found = [
@@ -253,7 +253,7 @@ def gpu_drift(policy: Policy, state: NvidiaState) -> list[str]:
     return found
 
 
-def refused_limits(policy: Policy, state: NvidiaState) -> list[str]:
+def refused_limits(policy: DriverPolicy, state: NvidiaState) -> list[str]:
     """GPUs that were asked for the declared power limit since they were started and do not take
     any (`nvidia-smi -pl` then warns, and succeeds)."""
     return [
@@ -263,7 +263,7 @@ def refused_limits(policy: Policy, state: NvidiaState) -> list[str]:
     ]
 
 
-def _off_limit(policy: Policy, state: NvidiaState) -> Iterator[Gpu]:
+def _off_limit(policy: DriverPolicy, state: NvidiaState) -> Iterator[Gpu]:
     wanted = policy.power_limit_watts
     for gpu in state.gpus:
         limit = gpu.power_limit_watts
@@ -271,7 +271,7 @@ def _off_limit(policy: Policy, state: NvidiaState) -> Iterator[Gpu]:
             yield gpu
 
 
-def impossible(policy: Policy, state: NvidiaState) -> list[str]:
+def impossible(policy: DriverPolicy, state: NvidiaState) -> list[str]:
     """What the services ask for in vain, as far as it can be told before anything is changed."""
     if not policy.requests:
         return []
@@ -291,7 +291,7 @@ def impossible(policy: Policy, state: NvidiaState) -> list[str]:
     return []
 
 
-def unusable(policy: Policy, state: NvidiaState) -> list[str]:
+def unusable(policy: DriverPolicy, state: NvidiaState) -> list[str]:
     """Why services that ask for GPUs must not be (re)started on this host."""
     if sentences := foreign_platform(state, managed=policy.managed):
         return sentences
@@ -309,13 +309,13 @@ def unusable(policy: Policy, state: NvidiaState) -> list[str]:
     return [*_driver_problems(policy, state), *_gpu_problems(policy, state)]
 
 
-def _no_gpu(policy: Policy, state: NvidiaState) -> list[str]:
+def _no_gpu(policy: DriverPolicy, state: NvidiaState) -> list[str]:
     askers = " and ".join(f"service '{service}'" for service in policy.requests)
     advice = [WINDOWS_DRIVER] if state.is_wsl else []
     return [f"no NVIDIA GPU is on this host, and {askers} asks for one", *advice]
 
 
-def _driver_problems(policy: Policy, state: NvidiaState) -> Iterator[str]:
+def _driver_problems(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
     driver = state.gpus[0].driver
     # The floors are those of the Linux driver; on WSL the driver's version is Windows's.
     if not state.is_wsl and (holes := mendable_holes(policy, state, driver)):
@@ -323,14 +323,14 @@ def _driver_problems(policy: Policy, state: NvidiaState) -> Iterator[str]:
     yield from too_old(version(driver), policy.wish.cuda)
 
 
-def _gpu_problems(policy: Policy, state: NvidiaState) -> Iterator[str]:
+def _gpu_problems(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
     there, listed = len(state.generations), len(state.gpus)
     if listed < there:
         yield f"{there} GPUs are on the PCI bus, and the driver lists {listed}: dmesg tells why"
     yield from _allocation_problems(policy, state)
 
 
-def _allocation_problems(policy: Policy, state: NvidiaState) -> Iterator[str]:
+def _allocation_problems(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
     if broken := [gpu for gpu in state.gpus if gpu.fault]:
         for gpu in broken:
             yield (

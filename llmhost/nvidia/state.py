@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from llmhost.nvidia.data import MATRIX, Generation, Module
 from llmhost.nvidia.generation import generation_of, is_gpu, is_nvswitch
 from llmhost.system.virtualization import is_wsl
@@ -35,7 +33,7 @@ class KernelModule:
 
 
 @dataclass(frozen=True)
-class Package:
+class DriverPackage:
     """An installed package; `held` means that apt leaves it at its version."""
 
     version: str
@@ -98,7 +96,7 @@ class NvidiaState:
     initramfs_stale: bool = False
     secure_boot: bool = False
     mok_keys: tuple[str, ...] = ()
-    packages: Mapping[str, Package] = field(default_factory=dict)
+    packages: Mapping[str, DriverPackage] = field(default_factory=dict)
     units: tuple[str, ...] = ()
     cdi: tuple[CdiSpec, ...] = ()
     gpus: tuple[Gpu, ...] = ()
@@ -241,16 +239,18 @@ def _module(single: Mapping[str, str]) -> KernelModule | None:
     return KernelModule(single["module_version"], kind, single.get("module_signer", ""))
 
 
-def _package(value: str) -> tuple[str, Package] | None:
+def _package(value: str) -> tuple[str, DriverPackage] | None:
     """`ii NAME VERSION`: the first letter is what is wanted, the second what is."""
     status, name, *rest = value.split()
     if not status[1:].startswith("i"):
         return None
-    return name, Package(rest[0] if rest else "", status.startswith("h"))
+    return name, DriverPackage(rest[0] if rest else "", status.startswith("h"))
 
 
 def _cdi(value: str, gone: Iterable[str]) -> CdiSpec:
     """`PATH CONTENT`; `gone` has `PATH FILE` for each file of a spec that is not there."""
+    import yaml  # only hosts with a GPU need it, and it takes time
+
     path, _, content = value.partition(" ")
     missing = tuple(
         file for each, _, file in (line.partition(" ") for line in gone) if each == path

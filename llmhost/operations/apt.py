@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from pyinfra import host
 from pyinfra.api import StringCommand
 
 from llmhost.facts.apt import InstalledPackages, RemoteKey, RepositoryFiles, RepositoryState
-from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.changes import explain, refuse
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import ask
 from llmhost.operations.files import apply_command
 from llmhost.system.apt import plan, script
 from llmhost.system.apt_repository import Repository
@@ -14,7 +15,11 @@ from llmhost.system.files import differences
 from llmhost.system.openpgp import UnreadableKey, dearmored, fingerprint
 
 
-@declared
+@declared(
+    prefetch=lambda *packages, absent=(), **_: [
+        ask(InstalledPackages, packages=[*packages, *absent])
+    ]
+)
 def packages(
     *packages: str,
     versions: Mapping[str, str] | None = None,
@@ -30,14 +35,16 @@ def packages(
     that `absent` does not name, and configuration files are never purged: purging docker.io
     deletes /var/lib/docker. `keep_stopped` names units that a new package must not start yet.
     """
-    found = host.get_fact(InstalledPackages, packages=[*packages, *absent])
+    found = get_fact(InstalledPackages, packages=[*packages, *absent])
     todo = plan(packages, versions or {}, absent, hold, found)
     if todo.reasons:
         explain(todo.reasons)
         yield StringCommand(script(todo, keep_stopped))
 
 
-@declared
+@declared(
+    prefetch=lambda source, **_: [ask(RepositoryFiles, key=source.key_path, paths=source.paths)]
+)
 def repository(source: Repository, *, present: bool = True) -> Commands:
     """Let apt take packages from a repository, whose key must have the pinned fingerprint; or, if
     it must not be present, forget it.
@@ -45,7 +52,7 @@ def repository(source: Repository, *, present: bool = True) -> Commands:
     The key is compared on the controller before it is put in place; a wrong one fails this host
     and leaves everything as it was.
     """
-    found = host.get_fact(RepositoryFiles, key=source.key_path, paths=source.paths)
+    found = get_fact(RepositoryFiles, key=source.key_path, paths=source.paths)
     if wrong := repository_differences(source, found, present=present):
         explain(wrong)
         yield from repository_commands(source, found, present=present)
@@ -70,7 +77,7 @@ def repository_commands(source: Repository, found: RepositoryState, *, present: 
     yield StringCommand("true")
     key = source.key or found.key
     if _mistrust(source, key):
-        key = host.get_fact(RemoteKey, url=source.key_url)
+        key = get_fact(RemoteKey, url=source.key_url)
     if problem := _mistrust(source, key):
         yield refuse([problem])
     else:

@@ -6,25 +6,38 @@ from pyinfra import host
 from pyinfra.api import StringCommand
 
 from llmhost.facts.ca_certificates import TrustedCertificate
-from llmhost.gateway.authority import open_authority
-from llmhost.operations.changes import Commands, declared, explain
+from llmhost.gateway.authority import has_authority, open_authority
+from llmhost.operations.changes import explain
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.files import apply_command
 from llmhost.system.ca_certificates import UPDATE, entry, reasons, signature
 
 
-@declared
+def _question(certificate: str | None, label: str) -> Question:
+    line = signature(certificate or "")
+    return ask(TrustedCertificate, path=entry(label, certificate).path, line=line)
+
+
+def _prefetch(authority: Path | None, *, label: str) -> list[Question]:
+    if authority and not has_authority(authority):
+        return []  # the authority that will be asked for is made while the deploy runs
+    return [_question(_certificate(authority, create=False), label)]
+
+
+@declared(prefetch=_prefetch)
 def trusted(authority: Path | None, *, label: str) -> Commands:
     """Trust the site's authority, kept in this directory of the controller, and under this label
     no other; without one, none."""
-    certificate = None
-    if authority:
-        # A dry run leaves nothing behind on the controller.
-        opened = open_authority(authority, create=host.state.is_executing)
-        certificate = opened.certificate.decode()
+    # A dry run leaves nothing behind on the controller.
+    certificate = _certificate(authority, create=host.state.is_executing)
     wanted = entry(label, certificate)
-    line = signature(certificate or "")
-    state = host.get_fact(TrustedCertificate, path=wanted.path, line=line)
+    state = get_fact(TrustedCertificate, **_question(certificate, label).arguments)
     if wrong := reasons(wanted, state):
         explain(wrong)
         yield apply_command([wanted])
         yield StringCommand(UPDATE)
+
+
+def _certificate(authority: Path | None, *, create: bool) -> str | None:
+    return open_authority(authority, create=create).certificate.decode() if authority else None

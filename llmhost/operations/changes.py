@@ -1,90 +1,57 @@
 """Why an operation is about to change something, or refuses to.
 
-pyinfra knows that an operation changes, not why; operators want both. Reasons are told twice: on
+pyinfra knows that an operation changes, not why; operators want both. Reasons are given twice: on
 the terminal while running, and to `llmhost plan` through `reasons`.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, field
-from functools import wraps
-from typing import Any
+from collections.abc import Iterable
 
 from pyinfra import host, logger
-from pyinfra.api import FunctionCommand, Host, State, operation
-from pyinfra.api.command import PyinfraCommand
-from pyinfra.api.operation import OperationMeta
+from pyinfra.api import FunctionCommand, Host, State
 from pyinfra.context import ctx_host
 
-from llmhost.operations import fact_prefetch
-
-Commands = Generator[PyinfraCommand, None, None]
-"""What an operation's body returns."""
+from llmhost.operations.run_state import Reasons, host_run, title
 
 
-def declared(body: Callable[..., Commands]) -> Callable[..., OperationMeta]:
-    """Make an operation of its body, whose first fact can be read ahead.
-
-    pyinfra's own annotation puts its global arguments before an operation's positional ones, so
-    that no call with a positional argument would pass the type checker.
-    """
-    operated: Any = operation()(body)
-
-    @wraps(body)
-    def call(*args: Any, **kwargs: Any) -> OperationMeta:
-        fact_prefetch.foresee(ctx_host.get(), body, *args, **kwargs)
-        meta: OperationMeta = operated(*args, **kwargs)
-        return meta
-
-    call._inner = body  # type: ignore[attr-defined]
-    return call
-
-
-@dataclass
-class Reasons:
-    """Sentences of one operation on one host."""
-
-    changes: list[str] = field(default_factory=list)
-    refusals: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-_reasons: dict[tuple[str, str], Reasons] = defaultdict(Reasons)
-
-on_change: list[Callable[[Host], None]] = []
-"""Called while executing, before an operation's first change on a host."""
-
-
-def reasons(host_name: str, operation_hash: str) -> Reasons:
+def reasons(host: Host, operation: str) -> Reasons:
     """What an operation said on a host; empty if it had nothing to say."""
-    return _reasons.get((host_name, operation_hash), Reasons())
+    return host_run(host).reasons.get(operation, Reasons())
+
+
+def refusals(host: Host) -> list[str]:
+    """Why operations refused a host, in order."""
+    return [
+        sentence
+        for operation in host.op_hash_order
+        for sentence in reasons(host, operation).refusals
+    ]
 
 
 def explain(sentences: Iterable[str]) -> None:
     """Say, before the first command is yielded, what differs from what is declared."""
-    told = _reasons[_current()]
-    told.changes = list(sentences)
+    current = _current()
+    current.changes = list(sentences)
     if host.state.is_executing:
-        for sentence in told.changes:
+        for sentence in current.changes:
             host.log(f"  {sentence}")
-        for listener in on_change:
-            listener(host)
+        if lock := host_run(ctx_host.get()).lock:
+            lock.journal.changed(title(host.state, str(host.current_op_hash)))
 
 
 def note(sentences: Iterable[str]) -> None:
-    """Say what the operator should know of the host's state although it is to stay so."""
-    told = _reasons[_current()]
-    told.notes = list(sentences)
+    """Say what the operator should know about the host's state although it stays as it is."""
+    current = _current()
+    current.notes = list(sentences)
     if host.state.is_executing:
-        for sentence in told.notes:
+        for sentence in current.notes:
             host.log_styled(sentence, fg="yellow", log_func=logger.warning)
 
 
 def refuse(sentences: Iterable[str]) -> FunctionCommand:
     """A command that fails the operation on this host alone, after saying why."""
-    told = _reasons[_current()]
-    told.refusals = list(sentences)
-    return FunctionCommand(_refuse, [tuple(told.refusals)], {})
+    current = _current()
+    current.refusals = list(sentences)
+    return FunctionCommand(_refuse, [tuple(current.refusals)], {})
 
 
 def _refuse(state: State, host: Host, sentences: tuple[str, ...]) -> bool:
@@ -94,5 +61,5 @@ def _refuse(state: State, host: Host, sentences: tuple[str, ...]) -> bool:
     return False
 
 
-def _current() -> tuple[str, str]:
-    return host.name, str(host.current_op_hash)
+def _current() -> Reasons:
+    return host_run(ctx_host.get()).reasons[str(host.current_op_hash)]

@@ -1,22 +1,23 @@
 """A host's clock."""
 
-from pyinfra import host
 from pyinfra.api import StringCommand
 
 from llmhost.facts.clock import Clock
-from llmhost.operations.changes import Commands, declared, explain
+from llmhost.operations.changes import explain
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import ask
 from llmhost.system import apt
 from llmhost.system.clock import TIMESYNCD, ClockState, unsynchronised, wrong_zone, zone_script
 
 
-@declared
+@declared(prefetch=lambda *_, **__: [ask(Clock)])
 def right(zone: str) -> Commands:
     """Show the time of an IANA zone, and let a daemon keep the clock right.
 
     Whichever of the usual daemons the operator chose is enough; where there is none, it is
     systemd-timesyncd. A container's clock is its host's.
     """
-    state = host.get_fact(Clock)
+    state = get_fact(Clock)
     zone_reason, daemon_reason = wrong_zone(zone, state), unsynchronised(state)
     if zone_reason or daemon_reason:
         explain(reason for reason in (zone_reason, daemon_reason) if reason)
@@ -28,5 +29,5 @@ def right(zone: str) -> Commands:
 
 def _synchronise(state: ClockState) -> Commands:
     if TIMESYNCD not in state.installed:
-        yield StringCommand(apt.script(apt.Plan(install=(TIMESYNCD.removesuffix(".service"),))))
+        yield StringCommand(apt.script(apt.AptPlan(install=(TIMESYNCD.removesuffix(".service"),))))
     yield StringCommand(f"systemctl enable --quiet --now {TIMESYNCD}")

@@ -10,12 +10,35 @@ from llmhost.docker.compose import Project
 from llmhost.facts.compose import ComposeProject
 from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.gpu_allocation import Devices, GpuRequest, devices_of, wsl_note
-from llmhost.operations.changes import Commands, declared, explain, refuse
-from llmhost.operations.nvidia_packages import read_state
+from llmhost.operations.changes import explain, refuse
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import Question, ask
+from llmhost.operations.nvidia_packages import nvidia_question, read_state
 from llmhost.system.files import archive
 
 
-@declared
+def _question(project: Project) -> Question:
+    return ask(
+        ComposeProject,
+        project=project.name,
+        directory=project.directory,
+        images=[*project.images.values()],
+        containers=[project.container(service) for service in project.services],
+        questions={project.container(name): text for name, text in project.questions.items()},
+    )
+
+
+def _prefetch(
+    project: Project,
+    *,
+    gpus: Mapping[str, GpuRequest] | None = None,
+    with_devices: Callable[[Devices], Project] | None = None,
+) -> list[Question]:
+    """Services that ask for GPUs depend on which GPUs there are."""
+    return [nvidia_question(wanted=True) if gpus and with_devices else _question(project)]
+
+
+@declared(prefetch=_prefetch)
 def project(
     project: Project,
     *,
@@ -42,14 +65,7 @@ def project(
             notes = [*error.sentences]
         else:
             project, notes = with_devices(devices), wsl_note(devices)
-    found = host.get_fact(
-        ComposeProject,
-        project=project.name,
-        directory=project.directory,
-        images=[*project.images.values()],
-        containers=[project.container(service) for service in project.services],
-        questions={project.container(name): text for name, text in project.questions.items()},
-    )
+    found = get_fact(ComposeProject, **_question(project).arguments)
     todo = compose.plan(project, found)
     if todo.reasons:
         explain([*todo.reasons, *notes])

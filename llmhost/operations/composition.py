@@ -8,7 +8,8 @@ from typing import cast
 
 from pyinfra.api.operation import OperationMeta
 
-from llmhost.operations.changes import Commands, explain
+from llmhost.operations.changes import explain
+from llmhost.operations.declaration import Commands
 
 
 def inner(operation: Callable[..., OperationMeta]) -> Callable[..., Commands]:

@@ -14,11 +14,11 @@ from paramiko import SSHException
 from pyinfra import host as current_host
 from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, State, StringCommand
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.ssh import SSHConnector
 
-from llmhost.operations.changes import Commands
+from llmhost.operations.connection_arguments import connection_arguments
+from llmhost.operations.declaration import Commands
 
 _UNDO_SECONDS = 30
 """More than an undo takes once its time has come."""
@@ -44,15 +44,9 @@ def on_trial(
 
     If nobody could come in for `seconds`, the host has undone the change, and `confirm` says so.
     """
-    trial = _Trial(script, seconds, arrived, tuple(contacts), _connector_arguments())
+    trial = _Trial(script, seconds, arrived, tuple(contacts), connection_arguments(current_host))
     yield FunctionCommand(_try, [trial], {})
     yield StringCommand(f"sh {script} confirm")
-
-
-def _connector_arguments() -> dict[str, Any]:
-    """How this operation's commands are run (sudo and the like), for a command run by hand."""
-    arguments: Any = current_host.current_op_global_arguments or {}
-    return {key: arguments[key] for key in CONNECTOR_ARGUMENT_KEYS if key in arguments}
 
 
 def _try(state: State, host: Host, trial: _Trial) -> bool:

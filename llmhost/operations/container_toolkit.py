@@ -14,16 +14,17 @@ from llmhost.nvidia.container_toolkit import (
 from llmhost.nvidia.packages import TOOLKIT
 from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import apt, docker, systemd
-from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.changes import explain, refuse
 from llmhost.operations.composition import inner, told
-from llmhost.operations.nvidia_packages import read_state, then_read
+from llmhost.operations.declaration import Commands, declared
+from llmhost.operations.nvidia_packages import nvidia_question, read_state, then_read
 from llmhost.system.apt_repository import Repository
 
 HOOK = "/usr/bin/nvidia-cdi-hook"
 """dockerd looks for it when it starts, and offers GPUs only if it was there."""
 
 
-@declared
+@declared(prefetch=lambda **_: [nvidia_question(wanted=False)])
 def present(
     *,
     version: str,

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
-from pyinfra import host
 from pyinfra.api import StringCommand
 
 from llmhost.docker.daemon_json import (
@@ -28,7 +27,10 @@ from llmhost.docker.packages import (
 )
 from llmhost.facts.docker import DaemonConfig, Engine
 from llmhost.operations.apt import repository_commands, repository_differences
-from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.changes import explain, refuse
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import Question, ask
+from llmhost.resources import script
 from llmhost.system import apt
 from llmhost.system.files import UNPACK, File, archive, candidate_path, differences
 
@@ -37,7 +39,21 @@ _RECORDS = "/var/lib/llmhost/docker"
 _UNITS = ("containerd.service", "docker.service", "docker.socket")
 
 
-@declared
+def _engine_question(repository_url: str, key_fingerprint: str) -> Question:
+    paths = docker_repository(repository_url, key_fingerprint, None, "", "")
+    return ask(Engine, packages=list(ALL_NAMES), key=paths.key_path, paths=paths.paths)
+
+
+def _record(owner: str) -> str:
+    """Where the keys of daemon.json are listed that an owner has set."""
+    return f"{_RECORDS}/{owner}.json"
+
+
+@declared(
+    prefetch=lambda source, *, repository_url, key_fingerprint, **_: [
+        _engine_question(repository_url, key_fingerprint)
+    ]
+)
 def engine(
     source: str,
     *,
@@ -52,8 +68,7 @@ def engine(
     first start, without a configuration, would take address ranges that may be the site's.
     """
     vendor = partial(docker_repository, repository_url, key_fingerprint, key)
-    paths = vendor("", "")
-    found = host.get_fact(Engine, packages=list(ALL_NAMES), key=paths.key_path, paths=paths.paths)
+    found = get_fact(Engine, **_engine_question(repository_url, key_fingerprint).arguments)
     chosen = engine_packages(source, found.distribution, found.version)
     if chosen is None:
         yield refuse([unsupported(source, found.distribution, found.version)])
@@ -72,7 +87,11 @@ def engine(
         yield StringCommand(apt.script(todo, () if installed else _UNITS))
 
 
-@declared
+@declared(
+    prefetch=lambda config, *, owner="docker": [
+        ask(DaemonConfig, config=CONFIG, record=_record(owner))
+    ]
+)
 def daemon(config: Mapping[str, Any], *, owner: str = "docker") -> Commands:
     """Keep keys of daemon.json as declared, and leave everybody else's alone.
 
@@ -80,8 +99,8 @@ def daemon(config: Mapping[str, Any], *, owner: str = "docker") -> Commands:
     are no longer in `config`, are removed. dockerd examines the file before it is put in place.
     It takes effect when the daemon is restarted: systemd.service(…, newer_than=[CONFIG]).
     """
-    record = f"{_RECORDS}/{owner}.json"
-    found = host.get_fact(DaemonConfig, config=CONFIG, record=record)
+    record = _record(owner)
+    found = get_fact(DaemonConfig, config=CONFIG, record=record)
     try:
         existing = parse_config(found.config, CONFIG)
     except BrokenConfig as error:
@@ -109,17 +128,9 @@ def _install_config(
         before: File(record, render_owned(union)),
         after: File(record, render_owned(ours)),
     }
-    script = f"""set -e
-mkdir -p -m 0755 {PurePosixPath(CONFIG).parent} {PurePosixPath(record).parent}
-{UNPACK}
-if command -v dockerd >/dev/null && ! dockerd --validate --config-file {candidate} >&2; then
-  rm -f {candidate} {before} {after}
-  echo "dockerd refuses these settings; {CONFIG} stays as it was" >&2
-  exit 1
-fi
-mv -fT {before} {record}
-mv -fT {candidate} {CONFIG}
-mv -fT {after} {record}
-# A daemon that learns of live-restore before it is restarted keeps its containers running.
-if systemctl --quiet is-active docker.service; then systemctl reload docker.service; fi"""
-    return StringCommand(script, _stdin=archive(contents))
+    lines = [
+        f"set -e\nmkdir -p -m 0755 {PurePosixPath(CONFIG).parent} {PurePosixPath(record).parent}",
+        UNPACK,
+        script("docker/install_config.sh", candidate, CONFIG, before, record, after),
+    ]
+    return StringCommand("\n".join(lines), _stdin=archive(contents))

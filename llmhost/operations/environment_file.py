@@ -1,9 +1,9 @@
 """Files of environment variables."""
 
-from pyinfra import host
-
 from llmhost.facts.environment_file import EnvironmentFile
-from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.changes import explain, refuse
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import ask
 from llmhost.operations.files import apply_command
 from llmhost.secret import read_secret
 from llmhost.system.environment_file import reasons, unfit
@@ -11,7 +11,7 @@ from llmhost.system.files import File
 from llmhost.template import render
 
 
-@declared
+@declared(prefetch=lambda path, *, owner, **_: [ask(EnvironmentFile, path=path, owner=owner)])
 def present(
     path: str, *, template: str, owner: str, secret: str, values: dict[str, str]
 ) -> Commands:
@@ -20,7 +20,7 @@ def present(
     `secret` is a reference. What it refers to is read here, so that it is no operation's argument
     and stands in no plan; a difference is told by the variable's name.
     """
-    state = host.get_fact(EnvironmentFile, path=path, owner=owner)
+    state = get_fact(EnvironmentFile, path=path, owner=owner)
     try:
         content = read_secret(secret)
     except ValueError as error:

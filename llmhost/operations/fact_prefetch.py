@@ -1,180 +1,129 @@
-"""Facts read ahead: all that a host's operations will ask for first, in one round trip.
+"""Facts that a host's operations ask for first, read in one round trip.
 
-A run that changes nothing is a run of questions. Asked one by one they cost a session of sshd each
-and wait for one another; asked together they cost one, and the host works at several at a time.
-What was read counts until this run's first change on the host (docs/decisions/0078).
+A run that changes nothing only asks. Asked one by one, each fact costs a session of sshd and waits
+for the one before; asked together they cost one session, and the host works on several at a time.
+The answers count until this run's first change on the host (docs/decisions/0078).
 """
 
 import secrets
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from paramiko import SSHException
 from pyinfra.api import FactBase, Host, StringCommand
-from pyinfra.api.facts import _handle_fact_kwargs, _make_command
+from pyinfra.api.exceptions import FactProcessError
+
+from llmhost.operations.connection_arguments import connection_arguments, of_connection
 
 _MOST_BYTES = 60_000
 """A command is one argument of a shell: Linux takes 128 KiB, and quoting makes it longer."""
 
 
-class _Foreseen(BaseException):
-    """Ends the body of an operation that was called only to see what it asks for first."""
-
-
 @dataclass(frozen=True)
-class _Question:
+class Question:
+    """A fact with its arguments, all of them by name."""
+
     fact: type[FactBase[Any]]
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+
+    def key(self, connection: Mapping[str, Any]) -> str:
+        """Equal for equal questions that are asked as the same user."""
+        named, by = sorted(self.arguments.items()), sorted(connection.items())
+        return f"{self.fact.__module__}.{self.fact.__qualname__} {named!r} {by!r}"
 
     @property
-    def key(self) -> str:
-        named = sorted(self.kwargs.items())
-        return f"{self.fact.__module__}.{self.fact.__qualname__} {self.args!r} {named!r}"
+    def command(self) -> str | None:
+        """The shell command that answers it. None where it cannot be asked with others: it needs a
+        shell or a program of its own, or is not true any more a second later."""
+        fact = self.fact()
+        if fact.shell_executable or getattr(fact, "of_the_moment", False):
+            return None
+        if fact.requires_command(**self.arguments):
+            return None
+        command = fact.command(**self.arguments)
+        return command if isinstance(command, str) else str(command.get_raw_value())
+
+    def value(self, lines: list[str]) -> Any:
+        """The fact's value, from what the command printed. Raises what the fact raises."""
+        fact = self.fact()
+        return fact.process(lines) if lines else fact.default()
+
+
+def ask(fact: type[FactBase[Any]], **arguments: Any) -> Question:
+    """For an operation's declaration: it asks this first."""
+    return Question(fact, arguments)
 
 
 @dataclass
-class _Ahead:
-    """Of one host: what will be asked, what is known, and what goes on."""
+class Prefetch:
+    """Of one host: what its operations will ask first, and the answers that still count."""
 
-    questions: dict[str, _Question] = field(default_factory=dict)
-    known: dict[str, Any] = field(default_factory=dict)
-    foreseeing: bool = False
-    reading: bool = False
+    questions: dict[str, Sequence[Question]] = field(default_factory=dict)
+    _answers: dict[str, list[str]] = field(default_factory=dict)
 
+    def expect(self, operation: str, questions: Sequence[Question]) -> None:
+        """An operation that will run asks these first."""
+        self.questions[operation] = questions
 
-_hosts: dict[Host, _Ahead] = {}
+    def forget(self) -> None:
+        """The host is about to change: everything is asked again."""
+        self._answers.clear()
 
+    def value(self, host: Host, question: Question) -> Any:
+        """A fact's value, prefetched or read now."""
+        lines = self._answers.get(question.key(connection_arguments(host)))
+        if lines is not None:
+            try:
+                return question.value(lines)
+            except FactProcessError:
+                pass  # read again, it fails the host as pyinfra does it
+        return host.get_fact(question.fact, **question.arguments)
 
-def prepare(host: Host) -> None:
-    """Let this host's facts be read ahead; before its first operation is declared."""
-    host = host.inventory.get_host(host.name)  # `pyinfra.host` is a stand-in for the present one
-    if host in _hosts:
-        return
-    ahead = _hosts[host] = _Ahead()
-    ask, methods = host.get_fact, host.__dict__
+    def read(self, host: Host) -> str:
+        """Read everything that is expected; returns why that failed, or nothing. What is missing
+        is read when an operation asks for it.
 
-    def get_fact(fact: type[FactBase[Any]], *args: Any, **kwargs: Any) -> Any:
-        question = _Question(fact, args, kwargs)
-        if ahead.foreseeing:
-            ahead.questions[question.key] = question
-            raise _Foreseen
-        if question.key in ahead.known:
-            return ahead.known[question.key]
-        before, ahead.reading = ahead.reading, True
+        Called inside an operation, whose sudo and the like are used. With `-vvv` nothing is read:
+        pyinfra prints the output of each fact then.
+        """
+        asked = {} if host.state.print_fact_output else self._commands(host)
+        if not asked:
+            return ""
+        mark = secrets.token_hex(16)
+        command = StringCommand(script([*asked.values()], mark))
         try:
-            return ask(fact, *args, **kwargs)
-        finally:
-            ahead.reading = before
+            succeeded, output = host.run_shell_command(command, **connection_arguments(host))
+        except (OSError, EOFError, SSHException) as error:
+            return str(error) or "the connection was lost"
+        if not succeeded:
+            return str(output.stderr) or "the shell printed no error"
+        found = answers(output.stdout_lines, mark)
+        self._answers = {key: found[number] for number, key in enumerate(asked) if number in found}
+        return ""
 
-    methods["get_fact"] = get_fact
-    for name in ("run_shell_command", "put_file", "rsync"):
-        methods[name] = _forgetting(ahead, getattr(host, name))
-
-
-def _forgetting(ahead: _Ahead, method: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, after which nothing that was read counts any more, unless a fact is being read.
-
-    A connection that ends meanwhile fails this host alone: pyinfra stops the whole run on EOFError,
-    which is what paramiko raises then.
-    """
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if not ahead.reading:
-            ahead.known.clear()
-        try:
-            return method(*args, **kwargs)
-        except EOFError as error:
-            raise ConnectionResetError("the connection was lost") from error
-
-    return call
-
-
-def foresee(host: Host, body: Callable[..., Iterable[Any]], *args: Any, **kwargs: Any) -> None:
-    """Note what an operation asks first, by running its body that far.
-
-    Nothing is done then but what a dry run does too. Where the changes are looked for now anyway,
-    nothing is foreseen.
-    """
-    ahead = _hosts.get(host)
-    if ahead is None or host.state.should_check_for_changes():
-        return
-    own = {key: value for key, value in kwargs.items() if key != "name" and key[0] != "_"}
-    ahead.foreseeing = True
-    try:
-        next(iter(body(*args, **own)), None)
-    except _Foreseen:
-        pass
-    except Exception:  # noqa: S110 (it will say so when it runs)
-        pass
-    finally:
-        ahead.foreseeing = False
-
-
-def read(host: Host) -> None:
-    """Read everything that was foreseen. What can not be read so is read when it is asked for."""
-    ahead = _hosts.get(host)
-    if ahead is None or not ahead.questions or host.state.print_fact_output:
-        return
-    asked: dict[str, FactBase[Any]] = {}
-    commands: list[str] = []
-    arguments: dict[str, Any] = {}
-    for key, question in ahead.questions.items():
-        fact = question.fact()
-        own, arguments = _handle_fact_kwargs(
-            host.state, host, question.fact, question.args, question.kwargs
-        )
-        command = _text(_make_command(fact.command, own))
-        if sum(map(len, commands)) + len(command) < _MOST_BYTES and _is_plain(fact, own):
-            asked[key] = fact
-            commands.append(command)
-    mark = secrets.token_hex(16)
-    ahead.reading = True
-    try:
-        succeeded, output = host.run_shell_command(
-            StringCommand(script(commands, mark)), **_for_connector(arguments)
-        )
-    except (OSError, SSHException):
-        return  # pyinfra says so when it asks for the first
-    finally:
-        ahead.reading = False
-    if succeeded:
-        told = answers(output.stdout_lines, mark)
-        for number, (key, fact) in enumerate(asked.items()):
-            if number in told:
-                _note(ahead, key, fact, told[number])
-
-
-def _note(ahead: _Ahead, key: str, fact: FactBase[Any], lines: list[str]) -> None:
-    try:
-        ahead.known[key] = fact.process(lines) if lines else fact.default()
-    except Exception:
-        ahead.known.pop(key, None)  # whoever asks for it is told what is wrong
-
-
-def _is_plain(fact: FactBase[Any], own: dict[str, Any]) -> bool:
-    """Whether a fact is only a command, without conditions that pyinfra would look at before, and
-    is true a second later too."""
-    if fact.shell_executable or getattr(fact, "of_the_moment", False):
-        return False
-    return not _make_command(fact.requires_command, own)
-
-
-def _text(command: str | StringCommand) -> str:
-    return command if isinstance(command, str) else str(command.get_raw_value())
-
-
-def _for_connector(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
-
-    return {key: arguments[key] for key in CONNECTOR_ARGUMENT_KEYS if key in arguments}
+    def _commands(self, host: Host) -> dict[str, str]:
+        """Commands by key, of operations that run as the present one does, as many as fit."""
+        connection, operations = connection_arguments(host), host.state.ops[host]
+        found: dict[str, str] = {}
+        size = 0
+        for operation, questions in self.questions.items():
+            own = operations.get(operation)  # none of this host's with _run_once
+            if own is None or of_connection(own.global_arguments) != connection:
+                continue
+            for question in questions:
+                command, key = question.command, question.key(connection)
+                if command is None or key in found or size + len(command) > _MOST_BYTES:
+                    continue
+                found[key] = command
+                size += len(command)
+        return found
 
 
 def script(commands: Sequence[str], mark: str) -> str:
-    """Shell script that runs all commands at the same time, and tells each one's output and exit
-    status after a line with `mark`."""
+    """Shell script that runs all commands at the same time, and prints each one's output after a
+    line with `mark`, its number and its exit status."""
     lines = ["d=$(mktemp -d) || exit 1", "trap 'rm -rf \"$d\"' EXIT"]
     for number, command in enumerate(commands):
         run = f"sh -c {shlex.quote(command)}"

@@ -1,20 +1,21 @@
 """Files, directories and absences."""
 
-from pyinfra import host
 from pyinfra.api import StringCommand
 
 from llmhost.facts.files import PathStates
-from llmhost.operations.changes import Commands, declared, explain
+from llmhost.operations.changes import explain
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import ask
 from llmhost.system.files import Entry, File, apply_script, archive, candidate_path, differences
 
 
-@declared
+@declared(prefetch=lambda *entries: [ask(PathStates, paths=[each.path for each in entries])])
 def present(*entries: Entry) -> Commands:
     """Make every entry as declared: one round trip to look, one to correct.
 
     A file is complete in its place or not there at all, never half-written.
     """
-    found = host.get_fact(PathStates, paths=[entry.path for entry in entries])
+    found = get_fact(PathStates, paths=[each.path for each in entries])
     wrong = differences(entries, found)
     if wrong:
         explain(wrong.values())

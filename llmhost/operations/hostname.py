@@ -1,20 +1,21 @@
 """What a host calls itself."""
 
-from pyinfra import host
 from pyinfra.api import StringCommand
 
 from llmhost.facts.hostname import Hostname
-from llmhost.operations.changes import Commands, declared, explain
+from llmhost.operations.changes import explain
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import ask
 from llmhost.operations.files import apply_command
 from llmhost.system.files import File
 
 _PATH = "/etc/hostname"
 
 
-@declared
-def called(wanted: str) -> Commands:
+@declared(prefetch=lambda *_, **__: [ask(Hostname)])
+def present(wanted: str) -> Commands:
     """Let the host call itself this, now and at boot."""
-    found = host.get_fact(Hostname)
+    found = get_fact(Hostname)
     wrong = [
         f"the host calls itself {name or 'nothing'} {when}, and {wanted} is declared"
         for name, when in ((found.at_boot, "at boot"), (found.now, "now"))

@@ -3,23 +3,32 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pyinfra import host
 from pyinfra.api import FileUploadCommand, StringCommand
 
 from llmhost.bundle.manifest import WAITING
 from llmhost.docker import image as core
 from llmhost.docker.disk_space import Room, shortage
-from llmhost.docker.image import ModelImage, ServiceImage, Weights, missing
+from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile, missing
 from llmhost.facts.disk_space import HostRoom
 from llmhost.facts.images import Images
 from llmhost.models.files import sha256_of
-from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.changes import explain, refuse
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.progress import told
 from llmhost.secret import read_secret
 from llmhost.system.files import archive
 
 
-@declared
+def _question(images: Sequence[ServiceImage], uploads: str, waiting: str) -> Question:
+    models = [model for image in images for model in image.models]
+    references = [*(image.reference for image in images), *(model.reference for model in models)]
+    return ask(Images, references=references, uploads=uploads, waiting=waiting)
+
+
+@declared(
+    prefetch=lambda *images, uploads, waiting=WAITING, **_: [_question(images, uploads, waiting)]
+)
 def built(
     *images: ServiceImage, uploads: str, waiting: str = WAITING, check_room: bool = True
 ) -> Commands:
@@ -32,9 +41,7 @@ def built(
     SHA-256 is not the declared one are refused, those on the controller before anything is changed,
     and so is with `check_room` what will not fit on the host's disks.
     """
-    models = [model for image in images for model in image.models]
-    references = [*(image.reference for image in images), *(model.reference for model in models)]
-    store = host.get_fact(Images, references=references, uploads=uploads, waiting=waiting)
+    store = get_fact(Images, **_question(images, uploads, waiting).arguments)
     services = missing(images, store.images)
     brought = [image for image in services if image.archive in store.archives]
     building = [image for image in services if image not in brought]
@@ -76,17 +83,17 @@ Sizes = Mapping[ModelImage, Mapping[str, int]]
 """Bytes by SHA-256 of the files that have to be brought; 0 where nobody knows."""
 
 
-def _arriving(model: ModelImage, waiting: Sequence[str]) -> tuple[Weights, ...]:
+def _arriving(model: ModelImage, waiting: Sequence[str]) -> tuple[WeightsFile, ...]:
     """Files that have to be brought; equal files of one model are brought once."""
     return tuple({f.sha256: f for f in model.files if f.sha256 not in waiting}.values())
 
 
 def _room(
-    uploads: str, arriving: Iterable[Sequence[Weights]], building: Sequence[ServiceImage]
+    uploads: str, arriving: Iterable[Sequence[WeightsFile]], building: Sequence[ServiceImage]
 ) -> Room:
     # Who asks for a token is not asked for a size.
     remote = {f.source for files in arriving for f in files if f.remote and not f.token}
-    return host.get_fact(
+    return get_fact(
         HostRoom,
         uploads=uploads,
         addresses=sorted(remote),
@@ -94,11 +101,11 @@ def _room(
     )
 
 
-def _size(file: Weights, room: Room) -> int:
+def _size(file: WeightsFile, room: Room) -> int:
     return room.sizes.get(file.source, 0) if file.remote else Path(file.source).stat().st_size
 
 
-def _obtain(model: str, file: Weights, uploads: str, size: int) -> Commands:
+def _obtain(model: str, file: WeightsFile, uploads: str, size: int) -> Commands:
     """Bring weights to the host."""
     part = core.partial_path(file, uploads)
     if file.remote:
@@ -111,7 +118,7 @@ def _obtain(model: str, file: Weights, uploads: str, size: int) -> Commands:
             yield FileUploadCommand(file.source, part, _sudo=False)
 
 
-def _mistake(model: str, file: Weights) -> str:
+def _mistake(model: str, file: WeightsFile) -> str:
     """Why weights can not be had; empty if they can, as far as the controller knows."""
     if file.remote:
         return _unreadable(model, file.token)

@@ -1,59 +1,56 @@
-"""Settings of every host that a run is about, checked together before any of them changes."""
+"""The site that a pyinfra inventory declares, checked as a whole before any host changes."""
 
-from pyinfra.api import DeployError, Host, State
+from collections.abc import Iterable
 
-from llmhost.inventory.problem import Problem, SettingsError
-from llmhost.inventory.reader import read_settings
-from llmhost.inventory.site import SiteHost, Upstream, upstream
+from pyinfra.api import DeployError, Host, Inventory, State
+
+from llmhost.inventory.renames import warn_of_old_names
+from llmhost.inventory.role import Role
+from llmhost.inventory.rules import broken_rules
+from llmhost.inventory.site import LlmEndpoint, Site, SiteHost, llm_endpoint
+from llmhost.inventory.site_reader import HostData, Rules, SiteError, SiteRules, read_site
 from llmhost.inventory.site_rules import site_problems
-from llmhost.settings import Settings
-
-_checked: dict[int, dict[str, SiteHost]] = {}
+from llmhost.operations.run_state import run_of
 
 
-def settings_of(state: State, host: Host) -> Settings:
-    """One host's settings. Raises DeployError with the mistakes of all hosts of the run."""
-    return _site(state)[host.name].settings
+def inventory_site(
+    inventory: Inventory,
+    within: Iterable[Host],
+    rules: Rules = broken_rules,
+    site_rules: SiteRules = site_problems,
+) -> Site:
+    """`read_site` of all hosts. Raises SiteError with the mistakes of those `within` a limit."""
+    declared = [HostData(host.name, host.data.dict(), host.groups) for host in inventory]
+    names = {host.name for host in within}
+    for host in declared:
+        if host.name in names:
+            warn_of_old_names(host.name, host.data)
+    return read_site(declared, names, rules=rules, site_rules=site_rules)
 
 
-def upstream_of(state: State, host: Host) -> Upstream:
-    """The gateway that an application server calls. Raises DeployError as `settings_of` does."""
-    site = _site(state)
-    found = upstream(site[host.name], site)
-    assert isinstance(found, Upstream), "check_all has refused an application server without one"
+def site_of(state: State) -> Site:
+    """The hosts of a run. Raises SiteError; the mistakes of hosts outside its limit are ignored."""
+    run = run_of(state)
+    if run.site is None:
+        limited = filter(state.is_host_in_limit, state.inventory)
+        run.site = inventory_site(state.inventory, limited)
+    return run.site
+
+
+def site_host(host: Host) -> SiteHost:
+    """The host that a deploy is about. Raises DeployError with the mistakes of the whole run."""
+    try:
+        return site_of(host.state)[host.name]
+    except SiteError as error:
+        listed = "\n".join(f"    {sentence}" for sentence in error.sentences)
+        raise DeployError(f"the inventory has mistakes; nothing was changed:\n{listed}") from None
+
+
+def llm_endpoint_of(host: Host) -> LlmEndpoint | None:
+    """What an application server calls; None for a host of another role."""
+    here = site_host(host)
+    if here.role is not Role.APP_SERVER:
+        return None
+    found = llm_endpoint(here, site_of(host.state))
+    assert isinstance(found, LlmEndpoint), "the site's rules refuse an application server without"
     return found
-
-
-def _site(state: State) -> dict[str, SiteHost]:
-    if id(state) not in _checked:
-        _checked[id(state)] = check_all(state)
-    return _checked[id(state)]
-
-
-def check_all(state: State) -> dict[str, SiteHost]:
-    """All hosts by name; mistakes of those outside the run's limit are not its business."""
-    site: dict[str, SiteHost] = {}
-    mistakes: list[str] = []
-    within = {host.name for host in state.inventory if state.is_host_in_limit(host)}
-
-    def note(host: str, problems: tuple[Problem, ...]) -> None:
-        mistakes.extend(problem.sentence(host) for problem in problems if host in within)
-
-    for host in state.inventory:
-        try:
-            site[host.name] = _site_host(host)
-        except SettingsError as error:
-            note(host.name, error.problems)
-    for name, each in site.items():
-        if name in within:  # a secret of another host need not be at hand
-            note(name, tuple(site_problems(each, site)))
-    if mistakes:
-        listed = "\n".join(f"    {sentence}" for sentence in mistakes)
-        raise DeployError(f"the inventory has mistakes; nothing was changed:\n{listed}")
-    return site
-
-
-def _site_host(host: Host) -> SiteHost:
-    data = host.data.dict()
-    contact = str(data.get("ssh_hostname") or host.name)
-    return SiteHost(host.name, read_settings(data), frozenset(host.groups), contact)

@@ -6,9 +6,11 @@ from paramiko import Channel, ProxyCommand
 from pyinfra import host
 from pyinfra.api import StringCommand
 
-from llmhost.facts.network import Network
-from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.facts.network import HostNetworking
+from llmhost.operations.changes import explain, refuse
 from llmhost.operations.confirmed_change import on_trial
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import ask
 from llmhost.system import addresses as core
 from llmhost.system.files import UNPACK, File, archive
 from llmhost.template import render
@@ -20,7 +22,7 @@ _UNDO_UNIT = "llmhost-network-undo"
 _ARRIVED = f"[ ! -e {core.STAGE}/pending ] || [ -e {core.STAGE}/changed ]"
 
 
-@declared
+@declared(prefetch=lambda *_, **__: [ask(HostNetworking)])
 def addresses(wanted: core.Addressing, *, confirm_seconds: int) -> Commands:
     """Give an interface exactly these addresses and default routes, by netplan or networkd.
 
@@ -28,9 +30,13 @@ def addresses(wanted: core.Addressing, *, confirm_seconds: int) -> Commands:
     controller has come in again after the change, at the new address if the one in use goes away;
     the host undoes them by itself if it has not after `confirm_seconds`.
     """
-    state = host.get_fact(Network)
+    state = get_fact(HostNetworking)
     if not state.macs:
         return  # nothing is known of a host that could not be asked
+    if not state.has_ip:  # in a dry run: a deploy has just installed it
+        explain(["addresses are unknown until iproute2 is installed"])
+        yield StringCommand("command -v ip")
+        return
     if wrong := core.refusals(wanted, state):
         yield refuse(wrong)
         return

@@ -1,6 +1,6 @@
 """nginx and its configuration."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from pyinfra import host
@@ -18,11 +18,25 @@ from llmhost.gateway.nginx import (
 )
 from llmhost.gateway.pool import Pool, drain_refusal, drained_servers, with_pool
 from llmhost.gateway.tls import CERTIFICATE, Tls, certified, name_files, served_names
-from llmhost.operations.changes import Commands, declared, explain, note, refuse
+from llmhost.operations.changes import explain, note, refuse
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.system.files import File
 
 
-@declared
+def _question(files: Sequence[File], directory: str, status_port: int) -> Question:
+    return ask(
+        Nginx,
+        paths=[directory, *(file.path for file in files)],
+        under=directory,
+        status_port=status_port,
+        certificate=f"{directory}/{CERTIFICATE}",
+    )
+
+
+@declared(
+    prefetch=lambda *files, directory, status_port, **_: [_question(files, directory, status_port)]
+)
 def configuration(
     *files: File,
     directory: str,
@@ -39,18 +53,22 @@ def configuration(
     configuration may include names.conf and other-names.conf, and its certificate is kept valid;
     with `pool` upstreams.conf, in which drained servers stay drained.
     """
-    wanted = _Wanted(files, directory, status_port, tls, pool)
-    state = wanted.state()
+    desired = _DesiredState(files, directory, status_port, tls, pool)
+    state = desired.state()
     drained = drained_servers(pool, directory, state) if pool else ()
     note(_drained(name) for name in drained)
-    tree, renewal = wanted.tree(state, drained)
+    tree, renewal = desired.tree(state, drained)
     wrong, drift = tree.wrong(state), service_drift(state, tree.digest)
     if wrong or drift:
         explain([*([renewal] if renewal else []), *wrong.values(), *drift])
         yield from _apply(tree, state)
 
 
-@declared
+@declared(
+    prefetch=lambda server, *files, directory, status_port, **_: [
+        _question(files, directory, status_port)
+    ]
+)
 def drain(
     server: str,
     *files: File,
@@ -65,23 +83,23 @@ def drain(
     Changes nothing else: a host that is not as declared beside that is refused. Requests that a
     server is answering go on.
     """
-    wanted = _Wanted(files, directory, status_port, tls, pool)
-    state = wanted.state()
+    desired = _DesiredState(files, directory, status_port, tls, pool)
+    state = desired.state()
     before = set(drained_servers(pool, directory, state))
     after = before - {server} if undo else before | {server}
-    tree, _ = wanted.tree(state, before)
+    tree, _ = desired.tree(state, before)
     if tree.wrong(state) or service_drift(state, tree.digest):
         yield refuse([f"{host.name} is not as the inventory declares it: deploy it first"])
     elif not undo and (refusal := drain_refusal(pool, before, server)):
         yield refuse([refusal])
     elif before != after:
-        tree, _ = wanted.tree(state, after)
+        tree, _ = desired.tree(state, after)
         explain([f"{server} is taken in again" if undo else _drained(server)])
         yield from _apply(tree, state)
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _DesiredState:
     """What is declared; it becomes a tree when the host's state is known."""
 
     files: tuple[File, ...]
@@ -91,14 +109,8 @@ class _Wanted:
     pool: Pool | None
 
     def state(self) -> NginxState:
-        found: NginxState = host.get_fact(
-            Nginx,
-            paths=[self.directory, *(file.path for file in self.files)],
-            under=self.directory,
-            status_port=self.status_port,
-            certificate=f"{self.directory}/{CERTIFICATE}",
-        )
-        return found
+        asked = _question(self.files, self.directory, self.status_port)
+        return get_fact(Nginx, **asked.arguments)
 
     def tree(self, state: NginxState, drained: Collection[str]) -> tuple[Tree, str]:
         """The tree, and why the certificate is a new one, if it is."""

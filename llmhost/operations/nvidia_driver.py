@@ -7,7 +7,7 @@ from pyinfra.api import StringCommand
 from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.plan import (
     DriverPlan,
-    Policy,
+    DriverPolicy,
     gpu_drift,
     module_problems,
     plan_driver,
@@ -18,11 +18,17 @@ from llmhost.nvidia.plan import (
 )
 from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import systemd
-from llmhost.operations.changes import Commands, declared, explain, note, refuse
+from llmhost.operations.changes import explain, note, refuse
 from llmhost.operations.composition import inner
+from llmhost.operations.declaration import Commands, declared
 from llmhost.operations.files import apply_command
 from llmhost.operations.files import present as present_files
-from llmhost.operations.nvidia_packages import installed, read_state, then_read
+from llmhost.operations.nvidia_packages import (
+    installed,
+    nvidia_question,
+    read_state,
+    then_read,
+)
 from llmhost.operations.reboot import reboot
 from llmhost.system.apt_repository import Repository
 from llmhost.system.files import Entry, File
@@ -32,9 +38,9 @@ GPU_UNIT = "llmhost-gpu.service"
 """Switches persistence mode on and sets the power limit at boot."""
 
 
-@declared
+@declared(prefetch=lambda policy, **_: [nvidia_question(wanted=bool(policy.requests))])
 def present(
-    policy: Policy,
+    policy: DriverPolicy,
     *,
     repository: Callable[[NvidiaState], Repository],
     files: Sequence[Entry],

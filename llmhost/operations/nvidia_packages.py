@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Sequence
 
-from pyinfra import host
 from pyinfra.api import StringCommand
 from pyinfra.api.command import PyinfraCommand
 
@@ -12,10 +11,12 @@ from llmhost.nvidia.packages import DKMS_KEYS, PINNING, REPORTED, driver_package
 from llmhost.nvidia.plan import DriverPlan, fabric_fits, unheld, userspace_version
 from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import apt
-from llmhost.operations.changes import Commands, refuse
+from llmhost.operations.changes import refuse
 from llmhost.operations.composition import inner, told
+from llmhost.operations.declaration import Commands, get_fact
+from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.files import apply_command
-from llmhost.system.apt import Plan, script
+from llmhost.system.apt import AptPlan, script
 from llmhost.system.apt_repository import Repository
 from llmhost.system.files import Entry, differences
 
@@ -25,7 +26,12 @@ MODPROBE_FILE = "/etc/modprobe.d/llmhost-nvidia.conf"
 
 def read_state(*, wanted: bool) -> NvidiaState | None:
     """The host's NVIDIA hardware and software; with `wanted` all of it even without hardware."""
-    return host.get_fact(
+    return get_fact(Nvidia, **nvidia_question(wanted=wanted).arguments)
+
+
+def nvidia_question(*, wanted: bool) -> Question:
+    """What `read_state` asks, for operations that begin with it."""
+    return ask(
         Nvidia,
         patterns=list(REPORTED),
         mok_keys=list(DKMS_KEYS.values()),
@@ -53,7 +59,7 @@ def installed(
     files: Sequence[Entry],
 ) -> Commands:
     """Packages and configuration: all that can be done before the module is loaded."""
-    found = host.get_fact(PathStates, paths=[entry.path for entry in files])
+    found = get_fact(PathStates, paths=[entry.path for entry in files])
     wrong = differences(files, found)
     reasons = [*plan.reasons, *wrong.values()]
     if state.initramfs_stale:
@@ -113,7 +119,7 @@ def _named_versions(
 ) -> Generator[PyinfraCommand, None, tuple[str, ...]]:
     """`name=version` for the newest version that begins so; packages that have no version of a
     driver at all (kernel headers) stay without."""
-    offered = host.get_fact(OfferedVersions, packages=list(packages))
+    offered = get_fact(OfferedVersions, packages=list(packages))
     fitting = {
         name: next((each for each in versions if each.startswith(beginning)), None)
         for name, versions in offered.items()
@@ -136,4 +142,4 @@ def _transaction(
     unhold: tuple[str, ...] = (),
     hold: tuple[str, ...] = (),
 ) -> StringCommand:
-    return StringCommand(script(Plan(install=install, remove=remove, unhold=unhold, hold=hold)))
+    return StringCommand(script(AptPlan(install=install, remove=remove, unhold=unhold, hold=hold)))

@@ -2,17 +2,15 @@
 
 import time
 
-from pyinfra import host
-from pyinfra.api import operation
-
 from llmhost.facts.system import HostIdentityFact
-from llmhost.nvidia.plan import Policy, impossible
-from llmhost.operations.changes import Commands, refuse
+from llmhost.nvidia.plan import DriverPolicy, impossible
+from llmhost.operations.changes import refuse
+from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.nvidia_packages import read_state
 from llmhost.preflight import findings
 
 
-@operation()
+@declared(prefetch=None)  # what it asks is compared with the controller's clock
 def fit(
     *,
     paths: list[str],
@@ -21,14 +19,14 @@ def fit(
     min_memory_gib: float,
     min_free_disk_gib: float,
     max_clock_skew_seconds: float,
-    gpus: Policy | None = None,
+    gpus: DriverPolicy | None = None,
 ) -> Commands:
     """Refuse the host, with all reasons at once, if it can not become a server.
 
     `gpus` says what the services ask of its GPUs, which are looked at only if they ask; none: it
     runs no services.
     """
-    identity = host.get_fact(HostIdentityFact, paths=paths, receipt=receipt)
+    identity = get_fact(HostIdentityFact, paths=paths, receipt=receipt)
     if identity is None:
         yield refuse(["nothing could be read from the host; the lines above say why"])
         return

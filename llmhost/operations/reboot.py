@@ -7,7 +7,7 @@ from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, State, StringCommand
 from pyinfra.connectors.util import clear_askpass_cache, remove_any_sudo_askpass_file
 
-from llmhost.operations.changes import Commands
+from llmhost.operations.declaration import Commands
 
 # The kernel's own name for the present boot: it tells a host that has rebooted from one that has
 # not gone down yet, which neither the time nor the uptime does.

@@ -4,18 +4,19 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pyinfra import host
 from pyinfra.api import StringCommand
 
 from llmhost.facts.receipt import Receipts
 from llmhost.history import receipt, rollback
-from llmhost.operations.changes import Commands, declared, explain
+from llmhost.operations.changes import explain
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import ask
 from llmhost.operations.files import apply_command
 
 
-@declared
+@declared(prefetch=lambda path, record, images, **_: [ask(Receipts, path=path, images=images)])
 def written(
-    path: str, record: Mapping[str, Any], images: Sequence[str], keep: rollback.Places
+    path: str, record: Mapping[str, Any], images: Sequence[str], keep: rollback.DeployPaths
 ) -> Commands:
     """Write `record`, and the host's versions and images, unless the newest receipt says the same.
 
@@ -23,7 +24,7 @@ def written(
     before stays beside the new one. What the deploy has made is kept for a rollback: first that,
     so that a run which ends in between does it again.
     """
-    found = host.get_fact(Receipts, path=path, images=images)
+    found = get_fact(Receipts, path=path, images=images)
     wanted = receipt.content(record, found)
     reasons = receipt.reasons(wanted, found.newest)
     if reasons:

@@ -3,28 +3,32 @@
 import uuid
 from collections.abc import Collection
 
-from pyinfra import host
 from pyinfra.api import StringCommand
 
 from llmhost.facts.kept_deploys import KeptDeploys, status_file
 from llmhost.history.prune import prune_script, superfluous
-from llmhost.history.rollback import KeptState, Places, chosen, other_places, return_script
-from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.history.rollback import DeployPaths, KeptState, chosen, other_places, return_script
+from llmhost.operations.changes import explain, refuse
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import Question, ask
 
 
-def read_kept(places: Places, uploads: str) -> KeptState:
+def read_kept(places: DeployPaths, uploads: str) -> KeptState:
     """What the present host keeps."""
-    found: KeptState = host.get_fact(
+    return get_fact(KeptDeploys, **_question(places, uploads).arguments)
+
+
+def _question(places: DeployPaths, uploads: str) -> Question:
+    return ask(
         KeptDeploys,
         receipt=places.receipt,
         status_file=status_file(places.gateway),
         uploads=uploads,
     )
-    return found
 
 
-@declared
-def returned(steps: int, *, places: Places, uploads: str) -> Commands:
+@declared(prefetch=lambda steps, *, places, uploads: [_question(places, uploads)])
+def returned(steps: int, *, places: DeployPaths, uploads: str) -> Commands:
     """Let stack and gateway be those of an earlier deploy, `steps` before the present one.
 
     Both are tested as a whole before the first file changes. The receipt becomes that of the
@@ -46,8 +50,8 @@ def returned(steps: int, *, places: Places, uploads: str) -> Commands:
         yield StringCommand(return_script(kept, found, places, uuid.uuid4().hex))
 
 
-@declared
-def pruned(declared_images: Collection[str], *, places: Places, uploads: str) -> Commands:
+@declared(prefetch=lambda declared_images, *, places, uploads: [_question(places, uploads)])
+def pruned(declared_images: Collection[str], *, places: DeployPaths, uploads: str) -> Commands:
     """Remove the images of ours, and the uploads, that nothing needs."""
     todo = superfluous(read_kept(places, uploads), declared_images)
     if todo.images or todo.uploads:

@@ -6,17 +6,14 @@ away by then.
 
 import atexit
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import gevent
 from pyinfra import logger
 from pyinfra.api import BaseStateCallback, Host, State
-from pyinfra.api.exceptions import PyinfraError
 
 from llmhost.operations.changes import reasons
+from llmhost.operations.run_state import add_callbacks, host_run, is_ignored, run_of, title
 
 _LINES = 3
 """Most lines of a command's last words that are repeated."""
@@ -34,31 +31,29 @@ class Failure:
 class _Failures(BaseStateCallback):
     """Notes at which operation a host failed."""
 
-    at: dict[Host, str] = {}  # noqa: RUF012 (pyinfra's callbacks are static)
-
     @staticmethod
     def operation_host_error(
         state: State, host: Host, op_hash: str, retry_count: int = 0, max_retries: int = 0
     ) -> None:
         del retry_count, max_retries
-        if not state.ops[host][op_hash].global_arguments["_ignore_errors"]:
-            _Failures.at[host] = op_hash
-            # With --no-wait pyinfra itself forgets it, and ends as if all had gone well.
+        if not is_ignored(state, host, op_hash):
+            host_run(host).failed_at = op_hash
+            # With --no-wait pyinfra itself forgets it, and ends as if nothing had failed.
             state.failed_hosts.add(host)
 
 
 def summarise(state: State) -> None:
-    """Let the run end with its failures. Not for dry runs, which `llmhost plan` tells of."""
-    known = any(isinstance(handler, _Failures) for handler in state.callback_handlers)
-    if not known and Path(sys.argv[0]).name == "pyinfra":
-        state.add_callback_handler(_Failures())
-        atexit.register(_tell, state)
-        # Of an error that ends a host's greenlet pyinfra tells itself; gevent adds a traceback.
-        hub = gevent.get_hub()
-        hub.NOT_ERROR = (*hub.NOT_ERROR, PyinfraError)
+    """Let the process end with the failed hosts of this run, unless whoever runs it reports them
+    itself (`RunState.summary`)."""
+    run = run_of(state)
+    if run.summary:
+        run.summary = False
+        add_callbacks(state, _Failures)
+        # pyinfra has no callback for the end of a run.
+        atexit.register(_print_summary, state)
 
 
-def _tell(state: State) -> None:
+def _print_summary(state: State) -> None:
     hosts = [host for host in state.inventory if state.is_host_in_limit(host)]
     failed = sorted(state.failed_hosts, key=lambda host: host.name)
     for line in lines([_failure(state, host) for host in failed], len(hosts)):
@@ -68,12 +63,11 @@ def _tell(state: State) -> None:
 def _failure(state: State, host: Host) -> Failure:
     if host not in state.activated_hosts:
         return Failure(host.name, "", ("it could not be reached: the reason stands at the top",))
-    op_hash = _Failures.at.get(host)
-    if op_hash is None:
+    op_hash = host_run(host).failed_at
+    if not op_hash:
         return Failure(host.name, "", ("its state could not be read: the reason stands above",))
-    operation = min(state.get_op_meta(op_hash).names)
-    told = reasons(host.name, op_hash).refusals or _last_words(state, host, op_hash)
-    return Failure(host.name, operation, tuple(told))
+    said = reasons(host, op_hash).refusals or _last_words(state, host, op_hash)
+    return Failure(host.name, title(state, op_hash), tuple(said))
 
 
 def _last_words(state: State, host: Host, op_hash: str) -> Sequence[str]:

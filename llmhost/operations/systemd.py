@@ -2,15 +2,28 @@
 
 from collections.abc import Sequence
 
-from pyinfra import host
 from pyinfra.api import QuoteString, StringCommand
 
 from llmhost.facts.systemd import EnabledUnits, Unit
-from llmhost.operations.changes import Commands, declared, explain
+from llmhost.operations.changes import explain
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.system.systemd import script, steps
 
 
-@declared
+def _question(
+    unit: str,
+    *,
+    newer_than: Sequence[str] = (),
+    others: Sequence[str] = (),
+    question: str = "",
+    **_: bool,
+) -> Question:
+    configuration = list(newer_than)
+    return ask(Unit, unit=unit, configuration=configuration, others=list(others), question=question)
+
+
+@declared(prefetch=lambda unit, **more: [_question(unit, **more)])
 def service(
     unit: str,
     *,
@@ -30,27 +43,22 @@ def service(
     read anew as well. It is restarted too when it is active and the shell command `question` fails,
     or hangs.
     """
-    state = host.get_fact(
-        Unit,
-        unit=unit,
-        configuration=list(newer_than),
-        others=list(others),
-        question=question,
-    )
+    asked = _question(unit, newer_than=newer_than, others=others, question=question)
+    state = get_fact(Unit, **asked.arguments)
     todo = steps(unit, state, running=running, enabled=enabled, reload=reload)
     if todo:
         explain([step.reason for step in todo])
         yield StringCommand(script(unit, todo))
 
 
-@declared
+@declared(prefetch=lambda *units: [ask(EnabledUnits, units=list(units))])
 def starts_at_boot(*units: str) -> Commands:
     """Let at least one of several alternatives start at boot; the first that exists if none does.
 
     For what the distributions start in different ways. Nothing is started or stopped now, and
     where none of the units exists there is nothing to do.
     """
-    states = host.get_fact(EnabledUnits, units=list(units))
+    states = get_fact(EnabledUnits, units=list(units))
     existing = [unit for unit in units if unit in states]
     if existing and "enabled" not in states.values():
         unit = existing[0]

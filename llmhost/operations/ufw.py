@@ -1,11 +1,12 @@
 """ufw, changed so that the operator can not be locked out."""
 
-from pyinfra import host
 from pyinfra.api import StringCommand
 
 from llmhost.facts.ufw import Ufw
-from llmhost.operations.changes import Commands, declared, explain, refuse
+from llmhost.operations.changes import explain, refuse
 from llmhost.operations.confirmed_change import on_trial
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import ask
 from llmhost.system import ufw
 from llmhost.system.block import with_block
 from llmhost.system.files import UNPACK, File, archive
@@ -14,7 +15,7 @@ from llmhost.template import render
 _TRIAL = f"{ufw.STAGE}/trial.sh"
 
 
-@declared
+@declared(prefetch=lambda *_, **__: [ask(Ufw)])
 def rules(*rules: ufw.Rule, confirm_seconds: int) -> Commands:
     """Admit what the rules name, over IPv4 and IPv6, and nothing else.
 
@@ -22,7 +23,7 @@ def rules(*rules: ufw.Rule, confirm_seconds: int) -> Commands:
     that exist go on; they reach the disk only when the controller has come in again by a new
     connection, and are undone by the host itself if it has not after `confirm_seconds`.
     """
-    state = host.get_fact(Ufw)
+    state = get_fact(Ufw)
     if state.other_backend:
         yield refuse([_two_backends(state.other_backend)])
         return

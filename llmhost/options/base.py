@@ -1,6 +1,11 @@
 """What every section of the settings has in common."""
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from llmhost.options.kind import Mistake, example_of, given
 
 
 class Section(BaseModel):
@@ -9,12 +14,22 @@ class Section(BaseModel):
     llmhost/docs/reference.py reads those strings. pydantic could do so too, but on every import,
     which costs a tenth of a second in each run.
 
-    Values never appear in validation errors: an operator may have pasted a secret.
+    The schema of a section is built when it is first used: most runs use few services.
     """
 
     model_config = ConfigDict(
+        defer_build=True,
         frozen=True,
         extra="forbid",
         hide_input_in_errors=True,
         validate_default=True,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_record(cls, value: Any) -> Any:
+        if isinstance(value, cls | Mapping):
+            if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
+                raise Mistake(f"has a key that is not text; write keys such as {example_of(cls)}")
+            return value
+        raise Mistake(f"is {given(value)}; write a mapping, such as {example_of(cls)}")

@@ -1,40 +1,41 @@
-"""`container_toolkit_*`: NVIDIA's container toolkit, which hands GPUs to containers."""
+"""`container_toolkit_*`: the NVIDIA Container Toolkit, which makes GPUs available to containers."""
 
-from pydantic import Field, field_validator
+from typing import Annotated
 
 from llmhost.options.base import Section
+from llmhost.options.kind import Kind, Mistake
+from llmhost.options.types import Fingerprint, RepositoryUrl, text
 
 FLOOR = "1.19.1-1"
 """The first version without CVE-2026-24260."""
 
+_VERSION = text(r"\d+\.\d+\.\d+-\d+", "a version of the packages", "1.20.1-1")
 
-class ContainerToolkit(Section):
-    """Where the toolkit comes from. Nothing happens on a host without an NVIDIA GPU."""
 
-    version: str = Field(default="1.20.1-1", pattern=r"^\d+\.\d+\.\d+-\d+$")
-    """Version of all four packages, such as `1.20.1-1`; they must be equal."""
-
-    repository_url: str = Field(
-        default="https://nvidia.github.io/libnvidia-container/stable/deb",
-        pattern=r"^https?://\S+[^/]$",
-    )
-    """Base of the toolkit's repository, above the directories of the architectures."""
-
-    key_url: str = "https://nvidia.github.io/libnvidia-container/gpgkey"
-    """Where the repository's key is fetched; it is used only if its fingerprint is right."""
-
-    repository_fingerprint: str = Field(
-        default="C95B321B61E88C1809C4F759DDCAE044F796ECB0", pattern=r"^[0-9A-F]{40}$"
-    )
-    """Fingerprint of the key that the repository is signed with."""
-
-    @field_validator("version")
-    @classmethod
-    def _is_safe(cls, version: str) -> str:
-        if _numbers(version) < _numbers(FLOOR):
-            raise ValueError(f"is below {FLOOR}, the first version without CVE-2026-24260")
-        return version
+def _safe(value: object) -> object:
+    found = str(_VERSION.read(value))
+    if _numbers(found) < _numbers(FLOOR):
+        raise Mistake(
+            f"is below {FLOOR}, the first version without CVE-2026-24260; write {FLOOR} or newer"
+        )
+    return found
 
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.replace("-", ".").split("."))
+
+
+class ContainerToolkit(Section):
+    """Where the toolkit comes from. Without an NVIDIA GPU the host stays unchanged."""
+
+    version: Annotated[str, Kind(_safe, _VERSION.expected, _VERSION.example)] = "1.20.1-1"
+    """Version of all four packages, such as `1.20.1-1`; they must be equal."""
+
+    repository_url: RepositoryUrl = "https://nvidia.github.io/libnvidia-container/stable/deb"
+    """Base URL of the toolkit's repository, above the directories of the architectures."""
+
+    key_url: RepositoryUrl = "https://nvidia.github.io/libnvidia-container/gpgkey"
+    """URL of the repository's key; the key is used only if its fingerprint matches."""
+
+    repository_fingerprint: Fingerprint = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
+    """Fingerprint of the key that the repository is signed with."""

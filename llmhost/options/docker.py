@@ -1,71 +1,112 @@
 """`docker_*`: Docker Engine."""
 
+import json
 from ipaddress import IPv4Network
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from llmhost.options.base import Section
+from llmhost.options.kind import Kind, Mistake
+from llmhost.options.types import (
+    Fingerprint,
+    HostPath,
+    Ipv4Network,
+    Items,
+    Mib,
+    OneOf,
+    PackageVersion,
+    Registry,
+    Url,
+    whole,
+)
 
 # https://docs.docker.com/engine/install/debian/, and files/docker/docker.asc, which the unit tests
 # hold to it.
 DOCKER_KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 
 
+def _daemon_options(value: object) -> object:
+    """Keys of daemon.json: whatever JSON can hold."""
+    if not isinstance(value, dict):
+        raise TypeError
+    if not _is_json(value):
+        raise Mistake(
+            "has a key or a value that JSON cannot hold; write text, numbers, True, False, None,"
+            " lists and mappings, such as {'mtu': 1400}"
+        )
+    # It also clashes with the -H of docker.service, which dockerd finds only when it starts.
+    if "hosts" in value:
+        raise Mistake(
+            "must not set 'hosts', because the Docker API is for root on the host alone; remove it"
+        )
+    return value
+
+
+def _is_json(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_json(each) for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_json, value))
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 class Docker(Section):
     """Where the engine comes from and how its daemon is configured."""
 
-    source: Literal["distribution", "docker"] = "distribution"
+    source: OneOf[Literal["distribution", "docker"]] = "distribution"
     """`distribution`: the packages of Debian or Ubuntu. `docker`: Docker's own repository."""
 
-    version: str | None = None
+    version: PackageVersion | None = None
     """Exact version of the engine's package to install and hold; none: what the source offers."""
 
-    repository_url: str = Field(
-        default="https://download.docker.com/linux", pattern=r"^https?://[^\s]+$"
-    )
-    """Base of Docker's repository, for `docker_source = "docker"`; a site's mirror goes here."""
+    repository_url: Url = "https://download.docker.com/linux"
+    """Base URL of Docker's repository, for `docker_source = "docker"`; set it to a site's
+    mirror."""
 
-    repository_key_fingerprint: str = Field(default=DOCKER_KEY, pattern=r"^[0-9A-F]{40}$")
-    """Fingerprint of the key that signs the repository, without spaces. Another than Docker's is
-    fetched from the repository itself, at `<repository_url>/<debian or ubuntu>/gpg`."""
+    repository_key_fingerprint: Fingerprint = DOCKER_KEY
+    """Fingerprint of the key that signs the repository, without spaces. If it is not Docker's, the
+    key is fetched from the repository, at `<repository_url>/<debian or ubuntu>/gpg`."""
 
-    data_root: str = Field(default="/var/lib/docker", pattern=r"^/[^\s]+$")
+    data_root: HostPath = "/var/lib/docker"
     """Directory for images, containers and volumes."""
 
-    log_max_size_mib: int = Field(default=50, ge=1)
+    log_max_size_mib: Mib = 50
     """A container's log file is rotated at this size."""
 
-    log_max_files: int = Field(default=3, ge=1)
+    log_max_files: Annotated[int, whole(1, 1000, "files", 3)] = 3
     """Log files kept for each container."""
 
-    address_pool: IPv4Network = IPv4Network("172.28.0.0/14")
-    """Private range that container networks are cut from; it must not overlap the site's own."""
+    address_pool: Ipv4Network = IPv4Network("172.28.0.0/14")
+    """Private range that container networks are taken from; it must not overlap the site's own."""
 
-    address_pool_prefix: int = Field(default=24, ge=16, le=28)
+    address_pool_prefix: Annotated[int, whole(16, 28, example=24)] = 24
     """Prefix length of each container network."""
 
-    registry_mirrors: tuple[str, ...] = ()
-    """Mirrors asked before Docker Hub, as URLs."""
+    registry_mirrors: Items[Url] = ()
+    """URLs of mirrors that are tried before Docker Hub."""
 
-    insecure_registries: tuple[str, ...] = ()
+    insecure_registries: Items[Registry] = ()
     """Registries (`host:port`) that may be reached without TLS. For closed networks only."""
 
-    daemon_options: dict[str, object] = Field(default_factory=dict)
-    """Further keys of daemon.json; they override what llmhost sets."""
-
-    @field_validator("daemon_options")
-    @classmethod
-    def _socket_stays_local(cls, options: dict[str, object]) -> dict[str, object]:
-        # It also clashes with the -H of docker.service, which dockerd finds only when it starts.
-        if "hosts" in options:
-            raise ValueError("must not set 'hosts': the Docker API is for root on the host alone")
-        return options
+    daemon_options: Annotated[
+        dict[str, object],
+        Kind(_daemon_options, "a mapping of keys of daemon.json", {"mtu": 1400}),
+    ] = Field(default_factory=dict)
+    """Further keys of daemon.json; they override those of llmhost."""
 
     @model_validator(mode="after")
     def _networks_fit_the_pool(self) -> Self:
         if self.address_pool_prefix < self.address_pool.prefixlen:
-            raise ValueError("address_pool_prefix must not be shorter than that of address_pool")
+            raise Mistake(
+                f"is {self.address_pool_prefix}, and the pool has only the prefix length"
+                f" {self.address_pool.prefixlen}; write a longer prefix, or a larger address_pool",
+                "address_pool_prefix",
+            )
         return self
 
     def daemon_config(self) -> dict[str, Any]:

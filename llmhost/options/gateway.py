@@ -1,182 +1,189 @@
-"""`gateway_*` and `api_clients`: the server's only door."""
+"""`gateway_*` and `api_clients`: the only way in to the server."""
 
-import re
-from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from itertools import combinations
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import model_validator
 
 from llmhost.options.base import Section
-from llmhost.options.names import CLIENT
-from llmhost.options.upstream import Upstream
-from llmhost.secret import SecretReference
-
-Network = IPv4Network | IPv6Network
+from llmhost.options.kind import Kind, Listed, Mistake, each_of
+from llmhost.options.networks import EVERYONE
+from llmhost.options.types import (
+    SERVICE_NAME,
+    Address,
+    Flag,
+    HostName,
+    Items,
+    LocalPath,
+    Name,
+    Networks,
+    OneOf,
+    Port,
+    SecretReference,
+    ServiceName,
+    Sha256,
+    SomeItems,
+    Time,
+    whole,
+)
+from llmhost.options.upstream import UpstreamServer
 
 CA_CERTIFICATE = "ca.crt"
 
-_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-_HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_PerMinute = Annotated[int, whole(1, 1_000_000, "requests", 60)]
+_Burst = Annotated[int, whole(0, 100_000, "requests", 10)]
+
+_SCOPES = ("inference", "admin")
 
 
-def overlap(one: Network, other: Network) -> bool:
-    """Whether two networks have addresses in common."""
-    if isinstance(one, IPv4Network):
-        return isinstance(other, IPv4Network) and one.overlaps(other)
-    return isinstance(other, IPv6Network) and one.overlaps(other)
+def _scope(value: object) -> object:
+    if isinstance(value, str):
+        if value not in _SCOPES:
+            raise ValueError
+        return value
+    if not isinstance(value, list | tuple) or not value:
+        raise TypeError
+    names = each_of(SERVICE_NAME, value)
+    if len({*names}) < len(names):
+        raise Mistake("names a service twice; keep one")
+    return names
 
 
-def _distinct(networks: Sequence[Network]) -> Sequence[Network]:
-    if not networks:
-        raise ValueError("is empty: name a network, or leave the key out")
-    for one, other in combinations(networks, 2):
-        if overlap(one, other):
-            raise ValueError("holds networks that overlap: keep the wider one")
-    return networks
-
-
-def _name(text: str) -> str:
-    try:
-        return str(ip_address(text))
-    except ValueError:
-        if _HOST_NAME.fullmatch(text.lower()):
-            return text.lower()
-        raise ValueError("is neither a host name nor an address") from None
-
-
-Name = Annotated[str, AfterValidator(_name)]
-Networks = Annotated[tuple[Network, ...], AfterValidator(_distinct)]
+Scope = Annotated[
+    Literal["inference", "admin"] | tuple[str, ...],
+    Kind(_scope, "'inference', 'admin' or a list of services", ["ollama"], SERVICE_NAME.shown),
+]
 
 
 class ApiClient(Section):
     """One program or person that may call the gateway."""
 
-    name: str = Field(pattern=CLIENT)
-    """Name shown in logs."""
+    name: Name
+    """Name in the logs."""
 
-    sha256: Digest
+    sha256: Sha256
     """SHA-256 digest of the key, in lower-case hex: `llmhost key new NAME` prints it."""
 
-    previous_sha256: Digest | None = None
+    previous_sha256: Sha256 | None = None
     """Digest of the key before a rotation."""
 
-    previous_until: AwareDatetime | None = None
+    previous_until: Time | None = None
     """When the previous key stops working, with a time zone: `2027-01-31T00:00:00+09:00`."""
 
-    scope: Literal["inference", "admin"] | tuple[str, ...] = "inference"
-    """`inference`: asking models. `admin`: also the routes that change or reveal what a service
-    holds. A list of services: asking these services only."""
+    scope: Scope = "inference"
+    """`inference`: requests to models. `admin`: also the routes that change or reveal what a
+    service holds. A list of services: inference with these services only."""
 
     sources: Networks | None = None
-    """Networks that the client may call from; none: wherever the gateway can be reached from."""
+    """Networks that the client may call from; none: all that can reach the gateway."""
 
-    requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    requests_per_minute: _PerMinute | None = None
     """Most requests in a minute; none: no limit."""
 
-    burst: int = Field(default=10, ge=0, le=100_000)
-    """Requests that may come at once, ahead of the pace of `requests_per_minute`."""
+    burst: _Burst = 10
+    """Requests that may come at once, ahead of the rate of `requests_per_minute`."""
 
-    concurrent_streams: int | None = Field(default=None, ge=1, le=65_535)
+    concurrent_streams: Annotated[int, whole(1, 65_535, "requests", 4)] | None = None
     """Most requests answered at the same time; none: no limit."""
 
-    expires: AwareDatetime | None = None
-    """When all keys of the client stop working, with a time zone; no deploy is needed for it."""
+    expires: Time | None = None
+    """When all keys of the client stop working, with a time zone; this needs no deploy."""
 
-    revoked: bool = False
-    """Refuse the client's keys, and go on showing its name in the logs when they are tried."""
+    revoked: Flag = False
+    """Refuse the client's keys, and keep its name in the logs when they are tried."""
 
     @model_validator(mode="after")
     def _rotation_is_whole(self) -> "ApiClient":
         if (self.previous_sha256 is None) != (self.previous_until is None):
-            raise ValueError("previous_sha256 and previous_until only work together: give both")
+            missing, other = "previous_sha256", "previous_until"
+            if self.previous_until is None:
+                missing, other = other, missing
+            raise Mistake(f"is missing, and it only works together with {other}; add it", missing)
         return self
 
 
 class Gateway(Section):
     """nginx in front of the stack."""
 
-    port: int = Field(default=8080, ge=1, le=65535)
+    port: Port = 8080
     """Port that clients use."""
 
-    addresses: tuple[IPv4Address | IPv6Address, ...] = (
-        IPv4Address("0.0.0.0"),  # noqa: S104 - the firewall and the keys say who comes in
+    addresses: SomeItems[Address] = (
+        IPv4Address("0.0.0.0"),  # noqa: S104 - the firewall and the keys decide who gets in
         IPv6Address("::"),
     )
     """Addresses of the host that the port is opened on."""
 
-    sources: Networks = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
-    """Networks that may reach the port; a key is needed all the same."""
+    sources: Networks = EVERYONE
+    """Networks that may reach the port; a key is still needed."""
 
-    tls: Literal["ca", "files", "off"] = "ca"
-    """`ca`: a certificate of the site's own authority; llmhost makes both and renews the first.
-    `files`: a certificate that the site brings. `off`: keys and prompts cross the network in the
-    clear."""
+    tls: OneOf[Literal["ca", "files", "off"]] = "ca"
+    """`ca`: a certificate from the site's own authority; llmhost makes both and renews the
+    certificate. `files`: a certificate of the site. `off`: keys and prompts cross the network
+    unencrypted."""
 
-    names: tuple[Name, ...] = ()
+    names: Items[HostName] = ()
     """Names and addresses that clients call the host by; a TLS client that asks for another name is
-    turned away. None: the host's name in the inventory, its own name and its addresses."""
+    refused. None: the host's name in the inventory, its own name and its addresses."""
 
-    ca_directory: Path = Path("~/.config/llmhost/ca")
-    """Directory on the controller that holds the site's authority; made at the first deploy.
-    Whoever deploys needs a copy. It holds a private key: never commit it."""
+    ca_directory: LocalPath = Path("~/.config/llmhost/ca")
+    """Directory on the controller that holds the site's authority, created by the first deploy.
+    Everyone who deploys needs a copy. It holds a private key: never commit it."""
 
-    certificate_days: int = Field(default=730, ge=1, le=825)
-    """For how long a certificate of the authority is valid."""
+    certificate_days: Annotated[int, whole(1, 825, "days", 730)] = 730
+    """How long a certificate of the authority is valid."""
 
-    renew_days: int = Field(default=90, ge=0, le=800)
+    renew_days: Annotated[int, whole(0, 800, "days", 90)] = 90
     """A deploy renews a certificate of the authority that ends within this time."""
 
-    certificate: Path | None = None
+    certificate: LocalPath | None = None
     """With `gateway_tls = "files"`: the certificate and its chain, a PEM file on the controller."""
 
-    certificate_key: Path | None = None
+    certificate_key: LocalPath | None = None
     """With `gateway_tls = "files"`: its private key, a PEM file on the controller."""
 
-    upstreams: tuple[Upstream, ...] = ()
-    """LLM servers that this host is the gateway of: records of `name` (the server's in the
-    inventory), `address` and `port` (its `gateway_port`). They all run the same services in the
-    same order, and this host runs none."""
+    upstreams: Annotated[tuple[UpstreamServer, ...], Listed(repeats=True)] = ()
+    """LLM servers behind this gateway: records of `name` (the server's in the inventory), `address`
+    and `port` (its `gateway_port`). They all run the same services in the same order, and this host
+    runs none."""
 
-    upstream_services: tuple[str, ...] = ()
+    upstream_services: Annotated[tuple[ServiceName, ...], Listed(repeats=True)] = ()
     """With `gateway_upstreams`: what the servers declare as `services`, in their order."""
 
     upstream_key: SecretReference | None = None
-    """With `gateway_upstreams`: where the key that the servers know this gateway by is on the
+    """With `gateway_upstreams`: where the key that this gateway sends to the servers is on the
     controller, `env:NAME` or `file:PATH`. It is one of the servers' `api_clients`."""
 
-    upstream_tls: Literal["ca", "files", "off"] = "ca"
+    upstream_tls: OneOf[Literal["ca", "files", "off"]] = "ca"
     """With `gateway_upstreams`: whether the servers' certificates come from the site's own
     authority (`ca`) or from the one in `gateway_upstream_authority` (`files`). `off`: the servers
-    speak plain HTTP, and keys and prompts cross the network in the clear."""
+    speak plain HTTP, and keys and prompts cross the network unencrypted."""
 
-    upstream_name: Name | None = None
+    upstream_name: HostName | None = None
     """With `gateway_upstreams`: a host name that all servers list in their `gateway_names`, so
     that their certificates are for it."""
 
-    upstream_authority: Path | None = None
+    upstream_authority: LocalPath | None = None
     """With `gateway_upstream_tls = "files"`: certificates of the authorities that the servers'
     certificates come from, a PEM file on the controller."""
 
-    read_timeout_seconds: int = Field(default=900, ge=60)
-    """Longest silence of an engine: a cold model load must fit in."""
+    read_timeout_seconds: Annotated[int, whole(60, 86_400, "seconds", 900)] = 900
+    """Longest silence of an engine: it must be longer than the cold load of a model."""
 
-    max_body_mib: int = Field(default=64, ge=1)
+    max_body_mib: Annotated[int, whole(1, 65_536, "MiB", 64)] = 64
     """Largest request body."""
 
-    stranger_requests_per_minute: int = Field(default=60, ge=1)
-    """Pace at which an address may be told that it has no valid key; beyond it, 429."""
+    stranger_requests_per_minute: _PerMinute = 60
+    """Rate at which an address is answered that it has no valid key; beyond it, 429."""
 
-    stranger_burst: int = Field(default=20, ge=0)
-    """Refusals of an address that may come at once, ahead of that pace."""
+    stranger_burst: _Burst = 20
+    """Refusals of an address that may come at once, ahead of that rate."""
 
-    status_port: int = Field(default=8079, ge=1, le=65535)
-    """Port on 127.0.0.1 where nginx tells how it is, without a key."""
+    status_port: Port = 8079
+    """Port on 127.0.0.1 where nginx reports its status, without a key."""
 
-    metrics_port: int | None = Field(default=3903, ge=1, le=65535)
+    metrics_port: Port | None = 3903
     """Port on 127.0.0.1 with metrics for Prometheus, made from the access log; none: no metrics."""
 
     @property

@@ -1,20 +1,21 @@
-"""`healing_*`: restarts of containers that run and are not well."""
+"""`healing_*`: restarts of containers that run but are unhealthy."""
 
-from pydantic import Field
+from typing import Annotated
 
 from llmhost.options.base import Section
+from llmhost.options.types import Flag, whole
 
 
 class Healing(Section):
-    """Docker restarts a container that ends, and never one whose health check fails: a timer of the
-    host does. The stack's containers only."""
+    """Docker restarts a container that exits, but not one whose health check fails: a timer on the
+    host restarts those of the stack."""
 
-    enabled: bool = True
+    enabled: Flag = True
     """Restart unhealthy containers."""
 
-    interval_seconds: int = Field(default=60, ge=10, le=3600)
-    """How often the containers' health is looked at."""
+    interval_seconds: Annotated[int, whole(10, 3600, "seconds", 60)] = 60
+    """How often the health of the containers is checked."""
 
-    restarts_per_hour: int = Field(default=3, ge=1, le=60)
-    """Most restarts of one container within an hour; beyond that it is left as it is, for somebody
-    to look at."""
+    restarts_per_hour: Annotated[int, whole(1, 60, "restarts", 3)] = 3
+    """Most restarts of one container within an hour; beyond that it is left as it is, for an
+    operator to look at."""

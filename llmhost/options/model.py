@@ -3,25 +3,59 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from llmhost.options.base import Section
+from llmhost.options.kind import WORD, Kind, Listed, Mistake
 from llmhost.options.model_source import HubSource, OllamaSource, parse_source
 from llmhost.options.parameters import Parameters
 from llmhost.options.shape import Shape
-from llmhost.secret import SecretReference
+from llmhost.options.types import (
+    Commit,
+    Flag,
+    FreeText,
+    Items,
+    Line,
+    LocalName,
+    OneOf,
+    SecretReference,
+    ServiceName,
+    Sha256,
+    SomeGib,
+    text,
+    whole,
+)
+
+
+def _source(value: object) -> object:
+    found = str(_PLACE.read(value))
+    try:
+        parse_source(found)
+    except ValueError as error:
+        raise Mistake(str(error)) from None
+    return found
+
+
+_PLACE = text(
+    r"[^\s\x00](?:[^\r\n\x00]*[^\s\x00])?",
+    "where the weights are",
+    "hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf",
+)
 
 
 class ModelFile(Section):
     """One file of a model that consists of several, pinned by its hash."""
 
-    path: str = Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$")
+    path: Annotated[
+        str,
+        text(r"\w[\w.-]*(/\w[\w.-]*)*", "a relative path", "model-00001-of-00005.safetensors"),
+    ]
     """Path in the repository or directory, such as `model-00001-of-00005.safetensors`."""
 
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: Sha256
     """SHA-256 of the file, in lower-case hex."""
 
 
@@ -29,89 +63,101 @@ class Model(Section):
     """One set of weights, pinned by its hash."""
 
     # As Docker allows it in the name of an image (distribution, reference/regexp.go).
-    name: str = Field(max_length=63, pattern=r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$")
+    name: Annotated[
+        str,
+        text(
+            r"(?=.{1,63}$)[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*",
+            "up to 63 lower-case letters and digits, joined by dots, hyphens or underscores",
+            "coder",
+            WORD,
+        ),
+    ]
     """Name that clients ask for: a role such as `coder`, or the model's own name."""
 
-    service: str = "llamacpp"
+    service: ServiceName = "llamacpp"
     """Service that runs it."""
 
-    task: Literal["generate", "embed", "rerank"] = "generate"
-    """What it does: write text, turn text into vectors, or order texts by how well they answer."""
+    task: OneOf[Literal["generate", "embed", "rerank"]] = "generate"
+    """What it does: generate text, turn text into vectors, or rank texts by how well they answer a
+    question."""
 
-    source: str
+    source: Annotated[str, Kind(_source, _PLACE.expected, _PLACE.example)]
     """Where the weights come from: `hf:PUBLISHER/REPOSITORY/FILE`, `hf:PUBLISHER/REPOSITORY` for
-    all files of a repository, `ollama:NAME:TAG` for Ollama's library, an `https://` address, or a
-    path on the controller: a file, or a directory for a model of several files."""
+    all files of a repository, `ollama:NAME:TAG` for Ollama's library, the `https://` URL of a file,
+    or a path on the controller: a file, or a directory for a model of several files."""
 
-    revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
-    """Commit of the Hugging Face repository; demanded with `hf:`, because a branch can move."""
+    revision: Commit | None = None
+    """Commit of the Hugging Face repository; required with `hf:`, because a branch can move."""
 
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    sha256: Sha256 | None = None
     """SHA-256 of the file, in lower-case hex; a different file is never used."""
 
-    files: tuple[ModelFile, ...] = ()
+    files: Annotated[tuple[ModelFile, ...], Listed()] = ()
     """In place of `sha256`, the files of a model that consists of several; `llmhost model lock`
     writes them."""
 
     token: SecretReference | None = None
-    """Where the token is, on the controller, that a gated source asks for: `env:NAME` or
-    `file:PATH`. The server gets it for the download alone; no file and no image holds it."""
+    """Where the token for a gated source is on the controller: `env:NAME` or `file:PATH`. The
+    server gets it for the download alone; no file and no image holds it."""
 
-    context_tokens: int = Field(default=4096, ge=128)
+    context_tokens: Annotated[int, whole(128, 2**24, "tokens", 4096)] = 4096
     """Context length in tokens, for each parallel request."""
 
-    parallel: int = Field(default=1, ge=1, le=64)
+    parallel: Annotated[int, whole(1, 64, "requests", 4)] = 1
     """Requests answered at the same time."""
 
-    quantisation: str | None = None
-    """How the weights are quantised, such as `Q4_K_M`; a file that says otherwise is refused."""
+    quantization: (
+        Annotated[str, text(r"\w[\w.-]{0,63}", "the name of a quantization", "Q4_K_M")] | None
+    ) = None
+    """Quantization of the weights, such as `Q4_K_M`; a file with another one is refused."""
 
-    cache_type: Literal["f16", "bf16", "f32", "fp8", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = "f16"
-    """Type of the KV cache; quantised ones save GPU memory."""
+    cache_type: OneOf[
+        Literal["f16", "bf16", "f32", "fp8", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+    ] = "f16"
+    """Type of the KV cache; quantized types save GPU memory."""
 
-    resident: bool = True
-    """Whether the model stays on the GPU; if not it is loaded when asked for, in place of another
-    such model of its service."""
+    resident: Flag = True
+    """Whether the model stays on the GPU. If not, it is loaded on demand, in place of another such
+    model of its service."""
 
-    adapter: str | None = None
+    adapter: LocalName | None = None
     """Path of a LoRA adapter (GGUF) on the controller; it must be made for exactly this model."""
 
-    system_prompt: str | None = None
-    """What the model is told before every conversation."""
+    system_prompt: FreeText | None = None
+    """System prompt of every conversation."""
 
     parameters: Parameters = Field(default_factory=Parameters)
-    """How it samples unless a request says otherwise."""
+    """Sampling parameters, unless a request has its own."""
 
-    base_models: tuple[str, ...] = ()
+    base_models: Items[Line] = ()
     """What the model was made from, as `PUBLISHER/NAME`, beyond what its file and card say."""
 
-    licence: str | None = None
+    licence: Line | None = None
     """Licence as its model card names it, such as `apache-2.0`."""
 
     shape: Shape | None = None
     """Sizes of the model, for the VRAM ledger; needed only if the file is not on the controller."""
 
-    vram_gib: float | None = Field(default=None, gt=0)
+    vram_gib: SomeGib | None = None
     """GPU memory in GiB, measured with this context and parallelism; it replaces the estimate."""
-
-    @field_validator("source")
-    @classmethod
-    def _source_is_known(cls, source: str) -> str:
-        parse_source(source)
-        return source
 
     @model_validator(mode="after")
     def _is_pinned(self) -> "Model":
         if isinstance(self.origin, HubSource) and self.revision is None:
-            raise ValueError("comes from a hub without a revision; run: llmhost model lock")
+            raise Mistake("comes from a hub without a revision; run: llmhost model lock", "source")
         if (self.sha256 is None) == (not self.files):
-            raise ValueError(
-                "needs sha256, or files if it consists of several; run: llmhost model lock"
+            what = "has both sha256 and files" if self.sha256 else "has neither sha256 nor files"
+            raise Mistake(
+                f"{what}; give sha256, or files if it consists of several: llmhost model lock"
             )
         if self.sha256 and isinstance(self.origin, OllamaSource):
-            raise ValueError("comes from Ollama's library, which needs files and no sha256")
+            raise Mistake(
+                "comes from Ollama's library; replace sha256 by files: llmhost model lock", "source"
+            )
         if self.token and self.kind == "file":
-            raise ValueError("comes from the controller, which asks for no token")
+            raise Mistake(
+                "is given, and the source is a file on the controller; remove it", "token"
+            )
         return self
 
     @property

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 HUB = "https://huggingface.co"
 OLLAMA_LIBRARY = "https://registry.ollama.ai"
@@ -54,15 +55,49 @@ MANIFEST = "manifest"
 
 
 def parse_source(source: str) -> HubSource | OllamaSource | str:
-    """What a source names; an address or a path is returned as it is. Raises ValueError."""
+    """What a source names; an address or a path is returned as it is.
+
+    Raises ValueError with a sentence that begins with the option's name."""
     if match := _HUB.match(source):
         return HubSource(match["repository"], match["file"] or "")
     if match := _OLLAMA.match(source):
         return OllamaSource(match["publisher"] or "library", match["name"], match["tag"])
     if source.startswith("hf:"):
-        raise ValueError("does not read hf:PUBLISHER/REPOSITORY/FILE or hf:PUBLISHER/REPOSITORY")
+        raise ValueError(
+            "is not a source at Hugging Face; write 'hf:PUBLISHER/REPOSITORY/FILE' or"
+            " 'hf:PUBLISHER/REPOSITORY'"
+        )
     if source.startswith("ollama:"):
-        raise ValueError("does not read ollama:NAME:TAG or ollama:PUBLISHER/NAME:TAG")
+        raise ValueError(
+            "is not a source in Ollama's library; write 'ollama:NAME:TAG' or"
+            " 'ollama:PUBLISHER/NAME:TAG'"
+        )
     if "://" in source and not source.startswith(("https://", "http://")):
-        raise ValueError("must be hf:…, ollama:…, an https:// address or a path")
+        raise ValueError(
+            "is a URL of another scheme; write 'hf:…', 'ollama:…', an https:// URL or a path"
+        )
+    if "://" in source:
+        _refuse_page(source)
     return source
+
+
+def _refuse_page(address: str) -> None:
+    """Raises ValueError for the address of a web page about a model, which holds no weights."""
+    parts = urlsplit(address)
+    place = [part for part in parts.path.split("/") if part]
+    if parts.hostname in _HUB_HOSTS and place[2:3] != ["resolve"]:
+        file = place[4:] if place[2:3] == ["blob"] else []
+        source = f"hf:{'/'.join([*place[:2], *file])}"
+        if not _HUB.match(source):
+            source = "hf:PUBLISHER/REPOSITORY/FILE"
+        raise ValueError(f"is the URL of a web page at Hugging Face; write '{source}'")
+    if parts.hostname in _OLLAMA_HOSTS:
+        name = "/".join(place).removeprefix("library/") if len(place) == 2 else ""
+        source = f"ollama:{name}" if ":" in name else f"ollama:{name}:TAG"
+        if not _OLLAMA.match(source):
+            source = "ollama:NAME:TAG"
+        raise ValueError(f"is the URL of a web page of Ollama's library; write '{source}'")
+
+
+_HUB_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
+_OLLAMA_HOSTS = ("ollama.com", "www.ollama.com", "ollama.ai")

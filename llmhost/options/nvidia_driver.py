@@ -1,64 +1,76 @@
 """`nvidia_driver_*`: the driver of the host's NVIDIA GPUs."""
 
-from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import Field
-
-from llmhost.nvidia.branches import FLOORS
+from llmhost.nvidia.branches import FLOORS, KNOWN
 from llmhost.options.base import Section
+from llmhost.options.kind import NUMERIC, Kind
+from llmhost.options.types import Date, Fingerprint, Flag, OneOf, RepositoryUrl, text, whole
 
-CudaVersion = Annotated[str, Field(pattern=r"^\d{2}\.\d{1,2}$")]
-"""A CUDA version such as `13.2`; what one newer than llmhost's matrix needs is assumed."""
+CudaVersion = Annotated[str, text(r"\d{2}\.\d{1,2}", "a CUDA version", "12.8", NUMERIC)]
+"""A CUDA version; what one newer than the matrix needs is assumed."""
+
+
+def _branch(value: object) -> object:
+    if value != "auto" and (type(value) is not int or (value not in KNOWN and value < KNOWN[-1])):
+        raise ValueError
+    return value
+
+
+DriverBranch = Annotated[
+    Literal["auto"] | int,
+    Kind(
+        _branch,
+        f"'auto', one of the driver branches {', '.join(map(str, KNOWN))}, or a newer one",
+        580,
+        NUMERIC,
+    ),
+]
 
 
 class NvidiaDriver(Section):
-    """Which driver, and how it is kept. Nothing happens on a host without an NVIDIA GPU."""
+    """Which driver, and how it is kept. Without an NVIDIA GPU the host stays unchanged."""
 
-    managed: bool = True
-    """Switch off where somebody else installs the driver: it is then checked and never changed."""
+    managed: Flag = True
+    """Set it to False where something else installs the driver: it is then checked, never
+    changed."""
 
-    branch: Literal["auto"] | Annotated[int, Field(ge=500, le=999)] = "auto"
-    """Driver branch such as 580. `auto`: the long-term branch, or the newest maintained one if a
-    GPU or the CUDA version of a service needs it."""
+    branch: DriverBranch = "auto"
+    """Driver branch such as 580. `auto`: the oldest branch with security fixes that the source
+    offers, and that supports every GPU and the CUDA version of every service."""
 
-    module: Literal["auto", "open", "closed"] = "auto"
+    module: OneOf[Literal["auto", "open", "closed"]] = "auto"
     """Kernel module. `auto`: open from Turing on, closed for Maxwell, Pascal and Volta."""
 
-    source: Literal["auto", "distribution", "nvidia"] = "auto"
+    source: OneOf[Literal["auto", "distribution", "nvidia"]] = "auto"
     """`distribution`: the packages of Ubuntu or Debian. `nvidia`: NVIDIA's own repository. `auto`:
-    the distribution on Ubuntu, whose modules are signed, NVIDIA on Debian, whose own are old."""
+    the distribution on Ubuntu, whose modules are signed; NVIDIA on Debian, whose own are old."""
 
-    allow_unmaintained: bool = False
-    """Accept a branch that gets no security fixes any more."""
+    allow_unmaintained: Flag = False
+    """Accept a branch that no longer gets security fixes."""
 
-    accept_vulnerable_until: date | None = None
-    """Until this day, such as `"2026-12-31"`, a driver with known security holes is neither
-    replaced nor refused nor reported. Otherwise it is replaced as soon as the host's package
-    sources offer a fixed version (refused with `nvidia_driver_managed = False`), and reported until
-    then.
-    """
+    accept_vulnerable_until: Date | None = None
+    """Until this day, a driver with known security holes is neither replaced nor refused nor
+    reported. Otherwise it is replaced as soon as the host's package sources offer a fixed version
+    (refused with `nvidia_driver_managed = False`), and reported until then."""
 
-    repository_url: str = Field(
-        default="https://developer.download.nvidia.com/compute/cuda/repos",
-        pattern=r"^https?://\S+[^/]$",
-    )
-    """Base of NVIDIA's repositories, for `nvidia_driver_source = "nvidia"`; a site's mirror goes
-    here."""
+    repository_url: RepositoryUrl = "https://developer.download.nvidia.com/compute/cuda/repos"
+    """Base URL of NVIDIA's repositories, for `nvidia_driver_source = "nvidia"`; set it to a site's
+    mirror."""
 
-    repository_fingerprint: str | None = Field(default=None, pattern=r"^[0-9A-F]{40}$")
+    repository_fingerprint: Fingerprint | None = None
     """Fingerprint of the key that signs the repository, for a mirror that signs with its own: the
     key is fetched beside the packages, from `<last eight digits>.pub`. None: NVIDIA's key."""
 
-    reboot: Literal["when_needed", "never"] = "when_needed"
-    """`when_needed`: the run reboots the host for a new driver and waits. `never`: it stops there,
-    says that a reboot is needed, and leaves the stack untouched."""
+    reboot: OneOf[Literal["when_needed", "never"]] = "when_needed"
+    """`when_needed`: the run reboots the host for a new driver and waits. `never`: the run stops,
+    reports that a reboot is needed, and leaves the stack unchanged."""
 
-    reboot_timeout_seconds: int = Field(default=900, ge=60, le=7200)
+    reboot_timeout_seconds: Annotated[int, whole(60, 7200, "seconds", 900)] = 900
     """Longest wait for the host to come back."""
 
-    power_limit_watts: int | None = Field(default=None, ge=50, le=2000)
-    """Most power that each GPU may draw, kept over reboots; none: what the GPU comes with."""
+    power_limit_watts: Annotated[int, whole(50, 2000, "watts", 300)] | None = None
+    """Power limit of each GPU, kept over reboots; none: the GPU's own default."""
 
     @property
     def security_floors(self) -> dict[int, str]:

@@ -1,41 +1,44 @@
-"""`models[].parameters`: how a model samples when a request does not say."""
+"""`models[].parameters`: how a model samples unless a request says otherwise."""
 
-from pydantic import Field
+from typing import Annotated
 
 from llmhost.options.base import Section
+from llmhost.options.types import Fraction, FreeText, Items, Tokens, number, whole
+
+_Penalty = Annotated[float, number(-2, 2, example=0.5)]
 
 
 class Parameters(Section):
-    """The engine's own defaults stand for what is not given."""
+    """What is not declared keeps the engine's own default."""
 
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    """How much chance there is in the choice of a token; 0: always the likeliest."""
+    temperature: Annotated[float, number(0, 2, example=0.7)] | None = None
+    """Randomness in the choice of a token; 0: always the most likely one."""
 
-    top_k: int | None = Field(default=None, ge=0)
-    """Only so many of the likeliest tokens are chosen from; 0: all."""
+    top_k: Annotated[int, whole(0, 1_000_000, "tokens", 40)] | None = None
+    """Only this many of the most likely tokens are considered; 0: all."""
 
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    """Only the likeliest tokens are chosen from whose probabilities add up to this."""
+    top_p: Fraction | None = None
+    """Only the most likely tokens whose probabilities add up to this are considered."""
 
-    min_p: float | None = Field(default=None, ge=0, le=1)
-    """Only tokens are chosen from with this fraction of the likeliest one's probability."""
+    min_p: Annotated[float, number(0, 1, example=0.05)] | None = None
+    """Only tokens with this fraction of the most likely one's probability are considered."""
 
-    repeat_penalty: float | None = Field(default=None, gt=0)
-    """By how much tokens that came already are made less likely; 1: not at all."""
+    repeat_penalty: Annotated[float, number(0, 100, example=1.1, above=True)] | None = None
+    """Penalty for tokens that were already generated; 1: none."""
 
-    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
-    """By how much a token that came already is made less likely, however often it came."""
+    presence_penalty: _Penalty | None = None
+    """Penalty for a token that was already generated, no matter how often."""
 
-    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    """By how much a token is made less likely each time that it came."""
+    frequency_penalty: _Penalty | None = None
+    """Penalty for a token for each time that it was generated."""
 
-    seed: int | None = Field(default=None, ge=0)
-    """Equal seeds, equal answers, as far as the engine can."""
+    seed: Annotated[int, whole(0, 2**63 - 1, example=42)] | None = None
+    """The same seed gives the same answer, as far as the engine supports it."""
 
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: Tokens | None = None
     """Longest answer in tokens."""
 
-    stop: tuple[str, ...] = ()
+    stop: Items[FreeText] = ()
     """Texts that end an answer."""
 
     @property

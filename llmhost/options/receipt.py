@@ -1,14 +1,13 @@
 """`receipt_*`: the record of what was deployed."""
 
-from pydantic import Field
-
 from llmhost.options.base import Section
+from llmhost.options.types import HostPath
 
 
 class Receipt(Section):
     """Where receipts are kept."""
 
-    directory: str = Field(default="/var/lib/llmhost", pattern=r"^/[^\s]+$")
+    directory: HostPath = "/var/lib/llmhost"
     """Directory of the receipts."""
 
     @property

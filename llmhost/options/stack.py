@@ -1,28 +1,32 @@
 """`stack_*`: the Docker Compose project."""
 
-from pydantic import Field
+from typing import Annotated
 
 from llmhost.options.base import Section
+from llmhost.options.types import HostPath, LoadSeconds, LocalName, Name, text
 
 
 class Stack(Section):
-    """Where the project lives and how it is named."""
+    """Where the project is and what it is called."""
 
-    profile: str | None = None
-    """Named list of services with defaults (docs/profiles.md); what the inventory says itself
-    counts more."""
+    profile: Name | None = None
+    """Named list of services with defaults (docs/profiles.md); options in the inventory override
+    them."""
 
-    models_lock: str = Field(default="models.lock.json", min_length=1)
-    """Lock file that `llmhost model lock` writes, on the controller, relative to where pyinfra is
-    run. Models that are not pinned in the inventory are pinned there."""
+    models_lock: LocalName = "models.lock.json"
+    """Lock file that `llmhost model lock` writes, on the controller, relative to the directory that
+    pyinfra runs in. It pins the models that are not pinned in the inventory."""
 
-    directory: str = Field(default="/opt/llmhost", pattern=r"^/[^\s]+$")
+    directory: HostPath = "/opt/llmhost"
     """Directory of the Compose project; weights pass through it when an image is built."""
 
-    project: str = Field(default="llmhost", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    project: Annotated[
+        str,
+        text(r"[a-z0-9][a-z0-9_-]*", "lower-case letters, digits, hyphens, underscores", "llmhost"),
+    ] = "llmhost"
     """Name of the Compose project."""
 
-    start_timeout_seconds: int = Field(default=900, ge=10)
+    start_timeout_seconds: LoadSeconds = 900
     """Longest wait for the services to become healthy."""
 
     @property

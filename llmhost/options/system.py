@@ -1,43 +1,50 @@
 """`system_*`: the operating system below the components."""
 
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field
 
 from llmhost.options.base import Section
+from llmhost.options.kind import Kind
+from llmhost.options.types import LINE, Flag, Table, TimeZone, text, whole
 
 ParameterName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9_]+([./][A-Za-z0-9_][A-Za-z0-9_.:-]*)+$")
+    str,
+    text(
+        r"[a-z0-9_]+([./][A-Za-z0-9_][A-Za-z0-9_.:-]*)+",
+        "the name of a kernel parameter",
+        "vm.swappiness",
+    ),
+]
+
+
+def _parameter(value: object) -> object:
+    """A whole number, or one line of text such as `4096 87380 6291456`."""
+    if isinstance(value, str):
+        return LINE.read(value)
+    return _NUMBER.read(value)
+
+
+_NUMBER = whole(-(2**63), 2**64 - 1)
+ParameterValue = Annotated[
+    str | int, Kind(_parameter, "a whole number or one line of text", 1048576)
 ]
 
 
 class System(Section):
     """Time, updates and kernel limits."""
 
-    timezone: str = "Etc/UTC"
+    timezone: TimeZone = "Etc/UTC"
     """IANA time zone name, for example `Asia/Seoul`."""
 
-    unattended_upgrades: bool = True
-    """Install security updates of the distribution every night, without rebooting."""
+    unattended_upgrades: Flag = True
+    """Install security updates of the distribution every night, without a reboot."""
 
-    apt_lock_timeout_seconds: int = Field(default=300, ge=0, le=3600)
+    apt_lock_timeout_seconds: Annotated[int, whole(0, 3600, "seconds", 300)] = 300
     """How long apt waits for another package manager before it gives up."""
 
-    sysctl: dict[ParameterName, str | int] = Field(default_factory=dict)
-    """Further kernel parameters, name to value; they extend and override what the stack needs."""
-
-    @field_validator("timezone")
-    @classmethod
-    def _timezone_exists(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)  # to look through the whole list would take a tenth of a second
-            if name.startswith(("posix", "right/")):  # other forms of the same, not on every host
-                raise LookupError
-        except (ValueError, LookupError, OSError):
-            text = "is not a time zone; list them with: timedatectl list-timezones"
-            raise ValueError(text) from None
-        return name
+    sysctl: Table[ParameterName, ParameterValue] = Field(default_factory=dict)
+    """Further kernel parameters, name to value; they extend and override those of the stack."""
 
     @property
     def kernel_parameters(self) -> dict[str, str]:

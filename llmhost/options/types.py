@@ -1,72 +1,301 @@
-"""Networks as options: read leniently, refused with a sentence."""
+"""The types of options, each with what messages and docs/options.md say of it.
 
-from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_interface
-from itertools import combinations, product
-from typing import Annotated
+Numbers in quotes are refused, True is not a number, and text may neither be empty nor begin or end
+with a space.
+"""
 
-from pydantic import AfterValidator, BeforeValidator
+import re
+from collections.abc import Callable
+from datetime import date, datetime
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from zoneinfo import ZoneInfo
 
-Network = IPv4Network | IPv6Network
+from llmhost.options.kind import ADDRESS, NUMERIC, WORD, Choice, Kind, Listed, Mapped, Mistake
+from llmhost.options.names import CLIENT
+from llmhost.options.networks import NETWORK, disjoint
+from llmhost.options.networks import IpNetwork as IpNetwork
+from llmhost.secret import is_reference
+
+T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+
+OneOf = Annotated[T, Choice()]
+"""A word: `OneOf[Literal["ca", "off"]]`."""
+Items = Annotated[tuple[T, ...], Listed()]
+"""A list without repeated items."""
+SomeItems = Annotated[tuple[T, ...], Listed(least=1)]
+"""The same with one item at least."""
+AnyItems = Annotated[tuple[T, ...], Listed(repeats=True)]
+"""A list whose items may be repeated."""
+Table = Annotated[dict[K, V], Mapped()]
+"""A mapping."""
 
 
-def _network(value: object) -> object:
-    """A network from its text; a bare address is the network of that one address.
+def whole(
+    low: int, high: int, of: str = "", example: int | None = None, what: str = "a whole number"
+) -> Kind:
+    """A whole number within limits."""
 
-    The sentences name what was written only once it is known to be an address.
-    """
-    if isinstance(value, IPv4Network | IPv6Network):
-        return value
-    try:
-        if not isinstance(value, str):  # a number would be taken for an address
+    def read(value: object) -> object:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ValueError
-        written = ip_interface(value)
-    except ValueError as error:
-        raise ValueError("is not a network; write it like 10.0.0.0/8 or fd00::/8") from error
-    network, address = written.network, written.ip
-    if "%" in value:
-        raise ValueError("names an interface behind '%'; leave it out")
-    if address != network.network_address:
-        raise ValueError(
-            f"is an address within {network}; write {network} for the whole network,"
-            f" or {address} for that one address"
+        return int(value)
+
+    expected = f"{what} {f'of {of} ' if of else ''}from {low} to {high}"
+    return Kind(read, expected, max(low, 1) if example is None else example, NUMERIC)
+
+
+def number(
+    low: float, high: float, of: str = "", example: float = 1.0, *, above: bool = False
+) -> Kind:
+    """A number within limits; `above`: greater than the lower one."""
+
+    def read(value: object) -> object:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError
+        if not low <= value <= high or (above and value == low):
+            raise ValueError
+        return float(value) + 0.0  # -0.0 becomes 0.0
+
+    limits = f"above {low} and up to {high}" if above else f"from {low} to {high}"
+    return Kind(read, f"a number {f'of {of} ' if of else ''}{limits}", example, NUMERIC)
+
+
+def text(pattern: str, expected: str, example: str, shown: re.Pattern[str] | None = None) -> Kind:
+    """Text that matches a regular expression as a whole. It is compiled when it is first used."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII):
+            raise ValueError
+        value.encode()  # refuses half of a surrogate pair
+        return str(value)
+
+    return Kind(read, expected, example, shown)
+
+
+def parsed(
+    kind: type[Any] | tuple[type[Any], ...],
+    parse: Callable[[str], object],
+    expected: str,
+    example: str,
+    shown: re.Pattern[str] | None = None,
+) -> Kind:
+    """Text that a function reads, or what it reads it to."""
+
+    def read(value: object) -> object:
+        if isinstance(value, kind):
+            return value
+        if not isinstance(value, str):
+            raise TypeError
+        return parse(value)
+
+    return Kind(read, expected, example, shown)
+
+
+def _flag(value: object) -> object:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _path(value: str) -> Path:
+    if not value.strip() or value != value.strip() or not value.isprintable():
+        raise ValueError
+    return Path(value)
+
+
+def _time(value: str) -> datetime:
+    time = datetime.fromisoformat(value)
+    if time.tzinfo is None:
+        raise Mistake("has no time zone; add one, such as '2027-01-31T00:00:00+09:00'")
+    return time
+
+
+def _timezone(value: object) -> object:
+    if not isinstance(value, str) or value.startswith(("posix", "right/")):
+        raise ValueError  # other forms of the same, not on every host
+    ZoneInfo(value)  # looking through the whole list would take a tenth of a second
+    return value
+
+
+def _host_name(value: str) -> str:
+    try:
+        return str(ip_address(value))
+    except ValueError:
+        if not _HOST_NAME.fullmatch(value.lower()):
+            raise
+        return value.lower()
+
+
+def _reference(value: object) -> object:
+    if isinstance(value, str) and not is_reference(value):
+        raise Mistake(
+            "is not a reference to a secret; write 'env:NAME' for an environment variable of the"
+            " controller or 'file:PATH' for a file on it, never the secret itself"
         )
-    return network
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
-def _distinct(networks: Sequence[Network]) -> Sequence[Network]:
-    if not networks:
-        raise ValueError(
-            "is empty, so nobody could come in; name networks, or 0.0.0.0/0 and ::/0 for everyone"
-        )
-    for one, other in combinations(networks, 2):
-        if one.version == other.version and one.overlaps(other):
-            wider, narrower = sorted((one, other), key=lambda network: network.prefixlen)
-            if wider == narrower:
-                raise ValueError(f"holds {wider} twice; keep one")
-            raise ValueError(f"holds {narrower}, which {wider} covers already; keep one of them")
-    return networks
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
+_DIGEST_EXAMPLE = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
+Flag = Annotated[bool, Kind(_flag, "True or False", shown=WORD)]
 
-Networks = Annotated[
-    tuple[Annotated[Network, BeforeValidator(_network)], ...], AfterValidator(_distinct)
-]
+# Numbers.
+Port = Annotated[int, whole(1, 65535, "", 8080, "a port number")]
+LocalPort = Annotated[int, whole(1024, 65535, "", 8081, "a port number")]
+"""A port on 127.0.0.1 of the host, of a program without privileges."""
+Count = Annotated[int, whole(1, 1_000_000)]
+CountOrZero = Annotated[int, whole(0, 1_000_000, example=10)]
+Threads = Annotated[int, whole(1, 4096, "threads", 4)]
+Tokens = Annotated[int, whole(1, 2**24, "tokens", 4096)]
+Mib = Annotated[int, whole(1, 2**20, "MiB", 64)]
+Gib = Annotated[float, number(0, 2**20, "GiB", 16.0)]
+SomeGib = Annotated[float, number(0, 2**20, "GiB", 16.0, above=True)]
+Fraction = Annotated[float, number(0, 1, example=0.9, above=True)]
+Seconds = Annotated[int, whole(1, 86_400, "seconds", 120)]
+KeepSeconds = Annotated[int, whole(0, 31_536_000, "seconds", 300)]
+"""For how long something is kept: at most a year."""
+LoadSeconds = Annotated[int, whole(10, 86_400, "seconds", 600)]
+"""For how long something may start."""
+ConfirmSeconds = Annotated[int, whole(10, 600, "seconds", 60)]
+
+# Addresses.
+Date = Annotated[date, parsed(date, date.fromisoformat, "a date", "2026-12-31", ADDRESS)]
+Network = Annotated[IpNetwork, NETWORK]
+Networks = Annotated[tuple[Network, ...], Listed(least=1, check=disjoint)]
 """At least one network, none of them part of another."""
+Ipv4Network = Annotated[
+    IPv4Network,
+    parsed(IPv4Network, IPv4Network, "an IPv4 network", "172.28.0.0/14", ADDRESS),
+]
+IpAddress = IPv4Address | IPv6Address
+Address = Annotated[
+    IpAddress, parsed((IPv4Address, IPv6Address), ip_address, "an IP address", "10.0.0.1", ADDRESS)
+]
+HostName = Annotated[
+    str, parsed((), _host_name, "a host name or an IP address", "llm.example.com", ADDRESS)
+]
+"""In lower case; an address in its usual form."""
+Url = Annotated[
+    str, text(r"https?://[^\s]+", "an http:// or https:// URL", "https://mirror.example.com")
+]
+RepositoryUrl = Annotated[
+    str,
+    text(
+        r"https?://[^\s]*[^\s/]", "a URL without a slash at its end", "https://mirror.example.com"
+    ),
+]
+EngineUrl = Annotated[
+    str, text(r"https?://[\w.:\[\]/-]+", "an http:// or https:// URL", "http://vllm:8000/v1")
+]
+"""The URL of a service of the stack, or of one elsewhere."""
+IndexUrl = Annotated[
+    str,
+    text(r"https?://[^\s@]+", "a URL without a user name", "https://mirror.example.com/simple"),
+]
+RedisUrl = Annotated[str, text(r"redis://[\w.:\[\]/-]+", "a redis:// URL", "redis://redis:6379/0")]
+Origin = Annotated[
+    str,
+    text(r"https?://[\w.-]+(:\d+)?", "scheme, host and port of a URL", "https://llm-server:3000"),
+]
+Registry = Annotated[
+    str,
+    text(r"[\w.:\[\]-]+(/\d{1,3})?", "host and port of a registry", "registry.lan:5000", ADDRESS),
+]
 
-EVERYONE: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
-"""Both halves of the Internet."""
+# Digests, versions, and what is pinned by them.
+Sha256 = Annotated[str, text(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits", _DIGEST_EXAMPLE)]
+Commit = Annotated[
+    str, text(r"[0-9a-f]{40}", "the 40 hexadecimal digits of a commit", _DIGEST_EXAMPLE[:40])
+]
+Fingerprint = Annotated[
+    str,
+    text(
+        r"[0-9A-F]{40}",
+        "40 upper-case hexadecimal digits without spaces",
+        "9DC858229FC7DD38854AE2D88D81803C0EBFCD88",
+    ),
+]
+IMAGE = text(
+    r"[a-z0-9][\w.:/-]*@sha256:[0-9a-f]{64}",
+    "an image with its digest, which `docker pull` prints",
+    f"docker.io/library/redis:8@sha256:{_DIGEST_EXAMPLE}",
+)
+Image = Annotated[str, IMAGE]
+PackageVersion = Annotated[
+    str, text(r"\d[\w.+:~-]*", "the exact version of a package", "5:28.5.1-1~debian.12~bookworm")
+]
 
+# Names.
+Name = Annotated[
+    str,
+    text(
+        CLIENT,
+        "a name of up to 63 lower-case letters, digits, dots, hyphens and underscores",
+        "main-app",
+        WORD,
+    ),
+]
+SERVICE_NAME = text(r"[a-z0-9][a-z0-9_-]{0,62}", "the name of a service or an app", "ollama", WORD)
+ServiceName = Annotated[str, SERVICE_NAME]
+HostLabel = Annotated[
+    str, text(_LABEL, "a host name without a domain, in lower case", "llm-server", WORD)
+]
+InventoryHost = Annotated[
+    str, text(r"[\w.@:/-]+", "the name of a host of the inventory", "llm-server", WORD)
+]
+InterfaceName = Annotated[
+    str,
+    text(r"[A-Za-z0-9][\w.-]{0,14}", "the name of a network interface", "eth0", WORD),
+]
+UserName = Annotated[
+    str, text(r"[a-z_][a-z0-9_-]{0,31}", "the name of a user of the host", "www-data", WORD)
+]
+Variable = Annotated[str, text(r"[A-Za-z_]\w*", "the name of an environment variable", "LOG_LEVEL")]
+LINE = text(r"[^\s\x00](?:[^\r\n\x00]*[^\s\x00])?", "one line of text", "apache-2.0")
+Line = Annotated[str, LINE]
+FreeText = Annotated[str, text(r"(?s)[^\x00]+", "text that is not empty", "Be brief.")]
+AnyText = Annotated[str, text(r"(?s)[^\x00]*", "text", "info")]
 
-def within(outer: Sequence[Network], inner: Iterable[Network]) -> tuple[Network, ...]:
-    """What both hold, without overlaps, IPv4 first.
+# Places.
+HostPath = Annotated[
+    str,
+    text(r"/[^\s\x00]+", "an absolute path on the host, without spaces", "/var/lib/llmhost"),
+]
+LocalPath = Annotated[Path, parsed(Path, _path, "a path on the controller", "~/.config/llmhost/ca")]
+LocalName = Annotated[
+    str, text(r"\S(?:[^\r\n\x00]*\S)?", "a path on the controller", "models.lock.json")
+]
+SecretReference = Annotated[
+    str, Kind(_reference, "where a secret is on the controller", "env:NAME")
+]
+"""`env:NAME`, or `file:PATH` relative to where pyinfra is run."""
 
-    Two networks never overlap in part: what two of them share is the narrower one.
-    """
-    shared = {
-        max(one, other, key=lambda network: network.prefixlen)
-        for one, other in product(outer, inner)
-        if one.version == other.version and one.overlaps(other)
-    }
-    four = collapse_addresses(each for each in shared if isinstance(each, IPv4Network))
-    six = collapse_addresses(each for each in shared if isinstance(each, IPv6Network))
-    return (*four, *six)
+# Sizes and times.
+MemorySize = Annotated[
+    str, text(r"[1-9]\d{0,8}[kmg]", "a size in k, m or g (KiB, MiB or GiB)", "16g", NUMERIC)
+]
+Time = Annotated[
+    datetime,
+    parsed(datetime, _time, "a time with its time zone", "2027-01-31T00:00:00+09:00"),
+]
+TimeZone = Annotated[
+    str,
+    Kind(
+        _timezone,
+        "a time zone from `timedatectl list-timezones`",
+        "Asia/Seoul",
+        re.compile(r"[A-Z][A-Za-z]{1,15}(/[A-Z][A-Za-z_-]{1,20}){0,2}"),
+    ),
+]
+ModelName = Annotated[
+    str, text(r"[\w./:-]+", "the name of a model of the service", "embedding", WORD)
+]
+OpenFiles = Annotated[int, whole(1024, 1_048_576, "open files", 65535)]

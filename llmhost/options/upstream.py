@@ -1,31 +1,20 @@
-"""`gateway_upstreams`: the LLM servers behind a gateway that has none of its own."""
-
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Annotated
-
-from pydantic import BeforeValidator, Field
+"""`gateway_upstreams`: the LLM servers behind a gateway that runs none of its own."""
 
 from llmhost.options.base import Section
+from llmhost.options.types import Address, Name, Port
 
 
-def _address(value: object) -> object:
-    try:
-        return ip_address(str(value))
-    except ValueError:
-        raise ValueError("is not an address; write it like 10.0.0.1 or fd00::1") from None
+class UpstreamServer(Section):
+    """One LLM server, as the gateway in front of it reaches it."""
 
+    name: Name
+    """Name of the server in the inventory; `llmhost drain` uses it."""
 
-class Upstream(Section):
-    """One LLM server, as the gateway before it finds it."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")
-    """What the server is called, by `llmhost drain` for one: its name in the inventory."""
-
-    address: Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
-    """Address of the server's own gateway. No host name: nginx would look it up only once, and
+    address: Address
+    """Address of the server's own gateway. Not a host name: nginx would resolve it only once, and
     would not start without an answer."""
 
-    port: int = Field(default=8080, ge=1, le=65535)
+    port: Port = 8080
     """Port of the server's own gateway: its `gateway_port`."""
 
     @property

@@ -3,9 +3,6 @@
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-URL = r"^https?://[\w.:\[\]/-]+$"
-"""An address as options take it."""
-
 
 def services_in(addresses: Iterable[str]) -> tuple[str, ...]:
     """The hosts without a dot or a colon, each once: in a stack these are services."""

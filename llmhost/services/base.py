@@ -1,24 +1,51 @@
 """What the catalogue says of a service; one module beside this one declares each."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import Field
-
+from llmhost.models.memory import Estimate
 from llmhost.nvidia.gpu_allocation import GpuRequest
 from llmhost.options.base import Section
+from llmhost.options.kind import NUMERIC, Kind, each_of
 from llmhost.options.model import Model
-from llmhost.options.model_source import OllamaSource
 from llmhost.options.nvidia_driver import CudaVersion
-from llmhost.options.types import Networks
+from llmhost.options.types import (
+    Flag,
+    Fraction,
+    Image,
+    LocalPort,
+    MemorySize,
+    Networks,
+    Port,
+    text,
+    whole,
+)
+from llmhost.services.abilities import Abilities
 from llmhost.system.files import File
 
-IMAGE = r"^[a-z0-9][\w.:/-]*@sha256:[0-9a-f]{64}$"
-"""An image reference that always means the same image; `docker pull` prints the digest."""
 
-GpuName = Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^GPU-[0-9a-f-]{36}$")]
+def _gpu(value: object) -> object:
+    """One GPU, or a list of them."""
+    if isinstance(value, list | tuple):
+        if not value:
+            raise ValueError
+        return each_of(_ONE_GPU, value)
+    return _ONE_GPU.read(value)
+
+
+def _one_gpu(value: object) -> object:
+    return _GPU_UUID.read(value) if isinstance(value, str) else _GPU_NUMBER.read(value)
+
+
+_GPU_NUMBER = whole(0, 255)
+_GPU_UUID = text(r"GPU-[0-9a-f-]{36}", "", "")
+_ONE_GPU = Kind(_one_gpu, "the number or the UUID (GPU-…) of a GPU", 0, NUMERIC)
+Gpus = Annotated[
+    int | str | tuple[int | str, ...],
+    Kind(_gpu, "the number or the UUID (GPU-…) of a GPU, or a list of them", 0, NUMERIC),
+]
 """A GPU's number, as `nvidia-smi` counts, or its UUID, as `nvidia-smi -L` prints it."""
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"]
@@ -51,37 +78,44 @@ class ServiceOptions(Section):
     secret_options: ClassVar[Mapping[str, str]] = {}
     """Environment variables whose values are secret, each with the option that refers to it."""
 
-    image: str = Field(pattern=IMAGE)
-    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. The tag is for people,
-    the digest is what is pulled."""
+    image: Image
+    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. The tag is for people;
+    the digest decides what is pulled."""
 
-    port: int | None = Field(default=None, ge=1024, le=65535)
+    port: LocalPort | None = None
     """Port on 127.0.0.1 of the host; none: only the other services can reach it."""
 
-    memory_limit: str | None = Field(default=None, pattern=r"^\d+[kmg]$")
-    """Most memory the container may use, such as `16g`; none: no limit."""
+    memory_limit: MemorySize | None = None
+    """Most memory that the container may use, such as `16g`; none: no limit."""
 
-    gpu: GpuName | Annotated[tuple[GpuName, ...], Field(min_length=1)] | None = None
+    gpu: Gpus | None = None
     """The GPU it runs on, by number as `nvidia-smi` counts or by UUID (`GPU-…`), or a list of them;
     none: it runs on the CPU, unless the next option is set."""
 
-    gpu_count: int | None = Field(default=None, ge=1)
-    """How many GPUs it runs on, whichever no other service has; in place of naming them."""
+    gpu_count: Annotated[int, whole(1, 256, "GPUs", 1)] | None = None
+    """Number of GPUs it runs on, any that no other service has; instead of naming them."""
 
-    gpu_shared: bool = False
-    """Let it run on a GPU beside other services that allow it too; else a GPU has one service."""
+    gpu_shared: Flag = False
+    """Let it run on a GPU beside other services that allow it too; otherwise each GPU serves one
+    service."""
 
     cuda: CudaVersion | None = None
-    """CUDA version that the image is built with, such as `12.8`; the host's driver must know it."""
+    """CUDA version that the image is built with, such as `12.8`; the host's driver must support
+    it."""
 
-    gpu_fraction: float | None = Field(default=None, gt=0, le=1)
-    """Fraction of the GPU's whole memory that it takes for itself, as vLLM does; none: what its
-    models need."""
+    gpu_fraction: Fraction | None = None
+    """Fraction of the GPU's total memory that it reserves, as vLLM does; none: what its models
+    need."""
 
     @property
     def secret_variables(self) -> Mapping[str, str]:
         """Environment variables whose values are secret, each with the reference to it."""
         return {variable: getattr(self, name) for variable, name in self.secret_options.items()}
+
+    @property
+    def needed_services(self) -> Sequence[str]:
+        """Services of the stack that have to be healthy before it starts."""
+        return ()
 
     @property
     def gpu_request(self) -> GpuRequest | None:
@@ -92,39 +126,21 @@ class ServiceOptions(Section):
         return GpuRequest(self.gpu_count, self.gpu_shared) if self.gpu_count else None
 
 
-def no_models(models: Sequence[Model]) -> Sequence[str]:
-    """`check_models` of a service that runs none."""
-    return [f"runs no models, and '{model.name}' is declared for it" for model in models]
-
-
 class UiOptions(ServiceOptions):
     """Options of a service that has a browser UI.
 
-    The UI answers on a port of its own, whole and without an API key: it has its own login, so its
-    networks are all that keeps strangers from trying it.
+    The UI has a port of its own, and its own login in place of an API key: only the networks that
+    may reach it keep strangers from trying to log in.
     """
 
-    port: int = Field(ge=1024, le=65535)
+    port: LocalPort
     """Port on 127.0.0.1 of the host, where the gateway finds the UI."""
 
-    ui_port: int = Field(ge=1, le=65535)
+    ui_port: Port
     """Port of the host where browsers find the UI."""
 
     ui_sources: Networks | None = None
     """Networks that may reach the UI; none: those of `gateway_sources`."""
-
-
-@dataclass(frozen=True)
-class Abilities:
-    """Which options of a model an engine heeds; the others are refused, never ignored."""
-
-    tasks: tuple[str, ...] = ("generate",)
-    sources: tuple[Literal["file", "files", "ollama"], ...] = ("file", "files")
-    cache_types: tuple[str, ...] = ("f16",)
-    parameters: tuple[str, ...] = ()
-    adapter: bool = False
-    system_prompt: bool = False
-    on_demand: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,58 +151,69 @@ class Request:
     body: Mapping[str, object] | None = None
 
 
-@dataclass(frozen=True)
-class Service:
-    """One entry of the catalogue.
+OptionsT = TypeVar("OptionsT", bound=ServiceOptions)
 
-    `options` is its settings class, `container_port` the port that it listens on inside its
-    container, where the others find it as `<name>:<container_port>`. `routes` is what the gateway
-    offers, `runs` which options of models it heeds. `check_models` returns a sentence for each
-    further mistake in the models given to it, `arguments` what the models' options are on the
-    engine's command line, `request` a request that needs the whole service to be answered, `needs`
-    the services it can not do without, as its options have it: they start first.
-    `changed_settings` is a Python program, or empty, that says inside the service's container which
-    of its settings somebody changed in the running service, a line each. `context`
-    returns files of the build context that depend on the inventory. A service whose `options` are
-    `UiOptions` has a browser UI on that port. Its Compose file is templates/services/<name>.yaml.j2
-    and its build context files/images/<name>/: docs/adding-a-service.md.
+
+@dataclass(frozen=True)
+class Service(Generic[OptionsT]):
+    """One entry of the catalogue: what it is in its fields, what it does in its methods.
+
+    A service that does more than start a container overrides methods in a class of its own. Its
+    Compose file is templates/services/<name>.yaml.j2 and its build context files/images/<name>/:
+    docs/adding-a-service.md.
     """
 
     name: str
-    options: type[ServiceOptions]
+
+    options: type[OptionsT]
+    """Its settings; a service whose options are `UiOptions` has a browser UI."""
+
     container_port: int
+    """Port that it listens on inside its container: others find it as `<name>:<container_port>`."""
+
     routes: tuple[Route, ...] = ()
-    runs: Abilities = field(default_factory=Abilities)
-    check_models: Callable[[Sequence[Model]], Sequence[str]] = field(default=lambda _models: ())
-    arguments: Callable[[Sequence[Model]], Sequence[str]] = field(default=lambda _models: ())
-    context: Callable[[Any, Sequence[Model]], Sequence[File]] = field(default=lambda *_: ())
-    needs: Callable[[ServiceOptions], Sequence[str]] = field(default=lambda _options: ())
-    request: Callable[[Sequence[Model]], Request | None] = field(default=lambda _models: None)
-    changed_settings: Callable[[Any], str] = field(default=lambda _options: "")
+    """What the gateway passes on to it."""
+
+    runs: Abilities | None = None
+    """Which options of models it honours; none: it runs no models."""
+
+    beside_fraction_bytes: int = 0
+    """GPU memory that it takes in addition to its `gpu_fraction`."""
+
+    def problems(self, models: Sequence[Model]) -> Iterator[str]:
+        """A sentence for each mistake in the models that are declared for it."""
+        for model in models:
+            if self.runs is None:
+                yield f"runs no models, and '{model.name}' is declared for it"
+            else:
+                yield from self.runs.unfit(model)
+        yield from self.check_models(models)
+
+    def check_models(self, _models: Sequence[Model], /) -> Iterable[str]:
+        """Further mistakes in its models, beyond options that it would ignore."""
+        return ()
+
+    def arguments(self, _options: OptionsT, _models: Sequence[Model], /) -> Sequence[str]:
+        """Arguments of the engine's command line that its template cannot work out."""
+        return ()
+
+    def context(self, _options: OptionsT, _models: Sequence[Model], /) -> Iterable[File]:
+        """Files of its build context that depend on the inventory."""
+        return ()
+
+    def request(self, _models: Sequence[Model], /) -> Request | None:
+        """A request that takes the whole service to answer; none: its first GET route."""
+        return None
+
+    def memory(self, _options: OptionsT, /) -> Estimate | None:
+        """How the GPU memory of its models is worked out; none: it has to be declared."""
+        return None
+
+    def changed_settings(self, _options: OptionsT, /) -> str:
+        """A Python program, or nothing. Inside the service's container it prints, a line each,
+        which settings somebody changed in the running service."""
+        return ""
 
 
-def unfit_models(service: Service, models: Sequence[Model]) -> Iterator[str]:
-    """A sentence for each option of a model that the service would ignore."""
-    runs = service.runs
-    for model in models:
-        source = "ollama" if isinstance(model.origin, OllamaSource) else "file"
-        source = "files" if source == "file" and model.files else source
-        unknown = {
-            f"task = '{model.task}'": model.task not in runs.tasks,
-            _SOURCES[source]: source not in runs.sources,
-            f"cache_type = '{model.cache_type}'": model.cache_type not in runs.cache_types,
-            "an adapter": model.adapter is not None and not runs.adapter,
-            "a system_prompt": model.system_prompt is not None and not runs.system_prompt,
-            "resident = False": not model.resident and not runs.on_demand,
-        }
-        unknown |= {
-            f"parameters.{name}": name not in runs.parameters for name in model.parameters.given
-        }
-        yield from (f"can not run '{model.name}' with {what}" for what in unknown if unknown[what])
-
-
-_SOURCES = {
-    "file": "weights in a single file",
-    "files": "weights in several files",
-    "ollama": "a source in Ollama's library",
-}
+AnyService = Service[ServiceOptions]
+"""A service of the catalogue; whoever calls its methods passes the options of the same service."""

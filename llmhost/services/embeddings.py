@@ -1,64 +1,68 @@
 """embeddings: any number of models that embed or rerank, by llama.cpp's server as a router."""
 
-from collections.abc import Sequence
-
-from pydantic import Field
+from collections.abc import Iterator, Sequence
 
 from llmhost.models.llama import llama_options
+from llmhost.models.llama_memory import llama_memory
+from llmhost.models.memory import Estimate
 from llmhost.options.model import Model
-from llmhost.services.base import IMAGE, Abilities, Request, Route, Service, ServiceOptions
-from llmhost.services.requests import TASK_REQUESTS
+from llmhost.options.types import Image, LoadSeconds, LocalPort
+from llmhost.services.abilities import Abilities
+from llmhost.services.base import Request, Route, Service, ServiceOptions
+from llmhost.services.requests import task_request
 from llmhost.system.files import File
 
 
 class EmbeddingsOptions(ServiceOptions):
     """`embeddings_*`."""
 
-    image: str = Field(
-        default="ghcr.io/ggml-org/llama.cpp:server-b11176"
-        "@sha256:6257697a7f5d034b8fb499ddb07af3e250506352f94102054252a23f3b85e0af",
-        pattern=IMAGE,
+    image: Image = (
+        "ghcr.io/ggml-org/llama.cpp:server-b11176"
+        "@sha256:6257697a7f5d034b8fb499ddb07af3e250506352f94102054252a23f3b85e0af"
     )
-    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. It must hold `curl`, and
-    `llama-server` in /app or on the PATH, of build 7400 or newer, which can serve several models.
-    The default is upstream's build for CPUs; its digest is the one that several public projects pin
-    for this tag."""
+    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. It must contain `curl`,
+    and `llama-server` in /app or on the PATH, of build 7400 or newer, which can serve several
+    models. The default is upstream's build for CPUs; its digest is the one that several public
+    projects pin for this tag."""
 
-    port: int = Field(default=8082, ge=1024, le=65535)
+    port: LocalPort = 8082
     """Port on 127.0.0.1 of the host."""
 
-    load_timeout_seconds: int = Field(default=300, ge=10)
-    """Longest time the models may need to load before the container counts as unhealthy."""
+    load_timeout_seconds: LoadSeconds = 300
+    """Longest time that the models may take to load before the container counts as unhealthy."""
 
 
-def check_models(models: Sequence[Model]) -> Sequence[str]:
-    """Without a model there is nothing to serve."""
-    return () if models else ("needs at least one model with task = 'embed' or task = 'rerank'",)
+class Embeddings(Service[EmbeddingsOptions]):
+    """llama.cpp's server as a router: a process for each model."""
 
+    def check_models(self, models: Sequence[Model]) -> Iterator[str]:
+        """Without a model there is nothing to serve."""
+        if not models:
+            yield "needs at least one model with task = 'embed' or task = 'rerank'"
 
-def preset(_options: EmbeddingsOptions, models: Sequence[Model]) -> tuple[File, ...]:
-    """The router's list of models (llama.cpp, tools/server/README.md, model presets)."""
-    lines = ["version = 1"]
-    for model in models:
-        options = {**llama_options(model), "load-on-startup": "true"}
-        lines += ["", f"[{model.name}]", *(f"{key} = {value}" for key, value in options.items())]
-    return (File("models.ini", "\n".join([*lines, ""])),)
+    def context(self, _options: EmbeddingsOptions, models: Sequence[Model]) -> Iterator[File]:
+        """The router's list of models (llama.cpp, tools/server/README.md, model presets)."""
+        lines = ["version = 1"]
+        for model in models:
+            options = {**llama_options(model), "load-on-startup": "true"}
+            lines += ["", f"[{model.name}]", *(f"{key} = {options[key]}" for key in options)]
+        yield File("models.ini", "\n".join([*lines, ""]))
 
+    def memory(self, _options: EmbeddingsOptions) -> Estimate:
+        """As llama.cpp takes it."""
+        return llama_memory
 
-def request(models: Sequence[Model]) -> Request:
-    """The first model's task."""
-    return TASK_REQUESTS[models[0].task](models[0].name)
+    def request(self, models: Sequence[Model]) -> Request:
+        """The first model's task."""
+        return task_request(models[0])
 
 
 # A router also loads and unloads models when asked to (/models/load, /models/unload): closed.
-SERVICE = Service(
+SERVICE = Embeddings(
     name="embeddings",
     options=EmbeddingsOptions,
     container_port=8080,
     runs=Abilities(tasks=("embed", "rerank"), sources=("file",)),
-    check_models=check_models,
-    context=preset,
-    request=request,
     routes=(
         Route("/v1/models", ("GET",)),
         Route("/v1/embeddings", ("POST",)),

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
-from pydantic import Field
-
+from llmhost.models.llama_memory import llama_memory
+from llmhost.models.memory import Estimate
 from llmhost.options.model import Model
 from llmhost.options.model_source import MANIFEST, OllamaSource
-from llmhost.services.base import IMAGE, Abilities, Request, Route, Service, ServiceOptions
-from llmhost.services.requests import TASK_REQUESTS
+from llmhost.options.types import Image, KeepSeconds, LoadSeconds, LocalPort
+from llmhost.services.abilities import Abilities
+from llmhost.services.base import Request, Route, Service, ServiceOptions
+from llmhost.services.requests import task_request
 from llmhost.system.files import File
 
 PARAMETERS = {
@@ -28,46 +30,24 @@ PARAMETERS = {
 class OllamaOptions(ServiceOptions):
     """`ollama_*`."""
 
-    image: str = Field(
-        default="ollama/ollama:0.31.1"
-        "@sha256:f1a705f2bd113fb8d15f85f7c217f0dc5f6bebda6b0cc42b82c3ad165ffcb9dc",
-        pattern=IMAGE,
+    image: Image = (
+        "ollama/ollama:0.31.1"
+        "@sha256:f1a705f2bd113fb8d15f85f7c217f0dc5f6bebda6b0cc42b82c3ad165ffcb9dc"
     )
     """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. The default's digest is
-    the one that several public projects pin for this tag. Since 0.34.1 Ollama takes no LoRA
-    adapters any more; before 0.17.1 it leaked memory to whoever could create models
+    the one that several public projects pin for this tag. Since 0.34.1 Ollama no longer supports
+    LoRA adapters; before 0.17.1 it leaked memory to anyone who could create models
     (CVE-2026-7482)."""
 
-    port: int = Field(default=11434, ge=1024, le=65535)
+    port: LocalPort = 11434
     """Port on 127.0.0.1 of the host."""
 
-    keep_alive_seconds: int = Field(default=300, ge=0)
+    keep_alive_seconds: KeepSeconds = 300
     """How long a model with `resident = False` stays loaded after its last request."""
 
-    load_timeout_seconds: int = Field(default=900, ge=10)
-    """Longest time the resident models may need to load before the container counts as
+    load_timeout_seconds: LoadSeconds = 900
+    """Longest time that the resident models may take to load before the container counts as
     unhealthy."""
-
-
-def check_models(models: Sequence[Model]) -> Iterator[str]:
-    """What Ollama has only one setting for, for all of its models."""
-    if not models:
-        yield "needs at least one model"
-    for option in ("parallel", "cache_type"):
-        if len({getattr(model, option) for model in models}) > 1:
-            yield f"has one {option} for all of its models, and they declare different ones"
-    for model in models:
-        texts = (model.system_prompt or "", *model.parameters.stop)
-        if any('"""' in text for text in texts):
-            yield f"can not tell '{model.name}' a text with three double quotes in a row"
-
-
-def build_files(_options: OllamaOptions, models: Sequence[Model]) -> Iterator[File]:
-    """A Modelfile for each model, and a list of links from Ollama's store to the weights."""
-    links = dict(_links(models))
-    yield File("links", "".join(f"{target} {link}\n" for link, target in sorted(links.items())))
-    for model in models:
-        yield File(f"modelfiles/{model.name}", "\n".join([*_modelfile(model), ""]))
 
 
 def _links(models: Sequence[Model]) -> Iterator[tuple[str, str]]:
@@ -94,15 +74,41 @@ def _modelfile(model: Model) -> Iterator[str]:
         yield f'SYSTEM """{model.system_prompt}"""'
 
 
-def request(models: Sequence[Model]) -> Request:
-    """The first model's task."""
-    return TASK_REQUESTS[models[0].task](models[0].name)
+class Ollama(Service[OllamaOptions]):
+    """One process that starts another for each model that is loaded."""
+
+    def check_models(self, models: Sequence[Model]) -> Iterator[str]:
+        """What Ollama has only one setting for, for all of its models."""
+        if not models:
+            yield "needs at least one model"
+        for option in ("parallel", "cache_type"):
+            if len({getattr(model, option) for model in models}) > 1:
+                yield f"has one {option} for all of its models, and they declare different ones"
+        for model in models:
+            texts = (model.system_prompt or "", *model.parameters.stop)
+            if any('"""' in text for text in texts):
+                yield f"can not tell '{model.name}' a text with three double quotes in a row"
+
+    def context(self, _options: OllamaOptions, models: Sequence[Model]) -> Iterator[File]:
+        """A Modelfile for each model, and a list of links from Ollama's store to the weights."""
+        links = dict(_links(models))
+        yield File("links", "".join(f"{target} {link}\n" for link, target in sorted(links.items())))
+        for model in models:
+            yield File(f"modelfiles/{model.name}", "\n".join([*_modelfile(model), ""]))
+
+    def memory(self, _options: OllamaOptions) -> Estimate:
+        """As llama.cpp takes it."""
+        return llama_memory
+
+    def request(self, models: Sequence[Model]) -> Request:
+        """The first model's task."""
+        return task_request(models[0])
 
 
 # Not here, and so closed for administrators too: pull, push, create, copy and delete. They change
 # what is baked, which no one can in a read-only container, and they have been ways in
 # (CVE-2026-7482).
-SERVICE = Service(
+SERVICE = Ollama(
     name="ollama",
     options=OllamaOptions,
     container_port=11434,
@@ -115,9 +121,6 @@ SERVICE = Service(
         system_prompt=True,
         on_demand=True,
     ),
-    check_models=lambda models: [*check_models(models)],
-    context=lambda options, models: [*build_files(options, models)],
-    request=request,
     routes=(
         Route("/api/generate", ("POST",)),
         Route("/api/chat", ("POST",)),

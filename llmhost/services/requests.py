@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from llmhost.options.model import Model
 from llmhost.services.base import Request
 
 
@@ -22,8 +23,13 @@ def reranking(model: str) -> Request:
     return Request("/v1/rerank", body)
 
 
-TASK_REQUESTS: dict[str, Callable[[str], Request]] = {
+_BY_TASK: dict[str, Callable[[str], Request]] = {
     "generate": completion,
     "embed": embedding,
     "rerank": reranking,
 }
+
+
+def task_request(model: Model) -> Request:
+    """A request of the kind that the model is for."""
+    return _BY_TASK[model.task](model.name)

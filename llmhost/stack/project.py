@@ -6,14 +6,14 @@ from pathlib import Path
 
 from llmhost.docker.build_context import context_files
 from llmhost.docker.compose import Limits, Project
-from llmhost.docker.image import ModelImage, ServiceImage, Weights
+from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
 from llmhost.models.files import sha256_of
 from llmhost.nvidia.gpu_allocation import Devices
 from llmhost.options.model import Model
 from llmhost.resources import FILES
 from llmhost.secret import read_secret
 from llmhost.services.app import App
-from llmhost.services.base import Service, ServiceOptions
+from llmhost.services.base import AnyService, ServiceOptions
 from llmhost.settings import Settings
 from llmhost.system.files import File
 from llmhost.template import render
@@ -35,7 +35,7 @@ def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
     )
 
 
-def started_first(settings: Settings, service: Service, devices: Devices) -> tuple[str, ...]:
+def started_first(settings: Settings, service: AnyService, devices: Devices) -> tuple[str, ...]:
     """Services that must be healthy before this one starts: those that it needs, and the one before
     it on each of its GPUs.
 
@@ -49,7 +49,7 @@ def started_first(settings: Settings, service: Service, devices: Devices) -> tup
         for device in devices.get(name, ())
         if device in devices.get(service.name, ())
     }
-    needed = service.needs(settings.options(service.name))
+    needed = settings.options(service.name).needed_services
     return tuple(dict.fromkeys((*needed, *sharers.values())))
 
 
@@ -76,7 +76,11 @@ def compose_project(settings: Settings, devices: Devices | None = None) -> Proje
                 needs=started_first(settings, service, devices or {}),
                 environment=_environment(settings.options(service.name)),
                 models=settings.models_of(service.name),
-                arguments=tuple(service.arguments(settings.models_of(service.name))),
+                arguments=tuple(
+                    service.arguments(
+                        settings.options(service.name), settings.models_of(service.name)
+                    )
+                ),
                 docker=settings.docker,
                 quoted=_quoted,
             )
@@ -121,7 +125,9 @@ def _weights(model: Model) -> ModelImage:
     token = model.token or ""
     return ModelImage(
         model.name,
-        tuple(Weights(sha, places[path], remote, path, token) for path, sha in model.baked.items()),
+        tuple(
+            WeightsFile(sha, places[path], remote, path, token) for path, sha in model.baked.items()
+        ),
     )
 
 
@@ -130,11 +136,11 @@ def _adapters(models: Sequence[Model]) -> Iterator[ModelImage]:
     for model in models:
         if model.adapter:
             sha256 = sha256_of(Path(model.adapter))
-            file = Weights(sha256, model.adapter, False, model.adapter_path)
+            file = WeightsFile(sha256, model.adapter, False, model.adapter_path)
             yield ModelImage(f"{model.name}-adapter", (file,))
 
 
-def _context(settings: Settings, service: Service) -> Sequence[File]:
+def _context(settings: Settings, service: AnyService) -> Sequence[File]:
     options = settings.options(service.name)
     if isinstance(options, App):
         return context_files(options.context) if options.context else (_AS_IT_IS,)

@@ -51,7 +51,7 @@ class NetworkState:
     `macs` are hardware addresses by interface, `routes` pairs of interface and router of the
     default routes, `server` the host's address that the SSH connection goes to, `netplan` texts of
     netplan's files by path, `managers` the names of those who manage an interface. `paths` are
-    states of `PATHS` and of netplan's files.
+    states of `PATHS` and of netplan's files. Without `ip` no addresses and routes are known.
     """
 
     macs: Mapping[str, str] = field(default_factory=dict)
@@ -62,6 +62,7 @@ class NetworkState:
     managers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     paths: Mapping[str, PathState] = field(default_factory=dict)
     is_wsl: bool = False
+    has_ip: bool = True
 
     @property
     def manager(self) -> str:

@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from llmhost.resources import script_text
+
 
 @dataclass(frozen=True)
-class Package:
+class AptPackage:
     """One package in dpkg's database. `status` is dpkg's: `installed`, `half-configured`, …"""
 
     version: str
@@ -26,13 +28,13 @@ class PackageDatabase:
     """What dpkg knows: `packages` by name, of those that were asked for; `unfinished` names those
     that an interrupted run left between states; `journal` tells that dpkg itself was killed."""
 
-    packages: Mapping[str, Package]
+    packages: Mapping[str, AptPackage]
     unfinished: tuple[str, ...] = ()
     journal: bool = False
 
 
 @dataclass(frozen=True)
-class Plan:
+class AptPlan:
     """What apt has to do. `install` holds names, or name=version; `unhold` comes first and `hold`
     last, because apt refuses to touch what is held."""
 
@@ -50,7 +52,7 @@ def plan(
     absent: Sequence[str],
     hold: bool | None,
     found: PackageDatabase,
-) -> Plan:
+) -> AptPlan:
     """Compare; `hold=None` leaves holds as the operator set them. No reasons: nothing to do."""
     lacking = {name: _lacking(found.packages.get(name), versions.get(name)) for name in wanted}
     installs = [name for name in wanted if lacking[name]]
@@ -67,7 +69,7 @@ def plan(
         *(f"{name} is held, though no version is pinned" for name in to_unhold),
         *(["dpkg was interrupted"] if found.journal else []),
     ]
-    return Plan(
+    return AptPlan(
         install=tuple(_spec(name, versions) for name in installs),
         remove=tuple(removals),
         unhold=tuple(dict.fromkeys(touched)),
@@ -77,7 +79,7 @@ def plan(
     )
 
 
-def _lacking(package: Package | None, version: str | None) -> str:
+def _lacking(package: AptPackage | None, version: str | None) -> str:
     if package is None or not package.present:
         return "is not installed"
     if package.status != "installed":
@@ -95,12 +97,12 @@ def _spec(name: str, versions: Mapping[str, str]) -> str:
     return f"{name}={versions[name]}" if name in versions else name
 
 
-def script(todo: Plan, keep_stopped: Sequence[str] = ()) -> str:
+def script(todo: AptPlan, keep_stopped: Sequence[str] = ()) -> str:
     """POSIX shell script that carries a plan out and says in a sentence why it could not.
 
     `keep_stopped` names units that must not be started by the packages that bring them.
     """
-    parts = [_PRELUDE]
+    parts = [script_text("apt/functions.sh")]
     parts += ["finish_interrupted"] if todo.repair else []
     parts += [_mark("unhold", todo.unhold)] if todo.unhold else []
     if todo.install or todo.remove or todo.repair:
@@ -110,7 +112,7 @@ def script(todo: Plan, keep_stopped: Sequence[str] = ()) -> str:
     return "\n".join(parts)
 
 
-def _transaction(todo: Plan) -> str:
+def _transaction(todo: AptPlan) -> str:
     """One transaction, so that a replacement (docker.io by docker-ce) is never half done."""
     options = ["--allow-downgrades"] if any("=" in spec for spec in todo.install) else []
     options += ["--fix-broken"] if todo.repair else []
@@ -130,99 +132,3 @@ def _keep_stopped(units: Sequence[str]) -> str:
         f"systemctl --quiet mask --runtime {listed} || exit 1\n"
         f"trap 'systemctl --quiet unmask --runtime {listed}' EXIT"
     )
-
-
-# apt-get has waited for dpkg's lock since 1.9.11 (DPkg::Lock::Timeout), but `apt-get update` does
-# not wait for the lists' lock, nor do dpkg and apt-mark for dpkg's: `apt-get check` waits for them.
-#
-# --force-confold: an operator's edited configuration file stays.
-# apt may solve a conflict by removing packages that nobody named. Where none is to go, --no-remove
-# forbids that; elsewhere, and to say which it would have been, a simulation tells, which takes
-# apt-get about as long as a small installation.
-_PRELUDE = r"""
-export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C.UTF-8
-timeout=300
-eval "$(apt-config shell timeout DPkg::Lock::Timeout)"
-lists=/var/lib/apt/lists
-eval "$(apt-config shell lists Dir::State::lists/d)"
-lists=${lists%/}
-refreshed=
-fetched=
-not_offered="
-  s/^E: Unable to locate package //p
-  s/^E: Package '\(.*\)' has no installation candidate/\1/p
-  s/^E: Version '\(.*\)' for '\(.*\)' was not found/\2 \1/p
-"
-
-apt() {
-  apt-get -y -q -o DPkg::Lock::Timeout="$timeout" -o Dpkg::Use-Pty=0 \
-    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
-    --no-install-recommends "$@"
-}
-
-wait_for_lock() {
-  apt check >/dev/null 2>&1 || true
-}
-
-finish_interrupted() {
-  wait_for_lock
-  dpkg --force-confdef --force-confold --configure -a || true
-}
-
-fresh() {
-  ls "$lists"/*Release >/dev/null 2>&1 && [ -z "$(find "$lists" -maxdepth 0 -mmin +60)" ] &&
-    [ -z "$(find /etc/apt/sources.list* /etc/apt/keyrings -newer "$lists" 2>/dev/null)" ]
-}
-
-refresh() {
-  waited=0
-  refreshed=yes
-  until fetched=$(apt update 2>&1); do
-    case $fetched in
-      *"Unable to lock"* | *"Could not get lock"*) ;;
-      *) printf '%s\n' "$fetched" >&2; return ;;
-    esac
-    [ "$waited" -lt "$timeout" ] || { printf '%s\n' "$fetched" >&2; return; }
-    sleep 2
-    waited=$((waited + 2))
-  done
-  touch "$lists"
-}
-
-acceptable() {
-  if ! simulated=$(apt --simulate install "$@" 2>&1); then
-    [ -n "$refreshed" ] || return 1
-    printf '%s\n' "$simulated" >&2
-    # A list that can not be fetched is a mere warning to apt, and may be why.
-    printf '%s\n' "$fetched" | grep '^W: ' >&2
-    missing=$(printf '%s\n' "$simulated" | sed -n "$not_offered" | paste -sd, -)
-    [ -z "$missing" ] || echo "No package source of this host offers: $missing" >&2
-    return 1
-  fi
-  for gone in $(printf '%s\n' "$simulated" | awk '$1 == "Remv" { print $2 }'); do
-    case " $removable " in
-      *" $gone "*) ;;
-      *) echo "Refused: $* would also remove $gone; remove it by hand if that is right" >&2
-        exit 1 ;;
-    esac
-  done
-}
-
-attempt() {
-  if [ -n "$removable" ]; then
-    acceptable "$@" && apt install "$@"
-    return
-  fi
-  { said=$(apt --no-remove install "$@" 2>&1 >&3); } 3>&1 && return
-  acceptable "$@" && printf '%s\n' "$said" >&2
-  return 1
-}
-
-transact() {
-  fresh || refresh
-  if attempt "$@"; then return; fi
-  [ -z "$refreshed" ] || exit 1
-  refresh
-  attempt "$@" || exit 1
-}
-"""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from llmhost.resources import script_text
 from llmhost.system.files import File, PathState, differences
 
 STAGE = "/run/llmhost-firewall"
@@ -32,13 +33,7 @@ SOURCES = "/etc/ufw/*.rules /etc/ufw/*.init /etc/ufw/sysctl.conf"
 BEGIN = "# BEGIN llmhost: edit the inventory (firewall_*) instead"
 END = "# END llmhost"
 
-NORMAL_FORM = r"""awk '
-/^:(INPUT|FORWARD|OUTPUT) / { print $1, $2 }
-/^-A (ufw|DOCKER-USER )/ || /^-A (INPUT|FORWARD|OUTPUT) -j ufw/
-/^-A INPUT (.*-j ACCEPT|-j (DROP|REJECT))/
-/^-A FORWARD -j DOCKER-USER/ { guarded = 1 }
-/^-A FORWARD .*-j (ACCEPT|DOCKER)/ && !guarded
-' | LC_ALL=C sort -s -k1,2"""
+NORMAL_FORM = script_text("firewall/normal_form.sh")
 """Shell filter from `iptables-save` to what must be as ufw loaded it.
 
 That is its chains, DOCKER-USER, policies and jumps; and of others' rules those that decide in its

@@ -11,42 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llmhost.resources import script
+from llmhost.template import render
+
 TABLE = "llmhost_offline"
 UNIT = "llmhost-offline-restore"
-
-# Priority -150: conntrack (-200) has seen the packet, destination NAT (-100) has not (nft(8)). What
-# containers try is refused at once, as a host without a route out would: they need not wait.
-_RULES = """
-table inet TABLE {
-  set containers4 {
-    type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags dynamic; size 65535;
-  }
-  set containers6 {
-    type ipv6_addr . ipv6_addr . inet_proto . inet_service; flags dynamic; size 65535;
-  }
-  set host4 { type ipv4_addr . inet_proto . inet_service; flags dynamic; size 65535; }
-  set host6 { type ipv6_addr . inet_proto . inet_service; flags dynamic; size 65535; }
-  chain forward {
-    type filter hook forward priority -150; policy accept;
-    ct direction reply accept
-    iifname != { $bridges } accept
-    oifname { $bridges } accept
-    PORTS4 add @containers4 { ip saddr . ip daddr . meta l4proto . th dport }
-    PORTS6 add @containers6 { ip6 saddr . ip6 daddr . meta l4proto . th dport }
-    reject with icmpx type admin-prohibited
-  }
-  chain output {
-    type filter hook output priority -150; policy accept;
-    oifname { "lo", $bridges } accept
-    ct direction reply accept
-    CONTROLLER
-    icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
-    PORTS4 add @host4 { ip daddr . meta l4proto . th dport }
-    PORTS6 add @host6 { ip6 daddr . meta l4proto . th dport }
-    reject with icmpx type admin-prohibited
-  }
-}
-"""
 
 
 @dataclass(frozen=True)
@@ -69,32 +38,8 @@ class Attempt:
 
 def cut_script(controller: str, ssh_port: int, seconds: int) -> str:
     """Cut the network for so many seconds at most; `controller` is an address, or empty."""
-    family = "ip6" if ":" in controller else "ip"
-    ssh = f"tcp sport {ssh_port} {family} daddr {controller} accept" if controller else ""
-    rules = _RULES.replace("TABLE", TABLE).replace("CONTROLLER", ssh)
-    for version in ("4", "6"):
-        protocols = f"meta nfproto ipv{version} meta l4proto {{ tcp, udp, udplite, sctp, dccp }}"
-        rules = rules.replace(f"PORTS{version}", protocols)
-    return f"""set -e
-nft=$(command -v nft) || {{
-  echo "nft is not installed: deploy again, for that installs it" >&2
-  exit 1
-}}
-networks=$(docker network ls --quiet --no-trunc --filter driver=bridge)
-names=$(docker network inspect --format '{{{{index .Options "com.docker.network.bridge.name"}}}}' \\
-  $networks | grep . || true)
-bridges='"docker0"'
-for name in $names; do bridges="$bridges, \\"$name\\""; done
-for network in $networks; do
-  bridges="$bridges, \\"br-$(printf %.12s "$network")\\""
-done
-bridges=$(printf %s "$bridges" | sed 's/, /\\n/g' | sort -u | paste -sd, -)
-{restore_script()}
-systemd-run --quiet --collect --unit {UNIT} --on-active={seconds} \\
-  --timer-property=AccuracySec=1s "$nft" delete table inet {TABLE}
-"$nft" -f - <<EOF
-{rules.strip()}
-EOF"""
+    rules = render("offline/rules.nft.j2", table=TABLE, controller=controller, ssh_port=ssh_port)
+    return script("offline/cut.sh", TABLE, UNIT, str(seconds), rules)
 
 
 def recreate_script(compose_file: str, seconds: int) -> str:

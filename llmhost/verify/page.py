@@ -16,10 +16,10 @@ from llmhost.verify.report import (
     OTHER,
     Check,
     Component,
-    Gpu,
+    MemoryUse,
     Report,
+    ReportedGpu,
     Server,
-    Share,
 )
 
 _PROOFS = (
@@ -115,12 +115,12 @@ def _ordered(components: Sequence[Component]) -> list[Component]:
     return sorted(components, key=lambda each: places.get(each.label, len(_ORDER)))
 
 
-def percent(share: Share, gpu: Gpu) -> str:
+def percent(share: MemoryUse, gpu: ReportedGpu) -> str:
     """A share of a GPU's memory, for the width of its bar."""
     return f"{min(100.0, 100 * share.size / gpu.memory_total):.2f}" if gpu.memory_total else "0"
 
 
-def _part_class(share: Share, number: int) -> str:
+def _part_class(share: MemoryUse, number: int) -> str:
     """The colour of a part of a GPU's bar: verify.css has six."""
     return "unchecked" if share.owner == OTHER else f"part-{number % 6}"
 

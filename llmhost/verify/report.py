@@ -58,7 +58,7 @@ OTHER = "other"
 
 
 @dataclass(frozen=True)
-class Share:
+class MemoryUse:
     """GPU memory in bytes that one service, or something else, holds."""
 
     owner: str
@@ -66,7 +66,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Gpu:
+class ReportedGpu:
     """One GPU as NVML tells of it; None: it does not tell. Sizes in bytes."""
 
     index: int
@@ -75,14 +75,14 @@ class Gpu:
     memory_total: int | None = None
     memory_used: int | None = None
     utilisation_percent: int | None = None
-    shares: tuple[Share, ...] = ()
+    shares: tuple[MemoryUse, ...] = ()
 
     @property
-    def parts(self) -> tuple[Share, ...]:
+    def parts(self) -> tuple[MemoryUse, ...]:
         """What the used memory consists of: by owner, then whatever nobody was named for."""
         known = sum(share.size for share in self.shares)
         rest = max(0, (self.memory_used or 0) - known)
-        return (*self.shares, Share(OTHER, rest)) if rest else self.shares
+        return (*self.shares, MemoryUse(OTHER, rest)) if rest else self.shares
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Server:
     processors: int | None = None
     driver: str = ""
     gpu_double: bool = False
-    gpus: tuple[Gpu, ...] = ()
+    gpus: tuple[ReportedGpu, ...] = ()
     gpu_note: str = "no GPU"
     last_deploy: LastDeploy | None = None
 

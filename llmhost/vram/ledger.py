@@ -1,32 +1,19 @@
 """The ledger: what the models take of each GPU's memory, and whether it suffices.
 
-llama.cpp and Ollama are assumed to run with flash attention (their templates switch it on):
-without it the work buffer grows with the context.
+It only adds up: what a model takes is for its engine to say (`Service.memory`).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from llmhost.models.quantization import CACHE_BYTES
+from llmhost.models.memory import Estimate, Memory, Use
 from llmhost.options.shape import Shape
-
-GIB = 2**30
-
-# Tokens of a prompt that llama.cpp works on at once (`n_ubatch`).
-BATCH_TOKENS = 512
-
-# llama.cpp rounds the cache of sliding layers up to this (src/llama-kv-cache-iswa.cpp).
-_WINDOW_STEP = 256
-
-# What CUDA takes in each process for itself, before any buffer: 451 to 456 MiB on an RTX 4090
-# (https://github.com/ggml-org/llama.cpp/pull/15860, column "unaccounted").
-CUDA_BYTES = 456 * 2**20
+from llmhost.units import exact_gib
 
 
 @dataclass(frozen=True)
 class Load:
-    """One model in a process of its own on one GPU, or its part on one of `parts` GPUs, over
-    which engines spread weights and cache evenly.
+    """One model on one GPU, or its part on one of several.
 
     `measured_bytes`, seen on real hardware, outweighs every estimate; without it there must be a
     shape. A model that is not resident is loaded when asked for, in place of the one before.
@@ -36,62 +23,39 @@ class Load:
     service: str
     gpu: int
     shape: Shape | None
-    context_tokens: int
-    parallel: int = 1
-    cache_type: str = "f16"
+    use: Use
+    estimate: Estimate
     resident: bool = True
-    adapter_bytes: int = 0
     measured_bytes: int | None = None
-    parts: int = 1
 
     @property
-    def weights_bytes(self) -> int:
-        """Weights and adapter."""
-        whole = self.shape.weights_bytes + self.adapter_bytes if self.shape else 0
-        return -(-whole // self.parts)
-
-    @property
-    def cache_bytes(self) -> int:
-        """Keys and values of every token of every parallel request."""
-        if self.shape is None:
-            return 0
-        window = min(self.context_tokens, _rounded(self.shape.window_tokens + BATCH_TOKENS))
-        values = self.shape.cache_values * self.context_tokens
-        values += self.shape.window_cache_values * window
-        return values * self.parallel * CACHE_BYTES[self.cache_type] // 32 // self.parts
-
-    @property
-    def work_bytes(self) -> int:
-        """CUDA's own memory and the work buffer: a row of logits and a row of hidden values, four
-        bytes each, for every token of a batch
-        (https://github.com/ikawrakow/ik_llama.cpp/pull/1560). A log of Qwen2.5-3B says 300.75 MiB,
-        and so does this (https://github.com/SciSharp/LLamaSharp/issues/1099). llama.cpp since
-        https://github.com/ggml-org/llama.cpp/pull/23861 takes less."""
-        if self.shape is None:
-            return 0
-        row = self.shape.vocabulary_size + self.shape.hidden_size
-        return CUDA_BYTES + BATCH_TOKENS * row * 4
+    def memory(self) -> Memory:
+        """As its engine takes it; of a measured model the parts are not known."""
+        if self.shape is None or self.measured_bytes is not None:
+            return Memory()
+        return self.estimate(self.shape, self.use)
 
     @property
     def total_bytes(self) -> int:
         """All of it, or what was measured."""
         if self.measured_bytes is not None:
-            return -(-self.measured_bytes // self.parts)
-        return self.weights_bytes + self.cache_bytes + self.work_bytes
+            return -(-self.measured_bytes // self.use.gpus)
+        return self.memory.total_bytes
 
-
-def _rounded(tokens: int) -> int:
-    return -(-tokens // _WINDOW_STEP) * _WINDOW_STEP
+    def with_context(self, tokens: int) -> "Load":
+        """The same with another context."""
+        return replace(self, use=replace(self.use, context_tokens=tokens))
 
 
 @dataclass(frozen=True)
-class Share:
+class GpuShare:
     """A service that takes a fixed fraction of its GPU's whole memory, as vLLM does, and runs its
-    models inside."""
+    models inside; `beside_bytes` come on top of the fraction."""
 
     service: str
     gpu: int
     fraction: float
+    beside_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +66,7 @@ class Ledger:
     total_bytes: int
     reserve_bytes: int
     loads: tuple[Load, ...]
-    shares: tuple[Share, ...] = ()
+    shares: tuple[GpuShare, ...] = ()
 
     @property
     def limit_bytes(self) -> int:
@@ -145,34 +109,29 @@ class Ledger:
             self.needed_in_share(share) <= self.share_bytes(share) for share in self.shares
         )
 
-    def share_bytes(self, share: Share) -> int:
-        """Size of a share."""
-        return int(share.fraction * self.total_bytes)
+    def share_bytes(self, share: GpuShare) -> int:
+        """Size of a share, with what the service takes beside its fraction."""
+        return int(share.fraction * self.total_bytes) + share.beside_bytes
 
-    def needed_in_share(self, share: Share) -> int:
-        """Least size of a share: vLLM does not start unless its cache holds one request of full
-        length."""
-        loads = [replace(load, parallel=1) for load in self.loads if load.service == share.service]
-        return sum(load.total_bytes for load in loads)
+    def needed_in_share(self, share: GpuShare) -> int:
+        """Least size of a share."""
+        loads = [load for load in self.loads if load.service == share.service]
+        return share.beside_bytes + sum(load.total_bytes for load in loads)
 
 
 def shortfalls(ledger: Ledger) -> Iterator[str]:
     """What does not fit and by how much; nothing if everything does."""
     if ledger.free_bytes < 0:
         yield (
-            f"GPU {ledger.gpu} has {gib(ledger.total_bytes)}, of which {gib(ledger.limit_bytes)}"
-            f" may be used, and the models take {gib(ledger.peak_bytes)}:"
-            f" {gib(-ledger.free_bytes)} too much"
+            f"GPU {ledger.gpu} has {exact_gib(ledger.total_bytes)}, of which"
+            f" {exact_gib(ledger.limit_bytes)} may be used, and the models take"
+            f" {exact_gib(ledger.peak_bytes)}:"
+            f" {exact_gib(-ledger.free_bytes)} too much"
         )
     for share in ledger.shares:
         missing = ledger.needed_in_share(share) - ledger.share_bytes(share)
         if missing > 0:
             yield (
-                f"the share of '{share.service}', {gib(ledger.share_bytes(share))} of GPU"
-                f" {ledger.gpu}, is {gib(missing)} too small for its models"
+                f"the share of '{share.service}', {exact_gib(ledger.share_bytes(share))} of GPU"
+                f" {ledger.gpu}, is {exact_gib(missing)} too small for its models"
             )
-
-
-def gib(size: int) -> str:
-    """Bytes for people."""
-    return f"{size / GIB:.2f} GiB"

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmhost.models.files import shape_of
+from llmhost.models.memory import Estimate, Use
 from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.gpu_allocation import allocate_numbers
 from llmhost.options.model import Model
+from llmhost.options.shape import Shape
 from llmhost.settings import Settings
-from llmhost.vram.ledger import GIB, Ledger, Load, Share
+from llmhost.units import gib_to_bytes
+from llmhost.vram.ledger import GpuShare, Ledger, Load
 
 
 @dataclass(frozen=True)
-class Plan:
+class VramPlan:
     """All GPUs of a host, and sentences on what could not be counted. `on_host` are services that
     name their GPU by UUID: where they run is known only on the host."""
 
@@ -31,7 +34,7 @@ def vram_plan(
     settings: Settings,
     gpu_bytes: Sequence[int],
     granted: Mapping[str, tuple[int, ...]] | None = None,
-) -> Plan:
+) -> VramPlan:
     """The plan for GPUs of these sizes: `settings.vram.gpu_bytes`, or those that a host has.
 
     `granted` are the numbers of each service's GPUs on a host; without it they are worked out from
@@ -41,27 +44,37 @@ def vram_plan(
     if granted is None:
         granted, sentences = _by_number(settings, len(gpu_bytes))
         uncounted = [*sentences, *uncounted]
-    loads: list[Load] = []
-    for model in settings.models:
-        for gpu in (gpus := granted.get(model.service, ())):
-            load = _load(model, gpu, len(gpus))
-            if isinstance(load, str):
-                uncounted.append(f"'{model.name}': {load}")
-                break
-            loads.append(load)
+    loads, unknown = _all_loads(settings, gpu_bytes, granted)
     shares = [*_shares(settings, granted)]
     ledgers = [
         Ledger(
             gpu=number,
             total_bytes=total,
-            reserve_bytes=int(settings.vram.reserve_gib * GIB),
+            reserve_bytes=gib_to_bytes(settings.vram.reserve_gib),
             loads=tuple(load for load in loads if load.gpu == number),
             shares=tuple(share for share in shares if share.gpu == number),
         )
         for number, total in enumerate(gpu_bytes)
     ]
     on_host = [name for name in settings.gpu_requests if name not in granted]
-    return Plan(tuple(ledgers), tuple(uncounted), tuple(on_host))
+    return VramPlan(tuple(ledgers), (*uncounted, *unknown), tuple(on_host))
+
+
+def _all_loads(
+    settings: Settings, gpu_bytes: Sequence[int], granted: Mapping[str, tuple[int, ...]]
+) -> tuple[list[Load], list[str]]:
+    """The models of services that know how to estimate them, and why some have no size."""
+    loads: list[Load] = []
+    unknown = []
+    for service in settings.catalogue:
+        estimate = service.memory(settings.options(service.name))
+        gpus = [(gpu, gpu_bytes[gpu]) for gpu in granted.get(service.name, ())]
+        for model in settings.models_of(service.name) if gpus else ():
+            try:
+                loads += _loads(model, estimate, gpus) if estimate else ()
+            except ValueError as error:
+                unknown.append(f"'{model.name}': {error}")
+    return loads, unknown
 
 
 def _by_number(settings: Settings, count: int) -> tuple[dict[str, tuple[int, ...]], list[str]]:
@@ -79,39 +92,51 @@ def _by_number(settings: Settings, count: int) -> tuple[dict[str, tuple[int, ...
         return {}, [*sentences, *error.sentences]
 
 
-def _load(model: Model, gpu: int, parts: int) -> Load | str:
-    """What the model takes, or why that is not known."""
-    measured = None if model.vram_gib is None else int(model.vram_gib * GIB)
-    try:
-        shape = shape_of(model) if measured is None else None
-    except ValueError as error:
-        return f"its file {error}; give its vram_gib, as measured"
-    if shape is None and measured is None:
-        return "nothing tells its sizes; give its shape, or its vram_gib as measured"
+def _loads(model: Model, estimate: Estimate, gpus: Sequence[tuple[int, int]]) -> Iterator[Load]:
+    """The model's part on each of its GPUs, given with their sizes.
+
+    Raises ValueError that says why it is not known.
+    """
+    measured = None if model.vram_gib is None else gib_to_bytes(model.vram_gib)
+    shape = _shape(model) if measured is None else None
     adapter = Path(model.adapter) if model.adapter else None
-    return Load(
-        model=model.name,
-        service=model.service,
-        gpu=gpu,
-        shape=shape,
-        context_tokens=model.context_tokens,
-        parallel=model.parallel,
-        cache_type=model.cache_type,
-        resident=model.resident,
-        adapter_bytes=adapter.stat().st_size if adapter and adapter.is_file() else 0,
-        measured_bytes=measured,
-        parts=parts,
-    )
+    for gpu, gpu_bytes in gpus:
+        use = Use(
+            context_tokens=model.context_tokens,
+            parallel=model.parallel,
+            cache_type=model.cache_type,
+            adapter_bytes=adapter.stat().st_size if adapter and adapter.is_file() else 0,
+            gpus=len(gpus),
+            gpu_bytes=gpu_bytes,
+        )
+        yield Load(model.name, model.service, gpu, shape, use, estimate, model.resident, measured)
 
 
-def _shares(settings: Settings, granted: Mapping[str, tuple[int, ...]]) -> Iterator[Share]:
-    for service, gpus in granted.items():
-        fraction = settings.options(service).gpu_fraction
+def _shape(model: Model) -> Shape:
+    try:
+        shape = shape_of(model)
+    except ValueError as error:
+        raise ValueError(f"its file {error}; give its vram_gib, as measured") from None
+    if shape is None:
+        raise ValueError("nothing tells its sizes; give its shape, or its vram_gib as measured")
+    return shape
+
+
+def _shares(settings: Settings, granted: Mapping[str, tuple[int, ...]]) -> Iterator[GpuShare]:
+    for service in settings.catalogue:
+        fraction = settings.options(service.name).gpu_fraction
         if fraction is not None:
-            yield from (Share(service, gpu, fraction) for gpu in gpus)
+            beside = service.beside_fraction_bytes
+            for gpu in granted.get(service.name, ()):
+                yield GpuShare(service.name, gpu, fraction, beside)
 
 
 def _services_without_figures(settings: Settings) -> Iterator[str]:
-    for service in settings.gpu_requests:
-        if not settings.models_of(service) and settings.options(service).gpu_fraction is None:
-            yield f"'{service}' runs on a GPU without models; give its {service}_gpu_fraction"
+    for service in settings.catalogue:
+        options, models = settings.options(service.name), settings.models_of(service.name)
+        counted = models and service.memory(options)
+        if options.gpu_request and options.gpu_fraction is None and not counted:
+            yield (
+                f"nothing tells what '{service.name}' takes of its GPU;"
+                f" give its {service.name}_gpu_fraction"
+            )

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from llmhost.models.quantization import LADDER
-from llmhost.vram.ledger import Ledger, Load, Share, gib
+from llmhost.models.quantization import QUANTIZATION_LADDER
+from llmhost.units import exact_gib
+from llmhost.vram.ledger import GpuShare, Ledger, Load
 
 _CONTEXT_STEP = 256
 
@@ -17,7 +18,7 @@ def remedies(ledger: Ledger) -> Iterator[str]:
     found = [sentence for load in ledger.loads for sentence in _of_load(ledger, load)]
     found += [sentence for share in ledger.shares for sentence in _of_share(ledger, share)]
     yield from found or [
-        "no single change is enough: combine a smaller context, a smaller quantisation and fewer"
+        "no single change is enough: combine a smaller context, a smaller quantization and fewer"
         " resident models, or use a GPU with more memory"
     ]
 
@@ -26,16 +27,17 @@ def _of_load(ledger: Ledger, load: Load) -> Iterator[str]:
     if load.measured_bytes is None and load.shape is not None:
         if context := _largest_context(ledger, load):
             yield f"'{load.model}' fits with context_tokens = {context}"
-        if load in ledger.unshared and (kind := _best_quantisation(ledger, load)):
+        if load in ledger.unshared and (kind := _best_quantization(ledger, load)):
             yield f"'{load.model}' fits as {kind}"
     if load.resident and _with(ledger, load, replace(load, resident=False)).fits:
         yield f"'{load.model}' fits with resident = False: loaded on demand"
 
 
-def _of_share(ledger: Ledger, share: Share) -> Iterator[str]:
+def _of_share(ledger: Ledger, share: GpuShare) -> Iterator[str]:
     """The fractions, in whole percent, that hold its models and leave enough for the others."""
-    others = ledger.peak_bytes - ledger.share_bytes(share)
-    least = -(-100 * ledger.needed_in_share(share) // ledger.total_bytes)
+    others = ledger.peak_bytes - ledger.share_bytes(share) + share.beside_bytes
+    needed = ledger.needed_in_share(share) - share.beside_bytes
+    least = -(-100 * needed // ledger.total_bytes)
     most = 100 * (ledger.limit_bytes - others) // ledger.total_bytes
     if 0 < least <= most:
         yield f"'{share.service}' fits with a fraction of {least / 100:.2f} to {most / 100:.2f}"
@@ -43,10 +45,13 @@ def _of_share(ledger: Ledger, share: Share) -> Iterator[str]:
 
 def _largest_context(ledger: Ledger, load: Load) -> int:
     """The largest context that makes the plan fit, in steps of 256; 0 if none does."""
-    smallest, largest = _LEAST_CONTEXT // _CONTEXT_STEP - 1, load.context_tokens // _CONTEXT_STEP
+    smallest, largest = (
+        _LEAST_CONTEXT // _CONTEXT_STEP - 1,
+        load.use.context_tokens // _CONTEXT_STEP,
+    )
     while smallest < largest:
         middle = (smallest + largest + 1) // 2
-        if _with(ledger, load, replace(load, context_tokens=middle * _CONTEXT_STEP)).fits:
+        if _with(ledger, load, load.with_context(middle * _CONTEXT_STEP)).fits:
             smallest = middle
         else:
             largest = middle - 1
@@ -54,16 +59,16 @@ def _largest_context(ledger: Ledger, load: Load) -> int:
     return tokens if tokens >= _LEAST_CONTEXT else 0
 
 
-def _best_quantisation(ledger: Ledger, load: Load) -> str:
-    """The best quantisation that makes the plan fit, with its size; empty if none does."""
+def _best_quantization(ledger: Ledger, load: Load) -> str:
+    """The best quantization that makes the plan fit, with its size; empty if none does."""
     shape = load.shape
     if shape is None or shape.parameters is None:
         return ""
-    for kind, bits in LADDER.items():
+    for kind, bits in QUANTIZATION_LADDER.items():
         size = int(shape.parameters * bits / 8)
         smaller = shape.model_copy(update={"weights_bytes": size})
         if size < shape.weights_bytes and _with(ledger, load, replace(load, shape=smaller)).fits:
-            return f"{kind} (about {gib(size)} of weights)"
+            return f"{kind} (about {exact_gib(size)} of weights)"
     return ""
 
 

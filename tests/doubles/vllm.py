@@ -28,6 +28,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--max-model-len", type=int)
     parser.add_argument("--max-num-seqs", type=int)
     parser.add_argument("--gpu-memory-utilization", type=float)
+    parser.add_argument("--tensor-parallel-size", type=int)
+    parser.add_argument("--pipeline-parallel-size", type=int)
     parser.add_argument("--kv-cache-dtype", choices=["auto", "fp8"])
     parser.add_argument("--runner", choices=["generate", "pooling"], default="generate")
     parser.add_argument("--override-generation-config", type=json.loads)

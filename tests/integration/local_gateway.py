@@ -18,7 +18,7 @@ from llmhost.gateway.authority import open_authority
 from llmhost.gateway.nginx import NginxState, Tree
 from llmhost.gateway.pool import with_pool
 from llmhost.gateway.tls import certified, name_files, served_names
-from llmhost.gateway.tree import Places, configuration, pool, tls
+from llmhost.gateway.tree import NginxPaths, configuration, pool, tls
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
 from llmhost.system.files import File
@@ -114,7 +114,7 @@ def local_tree(
 
     `version` is nginx's, empty for a new one.
     """
-    places = Places(str(directory), f"{directory}/nginx.pid", f"{directory}/logs")
+    places = NginxPaths(str(directory), f"{directory}/nginx.pid", f"{directory}/logs")
     files = [_without_privileges(file) for file in configuration(settings, places)]
     tree = Tree(tuple(files), places.own, settings.gateway.status_port)
     if servers := pool(settings):

@@ -133,7 +133,7 @@ def test_bundle_holds_all_that_a_deploy_would_fetch(site: Site) -> None:
     assert manifest["release"]["architecture"] in {"amd64", "arm64"}
     for start in ("packages/pool/docker.io_", "packages/pool/nginx_", "wheels/pyinfra-"):
         assert any(name.startswith(start) for name in names), start
-    for name in ("packages/InRelease", "packages/key.asc", "toolkit/llmhost.tar"):
+    for name in ("packages/InRelease", "packages/key.asc", "toolkit/requirements.lock"):
         assert name in names
 
 
@@ -143,12 +143,10 @@ def test_controller_without_network_runs_llmhost_from_the_bundle(
     """What docs/air-gap.md says, with a pip that finds nothing but the bundle's wheels."""
     steps = f"""
         tar -xf {site.bundle} manifest.json toolkit wheels
-        tar -xf toolkit/llmhost.tar
-        cd llmhost
         {sys.executable} -m venv .venv
         pip() {{ .venv/bin/pip -q --disable-pip-version-check install --no-index "$@"; }}
-        pip --find-links ../wheels --require-hashes -r requirements.lock
-        pip --no-deps --no-build-isolation --editable .
+        pip --find-links wheels --require-hashes -r toolkit/requirements.lock
+        pip --no-deps toolkit/llmhost-*.whl
         .venv/bin/llmhost bundle apply --help
     """
     isolated = {"PATH": "/usr/bin:/bin", "PIP_CONFIG_FILE": "/dev/null", "HOME": str(tmp_path)}

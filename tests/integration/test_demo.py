@@ -239,14 +239,15 @@ def test_history_tells_what_the_last_run_did(demo: Demo) -> None:
 
 
 @pytest.fixture
-def deploying(demo: Demo) -> Iterator["subprocess.Popen[str]"]:
-    """A deploy that holds the server: it waits for its operator's word."""
-    command = [str(Path(sys.executable).with_name("pyinfra")), "inventory/demo.py", "deploy.py"]
+def deploying(demo: Demo, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A deploy that keeps the server locked: something of the site's own hangs."""
+    own = tmp_path / "own.py"
+    own.write_text('from pyinfra.operations import server\nserver.shell(["sleep 120"])\n')
+    program = str(Path(sys.executable).with_name("pyinfra"))
     with subprocess.Popen(
-        command,
+        [program, "inventory/demo.py", "deploy.py", str(own), "-y"],
         cwd=ROOT,
         env=os.environ | demo.env,
-        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -272,14 +273,14 @@ def test_second_operator_is_refused_until_the_first_is_gone(
     assert demo.deploy("-y").returncode == 0
 
 
-def test_host_that_a_hanging_run_holds_can_be_unlocked(
+def test_host_that_a_hanging_run_has_locked_can_be_unlocked(
     demo: Demo, deploying: "subprocess.Popen[str]"
 ) -> None:
     unlock = demo.run("llmhost", "unlock", "inventory/demo.py", "llm-demo")
     assert f"(process {deploying.pid})" in unlock.stdout, unlock.stderr
     assert demo.deploy("-y").returncode == 0
     again = demo.run("llmhost", "unlock", "inventory/demo.py", "llm-demo")
-    assert (again.returncode, again.stdout) == (0, "llm-demo: nobody held it\n")
+    assert (again.returncode, again.stdout) == (0, "llm-demo: it was not locked\n")
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,9 @@ def make_fit(machine: Machine) -> None:
     machine.ssh("cp --remove-destination /root/os-release /etc/os-release")
 
 
-def power_off_once_held(machine: Machine) -> None:
-    held = "test -e /run/llmhost/deploy.lock && ! flock -n /run/llmhost/deploy.lock true"
-    while machine.ssh(held, check=False).returncode:
+def power_off_once_locked(machine: Machine) -> None:
+    locked = "test -e /run/llmhost/deploy.lock && ! flock -n /run/llmhost/deploy.lock true"
+    while machine.ssh(locked, check=False).returncode:
         time.sleep(0.2)
     time.sleep(2)
     machine.kill()
@@ -53,7 +53,7 @@ def power_off_once_held(machine: Machine) -> None:
 
 def test_hosts_fail_for_themselves_and_the_run_ends_with_who_and_why(site: Fleet) -> None:
     make_unfit(machine(site, 3))
-    death = threading.Thread(target=power_off_once_held, args=(machine(site, 4),))
+    death = threading.Thread(target=power_off_once_locked, args=(machine(site, 4),))
     death.start()
     run = site.deploy()
     death.join()
@@ -114,11 +114,10 @@ def test_failure_counts_also_where_no_host_waits_for_another(site: Fleet) -> Non
 
 def test_host_that_somebody_else_deploys_is_left_to_them(site: Fleet) -> None:
     drift(site, 2)
-    hold = "systemd-run -q --unit=other flock /run/llmhost/deploy.lock sleep 300"
-    machine(site, 1).ssh(hold)
+    machine(site, 1).ssh("systemd-run -q --unit=other flock /run/llmhost/deploy.lock sleep 300")
     run = site.deploy()
     machine(site, 1).ssh("systemctl stop other")
     assert run.status == 1 and is_there(site, 2)
     summary = run.said.rpartition("--> 1 of 4 host(s) failed:")[2]
-    assert "gate-01: Hold" in summary and "has been deploying this host" in summary
+    assert "gate-01: Lock" in summary and "has been deploying this host" in summary
     assert site.deploy("--json").changed == {}

@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 from llmhost.gateway.keys import digest, new_key
 from llmhost.services import catalogue
-from llmhost.services.base import Route, ServiceOptions
+from llmhost.services.base import AnyService, Route, Service, ServiceOptions
 from tests.doubles.engine import Engine
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway
 
@@ -41,10 +40,9 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="module")
 def toy() -> Iterator[Engine]:
     routes = (Route("/ask", ("POST",)), Route("/drop", ("DELETE",), scope="admin"))
-    real = catalogue()["llamacpp"]
     with Engine(free_ports(1)[0]) as engine, pytest.MonkeyPatch.context() as patch:
-        service = replace(real, name="toy", options=ToyOptions, routes=routes)
-        patch.setitem(catalogue(), "toy", replace(service, check_models=lambda models: ()))
+        service: AnyService = Service("toy", ToyOptions, container_port=8080, routes=routes)
+        patch.setitem(catalogue(), "toy", service)
         yield engine
 
 

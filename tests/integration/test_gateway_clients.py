@@ -4,7 +4,6 @@ import os
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import ollama
 import openai
@@ -12,7 +11,7 @@ import pytest
 
 from llmhost.gateway.keys import digest, new_key
 from llmhost.services import catalogue
-from llmhost.services.base import Route
+from llmhost.services.base import AnyService, Route, Service
 from testbed.local_engine import local_engine
 from tests.doubles.ollama_chat import INTERVAL_SECONDS, WORDS, ollama_chat
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway
@@ -55,12 +54,11 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalGateway]:
             {"name": "chat-only", "sha256": digest(CHAT_ONLY), "scope": ["ollama-double"]},
         ],
     }
-    chat = replace(
-        catalogue()["llamacpp"],
-        name="ollama-double",
-        options=ToyOptions,
+    chat: AnyService = Service(
+        "ollama-double",
+        ToyOptions,
+        container_port=11434,
         routes=(Route("/api/chat", ("POST",)), Route("/api/delete", ("DELETE",), scope="admin")),
-        check_models=lambda _models: (),
     )
     with pytest.MonkeyPatch.context() as patch, ollama_chat(double):
         patch.setitem(catalogue(), chat.name, chat)

@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -10,7 +9,7 @@ import pytest
 
 from llmhost.gateway.keys import digest, new_key
 from llmhost.services import catalogue
-from llmhost.services.base import Route, UiOptions
+from llmhost.services.base import AnyService, Route, Service, UiOptions
 from tests.doubles.engine import Engine
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway
 
@@ -37,13 +36,7 @@ ROUTES = (
     Route("/secret", ("GET",), scope="admin"),
     Route("/secret/{rest...}", ("GET",)),
 )
-TOY = replace(
-    catalogue()["llamacpp"],
-    name="toy",
-    options=ToyOptions,
-    routes=ROUTES,
-    check_models=lambda _models: (),
-)
+TOY: AnyService = Service("toy", ToyOptions, container_port=8080, routes=ROUTES)
 
 
 @pytest.fixture(scope="module")

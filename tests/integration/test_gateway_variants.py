@@ -12,7 +12,8 @@ import pytest
 from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
-from llmhost.services.base import Route
+from llmhost.services.base import AnyService, Route, Service
+from llmhost.services.llamacpp import LlamacppOptions
 from tests.integration.local_gateway import nginx, write_tree
 from tests.integration.test_gateway_routes import TOY
 
@@ -95,8 +96,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    service = replace(catalogue()["llamacpp"], name="toy", routes=(Route("/ask", ("POST",)),))
-    monkeypatch.setitem(catalogue(), "toy", replace(service, check_models=lambda models: ()))
+    service: AnyService = Service(
+        "toy", LlamacppOptions, container_port=8080, routes=(Route("/ask", ("POST",)),)
+    )
+    monkeypatch.setitem(catalogue(), "toy", service)
     monkeypatch.setitem(catalogue(), "ui", replace(TOY, name="ui"))
     monkeypatch.setenv("GATEWAY_KEY", new_key())
     yield

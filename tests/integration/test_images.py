@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.docker.image import ModelImage, ServiceImage, Weights
+from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
 from llmhost.operations import images
 from llmhost.settings import Settings
 from llmhost.stack.project import service_images
@@ -102,8 +102,8 @@ def test_newer_engine_moves_no_weights(site: DockerSite) -> None:
 
 
 def bake_pair(engine: str, model: tuple[str, str], second: tuple[str, str]) -> None:
-    first = ModelImage("first", (Weights(model[1], model[0], False, "/models/first.gguf"),))
-    other = ModelImage("second", (Weights(second[1], second[0], False, "/models/second.gguf"),))
+    first = ModelImage("first", (WeightsFile(model[1], model[0], False, "/models/first.gguf"),))
+    other = ModelImage("second", (WeightsFile(second[1], second[0], False, "/models/second.gguf"),))
     dockerfile = File("Dockerfile", "FROM weights\nCOPY --link --from=engine / /\n")
     images.built(
         ServiceImage("pair", engine, (first, other), (dockerfile,)),

@@ -20,7 +20,7 @@ from typing import Any, cast
 import pytest
 
 from llmhost.inventory.reader import read_settings
-from llmhost.tasks.lock import hold_host
+from llmhost.tasks.lock import lock_host
 from llmhost.tasks.network import configure_network
 from testbed import Lan, Machine
 from tests.integration.harness import Outcome, deploy
@@ -46,7 +46,7 @@ until networkctl list eth0 | grep -q configured; do sleep 0.1; done
 def _configure(data: dict[str, Any]) -> None:
     settings = read_settings(data)
     # As deploy.py does: a connection whose address goes away must not hold the host for ever.
-    hold_host(settings=settings)
+    lock_host(settings=settings)
     configure_network(settings=settings)
 
 

@@ -382,6 +382,7 @@ def test_a_plan_names_the_packages_where_apt_knows_of_none(
     ubuntu_host(site, host, "rtx-5070-ti")
     host.ssh("rm -r /var/lib/apt/lists/*")
     data = {"preflight_min_free_disk_gib": 0, "preflight_min_memory_gib": 1, "gateway_tls": "off"}
+    data |= {"services": ["redis"], "api_clients": [{"name": "app", "sha256": "cd" * 32}]}
     inventory = tmp_path / "inventory.py"
     hosts = [(host.name, {"ssh_config_file": str(host.ssh_config)})]
     inventory.write_text(f"servers = ({hosts!r}, {data!r})\n")

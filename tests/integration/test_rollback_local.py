@@ -13,7 +13,14 @@ import pytest
 
 from llmhost.facts.kept_deploys import KeptDeploys, status_file
 from llmhost.gateway.keys import digest, new_key
-from llmhost.history.rollback import Kept, KeptState, Places, chosen, keep_script, return_script
+from llmhost.history.rollback import (
+    DeployPaths,
+    Kept,
+    KeptState,
+    chosen,
+    keep_script,
+    return_script,
+)
 from testbed.process import wait_until
 from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway
 
@@ -38,8 +45,8 @@ class Site:
     place: Path
 
     @property
-    def places(self) -> Places:
-        return Places(
+    def places(self) -> DeployPaths:
+        return DeployPaths(
             receipt=str(self.place / "lib/receipt.json"),
             stack=str(self.place / "opt"),
             project="llmhost",

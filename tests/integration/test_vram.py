@@ -17,7 +17,8 @@ from gguf import GGMLQuantizationType as Kind
 
 from llmhost.models.architecture import shape_of_gguf
 from llmhost.models.gguf import read_gguf
-from llmhost.vram.ledger import CUDA_BYTES, Load
+from llmhost.models.llama_memory import llama_memory
+from llmhost.models.memory import CUDA_BYTES, Use
 from testbed.engine import engine_archive
 from tests.unit.model_files import Tensors, decoder, sizes, write_gguf
 
@@ -128,21 +129,22 @@ def test_ledger_agrees_with_llama_cpp(
     path = write_gguf(engine / "model.gguf", tensors, common, architecture)
     with path.open("rb") as stream:
         header = read_gguf(stream, path.stat().st_size)
-    load = Load("m", "llamacpp", 0, shape_of_gguf(header), 16_384, parallel, cache_type)
-    log = "".join(_started(engine, load))
-    assert _mib(log, "KV buffer size") == pytest.approx(load.cache_bytes / MIB, abs=0.02)
+    use = Use(16_384, parallel, cache_type)
+    memory = llama_memory(shape_of_gguf(header), use)
+    log = "".join(_started(engine, use))
+    assert _mib(log, "KV buffer size") == pytest.approx(memory.cache_bytes / MIB, abs=0.02)
     in_memory = sum(tensor.size for tensor in header.tensors) / MIB
     assert _mib(log, "model buffer size") == pytest.approx(in_memory, abs=0.02)
-    assert _mib(log, "compute buffer size") <= (load.work_bytes - CUDA_BYTES) / MIB
+    assert _mib(log, "compute buffer size") <= (memory.work_bytes - CUDA_BYTES) / MIB
 
 
-def _started(engine: Path, load: Load) -> Iterator[str]:
+def _started(engine: Path, use: Use) -> Iterator[str]:
     """What llama-server writes until it waits for requests."""
     (engine / "tmp/llama.sock").unlink(missing_ok=True)  # of the one before
     command = ["timeout", "--signal=KILL", "60", "chroot", str(engine), "/usr/bin/llama-server"]
-    command += ["--model", "/model.gguf", "--ctx-size", str(load.context_tokens * load.parallel)]
-    command += ["--parallel", str(load.parallel), "--no-kv-unified", "--flash-attn", "on"]
-    command += ["--cache-type-k", load.cache_type, "--cache-type-v", load.cache_type]
+    command += ["--model", "/model.gguf", "--ctx-size", str(use.context_tokens * use.parallel)]
+    command += ["--parallel", str(use.parallel), "--no-kv-unified", "--flash-attn", "on"]
+    command += ["--cache-type-k", use.cache_type, "--cache-type-v", use.cache_type]
     command += ["--fit", "off", "--no-warmup", "--verbose", "--host", "/tmp/llama.sock"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -53,10 +53,9 @@ def section() -> str:
     lines, last = [], ""
     for each in entries():
         if each.component != last:
-            lines += ["", f"### `{each.component}`", "", "| id | next step |", "| --- | --- |"]
+            lines += ["", f"### `{each.component}`", ""]
             last = each.component
-        todo = each.todo.replace("|", "\\|")  # a bar would end the cell
-        lines.append(f"| `{each.id}` | {todo} |")
+        lines.append(f"- `{each.id}`: {each.todo}")
     return "\n".join(lines) + "\n"
 
 

@@ -5,19 +5,23 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import testinfra
 from testinfra.host import Host
 
-from llmhost.checks.applies import does_not_apply
 from llmhost.checks.command_log import asked, watch
 from llmhost.checks.gateway_client import Door
 from llmhost.checks.recorder import Recorder
+from llmhost.checks.remote_shell import RemoteShell
 from llmhost.checks.report import summary
-from llmhost.inventory.reader import read_settings
+from llmhost.inventory.role import Role
+from llmhost.inventory.site import Site, SiteHost
+from llmhost.inventory.site_reader import HostData, SiteError, no_site_rules, read_site
 from llmhost.inventory.ssh import ssh_config
 from llmhost.settings import Settings
 from llmhost.verify.report import Asked
@@ -45,17 +49,26 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 OF_APP_SERVERS = {"test_app_server", "test_firewall", "test_network"}
-"""Modules that look at hosts of the group app_servers; the others are about LLM servers."""
+"""Modules that look at application servers; the others are about LLM servers and gateways."""
+NOT_OF_GATEWAYS = {
+    f"test_{component}"
+    for component in ("container_toolkit", "docker", "gpu", "nvidia_driver", "stack")
+}
+"""Modules about what a gateway of other servers does not have."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server_name" in metafunc.fixturenames:
         site = _site(metafunc.config.getoption("site"))
         module = metafunc.module.__name__.rpartition(".")[2]
-        names = [
-            name for name in site if not _is_app_server(site[name]) or module in OF_APP_SERVERS
-        ]
+        names = [name for name, host in site.items() if _is_for(module, host.role)]
         metafunc.parametrize("server_name", names, scope="session", ids=str)
+
+
+def _is_for(module: str, role: Role) -> bool:
+    if role is Role.APP_SERVER:
+        return module in OF_APP_SERVERS
+    return role is Role.LLM_SERVER or module not in NOT_OF_GATEWAYS
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -68,58 +81,49 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(line)
 
 
-def _is_app_server(data: dict[str, object]) -> bool:
-    return "app_servers" in str(data.get("_groups"))
-
-
 @cache
-def _site(path: str) -> dict[str, dict[str, object]]:
-    data: dict[str, dict[str, object]] = json.loads(Path(path).read_text())
-    return data
+def _site(path: str) -> Site:
+    declared: dict[str, dict[str, Any]] = json.loads(Path(path).read_text())
+    hosts = [HostData(name, data, data.get("_groups", ())) for name, data in declared.items()]
+    try:
+        return read_site(hosts, site_rules=no_site_rules)
+    except SiteError as error:
+        raise pytest.UsageError(*error.sentences) from None
 
 
 @pytest.fixture(scope="session")
-def host_data(server_name: str, pytestconfig: pytest.Config) -> dict[str, object]:
-    """The inventory's data of the server, as pyinfra merged it."""
+def site_host(server_name: str, pytestconfig: pytest.Config) -> SiteHost:
+    """The server as the inventory declares it."""
     return _site(pytestconfig.getoption("site"))[server_name]
 
 
 @pytest.fixture(scope="session")
-def is_app_server(host_data: dict[str, object]) -> bool:
-    """Whether the host only calls an LLM server."""
-    return _is_app_server(host_data)
+def role(site_host: SiteHost) -> Role:
+    """What the server is in its site."""
+    return site_host.role
 
 
 @pytest.fixture(scope="session")
-def settings(host_data: dict[str, object]) -> Settings:
-    """What the deploy was given: checks and deploy can not disagree."""
-    return read_settings(host_data)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _component_is_there(request: pytest.FixtureRequest, settings: Settings) -> None:
-    """A gateway of other servers has neither Docker nor engines."""
-    component = request.module.__name__.rpartition(".test_")[2]
-    engines = {"container_toolkit", "docker", "gpu", "nvidia_driver", "stack"}
-    if settings.gateway.upstreams and component in engines:
-        does_not_apply("this host is the gateway of other servers")
+def settings(site_host: SiteHost) -> Settings:
+    """What the deploy was given: checks and deploy cannot disagree."""
+    return site_host.settings
 
 
 @pytest.fixture(scope="session")
 def ssh_config_path(
-    server_name: str, host_data: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+    server_name: str, site_host: SiteHost, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """How to reach the server, for OpenSSH, with one connection shared by all commands."""
     directory = tmp_path_factory.mktemp("ssh")
     config = directory / "config"
-    config.write_text(ssh_config(server_name, host_data, directory))
+    config.write_text(ssh_config(server_name, site_host.data, directory))
     return config
 
 
 @pytest.fixture(scope="session")
-def host(server_name: str, host_data: dict[str, object], ssh_config_path: Path) -> Host:
+def host(server_name: str, site_host: SiteHost, ssh_config_path: Path) -> Iterator[Host]:
     """The server, through testinfra."""
-    sudo = bool(host_data.get("_sudo"))
+    sudo = bool(site_host.data.get("_sudo"))
     local = server_name == "@local"
     place = "local://" if local else f"ssh://{server_name}?ssh_config={ssh_config_path}"
     found = testinfra.get_host(place, sudo=sudo)
@@ -127,8 +131,19 @@ def host(server_name: str, host_data: dict[str, object], ssh_config_path: Path) 
         found.run("true")
     except RuntimeError as error:  # ssh ended with 255
         pytest.fail(f"{server_name} does not answer: {_said(error)}", pytrace=False)
-    watch(found, server_name)
-    return found
+    with ExitStack() as stack:
+        if not local:
+            shell = stack.enter_context(closing(RemoteShell(ssh_config_path, server_name)))
+            backend: Any = found.backend
+            backend.run_ssh = lambda command: _result(backend, command, shell)
+        watch(found, server_name)
+        yield found
+
+
+def _result(backend: Any, command: str, shell: RemoteShell) -> Any:
+    """What a command did, as testinfra tells it."""
+    status, output, errors = shell.run(command)
+    return backend.result(status, backend.encode(command), output, errors)
 
 
 def _said(error: RuntimeError) -> str:

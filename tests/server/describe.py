@@ -6,7 +6,7 @@ from typing import Any
 
 from llmhost.checks.nvidia import Nvidia, look
 from llmhost.settings import Settings
-from llmhost.verify.report import ON_A_DOUBLE, Gpu, LastDeploy, Server, Share
+from llmhost.verify.report import ON_A_DOUBLE, LastDeploy, MemoryUse, ReportedGpu, Server
 
 _LOOK = (
     '. /etc/os-release; echo "system ${PRETTY_NAME:-$ID $VERSION_ID}"; echo "kernel $(uname -r)";'
@@ -50,21 +50,21 @@ def _gpu_note(nvidia: Nvidia) -> str:
     return "no GPU"
 
 
-def gpu(told: Mapping[str, Any], containers: Mapping[str, str]) -> Gpu:
+def gpu(told: Mapping[str, Any], containers: Mapping[str, str]) -> ReportedGpu:
     """One GPU of the NVML probe's answer, its processes summed up by container; `containers` maps
     ids to names."""
     held: dict[str, int] = {}
     for process in told.get("processes") or ():
         owner = containers.get(process["container"] or "", process["command"] or "ended")
         held[owner] = held.get(owner, 0) + (process["memory"] or 0)
-    return Gpu(
+    return ReportedGpu(
         index=told["index"],
         label=told.get("name") or "GPU",
         uuid=told.get("uuid") or "",
         memory_total=told.get("memory_total"),
         memory_used=told.get("memory_used"),
         utilisation_percent=told.get("utilisation_percent"),
-        shares=tuple(Share(owner, size) for owner, size in held.items() if size),
+        shares=tuple(MemoryUse(owner, size) for owner, size in held.items() if size),
     )
 
 

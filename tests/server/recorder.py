@@ -86,7 +86,9 @@ class Recorder:
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Make a check, and report it to the terminal and to JUnit only if it applies."""
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
-        if not any(map(is_left_out, reports)):
+        if any(map(is_left_out, reports)):
+            item.session.testscollected -= 1  # for pytest's own progress
+        else:
             item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
             for report in reports:
                 item.ihook.pytest_runtest_logreport(report=report)

@@ -14,6 +14,7 @@ from testinfra.host import Host
 
 from llmhost.checks.applies import does_not_apply
 from llmhost.checks.conftest import Outside
+from llmhost.inventory.role import Role
 from llmhost.settings import Settings
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -38,18 +39,18 @@ class Admitted:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _ufw_is_ours(settings: Settings, is_app_server: bool) -> None:
-    if is_app_server and not settings.app_server.firewall:
+def _ufw_is_ours(settings: Settings, role: Role) -> None:
+    if role is Role.APP_SERVER and not settings.app_server.firewall:
         does_not_apply("app_server_firewall is off")
     if not settings.firewall.enabled:
         does_not_apply("firewall_enabled is off: another firewall guards this host")
 
 
 @pytest.fixture(scope="module")
-def declared(settings: Settings, is_app_server: bool) -> set[Admitted]:
+def declared(settings: Settings, role: Role) -> set[Admitted]:
     firewall = settings.firewall
     ports = [(firewall.ssh_port, "tcp", firewall.ssh_sources)]
-    if not is_app_server:
+    if role is not Role.APP_SERVER:
         ports += [(settings.gateway.port, "tcp", settings.admitted_to_gateway)]
     uis = settings.uis.items()
     ports += [(ui.ui_port, "tcp", settings.ui_sources(name)) for name, ui in uis]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -51,6 +52,33 @@ def serve(machine: Machine) -> None:
 def test_machine_has_booted_without_failed_units(server: Machine) -> None:
     assert server.ssh("systemctl is-system-running").stdout == "running\n"
     assert server.ssh("hostname").stdout == "server\n"
+
+
+_REACHES_THE_CONTROLLER = {
+    "its clock": "date --set '+1 second'",
+    "its clock's zone": "python3 -c 'import ctypes, struct;"
+    " libc = ctypes.CDLL(None, use_errno=True);"
+    ' raise SystemExit(libc.settimeofday(None, struct.pack("ii", 1, 0)) != 0)\'',
+    "its kernel's log": "dmesg --clear",
+    "its kernel's parameters": "sysctl -w vm.swappiness=61",
+    "its kernel's modules": "python3 -c 'import ctypes; libc = ctypes.CDLL(None, use_errno=True);"
+    ' libc.delete_module(b"none", 0); raise SystemExit(ctypes.get_errno() == 1)\'',
+}
+
+
+@pytest.mark.parametrize("what", _REACHES_THE_CONTROLLER)
+def test_machine_cannot_change_its_controller(server: Machine, what: str) -> None:
+    tried = server.ssh(_REACHES_THE_CONTROLLER[what], check=False)
+    assert tried.returncode != 0, what
+
+
+def test_setting_a_machines_time_zone_leaves_the_controllers_clock_alone(server: Machine) -> None:
+    before = time.time()
+    begun = time.monotonic()
+    server.ssh("timedatectl set-timezone Asia/Seoul")
+    assert abs((time.time() - before) - (time.monotonic() - begun)) < 1
+    assert server.ssh("date +%z").stdout == "+0900\n"
+    server.ssh("timedatectl set-timezone Etc/UTC")
 
 
 def test_machines_differ_in_all_that_identifies_a_host(lan: Lan, server: Machine) -> None:

@@ -1,6 +1,9 @@
 """How properties are tested, and what no unit test may do to its process."""
 
+import fcntl
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -22,3 +25,11 @@ def unpatched() -> Iterator[None]:
     yield
     patched = is_module_patched("threading")  # type: ignore[no-untyped-call]
     assert not patched, "this test imported pyinfra_cli"
+
+
+@pytest.fixture
+def own_machine() -> Iterator[None]:
+    """For deploys of this machine: one at a time, as their lock demands, in all pytest workers."""
+    with Path(tempfile.gettempdir(), "llmhost-tests-deploy.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

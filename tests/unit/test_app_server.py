@@ -12,7 +12,7 @@ from llmhost.gateway.keys import digest
 from llmhost.inventory.app_server import variables
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.inventory.site import SiteHost, Upstream, upstream
+from llmhost.inventory.site import LlmEndpoint, SiteHost, llm_endpoint
 from llmhost.inventory.site_rules import site_problems
 from llmhost.secret import read_secret
 from llmhost.system import ca_certificates, environment_file, hosts_file
@@ -46,9 +46,9 @@ def site(*hosts: SiteHost) -> dict[str, SiteHost]:
     return {host.name: host for host in hosts}
 
 
-def called(app: SiteHost, *others: SiteHost) -> Upstream:
-    found = upstream(app, site(app, *others))
-    assert isinstance(found, Upstream), found
+def called(app: SiteHost, *others: SiteHost) -> LlmEndpoint:
+    found = llm_endpoint(app, site(app, *others))
+    assert isinstance(found, LlmEndpoint), found
     return found
 
 
@@ -72,6 +72,15 @@ def test_gateway_that_stands_before_nobody_is_told() -> None:
     gateway = SiteHost("door", read_settings({}), frozenset({"gateways"}), "192.0.2.1")
     (problem,) = site_problems(gateway, site(gateway, llm_host()))
     assert problem.key == "gateway_upstreams"
+
+
+@pytest.mark.parametrize("groups", [{"llm_servers"}, set(), {"app_servers"}])
+def test_llm_server_without_services_and_apps_is_refused(groups: set[str]) -> None:
+    options = {"app_server_api_key": "env:APP_KEY"} if "app_servers" in groups else {}
+    host = SiteHost("bare", read_settings(options), frozenset(groups), "192.0.2.7")
+    told = [problem.sentence("bare") for problem in site_problems(host, site(host, llm_host()))]
+    empty = [each for each in told if each.startswith("bare: services: is empty")]
+    assert bool(empty) is ("app_servers" not in groups), told
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], list[SiteHost], str, str]] = {
@@ -162,7 +171,7 @@ def test_what_is_no_reference_to_a_secret_is_refused_and_not_shown(value: str) -
     with pytest.raises(SettingsError) as caught:
         read_settings({"app_server_api_key": value})
     (problem,) = caught.value.problems
-    assert "never the secret itself" in problem.what and KEY not in problem.sentence("app")
+    assert "never the secret itself" in problem.fix and KEY not in problem.sentence("app")
 
 
 def test_secret_is_read_without_the_line_end(tmp_path: Path) -> None:
@@ -183,7 +192,7 @@ def test_secret_that_a_shell_would_read_otherwise_is_unfit(secret: str) -> None:
     assert not environment_file.unfit(KEY)
 
 
-def rendered(found: Upstream) -> list[str]:
+def rendered(found: LlmEndpoint) -> list[str]:
     return render("app_server/llm.env.j2", secret=KEY, **variables(found)).splitlines()
 
 

@@ -54,6 +54,12 @@ def test_app_runs_confined_like_a_service() -> None:
     assert service["healthcheck"]["test"] == ["CMD", "node", "health.js"]
 
 
+def test_model_for_an_app_is_refused() -> None:
+    model = {"name": "m", "service": "web", "source": "https://x/m.gguf", "sha256": "ab" * 32}
+    told = [what for _, what in _problems({}, models=[model])]
+    assert told == ["service 'web' runs no models, and 'm' is declared for it"]
+
+
 def test_app_without_a_port_is_reached_by_the_others_only() -> None:
     assert "ports" not in _rendered()["services"]["web"]
 
@@ -140,17 +146,17 @@ def test_volumes_are_named_after_the_app() -> None:
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
-    "neither image nor context": ({"image": ""}, "needs an image or a context"),
-    "image and context": ({"context": "/nowhere"}, "needs an image or a context"),
-    "image without digest": ({"image": "web:latest"}, "should match pattern"),
+    "neither image nor context": ({"image": ""}, "has no image and no context"),
+    "image and context": ({"context": "/nowhere"}, "has an image and a context"),
+    "image without digest": ({"image": "web:latest"}, "is text of 10 characters"),
     "no such context": ({"image": "", "context": "/nowhere"}, "there is no such directory"),
-    "root": ({"user": "0:0"}, "should match pattern"),
-    "no health check": ({"health": []}, "at least 1 item"),
+    "root": ({"user": "0:0"}, "is text of 3 characters"),
+    "no health check": ({"health": []}, "is an empty list"),
     "name of a service": ({"name": "redis"}, "'redis' is a service's name"),
     "needs nobody": ({"needs": ["qdrant"]}, "'web' needs 'qdrant', which is not declared"),
     "needs itself": ({"needs": ["web"]}, "'web' would wait for itself"),
     "port of the gateway": ({"port": 8080}, "are both 8080"),
-    "secret in the open": ({"secrets": {"KEY": "hunter2"}}, "is no reference to a secret"),
+    "secret in the open": ({"secrets": {"KEY": "hunter2"}}, "is not a reference to a secret"),
     "secret not set": ({"secrets": {"KEY": "env:NOT_SET_AT_ALL"}}, "which is not set"),
     "variable twice": (
         {"secrets": {"KEY": "env:HOME"}, "environment": {"KEY": "x"}},
@@ -161,7 +167,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "/srv/a of 'web' is mounted 2 times",
     ),
     "routes without a port": ({"routes": [{"path": "/"}]}, "has routes and no port"),
-    "route that is no path": ({"routes": [{"path": "api"}]}, "should match pattern"),
+    "route that is no path": ({"routes": [{"path": "api"}]}, "is text of 3 characters"),
 }
 
 

@@ -13,69 +13,69 @@ from llmhost.docker.packages import (
 )
 from llmhost.facts.apt import parse_database
 from llmhost.options.docker import DOCKER_KEY
-from llmhost.system.apt import Package, PackageDatabase, Plan, plan, script
+from llmhost.system.apt import AptPackage, AptPlan, PackageDatabase, plan, script
 from llmhost.system.apt_repository import Repository
 from llmhost.system.openpgp import UnreadableKey, dearmored, fingerprint
 
 VENDORED = Path(__file__).resolve().parents[2] / "files/docker/docker.asc"
 
-INSTALLED = Package("1.0", "installed")
-HELD = Package("1.0", "installed", held=True)
+INSTALLED = AptPackage("1.0", "installed")
+HELD = AptPackage("1.0", "installed", held=True)
 
 
-def database(**packages: Package) -> PackageDatabase:
+def database(**packages: AptPackage) -> PackageDatabase:
     return PackageDatabase(packages)
 
 
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (database(), Plan(install=("a",), reasons=("a is not installed",))),
-        (database(a=INSTALLED), Plan()),
+        (database(), AptPlan(install=("a",), reasons=("a is not installed",))),
+        (database(a=INSTALLED), AptPlan()),
         (
-            database(a=Package("1.0", "config-files")),
-            Plan(install=("a",), reasons=("a is not installed",)),
+            database(a=AptPackage("1.0", "config-files")),
+            AptPlan(install=("a",), reasons=("a is not installed",)),
         ),
         (
-            PackageDatabase({"a": Package("1.0", "half-configured")}, ("a",)),
-            Plan(install=("a",), repair=True, reasons=("a is half-configured",)),
+            PackageDatabase({"a": AptPackage("1.0", "half-configured")}, ("a",)),
+            AptPlan(install=("a",), repair=True, reasons=("a is half-configured",)),
         ),
         # Another's broken package is no reason to act, but a reason to repair when there is one.
         (
-            PackageDatabase({"a": INSTALLED, "b": Package("1", "unpacked")}, ("b",)),
-            Plan(),
+            PackageDatabase({"a": INSTALLED, "b": AptPackage("1", "unpacked")}, ("b",)),
+            AptPlan(),
         ),
         (
-            PackageDatabase({"b": Package("1", "unpacked")}, ("b",)),
-            Plan(install=("a",), repair=True, reasons=("a is not installed",)),
+            PackageDatabase({"b": AptPackage("1", "unpacked")}, ("b",)),
+            AptPlan(install=("a",), repair=True, reasons=("a is not installed",)),
         ),
         (
             PackageDatabase({"a": INSTALLED}, journal=True),
-            Plan(repair=True, reasons=("dpkg was interrupted",)),
+            AptPlan(repair=True, reasons=("dpkg was interrupted",)),
         ),
         # An operator's hold outlives a repair of the package.
         (
-            database(a=Package("1.0", "config-files", held=True)),
-            Plan(install=("a",), unhold=("a",), hold=("a",), reasons=("a is not installed",)),
+            database(a=AptPackage("1.0", "config-files", held=True)),
+            AptPlan(install=("a",), unhold=("a",), hold=("a",), reasons=("a is not installed",)),
         ),
     ],
 )
-def test_package_that_is_missing_is_installed(found: PackageDatabase, expected: Plan) -> None:
+def test_package_that_is_missing_is_installed(found: PackageDatabase, expected: AptPlan) -> None:
     assert plan(["a"], {}, [], None, found) == expected
 
 
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (HELD, Plan()),
-        (INSTALLED, Plan(hold=("a",), reasons=("a is not held",))),
+        (HELD, AptPlan()),
+        (INSTALLED, AptPlan(hold=("a",), reasons=("a is not held",))),
         (
-            Package("2.0", "installed", held=True),
-            Plan(install=("a=1.0",), unhold=("a",), hold=("a",), reasons=("a is 2.0, not 1.0",)),
+            AptPackage("2.0", "installed", held=True),
+            AptPlan(install=("a=1.0",), unhold=("a",), hold=("a",), reasons=("a is 2.0, not 1.0",)),
         ),
     ],
 )
-def test_pinned_package_has_its_version_and_is_held(found: Package, expected: Plan) -> None:
+def test_pinned_package_has_its_version_and_is_held(found: AptPackage, expected: AptPlan) -> None:
     assert plan(["a"], {"a": "1.0"}, [], True, database(a=found)) == expected
 
 
@@ -86,32 +86,32 @@ def test_hold_is_lifted_when_nothing_is_pinned_any_more() -> None:
 
 @pytest.mark.parametrize("status", ["installed", "half-configured"])
 def test_unwanted_package_is_removed_even_if_held(status: str) -> None:
-    found = plan([], {}, ["b"], None, database(b=Package("1", status, held=True)))
+    found = plan([], {}, ["b"], None, database(b=AptPackage("1", status, held=True)))
     assert (found.remove, found.unhold) == (("b",), ("b",))
 
 
 def test_package_that_left_only_its_configuration_is_not_removed_again() -> None:
-    assert plan([], {}, ["b"], None, database(b=Package("1", "config-files"))) == Plan()
+    assert plan([], {}, ["b"], None, database(b=AptPackage("1", "config-files"))) == AptPlan()
 
 
 def test_replacement_is_one_transaction_and_names_what_may_go() -> None:
-    text = script(Plan(install=("docker-ce=5:29",), remove=("docker.io", "runc")))
+    text = script(AptPlan(install=("docker-ce=5:29",), remove=("docker.io", "runc")))
     assert text.rstrip().endswith("transact --allow-downgrades docker-ce=5:29 docker.io- runc-")
     assert "removable='docker.io runc'" in text
 
 
 def test_downgrade_is_allowed_for_pinned_versions_only() -> None:
-    assert "--allow-downgrades" not in script(Plan(install=("a",)))
+    assert "--allow-downgrades" not in script(AptPlan(install=("a",)))
 
 
 def test_hostile_package_name_stays_one_word() -> None:
-    assert "transact 'a; reboot'" in script(Plan(install=("a; reboot",)))
+    assert "transact 'a; reboot'" in script(AptPlan(install=("a; reboot",)))
 
 
 def test_database_is_read_from_dpkg() -> None:
     lines = ["a|1.0|install|installed", "b|5:2-1|hold|unpacked", "journal 0001"]
     assert parse_database(lines) == PackageDatabase(
-        {"a": INSTALLED, "b": Package("5:2-1", "unpacked", held=True)}, ("b",), journal=True
+        {"a": INSTALLED, "b": AptPackage("5:2-1", "unpacked", held=True)}, ("b",), journal=True
     )
 
 

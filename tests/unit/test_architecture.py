@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llmhost.models.architecture import CACHED, ENCODERS, UNSIZED, shape_of_config, shape_of_gguf
 from llmhost.models.gguf import Gguf, GgufError, Tensor
-from llmhost.models.safetensors import Weights
+from llmhost.models.safetensors import TensorTotals
 from tests.unit.model_files import sizes
 
 # Architectures that are no language models: parts of pictures and sounds.
@@ -183,27 +183,27 @@ QWEN3_8B = {
 
 
 def test_config_of_transformers_tells_the_same() -> None:
-    shape = shape_of_config(QWEN3_8B, Weights(8_190_735_360, 16_381_470_720))
+    shape = shape_of_config(QWEN3_8B, TensorTotals(8_190_735_360, 16_381_470_720))
     assert shape.cache_values == 2 * 36 * 8 * 128
     assert shape.weights_bytes == 16_381_470_720
     assert shape.trained_context_tokens == 40_960
-    inside = shape_of_config({"model_type": "vision", "text_config": QWEN3_8B}, Weights(1, 2))
+    inside = shape_of_config({"model_type": "vision", "text_config": QWEN3_8B}, TensorTotals(1, 2))
     assert inside.cache_values == shape.cache_values
 
 
 def test_config_without_grouped_heads_has_as_many_as_it_attends_with() -> None:
     config = {key: QWEN3_8B[key] for key in QWEN3_8B if key not in {"num_key_value_heads"}}
-    assert shape_of_config(config, Weights(1, 2)).cache_values == 2 * 36 * 32 * 128
+    assert shape_of_config(config, TensorTotals(1, 2)).cache_values == 2 * 36 * 32 * 128
 
 
 def test_config_of_latent_attention() -> None:
     config = QWEN3_8B | {"kv_lora_rank": 512, "qk_rope_head_dim": 64}
-    assert shape_of_config(config, Weights(1, 2)).cache_values == 36 * 576
+    assert shape_of_config(config, TensorTotals(1, 2)).cache_values == 36 * 576
 
 
 def test_config_of_encoders_keeps_nothing() -> None:
     for change in ({"model_type": "xlm-roberta"}, {"use_bidirectional_attention": True}):
-        assert shape_of_config(QWEN3_8B | change, Weights(1, 2)).cache_values == 0
+        assert shape_of_config(QWEN3_8B | change, TensorTotals(1, 2)).cache_values == 0
 
 
 @pytest.mark.parametrize(
@@ -217,4 +217,4 @@ def test_config_of_encoders_keeps_nothing() -> None:
 )
 def test_config_that_does_not_tell_is_refused(config: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
-        shape_of_config(config, Weights(1, 2))
+        shape_of_config(config, TensorTotals(1, 2))

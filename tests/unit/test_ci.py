@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,18 @@ JOBS = {
     for name, job in content["jobs"].items()
 }
 STEPS = [step for job in JOBS.values() for step in job["steps"]]
+
+
+def test_lanes_are_those_that_the_documentation_names() -> None:
+    text = (ROOT / "docs/ci.md").read_text()
+    assert set(re.findall(r"^sudo script/test ([a-z]+|--) ", text, re.MULTILINE)) == LANES
+
+
+def test_every_longer_lane_is_explained_and_a_marker() -> None:
+    (longer,) = re.findall(r'^longer="(.*)"$', SCRIPT, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    markers = project["tool"]["pytest"]["ini_options"]["markers"]
+    assert set(longer.split()) <= LANES & {marker.partition(":")[0] for marker in markers}
 
 
 def _lanes(workflow: str) -> set[str]:

@@ -14,6 +14,7 @@ from llmhost.bundle.manifest import Manifest, Release
 from llmhost.bundle.parts import Parts
 from llmhost.host_packages import host_packages
 from llmhost.inventory.reader import read_settings
+from llmhost.inventory.site import SiteHost
 
 IMAGE = "registry.example/llama:1@sha256:" + "0" * 64
 WEIGHTS = "https://models.example/tiny.gguf"
@@ -87,8 +88,8 @@ def test_truncated_bundle_is_refused(
 def test_bundle_without_what_the_inventory_needs_is_refused(
     tmp_path: Path, inventory: Path, key: Ed25519PrivateKey
 ) -> None:
-    settings = read_settings({k: v for k, v in DATA.items() if k != "ssh_hostname"})
-    names = tuple(host_packages(settings, "debian", "13", app_server=False))
+    host = SiteHost("llm-server", read_settings(DATA))
+    names = tuple(host_packages(host, "debian", "13"))
     sentence = refusal(apply(bundle(tmp_path, key, names, {}), inventory))
     assert sentence.startswith("llm-server needs the image llmhost/llamacpp:")
     assert sentence.endswith("make the bundle anew from this inventory, with this llmhost")

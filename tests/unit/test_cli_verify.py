@@ -17,7 +17,9 @@ LLMHOST = Path(sys.executable).with_name("llmhost")
 def inventory(tmp_path: Path) -> Path:
     place = tmp_path / "site.py"
     # Nothing listens on this port of the loopback.
-    place.write_text("hosts = [('far', {'ssh_hostname': '127.0.0.1', 'ssh_port': 1})]\n")
+    data = {"ssh_hostname": "127.0.0.1", "ssh_port": 1, "services": ["redis"]}
+    data["api_clients"] = [{"name": "app", "sha256": "cd" * 32}]
+    place.write_text(f"hosts = [('far', {data!r})]\n")
     return place
 
 
@@ -84,3 +86,20 @@ def test_no_progress_is_shown_where_nobody_looks(inventory: Path) -> None:
     result = subprocess.run([LLMHOST, "plan", inventory], capture_output=True, text=True)
     assert "\x1b" not in result.stdout + result.stderr
     assert not re.search(r"\d+ s\b", result.stdout + result.stderr)
+
+
+def test_operators_own_pytest_configuration_does_not_count(
+    inventory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
+    (tmp_path / "conftest.py").write_text("raise RuntimeError('the operator tests something')\n")
+    (tmp_path / "json.py").write_text("raise RuntimeError('not that json')\n")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_own.py").write_text("def test_own() -> None:\n    assert False\n")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--another-option")
+    monkeypatch.setenv("PYTEST_PLUGINS", "no_such_plugin")
+    command: list[str | Path] = [LLMHOST, "verify", inventory, "--", "-k", "connection or own"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "does not answer" in result.stdout, result.stdout + result.stderr
+    assert "RuntimeError" not in result.stdout and "test_own" not in result.stdout

@@ -137,7 +137,7 @@ def test_gpu_named_by_uuid_is_left_to_the_host(tmp_path: Path, model: dict[str, 
     ("changes", "expected"),
     [
         ({"vram_gpus_gib": []}, "llm: vram_gpus_gib is empty"),
-        ({"vram_gpus_gib": [-1]}, "vram_gpus_gib.0: input should be greater than 0"),
+        ({"vram_gpus_gib": [-1]}, "vram_gpus_gib[0]: is -1; write a number of GiB above 0"),
         ({"llamacpp_gpu": 3}, "'llamacpp' runs on GPU 3, and the last one is 0"),
         ({"nonsense": 1}, "nonsense: unknown key"),
     ],

@@ -47,6 +47,40 @@ def test_client_is_added_to_an_empty_list() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("x = '\f'\napi_clients = [\n    {'name': 'a'}\n]\n", "    {'name': 'a'},\n    NEW,\n]\n"),
+        ("api_clients = [\r\n\t{'name': 'a'},\r\n]\r\n", "{'name': 'a'},\r\n\tNEW,\r\n]\r\n"),
+        ("api_clients: list = [{'name': 'a'}]  # all\n", "[{'name': 'a'}, NEW]  # all\n"),
+        ("api_clients = (\n  {'name': 'a'},\n  # more\n)\n", "},\n  # more\n  NEW,\n)\n"),
+        ("x = {'api_clients': [dict(name='a')]}\n", "[dict(name='a'), NEW]}\n"),
+    ],
+)
+def test_client_is_added_as_the_others_are_written(before: str, after: str) -> None:
+    new = '{"name": "bot", "sha256": "33"}'
+    edited = added(before, "bot", "33")
+    assert edited.endswith(after.replace("NEW", new))
+    assert field(edited, "bot", "sha256") == "33"
+
+
+@pytest.mark.parametrize(
+    ("record", "edited"),
+    [
+        ("dict(name='app')", "dict(name='app', revoked=True)"),
+        (
+            "dict(\n    name='app', sha256='11'  # one\n)",
+            "dict(\n    name='app', sha256='11',  # one\n    revoked=True,\n)",
+        ),
+        ("{\n    'name': 'app',\n}", "{\n    'name': 'app',\n    \"revoked\": True,\n}"),
+        ("{'name': 'a' 'pp', **more}", "{'name': 'a' 'pp', **more, \"revoked\": True}"),
+    ],
+)
+def test_field_is_added_to_every_form_of_a_record(record: str, edited: str) -> None:
+    clients = "api_clients = [{}]\n"
+    assert changed(clients.format(record), "app", {"revoked": True}) == clients.format(edited)
+
+
 def test_client_is_not_added_twice() -> None:
     with pytest.raises(EditError, match="rotate its key instead"):
         added(MANY_LINES, "other", "33")

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from llmhost.docker.compose import (
+    ComposePlan,
     Container,
     Limits,
-    Network,
-    Plan,
     Project,
+    ProjectNetwork,
     ProjectState,
     apply_script,
     plan,
@@ -50,7 +50,7 @@ CONVERGED = ProjectState(
     configs={"engine": "c0"},
     containers=(RUNNING,),
     images={"llmhost/engine:1": ImageState("sha256:1", "")},
-    network=Network("n1", made_by_compose=True),
+    network=ProjectNetwork("n1", made_by_compose=True),
 )
 
 
@@ -95,7 +95,7 @@ DIFFERENCES = {
         CONVERGED, settings={"llmhost-engine-1": ["a is on"]}
     ),
     "network llmhost_default was not made by Compose": replace(
-        CONVERGED, network=Network("n1", made_by_compose=False)
+        CONVERGED, network=ProjectNetwork("n1", made_by_compose=False)
     ),
     "/opt/llmhost/services/engine.yaml is missing": replace(
         CONVERGED,
@@ -142,7 +142,7 @@ def test_limits_changed_by_docker_update_are_told(found: Limits, told: str) -> N
 
 def test_what_stands_in_composes_way_is_removed_first() -> None:
     stray = replace(RUNNING, service="")
-    foreign = Network("n1", made_by_compose=False)
+    foreign = ProjectNetwork("n1", made_by_compose=False)
     lines = apply_script(PROJECT, plan(PROJECT, _with(stray))).splitlines()
     assert lines.index("docker rm --force llmhost-engine-1") < len(lines) - 1
     todo = plan(PROJECT, replace(CONVERGED, network=foreign))
@@ -167,7 +167,7 @@ def test_project_without_services_leaves_no_file() -> None:
 
 
 def test_bare_host_without_services_needs_nothing() -> None:
-    assert plan(NOTHING, ProjectState({}, {}, (), {})) == Plan((), (), ())
+    assert plan(NOTHING, ProjectState({}, {}, (), {})) == ComposePlan((), (), ())
 
 
 @pytest.mark.parametrize("project", [PROJECT, NOTHING])
@@ -209,6 +209,6 @@ def test_fact_tells_files_configurations_containers_and_images_apart() -> None:
     assert state.containers[0] == RUNNING
     assert [each.cut_off for each in state.containers] == [False, True]
     assert state.containers[1].limits == Limits("no", 0, 1024, ("0-3",))
-    assert state.network == Network("n1", made_by_compose=True)
+    assert state.network == ProjectNetwork("n1", made_by_compose=True)
     assert state.settings == {"llmhost-chat-1": ["a is b|c", "d is on"]}
     assert state.images["llmhost/engine:also"] == ImageState("sha256:1", "12ab")

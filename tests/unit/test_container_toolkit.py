@@ -8,7 +8,7 @@ from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.nvidia.container_toolkit import stale_specs, toolkit_reasons, toolkit_repository
 from llmhost.nvidia.packages import TOOLKIT
-from llmhost.nvidia.state import CdiSpec, Gpu, NvidiaState, Package
+from llmhost.nvidia.state import CdiSpec, DriverPackage, Gpu, NvidiaState
 
 HOST = NvidiaState("ubuntu-24.04", "x86_64", "systemd", "6.8.0-85-generic")
 WSL = replace(HOST, running_kernel="6.6.87.2-microsoft-standard-WSL2")
@@ -97,11 +97,11 @@ def test_only_what_cdi_can_resolve_can_be_given_to_a_service() -> None:
 
 
 def test_packages_of_another_version_or_not_held_are_named() -> None:
-    packages = {name: Package("1.20.0-1", held=True) for name in TOOLKIT}
+    packages = {name: DriverPackage("1.20.0-1", held=True) for name in TOOLKIT}
     state = replace(HOST, packages=packages)
     assert toolkit_reasons(state, "1.20.0-1") == []
     assert len(toolkit_reasons(state, "1.20.1-1")) == 4
-    loose = {**packages, TOOLKIT[0]: Package("1.20.0-1", held=False)}
+    loose = {**packages, TOOLKIT[0]: DriverPackage("1.20.0-1", held=False)}
     assert toolkit_reasons(replace(HOST, packages=loose), "1.20.0-1") == [
         f"{TOOLKIT[0]} is not held"
     ]

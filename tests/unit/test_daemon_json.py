@@ -86,7 +86,7 @@ def test_inputs_are_not_changed() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('{"debug": true,\n}', "is not valid JSON at line 2, column 1"),
+        ('{"debug": true,\n"x"}', "is not valid JSON at line 2, column 4"),
         ("# a comment\n{}", "is not valid JSON at line 1, column 1"),
         ("[]", "must hold a JSON object"),
     ],

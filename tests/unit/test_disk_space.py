@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from llmhost.docker.disk_space import Place, Room, compressed_bytes, shortage
-from llmhost.docker.image import ModelImage, ServiceImage, Weights
+from llmhost.docker.disk_space import FreeSpace, Room, compressed_bytes, shortage
+from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
 from llmhost.facts.disk_space import HostRoom
-from llmhost.vram.ledger import GIB
+from llmhost.units import GIB
 
 ENGINE = "registry/engine:1@sha256:" + "0" * 64
-MODEL = ModelImage("m", (Weights("ab" * 32, "m.gguf", False, "/models/m.gguf"),))
+MODEL = ModelImage("m", (WeightsFile("ab" * 32, "m.gguf", False, "/models/m.gguf"),))
 SERVICE = ServiceImage("llamacpp", ENGINE, (MODEL,), ())
-IMAGES, UPLOADS = Place("/var/lib/docker", "1", 100 * GIB), Place("/opt/up", "2", 100 * GIB)
+IMAGES, UPLOADS = FreeSpace("/var/lib/docker", "1", 100 * GIB), FreeSpace("/opt/up", "2", 100 * GIB)
 ROOM = Room(IMAGES, UPLOADS)
 
 
@@ -34,7 +34,7 @@ def needed(room: Room, *gib: int) -> list[int]:
     return found
 
 
-def _with(room: Room, place: Place, free_bytes: int) -> Room:
+def _with(room: Room, place: FreeSpace, free_bytes: int) -> Room:
     images, uploads = (
         replace(each, free_bytes=free_bytes) if each.device == place.device else each
         for each in (room.images, room.uploads)
@@ -60,8 +60,8 @@ def test_weights_and_engines_need_room(room: Room, images: int, uploads: int) ->
 def test_shortage_says_how_much_and_what_helps() -> None:
     small = replace(ROOM, images=replace(IMAGES, free_bytes=GIB), engines={ENGINE: GIB})
     assert shortage(small, {MODEL: {"ab": 2 * GIB}}, [SERVICE]) == [
-        "about 7.00 GiB are needed below /var/lib/docker to bake the models (weights 2.00 GiB,"
-        " engines 5.00 GiB), and 1.00 GiB are free: make room with llmhost prune, or move"
+        "about 7.0 GiB are needed below /var/lib/docker to bake the models (weights 2.0 GiB,"
+        " engines 5.0 GiB), and 1.0 GiB are free: make room with llmhost prune, or move"
         " docker_data_root; with preflight_min_free_disk_gib = 0 nobody looks"
     ]
 
@@ -93,8 +93,8 @@ def test_fact_is_read() -> None:
         *(f"engine|registry/there|{line}" for line in manifest),
     ]
     assert HostRoom().process(output) == Room(
-        Place("/var/lib/containerd", "64", 2048 * 1024),
-        Place("/opt/llmhost/uploads", "65", 1024),
+        FreeSpace("/var/lib/containerd", "64", 2048 * 1024),
+        FreeSpace("/opt/llmhost/uploads", "65", 1024),
         {"https://hub.example/a": 7},
         {"registry/there": 5},
         {"registry/here": 11},

@@ -36,7 +36,7 @@ RUN_BY = {
     "llmhost plan": f"{DEMO}::test_plan_of_a_converged_host_exits_with_0",
     "llmhost verify": f"{DEMO}::test_server_passes_its_tests_before_and_after_a_reboot",
     "llmhost history": f"{DEMO}::test_history_tells_what_the_last_run_did",
-    "llmhost unlock": f"{DEMO}::test_host_that_a_hanging_run_holds_can_be_unlocked",
+    "llmhost unlock": f"{DEMO}::test_host_that_a_hanging_run_has_locked_can_be_unlocked",
     "llmhost rollback": f"{ROLLBACK}::test_stack_and_gateway_return_to_the_deploy_before",
     "llmhost prune": f"{ROLLBACK}::test_prune_shows_first_and_frees_only_what_is_ours",
     "llmhost vram": "unit/test_cli_vram.py::test_plan_that_fits_is_shown_with_status_0",

@@ -1,6 +1,7 @@
 """What the engines are told of their models, and what they refuse to be told."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
 from llmhost.stack.project import compose_project, service_images
+from llmhost.units import GIB
+from llmhost.vram.plan import VramPlan, vram_plan
 from testbed import tiny_embedder, tiny_model
 
 Data = dict[str, Any]
@@ -153,6 +156,87 @@ def test_vllm_serves_the_baked_directory_under_its_role(directory: Path) -> None
     assert (options["--kv-cache-dtype"], options["--gpu-memory-utilization"]) == ("fp8", "0.9")
     given = json.loads(options["--override-generation-config"])
     assert given == {"temperature": 0.6, "repetition_penalty": 1.1}
+
+
+TENSOR, PIPELINE = "--tensor-parallel-size", "--pipeline-parallel-size"
+
+
+@pytest.mark.parametrize(
+    ("options", "parallel"),
+    [
+        ({}, {}),
+        ({"gpu": 0}, {}),
+        ({"gpu": [0, 1]}, {TENSOR: "2"}),
+        ({"gpu_count": 4}, {TENSOR: "4"}),
+        ({"gpu_count": 4, "tensor_parallel": 2}, {TENSOR: "2", PIPELINE: "2"}),
+        ({"gpu": [0, 1], "tensor_parallel": 1}, {PIPELINE: "2"}),
+    ],
+)
+def test_vllm_uses_every_gpu_that_it_is_given(
+    directory: Path, options: Data, parallel: Data
+) -> None:
+    command = container(site("vllm", of_hub(directory), **options))["command"]
+    given = dict(pairwise(command))
+    assert {name: given[name] for name in (TENSOR, PIPELINE) if name in given} == parallel
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"gpu": [0, 1, 2], "tensor_parallel": 2}, "is 2, which does not divide the 3 GPU(s)"),
+        ({"tensor_parallel": 2}, "is 2, which does not divide the 1 GPU(s)"),
+        ({"extra_arguments": ["-tp", "2"]}, "has -tp"),
+        ({"extra_arguments": ["--gpu-memory-utilization=0.5"]}, "has --gpu-memory-utilization=0.5"),
+    ],
+)
+def test_vllm_refuses_what_the_memory_plan_would_not_know(
+    directory: Path, options: Data, told: str
+) -> None:
+    (problem,) = problems(site("vllm", of_hub(directory), **options))
+    assert told in problem
+
+
+SHAPE = {
+    "weights_bytes": 16_060_522_496,
+    "cache_values": 2 * 32 * 8 * 128,
+    "hidden_size": 4096,
+    "vocabulary_size": 128_256,
+}
+
+
+def planned(data: Data, *gpus_gib: float) -> VramPlan:
+    settings = read_settings(data)
+    return vram_plan(settings, [int(each * GIB) for each in gpus_gib])
+
+
+def test_vllm_s_weights_are_divided_by_the_gpus_that_it_uses(directory: Path) -> None:
+    brain = of_hub(directory, shape=SHAPE)
+    (alone, _) = planned(site("vllm", brain, gpu=0), 24, 24).ledgers
+    together = planned(site("vllm", brain, gpu=[0, 1]), 24, 24).ledgers
+    halves = [load.memory.weights_bytes for ledger in together for load in ledger.loads]
+    assert halves == [alone.loads[0].memory.weights_bytes // 2] * 2
+    assert [ledger.fits for ledger in planned(site("vllm", brain, gpu=[0, 1]), 12, 12).ledgers] == [
+        True,
+        True,
+    ]
+    assert not planned(site("vllm", brain, gpu=0), 12, 12).fits
+
+
+def test_graphs_are_not_counted_where_vllm_captures_none(directory: Path) -> None:
+    brain, eager = of_hub(directory, shape=SHAPE), ["--enforce-eager"]
+    (captured,) = planned(site("vllm", brain, gpu=0), 24).ledgers
+    (without,) = planned(site("vllm", brain, gpu=0, extra_arguments=eager), 24).ledgers
+    assert captured.loads[0].total_bytes - without.loads[0].total_bytes == 3 * 20 * 2**20
+
+
+def test_service_whose_memory_nothing_tells_needs_a_fraction(directory: Path) -> None:
+    formulas = of_hub(directory, service="docling", source=str(directory / "hub"))
+    data = site("docling", formulas, gpu=0)
+    assert planned(data, 16).uncounted == (
+        "nothing tells what 'docling' takes of its GPU; give its docling_gpu_fraction",
+    )
+    (ledger,) = planned(data | {"docling_gpu_fraction": 0.25}, 16).ledgers
+    assert dict(ledger.at_peak()) == {"docling": 4 * GIB}
 
 
 def test_vllm_can_write_and_run_only_what_it_compiles(directory: Path) -> None:

@@ -6,8 +6,11 @@ In processes of their own: pyinfra's connectors patch threads.
 import json
 import subprocess
 import sys
+from ast import literal_eval
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,12 +45,10 @@ _COMMANDS = [
 _DEPLOY = """
 from pyinfra import host, state
 from llmhost.system.files import File
-from llmhost.operations import files
-from llmhost.operations import fact_prefetch
-from llmhost.operations.connection import quicken
-import llmhost.operations.lock
+from llmhost.operations.pyinfra_patches import patch_run
+from llmhost.operations import files, lock
 
-quicken(state, host)
+patch_run(state, host)
 
 def count(name):
     before = getattr(host.connector, name)
@@ -58,7 +59,7 @@ def count(name):
     setattr(host.connector, name, counted)
 
 count("run_shell_command")
-llmhost.operations.lock.held("{place}/state", name="Hold")
+lock.locked("{place}/state", name="Lock")
 """
 
 _FILE = """
@@ -94,6 +95,7 @@ def run(place: Path, *names: str) -> tuple[dict[str, list[str]], int]:
     return changed, (place / "commands").read_text().count("run_shell_command")
 
 
+@pytest.mark.usefixtures("own_machine")
 def test_facts_are_read_together_and_again_after_a_change(tmp_path: Path) -> None:
     first, commands = run(tmp_path, "a", "b", "c")
     assert [name for name, hosts in first.items() if hosts] == ["0 a", "1 b", "2 c"]
@@ -106,29 +108,89 @@ def test_facts_are_read_together_and_again_after_a_change(tmp_path: Path) -> Non
     assert commands == 1 + 1 + 1
 
 
+@pytest.mark.usefixtures("own_machine")
 def test_what_a_change_made_is_seen_by_the_next_operation(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("other")
     changed, _ = run(tmp_path, "a", "a")
     assert changed["0 a"] == ["@local"] and changed["1 a"] == []
 
 
-_LOST = """
+# A host that is not real: `answer` decides what it says to a command.
+_HOST = """
 from gevent import monkey
 monkey.patch_all()
-from llmhost.operations.fact_prefetch import _Ahead, _forgetting
+from types import SimpleNamespace
+from llmhost.facts.hostname import Hostname
+from llmhost.facts.hosts_file import HostsFile
+from llmhost.facts.system import HostIdentityFact
+from llmhost.operations.fact_prefetch import Prefetch, ask
 
-def ended():
-    raise EOFError
+ours, other = {"_sudo": True}, {"_sudo": True, "_sudo_user": "other"}
+operations = {
+    "first": (ours, ask(Hostname)),
+    "as another": (other, ask(HostsFile)),
+    "of the moment": (ours, ask(HostIdentityFact, paths=[], receipt="/r")),
+}
+prefetch, sent, alone = Prefetch(), [], []
+for name, (_, question) in operations.items():
+    prefetch.expect(name, [question])
 
-try:
-    _forgetting(_Ahead(), ended)()
-except ConnectionResetError as error:
-    print(error)
+def run_shell_command(command, **connection):
+    sent.append((str(command), connection))
+    mark = str(command).rsplit("echo ", 1)[1].split()[0]
+    return answer(mark)
+
+class Host(SimpleNamespace):
+    __hash__ = object.__hash__
+
+host = Host(run_shell_command=run_shell_command, current_op_global_arguments=ours,
+            get_fact=lambda fact, **arguments: alone.append(fact.__name__))
+known = {name: SimpleNamespace(global_arguments=own) for name, (own, _) in operations.items()}
+host.state = SimpleNamespace(print_fact_output=False, ops={host: known})
+
+def said(*lines, succeeded=True, stderr=""):
+    return succeeded, SimpleNamespace(stdout_lines=lines, stderr=stderr)
+"""
+
+_ASK = """
+failure = prefetch.read(host)
+value = prefetch.value(host, ask(Hostname))
+host.current_op_global_arguments = other
+prefetch.value(host, ask(Hostname))
+[(command, connection)] = sent
+assert connection == ours
+asked = [word for word in ("uname -n", "/etc/hosts", "os-release") if word in command]
+print([asked, value and value.now, alone, failure])
 """
 
 
-def test_connection_that_ends_is_an_error_of_one_host() -> None:
-    """EOFError would end the run of every other host too."""
-    command = [sys.executable, "-c", _LOST]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert ran.stdout == "the connection was lost\n"
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (
+            "lambda mark: said(f'{mark} 0 0', 'own', '', f'{mark} end')",
+            [["uname -n"], "own", ["Hostname"], ""],
+        ),
+        (
+            "lambda mark: said(succeeded=False, stderr='mktemp: no space')",
+            [["uname -n"], None, ["Hostname", "Hostname"], "mktemp: no space"],
+        ),
+        (
+            "lambda mark: (_ for _ in ()).throw(OSError('no route'))",
+            [
+                ["uname -n"],
+                None,
+                ["Hostname", "Hostname"],
+                "no route",
+            ],
+        ),
+    ],
+)
+def test_what_is_not_prefetched_is_asked_later_and_why_is_known(
+    answer: str, found: list[Any]
+) -> None:
+    """Facts that are asked as another user, or are only true at the moment, are asked alone."""
+    program = f"{_HOST}\nanswer = {answer}\n{_ASK}"
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert literal_eval(ran.stdout) == found

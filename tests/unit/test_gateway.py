@@ -15,11 +15,11 @@ from llmhost.gateway.nginx import (
 )
 from llmhost.gateway.policy import key_maps, policies_of
 from llmhost.gateway.routes import exposed_routes, grants
-from llmhost.gateway.tree import Places, configuration
+from llmhost.gateway.tree import NginxPaths, configuration
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
-from llmhost.services.base import Route, ServiceOptions
+from llmhost.services.base import AnyService, Route, Service, ServiceOptions
 from llmhost.settings import Settings
 from llmhost.system.files import PathState
 
@@ -36,8 +36,8 @@ class ToyOptions(ServiceOptions):
 @pytest.fixture(autouse=True)
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     routes = (Route("/ask", ("POST",)), Route("/drop", ("DELETE", "POST"), scope="admin"))
-    toy = replace(catalogue()["llamacpp"], name="toy", options=ToyOptions, routes=routes)
-    monkeypatch.setitem(catalogue(), "toy", replace(toy, check_models=lambda models: ()))
+    toy: AnyService = Service("toy", ToyOptions, container_port=8080, routes=routes)
+    monkeypatch.setitem(catalogue(), "toy", toy)
 
 
 def inventory(*clients: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def test_scope_grants_its_routes_and_no_others(scope: Any, granted: set[str]) ->
 def test_equal_limits_share_a_zone() -> None:
     limits = {"requests_per_minute": 60, "burst": 5, "concurrent_streams": 2}
     clients = [{"name": f"c{i}", "sha256": f"{i:064x}", **limits} for i in range(1, 101)]
-    main = configuration(settings(*clients), Places())[0].data.decode()
+    main = configuration(settings(*clients), NginxPaths())[0].data.decode()
     assert main.count("limit_req_zone") == 2  # the clients', and the strangers'
     assert main.count("limit_conn_zone") == 1
 
@@ -129,13 +129,25 @@ def test_equal_limits_share_a_zone() -> None:
 @pytest.mark.parametrize(
     ("clients", "changes", "sentence"),
     [
-        ([{"sha256": "ABC"}], {}, "api_clients[0].sha256: string should match"),
+        (
+            [{"sha256": "ABC"}],
+            {},
+            "[0].sha256: is text of 3 characters; write 64",
+        ),
         ([{}, {"name": "b"}], {}, "api_clients[0].sha256: is declared more than once"),
         ([{}, {}], {}, "'a' is declared 2 times"),
         ([{"expires": "2001-01-01T00:00:00Z"}], {}, "api_clients[0].expires: 'a' has expired"),
-        ([{"expires": "2040-01-01T00:00:00"}], {}, "should have timezone info"),
-        ([{"sources": []}], {}, "api_clients[0].sources: is empty"),
-        ([{"sources": ["10.0.0.0/8", "10.1.0.0/16"]}], {}, "holds networks that overlap"),
+        (
+            [{"expires": "2040-01-01T00:00:00"}],
+            {},
+            "[0].expires: has no time zone; add",
+        ),
+        ([{"sources": []}], {}, "api_clients[0].sources: is an empty list"),
+        (
+            [{"sources": ["10.0.0.0/8", "10.1.0.0/16"]}],
+            {},
+            "which 10.0.0.0/8 covers already",
+        ),
         ([{"sources": ["10.0.0.1/8"]}], {}, "api_clients[0].sources"),
         (
             [{"sources": ["10.0.0.0/8"]}],
@@ -143,11 +155,16 @@ def test_equal_limits_share_a_zone() -> None:
             "'a' may call from a network that can not reach the gateway",
         ),
         ([{"scope": ["ollama"]}], {}, "'a' may call 'ollama', which is not among the services"),
-        ([{"previous_sha256": TWO}], {}, "only work together"),
+        (
+            [{"previous_sha256": TWO}],
+            {},
+            "previous_until: is missing",
+        ),
         ([{"requests_per_minute": 0}], {}, "api_clients[0].requests_per_minute"),
-        ([], {"gateway_sources": []}, "gateway_sources: is empty"),
+        ([], {"gateway_sources": []}, "gateway_sources: is an empty list"),
         ([], {"gateway_status_port": 8080}, "gateway_port and gateway_status_port are both 8080"),
         ([], {"toy_port": 8081}, "are both 8081"),
+        ([], {"gateway_certificate_days": 30}, "gateway_renew_days: is 90, and a certificate is"),
     ],
 )
 def test_mistake_is_a_sentence(
@@ -185,8 +202,8 @@ def test_expired_client_that_was_revoked_may_stay() -> None:
 
 
 def tree() -> Tree:
-    files = configuration(settings({"name": "a", "sha256": ONE}), Places())
-    return Tree(files, Places().own, 8079)
+    files = configuration(settings({"name": "a", "sha256": ONE}), NginxPaths())
+    return Tree(files, NginxPaths().own, 8079)
 
 
 def converged(tree: Tree) -> NginxState:
@@ -231,7 +248,7 @@ def test_stray_file_is_removed() -> None:
 
 def test_directory_that_others_may_write_to_is_told() -> None:
     paths = {**converged(tree()).paths}
-    paths[Places().own] = PathState("directory", "root", "root", "0777", 0.0)
+    paths[NginxPaths().own] = PathState("directory", "root", "root", "0777", 0.0)
     assert list(tree().wrong(NginxState(paths)).values()) == ["/etc/nginx/llmhost has mode 0777"]
 
 
@@ -242,9 +259,9 @@ def test_candidate_is_tested_before_a_file_moves() -> None:
 
 
 def test_digest_changes_with_any_file() -> None:
-    digests = {tree().digest, Tree(tree().files[1:], Places().own, 8079).digest}
-    other = configuration(settings({"name": "a", "sha256": TWO}), Places())
-    digests.add(Tree(other, Places().own, 8079).digest)
+    digests = {tree().digest, Tree(tree().files[1:], NginxPaths().own, 8079).digest}
+    other = configuration(settings({"name": "a", "sha256": TWO}), NginxPaths())
+    digests.add(Tree(other, NginxPaths().own, 8079).digest)
     assert len(digests) == 3
 
 

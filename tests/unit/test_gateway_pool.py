@@ -10,14 +10,14 @@ import pytest
 from llmhost.facts.upstreams import SilentUpstreams
 from llmhost.gateway.nginx import NginxState, Tree
 from llmhost.gateway.pool import Pool, drain_refusal, drained_servers, mark_path, with_pool
-from llmhost.gateway.tree import Places, configuration, pool
+from llmhost.gateway.tree import NginxPaths, configuration, pool
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
 from llmhost.system.files import PathState
 
 KEY = "llmhost-" + "a" * 64
-DIRECTORY = Places().own
+DIRECTORY = NginxPaths().own
 SERVERS = [{"name": "llm-1", "address": "10.0.0.1"}, {"name": "llm-2", "address": "fd00::2"}]
 
 
@@ -43,7 +43,7 @@ def settings(**changes: Any) -> Settings:
 
 
 def tree() -> Tree:
-    return Tree(configuration(settings(), Places()), DIRECTORY, 8079)
+    return Tree(configuration(settings(), NginxPaths()), DIRECTORY, 8079)
 
 
 def declared_pool() -> Pool:
@@ -63,7 +63,7 @@ def declared_pool() -> Pool:
         ),
         (
             {"gateway_upstreams": [{"name": "a", "address": "llm-1"}]},
-            "0.address: is not an address",
+            "[0].address: is text of 5 characters; write an IP address",
         ),
         ({"gateway_upstreams": [{"name": "a", "address": "10.0.0.1", "port": 0}]}, ".port: "),
         ({"gateway_upstreams": []}, "gateway_upstreams: is missing, and other options tell"),
@@ -71,7 +71,7 @@ def declared_pool() -> Pool:
         ({"gateway_upstream_services": ["lamacpp"]}, "'lamacpp' is not a service"),
         ({"gateway_upstream_services": ["llamacpp"] * 2}, "'llamacpp' is declared 2 times"),
         ({"gateway_upstream_key": None}, "gateway_upstream_key: is missing"),
-        ({"gateway_upstream_key": KEY}, "gateway_upstream_key: is no reference to a secret"),
+        ({"gateway_upstream_key": KEY}, "gateway_upstream_key: is not a reference to a secret"),
         ({"gateway_upstream_key": "env:UNSET"}, "the environment variable UNSET, which is not"),
         ({"gateway_upstream_key": "file:/nowhere"}, "the file /nowhere, which can not be read"),
         ({"gateway_upstream_key": "env:NO_KEY"}, "refers to something that is no API key"),

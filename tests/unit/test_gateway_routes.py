@@ -1,6 +1,5 @@
 """Routes as services declare them and as clients see them, and browser UIs."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ from llmhost.gateway.routes import ExposedRoute, clashes, methods_by_path, patte
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
-from llmhost.services.base import Route, UiOptions
+from llmhost.services.base import AnyService, Route, Service, UiOptions
 from llmhost.settings import Settings
 from llmhost.tasks.firewall import gateway_openings
 
@@ -24,8 +23,8 @@ class UiToyOptions(UiOptions):
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    service = replace(catalogue()["llamacpp"], name="toy", options=UiToyOptions, routes=())
-    monkeypatch.setitem(catalogue(), "toy", replace(service, check_models=lambda _models: ()))
+    service: AnyService = Service("toy", UiToyOptions, container_port=8080)
+    monkeypatch.setitem(catalogue(), "toy", service)
 
 
 def settings(**changes: Any) -> Settings:

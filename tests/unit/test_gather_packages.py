@@ -15,9 +15,9 @@ from llmhost.bundle.manifest import DIRECTORY, BundleError, Part, Release
 from llmhost.bundle.packages import SCRATCH, apt_files
 from llmhost.bundle.parts import Parts
 from llmhost.cli.bundle_packages import gather_packages
-from llmhost.cli.bundle_targets import Target
 from llmhost.cli.remote import Remote
 from llmhost.inventory.reader import read_settings
+from llmhost.inventory.site import SiteHost
 from tests.doubles.apt_repository import DebDouble, build_repository, serving
 
 PACKAGES = [
@@ -60,7 +60,7 @@ def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
 class Vendor:
     """Docker's repository as an inventory names it."""
 
-    target: Target
+    target: SiteHost
 
     def gather(self, builder: Here, *names: str) -> dict[str, Part]:
         release = Release("debian", "13", "amd64")
@@ -80,7 +80,7 @@ def vendor(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Vendor]:
             "docker_repository_key_fingerprint": getattr(request, "param", repository.fingerprint),
             "api_clients": [{"name": "test", "sha256": "ab" * 32}],
         }
-        yield Vendor(Target("llm-server", data, read_settings(data), app_server=False))
+        yield Vendor(SiteHost("llm-server", read_settings(data)))
 
 
 def test_packages_come_with_their_dependencies_and_can_be_installed(

@@ -9,7 +9,8 @@ import pytest
 from llmhost.docker.packages import DOCKER
 from llmhost.host_packages import host_packages, host_repositories
 from llmhost.inventory.reader import read_settings
-from llmhost.settings import Settings
+from llmhost.inventory.role import APP_SERVERS
+from llmhost.inventory.site import SiteHost
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "registry.example/llama:1@sha256:" + "0" * 64
@@ -18,25 +19,25 @@ WEIGHTS = "https://models.example/tiny.gguf"
 MODEL = {"name": "tiny", "source": WEIGHTS, "sha256": "cd" * 32, "context_tokens": 512}
 
 
-def settings(**options: Any) -> Settings:
-    return read_settings(CLIENTS | options)
+def host(*groups: str, **options: Any) -> SiteHost:
+    return SiteHost("host", read_settings(CLIENTS | options), frozenset(groups))
 
 
-def names(settings: Settings, release: str = "13", *, app_server: bool = False) -> set[str]:
-    return set(host_packages(settings, "debian", release, app_server=app_server))
+def names(host: SiteHost, release: str = "13") -> set[str]:
+    return set(host_packages(host, "debian", release))
 
 
-def labels(settings: Settings) -> list[str]:
-    found = host_repositories(settings, "debian", "13", "trixie", "amd64", app_server=False)
+def labels(host: SiteHost) -> list[str]:
+    found = host_repositories(host, "debian", "13", "trixie", "amd64")
     return [repository.label for repository in found]
 
 
 def test_llm_server_gets_what_its_components_install() -> None:
-    stack = settings(services=["llamacpp"], llamacpp_image=IMAGE, models=[MODEL])
+    stack = host(services=["llamacpp"], llamacpp_image=IMAGE, models=[MODEL])
     found = names(stack)
     assert {"docker.io", "docker-cli", "docker-compose", "docker-buildx"} <= found
     assert {"nginx", "libnginx-mod-http-perl", "ufw", "curl", "nftables", "apparmor"} <= found
-    assert {"unattended-upgrades", "systemd-timesyncd"} <= found
+    assert {"unattended-upgrades", "systemd-timesyncd", "iproute2", "procps", "python3"} <= found
     assert labels(stack) == []
 
 
@@ -53,29 +54,29 @@ def test_llm_server_gets_what_its_components_install() -> None:
 def test_options_change_what_is_brought(
     options: dict[str, Any], more: set[str], fewer: set[str]
 ) -> None:
-    plain, found = names(settings()), names(settings(**options))
+    plain, found = names(host()), names(host(**options))
     assert found - plain >= more
     assert plain - found >= fewer
 
 
 def test_app_server_gets_hardly_anything() -> None:
-    assert names(settings(), app_server=True) == {"ca-certificates"}
-    guarded = settings(app_server_firewall=True)
-    assert names(guarded, app_server=True) == {"ca-certificates", "ufw"}
+    assert names(host(APP_SERVERS)) == {"ca-certificates"}
+    addressed = host(APP_SERVERS, network_addresses=["192.0.2.7/24"], network_dns=["192.0.2.1"])
+    assert names(addressed) == {"ca-certificates", "iproute2"}
+    guarded = host(APP_SERVERS, app_server_firewall=True)
+    assert names(guarded) == {"ca-certificates", "ufw", "procps"}
 
 
 def test_gpu_needs_the_toolkit_and_further_repositories() -> None:
-    gpu = settings(services=["llamacpp"], llamacpp_image=IMAGE, models=[MODEL], llamacpp_gpu=0)
-    assert f"nvidia-container-toolkit={gpu.container_toolkit.version}" in names(gpu)
+    gpu = host(services=["llamacpp"], llamacpp_image=IMAGE, models=[MODEL], llamacpp_gpu=0)
+    assert f"nvidia-container-toolkit={gpu.settings.container_toolkit.version}" in names(gpu)
     assert labels(gpu) == ["nvidia-container-toolkit", "nvidia-driver"]
-    ubuntu = host_repositories(gpu, "ubuntu", "24.04", "noble", "amd64", app_server=False)
+    ubuntu = host_repositories(gpu, "ubuntu", "24.04", "noble", "amd64")
     assert [each.label for each in ubuntu] == ["nvidia-container-toolkit"]
 
 
 def test_docker_of_docker_comes_from_its_repository() -> None:
-    (repository,) = host_repositories(
-        settings(docker_source=DOCKER), "debian", "13", "trixie", "amd64", app_server=False
-    )
+    (repository,) = host_repositories(host(docker_source=DOCKER), "debian", "13", "trixie", "amd64")
     assert (repository.label, repository.suite) == ("docker", "trixie")
 
 

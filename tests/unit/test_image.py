@@ -10,7 +10,7 @@ from llmhost.docker.image import (
     ImageState,
     ModelImage,
     ServiceImage,
-    Weights,
+    WeightsFile,
     build_script,
     download_script,
     import_script,
@@ -19,9 +19,9 @@ from llmhost.docker.image import (
 )
 from llmhost.system.files import File
 
-WEIGHTS = Weights("ab" * 32, "weights/tiny.gguf", False, "/models/tiny.gguf")
+WEIGHTS = WeightsFile("ab" * 32, "weights/tiny.gguf", False, "/models/tiny.gguf")
 TINY = ModelImage("tiny", (WEIGHTS,))
-REMOTE = Weights("cd" * 32, "https://hub.example/o.gguf", True, "/models/other.gguf")
+REMOTE = WeightsFile("cd" * 32, "https://hub.example/o.gguf", True, "/models/other.gguf")
 OTHER = ModelImage("other", (REMOTE,))
 PARTS = ModelImage("parts", (replace(WEIGHTS, path="/models/parts/a"), REMOTE))
 DOCKERFILE = File("Dockerfile", "FROM weights\nCOPY --link --from=engine / /\n")

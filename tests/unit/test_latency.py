@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from llmhost.gateway.x509 import new_authority
-from llmhost.resources import CHECKOUT as ROOT
+from llmhost.resources import FILES
 from llmhost.verify.latency import percentile, report, sentence
 
 KEY = "llmhost-" + "c" * 64
@@ -78,7 +78,7 @@ def measure(directory: Path, url: str, key: str = KEY, requests: int = 3, **env:
     path.write_text(f'# header\nOLLAMA_AUTH_HEADER="Bearer {key}"\nOPENAI_BASE_URL={url}/v1\n')
     with path.open("a") as file:
         file.write(f"OPENAI_API_KEY={key}\n")
-    script = str(ROOT / "files/app_server/latency.py")
+    script = str(FILES / "app_server/latency.py")
     command = [sys.executable, "-I", script, str(path), str(requests), "5", "", "5"]
     result = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
     assert key not in result.stdout + result.stderr
@@ -130,7 +130,7 @@ def test_certificate_of_an_unknown_authority_is_told(tmp_path: Path) -> None:
 
 
 def test_missing_environment_is_told(tmp_path: Path) -> None:
-    script = str(ROOT / "files/app_server/latency.py")
+    script = str(FILES / "app_server/latency.py")
     command = [sys.executable, "-I", script, str(tmp_path / "none"), "1", "1", "", "1"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "deploy the host first" in report("app", said.splitlines()).error

@@ -117,11 +117,11 @@ def test_context_beyond_a_declared_shape_is_refused() -> None:
     assert problems(**remote) == []
 
 
-def test_other_quantisation_than_declared_is_refused(tmp_path: Path) -> None:
+def test_other_quantization_than_declared_is_refused(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", TENSORS, SIZES | {"general.file_type": 7})
-    (told,) = problems(path, quantisation="Q4_K_M")
-    assert "its file is quantised as Q8_0" in told
-    assert problems(path, quantisation="q8_0") == []
+    (told,) = problems(path, quantization="Q4_K_M")
+    assert "its file is quantized as Q8_0" in told
+    assert problems(path, quantization="q8_0") == []
 
 
 def about_adapter(good: Path, adapter: Path | str, **model: Any) -> list[str]:

@@ -39,12 +39,12 @@ def test_address_is_downloaded_by_the_host(source: str, url: str, path: str) -> 
 
 MISTAKES: dict[str, dict[str, Any]] = {
     "comes from a hub without a revision": {"source": "hf:org/repo/file.gguf"},
-    "does not read hf:PUBLISHER/REPOSITORY/FILE": {"source": "hf:repo", "revision": COMMIT},
-    "must be hf:…, ollama:…, an https:// address or a path": {"source": "ftp://a/b"},
-    "does not read ollama:NAME:TAG": {"source": "ollama:name"},
-    "needs sha256, or files": {"sha256": None},
-    "which needs files and no sha256": {"source": "ollama:library/name:1b"},
-    "String should match pattern": {
+    "write 'hf:PUBLISHER/REPOSITORY/FILE'": {"source": "hf:repo", "revision": COMMIT},
+    "is a URL of another scheme": {"source": "ftp://a/b"},
+    "write 'ollama:NAME:TAG'": {"source": "ollama:name"},
+    "has neither sha256 nor files": {"sha256": None},
+    "replace sha256 by files": {"source": "ollama:library/name:1b"},
+    "write a relative path": {
         "sha256": None,
         "files": [{"path": "../a", "sha256": "ab" * 32}],
     },
@@ -52,6 +52,36 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "sha256": {"sha256": "ab"},
     "parallel": {"parallel": 0},
 }
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        (
+            "https://huggingface.co/org/repo/blob/main/q4/weights.gguf",
+            "hf:org/repo/q4/weights.gguf",
+        ),
+        ("https://huggingface.co/org/repo/tree/main", "hf:org/repo"),
+        ("https://huggingface.co/org/repo?library=x", "hf:org/repo"),
+        ("https://hf.co/org/repo", "hf:org/repo"),
+        ("https://user:s3cret@huggingface.co/models", "hf:PUBLISHER/REPOSITORY/FILE"),
+        ("https://ollama.com/library/llama3.2", "ollama:llama3.2:TAG"),
+        ("https://ollama.com/library/llama3.2:3b", "ollama:llama3.2:3b"),
+        ("https://ollama.com/bona/bge-m3-korean:latest", "ollama:bona/bge-m3-korean:latest"),
+        ("https://ollama.com/search?q=llama", "ollama:NAME:TAG"),
+    ],
+)
+def test_web_page_about_a_model_is_refused_with_its_source(address: str, source: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Model(**GOOD | {"source": address})
+    [detail] = refused.value.errors()
+    assert "is the URL of a web page" in detail["msg"] and f"write '{source}'" in detail["msg"]
+    assert "s3cret" not in detail["msg"]
+
+
+def test_file_at_hugging_face_may_be_given_by_its_own_url() -> None:
+    address = f"https://huggingface.co/org/repo/resolve/{COMMIT}/weights.gguf"
+    assert Model(**GOOD | {"source": address}).kind == "url"
 
 
 FILES = [{"path": "config.json", "sha256": "ab" * 32}, {"path": "a/b.bin", "sha256": "cd" * 32}]

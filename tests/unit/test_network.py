@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from llmhost.facts.hostname import Hostname, Names
-from llmhost.facts.network import Network, parse_state
+from llmhost.facts.network import HostNetworking, parse_state
 from llmhost.facts.resolver import Resolver
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
@@ -38,10 +38,13 @@ def test_good_addresses_are_read() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"network_addresses": ["192.168.0.100"]}, "has no prefix length; write it like"),
-        ({"network_addresses": ["192.168.0/24"]}, "is no address; write it like"),
-        ({"network_addresses": ["192.168.0.100/33"]}, "is no address; write it like"),
-        ({"network_addresses": [3232235620]}, "has no prefix length"),
+        (
+            {"network_addresses": ["192.168.0.100"]},
+            "write it like '192.168.0.100/24'",
+        ),
+        ({"network_addresses": ["192.168.0/24"]}, "write an address with its prefix"),
+        ({"network_addresses": ["192.168.0.100/33"]}, "[0]: is '192.168.0.100/33'"),
+        ({"network_addresses": [3232235620]}, "[0]: is 3232235620; write an address"),
         ({"network_addresses": ["192.168.0.0/24"]}, "the address of the network itself"),
         ({"network_addresses": ["192.168.0.255/24"]}, "the network's broadcast address"),
         ({"network_addresses": ["fd00::/64"]}, "the address of the network itself"),
@@ -59,8 +62,8 @@ def test_good_addresses_are_read() -> None:
         ({"network_gateways": ["192.168.0.100"]}, "which is the host's own address"),
         ({"network_gateways": ["192.168.0.1", "192.168.0.2"]}, "more than one for IPv4"),
         ({"network_gateways": ["router"]}, "network_gateways"),
-        ({"network_addresses": []}, "gateways only work with addresses"),
-        ({"network_dns": None}, "dns is missing: nobody tells name servers"),
+        ({"network_addresses": []}, "gateways: only work with addresses"),
+        ({"network_dns": None}, "dns: is missing, and a host with static addresses"),
         ({"network_dns": [], "network_search_domains": ["lan"]}, "only work with dns"),
         ({"network_interface": "eth0; reboot"}, "network_interface"),
         ({"network_hostname": "Llm_Server"}, "network_hostname"),
@@ -305,6 +308,7 @@ def test_fact_is_read() -> None:
     assert state.routes == [("eth0", "192.168.0.1"), ("tun0", "")]
     assert state.netplan == {"/etc/netplan/01.yaml": "network: {}", "/etc/netplan/02.yaml": ""}
     assert state.managers == {"eth0": ["networkd", "ifupdown"]}
+    assert state.has_ip and not parse_state([*text.splitlines(), "without-ip"]).has_ip
 
 
 def run(command: str) -> list[str]:
@@ -313,7 +317,7 @@ def run(command: str) -> list[str]:
 
 
 def test_facts_read_this_very_host() -> None:
-    state = Network().process(run(Network().command()))
+    state = HostNetworking().process(run(HostNetworking().command()))
     assert "lo" in state.macs
     assert Hostname().process(run(Hostname().command())).now
     Resolver().process(run(Resolver().command()))

@@ -11,7 +11,7 @@ import pytest
 from llmhost.nvidia.driver import Unsatisfiable, Wish
 from llmhost.nvidia.gpu_allocation import GpuRequest
 from llmhost.nvidia.plan import (
-    Policy,
+    DriverPolicy,
     fabric_fits,
     gpu_drift,
     impossible,
@@ -23,7 +23,7 @@ from llmhost.nvidia.plan import (
     unmended_holes,
     unusable,
 )
-from llmhost.nvidia.state import Gpu, KernelModule, NvidiaState, Package, PciDevice
+from llmhost.nvidia.state import DriverPackage, Gpu, KernelModule, NvidiaState, PciDevice
 
 KERNEL = "6.8.0-85-generic"
 BARE = NvidiaState(
@@ -33,7 +33,7 @@ BARE = NvidiaState(
     running_kernel=KERNEL,
     next_kernel=KERNEL,
     pci=(PciDevice("0000:01:00.0", 0x030000, 0x2C05),),
-    packages={"linux-image-generic": Package("6.8.0-85.85", held=False)},
+    packages={"linux-image-generic": DriverPackage("6.8.0-85.85", held=False)},
 )
 VERSION = "580.178.04-0ubuntu0.24.04.1"
 DRIVER = (
@@ -55,7 +55,10 @@ DONE = replace(
     BARE,
     loaded=KernelModule("580.178.04", "open"),
     next_module=KernelModule("580.178.04", "open", "Canonical"),
-    packages={**BARE.packages, **{name: Package(VERSION, held=held(name)) for name in DRIVER}},
+    packages={
+        **BARE.packages,
+        **{name: DriverPackage(VERSION, held=held(name)) for name in DRIVER},
+    },
     gpus=(GPU,),
 )
 
@@ -64,36 +67,36 @@ DEBIAN_BOOT: dict[str, Any] = {"secure_boot": True, "next_kernel": "6.12.48+deb1
 ASKS = {"ollama": GpuRequest(("0",))}
 
 
-def with_packages(state: NvidiaState, **packages: Package) -> NvidiaState:
+def with_packages(state: NvidiaState, **packages: DriverPackage) -> NvidiaState:
     named = {name.replace("_", "-"): package for name, package in packages.items()}
     return replace(state, packages={**state.packages, **named})
 
 
 def test_a_bare_host_gets_every_package_and_the_choice_is_told() -> None:
-    plan = plan_driver(Policy(), BARE)
+    plan = plan_driver(DriverPolicy(), BARE)
     assert plan.install == DRIVER[:4]
     assert "driver branch 580 with the open module comes from ubuntu-24.04" in plan.reasons
     assert len(plan.reasons) == 5
 
 
 def test_a_host_that_is_as_declared_has_nothing_to_do() -> None:
-    plan = plan_driver(Policy(), DONE)
+    plan = plan_driver(DriverPolicy(), DONE)
     assert (plan.reasons, plan.install, plan.remove, plan.unhold) == ((), (), (), ())
     assert unheld(DONE) == () and reboot_reasons(DONE, plan.choice) == []
-    assert module_problems(plan, DONE) == [] and unusable(Policy(), DONE) == []
+    assert module_problems(plan, DONE) == [] and unusable(DriverPolicy(), DONE) == []
 
 
 def test_a_dependency_that_is_not_held_is_noticed() -> None:
-    loose = {**DONE.packages, DRIVER[4]: Package(VERSION, held=False)}
+    loose = {**DONE.packages, DRIVER[4]: DriverPackage(VERSION, held=False)}
     state = replace(DONE, packages=loose)
-    assert plan_driver(Policy(), state).reasons == (f"{DRIVER[4]} is not held",)
+    assert plan_driver(DriverPolicy(), state).reasons == (f"{DRIVER[4]} is not held",)
     assert unheld(state) == (DRIVER[4],)
 
 
 OLD = "580.95.05-0ubuntu0.24.04.1"
 VULNERABLE = replace(
     DONE,
-    packages={**BARE.packages, **{name: Package(OLD, held=held(name)) for name in DRIVER}},
+    packages={**BARE.packages, **{name: DriverPackage(OLD, held=held(name)) for name in DRIVER}},
     gpus=(replace(GPU, driver="580.95.05"),),
 )
 OFFERED = ("580.173.02-0ubuntu0.24.04.1", VERSION, "595.91.07-0ubuntu0.24.04.1")
@@ -102,10 +105,10 @@ OFFERED = ("580.173.02-0ubuntu0.24.04.1", VERSION, "595.91.07-0ubuntu0.24.04.1")
 def test_known_holes_without_a_fix_in_the_hosts_sources_are_reported_and_not_refused() -> None:
     for offered in ((), ("580.173.02-0ubuntu0.24.04.1", "595.91.07-0ubuntu0.24.04.1")):
         state = replace(VULNERABLE, offered=offered)
-        plan = plan_driver(Policy(), state)
+        plan = plan_driver(DriverPolicy(), state)
         assert (plan.install, plan.unhold, plan.reasons) == ((), (), ())
-        assert unusable(Policy(managed=False), state) == []
-        (sentence,) = unmended_holes(Policy(), state)
+        assert unusable(DriverPolicy(managed=False), state) == []
+        (sentence,) = unmended_holes(DriverPolicy(), state)
         assert "580.178.04 is the first without them" in sentence
         assert "no package source of this host offers a fixed version yet" in sentence
 
@@ -113,7 +116,7 @@ def test_known_holes_without_a_fix_in_the_hosts_sources_are_reported_and_not_ref
 def test_known_holes_can_be_accepted_until_a_day() -> None:
     day = date(2026, 12, 31)
     for today, accepted in ((day, True), (day + timedelta(days=1), False)):
-        policy = Policy(Wish(today=today), accept_vulnerable_until=day)
+        policy = DriverPolicy(Wish(today=today), accept_vulnerable_until=day)
         state = replace(VULNERABLE, offered=OFFERED)
         assert (plan_driver(policy, state).install == ()) is accepted
         assert (unusable(policy, state) == []) is accepted
@@ -123,7 +126,7 @@ def test_known_holes_can_be_accepted_until_a_day() -> None:
 def test_a_kernel_without_a_module_gets_exactly_that_and_the_driver_may_move_with_it() -> None:
     newer = "6.8.0-86-generic"
     state = replace(DONE, next_kernel=newer, next_module=None)
-    plan = plan_driver(Policy(), state)
+    plan = plan_driver(DriverPolicy(), state)
     assert plan.install == (f"linux-modules-nvidia-580-server-open-{newer}", *DRIVER[:4])
     assert set(plan.unhold) == set(DRIVER[1:])
     assert plan.reasons == (f"kernel {newer} boots next and has no nvidia module",)
@@ -132,15 +135,15 @@ def test_a_kernel_without_a_module_gets_exactly_that_and_the_driver_may_move_wit
 
 
 def test_a_held_module_is_let_go_so_that_it_follows_the_kernel() -> None:
-    state = with_packages(DONE, **{DRIVER[0].replace("-", "_"): Package(VERSION, held=True)})
-    plan = plan_driver(Policy(), state)
+    state = with_packages(DONE, **{DRIVER[0].replace("-", "_"): DriverPackage(VERSION, held=True)})
+    plan = plan_driver(DriverPolicy(), state)
     assert plan.unhold == (DRIVER[0],) and plan.install == ()
     assert plan.reasons == (f"{DRIVER[0]} is held, and could not follow the kernel",)
 
 
 def test_a_module_that_dkms_builds_is_not_asked_of_apt() -> None:
     state = replace(DONE, release="debian-12", next_kernel="6.1.0-40-amd64", next_module=None)
-    plan = plan_driver(Policy(), state)
+    plan = plan_driver(DriverPolicy(), state)
     assert not any(name.startswith("linux-modules") for name in plan.install)
     assert "dkms status" in module_problems(plan, state)[0]
 
@@ -157,7 +160,7 @@ def test_a_module_that_dkms_builds_is_not_asked_of_apt() -> None:
 def test_a_host_whose_driver_comes_from_elsewhere_is_recognised_and_refused(
     state: NvidiaState, sentence: str
 ) -> None:
-    policy = Policy(requests=ASKS)
+    policy = DriverPolicy(requests=ASKS)
     assert sentence in impossible(policy, state)[0]
     assert sentence in unusable(policy, state)[0]
     with pytest.raises(Unsatisfiable, match=re.escape(sentence)):
@@ -166,34 +169,34 @@ def test_a_host_whose_driver_comes_from_elsewhere_is_recognised_and_refused(
 
 def test_a_vgpu_works_with_the_driver_that_somebody_else_installed() -> None:
     state = replace(DONE, pci=(replace(DONE.pci[0], vgpu=True),))
-    assert unusable(Policy(requests=ASKS, managed=False), state) == []
+    assert unusable(DriverPolicy(requests=ASKS, managed=False), state) == []
 
 
 def test_a_whole_hgx_board_of_b200s_comes_from_nvidia_with_its_fabric() -> None:
     gpus = tuple(PciDevice(f"0000:{n:02x}:00.0", 0x030200, 0x2901) for n in range(8))
-    plan = plan_driver(Policy(), replace(BARE, pci=gpus))
+    plan = plan_driver(DriverPolicy(), replace(BARE, pci=gpus))
     assert plan.choice.source == "nvidia" and "nvlsm" in plan.install
     assert plan.packages.kernel_modules == ("ib_umad",)
-    guest = plan_driver(Policy(), replace(BARE, pci=gpus[:4]))
+    guest = plan_driver(DriverPolicy(), replace(BARE, pci=gpus[:4]))
     assert guest.choice.source == "distribution" and guest.packages.fabric == ()
 
 
 def test_a_gpu_that_answers_with_an_error_is_refused_and_named() -> None:
     lost = replace(GPU, index=1, uuid="GPU-1", pci_address="00000000:02:00.0", fault="GPU is lost")
     state = replace(DONE, pci=DONE.pci * 2, gpus=(GPU, lost))
-    for found in (unusable(Policy(), state), impossible(Policy(requests=ASKS), state)):
+    for found in (unusable(DriverPolicy(), state), impossible(DriverPolicy(requests=ASKS), state)):
         assert "GPU 1 (00000000:02:00.0) does not work" in found[0] and "GPU is lost" in found[0]
 
 
 def test_known_holes_are_mended_within_the_branch_and_everything_is_let_go_first() -> None:
-    plan = plan_driver(Policy(), replace(VULNERABLE, offered=OFFERED))
+    plan = plan_driver(DriverPolicy(), replace(VULNERABLE, offered=OFFERED))
     assert plan.install == DRIVER[:4] and plan.remove == ()
     assert set(plan.unhold) == set(DRIVER[1:])
     assert "known security holes" in plan.reasons[-1]
 
 
 def test_another_branch_replaces_all_parts_of_the_old_one() -> None:
-    plan = plan_driver(Policy(Wish(branch=595)), DONE)
+    plan = plan_driver(DriverPolicy(Wish(branch=595)), DONE)
     assert set(plan.remove) == set(DRIVER)
     assert set(plan.unhold) == set(DRIVER[1:])
     assert plan.install[0] == "linux-modules-nvidia-595-server-open-generic"
@@ -204,10 +207,10 @@ def test_packages_that_keep_their_names_change_their_branch_by_version() -> None
         *("nvidia-driver-pinning-580", "linux-headers-amd64", "nvidia-kernel-open-dkms"),
         *("nvidia-driver-cuda", "nvidia-persistenced", "libnvidia-ml1"),
     )
-    packages = {name: Package("580.178.04-1", held=True) for name in names}
+    packages = {name: DriverPackage("580.178.04-1", held=True) for name in names}
     state = replace(DONE, release="debian-12", packages=packages, next_kernel="6.1.0-40-amd64")
-    assert not plan_driver(Policy(), state).switching
-    plan = plan_driver(Policy(Wish(branch=595)), state)
+    assert not plan_driver(DriverPolicy(), state).switching
+    plan = plan_driver(DriverPolicy(Wish(branch=595)), state)
     assert plan.switching and plan.remove == ("nvidia-driver-pinning-580",)
     assert plan.pinning == ("nvidia-driver-pinning-595",)
     assert set(plan.install) == set(names[1:5])
@@ -218,11 +221,11 @@ def test_dkms_under_secure_boot_is_refused_until_its_key_is_enrolled() -> None:
     kernel = "6.12.48+deb13-amd64"
     state = replace(BARE, release="debian-13", secure_boot=True, next_kernel=kernel)
     with pytest.raises(Unsatisfiable, match="mokutil --import"):
-        plan_driver(Policy(), state)
-    plan_driver(Policy(), replace(state, mok_keys=("/var/lib/dkms/mok.pub",)))
+        plan_driver(DriverPolicy(), state)
+    plan_driver(DriverPolicy(), replace(state, mok_keys=("/var/lib/dkms/mok.pub",)))
     # Ubuntu's own key of DKMS does not help a Debian host.
     with pytest.raises(Unsatisfiable):
-        plan_driver(Policy(), replace(state, mok_keys=("/var/lib/shim-signed/mok/MOK.der",)))
+        plan_driver(DriverPolicy(), replace(state, mok_keys=("/var/lib/shim-signed/mok/MOK.der",)))
 
 
 @pytest.mark.parametrize(
@@ -239,13 +242,13 @@ def test_dkms_under_secure_boot_is_refused_until_its_key_is_enrolled() -> None:
             "the closed module is loaded, and the open one is wanted",
         ),
         (
-            with_packages(DONE, nvidia_utils_580_server=Package("580.182.01-1", held=True)),
+            with_packages(DONE, nvidia_utils_580_server=DriverPackage("580.182.01-1", held=True)),
             "the libraries are 580.182.01-1",
         ),
     ],
 )
 def test_a_reboot_is_needed_and_why(state: NvidiaState, reason: str) -> None:
-    (found,) = reboot_reasons(state, plan_driver(Policy(), DONE).choice)
+    (found,) = reboot_reasons(state, plan_driver(DriverPolicy(), DONE).choice)
     assert reason in found
 
 
@@ -266,7 +269,7 @@ def test_a_reboot_is_needed_and_why(state: NvidiaState, reason: str) -> None:
 def test_a_kernel_that_would_come_up_without_the_module_is_refused(
     state: NvidiaState, problem: str
 ) -> None:
-    (found,) = module_problems(plan_driver(Policy(), DONE), state)
+    (found,) = module_problems(plan_driver(DriverPolicy(), DONE), state)
     assert problem in found and KERNEL in found
 
 
@@ -278,9 +281,9 @@ def test_the_fabric_manager_must_have_the_drivers_version(fabric: str, fits: boo
     switch = PciDevice("0000:80:00.0", 0x068000, 0x22A3)
     state = replace(DONE, pci=(*DONE.pci, switch))
     names = ("nvidia-fabricmanager-580", "libnvidia-nscq-580")
-    both = {name: Package(fabric, held=True) for name in names}
+    both = {name: DriverPackage(fabric, held=True) for name in names}
     state = replace(state, packages={**state.packages, **both})
-    plan = plan_driver(Policy(), state)
+    plan = plan_driver(DriverPolicy(), state)
     assert fabric_fits(plan.packages, state) is fits
     assert plan.fabric == (() if fits else names)
 
@@ -293,38 +296,48 @@ WSL = replace(
 @pytest.mark.parametrize(
     ("policy", "state", "sentence"),
     [
-        (Policy(requests=ASKS), replace(BARE, pci=()), "no NVIDIA GPU is on this host"),
-        (Policy(), BARE, "nvidia-smi is not there"),
+        (DriverPolicy(requests=ASKS), replace(BARE, pci=()), "no NVIDIA GPU is on this host"),
+        (DriverPolicy(), BARE, "nvidia-smi is not there"),
         (
-            Policy(),
+            DriverPolicy(),
             replace(DONE, gpus=(), smi_error="Failed to initialize NVML: Driver/library mismatch"),
             "Failed to initialize NVML",
         ),
         (
-            Policy(),
+            DriverPolicy(),
             replace(DONE, gpus=(replace(GPU, driver="580.95.05"),), offered=(VERSION,)),
             "known security holes",
         ),
         (
-            Policy(Wish(cuda={"vllm": "13.0"})),
+            DriverPolicy(Wish(cuda={"vllm": "13.0"})),
             replace(DONE, gpus=(replace(GPU, driver="575.1"),)),
             "needs CUDA 13.0",
         ),
-        (Policy(), replace(DONE, pci=DONE.pci * 2), "2 GPUs are on the PCI bus"),
-        (Policy(requests=ASKS), replace(DONE, gpus=(replace(GPU, mig=True),)), "MIG instances"),
-        (Policy(requests={"a": GpuRequest(("GPU-9",))}), DONE, "GPU-9, which is not on this host"),
-        (Policy(requests={"a": GpuRequest(2)}), DONE, "asks for 2 GPU(s), and 1 of"),
+        (DriverPolicy(), replace(DONE, pci=DONE.pci * 2), "2 GPUs are on the PCI bus"),
         (
-            Policy(),
-            with_packages(replace(WSL, gpus=(GPU,)), nvidia_utils_580=Package(VERSION, held=False)),
+            DriverPolicy(requests=ASKS),
+            replace(DONE, gpus=(replace(GPU, mig=True),)),
+            "MIG instances",
+        ),
+        (
+            DriverPolicy(requests={"a": GpuRequest(("GPU-9",))}),
+            DONE,
+            "GPU-9, which is not on this host",
+        ),
+        (DriverPolicy(requests={"a": GpuRequest(2)}), DONE, "asks for 2 GPU(s), and 1 of"),
+        (
+            DriverPolicy(),
+            with_packages(
+                replace(WSL, gpus=(GPU,)), nvidia_utils_580=DriverPackage(VERSION, held=False)
+            ),
             "WSL uses the driver of Windows",
         ),
-        (Policy(), replace(WSL, smi_error="no driver"), "that of Windows"),
-        (Policy(requests=ASKS), WSL, "that of Windows"),
+        (DriverPolicy(), replace(WSL, smi_error="no driver"), "that of Windows"),
+        (DriverPolicy(requests=ASKS), WSL, "that of Windows"),
     ],
 )
 def test_a_host_whose_gpus_can_not_be_used_is_refused_with_the_reason(
-    policy: Policy, state: NvidiaState, sentence: str
+    policy: DriverPolicy, state: NvidiaState, sentence: str
 ) -> None:
     assert sentence in " ".join(unusable(policy, state))
 
@@ -345,14 +358,14 @@ def test_a_host_whose_gpus_can_not_be_used_is_refused_with_the_reason(
 def test_what_is_asked_for_in_vain_is_told_before_anything_is_changed(
     requests: dict[str, GpuRequest], state: NvidiaState, sentence: str
 ) -> None:
-    assert sentence in " ".join(impossible(Policy(requests=requests), state))
+    assert sentence in " ".join(impossible(DriverPolicy(requests=requests), state))
 
 
 @pytest.mark.parametrize("state", [BARE, DONE, replace(DONE, gpus=(), smi_error="no driver")])
 def test_what_a_driver_may_still_mend_is_no_reason_not_to_begin(state: NvidiaState) -> None:
-    assert impossible(Policy(requests=ASKS), state) == []
-    assert impossible(Policy(requests={"a": GpuRequest(("GPU-0",))}), state) == []
-    assert impossible(Policy(), replace(state, pci=())) == []
+    assert impossible(DriverPolicy(requests=ASKS), state) == []
+    assert impossible(DriverPolicy(requests={"a": GpuRequest(("GPU-0",))}), state) == []
+    assert impossible(DriverPolicy(), replace(state, pci=())) == []
 
 
 def test_memory_is_compared_with_what_the_gpus_really_have() -> None:
@@ -364,30 +377,30 @@ def test_memory_is_compared_with_what_the_gpus_really_have() -> None:
 
     second = replace(GPU, index=1, uuid="GPU-1", memory_bytes=8 << 30)
     state = replace(DONE, pci=DONE.pci * 2, gpus=(replace(GPU, memory_bytes=16 << 30), second))
-    policy = Policy(requests={"a": GpuRequest(("GPU-1",))}, shortfalls=shortfalls)
+    policy = DriverPolicy(requests={"a": GpuRequest(("GPU-1",))}, shortfalls=shortfalls)
     assert unusable(policy, state) == impossible(policy, state) == ["too much"]
     assert told[:2] == [{"a": (1,)}, [16 << 30, 8 << 30]]
 
 
 def test_wsl_is_not_held_to_the_floors_of_the_linux_driver() -> None:
     state = replace(WSL, gpus=(replace(GPU, driver="580.10"),))
-    assert unusable(Policy(), state) == []
+    assert unusable(DriverPolicy(), state) == []
 
 
 def test_gpu_drift_is_persistence_and_power() -> None:
     loose = replace(DONE, gpus=(replace(GPU, persistence=False, power_limit_watts=450.0),))
-    assert gpu_drift(Policy(power_limit_watts=300), loose) == [
+    assert gpu_drift(DriverPolicy(power_limit_watts=300), loose) == [
         "GPU 0 is not in persistence mode",
         "GPU 0 may draw 450 W, not 300",
     ]
-    assert gpu_drift(Policy(power_limit_watts=300), DONE) == []
+    assert gpu_drift(DriverPolicy(power_limit_watts=300), DONE) == []
     # It was asked, and takes none: it is not asked again, and reported.
     fixed = replace(DONE, power_refused=(GPU.pci_address,))
-    assert gpu_drift(Policy(power_limit_watts=250), fixed) == []
-    assert refused_limits(Policy(power_limit_watts=250), fixed) == [
+    assert gpu_drift(DriverPolicy(power_limit_watts=250), fixed) == []
+    assert refused_limits(DriverPolicy(power_limit_watts=250), fixed) == [
         "GPU 0 does not take a power limit: it may draw 300 W"
     ]
-    assert refused_limits(Policy(power_limit_watts=250), DONE) == []
+    assert refused_limits(DriverPolicy(power_limit_watts=250), DONE) == []
     # A GPU without a limit of its own, such as GB10, can not be wrong.
     none = replace(DONE, gpus=(replace(GPU, power_limit_watts=None),))
-    assert gpu_drift(Policy(power_limit_watts=300), none) == []
+    assert gpu_drift(DriverPolicy(power_limit_watts=300), none) == []

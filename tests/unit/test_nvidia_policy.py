@@ -9,7 +9,7 @@ from llmhost.driver_policy import driver_policy
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
-from llmhost.vram.ledger import GIB
+from llmhost.units import GIB
 from llmhost.vram.plan import vram_plan
 from testbed import tiny_model
 

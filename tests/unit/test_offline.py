@@ -7,6 +7,7 @@ import pytest
 
 from llmhost.verify.offline import (
     TABLE,
+    UNIT,
     attempts_script,
     cut_script,
     parse_attempts,
@@ -32,8 +33,8 @@ def test_scripts_are_posix_shell(name: str) -> None:
 
 def test_timer_is_set_before_the_network_is_cut() -> None:
     script = SCRIPTS["cut"]
-    assert script.index("systemd-run") < script.index("-f - <<EOF")
-    assert "--on-active=60" in script and f"delete table inet {TABLE}" in script
+    assert script.index("systemd-run") < script.index("-f -")
+    assert f" {TABLE} {UNIT} 60 " in script
 
 
 def test_controller_s_connection_stays() -> None:

@@ -104,7 +104,7 @@ def test_missing_secret_is_told_with_the_way_to_make_it(tmp_path: Path) -> None:
     (told,) = _problems(tmp_path, open_webui_admin_password="env:LLMHOST_NOT_SET")
     assert "open_webui_admin_password: refers to the environment variable LLMHOST_NOT_SET" in told
     (told,) = _problems(tmp_path, open_webui_admin_password="hunter2")
-    assert "is no reference to a secret" in told and "hunter2" not in told
+    assert "is not a reference to a secret" in told and "hunter2" not in told
 
 
 def test_ports_are_on_the_loopback_and_the_ui_is_in_the_firewall(tmp_path: Path) -> None:

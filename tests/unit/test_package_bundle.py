@@ -41,6 +41,7 @@ Size: 609516
 SHA256: aa11
 
 Package: logrotate
+Maintainer: Müller <mueller@example.com>
 Architecture: all
 Version: 3.22.0-1
 Filename: pool/main/l/logrotate/logrotate_3.22.0-1_all.deb
@@ -85,7 +86,8 @@ def test_index_says_where_packages_are_in_the_bundle() -> None:
     # A percent sign would be taken for an escape in an address.
     assert "Filename: pool/foo_1.0~rc1_amd64.deb\n" in index and "%" not in index
     assert "Filename: pool/nginx_1.26.3-3+deb13u1_amd64.deb\n" in index
-    assert " nginx-common (= 1.26.3-3+deb13u1)\n" in index
+    assert "Depends: libc6 (>= 2.34),\n nginx-common (= 1.26.3-3+deb13u1)\n" in index
+    assert "Maintainer: Müller <mueller@example.com>\n" in index
     assert {f"Filename: {deb.path.removeprefix('packages/')}" for deb in debs} == {
         line for line in index.splitlines() if line.startswith("Filename: ")
     }

@@ -48,9 +48,40 @@ def test_mistakes_are_told_before_any_host_is_called(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_llm_server_without_services_is_refused_before_it_is_called(tmp_path: Path) -> None:
+    inventory = tmp_path / "site.py"
+    bare = {"ssh_hostname": "127.0.0.1", "ssh_port": 1}
+    inventory.write_text(f"hosts = [('one', {bare!r}), ('two', {bare!r})]\n")
+    command = [str(Path(sys.executable).with_name("llmhost")), "plan", str(inventory)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (1, "")
+    for host in ("one", "two"):
+        assert f"{host}: services: is empty, and this host is an LLM server" in result.stderr
+
+
+def test_old_name_of_an_option_is_one_warning(tmp_path: Path) -> None:
+    inventory = tmp_path / "site.py"
+    source = {"name": "m", "source": "https://mirror.example/m.gguf", "sha256": "ab" * 32}
+    data = {**SERVED, "services": ["llamacpp"], "models": [source | {"quantisation": "Q8_0"}]}
+    inventory.write_text(f"hosts = [('llm', {data!r})]\n")
+    command = [str(Path(sys.executable).with_name("llmhost")), "plan", str(inventory)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1 and "models[0].quantisation: is now called" in warnings[0]
+    assert "127.0.0.1" in result.stdout  # the plan went on to the host
+
+
+SERVED = {
+    "ssh_hostname": "127.0.0.1",
+    "ssh_port": 1,
+    "services": ["redis"],
+    "api_clients": [{"name": "app", "sha256": "cd" * 32}],
+}
+
+
 def test_host_that_does_not_answer_is_an_error_without_a_traceback(tmp_path: Path) -> None:
     inventory = tmp_path / "site.py"
-    inventory.write_text("hosts = [('llm', {'ssh_hostname': '127.0.0.1', 'ssh_port': 1})]\n")
+    inventory.write_text(f"hosts = [('llm', {SERVED!r})]\n")
     command = [str(Path(sys.executable).with_name("llmhost")), "plan", str(inventory), "--json"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1

@@ -143,7 +143,7 @@ def test_unknown_profile_is_told_with_the_nearest(lock: Path) -> None:
     (told,) = problems(site("olama", lock))
     assert told == "llm: stack_profile: 'olama' is not a profile; did you mean ollama?"
     (told,) = problems(site("kubernetes", lock))
-    assert "the profiles are embeddings, ollama, rag-offline, search, vllm" in told
+    assert "write 'embeddings', 'ollama', 'rag-offline', 'search' or 'vllm'" in told
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema": 2}', '{"schema": 1, "models": [1]}'])

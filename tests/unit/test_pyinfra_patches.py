@@ -1,12 +1,17 @@
-"""What llmhost/operations/pyinfra_patches.py replaces in pyinfra gives the same results as before.
+"""What llmhost/operations/pyinfra_patches.py changes in pyinfra gives the same results as before,
+and nothing depends on it.
 
-In a process of its own: the replacements stay, and pyinfra's command line patches threads.
+In processes of their own: the patches stay, and pyinfra's command line patches threads.
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,16 +22,15 @@ import json, sys
 from gevent import monkey
 monkey.patch_all()
 import pyinfra
-if "quick" in sys.argv:
-    from llmhost.operations import pyinfra_patches
+from llmhost.operations import pyinfra_patches
 from pyinfra import host
-from pyinfra.api import Config, Inventory, State
-from pyinfra.api.arguments import all_global_arguments
+from pyinfra.api import Config, Inventory, State, arguments
 from pyinfra.api.connect import connect_all
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_config, ctx_inventory, ctx_state
 from pyinfra_cli.util import load_deploy_file
 
+all_global_arguments = arguments.all_global_arguments
 pyinfra.is_cli = True
 inventory = Inventory(
     ([("@local", {"a": 1, "_env": {"K": "host"}})], {"d": 4, "_timeout": 7}),
@@ -40,9 +44,8 @@ with ctx_state.use(state), ctx_config.use(config), ctx_inventory.use(inventory):
     connect_all(state)
     state.set_stage(StateStage.Prepare)
     [each] = inventory
-    if "quick" in sys.argv:
-        pyinfra_patches.settle(each)
-        pyinfra_patches.settle(each)
+    pyinfra_patches.patch_run(state, each)
+    pyinfra_patches.patch_run(state, each)
     load_deploy_file(state, sys.argv[1])
     found = {
         "order": [[key, list(state.op_meta[key].op_order)] for key in state.get_op_order()],
@@ -51,6 +54,7 @@ with ctx_state.use(state), ctx_config.use(config), ctx_inventory.use(inventory):
         "data": each.data.dict(),
         "missing": each.data.get("nothing", "default"),
         "types": str(all_global_arguments()),
+        "patched": hasattr(all_global_arguments, "cache_clear"),
     }
 print(json.dumps(found))
 """
@@ -73,20 +77,150 @@ for each in range(2): server.shell(name="Same place", commands="true")
 """
 
 
-def _deployed(place: Path, *options: str) -> dict[str, object]:
-    deploy = place / "deploy.py"
-    deploy.write_text(_DEPLOY)
-    command = [sys.executable, "-c", _PROGRAM, str(deploy), *options]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    found: dict[str, object] = json.loads(result.stdout)
-    return found
+def python(program: str, *arguments: str, patches: str = "1") -> "subprocess.CompletedProcess[str]":
+    """Run a program with or without the patches."""
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"LLMHOST_PYINFRA_PATCHES": patches},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
 
 
 def test_operations_have_the_same_places_and_arguments(tmp_path: Path) -> None:
-    before, after = _deployed(tmp_path), _deployed(tmp_path, "quick")
-    assert before == after
-    order = before["order"]
-    assert isinstance(order, list) and len({key for key, _ in order}) == 5
+    deploy = tmp_path / "deploy.py"
+    deploy.write_text(_DEPLOY)
+    found = [
+        json.loads(python(_PROGRAM, str(deploy), patches=patches).stdout) for patches in ("0", "1")
+    ]
+    assert [each.pop("patched") for each in found] == [False, True]
+    assert found[0] == found[1]
+    order = found[0]["order"]
+    assert len({key for key, _ in order}) == 5
     own, known = {"_env": {"K": "host"}, "_timeout": 7}, {"a": 1, "b": 3, "c": "told", "d": 4}
-    assert before["data"] == {**own, **known, "sudo": True}
+    assert found[0]["data"] == {**own, **known, "sudo": True}
+
+
+_GUARD = """
+from gevent import monkey
+monkey.patch_all()
+import sys, pyinfra
+pyinfra.__version__ = sys.argv[1]
+from llmhost.operations import pyinfra_patches
+from pyinfra.api import Host, arguments
+import gevent
+print(pyinfra_patches.applicable(), hasattr(arguments.all_global_arguments, "cache_clear"),
+      hasattr(Host.run_shell_command, "__wrapped__"), len(gevent.get_hub().NOT_ERROR))
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "patches", "applied"),
+    [
+        ("3.10.7", "1", "True True True"),
+        ("3.9.1", "1", "False False False"),
+        ("3.11.0", "1", "False False False"),
+        ("3.100.0", "1", "False False False"),
+        ("3.10.0", "0", "False False False"),
+    ],
+)
+def test_another_pyinfra_is_left_alone(version: str, patches: str, applied: str) -> None:
+    said = python(_GUARD, version, patches=patches).stdout.split()
+    assert " ".join(said[:3]) == applied
+    assert int(said[3]) == (3 if applied.startswith("True") else 2)
+
+
+_SMALL = """
+from pyinfra import host, state
+from pyinfra.operations import server
+from llmhost.operations import files, lock
+from llmhost.operations.pyinfra_patches import patch_run
+from llmhost.operations.summary import summarise
+from llmhost.system.files import Absent, Directory, File
+
+patch_run(state, host)
+summarise(state)
+lock.locked("{place}/state", name="Lock")
+own = {{"owner": "{owner}", "group": "{group}"}}
+for name in host.loop(["a", "b"]):
+    files.present(File(f"{place}/{{name}}", "content", **own), name=f"File {{name}}")
+files.present(Directory("{place}/d", **own), Absent("{place}/gone"), name="Directory")
+server.shell(["test -e {place}/b"], name="Command of pyinfra")
+server.shell(["echo broken >&2; exit 3"], name="Broken")
+"""
+
+
+def small_deploy(place: Path, patches: str) -> list[Any]:
+    """Deploy this machine twice, first from nothing; what both runs report, and what is there."""
+    place.mkdir()
+    (place / "gone").write_text("")
+    deploy = place / "deploy.py"
+    deploy.write_text(_SMALL.format(place=place, owner=place.owner(), group=place.group()))
+    command = [sys.executable, "-m", "pyinfra", "@local", str(deploy), "-y"]
+    found: list[Any] = []
+    for _ in range(2):
+        environment = os.environ | {"LLMHOST_PYINFRA_PATCHES": patches}
+        ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert ran.returncode == 1
+        found.append(ran.stderr.replace(str(place), "").splitlines())
+    runs = (place / "state/history.jsonl").read_text().splitlines()
+    found += [[run["result"], run["changed"], run["failed"]] for run in map(json.loads, runs)]
+    found += sorted((each.name, each.is_dir()) for each in place.iterdir())
+    return found
+
+
+@pytest.mark.usefixtures("own_machine")
+def test_deploy_without_patches_has_the_same_result(tmp_path: Path) -> None:
+    with_patches, without = (small_deploy(tmp_path / each, each) for each in ("1", "0"))
+    assert with_patches == without
+    first, again, run, nothing, *_ = with_patches
+    assert run == ["failed", ["File a", "File b", "Directory"], "Broken"]
+    assert nothing == ["failed", [], "Broken"]
+    assert first != again and any("1 of 1 host(s) failed" in line for line in first)
+
+
+_LOST = """
+from gevent import monkey
+monkey.patch_all()
+from pyinfra.api import Host, Inventory
+from llmhost.operations import pyinfra_patches
+
+class Connector:
+    def run_shell_command(self):
+        raise EOFError
+
+host = Host("any", None, [])
+host.state, host.connector = True, Connector()
+try:
+    host.run_shell_command()
+except ConnectionResetError as error:
+    print(error)
+"""
+
+
+def test_connection_that_ends_is_an_error_of_one_host() -> None:
+    """EOFError would end the run of every other host too."""
+    assert python(_LOST).stdout == "the connection was lost\n"
+
+
+_GREENLETS = """
+from gevent import monkey
+monkey.patch_all()
+import gevent
+from pyinfra.api.exceptions import PyinfraError
+from llmhost.operations import pyinfra_patches
+
+def end(error):
+    raise error
+
+for error in (PyinfraError("No hosts remaining!"), ValueError("a mistake of ours")):
+    gevent.spawn(end, error).join()
+"""
+
+
+def test_only_errors_that_pyinfra_does_not_report_have_a_traceback() -> None:
+    said = python(_GREENLETS).stderr
+    assert "No hosts remaining!" not in said
+    assert said.count("Traceback") == 1 and "a mistake of ours" in said

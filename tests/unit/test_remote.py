@@ -42,3 +42,15 @@ def test_ssh_is_given_the_hosts_own_settings() -> None:
     assert "HostName 192.0.2.7" in text and "User operator" in text
     with remote(LOCAL, {}) as here:
         assert (here.name, here.reach) == ("this machine", ("sh", "-c"))
+
+
+def test_script_that_may_fail_says_how_it_ended() -> None:
+    ended = HERE.attempt("echo answer; echo 'out of memory' >&2; exit 7")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (7, b"answer\n", b"out of memory\n")
+
+
+def test_login_keeps_its_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 1 192.0.2.2 22")
+    assert HERE.run_as_login('echo "${SSH_CONNECTION%% *}"') == "192.0.2.1\n"
+    with pytest.raises(RemoteError, match=r"^build-box: not found$"):
+        HERE.run_as_login("echo 'not found' >&2; exit 1")

@@ -13,13 +13,13 @@ from llmhost.verify.report import (
     Asked,
     Check,
     Extent,
-    Gpu,
     LastDeploy,
+    MemoryUse,
     Outcome,
     Record,
     Report,
+    ReportedGpu,
     Server,
-    Share,
     Started,
     line,
     parse,
@@ -46,7 +46,9 @@ def report(
     return Report(servers=servers, checks=checks, **about)  # type: ignore[arg-type]
 
 
-GPU = Gpu(0, "RTX 4090", "GPU-1", 24 * GIB, 10 * GIB, 5, (Share("llmhost-vllm-1", 9 * GIB),))
+GPU = ReportedGpu(
+    0, "RTX 4090", "GPU-1", 24 * GIB, 10 * GIB, 5, (MemoryUse("llmhost-vllm-1", 9 * GIB),)
+)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_nothing_that_a_server_says_becomes_markup() -> None:
         system=HOSTILE,
         kernel=HOSTILE,
         driver=HOSTILE,
-        gpus=(Gpu(0, HOSTILE, HOSTILE, 24 * GIB, GIB, 1, (Share(HOSTILE, GIB // 2),)),),
+        gpus=(ReportedGpu(0, HOSTILE, HOSTILE, 24 * GIB, GIB, 1, (MemoryUse(HOSTILE, GIB // 2),)),),
         last_deploy=LastDeploy(HOSTILE, HOSTILE, HOSTILE, False),
     )
     silent = Server("far", answers=False, problem=HOSTILE)

@@ -12,10 +12,10 @@ from llmhost.facts.kept_deploys import KeptDeploys
 from llmhost.history.prune import prune_script, superfluous
 from llmhost.history.rollback import (
     EARLIER,
+    DeployPaths,
     Image,
     Kept,
     KeptState,
-    Places,
     chosen,
     keep_script,
     name_of,
@@ -24,7 +24,7 @@ from llmhost.history.rollback import (
     valid_name,
 )
 
-PLACES = Places(
+PLACES = DeployPaths(
     receipt="/var/lib/llmhost/receipt.json",
     stack="/opt/llmhost",
     project="llmhost",

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from llmhost.models.safetensors import (
     LARGEST_HEADER,
     SafetensorsError,
-    Weights,
+    TensorTotals,
     files_of_index,
     read_safetensors,
 )
 from tests.unit.model_files import write_safetensors
 
 
-def read(data: bytes) -> Weights:
+def read(data: bytes) -> TensorTotals:
     return read_safetensors(io.BytesIO(data), len(data))
 
 
@@ -35,9 +35,9 @@ def described(**changes: Any) -> dict[str, Any]:
 
 
 def test_sizes_are_summed(tmp_path: Path) -> None:
-    assert read(write_safetensors(tmp_path / "m.safetensors").read_bytes()) == Weights(32, 64)
+    assert read(write_safetensors(tmp_path / "m.safetensors").read_bytes()) == TensorTotals(32, 64)
     two = described() | {"b": {"dtype": "I8", "shape": [2, 3], "data_offsets": [8, 14]}}
-    assert read(file_of(two | {"__metadata__": {"format": "pt"}}, 14)) == Weights(10, 14)
+    assert read(file_of(two | {"__metadata__": {"format": "pt"}}, 14)) == TensorTotals(10, 14)
 
 
 BAD = {

@@ -7,7 +7,7 @@ import yaml
 
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.resources import CHECKOUT as ROOT
+from llmhost.resources import FILES
 from llmhost.stack.project import compose_project, service_images
 from search_api.config import Config
 
@@ -74,7 +74,7 @@ def _context(**options: Any) -> dict[str, str]:
 def test_image_holds_the_program_and_locked_packages() -> None:
     context = _context()
     sources = {path for path in context if path.startswith("search_api/")}
-    files = (ROOT / "files/images/search_api/search_api").glob("*.py")
+    files = (FILES / "images/search_api/search_api").glob("*.py")
     assert sources == {f"search_api/{path.name}" for path in files}
     pinned = [line for line in context["requirements.lock"].splitlines() if "==" in line]
     assert len(pinned) > 20 and "--hash=sha256:" in context["requirements.lock"]

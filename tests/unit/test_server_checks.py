@@ -15,7 +15,7 @@ from llmhost.checks import catalogue
 from llmhost.checks.describe import gpu
 from llmhost.checks.next_steps import NEXT_STEPS
 from llmhost.inventory.reader import known_keys
-from llmhost.verify.report import Check, Extent, Server, Share, Started, parse
+from llmhost.verify.report import Check, Extent, MemoryUse, Server, Started, parse
 
 KEY = "llmhost-" + "5" * 64
 
@@ -186,8 +186,8 @@ def test_memory_of_a_gpu_is_summed_up_by_container() -> None:
     told = {"index": 1, "uuid": "GPU-1", "name": "RTX", "memory_total": 24, "memory_used": 12}
     told |= {"utilisation_percent": None, "processes": held}
     found = gpu(told, {"c1": "llmhost-vllm-1", "c2": "llmhost-tei-1"})
-    assert found.shares == (Share("llmhost-vllm-1", 7), Share("Xorg", 2), Share("e", 1))
-    assert found.parts[-1] == Share("other", 2)
+    assert found.shares == (MemoryUse("llmhost-vllm-1", 7), MemoryUse("Xorg", 2), MemoryUse("e", 1))
+    assert found.parts[-1] == MemoryUse("other", 2)
 
 
 def test_gpu_that_tells_nothing_is_shown_all_the_same() -> None:

@@ -9,8 +9,6 @@ from gguf import GGMLQuantizationType as Kind
 
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.resources import CHECKOUT as ROOT
-from llmhost.services import catalogue
 from llmhost.stack.project import compose_project, service_images
 from testbed import tiny_model
 from tests.unit.model_files import Tensors, write_gguf
@@ -42,14 +40,6 @@ def _service(data: dict[str, Any]) -> dict[str, Any]:
     (text,) = compose_project(read_settings(data)).services.values()
     service: dict[str, Any] = yaml.safe_load(text)["services"]["llamacpp"]
     return service
-
-
-@pytest.mark.parametrize("name", catalogue())
-def test_service_has_its_files(name: str) -> None:
-    assert (ROOT / f"templates/services/{name}.yaml.j2").is_file()
-    dockerfile = (ROOT / f"files/images/{name}/Dockerfile").read_text()
-    instructions = [line for line in dockerfile.splitlines() if line and not line.startswith("#")]
-    assert instructions[0] in ("FROM weights", "FROM engine")
 
 
 def test_project_includes_a_file_for_each_service(site: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Reading an inventory: every mistake is told, at once, without its value."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,19 +41,50 @@ def test_keys_of_pyinfra_are_left_alone() -> None:
         ),
         ({"docker_data_rot": "/x"}, "did you mean docker_data_root?"),
         ({"zzz": 1}, "host: zzz: unknown key; docs/options.md lists them all"),
-        ({"gateway_port": "many"}, "host: gateway_port: input should be a valid integer"),
-        ({"gateway_port": 70000}, "gateway_port: input should be less than or equal to 65535"),
+        (
+            {"gateway_port": "many"},
+            "is 'many'; write a port number from 1 to 65535, such as 8080",
+        ),
+        ({"gateway_port": 70000}, "is 70000; write a port number from 1 to 65535"),
         ({"services": ["lamacpp"]}, "'lamacpp' is not a service; did you mean llamacpp?"),
-        ({"services": "llamacpp"}, "services: must be a list"),
-        ({"api_clients": "me"}, "api_clients: must be a list"),
+        (
+            {"services": "llamacpp"},
+            "is text of 8 characters; write a list, such as ['llamacpp']",
+        ),
+        (
+            {"api_clients": "me"},
+            "is text of 2 characters; write a list, such as [{",
+        ),
         ({"api_clients": [{"name": "a"}]}, "api_clients[0].sha256"),
-        ({"system_timezone": "Mars/Base"}, "system_timezone: is not a time zone"),
+        (
+            {"system_timezone": "Mars/Base"},
+            "is 'Mars/Base'; write a time zone",
+        ),
+        ({"nvidia_driver_branch": 585}, "is 585; write 'auto' or one of the driver branches 520,"),
+        ({"nvidia_driver_branch": 580.0}, "is 580.0; write 'auto' or one of"),
+        ({"vllm_timezone": "Mars/Base", "services": ["vllm"]}, "vllm_timezone: is 'Mars/Base';"),
+        ({"gateway_port": True}, "gateway_port: is True; write a port number from 1 to 65535"),
         ({"gateway_port": 22}, "firewall_ssh_port and gateway_port are both 22"),
         ({"api_clients": [CLIENT, CLIENT]}, "'app' is declared 2 times"),
     ],
 )
 def test_mistake_is_told_with_key_and_fix(data: dict[str, Any], sentence: str) -> None:
     assert any(sentence in told for told in mistakes(data)), mistakes(data)
+
+
+@pytest.mark.parametrize("branch", ["auto", 535, 580, 595, 610])
+def test_known_driver_branch_is_taken(branch: object) -> None:
+    assert read_settings({"nvidia_driver_branch": branch}).nvidia_driver.branch == branch
+
+
+def test_mistake_in_the_pins_of_a_model_is_no_crash(tmp_path: Path) -> None:
+    """The lock file is joined with the record before the record is checked."""
+    source = "hf:org/repo/file.gguf"
+    pins = {"revision": "1" * 40, "sha256": "2" * 64, "base_models": ["a/b"]}
+    (tmp_path / "lock.json").write_text(json.dumps({"schema": 1, "models": {source: pins}}))
+    model = {"name": "m", "source": source, "base_models": 5}
+    told = mistakes({"stack_models_lock": str(tmp_path / "lock.json"), "models": [model]})
+    assert any("models[0].base_models: is a number; write a list" in each for each in told), told
 
 
 def test_all_mistakes_are_told_at_once() -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from llmhost.gateway.routes import exposed_routes
-from llmhost.gateway.tree import Places, configuration
+from llmhost.gateway.tree import NginxPaths, configuration
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.stack.project import compose_project, service_images
@@ -46,7 +46,7 @@ def test_port_is_published_on_the_loopback_where_it_is_asked_for(name: str) -> N
 
 @pytest.mark.parametrize("name", STORES)
 def test_gateway_knows_nothing_of_it(name: str) -> None:
-    tree = configuration(read_settings(_site(name, gateway_tls="off")), Places())
+    tree = configuration(read_settings(_site(name, gateway_tls="off")), NginxPaths())
     assert not any(name in file.data.decode() for file in tree)
 
 

@@ -44,29 +44,3 @@ def test_failed_hosts_are_named_with_place_and_reason() -> None:
 def test_single_host_needs_no_limit() -> None:
     told = summary([("llm", "Firewall", ["no"])], 1)
     assert told[-1] == "        no"
-
-
-_GREENLETS = """
-import sys
-from gevent import monkey
-monkey.patch_all()
-import gevent
-from pyinfra.api import Config, Inventory, State
-from pyinfra.api.exceptions import PyinfraError
-from llmhost.operations.summary import summarise
-sys.argv = ["pyinfra"]
-summarise(State(Inventory((["@local"], {})), Config()))
-
-def end(error):
-    raise error
-
-for error in (PyinfraError("No hosts remaining!"), ValueError("a mistake of ours")):
-    gevent.spawn(end, error).join()
-"""
-
-
-def test_only_errors_that_pyinfra_does_not_tell_have_a_traceback() -> None:
-    command = [sys.executable, "-c", _GREENLETS]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    assert "No hosts remaining!" not in said
-    assert said.count("Traceback") == 1 and "a mistake of ours" in said

@@ -175,7 +175,11 @@ def test_certificate_of_the_site_is_taken(authority: Authority, tmp_path: Path) 
         ({"certificate_key": b"x"}, {}, "gateway_certificate_key: holds no private key in PEM"),
         ({}, {"gateway_certificate": "/nonexistent"}, "can not be read: No such file"),
         ({}, {"gateway_certificate": None}, "gateway_certificate: is missing"),
-        ({}, {"gateway_names": ["no name"]}, "is neither a host name nor an address"),
+        (
+            {},
+            {"gateway_names": ["no name"]},
+            "is text of 7 characters; write a host name or",
+        ),
         ({}, {"gateway_names": ["other"]}, "is not for other, which gateway_names lists"),
     ],
 )

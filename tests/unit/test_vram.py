@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,8 +10,12 @@ from hypothesis import strategies as st
 
 from llmhost.models.architecture import shape_of_gguf
 from llmhost.models.gguf import read_gguf
+from llmhost.models.llama_memory import llama_memory
+from llmhost.models.memory import CUDA_BYTES, Memory, Use
 from llmhost.options.shape import Shape
-from llmhost.vram.ledger import GIB, Ledger, Load, Share, shortfalls
+from llmhost.services.vllm_memory import vllm_memory
+from llmhost.units import GIB
+from llmhost.vram.ledger import GpuShare, Ledger, Load, shortfalls
 from llmhost.vram.remedies import remedies
 from tests.unit.model_files import decoder, sizes, write_gguf
 
@@ -25,41 +30,55 @@ LLAMA_8B = Shape(
 )
 
 
-def load(model: str = "m", service: str = "ollama", context_tokens: int = 4096) -> Load:
-    return Load(model, service, 0, LLAMA_8B, context_tokens)
+LLAMA_16BIT = LLAMA_8B.model_copy(update={"weights_bytes": 16_060_522_496})
+"""As vLLM loads it: a log says 14.96 GiB (https://github.com/vllm-project/vllm/pull/10511)."""
 
 
-def ledger(*loads: Load, gib: float = 16, shares: tuple[Share, ...] = ()) -> Ledger:
+def load(model: str = "m", context_tokens: int = 4096, **use: Any) -> Load:
+    """Llama-3-8B in Ollama."""
+    return Load(model, "ollama", 0, LLAMA_8B, Use(context_tokens, **use), llama_memory)
+
+
+def in_vllm(context_tokens: int = 4096, gib: int = 24, **use: Any) -> Load:
+    """The same in vLLM, on a GPU of this size."""
+    how = Use(context_tokens, gpu_bytes=gib * GIB, **use)
+    return Load("m", "vllm", 0, LLAMA_16BIT, how, vllm_memory)
+
+
+def ledger(*loads: Load, gib: float = 16, shares: tuple[GpuShare, ...] = ()) -> Ledger:
     return Ledger(0, int(gib * GIB), GIB // 2, loads, shares)
 
 
 def of_size(model: str, gib: float, resident: bool = True, service: str = "ollama") -> Load:
     """A model of a measured size."""
-    return Load(model, service, 0, None, 4096, resident=resident, measured_bytes=int(gib * GIB))
+    measured = int(gib * GIB)
+    return Load(model, service, 0, None, Use(4096), llama_memory, resident, measured)
 
 
 def test_cache_of_llama_3_8b() -> None:
-    at_32k = load(context_tokens=32_768)
-    assert at_32k.cache_bytes == 4 * GIB
-    assert replace(at_32k, cache_type="q8_0").cache_bytes == int(4 * GIB * 1.0625 / 2)
-    assert replace(at_32k, cache_type="q4_0").cache_bytes == int(4 * GIB * 0.5625 / 2)
-    assert replace(at_32k, parallel=4).cache_bytes == 16 * GIB
+    def cache(**use: Any) -> int:
+        return load(context_tokens=32_768, **use).memory.cache_bytes
+
+    assert cache() == 4 * GIB
+    assert cache(cache_type="q8_0") == int(4 * GIB * 1.0625 / 2)
+    assert cache(cache_type="q4_0") == int(4 * GIB * 0.5625 / 2)
+    assert cache(parallel=4) == 16 * GIB
 
 
 def test_sliding_layers_keep_no_more_than_window_and_batch() -> None:
     shape = LLAMA_8B.model_copy(
         update={"cache_values": 0, "window_cache_values": 1000, "window_tokens": 1000}
     )
-    short, long = replace(load(), shape=shape, context_tokens=512), replace(load(), shape=shape)
-    assert short.cache_bytes == 512 * 1000 * 2
-    assert long.cache_bytes == 1536 * 1000 * 2
+    assert llama_memory(shape, Use(512)).cache_bytes == 512 * 1000 * 2
+    assert llama_memory(shape, Use(4096)).cache_bytes == 1536 * 1000 * 2
+    on_24_gib = Use(4096, gpu_bytes=24 * GIB)
+    assert vllm_memory(shape, on_24_gib).cache_bytes == (1000 + 2048) * 1000 * 2
 
 
 def test_work_buffer_is_what_logs_say() -> None:
-    cuda = 456 * MIB
-    assert load().work_bytes - cuda == 258.5 * MIB
+    assert load().memory.work_bytes - CUDA_BYTES == 258.5 * MIB
     qwen_3b = LLAMA_8B.model_copy(update={"vocabulary_size": 151_936, "hidden_size": 2048})
-    assert replace(load(), shape=qwen_3b).work_bytes - cuda == 300.75 * MIB
+    assert llama_memory(qwen_3b, Use(4096)).work_bytes - CUDA_BYTES == 300.75 * MIB
 
 
 # From config.json of meta-llama/Meta-Llama-3-8B, Qwen/Qwen2.5-14B, yanolja/EEVE-Korean-10.8B-v1.0
@@ -89,7 +108,7 @@ def from_file(folder: Path, model: str, context_tokens: int = 4096) -> Load:
     path = write_gguf(folder / f"{model}.gguf", tensors, metadata, architecture)
     with path.open("rb") as stream:
         shape = shape_of_gguf(read_gguf(stream, path.stat().st_size))
-    return Load(model, "ollama", 0, shape, context_tokens)
+    return Load(model, "ollama", 0, shape, Use(context_tokens), llama_memory)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +119,7 @@ def test_weights_and_cache_are_what_logs_of_llama_cpp_say(
     tmp_path: Path, model: str, context: int, weights_mib: float, cache_mib: float
 ) -> None:
     """ "CUDA0 model buffer size" and "KV buffer size" of loads with all layers on the GPU."""
-    found = from_file(tmp_path, model, context)
+    found = from_file(tmp_path, model, context).memory
     assert found.weights_bytes / MIB == pytest.approx(weights_mib, abs=0.01)
     assert found.cache_bytes == cache_mib * MIB
 
@@ -142,7 +161,7 @@ def test_measured_value_outweighs_the_estimate() -> None:
 
 
 def test_adapter_counts_with_the_weights() -> None:
-    assert replace(load(), adapter_bytes=5).total_bytes == load().total_bytes + 5
+    assert load(adapter_bytes=5).total_bytes == load().total_bytes + 5
 
 
 def test_of_each_service_only_the_largest_model_on_demand_counts() -> None:
@@ -166,28 +185,46 @@ def test_shortfall_says_by_how_much() -> None:
     assert not ledger(of_size("a", 15.51)).fits
 
 
+def test_vllm_needs_what_its_logs_say() -> None:
+    """Llama-3-8B on an H100, 256 requests: 14.96 GiB of weights, 1.26 GiB of activations
+    (https://github.com/vllm-project/vllm/pull/10511); 1.62 GiB for the graphs of as many requests
+    (https://github.com/vllm-project/vllm/pull/39559)."""
+    use = Use(8192, parallel=256, gpu_bytes=80 * GIB)
+    eager, found = vllm_memory(LLAMA_16BIT, use, graphs=False), vllm_memory(LLAMA_16BIT, use)
+    assert eager.weights_bytes / GIB == pytest.approx(14.96, abs=0.01)
+    assert eager.work_bytes / GIB == pytest.approx(1.26 + 0.2, rel=0.05)
+    assert (found.work_bytes - eager.work_bytes) / GIB == pytest.approx(1.62, rel=0.05)
+
+
+def test_vllm_s_cache_holds_one_request_at_least_and_is_spread_over_its_gpus() -> None:
+    one, many = in_vllm().memory, in_vllm(parallel=64).memory
+    assert one.cache_bytes == many.cache_bytes == GIB // 2
+    both = in_vllm(gpus=2).memory
+    assert both == Memory(one.weights_bytes // 2, one.cache_bytes // 2, one.work_bytes)
+    assert in_vllm(cache_type="fp8").memory.cache_bytes == GIB // 4
+
+
 def test_share_takes_its_part_of_the_whole_gpu() -> None:
-    share = Share("vllm", 0, 0.9)
-    small = replace(load(service="vllm"), parallel=64)
-    plan = ledger(small, gib=24, shares=(share,))
-    assert plan.peak_bytes == int(0.9 * 24 * GIB)
+    share = GpuShare("vllm", 0, 0.8, CUDA_BYTES)
+    plan = ledger(in_vllm(parallel=64), gib=24, shares=(share,))
+    assert plan.peak_bytes == int(0.8 * 24 * GIB) + CUDA_BYTES
     assert plan.fits, "vLLM queues what its cache does not hold: one request must fit, not 64"
-    crowded = replace(plan, loads=(small, of_size("x", 5)))
-    assert "3.10 GiB too much" in "".join(shortfalls(crowded))
-    assert "'vllm' fits with a fraction of 0.23 to 0.77" in list(remedies(crowded))
+    crowded = replace(plan, loads=(*plan.loads, of_size("x", 5)))
+    assert "1.15 GiB too much" in "".join(shortfalls(crowded))
+    # 14.96 of weights, 0.5 of cache, 0.2 of libraries, 0.31 for the sampler, 0.59 for 30 graphs.
+    assert "'vllm' fits with a fraction of 0.69 to 0.75" in list(remedies(crowded))
 
 
 def test_share_too_small_for_its_model_is_refused() -> None:
-    plan = ledger(load(service="vllm"), gib=10, shares=(Share("vllm", 0, 0.5),))
+    plan = ledger(in_vllm(), gib=24, shares=(GpuShare("vllm", 0, 0.5, CUDA_BYTES),))
     assert not plan.fits
-    assert list(shortfalls(plan)) == [
-        "the share of 'vllm', 5.00 GiB of GPU 0, is 0.50 GiB too small for its models"
-    ]
-    assert "'vllm' fits with a fraction of 0.55 to 0.95" in list(remedies(plan))
+    (told,) = shortfalls(plan)
+    assert told.startswith("the share of 'vllm', 12.45 GiB of GPU 0, is 3.9")
+    assert "'vllm' fits with a fraction of 0.67 to 0.96" in list(remedies(plan))
     assert not any("Q4" in sentence for sentence in remedies(plan)), "vLLM reads no such files"
 
 
-def test_remedies_name_context_quantisation_and_demand() -> None:
+def test_remedies_name_context_quantization_and_demand() -> None:
     long = load("long", context_tokens=65_536)
     found = list(remedies(ledger(long, of_size("b", 3, resident=False), of_size("c", 2))))
     assert found == [
@@ -210,7 +247,7 @@ def test_remedies_name_context_quantisation_and_demand() -> None:
 def test_proposed_context_is_the_largest_that_fits(
     gib: float, context: int, other: float, parallel: int
 ) -> None:
-    model = replace(load(context_tokens=context), parallel=parallel)
+    model = load(context_tokens=context, parallel=parallel)
     plan = ledger(model, of_size("other", other), gib=gib)
     if plan.fits:
         return
@@ -218,7 +255,7 @@ def test_proposed_context_is_the_largest_that_fits(
     proposed = [int(each.rpartition(" ")[2]) for each in told] or [1024 - 256]
 
     def fits(tokens: int) -> bool:
-        return replace(plan, loads=(replace(model, context_tokens=tokens), plan.loads[1])).fits
+        return replace(plan, loads=(model.with_context(tokens), plan.loads[1])).fits
 
     assert not told or fits(proposed[0])
     assert not fits(proposed[0] + 256)

@@ -68,7 +68,7 @@ def build_site(directory: Path) -> dict[str, str]:
             # NVIDIA names a key's file after the end of its fingerprint.
             driver.key_path.rename(driver.directory / f"{driver.fingerprint[-8:]}.pub")
             prints[release.replace("debian", "debian-")] = driver.fingerprint
-        ubuntu = build_repository(directory / "ubuntu", _UBUNTU)
+        ubuntu = build_repository(directory / "ubuntu", _ubuntu_packages())
         tools = build_repository(directory / "toolkit/amd64", toolkit("1.20.1-1"))
         fingerprints.write_text(json.dumps({**prints, "toolkit": tools.fingerprint}))
         (directory / "ubuntu.asc").write_bytes(ubuntu.key_path.read_bytes())
@@ -76,12 +76,13 @@ def build_site(directory: Path) -> dict[str, str]:
     return found
 
 
-# What Ubuntu packages under names of its own; the rest comes from the machine's real distribution.
-_UBUNTU = [
-    *headers("linux-image-generic", "linux-headers-generic"),
-    *ubuntu_driver(VERSION, open_module=True),
-    DebDouble("docker-compose-v2", "9:2", fields={"Depends": "docker-compose, docker-cli"}),
-]
+def _ubuntu_packages() -> list[DebDouble]:
+    """What Ubuntu packages under names of its own; the rest comes from the real distribution."""
+    return [
+        *headers("linux-image-generic", "linux-headers-generic"),
+        *ubuntu_driver(VERSION, open_module=True),
+        DebDouble("docker-compose-v2", "9:2", fields={"Depends": "docker-compose, docker-cli"}),
+    ]
 
 
 def dress(machine: Machine, flavour: Flavour, directory: Path, url: str) -> None:

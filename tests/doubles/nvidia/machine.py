@@ -34,10 +34,12 @@ WantedBy=sysinit.target
 
 # What happens when a kernel boots: the bus shows its devices, and a module that is installed for
 # this kernel is loaded.
-_BOOT = """\
-#!/bin/sh
+_BOOT = r"""#!/bin/sh
 double=/etc/llmhost-double
-for place in /sys/bus/pci/devices /proc/sys/kernel/osrelease /proc/driver; do
+# WSL's kernel is its own, and so are these parameters: a test machine may not set its controller's.
+parameters='vm/max_map_count fs/inotify/max_user_instances'
+for place in /sys/bus/pci/devices /proc/sys/kernel/osrelease /proc/driver \
+    $(for each in $parameters; do echo "/proc/sys/$each"; done); do
   while mountpoint -q $place; do umount $place; done
 done
 rm -f /dev/dxg /dev/nvidiactl /dev/nvidia-uvm
@@ -50,6 +52,13 @@ mkdir -p /run/llmhost-double/driver/nvidia
 loaded=/run/llmhost-double/driver/nvidia/version
 # A device that opens, and that no container may open unless it is given to it: the kernel's log.
 if [ -e $double/wsl ]; then
+  for each in $parameters; do
+    own=/run/llmhost-double/sys/$each
+    mkdir -p "${own%/*}"
+    cat "/proc/sys/$each" >"$own"
+    mount --bind "$own" "/proc/sys/$each"
+  done
+  /usr/lib/systemd/systemd-sysctl
   mknod -m 0666 /dev/dxg c 1 11
   [ -e $double/windows ] || exit 0
   cat $double/windows >$loaded

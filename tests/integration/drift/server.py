@@ -37,6 +37,8 @@ USER 10001:10001
 WORKDIR /srv/notes
 ENTRYPOINT ["/usr/bin/busybox", "sleep", "30d"]
 """
+_FLAVOUR = {"ui": "plain", "minimal": "plain", "minimal-gpu": "gpu"}
+"""Kinds that are no flavours: with Open WebUI, and with as few packages as boot."""
 Finished = subprocess.CompletedProcess[str]
 
 
@@ -77,12 +79,12 @@ class Server:
 
     def deploy(self) -> Finished:
         """Run it."""
-        return self._run(*self.deployment)
+        return self.run(*self.deployment)
 
     def plan(self) -> tuple[int, dict[str, Any]]:
         """Exit status of `llmhost plan` and what it says of this host."""
         command = ("-m", "llmhost.cli", "plan", str(self.inventory), "--json")
-        ran = self._run(sys.executable, *command)
+        ran = self.run(sys.executable, *command)
         assert ran.stdout, ran.stderr
         told: dict[str, Any] = json.loads(ran.stdout)["hosts"][0]
         return ran.returncode, told
@@ -91,9 +93,9 @@ class Server:
         """Run server tests (pytest's ids) with a view from outside."""
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
         command += ["--site", str(self.home / "merged.json")]
-        return self._run(*command, "--outside", shlex.join(self.client.command([])))
+        return self.run(*command, "--outside", shlex.join(self.client.command([])))
 
-    def _run(self, *command: str) -> Finished:
+    def run(self, *command: str) -> Finished:
         return subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=900
         )
@@ -110,20 +112,20 @@ def converged_server(home: Path, kind: str, **options: object) -> Iterator[Serve
 
 @contextmanager
 def declared_server(home: Path, kind: str, **options: object) -> Iterator[Server]:
-    """A machine, and what it is installed from; removed in the end. `kind` is its flavour, or `ui`
-    for a plain one with Open WebUI. `options` are added to the inventory.
+    """A machine, and what it is installed from; removed in the end. `kind` is its flavour, or one
+    of `_FLAVOUR`. `options` are added to the inventory.
 
     With LLMHOST_DRIFT=DIRECTORY in the environment it is kept there, and used again.
     """
     kept = os.environ.get("LLMHOST_DRIFT")
     home = Path(kept, kind) if kept else home
-    flavour = FLAVOURS["plain" if kind == "ui" else kind]
+    flavour = FLAVOURS[_FLAVOUR.get(kind, kind)]
     home.mkdir(parents=True, exist_ok=True)
     name = f"drift-{kind}"
     with _lan(home / "lan", name, keep=bool(kept)) as lan, ExitStack() as stack:
         if new := name not in lan.machines:
             lan.client("client")
-            lan.machine(name)
+            lan.machine(name, minimal=kind.startswith("minimal"))
         machine = lan.machines[name]
         machine.start()
         registry = stack.enter_context(ImageRegistry(lan.gateway, home / "registry"))

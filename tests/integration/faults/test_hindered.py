@@ -34,7 +34,7 @@ class Fault:
 FAULTS = (
     Fault(
         "ssh-cut-for-ten-seconds",
-        # As soon as the run holds the host.
+        # As soon as the run has locked the host.
         f"{_DRIFT}; touch /run/before; systemd-run -q sh -c 'until [ /run/llmhost/deploy.owner -nt"
         " /run/before ]; do sleep 0.1; done; nft add table inet cut;"
         ' nft add chain inet cut in "{ type filter hook input priority -300; }";'

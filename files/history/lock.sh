@@ -1,11 +1,18 @@
-# Hold this host for one run of a deploy, as long as somebody keeps our standard input open.
-# $1: directory of the history, $2: who we are, a line of JSON.
-# Says "held", or "taken" and then who holds the host. Each line that comes in replaces the one
-# before; the last becomes the run's entry in the history. The kernel lets go of the lock when this
+# Lock this host for one run of a deploy, until our standard input is closed.
+# $1: directory of the history, $2: the run, a line of JSON.
+# Prints "locked", or "taken" and then the run that has the lock. Each line that comes in replaces the
+# one before; the last becomes the run's entry in the history. The kernel releases the lock when this
 # process ends, however it ends.
 umask 022
 state=/run/llmhost
 mkdir -p "$state" && exec 9>>"$state/deploy.lock" || exit 1
+# Of the same run, over a connection that was lost: that shell gives way.
+case $(head -n 1 "$state/deploy.owner" 2>/dev/null) in
+"${2%%,*}",*)
+    pid=$(sed -n 2p "$state/deploy.owner")
+    ls -l "/proc/$pid/fd" 2>/dev/null | grep -q "$state/deploy.lock\$" && kill "$pid"
+    ;;
+esac
 # The host may learn a little later that the connection of a run has ended.
 if ! flock -w 5 9; then
     echo taken
@@ -13,7 +20,7 @@ if ! flock -w 5 9; then
     exit 0
 fi
 printf '%s\n%s\n' "$2" "$$" >"$state/deploy.owner"
-echo held
+echo locked
 entry=
 record() {
     [ -n "$entry" ] || return 0

@@ -1,0 +1,95 @@
+#!/bin/sh
+# Functions of a script that lets apt change packages: llmhost/system/apt.py.
+#
+# apt-get has waited for dpkg's lock since 1.9.11 (DPkg::Lock::Timeout), but `apt-get update` does
+# not wait for the lists' lock, nor do dpkg and apt-mark for dpkg's: `apt-get check` waits for them.
+#
+# --force-confold: an operator's edited configuration file stays.
+# apt may solve a conflict by removing packages that nobody named. Where none is to go, --no-remove
+# forbids that; elsewhere, and to say which it would have been, a simulation tells, which takes
+# apt-get about as long as a small installation.
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C.UTF-8
+timeout=300
+eval "$(apt-config shell timeout DPkg::Lock::Timeout)"
+lists=/var/lib/apt/lists
+eval "$(apt-config shell lists Dir::State::lists/d)"
+lists=${lists%/}
+refreshed=
+fetched=
+not_offered="
+  s/^E: Unable to locate package //p
+  s/^E: Package '\(.*\)' has no installation candidate/\1/p
+  s/^E: Version '\(.*\)' for '\(.*\)' was not found/\2 \1/p
+"
+
+apt() {
+  apt-get -y -q -o DPkg::Lock::Timeout="$timeout" -o Dpkg::Use-Pty=0 \
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+    --no-install-recommends "$@"
+}
+
+wait_for_lock() {
+  apt check >/dev/null 2>&1 || true
+}
+
+finish_interrupted() {
+  wait_for_lock
+  dpkg --force-confdef --force-confold --configure -a || true
+}
+
+fresh() {
+  ls "$lists"/*Release >/dev/null 2>&1 && [ -z "$(find "$lists" -maxdepth 0 -mmin +60)" ] &&
+    [ -z "$(find /etc/apt/sources.list* /etc/apt/keyrings -newer "$lists" 2>/dev/null)" ]
+}
+
+refresh() {
+  waited=0
+  refreshed=yes
+  until fetched=$(apt update 2>&1); do
+    case $fetched in
+      *"Unable to lock"* | *"Could not get lock"*) ;;
+      *) printf '%s\n' "$fetched" >&2; return ;;
+    esac
+    [ "$waited" -lt "$timeout" ] || { printf '%s\n' "$fetched" >&2; return; }
+    sleep 2
+    waited=$((waited + 2))
+  done
+  touch "$lists"
+}
+
+acceptable() {
+  if ! simulated=$(apt --simulate install "$@" 2>&1); then
+    [ -n "$refreshed" ] || return 1
+    printf '%s\n' "$simulated" >&2
+    # A list that can not be fetched is a mere warning to apt, and may be why.
+    printf '%s\n' "$fetched" | grep '^W: ' >&2
+    missing=$(printf '%s\n' "$simulated" | sed -n "$not_offered" | paste -sd, -)
+    [ -z "$missing" ] || echo "No package source of this host offers: $missing" >&2
+    return 1
+  fi
+  for gone in $(printf '%s\n' "$simulated" | awk '$1 == "Remv" { print $2 }'); do
+    case " $removable " in
+      *" $gone "*) ;;
+      *) echo "Refused: $* would also remove $gone; remove it by hand if that is right" >&2
+        exit 1 ;;
+    esac
+  done
+}
+
+attempt() {
+  if [ -n "$removable" ]; then
+    acceptable "$@" && apt install "$@"
+    return
+  fi
+  { said=$(apt --no-remove install "$@" 2>&1 >&3); } 3>&1 && return
+  acceptable "$@" && printf '%s\n' "$said" >&2
+  return 1
+}
+
+transact() {
+  fresh || refresh
+  if attempt "$@"; then return; fi
+  [ -z "$refreshed" ] || exit 1
+  refresh
+  attempt "$@" || exit 1
+}

@@ -1,0 +1,49 @@
+#!/bin/sh
+# Free space where Docker keeps images and where weights arrive, sizes of downloads and of engines:
+# llmhost/facts/disk_space.py reads it. What cannot be learned is left out.
+# usage: room.sh UPLOADS [ADDRESS...] -- [ENGINE...]
+
+# A daemon that hangs shall not make us hang.
+docker() { timeout 20 docker "$@"; }
+
+# The directory may not be there yet.
+place() {
+  path=$2
+  until [ -e "$path" ]; do path=$(dirname "$path"); done
+  echo "$1|$(stat -c %d "$path")|$(df -Pk "$path" | awk 'NR == 2 { print $4 }')|$2"
+}
+
+last_length() {
+  tr -d '\r' | awk 'tolower($1) == "content-length:" { n = $2 } END { print n }'
+}
+
+# A registry that the daemon may call without TLS may be asked without.
+engine() {
+  size=$(docker image inspect --format '{{.Size}}' "$1" 2>/dev/null)
+  if [ -n "$size" ]; then
+    echo "unpacked|$1|$size"
+    return
+  fi
+  index="{{with index .RegistryConfig.IndexConfigs \"${1%%/*}\"}}{{.Secure}}{{end}}"
+  insecure=
+  [ "$(docker info --format "$index")" != false ] || insecure=--insecure
+  docker manifest inspect --verbose $insecure "$1" 2>/dev/null | sed "s,^,engine|$1|,"
+}
+
+found=$(docker info --format '{{.DockerRootDir}}|{{.DriverStatus}}')
+case $found in
+  *io.containerd.snapshotter*) root=/var/lib/containerd; echo twice ;;
+  *) root=${found%%|*} ;;
+esac
+place images "${root:-/var/lib/docker}"
+place uploads "$1"
+shift
+# All at once, for without a network each takes its whole time.
+while [ "$1" != -- ]; do
+  echo "size|$1|$(curl --head --location --fail --silent --max-time 20 "$1" | last_length)" &
+  shift
+done
+wait
+shift
+for name; do engine "$name"; done
+true

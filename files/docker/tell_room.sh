@@ -1,0 +1,10 @@
+#!/bin/sh
+# Begins a script in which Docker may run out of space: it says on what, among much else, and not
+# what to do.
+tell_room() {
+  root=$(timeout 20 docker info --format '{{.DockerRootDir}}')
+  free=$(df -Pk "$root" | awk 'NR == 2 { print int($4 / 1024) }')
+  [ "$free" -ge 1024 ] || echo "Only $free MiB are free below $root: df -h $root;" \
+    "free some, or move docker_data_root, then deploy again" >&2
+}
+trap '[ $? -eq 0 ] || tell_room' EXIT

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Kept deploys, images and what waits to be one: llmhost/facts/kept_deploys.py reads it.
+# usage: kept.sh DIRECTORY STATUS_FILE RECEIPT UPLOADS LABEL IMAGE_FORMAT
+for archive in "$1"/*.tar; do
+  [ -e "$archive" ] || continue
+  name=${archive##*/}
+  port=$(tar -xOf "$archive" "$2" 2>/dev/null |
+    sed -n 's/.*listen 127[.]0[.]0[.]1:\([0-9]*\);.*/\1/p')
+  receipt=$(tar -xOf "$archive" receipt.json 2>/dev/null | base64 -w0)
+  echo "deploy|${name%.tar}|$port|$receipt|$(tar -tf "$archive" 2>/dev/null | tr '\n' ' ')"
+done
+echo "present|$(base64 -w0 "$3" 2>/dev/null)"
+docker image ls --quiet --no-trunc --filter "label=$5" 2>/dev/null | sort -u |
+  xargs -r docker image inspect --format "$6" 2>/dev/null
+docker ps --all --quiet 2>/dev/null | xargs -r docker inspect --format 'used|{{.Image}}'
+ls "$4" 2>/dev/null | sed 's/^/upload|/'
+true

@@ -1,0 +1,16 @@
+#!/bin/sh
+# What kind of host this is: llmhost/system/host_identity.py reads it.
+# usage: identity.sh RECEIPT PATH...
+. /etc/os-release 2>/dev/null
+echo "distribution=$ID"; echo "version=$VERSION_ID"; echo "codename=$VERSION_CODENAME"
+echo "machine=$(uname -m)"; echo "kernel=$(uname -r)"; echo "uid=$(id -u)"; echo "user=$(id -un)"
+echo "init=$(cat /proc/1/comm)"; echo "boot_id=$(cat /proc/sys/kernel/random/boot_id)"
+echo "virtualization=$(systemd-detect-virt 2>/dev/null)"
+echo "memory_kib=$(sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo)"
+echo "clock=$(date +%s.%N)"
+[ -e "$1" ] && echo "deployed=yes"
+shift
+for path; do
+  place=$path; while [ ! -e "$place" ]; do place=$(dirname "$place"); done
+  echo "free_kib $path=$(df -Pk "$place" | awk 'NR==2 {print $4}')"
+done

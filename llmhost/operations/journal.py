@@ -1,0 +1,49 @@
+"""What a host's history learns of a run: sent to the shell that holds the lock, as it happens.
+
+The shell writes the last line that it has received when it ends, however the run ends.
+"""
+
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from getpass import getuser
+from socket import gethostname
+from typing import Any
+
+from llmhost.history.run_record import Result, Run
+from llmhost.version import toolkit
+
+
+@dataclass
+class Journal:
+    """The run's record, and how to send a line to the host. A run without changes or failures
+    sends nothing and leaves no trace."""
+
+    record: Run
+    send: Callable[[str], None]
+
+    def changed(self, operation: str) -> None:
+        """An operation is about to change something."""
+        self.record = self.record.with_change(operation)
+        self.send(self.record.line)
+
+    def ended(self, result: Result, failed: str = "") -> None:
+        """The run is at its end on this host."""
+        self.record = self.record.ended(result, failed)
+        self.send(self.record.line)
+
+    def resume(self, send: Callable[[str], None]) -> None:
+        """Go on over a new connection."""
+        self.send = send
+        if self.record.changed:
+            send(self.record.line)
+
+
+def new_record() -> Run:
+    """The record of a run that begins now."""
+    begun = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    found: Any = toolkit()
+    by = f"{getuser()}@{gethostname()}"
+    return Run(uuid.uuid4().hex, by, begun, **found, process=os.getpid())

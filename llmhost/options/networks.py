@@ -1,0 +1,65 @@
+"""Networks as options: read leniently, refused with a sentence."""
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_interface
+from itertools import combinations, product
+
+from llmhost.options.kind import ADDRESS, Kind, Mistake
+
+IpNetwork = IPv4Network | IPv6Network
+
+EVERYONE: tuple[IpNetwork, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+"""Both halves of the Internet."""
+
+
+def _network(value: object) -> IpNetwork:
+    """A network from its text; a bare address is the network of that one address."""
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    if not isinstance(value, str):  # a number would be taken for an address
+        raise TypeError
+    written = ip_interface(value)
+    network, address = written.network, written.ip
+    if "%" in value:
+        raise Mistake("names an interface after '%'; leave it out, as in 'fd00::/8'")
+    if address != network.network_address:
+        raise Mistake(
+            f"is an address within {network}; write {network} for the whole network,"
+            f" or {address} for that one address"
+        )
+    return network
+
+
+NETWORK = Kind(_network, "a network in CIDR notation", "10.0.0.0/8", ADDRESS)
+
+
+def overlap(one: IpNetwork, other: IpNetwork) -> bool:
+    """Whether two networks have addresses in common."""
+    if isinstance(one, IPv4Network):
+        return isinstance(other, IPv4Network) and one.overlaps(other)
+    return isinstance(other, IPv6Network) and one.overlaps(other)
+
+
+def disjoint(networks: Sequence[IpNetwork]) -> None:
+    """Refuse networks that overlap."""
+    for one, other in combinations(networks, 2):
+        if overlap(one, other):
+            wider, narrower = sorted((one, other), key=lambda network: network.prefixlen)
+            if wider == narrower:
+                raise Mistake(f"holds {wider} twice; keep one")
+            raise Mistake(f"holds {narrower}, which {wider} covers already; keep one of them")
+
+
+def within(outer: Sequence[IpNetwork], inner: Iterable[IpNetwork]) -> tuple[IpNetwork, ...]:
+    """What both hold, without overlaps, IPv4 first.
+
+    Two networks never overlap in part: what two of them share is the narrower one.
+    """
+    shared = {
+        max(one, other, key=lambda network: network.prefixlen)
+        for one, other in product(outer, inner)
+        if overlap(one, other)
+    }
+    four = collapse_addresses(each for each in shared if isinstance(each, IPv4Network))
+    six = collapse_addresses(each for each in shared if isinstance(each, IPv6Network))
+    return (*four, *six)

@@ -1,0 +1,51 @@
+"""Which options of a model an engine honours; the others are refused, never ignored."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from llmhost.options.model import Model
+from llmhost.options.model_source import OllamaSource
+
+Source = Literal["file", "files", "ollama"]
+
+_SOURCES: dict[Source, str] = {
+    "file": "weights in a single file",
+    "files": "weights in several files",
+    "ollama": "a source in Ollama's library",
+}
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What an engine can do with a model."""
+
+    tasks: tuple[str, ...] = ("generate",)
+    sources: tuple[Source, ...] = ("file", "files")
+    cache_types: tuple[str, ...] = ("f16",)
+    parameters: tuple[str, ...] = ()
+    adapter: bool = False
+    system_prompt: bool = False
+    on_demand: bool = False
+
+    def unfit(self, model: Model) -> Iterator[str]:
+        """A sentence for each option of a model that the engine would ignore."""
+        source = _source_of(model)
+        unknown = {
+            f"task = '{model.task}'": model.task not in self.tasks,
+            _SOURCES[source]: source not in self.sources,
+            f"cache_type = '{model.cache_type}'": model.cache_type not in self.cache_types,
+            "an adapter": model.adapter is not None and not self.adapter,
+            "a system_prompt": model.system_prompt is not None and not self.system_prompt,
+            "resident = False": not model.resident and not self.on_demand,
+        }
+        unknown |= {
+            f"parameters.{name}": name not in self.parameters for name in model.parameters.given
+        }
+        yield from (f"can not run '{model.name}' with {what}" for what in unknown if unknown[what])
+
+
+def _source_of(model: Model) -> Source:
+    if isinstance(model.origin, OllamaSource):
+        return "ollama"
+    return "files" if model.files else "file"

@@ -1,0 +1,171 @@
+"""What operations declare to ask first is what they ask first: all operations, in real deploys.
+
+In a process of its own: pyinfra's command line patches threads.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Hosts of every role, none of them real. deploy.py declares their operations; then each body is run
+# up to its first question.
+_PROGRAM = """
+import json, os, sys
+from gevent import monkey
+monkey.patch_all()
+from importlib import import_module
+from inspect import getclosurevars
+from pathlib import Path
+from pkgutil import iter_modules
+import pyinfra
+from pyinfra.api import Config, Host, Inventory, State
+from pyinfra.api.connect import connect_all
+from pyinfra.api.operation import add_op
+from pyinfra.api.state import StateStage
+from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
+from pyinfra_cli.util import load_deploy_file
+import llmhost.operations
+from llmhost.docker.packages import docker_repository
+from llmhost.gateway.authority import open_authority
+from llmhost.gateway.keys import digest
+from llmhost.history.rollback import places_of
+from llmhost.operations import apt, lock, nginx, rollback
+from llmhost.operations.fact_prefetch import Question
+from llmhost.operations.run_state import host_run, title
+from llmhost.operations.inventory import site_host
+from llmhost.gateway import tree
+from llmhost.resources import DEPLOY
+
+place = Path(sys.argv[1])
+open_authority(place / "ca", create=True)
+CLIENTS = [{"name": "app", "sha256": digest(os.environ["SITE_KEY"])}]
+MODEL = {"name": "m", "source": "https://x.example/m.gguf", "sha256": "1" * 64}
+EVERY = {"fake_delay": 0, "fake_delay_jitter": 0}
+LLM = {"api_clients": CLIENTS, "gateway_ca_directory": str(place / "ca"), "gateway_tls": "ca"}
+NETWORK = {"network_hostname": "own", "network_addresses": ["192.0.2.9/24"],
+           "network_dns": ["192.0.2.1"], "network_gateways": ["192.0.2.1"]}
+GATEWAY = {**LLM, "gateway_upstreams": [{"name": "llm-1", "address": "192.0.2.10"}],
+           "gateway_upstream_services": ["llamacpp"], "gateway_upstream_key": "env:SITE_KEY",
+           "gateway_upstream_name": "servers.example",
+           "gateway_names": ["llm.example"],
+           "gateway_metrics_port": 9145}
+GPU = {**LLM, "services": ["llamacpp"], "models": [MODEL], "llamacpp_gpu": 1}
+APP = {"app_server_api_key": "env:SITE_KEY", "app_server_llm_name": "llm.example",
+       "app_server_llm_address": "192.0.2.1",
+       "gateway_ca_directory": str(place / "ca")}
+hosts = {
+    "llm_servers": [("@fake/gpu", {**GPU, "ssh_hostname": "192.0.2.10"}),
+                    ("@fake/cpu", {**LLM, **NETWORK, "services": ["chroma"],
+                                   "healing_enabled": False})],
+    "gateways": [("@fake/gate", GATEWAY)],
+    "app_servers": [("@fake/app", APP)],
+}
+everyone = [host for group in hosts.values() for host in group]
+inventory = Inventory((everyone, {}), **{name: ([n for n, _ in group], {})
+                                         for name, group in hosts.items()})
+state, config = State(check_for_changes=False), Config()
+pyinfra.is_cli = True
+state.cwd = os.getcwd()
+
+
+class Asked(BaseException):
+    pass
+
+
+def get_fact(host, fact, **arguments):
+    raise Asked(Question(fact, arguments))
+
+
+def shown(question):
+    return [question.fact.__name__, str(sorted(question.arguments.items()))]
+
+
+def first(host, operation):
+    with ctx_host.use(host):
+        try:
+            next(state.ops[host][operation].command_generator(), None)
+        except Asked as asked:
+            return [shown(asked.args[0])]
+    return []
+
+
+with ctx_state.use(state), ctx_config.use(config), ctx_inventory.use(inventory):
+    state.init(inventory, config)
+    state.set_stage(StateStage.Connect)
+    connect_all(state)
+    state.set_stage(StateStage.Prepare)
+    load_deploy_file(state, str(DEPLOY))
+    pyinfra.is_cli = False
+    [gate] = [host for host in inventory if host.name == "@fake/gate"]
+    settings = site_host(gate).settings
+    places = tree.NginxPaths()
+    add_op(state, nginx.drain, "llm-1", *tree.configuration(settings, places), host=gate,
+           name="Drain", undo=False, directory=places.own,
+           status_port=settings.gateway.status_port, tls=tree.tls(settings),
+           pool=tree.pool(settings))
+    kept = {"places": places_of(settings), "uploads": "/uploads"}
+    add_op(state, rollback.returned, 1, host=gate, name="Return", **kept)
+    add_op(state, rollback.pruned, [], host=gate, name="Prune", **kept)
+    source = docker_repository("https://x.example", "A" * 40, None, "debian", "trixie")
+    add_op(state, apt.repository, source, host=gate, name="Repository")
+    state.set_stage(StateStage.Execute)
+    state.is_executing = True
+    lock._acquire = lambda host, directory: []
+    Host.get_fact = get_fact
+    found = []
+    for host in inventory:
+        questions = host_run(host).prefetch.questions
+        for operation in host.op_hash_order:
+            body = getclosurevars(state.ops[host][operation].command_generator).nonlocals["func"]
+            name = f"{body.__module__.rpartition('.')[2]}.{body.__name__}"
+            declared = [shown(question) for question in questions[operation]]
+            asked = first(host, operation)
+            found.append([host.name, title(state, operation), name, declared, asked])
+
+modules = [import_module(f"llmhost.operations.{each.name}")
+           for each in iter_modules(llmhost.operations.__path__)]
+operations = sorted({
+    f"{module.__name__.rpartition('.')[2]}.{name}"
+    for module in modules for name, value in vars(module).items()
+    if hasattr(value, "_inner") and value.__module__ == module.__name__
+})
+print(json.dumps([found, operations]))
+"""
+
+# Why nothing of theirs can be prefetched stands at each.
+_NOT_PREFETCHED = {"lock.locked", "preflight.fit", "upstreams.reachable"}
+
+Found = tuple[list[list[Any]], list[str]]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """Of each operation of each host: names, what it declares, and what it asks; all operations."""
+    command = [sys.executable, "-c", _PROGRAM, str(tmp_path_factory.mktemp("site"))]
+    environment = os.environ | {"SITE_KEY": "llmhost-" + "a" * 64}
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    asked, operations = json.loads(ran.stdout.splitlines()[-1])
+    return asked, operations
+
+
+def test_operations_ask_first_what_they_declare(found: Found) -> None:
+    asked, _ = found
+    for host, title, operation, declared, first in asked:
+        if operation in _NOT_PREFETCHED:
+            assert declared == [], (host, title)
+        else:
+            assert declared == first and len(first) == 1, (host, title, declared, first)
+
+
+def test_every_operation_is_among_them(found: Found) -> None:
+    asked, operations = found
+    assert sorted({operation for _, _, operation, _, _ in asked}) == operations
+    assert len(operations) > 20
