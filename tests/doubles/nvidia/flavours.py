@@ -13,6 +13,7 @@ from tests.doubles.nvidia.hardware import PROFILES
 from tests.doubles.nvidia.machine import furnish
 from tests.doubles.nvidia.packages import (
     debian_driver,
+    distinct,
     headers,
     pinning,
     toolkit,
@@ -44,7 +45,7 @@ FLAVOURS = {
     "two-gpus": Flavour("two-rtx-4090", options={"gpu": PROFILES["two-rtx-4090"].gpus[1].uuid}),
     "h200": Flavour("h200-nvswitch", options={"gpu_count": 2}),
     # NVIDIA's repository for Debian 13 has no driver for it.
-    "gtx-1080-ti": Flavour("gtx-1080-ti", "debian-12", {"gpu_count": 1}),
+    "gtx-1080-ti": Flavour("gtx-1080-ti", "ubuntu-24.04", {"gpu_count": 1}),
     "wsl": Flavour("wsl", options={"gpu_count": 1}),
     "ubuntu-24.04": Flavour("rtx-5070-ti", "ubuntu-24.04", {"gpu_count": 1}),
 }
@@ -54,23 +55,21 @@ def build_site(directory: Path) -> dict[str, str]:
     """Write the site's repositories, unless they are there; returns their keys' fingerprints."""
     fingerprints = directory / "fingerprints.json"
     if not fingerprints.exists():
-        newer = [*debian_driver(ON_DEBIAN_13, open_module=True), pinning(595)]
-        longterm = [
-            *debian_driver(VERSION, open_module=True),
-            *debian_driver(VERSION, open_module=False)[:1],
-            pinning(580),
-        ]
-        offers = {"debian13": newer, "debian12": [*longterm, *newer]}
-        prints = {}
-        for release, debs in offers.items():
-            debs = [*headers("linux-headers-amd64"), *debs]
-            driver = build_repository(directory / release / "x86_64", debs)
-            # NVIDIA names a key's file after the end of its fingerprint.
-            driver.key_path.rename(driver.directory / f"{driver.fingerprint[-8:]}.pub")
-            prints[release.replace("debian", "debian-")] = driver.fingerprint
+        driver = build_repository(
+            directory / "debian13/x86_64",
+            [
+                *headers("linux-headers-amd64"),
+                *debian_driver(ON_DEBIAN_13, open_module=True),
+                pinning(595),
+            ],
+        )
+        # NVIDIA names a key's file after the end of its fingerprint.
+        driver.key_path.rename(driver.directory / f"{driver.fingerprint[-8:]}.pub")
         ubuntu = build_repository(directory / "ubuntu", _ubuntu_packages())
         tools = build_repository(directory / "toolkit/amd64", toolkit("1.20.1-1"))
-        fingerprints.write_text(json.dumps({**prints, "toolkit": tools.fingerprint}))
+        fingerprints.write_text(
+            json.dumps({"driver": driver.fingerprint, "toolkit": tools.fingerprint})
+        )
         (directory / "ubuntu.asc").write_bytes(ubuntu.key_path.read_bytes())
     found: dict[str, str] = json.loads(fingerprints.read_text())
     return found
@@ -80,7 +79,12 @@ def _ubuntu_packages() -> list[DebDouble]:
     """What Ubuntu packages under names of its own; the rest comes from the real distribution."""
     return [
         *headers("linux-image-generic", "linux-headers-generic"),
-        *ubuntu_driver(VERSION, open_module=True),
+        *distinct(
+            [
+                *ubuntu_driver(VERSION, open_module=True),
+                *ubuntu_driver(VERSION, open_module=False),
+            ]
+        ),
         DebDouble("docker-compose-v2", "9:2", fields={"Depends": "docker-compose, docker-cli"}),
     ]
 
@@ -104,11 +108,7 @@ def site_data(flavour: Flavour, fingerprints: dict[str, str], url: str) -> dict[
         return {}
     return {
         "nvidia_driver_repository_url": url,
-        **(
-            {"nvidia_driver_repository_fingerprint": fingerprints[flavour.release]}
-            if flavour.release in fingerprints
-            else {}
-        ),
+        "nvidia_driver_repository_fingerprint": fingerprints["driver"],
         "container_toolkit_repository_url": f"{url}/toolkit",
         "container_toolkit_key_url": f"{url}/toolkit/amd64/gpg",
         "container_toolkit_repository_fingerprint": fingerprints["toolkit"],
