@@ -55,6 +55,7 @@ set -f # The patterns are dpkg's, not the shell's.
 # shellcheck disable=SC2086
 dpkg-query --admindir="$root/var/lib/dpkg" -W \
   -f 'package ${db:Status-Abbrev} ${Package} ${Version}\n' $patterns 2>/dev/null
+# shellcheck disable=SC2034,SC2086
 parts='nvidia-utils-* libnvidia-compute* nvidia-smi nvidia-driver-cuda libcuda1'
 parts=$(dpkg-query --admindir="$root/var/lib/dpkg" -W \
   -f '${db:Status-Abbrev} ${Package}\n' $parts 2>/dev/null | sed -n 's/^.i. *//p')
