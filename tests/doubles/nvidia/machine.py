@@ -50,7 +50,8 @@ mount --bind $double/pci /sys/bus/pci/devices
 mount --bind $double/osrelease /proc/sys/kernel/osrelease
 mkdir -p /run/llmhost-double/driver/nvidia
 loaded=/run/llmhost-double/driver/nvidia/version
-# A device that opens, and that no container may open unless it is given to it: the kernel's log.
+# A device that opens, and that no container may open unless it is given to it: autofs. The kernel's
+# log would be another, and test machines may not read it.
 if [ -e $double/wsl ]; then
   for each in $parameters; do
     own=/run/llmhost-double/sys/$each
@@ -59,7 +60,7 @@ if [ -e $double/wsl ]; then
     mount --bind "$own" "/proc/sys/$each"
   done
   /usr/lib/systemd/systemd-sysctl
-  mknod -m 0666 /dev/dxg c 1 11
+  mknod -m 0666 /dev/dxg c 10 235
   [ -e $double/windows ] || exit 0
   cat $double/windows >$loaded
   mount --bind /run/llmhost-double/driver /proc/driver
@@ -74,8 +75,8 @@ version=$(modinfo -F version "$module")
 open=; modinfo -F license "$module" | grep -q GPL && open='Open Kernel Module for x86_64 '
 echo "NVRM version: NVIDIA UNIX ${open:-x86_64 Kernel Module }$version  Double" >$loaded
 mount --bind /run/llmhost-double/driver /proc/driver
-mknod -m 0666 /dev/nvidiactl c 1 11
-mknod -m 0666 /dev/nvidia-uvm c 1 11
+mknod -m 0666 /dev/nvidiactl c 10 235
+mknod -m 0666 /dev/nvidia-uvm c 10 235
 """
 
 
