@@ -55,12 +55,12 @@ set -f # The patterns are dpkg's, not the shell's.
 # shellcheck disable=SC2086
 dpkg-query --admindir="$root/var/lib/dpkg" -W \
   -f 'package ${db:Status-Abbrev} ${Package} ${Version}\n' $patterns 2>/dev/null
-# shellcheck disable=SC2034,SC2086
-parts='nvidia-utils-* libnvidia-compute* nvidia-smi nvidia-driver-cuda libcuda1'
-parts=$(dpkg-query --admindir="$root/var/lib/dpkg" -W \
-  -f '${db:Status-Abbrev} ${Package}\n' $parts 2>/dev/null | sed -n 's/^.i. *//p')
+parts=$(dpkg-query --admindir="$root/var/lib/dpkg" -W -f '${db:Status-Abbrev} ${Package}\n' \
+  'nvidia-utils-*' 'libnvidia-compute*' nvidia-smi nvidia-driver-cuda libcuda1 2>/dev/null |
+  sed -n 's/^.i. *//p')
+# shellcheck disable=SC2086
 [ -n "$parts" ] && apt-cache -o Dir="${root:-/}" madison $parts 2>/dev/null |
-  while IFS=' |' read -r name version rest; do say offered "$version"; done | sort -u
+  while IFS=' |' read -r _ version _; do say offered "$version"; done | sort -u
 set +f
 for unit in nvidia-cdi-refresh.path nvidia-cdi-refresh.service; do
   for place in etc usr/lib lib; do

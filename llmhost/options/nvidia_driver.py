@@ -12,16 +12,16 @@ CudaVersion = Annotated[str, text(r"\d{2}\.\d{1,2}", "a CUDA version", "12.8", N
 
 
 def _branch(value: object) -> object:
-    if value != "auto" and (type(value) is not int or (value not in KNOWN and value < KNOWN[-1])):
-        raise ValueError
-    return value
+    if value == "auto" or (type(value) is int and (value in KNOWN or KNOWN[-1] < value < 1000)):
+        return value
+    raise ValueError
 
 
 DriverBranch = Annotated[
     Literal["auto"] | int,
     Kind(
         _branch,
-        f"'auto', one of the driver branches {', '.join(map(str, KNOWN))}, or a newer one",
+        f"'auto' or one of the driver branches {', '.join(map(str, KNOWN))}, or a newer one",
         580,
         NUMERIC,
     ),
