@@ -26,6 +26,7 @@ def driver_policy(settings: Settings) -> DriverPolicy:
         settings.gpu_requests,
         options.managed,
         options.power_limit_watts,
+        options.accept_vulnerable_until,
         partial(memory_shortfalls, settings),
     )
 

@@ -17,8 +17,10 @@ say release "$ID-$VERSION_ID"
 say machine "$(uname -m)"
 for device in "$root"/sys/bus/pci/devices/*; do
   [ "$(first "$device/vendor")" = 0x10de ] || continue
-  say pci "${device##*/} $(first "$device/class") $(first "$device/device")"
+  config=$(od -An -v -t x1 -N 256 "$device/config" 2>/dev/null | tr -d ' \n')
+  say pci "${device##*/} $(first "$device/class") $(first "$device/device") $config"
 done
+say board "$(cat "$root/proc/device-tree/compatible" 2>/dev/null | tr '\000' ' ')"
 case $kernel in *[Mm]icrosoft*|*WSL*) smi=$root/usr/lib/wsl/lib/nvidia-smi ;; *) smi= ;; esac
 if [ -z "$smi" ] && ! grep -qsx 0x10de "$root"/sys/bus/pci/devices/*/vendor && [ -z "$wanted" ]
 then exit 0; fi
@@ -32,7 +34,11 @@ say next_kernel "$next"
 initrd=$root/boot/initrd.img-$next; blacklist=$root$blacklist
 # shellcheck disable=SC3013 # dash has -nt, too
 [ -e "$initrd" ] && [ "$blacklist" -nt "$initrd" ] && say initramfs stale
-module=$(find "$root/lib/modules/$next" -name 'nvidia.ko*' 2>/dev/null | head -n 1)
+# Debian calls the file nvidia-current.ko. As for modprobe, updates/ comes first.
+module=$(find "$root/lib/modules/$next" -name 'nvidia*.ko*' 2>/dev/null |
+  sed 's|.*/updates/|0 &|; t; s|^|1 |' | sort | cut -c 3- | while read -r file; do
+    [ "$(modinfo -F name "$file" 2>/dev/null)" = nvidia ] && echo "$file" && break
+  done)
 if [ -n "$module" ]; then
   for field in version license signer; do
     say "module_$field" "$(modinfo -F "$field" "$module" 2>/dev/null | head -n 1)"
@@ -49,6 +55,12 @@ set -f # The patterns are dpkg's, not the shell's.
 # shellcheck disable=SC2086
 dpkg-query --admindir="$root/var/lib/dpkg" -W \
   -f 'package ${db:Status-Abbrev} ${Package} ${Version}\n' $patterns 2>/dev/null
+parts=$(dpkg-query --admindir="$root/var/lib/dpkg" -W -f '${db:Status-Abbrev} ${Package}\n' \
+  'nvidia-utils-*' 'libnvidia-compute*' nvidia-smi nvidia-driver-cuda libcuda1 2>/dev/null |
+  sed -n 's/^.i. *//p')
+# shellcheck disable=SC2086
+[ -n "$parts" ] && apt-cache -o Dir="${root:-/}" madison $parts 2>/dev/null |
+  while IFS=' |' read -r _ version _; do say offered "$version"; done | sort -u
 set +f
 for unit in nvidia-cdi-refresh.path nvidia-cdi-refresh.service; do
   for place in etc usr/lib lib; do
@@ -59,13 +71,16 @@ for spec in "$root"/etc/cdi/*.yaml "$root"/etc/cdi/*.json \
   "$root"/var/run/cdi/*.yaml "$root"/var/run/cdi/*.json; do
   [ -e "$spec" ] || continue
   say cdi "${spec#"$root"} $(gzip -c "$spec" | base64 | tr -d '\n')"
-  sed -n 's/^[- ]*hostPath: *//p' "$spec" | tr -d '"' | sort -u | while read -r path; do
-    [ -e "$root$path" ] || say cdi_gone "$path"
-  done
+  # Of mounts, device nodes and hooks; in YAML and JSON alike.
+  grep -oE '("hostPath"|"path"|\<hostPath|\<path): *"?/[^",}]+' "$spec" | sed 's/^[^/]*//' |
+    sort -u | while read -r path; do
+      [ -e "$root$path" ] || say cdi_gone "${spec#"$root"} $path"
+    done
 done
 [ -e "$root/run/reboot-required" ] &&
   say reboot_required "by $(sort -u "$root/run/reboot-required.pkgs" 2>/dev/null | tr '\n' ' ')"
 
+[ -e "$root/run/llmhost-gpu/power" ] && sed 's/^/power_said /' "$root/run/llmhost-gpu/power"
 if [ -z "$smi" ]; then smi=$root/usr/bin/nvidia-smi; fi
 if [ -x "$smi" ]; then
   query=index,uuid,pci.bus_id,driver_version,persistence_mode,power.limit,mig.mode.current

@@ -45,7 +45,11 @@ def host():
 
 
 def gpu(index):
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    """One GPU; if NVML gives no handle for it (it fell off the bus), everything is null."""
+    try:
+        handle, lost = pynvml.nvmlDeviceGetHandleByIndex(index), None
+    except pynvml.NVMLError as error:
+        handle, lost = None, error
     questions = {
         "uuid": lambda: text(pynvml.nvmlDeviceGetUUID(handle)),
         "name": lambda: text(pynvml.nvmlDeviceGetName(handle)),
@@ -63,6 +67,8 @@ def gpu(index):
     answer, unavailable = {"index": index}, {}
     for name, ask in questions.items():
         try:
+            if lost:
+                raise lost
             answer[name] = ask()
         except pynvml.NVMLError as error:
             answer[name], unavailable[name] = None, str(error)

@@ -46,6 +46,11 @@ PLACES = {
     "vram": Place(
         "vram:vram", "Show how much GPU memory each model needs, and whether they all fit."
     ),
+    "nvidia": Place(
+        "nvidia:nvidia",
+        "Show which NVIDIA driver each release and GPU gets, and how old the figures are.",
+        pyinfra=False,
+    ),
     "latency": Place(
         "latency:latency", "Measure how fast the gateway answers each application server."
     ),

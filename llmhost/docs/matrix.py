@@ -1,60 +1,67 @@
 """Write docs/nvidia-matrix.md from the code that chooses drivers; script/docs calls it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from llmhost.nvidia.driver import RELEASES, Source, Unsatisfiable, Wish, choose
-from llmhost.nvidia.generation import Generation
-from llmhost.nvidia.packages import Kernel, packages
-
-_GROUPS = {
-    "Maxwell, Pascal, Volta": (Generation.MAXWELL, Generation.PASCAL, Generation.VOLTA),
-    "Turing, Ampere, Ada, Hopper": (
-        *(Generation.TURING, Generation.AMPERE, Generation.ADA, Generation.HOPPER),
-    ),
-    "Blackwell": (Generation.BLACKWELL,),
-    "newer": (Generation.NEWER,),
-}
-_SOURCES: tuple[Source, ...] = ("distribution", "nvidia")
-_KERNELS = {
-    "ubuntu": Kernel("6.8.0-85-generic", ("linux-image-generic",)),
-    "debian": Kernel("6.12.48+deb13-amd64", ("linux-image-amd64",)),
-}
-_HEAD = (
-    "# Which driver a host gets",
-    "",
-    "Made by `script/docs` from the code that chooses. The source in bold is the one that",
-    '`nvidia_driver_source = "auto"` takes; everything else is at its default, the kernel is the',
-    "release's generic one, and there is no NVSwitch.",
-    "",
-    "| release | GPUs | source | branch, module | packages |",
-    "| --- | --- | --- | --- | --- |",
+from llmhost.nvidia.data import MATRIX
+from llmhost.nvidia.matrix import (
+    Row,
+    branch_rows,
+    cuda_rows,
+    generation_rows,
+    offer_rows,
+    rows,
 )
+
+_HEAD = f"""\
+# Which driver a host gets
+
+Written by `script/docs` from the code that chooses. The figures were checked on {MATRIX.checked};
+their sources are in `files/nvidia_driver/matrix.toml`. `llmhost nvidia` shows the same, with its
+age. Whatever is newer gets a warning that says what is assumed.
+
+## Drivers
+
+The source in bold is the one that `nvidia_driver_source = "auto"` takes. Everything else is at its
+default, the kernel is the release's generic one, and there is no NVSwitch.
+"""
 
 
 def matrix() -> str:
     """A page of Markdown."""
-    return "\n".join([*_HEAD, *_rows()]) + "\n"
+    bulletin = MATRIX.bulletin
+    named = f"NVIDIA's [bulletin {bulletin.number}]({bulletin.url}) of {bulletin.published}"
+    sections = [
+        _HEAD,
+        _table(("release", "GPUs", "source", "branch, module", "packages"), _driver_rows()),
+        "\n## Branches\n",
+        f"Security floors are those of {named}.\n",
+        _table(("branch", "kind", "security fixes until", "floor"), branch_rows(MATRIX.checked)),
+        "\n## Where they are offered\n",
+        _table(("release", "its own packages", "NVIDIA's repository"), offer_rows()),
+        "\n## CUDA\n",
+        _table(("CUDA", "driver of its toolkit", "oldest branch that runs it"), cuda_rows()),
+        "\n## GPUs\n",
+        _table(("generation", "first branch", "last branch", "module"), generation_rows()),
+    ]
+    return "\n".join(sections) + "\n"
 
 
-def _rows() -> Iterator[str]:
-    for release in RELEASES:
-        default = choose(Wish(), release, [Generation.ADA]).source
-        for group, generations in _GROUPS.items():
-            for source in _SOURCES:
-                name = f"**{source}**" if source == default else source
-                answer = _answer(release, generations, source)
-                yield f"| {release} | {group} | {name} | {answer} |"
+def _table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
+    found = [head, ("---",) * len(head), *lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in found)
 
 
-def _answer(release: str, generations: tuple[Generation, ...], source: Source) -> str:
-    try:
-        choice = choose(Wish(source=source), release, generations)
-    except Unsatisfiable as error:
-        return f"refused | {error.sentences[0]}"
-    kernel = _KERNELS[release.partition("-")[0]]
-    names = packages(choice, release, kernel, nvswitch=False).all
-    listed = ", ".join(f"`{name}`" for name in names)
-    return f"{choice.branch}, {choice.module} | {listed}"
+def _driver_rows() -> Iterator[tuple[str, ...]]:
+    for row in rows(MATRIX.checked):
+        source = f"**{row.source}**" if row.default else row.source
+        yield (row.release, row.gpus, source, *_answer(row))
+
+
+def _answer(row: Row) -> tuple[str, str]:
+    if row.choice is None:
+        return "refused", row.refusal
+    listed = ", ".join(f"`{name}`" for name in row.packages)
+    return f"{row.choice.branch}, {row.choice.module}", listed
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Pure: the state comes from facts/nvidia.py.
 """
 
 from llmhost.nvidia.packages import TOOLKIT
-from llmhost.nvidia.state import NvidiaState
+from llmhost.nvidia.state import CdiSpec, NvidiaState
 from llmhost.system.apt_repository import Repository
 
 REFRESH_PATH = "nvidia-cdi-refresh.path"
@@ -57,24 +57,43 @@ def toolkit_reasons(state: NvidiaState, version: str) -> list[str]:
     ]
 
 
+REFRESHED = "/var/run/cdi/nvidia.yaml"
+"""What the toolkit's units write."""
+
+UVM = "/dev/nvidia-uvm"
+"""The device node without which CUDA fails in a container that has a GPU."""
+
+
 def stale_specs(state: NvidiaState) -> list[str]:
-    """Why containers would not get the GPUs that are there."""
-    found = [
-        f"{spec.path} can not be read as a CDI spec"
-        for spec in state.cdi
-        if spec.kind == "unreadable"
-    ]
-    names = state.cdi_devices
-    if state.is_wsl:
-        # CDI on WSL knows only `all` (toolkit, pkg/nvcdi/lib-wsl.go).
-        found += [] if "all" in names else ["no CDI spec describes the GPUs of this host"]
-    else:
+    """Why containers would not get the GPUs that are there, with the file that is to blame.
+
+    Only what CDI itself would take counts: specs of NVIDIA's GPUs, and of two for one GPU the one
+    in the later directory.
+    """
+    # CDI on WSL knows only `all` (toolkit, pkg/nvcdi/lib-wsl.go).
+    wanted = ["all"] if state.is_wsl else sorted(gpu.uuid for gpu in state.gpus)
+    found: list[str] = []
+    specs: dict[str, CdiSpec] = {}
+    for name in wanted:
+        winners = state.cdi_winners.get(name, ())
+        if len(winners) > 1:
+            paths = " and ".join(spec.path for spec in winners)
+            found.append(f"{paths} both describe {name}, so that CDI takes neither: remove one")
+        elif winners:
+            specs[winners[0].path] = winners[0]
+        else:
+            what = "the GPUs of this host" if name == "all" else name
+            found.append(f"no CDI spec describes {what}")
+    for spec in specs.values():
+        found += [f"{spec.path} hands out {path}, which is gone" for path in spec.gone]
+        if not state.is_wsl and UVM not in spec.nodes:
+            found.append(f"{spec.path} does not hand out {UVM}, without which CUDA fails")
+        # A GPU that was taken out stays in the spec of the toolkit's units until they run again.
         there = {gpu.uuid for gpu in state.gpus}
-        described = {name for name in names if name.startswith("GPU-")}
-        found += [f"no CDI spec describes {uuid}" for uuid in sorted(there - described)]
-        found += [
-            f"a CDI spec describes {uuid}, which is not on this host"
-            for uuid in sorted(described - there)
-        ]
-    found += [f"a CDI spec hands out {path}, which is gone" for path in state.cdi_gone]
+        extra = [name for name in spec.devices if name.startswith("GPU-") and name not in there]
+        if spec.path == REFRESHED and not state.is_wsl:
+            found += [f"{spec.path} describes {uuid}, which is not on this host" for uuid in extra]
+    unreadable = [spec.path for spec in state.cdi if spec.kind == "unreadable"]
+    if found and unreadable:
+        found += [f"{path} can not be read as a CDI spec" for path in unreadable]
     return found

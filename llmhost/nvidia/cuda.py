@@ -1,53 +1,37 @@
-"""What a CUDA version asks of the driver. Figures: CUDA release notes, table "CUDA Toolkit and
-Corresponding Driver Versions"; minor-version compatibility: CUDA compatibility guide."""
+"""What a CUDA version asks of the driver."""
 
 from collections.abc import Iterator, Mapping
 
-Version = tuple[int, ...]
+from llmhost.nvidia.data import MATRIX, Version, version
 
-# CUDA version: the driver that its toolkit was released with.
-_OWN_DRIVER = {
-    "11.8": "520.61.05",
-    "12.0": "525.60.13",
-    "12.4": "550.54.14",
-    "12.6": "560.28.03",
-    "12.8": "570.26",
-    "12.9": "575.51.03",
-    "13.0": "580.65.06",
-    "13.1": "590.44.01",
-    "13.2": "595.45.04",
-    "13.3": "610.43.02",
-}
-# Major version: the oldest branch on which programs of every minor version run.
-_FLOOR = {11: 450, 12: 525, 13: 580}
-
-KNOWN_CUDA = tuple(_OWN_DRIVER)
-"""CUDA versions that a service may name."""
-
-
-def version(text: str) -> Version:
-    """Numbers of a driver version such as `580.159.03` or `580.159.03-0ubuntu0.24.04.1`."""
-    upstream = text.partition(":")[2] or text
-    numbers = upstream.replace("-", "+").partition("+")[0].split(".")
-    return tuple(int(number) for number in numbers if number.isdigit())
+KNOWN_CUDA = tuple(MATRIX.cuda_drivers)
+"""CUDA versions of which the driver is known."""
 
 
 def own_driver(cuda: str) -> Version:
-    """Driver that this CUDA version was released with; of one not listed, that of the next.
-
-    Raises ValueError for a version newer than the table.
-    """
+    """Driver that this CUDA version was released with; of one not listed, that of the next, and of
+    one newer than the list, that of the newest."""
     wanted = version(cuda)
-    for known, driver in _OWN_DRIVER.items():
-        if version(known) >= wanted:
-            return version(driver)
-    raise ValueError(f"{cuda} is newer than {KNOWN_CUDA[-1]}, the newest CUDA that llmhost knows")
+    later = [known for known in MATRIX.cuda_drivers if version(known) >= wanted]
+    return version(MATRIX.cuda_drivers[min(later, key=version, default=MATRIX.newest_cuda)])
 
 
 def floor(cuda: str) -> int:
     """Oldest branch on which this CUDA version runs at all."""
     major = version(cuda)[0]
-    return _FLOOR.get(major, own_driver(cuda)[0])
+    newest = max(MATRIX.cuda_oldest)
+    return MATRIX.cuda_oldest.get(min(major, newest), own_driver(cuda)[0])
+
+
+def unknown(services: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each service (name to CUDA version) whose CUDA is newer than the list."""
+    for service, cuda in services.items():
+        if version(cuda) > version(MATRIX.newest_cuda):
+            yield (
+                f"service '{service}' is built with CUDA {cuda}, which is newer than the matrix of "
+                f"{MATRIX.checked} (CUDA {MATRIX.newest_cuda}): it is assumed to need driver "
+                f"{dotted(own_driver(cuda))} or newer"
+            )
 
 
 def too_old(driver: Version, services: Mapping[str, str]) -> Iterator[str]:
@@ -56,7 +40,7 @@ def too_old(driver: Version, services: Mapping[str, str]) -> Iterator[str]:
         if driver[0] < floor(cuda):
             yield (
                 f"service '{service}' needs CUDA {cuda}, which needs driver branch {floor(cuda)} "
-                f"or newer; this is {_dotted(driver)}"
+                f"or newer; this is {dotted(driver)}"
             )
 
 
@@ -71,12 +55,12 @@ def at_risk(driver: Version, services: Mapping[str, str]) -> Iterator[str]:
         if floor(cuda) <= driver[0] and driver < own_driver(cuda):
             yield (
                 f"service '{service}' is built with CUDA {cuda}, whose own driver is "
-                f"{_dotted(own_driver(cuda))}; on {_dotted(driver)} code that comes as PTX fails "
+                f"{dotted(own_driver(cuda))}; on {dotted(driver)} code that comes as PTX fails "
                 "with cudaErrorUnsupportedPtxVersion"
             )
 
 
-def _dotted(numbers: Version) -> str:
+def dotted(numbers: Version) -> str:
     """NVIDIA writes the last part with two digits."""
     first, *rest = numbers
     return ".".join([str(first), *(f"{number:02d}" for number in rest)])

@@ -11,13 +11,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from llmhost.nvidia.driver import Choice, Unsatisfiable
+from llmhost.nvidia.kernel import (
+    Kernel,
+    extra_modules_package,
+    headers_package,
+    prebuilt_kernel,
+)
 
 DKMS_KEYS = {"ubuntu": "/var/lib/shim-signed/mok/MOK.der", "debian": "/var/lib/dkms/mok.pub"}
 """Where a distribution's DKMS keeps the public key that it signs modules with."""
 
 REPORTED = (
-    *("linux-modules-nvidia-*", "nvidia-*", "libnvidia-*", "cuda-drivers*", "libcuda1"),
-    *("linux-image-*", "linux-headers-*"),
+    *("linux-modules-nvidia-*", "linux-objects-nvidia-*", "linux-signatures-nvidia-*"),
+    *("nvidia-*", "libnvidia-*", "cuda-drivers*", "libcuda1", "nvlsm", "firmware-nvidia-*"),
+    "glx-alternative-nvidia",
+    *("linux-image-*", "linux-headers-*", "proxmox-headers-*", "proxmox-default-headers"),
 )
 """dpkg patterns of everything that matters here; the toolkit's packages match too."""
 
@@ -33,33 +41,32 @@ PINNING = "nvidia-driver-pinning-"
 """Packages of NVIDIA's repository that make apt stay in the branch that follows."""
 
 # Entries of unattended-upgrades' Package-Blacklist are regular expressions anchored at the start.
-UPGRADE_BLACKLIST = ("nvidia-", "libnvidia-", "linux-modules-nvidia-", "cuda-", "libcuda1")
-"""What unattended-upgrades must leave alone; `libnvidia-` covers the toolkit's library."""
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """What the packages depend on. `release` is `uname -r` of the kernel that boots next,
-    `images` the installed `linux-image-*` packages."""
-
-    release: str
-    images: tuple[str, ...]
+UPGRADE_BLACKLIST = (
+    *("nvidia-", "libnvidia-", "cuda-", "libcuda1", "nvlsm", "firmware-nvidia-"),
+    "glx-alternative-nvidia",
+)
+"""What unattended-upgrades must leave alone; `libnvidia-` covers the toolkit's library. Ubuntu's
+prebuilt modules are not in it: see `follows_the_kernel`."""
 
 
 @dataclass(frozen=True)
 class Packages:
     """A driver as packages. `pinning` goes first, in an apt run of its own, because it decides
     which versions the next run sees; `fabric` goes last, with exactly the driver's version.
-    `signed` tells that the module carries the distribution's signature."""
+    `signed` tells that the module carries the distribution's signature; `module` is the one
+    prebuilt for the kernel that boots next, empty where DKMS builds it; `kernel_modules` are to be
+    loaded at boot."""
 
     names: tuple[str, ...]
     signed: bool
     pinning: tuple[str, ...] = ()
     fabric: tuple[str, ...] = ()
+    module: str = ""
+    kernel_modules: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Everything to be held."""
+        """Everything to be installed."""
         return (*self.pinning, *self.names, *self.fabric)
 
     @property
@@ -69,8 +76,14 @@ class Packages:
         return ("nvidia-persistenced.service", *fabric)
 
 
-def packages(choice: Choice, release: str, kernel: Kernel, *, nvswitch: bool) -> Packages:
-    """The packages of a choice on a release (`ubuntu-24.04`). Raises Unsatisfiable."""
+def packages(
+    choice: Choice, release: str, kernel: Kernel, *, nvswitch: bool, infiniband: bool = False
+) -> Packages:
+    """The packages of a choice on a release (`ubuntu-24.04`).
+
+    `nvswitch`: the host has NVSwitches; `infiniband`: they are reached through InfiniBand, as on
+    HGX boards from B200 on. Raises Unsatisfiable.
+    """
     distribution = release.partition("-")[0]
     fabric: tuple[str, ...] = ()
     if choice.source == "nvidia":
@@ -81,13 +94,19 @@ def packages(choice: Choice, release: str, kernel: Kernel, *, nvswitch: bool) ->
         fabric = (f"nvidia-fabricmanager-{choice.branch}", f"libnvidia-nscq-{choice.branch}")
     else:
         found = _from_debian(choice, kernel)
-    if not nvswitch:
+    if not (nvswitch or infiniband):
         return found
-    if not fabric:
+    if not fabric or (infiniband and choice.source != "nvidia"):
+        parts = "NVLink subnet manager" if infiniband else "fabric manager"
         raise Unsatisfiable(
-            f"{release} packages no fabric manager, without which a host with NVSwitches can not "
+            f"{release} packages no {parts}, without which a host with NVSwitches can not "
             'use CUDA: set nvidia_driver_source = "nvidia"'
         )
+    if infiniband:
+        # The fabric manager checks for both (Fabric Manager User Guide, fourth generation).
+        extra = extra_modules_package(kernel) if distribution == "ubuntu" else ()
+        names = (*found.names, *extra, "nvlsm")
+        found = replace(found, names=names, kernel_modules=("ib_umad",))
     return replace(found, fabric=fabric)
 
 
@@ -108,50 +127,24 @@ def _from_nvidia(choice: Choice, distribution: str, kernel: Kernel) -> Packages:
 
 
 def _from_ubuntu(choice: Choice, kernel: Kernel) -> Packages:
-    server = f"{choice.branch}-server"
-    flavour = f"{server}-open" if choice.module == "open" else server
-    utilities = (f"nvidia-utils-{server}", f"nvidia-compute-utils-{server}")
+    # Ubuntu builds no modules of the server series for NVIDIA's own kernel, that of DGX Spark.
+    own = kernel.flavour.startswith("nvidia")
+    series = f"{choice.branch}" if own else f"{choice.branch}-server"
+    flavour = f"{series}-open" if choice.module == "open" else series
+    utilities = (f"nvidia-utils-{series}", f"nvidia-compute-utils-{series}")
     if prebuilt := prebuilt_kernel(kernel):
-        module = f"linux-modules-nvidia-{flavour}-{prebuilt}"
-        return Packages((module, f"nvidia-headless-no-dkms-{flavour}", *utilities), signed=True)
+        modules = f"linux-modules-nvidia-{flavour}-"
+        names = (f"{modules}{prebuilt}", f"nvidia-headless-no-dkms-{flavour}", *utilities)
+        return Packages(names, signed=True, module=f"{modules}{kernel.release}")
     headers = headers_package("ubuntu", kernel)
     return Packages((headers, f"nvidia-headless-{flavour}", *utilities), signed=False)
 
 
 def _from_debian(choice: Choice, kernel: Kernel) -> Packages:
-    """In the archive's components non-free and non-free-firmware."""
+    """In the archive's components contrib, non-free and non-free-firmware."""
     module = "nvidia-open-kernel-dkms" if choice.module == "open" else "nvidia-kernel-dkms"
     headers = headers_package("debian", kernel)
     return Packages((headers, module, "nvidia-smi", "libcuda1", "nvidia-persistenced"), False)
-
-
-_FLAVOURS = ("generic", "lowlatency", "nvidia", "aws", "azure", "gcp", "oracle")
-_META = re.compile(rf"^linux-image-(?P<meta>(?:virtual|{'|'.join(_FLAVOURS)})(?:-hwe-[\d.]+)?)$")
-
-
-def prebuilt_kernel(kernel: Kernel) -> str | None:
-    """What follows the branch in the name of Ubuntu's prebuilt modules for a kernel.
-
-    The name of the kernel's metapackage (`generic-hwe-24.04`), so that modules follow the kernel
-    through its updates; the release of a kernel installed without one; nothing for a kernel that
-    Ubuntu builds no modules for. An HWE kernel is newer than the release's own and so boots first.
-    """
-    flavour = kernel.release.rpartition("-")[2]
-    if flavour not in _FLAVOURS:
-        return None
-    found = [match["meta"] for image in kernel.images if (match := _META.match(image))]
-    # A virtual machine's kernel is the generic one with fewer modules of its own.
-    metas = [meta.replace("virtual", "generic") for meta in found]
-    fitting = sorted(meta for meta in metas if meta.partition("-hwe-")[0] == flavour)
-    return fitting[-1] if fitting else kernel.release
-
-
-def headers_package(distribution: str, kernel: Kernel) -> str:
-    """What DKMS builds against: the metapackage where there is one, so that updates bring it."""
-    if distribution == "debian":
-        architecture = "cloud-amd64" if "cloud" in kernel.release else "amd64"
-        return f"linux-headers-{architecture}"
-    return f"linux-headers-{prebuilt_kernel(kernel) or kernel.release}"
 
 
 def check_signature(
@@ -173,9 +166,15 @@ def check_signature(
     )
 
 
-_DRIVER = re.compile(r"^(linux-modules-nvidia|nvidia|libnvidia|cuda-drivers|libcuda1)(-|$)")
+_PREBUILT = re.compile(r"^linux-(modules|objects|signatures)-nvidia-")
+_DRIVER = re.compile(
+    rf"{_PREBUILT.pattern}|^(nvidia|libnvidia|cuda-drivers|libcuda1|nvlsm|firmware-nvidia"
+    r"|glx-alternative-nvidia)(-|$)"
+)
 _BRANCH = re.compile(r"-(\d{3})(?=-|$)")
-_MODULES = re.compile(r"^(linux-modules-nvidia-|nvidia-(dkms|headless|kernel|open-kernel))")
+_MODULES = re.compile(
+    r"^(linux-(modules|objects)-nvidia-|nvidia-(dkms|headless|kernel|open-kernel))"
+)
 _OF_ANY_MODULE = re.compile(r"^nvidia-kernel-(common|support)")
 # What NVIDIA's repository calls the parts of a driver from 590 on, or its metapackages.
 _UNNUMBERED = {
@@ -190,6 +189,15 @@ _UNNUMBERED = {
 def driver_packages(installed: Iterable[str]) -> frozenset[str]:
     """Those of the installed packages that belong to some driver, whatever its branch."""
     return frozenset(name for name in installed if _DRIVER.match(name)) - frozenset(TOOLKIT)
+
+
+def follows_the_kernel(package: str) -> bool:
+    """Whether a part of a driver must be free to move with the kernel: Ubuntu's prebuilt modules.
+
+    Held, they would leave the next kernel without a module. They can not run ahead of the driver:
+    each depends on `nvidia-kernel-common` of its own version or newer, which is held.
+    """
+    return bool(_PREBUILT.match(package))
 
 
 def foreign_packages(installed: Iterable[str], choice: Choice, release: str) -> tuple[str, ...]:

@@ -2,20 +2,24 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 
-from llmhost.nvidia.cuda import too_old, version
-from llmhost.nvidia.driver import Choice, Unsatisfiable, Wish, below_floor, choose
+from llmhost.nvidia.branches import FLOORS, below_floor
+from llmhost.nvidia.cuda import too_old
+from llmhost.nvidia.data import MATRIX, version
+from llmhost.nvidia.driver import Choice, Unsatisfiable, Wish, choose
 from llmhost.nvidia.gpu_allocation import GpuRequest, allocate, allocate_numbers
+from llmhost.nvidia.kernel import Kernel
 from llmhost.nvidia.packages import (
     DKMS_KEYS,
-    Kernel,
     Packages,
     check_signature,
     driver_packages,
+    follows_the_kernel,
     foreign_packages,
     packages,
 )
-from llmhost.nvidia.state import NvidiaState
+from llmhost.nvidia.state import Gpu, NvidiaState
 
 # Parts of the userspace, of which every driver has at least one; all carry the driver's version.
 _USERSPACE = ("nvidia-utils", "libnvidia-compute", "nvidia-smi", "nvidia-driver-cuda", "libcuda1")
@@ -27,6 +31,7 @@ WINDOWS_DRIVER = "on WSL the driver is that of Windows: install or update it the
 class DriverPolicy:
     """What a host's driver shall be. `requests` says which GPUs each service asks for; with
     `managed` off the driver is only checked. `power_limit_watts` holds for every GPU.
+    `accept_vulnerable_until` is the last day on which known holes of the driver are accepted.
     `shortfalls` says what does not fit into GPUs of these sizes in bytes, when the services have
     those with these numbers."""
 
@@ -34,6 +39,7 @@ class DriverPolicy:
     requests: Mapping[str, GpuRequest] = field(default_factory=dict)
     managed: bool = True
     power_limit_watts: int | None = None
+    accept_vulnerable_until: date | None = None
     shortfalls: Callable[[Mapping[str, tuple[int, ...]], Sequence[int]], Iterable[str]] = field(
         default=lambda _granted, _bytes: ()
     )
@@ -58,31 +64,93 @@ class DriverPlan:
 
 def plan_driver(policy: DriverPolicy, state: NvidiaState) -> DriverPlan:
     """The driver for a host with NVIDIA hardware. Raises Unsatisfiable."""
-    choice = choose(policy.wish, state.release, state.generations)
+    if sentences := foreign_platform(state, managed=policy.managed):
+        raise Unsatisfiable(*sentences)
+    hgx = state.has_hgx_fabric
+    choice = choose(policy.wish, state.release, state.generations, nvidia_only=hgx)
     kernel = Kernel(state.next_kernel, tuple(state.packages))
-    wanted = packages(choice, state.release, kernel, nvswitch=state.has_nvswitch)
+    wanted = packages(choice, state.release, kernel, nvswitch=state.has_nvswitch, infiniband=hgx)
     distribution = state.release.partition("-")[0]
     enrolled = DKMS_KEYS.get(distribution) in state.mok_keys
     check_signature(wanted, distribution, secure_boot=state.secure_boot, enrolled=enrolled)
     installed = frozenset(state.packages)
     ours, driver = bool(installed & {*wanted.names}), userspace_version(state) or ""
-    holes = below_floor(driver) if ours and driver else ""
+    holes = mendable_holes(policy, state, driver) if ours else ""
     switching = ours and bool(driver) and version(driver)[0] != choice.branch
     remove = foreign_packages(installed, choice, state.release)
-    everything = bool(holes) or switching
+    lacking = ours and lacks_module(wanted, state)
+    everything = bool(holes) or switching or lacking
     install = tuple(name for name in wanted.names if everything or name not in installed)
+    if lacking:
+        install = (wanted.module, *install)
     touched = driver_packages(installed) if everything or (remove and install) else {*remove}
     return DriverPlan(
         choice=choice,
         packages=wanted,
         pinning=tuple(name for name in wanted.pinning if name not in installed),
-        install=install,
+        install=tuple(dict.fromkeys(install)),
         fabric=() if fabric_fits(wanted, state) else wanted.fabric,
         remove=remove,
-        unhold=tuple(sorted(name for name in touched if state.packages[name].held)),
+        unhold=tuple(
+            sorted({*wrongly_held(state), *(n for n in touched if state.packages[n].held)})
+        ),
         switching=switching,
         reasons=tuple(_reasons(choice, wanted, state, remove, holes)),
     )
+
+
+def lacks_module(wanted: Packages, state: NvidiaState) -> bool:
+    """Whether the kernel that boots next has no module though Ubuntu builds one for it: the kernel
+    was updated and the module was not. Its package needs the driver's version of that day, so that
+    the whole driver moves with it."""
+    return bool(wanted.module) and state.next_module is None
+
+
+def foreign_platform(state: NvidiaState, *, managed: bool) -> list[str]:
+    """Hosts whose GPU needs a driver that llmhost can not install: a vGPU works with one that
+    somebody else installed, a Jetson not at all."""
+    tegra = [name for name in state.board.split() if name.startswith("nvidia,tegra")]
+    thor = any(device.device_id in MATRIX.jetson for device in state.pci)
+    if tegra or thor or state.running_kernel.endswith("-tegra"):
+        board = tegra[-1] if tegra else "nvidia,tegra264" if thor else "a Tegra kernel"
+        return [
+            f"this is a Jetson ({board}): its driver is a part of Jetson Linux, and its GPU is not "
+            "handed out by UUID; llmhost does not support it"
+        ]
+    if managed and (shared := [device.address for device in state.pci if device.vgpu]):
+        return [
+            f"the GPU {' and '.join(shared)} is a vGPU, which only the guest driver of NVIDIA vGPU "
+            "software can drive: install it, and set nvidia_driver_managed = False"
+        ]
+    return []
+
+
+def fixed_version(state: NvidiaState, driver: str) -> str:
+    """The first version without known holes that the host's package sources offer, or nothing."""
+    branch = version(driver)[0]
+    least = version(FLOORS.get(branch, ""))
+    fitting = [each for each in state.offered if version(each)[:1] == (branch,)]
+    return min((each for each in fitting if version(each) >= least), key=version, default="")
+
+
+def _accepted(policy: DriverPolicy) -> bool:
+    until = policy.accept_vulnerable_until
+    return until is not None and policy.wish.today <= until
+
+
+def mendable_holes(policy: DriverPolicy, state: NvidiaState, driver: str) -> str:
+    """Known holes of a driver of which the host's package sources offer a fixed version."""
+    holes = below_floor(driver) if driver and not _accepted(policy) else ""
+    fixed = fixed_version(state, driver) if holes else ""
+    return f"{holes}; {fixed} is offered" if fixed else ""
+
+
+def unmended_holes(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
+    """Known holes of the driver that have to be lived with until a fixed version is offered."""
+    driver = state.gpus[0].driver if state.gpus else userspace_version(state) or ""
+    holes = below_floor(driver) if driver and not _accepted(policy) else ""
+    if holes and not fixed_version(state, driver):
+        yield f"{holes}, and no package source of this host offers a fixed version yet"
 
 
 def _reasons(
@@ -92,18 +160,26 @@ def _reasons(
     if missing or remove:
         source = "NVIDIA's repository" if choice.source == "nvidia" else state.release
         yield f"driver branch {choice.branch} with the {choice.module} module comes from {source}"
-        yield from choice.notes
     yield from (f"{name} is not installed" for name in missing)
+    if not missing and lacks_module(wanted, state):
+        yield f"kernel {state.next_kernel} boots next and has no nvidia module"
     yield from (f"{name} belongs to another driver" for name in remove)
     if holes:
         yield holes
     yield from (f"{name} is not held" for name in unheld(state))
+    yield from (f"{name} is held, and could not follow the kernel" for name in wrongly_held(state))
 
 
 def unheld(state: NvidiaState) -> tuple[str, ...]:
     """Parts of a driver, dependencies included, that apt would upgrade under the loaded module."""
-    parts = driver_packages(state.packages)
+    parts = (name for name in driver_packages(state.packages) if not follows_the_kernel(name))
     return tuple(sorted(name for name in parts if not state.packages[name].held))
+
+
+def wrongly_held(state: NvidiaState) -> tuple[str, ...]:
+    """Prebuilt modules that are held: the next kernel would come without."""
+    parts = (name for name in driver_packages(state.packages) if follows_the_kernel(name))
+    return tuple(sorted(name for name in parts if state.packages[name].held))
 
 
 def fabric_fits(wanted: Packages, state: NvidiaState) -> bool:
@@ -145,6 +221,12 @@ def reboot_reasons(state: NvidiaState, choice: Choice | None) -> list[str]:
 def module_problems(plan: DriverPlan, state: NvidiaState) -> list[str]:
     """Why the kernel that boots next would come up without the wanted module."""
     module, kernel = state.next_module, state.next_kernel
+    if module is None and plan.packages.module:
+        return [
+            f"the packages are installed, and kernel {kernel} has no nvidia module: "
+            f"{plan.packages.module} should have brought it; boot another kernel, or install "
+            "that package again"
+        ]
     if module is None:
         return [
             f"the packages are installed, and kernel {kernel} has no nvidia module: "
@@ -163,17 +245,38 @@ def gpu_drift(policy: DriverPolicy, state: NvidiaState) -> list[str]:
     found = [
         f"GPU {gpu.index} is not in persistence mode" for gpu in state.gpus if not gpu.persistence
     ]
+    found += [
+        f"GPU {gpu.index} may draw {gpu.power_limit_watts:g} W, not {wanted}"
+        for gpu in _off_limit(policy, state)
+        if gpu.pci_address not in state.power_refused
+    ]
+    return found
+
+
+def refused_limits(policy: DriverPolicy, state: NvidiaState) -> list[str]:
+    """GPUs that were asked for the declared power limit since they were started and do not take
+    any (`nvidia-smi -pl` then warns, and succeeds)."""
+    return [
+        f"GPU {gpu.index} does not take a power limit: it may draw {gpu.power_limit_watts:g} W"
+        for gpu in _off_limit(policy, state)
+        if gpu.pci_address in state.power_refused
+    ]
+
+
+def _off_limit(policy: DriverPolicy, state: NvidiaState) -> Iterator[Gpu]:
+    wanted = policy.power_limit_watts
     for gpu in state.gpus:
         limit = gpu.power_limit_watts
         if wanted is not None and limit is not None and abs(limit - wanted) >= 1:
-            found.append(f"GPU {gpu.index} may draw {limit:g} W, not {wanted}")
-    return found
+            yield gpu
 
 
 def impossible(policy: DriverPolicy, state: NvidiaState) -> list[str]:
     """What the services ask for in vain, as far as it can be told before anything is changed."""
     if not policy.requests:
         return []
+    if sentences := foreign_platform(state, managed=policy.managed):
+        return sentences
     if not state.has_gpu:
         return _no_gpu(policy, state)
     there = len(state.generations)
@@ -190,6 +293,8 @@ def impossible(policy: DriverPolicy, state: NvidiaState) -> list[str]:
 
 def unusable(policy: DriverPolicy, state: NvidiaState) -> list[str]:
     """Why services that ask for GPUs must not be (re)started on this host."""
+    if sentences := foreign_platform(state, managed=policy.managed):
+        return sentences
     if not state.has_gpu:
         return _no_gpu(policy, state)
     if state.is_wsl and (parts := sorted(driver_packages(state.packages))):
@@ -213,7 +318,7 @@ def _no_gpu(policy: DriverPolicy, state: NvidiaState) -> list[str]:
 def _driver_problems(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
     driver = state.gpus[0].driver
     # The floors are those of the Linux driver; on WSL the driver's version is Windows's.
-    if not state.is_wsl and (holes := below_floor(driver)):
+    if not state.is_wsl and (holes := mendable_holes(policy, state, driver)):
         yield holes
     yield from too_old(version(driver), policy.wish.cuda)
 
@@ -226,6 +331,13 @@ def _gpu_problems(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
 
 
 def _allocation_problems(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
+    if broken := [gpu for gpu in state.gpus if gpu.fault]:
+        for gpu in broken:
+            yield (
+                f"GPU {gpu.index} ({gpu.pci_address}) does not work: nvidia-smi says "
+                f"'{gpu.fault}', and dmesg why; reboot the host, or take the GPU out"
+            )
+        return
     for gpu in state.gpus if policy.requests else ():
         if gpu.mig:
             yield (

@@ -3,22 +3,24 @@
 import base64
 import gzip
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmhost.nvidia.driver import Module
-from llmhost.nvidia.generation import Generation, generation_of, is_gpu, is_nvswitch
+from llmhost.nvidia.data import MATRIX, Generation, Module
+from llmhost.nvidia.generation import generation_of, is_gpu, is_nvswitch
 from llmhost.system.virtualization import is_wsl
 
 
 @dataclass(frozen=True)
 class PciDevice:
-    """An NVIDIA function on the PCI bus: address, class (24 bits) and device id."""
+    """An NVIDIA function on the PCI bus: address, class (24 bits) and device id; `vgpu`: a
+    hypervisor's share of a GPU."""
 
     address: str
     pci_class: int
     device_id: int
+    vgpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class DriverPackage:
 class Gpu:
     """A GPU as nvidia-smi lists it. `power_limit_watts` is unset where the GPU has none to set,
     `mig` tells whether it is cut into MIG instances; `memory_bytes` is 0 where the GPU has no
-    memory of its own."""
+    memory of its own; `fault` is what nvidia-smi says instead of a value: `GPU is lost`."""
 
     index: int
     uuid: str
@@ -53,15 +55,19 @@ class Gpu:
     mig: bool
     product: str
     memory_bytes: int = 0
+    fault: str = ""
 
 
 @dataclass(frozen=True)
 class CdiSpec:
-    """A Container Device Interface file: its kind (`nvidia.com/gpu`) and its devices' names."""
+    """A Container Device Interface file: its kind (`nvidia.com/gpu`), its devices' names, the
+    device nodes that it hands to containers, and those of its files that are not there."""
 
     path: str
     kind: str
     devices: tuple[str, ...]
+    nodes: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,9 +76,10 @@ class NvidiaState:
 
     `init` is the name of process 1, `wsl_conf` the text of /etc/wsl.conf; `next_kernel` is the one
     that boots next, and `next_module` its module; `smi_error` is what nvidia-smi said instead of
-    listing GPUs; `cdi_gone` are files that a CDI spec hands to containers and that are not there;
-    `mok_keys` are the keys found enrolled; `reboot_packages` is unset when no package
-    asks for a reboot.
+    listing GPUs; `mok_keys` are the keys found enrolled; `reboot_packages` is unset when no
+    package asks for a reboot; `board` names an embedded board; `offered` has the versions of the
+    installed driver's libraries that the host's package sources offer; `power_refused` are the PCI
+    addresses of GPUs that took no power limit when they were asked.
     """
 
     release: str
@@ -92,10 +99,12 @@ class NvidiaState:
     packages: Mapping[str, DriverPackage] = field(default_factory=dict)
     units: tuple[str, ...] = ()
     cdi: tuple[CdiSpec, ...] = ()
-    cdi_gone: tuple[str, ...] = ()
     gpus: tuple[Gpu, ...] = ()
     smi_error: str = ""
     reboot_packages: tuple[str, ...] | None = None
+    board: str = ""
+    offered: tuple[str, ...] = ()
+    power_refused: tuple[str, ...] = ()
 
     @property
     def is_wsl(self) -> bool:
@@ -121,10 +130,32 @@ class NvidiaState:
         return any(is_nvswitch(device.pci_class) for device in self.pci)
 
     @property
+    def has_hgx_fabric(self) -> bool:
+        """Whether it is a whole HGX board whose NVSwitches are reached through InfiniBand, and so
+        are not NVIDIA's on the PCI bus. Each has eight GPUs; a guest with fewer has no switches."""
+        gpus = [device for device in self.pci if is_gpu(device.pci_class)]
+        return sum(device.device_id in MATRIX.hgx_infiniband for device in gpus) >= 8
+
+    @property
     def cdi_devices(self) -> frozenset[str]:
-        """Names of all GPUs that some CDI spec describes, without the kind."""
-        specs = (spec for spec in self.cdi if spec.kind == "nvidia.com/gpu")
-        return frozenset(device for spec in specs for device in spec.devices)
+        """Names of all GPUs that CDI can hand out, without the kind."""
+        return frozenset(name for name, specs in self.cdi_winners.items() if len(specs) == 1)
+
+    @property
+    def cdi_winners(self) -> Mapping[str, tuple[CdiSpec, ...]]:
+        """By GPU: the spec that CDI takes it from. Of two specs for one GPU it takes the one in the
+        later directory, /var/run/cdi; two in the same directory cost it the GPU, whatever is in the
+        other one (CDI's pkg/cdi/cache.go).
+        """
+        found: dict[str, tuple[CdiSpec, ...]] = {}
+        for directory in ("/etc/cdi/", "/var/run/cdi/"):
+            here: dict[str, tuple[CdiSpec, ...]] = {}
+            for spec in self.cdi:
+                if spec.kind == "nvidia.com/gpu" and spec.path.startswith(directory):
+                    for device in spec.devices:
+                        here[device] = (*here.get(device, ()), spec)
+            found |= {name: specs for name, specs in here.items() if len(found.get(name, ())) < 2}
+        return found
 
 
 def parse_state(lines: Iterable[str]) -> NvidiaState:
@@ -152,17 +183,41 @@ def parse_state(lines: Iterable[str]) -> NvidiaState:
         mok_keys=tuple(values.get("mok", [])),
         packages=dict(found for value in values.get("package", []) if (found := _package(value))),
         units=tuple(values.get("unit", [])),
-        cdi=tuple(_cdi(value) for value in values.get("cdi", [])),
-        cdi_gone=tuple(values.get("cdi_gone", [])),
+        cdi=tuple(_cdi(value, values.get("cdi_gone", [])) for value in values.get("cdi", [])),
         gpus=tuple(_gpu(value) for value in values.get("gpu", []) if value.count(",") >= 8),
         smi_error=" ".join(values.get("smi_error", [])),
         reboot_packages=_reboot_packages(values),
+        board=single.get("board", ""),
+        offered=tuple(values.get("offered", [])),
+        power_refused=tuple(_refused(values.get("power_said", []))),
     )
 
 
 def _pci(value: str) -> PciDevice:
-    address, pci_class, device = value.split()
-    return PciDevice(address, int(pci_class, 16), int(device, 16))
+    address, pci_class, device, *configuration = value.split()
+    vgpu = _is_vgpu(bytes.fromhex(configuration[0])) if configuration else False
+    return PciDevice(address, int(pci_class, 16), int(device, 16), vgpu)
+
+
+def _is_vgpu(configuration: bytes) -> bool:
+    """Whether the PCI configuration has NVIDIA's vendor-specific capability of a vGPU, which begins
+    with `VF` (k8s-device-plugin, internal/vgpu)."""
+    if len(configuration) < 256 or not configuration[6] & 0x10:
+        return False
+    position, seen = configuration[0x34], set[int]()
+    while position and position not in seen and position < 250:
+        seen.add(position)
+        if configuration[position] == 0x09:
+            return configuration[position + 3 : position + 5] == b"VF"
+        position = configuration[position + 1]
+    return False
+
+
+def _refused(lines: Iterable[str]) -> Iterator[str]:
+    """Addresses of the GPUs of which `nvidia-smi -pl` says that they take no limit."""
+    for line in lines:
+        if match := re.search(r"not supported.* for GPU:? *([0-9A-Fa-f:.]+?)\.?$", line):
+            yield match[1].lower()
 
 
 _LOADED = re.compile(r"^NVRM version: (?P<text>.*?)\s+(?P<version>\d{3}(?:\.\d+)+)\s")
@@ -192,22 +247,35 @@ def _package(value: str) -> tuple[str, DriverPackage] | None:
     return name, DriverPackage(rest[0] if rest else "", status.startswith("h"))
 
 
-def _cdi(value: str) -> CdiSpec:
+def _cdi(value: str, gone: Iterable[str]) -> CdiSpec:
+    """`PATH CONTENT`; `gone` has `PATH FILE` for each file of a spec that is not there."""
     import yaml  # only hosts with a GPU need it, and it takes time
 
     path, _, content = value.partition(" ")
+    missing = tuple(
+        file for each, _, file in (line.partition(" ") for line in gone) if each == path
+    )
     try:
         spec: Any = yaml.safe_load(gzip.decompress(base64.b64decode(content)))
         devices = tuple(str(device["name"]) for device in spec["devices"])
-        return CdiSpec(path, str(spec["kind"]), devices)
-    except (ValueError, OSError, EOFError, KeyError, TypeError, yaml.YAMLError):
+        edits = [each.get("containerEdits") or {} for each in (spec, *spec["devices"])]
+        nodes = dict.fromkeys(
+            str(node["path"]) for each in edits for node in each.get("deviceNodes") or []
+        )
+        return CdiSpec(path, str(spec["kind"]), devices, tuple(nodes), missing)
+    except (ValueError, OSError, EOFError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return CdiSpec(path, "unreadable", ())
 
 
+_NONE = {"[N/A]", "[Not Supported]"}
+
+
 def _gpu(value: str) -> Gpu:
-    index, uuid, pci, driver, persistence, power, mig, mib, product = (
-        part.strip() for part in value.split(",", 8)
-    )
+    """A row of nvidia-smi, in which `[N/A]` is what the GPU does not have, and anything else in
+    brackets is an error."""
+    fields = [part.strip() for part in value.split(",", 8)]
+    index, uuid, pci, driver, persistence, power, mig, mib, product = fields
+    faults = [each for each in fields if re.fullmatch(r"\[.+\]", each) and each not in _NONE]
     return Gpu(
         index=int(index),
         uuid=uuid,
@@ -218,6 +286,7 @@ def _gpu(value: str) -> Gpu:
         mig=mig == "Enabled",
         product=product,
         memory_bytes=int(mib) << 20 if mib.isdecimal() else 0,
+        fault=faults[0].strip("[]") if faults else "",
     )
 
 

@@ -12,11 +12,13 @@ from llmhost.nvidia.plan import (
     module_problems,
     plan_driver,
     reboot_reasons,
+    refused_limits,
+    unmended_holes,
     unusable,
 )
 from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import systemd
-from llmhost.operations.changes import explain, refuse
+from llmhost.operations.changes import explain, note, refuse
 from llmhost.operations.composition import inner
 from llmhost.operations.declaration import Commands, declared
 from llmhost.operations.files import apply_command
@@ -65,6 +67,7 @@ def present(
         except Unsatisfiable as error:
             yield refuse(error.sentences)
             return
+        files = [*files, *_modules_file(plan)]
         everything = [*files, *probe]
         state = yield from then_read(installed(plan, state, repository, everything), state)
         state = yield from then_read(_loaded(plan, state, reboot_timeout_seconds), state)
@@ -73,10 +76,21 @@ def present(
             explain(drift)
             yield StringCommand(f"systemctl restart {GPU_UNIT}")
             state = read_state(wanted=wanted) or state
+        limits = refused_limits(policy, state)
+        note([*plan.choice.notes, *unmended_holes(policy, state), *limits])
     elif state.has_gpu:
         yield from inner(present_files)(*probe)
+        if not state.is_wsl:
+            note(unmended_holes(policy, state))
     if sentences := unusable(policy, state):
         yield refuse(sentences)
+
+
+def _modules_file(plan: DriverPlan) -> list[Entry]:
+    """Kernel modules that the driver's services need and nothing loads by itself."""
+    lines = "".join(f"{name}\n" for name in plan.packages.kernel_modules)
+    head = "# Managed by llmhost: edit the inventory instead.\n"
+    return [File("/etc/modules-load.d/llmhost-nvidia.conf", head + lines)] if lines else []
 
 
 def _without_systemd(state: NvidiaState) -> Commands:

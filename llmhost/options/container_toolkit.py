@@ -9,7 +9,7 @@ from llmhost.options.types import Fingerprint, RepositoryUrl, text
 FLOOR = "1.19.1-1"
 """The first version without CVE-2026-24260."""
 
-_VERSION = text(r"\d+\.\d+\.\d+-\d+", "a version of the packages", "1.20.0-1")
+_VERSION = text(r"\d+\.\d+\.\d+-\d+", "a version of the packages", "1.20.1-1")
 
 
 def _safe(value: object) -> object:
@@ -28,8 +28,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 class ContainerToolkit(Section):
     """Where the toolkit comes from. Without an NVIDIA GPU the host stays unchanged."""
 
-    version: Annotated[str, Kind(_safe, _VERSION.expected, _VERSION.example)] = "1.20.0-1"
-    """Version of all four packages, such as `1.20.0-1`; they must be equal."""
+    version: Annotated[str, Kind(_safe, _VERSION.expected, _VERSION.example)] = "1.20.1-1"
+    """Version of all four packages, such as `1.20.1-1`; they must be equal."""
 
     repository_url: RepositoryUrl = "https://nvidia.github.io/libnvidia-container/stable/deb"
     """Base URL of the toolkit's repository, above the directories of the architectures."""

@@ -2,39 +2,26 @@
 
 from typing import Annotated, Literal
 
-from llmhost.nvidia.cuda import own_driver
-from llmhost.nvidia.driver import FLOORS, KNOWN_BRANCHES
+from llmhost.nvidia.branches import FLOORS, KNOWN
 from llmhost.options.base import Section
-from llmhost.options.kind import NUMERIC, Kind, Mistake
-from llmhost.options.types import Fingerprint, Flag, OneOf, RepositoryUrl, text, whole
+from llmhost.options.kind import NUMERIC, Kind
+from llmhost.options.types import Date, Fingerprint, Flag, OneOf, RepositoryUrl, text, whole
 
-_CUDA = text(r"\d{2}\.\d", "a CUDA version", "12.8", NUMERIC)
-
-
-def _known_cuda(value: object) -> object:
-    found = str(_CUDA.read(value))
-    try:
-        own_driver(found)
-    except ValueError as error:
-        raise Mistake(f"names CUDA {error}; write a version such as '12.8'") from None
-    return found
+CudaVersion = Annotated[str, text(r"\d{2}\.\d{1,2}", "a CUDA version", "12.8", NUMERIC)]
+"""A CUDA version; what one newer than the matrix needs is assumed."""
 
 
-CudaVersion = Annotated[str, Kind(_known_cuda, _CUDA.expected, _CUDA.example, NUMERIC)]
-"""A CUDA version whose requirements on the driver are known."""
-
-
-def _known_branch(value: object) -> object:
-    if value != "auto" and (type(value) is not int or value not in KNOWN_BRANCHES):
-        raise ValueError
-    return value
+def _branch(value: object) -> object:
+    if value == "auto" or (type(value) is int and (value in KNOWN or KNOWN[-1] < value < 1000)):
+        return value
+    raise ValueError
 
 
 DriverBranch = Annotated[
     Literal["auto"] | int,
     Kind(
-        _known_branch,
-        f"'auto' or one of the driver branches {', '.join(map(str, KNOWN_BRANCHES))}",
+        _branch,
+        f"'auto' or one of the driver branches {', '.join(map(str, KNOWN))}, or a newer one",
         580,
         NUMERIC,
     ),
@@ -49,8 +36,8 @@ class NvidiaDriver(Section):
     changed."""
 
     branch: DriverBranch = "auto"
-    """Driver branch such as 580. `auto`: the long-term branch, or the newest maintained one if a
-    GPU or the CUDA version of a service needs it."""
+    """Driver branch such as 580. `auto`: the oldest branch with security fixes that the source
+    offers, and that supports every GPU and the CUDA version of every service."""
 
     module: OneOf[Literal["auto", "open", "closed"]] = "auto"
     """Kernel module. `auto`: open from Turing on, closed for Maxwell, Pascal and Volta."""
@@ -61,6 +48,11 @@ class NvidiaDriver(Section):
 
     allow_unmaintained: Flag = False
     """Accept a branch that no longer gets security fixes."""
+
+    accept_vulnerable_until: Date | None = None
+    """Until this day, a driver with known security holes is neither replaced nor refused nor
+    reported. Otherwise it is replaced as soon as the host's package sources offer a fixed version
+    (refused with `nvidia_driver_managed = False`), and reported until then."""
 
     repository_url: RepositoryUrl = "https://developer.download.nvidia.com/compute/cuda/repos"
     """Base URL of NVIDIA's repositories, for `nvidia_driver_source = "nvidia"`; set it to a site's

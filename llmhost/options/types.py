@@ -6,7 +6,7 @@ with a space.
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -167,6 +167,7 @@ LoadSeconds = Annotated[int, whole(10, 86_400, "seconds", 600)]
 ConfirmSeconds = Annotated[int, whole(10, 600, "seconds", 60)]
 
 # Addresses.
+Date = Annotated[date, parsed(date, date.fromisoformat, "a date", "2026-12-31", ADDRESS)]
 Network = Annotated[IpNetwork, NETWORK]
 Networks = Annotated[tuple[Network, ...], Listed(least=1, check=disjoint)]
 """At least one network, none of them part of another."""

@@ -94,8 +94,8 @@ def test_completion_is_proven_to_run_on_the_gpu_of_its_service(
     assert "GPU: 0 proven on hardware, 6 proven on a double; without" in result.stdout
     assert "not checked: 0" in result.stdout
     (kept,) = (tmp_path / "evidence").iterdir()
-    assert kept.name == "580.159.03-nvidia-geforce-rtx-4090-double.txt"
-    assert kept.read_text().startswith("proven on a double: driver 580.159.03, NVIDIA GeForce")
+    assert kept.name == "595.91.07-nvidia-geforce-rtx-4090-double.txt"
+    assert kept.read_text().startswith("proven on a double: driver 595.91.07, NVIDIA GeForce")
 
 
 @pytest.mark.parametrize(

@@ -23,24 +23,49 @@ from tests.doubles.apt_repository import Repository, build_repository, serving
 from tests.doubles.nvidia.hardware import PROFILES
 from tests.doubles.nvidia.machine import furnish
 from tests.doubles.nvidia.packages import (
+    KERNEL,
     debian_driver,
+    debians_own_driver,
+    distinct,
     fabric,
     headers,
+    kernel_image,
     pinning,
     toolkit,
     ubuntu_driver,
+    ubuntu_modules,
 )
 from tests.integration.harness import converge, deploy
 
 pytestmark = pytest.mark.machines
 
-UBUNTU = [
-    *headers("linux-image-generic", "linux-headers-generic"),
-    *ubuntu_driver("580.159.03", open_module=True),
-    *ubuntu_driver("580.159.03", open_module=False)[:2],
-    *ubuntu_driver("595.71.05", open_module=True),
-    *fabric("-580", "580.173.02-0ubuntu0.24.04.1"),
-]
+LONG_TERM, NEWER = "580.178.04", "595.91.07"
+NEXT_KERNEL = "6.8.0-86-generic"
+UBUNTU = distinct(
+    [
+        *headers("linux-image-generic", "linux-headers-generic"),
+        *ubuntu_driver(LONG_TERM, open_module=True),
+        *ubuntu_driver(LONG_TERM, open_module=False),
+        *ubuntu_driver(NEWER, open_module=True),
+        *fabric("-580", "580.182.01-0ubuntu0.24.04.1"),
+    ]
+)
+# The kernel was updated: with a module of the same driver, and with one of a newer driver.
+NEXT = distinct(
+    [
+        *UBUNTU,
+        *kernel_image(NEXT_KERNEL, "linux-image-generic"),
+        *ubuntu_modules(LONG_TERM, open_module=True, kernel=NEXT_KERNEL),
+    ]
+)
+NEXT_AND_NEWER = distinct(
+    [
+        *UBUNTU,
+        *kernel_image(NEXT_KERNEL, "linux-image-generic"),
+        *ubuntu_driver("580.182.01", open_module=True)[4:],
+        *ubuntu_modules("580.182.01", open_module=True, kernel=NEXT_KERNEL),
+    ]
+)
 BAD_MODULE = "bad exit status: 2 (double of a build of the module)"
 BROKEN = [
     *headers("linux-image-generic"),
@@ -48,19 +73,26 @@ BROKEN = [
         replace(each, postinst=f"echo '{BAD_MODULE}' >&2; exit 1")
         if each.name.startswith("linux-modules")
         else each
-        for each in ubuntu_driver("580.159.03", open_module=True, revision="0ubuntu0.24.04.0")
+        for each in ubuntu_driver(LONG_TERM, open_module=True, revision="0ubuntu0.24.04.0")
     ),
 ]
 OLD = [*headers("linux-image-generic"), *ubuntu_driver("580.95.05", open_module=True)]
-NVIDIA = [
+DEBIAN_12 = [
     *headers("linux-headers-amd64"),
-    *debian_driver("580.159.03", open_module=False),
-    *debian_driver("580.159.03", open_module=True)[:1],
-    *debian_driver("595.71.05", open_module=True),
+    *debian_driver(LONG_TERM, open_module=False),
+    *debian_driver(LONG_TERM, open_module=True)[:1],
+    *debian_driver(NEWER, open_module=True),
     pinning(580),
     pinning(595),
 ]
-TOOLKIT = toolkit("1.20.0-1")
+# https://github.com/NVIDIA/cuda-repo-management/issues/38
+DEBIAN_13 = [
+    *headers("linux-headers-amd64"),
+    *debian_driver(NEWER, open_module=True),
+    pinning(595),
+]
+OWN = [*headers("linux-headers-amd64"), *debians_own_driver("550.163.01")]
+TOOLKIT = toolkit("1.20.1-1")
 
 
 @dataclass(frozen=True)
@@ -71,7 +103,11 @@ class Site:
     ubuntu: Repository
     old_ubuntu: Repository
     broken_ubuntu: Repository
+    next_ubuntu: Repository
+    newer_ubuntu: Repository
+    debians_own: Repository
     nvidia: Repository
+    debian_13: Repository
     toolkit: Repository
     url: str
 
@@ -90,14 +126,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     ubuntu = build_repository(top / "ubuntu", UBUNTU)
     old = build_repository(top / "old", OLD)
     broken = build_repository(top / "broken", BROKEN)
-    nvidia = build_repository(top / "debian13/x86_64", NVIDIA)
-    # NVIDIA names a key's file after the end of its fingerprint.
-    key = nvidia.directory / f"{nvidia.fingerprint[-8:]}.pub"
-    key.write_bytes(nvidia.key_path.read_bytes())
-    (top / "debian12").symlink_to("debian13")
+    following = build_repository(top / "next", NEXT)
+    newer = build_repository(top / "newer", NEXT_AND_NEWER)
+    own = build_repository(top / "own", OWN)
+    nvidia = build_repository(top / "debian12/x86_64", DEBIAN_12)
+    debian_13 = build_repository(top / "debian13/x86_64", DEBIAN_13)
+    for each in (nvidia, debian_13):
+        # NVIDIA names a key's file after the end of its fingerprint.
+        key = each.directory / f"{each.fingerprint[-8:]}.pub"
+        key.write_bytes(each.key_path.read_bytes())
     toolkit = build_repository(top / "toolkit/amd64", TOOLKIT)
     with Lan.create("nvidia") as lan, serving(top, lan.gateway) as url:
-        yield Site(lan, ubuntu, old, broken, nvidia, toolkit, url)
+        repositories = (ubuntu, old, broken, following, newer, own, nvidia, debian_13, toolkit)
+        yield Site(lan, *repositories, url)
 
 
 @pytest.fixture
@@ -164,13 +205,13 @@ def test_ubuntu_gets_its_signed_open_module_loaded_by_a_reboot(site: Site, host:
 
     assert boot_id(host) != before
     module = "linux-modules-nvidia-580-server-open-generic"
-    assert {module, "libnvidia-compute-580-server"} <= held(host)
+    assert module in installed(host) and "libnvidia-compute-580-server" in held(host)
     assert "Open Kernel Module" in host.ssh("cat /proc/driver/nvidia/version").stdout
     blacklist = host.ssh("apt-config dump Unattended-Upgrade::Package-Blacklist").stdout
-    assert '"linux-modules-nvidia-"' in blacklist
+    assert '"libnvidia-"' in blacklist and "linux-modules" not in blacklist
     found = probe(host, options)
     (gpu,) = found["gpus"]
-    assert found["driver"] == "580.159.03"
+    assert found["driver"] == LONG_TERM
     assert gpu["uuid"] == PROFILES["rtx-5070-ti"].gpus[0].uuid
     assert (gpu["persistence"], gpu["power_limit_watts"]) == (True, 250.0)
 
@@ -181,6 +222,7 @@ def test_ubuntu_gets_its_signed_open_module_loaded_by_a_reboot(site: Site, host:
         ("ubuntu-22.04", "gtx-1080-ti", "linux-modules-nvidia-580-server-generic"),
         ("ubuntu-26.04", "two-rtx-4090", "linux-modules-nvidia-580-server-open-generic"),
         ("debian-12", "rtx-5070-ti", "nvidia-kernel-open-dkms"),
+        ("debian-13", "rtx-5070-ti", "nvidia-kernel-open-dkms"),
     ],
 )
 def test_every_release_gets_its_own_packages(
@@ -190,15 +232,16 @@ def test_every_release_gets_its_own_packages(
     if release.startswith("ubuntu"):
         site.offer(host, site.ubuntu)
         host.ssh("apt-get -qq -y install linux-image-generic")
+    nvidia = site.debian_13 if release == "debian-13" else site.nvidia
     options = settings(
         nvidia_driver_repository_url=site.url,
-        nvidia_driver_repository_fingerprint=site.nvidia.fingerprint,
+        nvidia_driver_repository_fingerprint=nvidia.fingerprint,
     )
     # By an ordinary user with sudo, reboot included.
     first = deploy(host, install_nvidia_driver, options, sudo=True)
     assert first.succeeded and first.changed, first.output
     assert changed_by(host, options) == []
-    assert module in held(host)
+    assert module in installed(host)
     assert len(probe(host, options)["gpus"]) == len(PROFILES[profile].gpus)
 
 
@@ -219,15 +262,78 @@ def test_a_driver_with_known_holes_is_upgraded_and_another_branch_replaces_it(
 ) -> None:
     ubuntu_host(site, host, "rtx-5070-ti")
     site.offer(host, site.old_ubuntu)
-    refused = refusal(host, settings())
-    assert "driver 580.95.05 has known security holes" in refused
+    # The host's source has no fix yet: that is reported, and the host is of use.
+    first = deploy(host, install_nvidia_driver, settings())
+    again = deploy(host, install_nvidia_driver, settings())
+    assert first.succeeded and again.succeeded and again.changed == []
+    for outcome in (first, again):
+        assert "driver 580.95.05 has known security holes" in outcome.output
+        assert "no package source of this host offers a fixed version yet" in outcome.output
     site.offer(host, site.ubuntu)
+    accepted = settings(nvidia_driver_accept_vulnerable_until="2999-12-31")
+    assert changed_by(host, accepted) == []
     assert changed_by(host, settings())
-    assert installed(host)["nvidia-utils-580-server"].startswith("580.159.03-")
+    assert installed(host)["nvidia-utils-580-server"].startswith(f"{LONG_TERM}-")
     assert changed_by(host, settings(nvidia_driver_branch=595))
     assert not [name for name in installed(host) if "580" in name]
-    assert "linux-modules-nvidia-595-server-open-generic" in held(host)
-    assert probe(host, settings())["driver"] == "595.71.05"
+    assert "linux-modules-nvidia-595-server-open-generic" in installed(host)
+    assert probe(host, settings())["driver"] == NEWER
+
+
+def test_module_and_kernel_move_together_by_apt_alone(site: Site, host: Machine) -> None:
+    ubuntu_host(site, host, "rtx-5070-ti")
+    changed_by(host, settings())
+    site.offer(host, site.next_ubuntu)
+    host.ssh("apt-get -qq -y --with-new-pkgs upgrade")
+    found = installed(host)
+    assert f"linux-modules-nvidia-580-server-open-{NEXT_KERNEL}" in found
+    host.reboot()
+    assert host.ssh("uname -r; cat /proc/sys/kernel/osrelease").stdout.endswith(f"{NEXT_KERNEL}\n")
+    assert probe(host, settings())["driver"] == LONG_TERM
+    assert changed_by(host, settings()) == []
+
+
+def test_a_kernel_that_came_without_a_module_gets_it_by_the_next_deploy(
+    site: Site, host: Machine
+) -> None:
+    ubuntu_host(site, host, "rtx-5070-ti")
+    changed_by(host, settings())
+    # Its module needs a newer driver, whose parts are held: apt leaves both behind.
+    site.offer(host, site.newer_ubuntu)
+    host.ssh("apt-get -qq -y --with-new-pkgs upgrade")
+    own = f"linux-modules-nvidia-580-server-open-{NEXT_KERNEL}"
+    assert own not in installed(host)
+    host.ssh(f"test -e /boot/vmlinuz-{NEXT_KERNEL}")
+    outcome = deploy(host, install_nvidia_driver, settings())
+    assert outcome.succeeded, outcome.output
+    assert f"kernel {NEXT_KERNEL} boots next and has no nvidia module" in outcome.output
+    assert changed_by(host, settings()) == []
+    assert own in installed(host)
+    assert probe(host, settings())["driver"] == "580.182.01"
+    assert "libnvidia-compute-580-server" in held(host)
+
+
+def test_debians_own_open_driver_is_found_by_what_its_module_says(
+    site: Site, host: Machine
+) -> None:
+    furnish(host, "two-rtx-4090", "debian-13")
+    site.offer(host, site.debians_own)
+    options = settings(nvidia_driver_source="distribution", nvidia_driver_allow_unmaintained=True)
+    assert changed_by(host, options)
+    host.ssh("ls /lib/modules/*/updates/dkms/nvidia-current-open.ko")
+    assert probe(host, options)["driver"] == "550.163.01"
+
+
+def test_a_gpu_that_takes_no_power_limit_is_asked_once(site: Site, host: Machine) -> None:
+    ubuntu_host(site, host, "two-rtx-4090")
+    host.ssh("mkdir -p /run/llmhost-double && touch /run/llmhost-double/1.fixed-power")
+    host.ssh("printf 'f /run/llmhost-double/1.fixed-power\\n' >/etc/tmpfiles.d/double.conf")
+    options = settings(nvidia_driver_power_limit_watts=300)
+    first = deploy(host, install_nvidia_driver, options)
+    assert first.succeeded, first.output
+    again = deploy(host, install_nvidia_driver, options)
+    assert again.succeeded and again.changed == [], again.output
+    assert "GPU 1 does not take a power limit: it may draw 450 W" in again.output
 
 
 def test_without_leave_to_reboot_the_host_is_refused_until_somebody_has(
@@ -236,7 +342,7 @@ def test_without_leave_to_reboot_the_host_is_refused_until_somebody_has(
     ubuntu_host(site, host, "rtx-5070-ti")
     options = settings(nvidia_driver_reboot="never")
     before = boot_id(host)
-    assert "module 580.159.03 is installed and not loaded" in refusal(host, options)
+    assert f"module {LONG_TERM} is installed and not loaded" in refusal(host, options)
     assert boot_id(host) == before
     host.reboot()
     assert changed_by(host, options)
@@ -244,15 +350,18 @@ def test_without_leave_to_reboot_the_host_is_refused_until_somebody_has(
     host.ssh(
         "apt-mark unhold $(apt-mark showhold) && apt-get -qq -y install"
         " nvidia-utils-595-server linux-modules-nvidia-580-server-open-generic-"
+        f" linux-modules-nvidia-580-server-open-{KERNEL}-"
     )
     host.ssh("apt-get -qq -y install linux-modules-nvidia-595-server-open-generic")
     options = settings(nvidia_driver_reboot="never", nvidia_driver_branch=595)
     said = refusal(host, options)
-    assert "module 580.159.03 is loaded, and 595.71.05 is installed" in said
+    assert f"module {LONG_TERM} is loaded, and {NEWER} is installed" in said
 
 
 def test_debian_takes_the_closed_module_for_pascal_from_nvidia(site: Site, host: Machine) -> None:
     furnish(host, "gtx-1080-ti", "debian-13")
+    assert "Pascal ends with branch 580" in refusal(host, settings())
+    furnish(host, "gtx-1080-ti", "debian-12")
     base = {"nvidia_driver_repository_url": site.url}
     wrong = settings(**base, nvidia_driver_repository_fingerprint="0" * 40)
     assert "could not be fetched" in refusal(host, wrong)
@@ -260,10 +369,10 @@ def test_debian_takes_the_closed_module_for_pascal_from_nvidia(site: Site, host:
     options = settings(**base, nvidia_driver_repository_fingerprint=site.nvidia.fingerprint)
     assert changed_by(host, options)
     assert "Open" not in host.ssh("cat /proc/driver/nvidia/version").stdout
-    assert installed(host)["nvidia-kernel-dkms"] == "580.159.03-1"
+    assert installed(host)["nvidia-kernel-dkms"] == f"{LONG_TERM}-1"
     policy = host.ssh("apt-cache policy nvidia-driver-cuda").stdout
-    assert "Candidate: 580.159.03-1" in policy and "595.71.05-1" in policy
-    assert probe(host, options)["driver"] == "580.159.03"
+    assert f"Candidate: {LONG_TERM}-1" in policy and f"{NEWER}-1" in policy
+    assert probe(host, options)["driver"] == LONG_TERM
 
 
 def test_a_plan_names_the_packages_where_apt_knows_of_none(
@@ -290,7 +399,7 @@ def test_a_plan_names_the_packages_where_apt_knows_of_none(
 def test_a_branch_whose_packages_keep_their_names_is_changed_up_and_down(
     site: Site, host: Machine
 ) -> None:
-    furnish(host, "two-rtx-4090", "debian-13")
+    furnish(host, "two-rtx-4090", "debian-12")
     base = {
         "nvidia_driver_repository_url": site.url,
         "nvidia_driver_repository_fingerprint": site.nvidia.fingerprint,
@@ -312,9 +421,9 @@ def test_an_nvswitch_host_gets_the_fabric_manager_of_its_drivers_version(
     ubuntu_host(site, host, "h200-nvswitch")
     assert changed_by(host, settings())
     found = installed(host)
-    # 580.173.02 is on offer too, and newer.
-    assert found["nvidia-fabricmanager-580"].startswith("580.159.03-")
-    assert found["libnvidia-nscq-580"].startswith("580.159.03-")
+    # 580.182.01 is on offer too, and newer.
+    assert found["nvidia-fabricmanager-580"].startswith(f"{LONG_TERM}-")
+    assert found["libnvidia-nscq-580"].startswith(f"{LONG_TERM}-")
     assert {"nvidia-fabricmanager-580", "libnvidia-nscq-580"} <= held(host)
     host.ssh("systemctl is-active nvidia-fabricmanager")
 
@@ -345,7 +454,7 @@ def test_a_driver_that_can_not_be_installed_stops_the_host_and_a_better_one_mend
     assert boot_id(host) == before
     site.offer(host, site.ubuntu)
     assert changed_by(host, settings())
-    assert probe(host, settings())["driver"] == "580.159.03"
+    assert probe(host, settings())["driver"] == LONG_TERM
 
 
 def test_wsl_keeps_the_driver_of_windows(site: Site, host: Machine) -> None:

@@ -107,6 +107,9 @@ NEXT_STEPS = {
     "container_toolkit.cdi-describes-just-the-gpus-that-are-there": "Run "
     "`systemctl start nvidia-cdi-refresh` on the server and compare `nvidia-ctk cdi list` with "
     "`nvidia-smi -L`.",
+    "container_toolkit.what-cdi-hands-out-is-there-and-enough-for-cuda": "Run "
+    "`modprobe nvidia-uvm` and `systemctl restart nvidia-cdi-refresh` on the server, then deploy "
+    "again.",
     "container_toolkit.specs-are-kept-fresh": "Deploy again, then run "
     "`systemctl status nvidia-cdi-refresh.path`.",
     "container_toolkit.docker-knows-the-runtime-and-does-not-use-it-by-default": "Remove "
@@ -209,11 +212,13 @@ NEXT_STEPS = {
     "nvidia_driver.loaded-module-is-the-one-of-the-libraries": "Reboot the server: the loaded "
     "kernel module and the installed libraries have different versions.",
     "nvidia_driver.driver-has-no-known-security-hole": "Deploy again: it installs the fixed "
-    "version. If `nvidia_driver_branch` is set, choose a maintained branch.",
+    "version. To keep the driver for now, set `nvidia_driver_accept_vulnerable_until`.",
     "nvidia_driver.no-linux-driver-is-installed-on-wsl": "Run "
     "`apt-get purge 'nvidia-*' 'libnvidia-*'`: on WSL, Windows provides the driver.",
     "nvidia_driver.no-part-of-the-driver-is-upgraded-behind-our-back": "Deploy again to hold the "
     "packages that it names.",
+    "nvidia_driver.the-next-kernel-gets-its-module-with-it": "Deploy again: it releases the "
+    "modules that are held.",
     "nvidia_driver.nouveau-is-not-loaded": "Reboot the server: nouveau is blacklisted from the "
     "next boot.",
     "nvidia_driver.gpus-are-set-as-declared": "Run `systemctl status llmhost-gpu` on the server: "

@@ -46,18 +46,33 @@ def test_apt_knows_the_toolkits_repository_once(host: Any, settings: Settings) -
     assert found == ["/etc/apt/sources.list.d/nvidia-container-toolkit.sources"]
 
 
+def refreshed(host: Any) -> dict[str, Any]:
+    """The spec of the toolkit's own units: CDI takes it before what is in /etc/cdi."""
+    found: dict[str, Any] = yaml.safe_load(host.check_output("cat /var/run/cdi/nvidia.yaml"))
+    return found
+
+
 def test_cdi_describes_just_the_gpus_that_are_there(host: Any, nvidia: Nvidia) -> None:
-    specs = host.run("cat /etc/cdi/nvidia.yaml /var/run/cdi/nvidia.yaml 2>/dev/null").stdout
-    names = {
-        str(device["name"])
-        for spec in yaml.safe_load_all(specs)
-        if spec and spec["kind"] == "nvidia.com/gpu"
-        for device in spec["devices"]
-    }
+    spec = refreshed(host)
+    names = {str(device["name"]) for device in spec["devices"]}
+    assert spec["kind"] == "nvidia.com/gpu"
     assert "all" in names
     if not nvidia.wsl:
         described = {name for name in names if name.startswith("GPU-")}
         assert described == {gpu["uuid"] for gpu in nvidia.gpus}
+
+
+def test_what_cdi_hands_out_is_there_and_enough_for_cuda(host: Any, nvidia: Nvidia) -> None:
+    spec = refreshed(host)
+    edits = [spec.get("containerEdits") or {}]
+    edits += [device.get("containerEdits") or {} for device in spec["devices"]]
+    nodes = {str(node["path"]) for each in edits for node in each.get("deviceNodes") or []}
+    files = {str(mount["hostPath"]) for each in edits for mount in each.get("mounts") or []}
+    hooks = {str(hook["path"]) for each in edits for hook in each.get("hooks") or []}
+    gone = [path for path in sorted(nodes | files | hooks) if not host.file(path).exists]
+    assert gone == []
+    if not nvidia.wsl:
+        assert "/dev/nvidia-uvm" in nodes
 
 
 def test_specs_are_kept_fresh(host: Any) -> None:

@@ -15,7 +15,15 @@ WSL = replace(HOST, running_kernel="6.6.87.2-microsoft-standard-WSL2")
 GPUS = tuple(
     Gpu(index, f"GPU-{index}", "", "580.159.03", True, None, False, "x") for index in (0, 1)
 )
-FRESH = CdiSpec("/var/run/cdi/nvidia.yaml", "nvidia.com/gpu", ("0", "GPU-0", "1", "GPU-1", "all"))
+NAMES = ("0", "GPU-0", "1", "GPU-1", "all")
+NODES = ("/dev/nvidiactl", "/dev/nvidia-uvm")
+FRESH = CdiSpec("/var/run/cdi/nvidia.yaml", "nvidia.com/gpu", NAMES, NODES)
+ONE = replace(FRESH, devices=("0", "GPU-0", "all"))
+LEFT_OVER = CdiSpec(
+    "/etc/cdi/nvidia.yaml", "nvidia.com/gpu", ("GPU-0", "GPU-7", "all"), (), ("/usr/lib/old.so",)
+)
+OTHER = CdiSpec("/etc/cdi/amd.yaml", "amd.com/gpu", ("all",), (), ("/dev/kfd",))
+UNREADABLE = CdiSpec("/etc/cdi/x.yaml", "unreadable", ())
 
 
 @pytest.mark.parametrize(
@@ -27,29 +35,65 @@ FRESH = CdiSpec("/var/run/cdi/nvidia.yaml", "nvidia.com/gpu", ("0", "GPU-0", "1"
             ["no CDI spec describes GPU-0", "no CDI spec describes GPU-1"],
         ),
         (
+            replace(HOST, gpus=GPUS, cdi=(replace(FRESH, gone=("/usr/lib/libcuda.so.570",)),)),
+            ["/var/run/cdi/nvidia.yaml hands out /usr/lib/libcuda.so.570, which is gone"],
+        ),
+        (
+            replace(HOST, gpus=GPUS, cdi=(replace(FRESH, nodes=NODES[:1]),)),
+            [
+                "/var/run/cdi/nvidia.yaml does not hand out /dev/nvidia-uvm, without which CUDA"
+                " fails"
+            ],
+        ),
+        (
             replace(HOST, gpus=GPUS[:1], cdi=(FRESH,)),
-            ["a CDI spec describes GPU-1, which is not on this host"],
+            ["/var/run/cdi/nvidia.yaml describes GPU-1, which is not on this host"],
+        ),
+        # What CDI does not take, or is another vendor's, is no reason.
+        (replace(HOST, gpus=GPUS, cdi=(LEFT_OVER, OTHER, UNREADABLE, FRESH)), []),
+        (
+            replace(HOST, gpus=GPUS[:1], cdi=(LEFT_OVER,)),
+            [
+                "/etc/cdi/nvidia.yaml hands out /usr/lib/old.so, which is gone",
+                "/etc/cdi/nvidia.yaml does not hand out /dev/nvidia-uvm, without which CUDA fails",
+            ],
         ),
         (
-            replace(HOST, gpus=GPUS, cdi=(FRESH,), cdi_gone=("/usr/lib/libcuda.so.570",)),
-            ["a CDI spec hands out /usr/lib/libcuda.so.570, which is gone"],
+            replace(HOST, gpus=GPUS[:1], cdi=(ONE, replace(ONE, path="/var/run/cdi/b.json"))),
+            [
+                "/var/run/cdi/nvidia.yaml and /var/run/cdi/b.json both describe GPU-0, so that CDI"
+                " takes neither: remove one"
+            ],
         ),
         (
-            replace(HOST, gpus=GPUS, cdi=(FRESH, CdiSpec("/etc/cdi/x.yaml", "unreadable", ()))),
-            ["/etc/cdi/x.yaml can not be read as a CDI spec"],
+            replace(
+                HOST,
+                gpus=GPUS[:1],
+                cdi=(ONE, LEFT_OVER, replace(LEFT_OVER, path="/etc/cdi/b.json")),
+            ),
+            [
+                "/etc/cdi/nvidia.yaml and /etc/cdi/b.json both describe GPU-0, so that CDI takes"
+                " neither: remove one"
+            ],
         ),
         (
-            replace(HOST, gpus=GPUS[:1], cdi=(replace(FRESH, kind="amd.com/gpu"),)),
-            ["no CDI spec describes GPU-0"],
+            replace(HOST, gpus=GPUS[:1], cdi=(replace(FRESH, kind="amd.com/gpu"), UNREADABLE)),
+            ["no CDI spec describes GPU-0", "/etc/cdi/x.yaml can not be read as a CDI spec"],
         ),
-        (replace(WSL, gpus=GPUS, cdi=(replace(FRESH, devices=("all",)),)), []),
+        (replace(WSL, gpus=GPUS, cdi=(replace(FRESH, devices=("all",), nodes=()),)), []),
         (replace(WSL, gpus=GPUS), ["no CDI spec describes the GPUs of this host"]),
     ],
 )
-def test_a_spec_must_describe_just_the_gpus_that_are_there(
+def test_what_cdi_takes_must_hand_out_the_gpus_that_are_there(
     state: NvidiaState, reasons: list[str]
 ) -> None:
     assert stale_specs(state) == reasons
+
+
+def test_only_what_cdi_can_resolve_can_be_given_to_a_service() -> None:
+    both = replace(HOST, cdi=(FRESH, replace(FRESH, path="/var/run/cdi/b.json", devices=("all",))))
+    assert both.cdi_devices == {*NAMES} - {"all"}
+    assert replace(HOST, cdi=(LEFT_OVER, FRESH)).cdi_devices == {*NAMES, "GPU-7"}
 
 
 def test_packages_of_another_version_or_not_held_are_named() -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from llmhost.nvidia.cuda import KNOWN_CUDA, at_risk, floor, own_driver, too_old, version
+from llmhost.nvidia.cuda import KNOWN_CUDA, at_risk, floor, own_driver, too_old, unknown
+from llmhost.nvidia.data import version
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,10 @@ def test_packages_and_drivers_have_the_same_version(text: str, numbers: tuple[in
         ("13.2", "580.159.03", "at risk"),
         ("13.2", "595.71.05", "runs"),
         ("13.3", "595.71.05", "at risk"),
+        ("13.4", "610.57.04", "at risk"),
+        ("13.4", "615.71.09", "runs"),
+        ("13.5", "620.70.06", "runs"),
+        ("14.0", "580.178.04", "at risk"),  # newer than the matrix
     ],
 )
 def test_a_service_runs_or_is_at_risk_or_its_driver_is_too_old(
@@ -53,9 +58,10 @@ def test_the_sentences_name_service_version_and_driver() -> None:
     assert "cudaErrorUnsupportedPtxVersion" in risk and "595.45.04" in risk
 
 
-def test_cuda_newer_than_the_table_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"14\.0 is newer than 13\.3"):
-        own_driver("14.0")
+def test_cuda_newer_than_the_matrix_is_a_warning_that_says_what_is_assumed() -> None:
+    assert own_driver("14.0") == own_driver("13.5") == (620, 70, 6)
+    (sentence,) = unknown({"vllm": "14.0", "ollama": "13.5"})
+    assert "CUDA 14.0" in sentence and "assumed to need driver 620.70.06 or newer" in sentence
 
 
 def test_no_cuda_version_is_newer_than_its_floor_demands() -> None:

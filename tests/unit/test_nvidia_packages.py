@@ -5,22 +5,28 @@ from typing import Literal
 
 import pytest
 
-from llmhost.nvidia.driver import MAINTAINED, RELEASES, Choice, Unsatisfiable
+from llmhost.nvidia.driver import RELEASES, Choice, Unsatisfiable
+from llmhost.nvidia.kernel import Kernel, headers_package, prebuilt_kernel
 from llmhost.nvidia.packages import (
     TOOLKIT,
     UPGRADE_BLACKLIST,
-    Kernel,
     check_signature,
     driver_packages,
+    follows_the_kernel,
     foreign_packages,
     packages,
-    prebuilt_kernel,
 )
 from llmhost.nvidia.repository import driver_repository
 
 GA = Kernel("6.8.0-85-generic", ("linux-image-generic", "linux-image-6.8.0-85-generic"))
+MAINTAINED = (580, 595, 615)
 HWE = Kernel("6.17.0-40-generic", ("linux-image-generic", "linux-image-generic-hwe-24.04"))
 DEBIAN = Kernel("6.12.48+deb13-amd64", ("linux-image-amd64",))
+
+
+def kernel_of(release: str) -> Kernel:
+    return DEBIAN if release.startswith("debian") else HWE
+
 
 Case = tuple[str, Choice, Kernel, tuple[str, ...]]
 CASES: list[Case] = [
@@ -126,6 +132,19 @@ def test_the_packages_of_a_choice(
         (Kernel("6.17.0-40-generic", ("linux-image-virtual-hwe-24.04",)), "generic-hwe-24.04"),
         (Kernel("6.8.0-1030-aws", ("linux-image-aws", "linux-image-generic")), "aws"),
         (Kernel("6.8.0-85-generic", ("linux-image-6.8.0-85-generic",)), "6.8.0-85-generic"),
+        (Kernel("6.8.0-1030-aws", ("linux-image-aws-lts-24.04",)), "aws-lts-24.04"),
+        (
+            Kernel("6.11.0-1027-oem", ("linux-image-oem-24.04b", "linux-image-oem-24.04")),
+            "oem-24.04b",
+        ),
+        (
+            Kernel("6.8.0-85-generic-64k", ("linux-image-generic-64k-hwe-24.04",)),
+            "generic-64k-hwe-24.04",
+        ),
+        (Kernel("6.17.0-1026-nvidia", ("linux-image-nvidia-hwe-24.04",)), "nvidia-hwe-24.04"),
+        (Kernel("6.8.0-1030-nvidia-64k", ("linux-image-nvidia-64k",)), "nvidia-64k"),
+        (Kernel("6.8.0-85-generic", ("linux-image-generic-6.8",)), "generic-6.8"),
+        (Kernel("6.8.0-1030-raspi", ("linux-image-raspi",)), None),
         (Kernel("6.12.1-custom", ()), None),
         (Kernel("6.6.87.2-microsoft-standard-WSL2", ()), None),
     ],
@@ -138,9 +157,76 @@ def test_prebuilt_modules_follow_the_kernels_metapackage(
 
 def test_a_kernel_without_prebuilt_modules_gets_dkms_and_its_headers() -> None:
     choice = Choice(580, "open", "distribution")
-    found = packages(choice, "ubuntu-24.04", Kernel("6.12.1-custom", ()), nvswitch=False)
+    kernel = Kernel("6.12.1-custom", ("linux-headers-6.12.1-custom",))
+    found = packages(choice, "ubuntu-24.04", kernel, nvswitch=False)
     assert found.names[:2] == ("linux-headers-6.12.1-custom", "nvidia-headless-580-server-open")
     assert not found.signed
+
+
+@pytest.mark.parametrize(
+    ("distribution", "kernel", "headers"),
+    [
+        ("debian", Kernel("6.12.48+deb13-arm64", ()), "linux-headers-arm64"),
+        ("debian", Kernel("6.12.48+deb13-cloud-arm64", ()), "linux-headers-cloud-arm64"),
+        ("debian", Kernel("6.12.48+deb13-arm64-16k", ()), "linux-headers-arm64-16k"),
+        ("debian", Kernel("6.1.0-40-rt-amd64", ()), "linux-headers-rt-amd64"),
+        ("debian", Kernel("6.8.12-4-pve", ()), "proxmox-default-headers"),
+        (
+            "ubuntu",
+            Kernel("6.8.0-1030-raspi", ("linux-image-raspi",)),
+            "linux-headers-raspi",
+        ),
+        (
+            "ubuntu",
+            Kernel("6.8.0-1030-aws", ("linux-image-aws-lts-24.04",)),
+            "linux-headers-aws-lts-24.04",
+        ),
+    ],
+)
+def test_dkms_gets_the_headers_of_the_kernels_own_flavour(
+    distribution: str, kernel: Kernel, headers: str
+) -> None:
+    assert headers_package(distribution, kernel) == headers
+
+
+@pytest.mark.parametrize("distribution", ["debian", "ubuntu"])
+def test_a_kernel_of_nobody_is_refused_unless_its_headers_are_there(distribution: str) -> None:
+    with pytest.raises(Unsatisfiable, match=r"install linux-headers-6\.12\.1-custom for it"):
+        headers_package(distribution, Kernel("6.12.1-custom", ()))
+    there = Kernel("6.12.1-custom", ("linux-headers-6.12.1-custom",))
+    assert headers_package(distribution, there) == "linux-headers-6.12.1-custom"
+
+
+def test_dgx_spark_gets_the_series_that_its_kernel_has_modules_of() -> None:
+    kernel = Kernel("6.17.0-1026-nvidia", ("linux-image-nvidia-hwe-24.04",))
+    choice = Choice(580, "open", "distribution")
+    found = packages(choice, "ubuntu-24.04", kernel, nvswitch=False)
+    assert found.names == (
+        "linux-modules-nvidia-580-open-nvidia-hwe-24.04",
+        "nvidia-headless-no-dkms-580-open",
+        "nvidia-utils-580",
+        "nvidia-compute-utils-580",
+    )
+    assert found.module == "linux-modules-nvidia-580-open-6.17.0-1026-nvidia"
+
+
+def test_an_hgx_board_behind_infiniband_gets_its_subnet_manager_and_module() -> None:
+    choice = Choice(580, "open", "nvidia")
+    found = packages(choice, "ubuntu-24.04", HWE, nvswitch=False, infiniband=True)
+    assert found.fabric == ("nvidia-fabricmanager", "libnvidia-nscq")
+    assert "nvlsm" in found.names and found.kernel_modules == ("ib_umad",)
+    assert not any("extra" in name for name in found.names)
+    cloud = Kernel("6.8.0-1030-aws", ("linux-image-aws",))
+    aws = packages(choice, "ubuntu-24.04", cloud, nvswitch=False, infiniband=True)
+    assert "linux-modules-extra-aws" in aws.names
+    with pytest.raises(Unsatisfiable, match="no NVLink subnet manager"):
+        packages(
+            Choice(580, "open", "distribution"),
+            "ubuntu-24.04",
+            HWE,
+            nvswitch=False,
+            infiniband=True,
+        )
 
 
 @pytest.mark.parametrize(
@@ -157,10 +243,10 @@ def test_a_kernel_without_prebuilt_modules_gets_dkms_and_its_headers() -> None:
 def test_an_nvswitch_host_gets_the_fabric_manager_and_its_unit(
     release: str, choice: Choice, fabric: tuple[str, ...]
 ) -> None:
-    found = packages(choice, release, GA, nvswitch=True)
+    found = packages(choice, release, kernel_of(release), nvswitch=True)
     assert found.fabric == fabric
     assert "nvidia-fabricmanager.service" in found.units
-    assert not packages(choice, release, GA, nvswitch=False).fabric
+    assert not packages(choice, release, kernel_of(release), nvswitch=False).fabric
 
 
 def test_nvswitches_are_refused_where_no_fabric_manager_is_packaged() -> None:
@@ -183,15 +269,19 @@ CHOICES = [
 def test_unattended_upgrades_keeps_off_every_part_of_every_driver(
     release: str, choice: Choice
 ) -> None:
-    found = packages(choice, release, HWE, nvswitch=True)
-    drivers = [name for name in found.all if not name.startswith("linux-headers-")]
+    found = packages(choice, release, kernel_of(release), nvswitch=True)
+    drivers = [
+        name
+        for name in found.all
+        if not name.startswith("linux-headers-") and not follows_the_kernel(name)
+    ]
     assert [name for name in drivers if not name.startswith(UPGRADE_BLACKLIST)] == []
     assert [name for name in TOOLKIT if not name.startswith(UPGRADE_BLACKLIST)] == []
 
 
 @pytest.mark.parametrize(("release", "choice"), CHOICES)
 def test_no_driver_is_foreign_to_itself(release: str, choice: Choice) -> None:
-    own = packages(choice, release, HWE, nvswitch=True).all
+    own = packages(choice, release, kernel_of(release), nvswitch=True).all
     assert foreign_packages([*own, *TOOLKIT], choice, release) == ()
 
 
@@ -226,6 +316,31 @@ def test_parts_of_another_module_or_source_are_foreign(
     installed: tuple[str, ...], choice: Choice, foreign: tuple[str, ...]
 ) -> None:
     assert foreign_packages(installed, choice, "ubuntu-24.04") == foreign
+
+
+def test_every_package_of_a_prebuilt_module_is_known_and_follows_the_kernel() -> None:
+    parts = {
+        "linux-modules-nvidia-580-server-open-generic",
+        "linux-modules-nvidia-580-server-open-6.8.0-85-generic",
+        "linux-objects-nvidia-580-server-open-6.8.0-85-generic",
+        "linux-signatures-nvidia-6.8.0-85-generic",
+    }
+    assert driver_packages(parts) == parts
+    assert all(follows_the_kernel(name) for name in parts)
+    assert not any(name.startswith(UPGRADE_BLACKLIST) for name in parts)
+    assert not follows_the_kernel("nvidia-kernel-common-580-server")
+    other = Choice(595, "open", "distribution")
+    foreign = set(foreign_packages(parts, other, "ubuntu-24.04"))
+    assert foreign == {name for name in parts if "580" in name}
+
+
+def test_all_that_debians_own_driver_brings_is_known_and_left_alone() -> None:
+    parts = {  # seen installed with nvidia-open-kernel-dkms 550.163.01-2
+        *("firmware-nvidia-gsp", "glx-alternative-nvidia", "libnvidia-ml1", "nvidia-alternative"),
+        *("nvidia-installer-cleanup", "nvidia-kernel-common", "nvidia-modprobe", "nvidia-support"),
+    }
+    assert driver_packages(parts) == parts
+    assert all(name.startswith(UPGRADE_BLACKLIST) for name in parts)
 
 
 def test_the_toolkit_is_no_part_of_a_driver() -> None:

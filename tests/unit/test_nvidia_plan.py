@@ -1,7 +1,10 @@
 """What is done to a host's driver, and which hosts can not be used in the end."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
@@ -15,7 +18,9 @@ from llmhost.nvidia.plan import (
     module_problems,
     plan_driver,
     reboot_reasons,
+    refused_limits,
     unheld,
+    unmended_holes,
     unusable,
 )
 from llmhost.nvidia.state import DriverPackage, Gpu, KernelModule, NvidiaState, PciDevice
@@ -30,7 +35,7 @@ BARE = NvidiaState(
     pci=(PciDevice("0000:01:00.0", 0x030000, 0x2C05),),
     packages={"linux-image-generic": DriverPackage("6.8.0-85.85", held=False)},
 )
-VERSION = "580.159.03-0ubuntu0.24.04.1"
+VERSION = "580.178.04-0ubuntu0.24.04.1"
 DRIVER = (
     "linux-modules-nvidia-580-server-open-generic",
     "nvidia-headless-no-dkms-580-server-open",
@@ -38,14 +43,28 @@ DRIVER = (
     "nvidia-compute-utils-580-server",
     "libnvidia-compute-580-server",
 )
-GPU = Gpu(0, "GPU-0", "00000000:01:00.0", "580.159.03", True, 300.0, False, "RTX 5070 Ti")
+GPU = Gpu(0, "GPU-0", "00000000:01:00.0", "580.178.04", True, 300.0, False, "RTX 5070 Ti")
+
+
+def held(name: str) -> bool:
+    """As a deploy leaves it: prebuilt modules are free to follow the kernel."""
+    return not name.startswith("linux-")
+
+
 DONE = replace(
     BARE,
-    loaded=KernelModule("580.159.03", "open"),
-    next_module=KernelModule("580.159.03", "open", "Canonical"),
-    packages={**BARE.packages, **{name: DriverPackage(VERSION, held=True) for name in DRIVER}},
+    loaded=KernelModule("580.178.04", "open"),
+    next_module=KernelModule("580.178.04", "open", "Canonical"),
+    packages={
+        **BARE.packages,
+        **{name: DriverPackage(VERSION, held=held(name)) for name in DRIVER},
+    },
     gpus=(GPU,),
 )
+
+
+DEBIAN_BOOT: dict[str, Any] = {"secure_boot": True, "next_kernel": "6.12.48+deb13-amd64"}
+ASKS = {"ollama": GpuRequest(("0",))}
 
 
 def with_packages(state: NvidiaState, **packages: DriverPackage) -> NvidiaState:
@@ -74,17 +93,112 @@ def test_a_dependency_that_is_not_held_is_noticed() -> None:
     assert unheld(state) == (DRIVER[4],)
 
 
+OLD = "580.95.05-0ubuntu0.24.04.1"
+VULNERABLE = replace(
+    DONE,
+    packages={**BARE.packages, **{name: DriverPackage(OLD, held=held(name)) for name in DRIVER}},
+    gpus=(replace(GPU, driver="580.95.05"),),
+)
+OFFERED = ("580.173.02-0ubuntu0.24.04.1", VERSION, "595.91.07-0ubuntu0.24.04.1")
+
+
+def test_known_holes_without_a_fix_in_the_hosts_sources_are_reported_and_not_refused() -> None:
+    for offered in ((), ("580.173.02-0ubuntu0.24.04.1", "595.91.07-0ubuntu0.24.04.1")):
+        state = replace(VULNERABLE, offered=offered)
+        plan = plan_driver(DriverPolicy(), state)
+        assert (plan.install, plan.unhold, plan.reasons) == ((), (), ())
+        assert unusable(DriverPolicy(managed=False), state) == []
+        (sentence,) = unmended_holes(DriverPolicy(), state)
+        assert "580.178.04 is the first without them" in sentence
+        assert "no package source of this host offers a fixed version yet" in sentence
+
+
+def test_known_holes_can_be_accepted_until_a_day() -> None:
+    day = date(2026, 12, 31)
+    for today, accepted in ((day, True), (day + timedelta(days=1), False)):
+        policy = DriverPolicy(Wish(today=today), accept_vulnerable_until=day)
+        state = replace(VULNERABLE, offered=OFFERED)
+        assert (plan_driver(policy, state).install == ()) is accepted
+        assert (unusable(policy, state) == []) is accepted
+        assert ([*unmended_holes(policy, VULNERABLE)] == []) is accepted
+
+
+def test_a_kernel_without_a_module_gets_exactly_that_and_the_driver_may_move_with_it() -> None:
+    newer = "6.8.0-86-generic"
+    state = replace(DONE, next_kernel=newer, next_module=None)
+    plan = plan_driver(DriverPolicy(), state)
+    assert plan.install == (f"linux-modules-nvidia-580-server-open-{newer}", *DRIVER[:4])
+    assert set(plan.unhold) == set(DRIVER[1:])
+    assert plan.reasons == (f"kernel {newer} boots next and has no nvidia module",)
+    (problem,) = module_problems(plan, state)
+    assert plan.install[0] in problem and "dkms" not in problem
+
+
+def test_a_held_module_is_let_go_so_that_it_follows_the_kernel() -> None:
+    state = with_packages(DONE, **{DRIVER[0].replace("-", "_"): DriverPackage(VERSION, held=True)})
+    plan = plan_driver(DriverPolicy(), state)
+    assert plan.unhold == (DRIVER[0],) and plan.install == ()
+    assert plan.reasons == (f"{DRIVER[0]} is held, and could not follow the kernel",)
+
+
+def test_a_module_that_dkms_builds_is_not_asked_of_apt() -> None:
+    state = replace(DONE, release="debian-12", next_kernel="6.1.0-40-amd64", next_module=None)
+    plan = plan_driver(DriverPolicy(), state)
+    assert not any(name.startswith("linux-modules") for name in plan.install)
+    assert "dkms status" in module_problems(plan, state)[0]
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        (replace(BARE, pci=(), board="nvidia,p3737 nvidia,tegra234"), "Jetson (nvidia,tegra234)"),
+        (replace(BARE, pci=(PciDevice("0", 0x030000, 0x2B00),)), "Jetson (nvidia,tegra264)"),
+        (replace(BARE, pci=(), running_kernel="5.15.148-tegra"), "this is a Jetson"),
+        (replace(BARE, pci=(replace(BARE.pci[0], vgpu=True),)), "is a vGPU"),
+    ],
+)
+def test_a_host_whose_driver_comes_from_elsewhere_is_recognised_and_refused(
+    state: NvidiaState, sentence: str
+) -> None:
+    policy = DriverPolicy(requests=ASKS)
+    assert sentence in impossible(policy, state)[0]
+    assert sentence in unusable(policy, state)[0]
+    with pytest.raises(Unsatisfiable, match=re.escape(sentence)):
+        plan_driver(policy, state)
+
+
+def test_a_vgpu_works_with_the_driver_that_somebody_else_installed() -> None:
+    state = replace(DONE, pci=(replace(DONE.pci[0], vgpu=True),))
+    assert unusable(DriverPolicy(requests=ASKS, managed=False), state) == []
+
+
+def test_a_whole_hgx_board_of_b200s_comes_from_nvidia_with_its_fabric() -> None:
+    gpus = tuple(PciDevice(f"0000:{n:02x}:00.0", 0x030200, 0x2901) for n in range(8))
+    plan = plan_driver(DriverPolicy(), replace(BARE, pci=gpus))
+    assert plan.choice.source == "nvidia" and "nvlsm" in plan.install
+    assert plan.packages.kernel_modules == ("ib_umad",)
+    guest = plan_driver(DriverPolicy(), replace(BARE, pci=gpus[:4]))
+    assert guest.choice.source == "distribution" and guest.packages.fabric == ()
+
+
+def test_a_gpu_that_answers_with_an_error_is_refused_and_named() -> None:
+    lost = replace(GPU, index=1, uuid="GPU-1", pci_address="00000000:02:00.0", fault="GPU is lost")
+    state = replace(DONE, pci=DONE.pci * 2, gpus=(GPU, lost))
+    for found in (unusable(DriverPolicy(), state), impossible(DriverPolicy(requests=ASKS), state)):
+        assert "GPU 1 (00000000:02:00.0) does not work" in found[0] and "GPU is lost" in found[0]
+
+
 def test_known_holes_are_mended_within_the_branch_and_everything_is_let_go_first() -> None:
-    old = {name: DriverPackage("580.95.05-0ubuntu0.24.04.1", held=True) for name in DRIVER}
-    plan = plan_driver(DriverPolicy(), replace(DONE, packages={**BARE.packages, **old}))
+    plan = plan_driver(DriverPolicy(), replace(VULNERABLE, offered=OFFERED))
     assert plan.install == DRIVER[:4] and plan.remove == ()
-    assert set(plan.unhold) == set(DRIVER)
+    assert set(plan.unhold) == set(DRIVER[1:])
     assert "known security holes" in plan.reasons[-1]
 
 
 def test_another_branch_replaces_all_parts_of_the_old_one() -> None:
     plan = plan_driver(DriverPolicy(Wish(branch=595)), DONE)
-    assert set(plan.remove) == set(DRIVER) == set(plan.unhold)
+    assert set(plan.remove) == set(DRIVER)
+    assert set(plan.unhold) == set(DRIVER[1:])
     assert plan.install[0] == "linux-modules-nvidia-595-server-open-generic"
 
 
@@ -93,8 +207,8 @@ def test_packages_that_keep_their_names_change_their_branch_by_version() -> None
         *("nvidia-driver-pinning-580", "linux-headers-amd64", "nvidia-kernel-open-dkms"),
         *("nvidia-driver-cuda", "nvidia-persistenced", "libnvidia-ml1"),
     )
-    packages = {name: DriverPackage("580.159.03-1", held=True) for name in names}
-    state = replace(DONE, release="debian-13", packages=packages)
+    packages = {name: DriverPackage("580.178.04-1", held=True) for name in names}
+    state = replace(DONE, release="debian-12", packages=packages, next_kernel="6.1.0-40-amd64")
     assert not plan_driver(DriverPolicy(), state).switching
     plan = plan_driver(DriverPolicy(Wish(branch=595)), state)
     assert plan.switching and plan.remove == ("nvidia-driver-pinning-580",)
@@ -104,7 +218,8 @@ def test_packages_that_keep_their_names_change_their_branch_by_version() -> None
 
 
 def test_dkms_under_secure_boot_is_refused_until_its_key_is_enrolled() -> None:
-    state = replace(BARE, release="debian-13", secure_boot=True)
+    kernel = "6.12.48+deb13-amd64"
+    state = replace(BARE, release="debian-13", secure_boot=True, next_kernel=kernel)
     with pytest.raises(Unsatisfiable, match="mokutil --import"):
         plan_driver(DriverPolicy(), state)
     plan_driver(DriverPolicy(), replace(state, mok_keys=("/var/lib/dkms/mok.pub",)))
@@ -116,19 +231,19 @@ def test_dkms_under_secure_boot_is_refused_until_its_key_is_enrolled() -> None:
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
-        (replace(DONE, loaded=None), "module 580.159.03 is installed and not loaded"),
+        (replace(DONE, loaded=None), "module 580.178.04 is installed and not loaded"),
         (replace(DONE, loaded=None, nouveau=True), "nouveau module is loaded"),
         (
-            replace(DONE, next_module=KernelModule("580.173.02", "open")),
-            "module 580.159.03 is loaded, and 580.173.02 is installed",
+            replace(DONE, next_module=KernelModule("580.182.01", "open")),
+            "module 580.178.04 is loaded, and 580.182.01 is installed",
         ),
         (
-            replace(DONE, loaded=KernelModule("580.159.03", "closed")),
+            replace(DONE, loaded=KernelModule("580.178.04", "closed")),
             "the closed module is loaded, and the open one is wanted",
         ),
         (
-            with_packages(DONE, nvidia_utils_580_server=DriverPackage("580.173.02-1", held=True)),
-            "the libraries are 580.173.02-1",
+            with_packages(DONE, nvidia_utils_580_server=DriverPackage("580.182.01-1", held=True)),
+            "the libraries are 580.182.01-1",
         ),
     ],
 )
@@ -142,11 +257,11 @@ def test_a_reboot_is_needed_and_why(state: NvidiaState, reason: str) -> None:
     [
         (replace(DONE, next_module=None), "has no nvidia module"),
         (
-            replace(DONE, next_module=KernelModule("580.159.03", "closed")),
+            replace(DONE, next_module=KernelModule("580.178.04", "closed")),
             "has the closed module, not the open one",
         ),
         (
-            replace(DONE, secure_boot=True, next_module=KernelModule("580.159.03", "open")),
+            replace(DONE, secure_boot=True, next_module=KernelModule("580.178.04", "open")),
             "is not signed",
         ),
     ],
@@ -160,7 +275,7 @@ def test_a_kernel_that_would_come_up_without_the_module_is_refused(
 
 @pytest.mark.parametrize(
     ("fabric", "fits"),
-    [("580.159.03-0ubuntu0.24.04.1", True), ("580.159.03-1", True), ("580.173.02-1", False)],
+    [("580.178.04-0ubuntu0.24.04.1", True), ("580.178.04-1", True), ("580.182.01-1", False)],
 )
 def test_the_fabric_manager_must_have_the_drivers_version(fabric: str, fits: bool) -> None:
     switch = PciDevice("0000:80:00.0", 0x068000, 0x22A3)
@@ -173,7 +288,6 @@ def test_the_fabric_manager_must_have_the_drivers_version(fabric: str, fits: boo
     assert plan.fabric == (() if fits else names)
 
 
-ASKS = {"ollama": GpuRequest(("0",))}
 WSL = replace(
     BARE, running_kernel="6.6.87.2-microsoft-standard-WSL2", wsl_gpu=True, pci=(), packages={}
 )
@@ -191,7 +305,7 @@ WSL = replace(
         ),
         (
             DriverPolicy(),
-            replace(DONE, gpus=(replace(GPU, driver="580.95.05"),)),
+            replace(DONE, gpus=(replace(GPU, driver="580.95.05"),), offered=(VERSION,)),
             "known security holes",
         ),
         (
@@ -237,7 +351,8 @@ def test_a_host_whose_gpus_can_not_be_used_is_refused_with_the_reason(
         ({"a": GpuRequest(("1",))}, BARE, "asks for GPU 1, which is not on this host"),
         ({"a": GpuRequest(("GPU-9",))}, DONE, "GPU-9, which is not on this host"),
         (ASKS, replace(DONE, gpus=(replace(GPU, mig=True),)), "MIG instances"),
-        (ASKS, replace(BARE, release="debian-13", secure_boot=True), "mokutil --import"),
+        (ASKS, replace(BARE, release="debian-13", **DEBIAN_BOOT), "mokutil --import"),
+        (ASKS, replace(BARE, release="debian-13", next_kernel="6.9-own"), "not one of Debian's"),
     ],
 )
 def test_what_is_asked_for_in_vain_is_told_before_anything_is_changed(
@@ -279,6 +394,13 @@ def test_gpu_drift_is_persistence_and_power() -> None:
         "GPU 0 may draw 450 W, not 300",
     ]
     assert gpu_drift(DriverPolicy(power_limit_watts=300), DONE) == []
+    # It was asked, and takes none: it is not asked again, and reported.
+    fixed = replace(DONE, power_refused=(GPU.pci_address,))
+    assert gpu_drift(DriverPolicy(power_limit_watts=250), fixed) == []
+    assert refused_limits(DriverPolicy(power_limit_watts=250), fixed) == [
+        "GPU 0 does not take a power limit: it may draw 300 W"
+    ]
+    assert refused_limits(DriverPolicy(power_limit_watts=250), DONE) == []
     # A GPU without a limit of its own, such as GB10, can not be wrong.
     none = replace(DONE, gpus=(replace(GPU, power_limit_watts=None),))
     assert gpu_drift(DriverPolicy(power_limit_watts=300), none) == []

@@ -1,5 +1,6 @@
 """The fact's own script, run by sh over trees of files that play hosts, and its parser."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,7 +10,8 @@ import pytest
 import yaml
 
 from llmhost.facts.nvidia import Nvidia
-from llmhost.nvidia.generation import Generation
+from llmhost.nvidia.data import Generation
+from llmhost.nvidia.generation import GENERATIONS as G
 from llmhost.nvidia.packages import REPORTED
 from llmhost.nvidia.state import NvidiaState, parse_state
 from tests.doubles.nvidia.hardware import GPU_LIST, PROFILES, write_tree
@@ -75,11 +77,11 @@ def add_smi(root: Path, version: str = "580.159.03", at: str = "usr/bin/nvidia-s
     ("profile", "generations", "switch"),
     [
         ("none", (), False),
-        ("rtx-5070-ti", (Generation.BLACKWELL,), False),
-        ("two-rtx-4090", (Generation.ADA, Generation.ADA), False),
-        ("h200-nvswitch", (Generation.HOPPER, Generation.HOPPER), True),
-        ("gtx-1080-ti", (Generation.PASCAL,), False),
-        ("pascal-and-blackwell", (Generation.PASCAL, Generation.BLACKWELL), False),
+        ("rtx-5070-ti", (G["BLACKWELL"],), False),
+        ("two-rtx-4090", (G["ADA"], G["ADA"]), False),
+        ("h200-nvswitch", (G["HOPPER"], G["HOPPER"]), True),
+        ("gtx-1080-ti", (G["PASCAL"],), False),
+        ("pascal-and-blackwell", (G["PASCAL"], G["BLACKWELL"]), False),
     ],
 )
 def test_hardware_is_found_without_any_driver(
@@ -137,6 +139,81 @@ def test_a_kernel_without_a_module_has_none(root: Path) -> None:
     put(root, f"boot/vmlinuz-{NEXT}", "")
     build_module(root / "lib/modules" / KERNEL / "nvidia.ko", "580.159.03", open_module=True)
     assert read(root).next_module is None
+
+
+@pytest.mark.parametrize("name", ["nvidia-current.ko", "nvidia-current-open.ko", "nvidia.ko"])
+def test_the_module_is_known_by_what_it_says_of_itself(root: Path, name: str) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    modules = root / "lib/modules" / KERNEL / "updates/dkms"
+    build_module(modules / name, "550.163.01", open_module=True)
+    build_module(
+        modules / name.replace("nvidia-current", "nvidia-current-drm").replace("a.ko", "a-drm.ko"),
+        "550.163.01",
+        open_module=True,
+        name="nvidia-drm",
+    )
+    module = read(root).next_module
+    assert module is not None and (module.version, module.kind) == ("550.163.01", "open")
+
+
+def test_an_updated_module_comes_before_the_kernels_own(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    modules = root / "lib/modules" / KERNEL
+    build_module(modules / "kernel/nvidia-580srv/nvidia.ko", "580.159.03", open_module=True)
+    build_module(modules / "updates/dkms/nvidia.ko", "595.91.07", open_module=True)
+    module = read(root).next_module
+    assert module is not None and module.version == "595.91.07"
+
+
+def test_prebuilt_modules_are_reported_with_all_their_packages(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    names = {
+        "linux-modules-nvidia-580-server-open-generic",
+        f"linux-objects-nvidia-580-server-open-{KERNEL}",
+        f"linux-signatures-nvidia-{KERNEL}",
+    }
+    install(root, *(("ii", name, "6.8.0-85.85") for name in sorted(names)))
+    assert set(read(root).packages) == names
+
+
+def test_versions_that_the_package_sources_offer_are_read(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    install(root, ("hi", "nvidia-utils-580-server", "580.173.02-0ubuntu0.24.04.1"))
+    said = " nvidia-utils-580-server | 580.178.04-0ubuntu0.24.04.1 | http://x noble/restricted"
+    put(root, "usr/bin/apt-cache", f"#!/bin/sh\necho '{said}'\n").chmod(0o755)
+    assert read(root).offered == ("580.178.04-0ubuntu0.24.04.1",)
+
+
+def test_a_vgpu_is_known_by_its_pci_configuration(root: Path) -> None:
+    write_tree(root, PROFILES["vgpu-guest"])
+    assert [device.vgpu for device in read(root).pci] == [True, False]
+    assert not any(device.vgpu for device in read_profile(root, "rtx-5070-ti").pci)
+
+
+def read_profile(root: Path, profile: str) -> NvidiaState:
+    shutil.rmtree(root / "sys/bus/pci")
+    write_tree(root, PROFILES[profile])
+    return read(root)
+
+
+def test_a_jetson_is_known_by_its_device_tree(root: Path) -> None:
+    write_tree(root, PROFILES["none"])
+    put(root, "proc/device-tree/compatible", "nvidia,p3737-0000\0nvidia,tegra234\0")
+    assert "nvidia,tegra234" in read(root).board
+
+
+def test_a_whole_hgx_board_is_known_by_its_gpus(root: Path) -> None:
+    write_tree(root, PROFILES["hgx-b200"])
+    assert read(root).has_hgx_fabric and not read(root).has_nvswitch
+    assert not read_profile(root, "h200-nvswitch").has_hgx_fabric
+
+
+def test_a_gpu_that_takes_no_power_limit_is_read_from_what_it_said(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    said = "Changing power management limit is not supported for GPU: 00000000:01:00.0.\n"
+    scope = "Changing power management limit is not supported in current scope for GPU: "
+    put(root, "run/llmhost-gpu/power", f"{said}{scope}0000000F:01:00.0\nAll done.\n")
+    assert read(root).power_refused == ("00000000:01:00.0", "0000000f:01:00.0")
 
 
 def test_packages_are_reported_with_version_and_hold(root: Path) -> None:
@@ -219,7 +296,27 @@ def test_files_that_a_cdi_spec_names_and_that_are_gone_are_reported(root: Path) 
     spec = {"kind": "nvidia.com/gpu", "containerEdits": {"mounts": mounts}, "devices": []}
     put(root, "var/run/cdi/nvidia.yaml", yaml.safe_dump(spec))
     put(root, new.lstrip("/"), "")
-    assert read(root).cdi_gone == (old,)
+    (found,) = read(root).cdi
+    assert found.gone == (old,)
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_files_that_are_gone_are_told_with_their_spec_in_yaml_and_json(
+    root: Path, form: str
+) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    hook = {"hookName": "createContainer", "path": "/usr/bin/nvidia-cdi-hook", "args": ["x"]}
+    edits = {
+        "deviceNodes": [{"path": "/dev/nvidia-uvm"}, {"path": "/dev/nvidiactl"}],
+        "hooks": [hook],
+    }
+    spec = {"kind": "nvidia.com/gpu", "containerEdits": edits, "devices": [{"name": "all"}]}
+    text = json.dumps(spec) if form == "json" else yaml.safe_dump(spec)
+    put(root, f"etc/cdi/nvidia.{form}", text)
+    put(root, "dev/nvidiactl", "")
+    (found,) = read(root).cdi
+    assert found.nodes == ("/dev/nvidia-uvm", "/dev/nvidiactl")
+    assert found.gone == ("/dev/nvidia-uvm", "/usr/bin/nvidia-cdi-hook")
 
 
 def test_the_toolkits_refresh_units_are_found(root: Path) -> None:
@@ -281,6 +378,29 @@ def test_numbers_that_nvidia_smi_does_not_give_are_left_out() -> None:
     (gpu,) = parse_state([line]).gpus
     assert gpu.power_limit_watts is None and gpu.product == "NVIDIA GB10, rev"
     assert gpu.memory_bytes == 0
+
+
+@pytest.mark.parametrize("value", ["[GPU is lost]", "[Unknown Error]"])
+def test_an_error_in_place_of_a_value_is_a_fault_and_no_missing_memory(value: str) -> None:
+    line = f"gpu 0, GPU-1, 00000000:01:00.0, 580.178.04, {value}, {value}, [N/A], {value}, x"
+    (gpu,) = parse_state([line]).gpus
+    assert gpu.fault == value.strip("[]")
+
+
+def test_a_gpu_that_could_be_cut_by_mig_and_is_not(root: Path) -> None:
+    write_tree(root, PROFILES["h200-nvswitch"])
+    add_smi(root)
+    put(root, "proc/driver/nvidia/version", OPEN)
+    assert [(gpu.mig, gpu.fault) for gpu in read(root).gpus] == [(False, "")] * 2
+
+
+def test_a_lost_gpu_beside_a_healthy_one(root: Path) -> None:
+    write_tree(root, PROFILES["two-rtx-4090"])
+    add_smi(root)
+    put(root, "proc/driver/nvidia/version", OPEN)
+    put(root, "run/double/1.lost", "")
+    first, second = read(root).gpus
+    assert (first.fault, second.fault) == ("", "GPU is lost")
 
 
 def test_no_dash_specific_shell_is_needed() -> None:

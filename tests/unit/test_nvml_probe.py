@@ -116,6 +116,18 @@ def test_a_lost_gpu_is_told(bench: Bench) -> None:
     assert gpu["unavailable"]["memory_used"] == "GPU is lost"
 
 
+def test_a_gpu_without_a_handle_hides_no_other(bench: Bench) -> None:
+    bench.set_up(PROFILES["two-rtx-4090"], failures="nvmlDeviceGetHandleByIndex_v2@0 15\n")
+    lost, healthy = bench.probe()["gpus"]
+    assert (lost["uuid"], lost["unavailable"]["uuid"]) == (None, "GPU is lost")
+    assert healthy["uuid"] == PROFILES["two-rtx-4090"].gpus[1].uuid
+
+
+def test_mig_that_is_off_is_no_missing_mig(bench: Bench) -> None:
+    bench.set_up(PROFILES["h200-nvswitch"])
+    assert [gpu["mig"] for gpu in bench.probe()["gpus"]] == [False, False]
+
+
 @pytest.mark.parametrize(
     ("loaded", "failures", "code"),
     [

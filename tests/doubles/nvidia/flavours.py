@@ -13,13 +13,16 @@ from tests.doubles.nvidia.hardware import PROFILES
 from tests.doubles.nvidia.machine import furnish
 from tests.doubles.nvidia.packages import (
     debian_driver,
+    distinct,
     headers,
     pinning,
     toolkit,
     ubuntu_driver,
 )
 
-VERSION = "580.159.03"
+VERSION = "580.178.04"
+ON_DEBIAN_13 = "595.91.07"
+"""The long-term branch, and the first that NVIDIA's repository for Debian 13 has fixes of."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ FLAVOURS = {
     "gpu": Flavour("rtx-5070-ti", options={"gpu": 0}),
     "two-gpus": Flavour("two-rtx-4090", options={"gpu": PROFILES["two-rtx-4090"].gpus[1].uuid}),
     "h200": Flavour("h200-nvswitch", options={"gpu_count": 2}),
-    "gtx-1080-ti": Flavour("gtx-1080-ti", options={"gpu_count": 1}),
+    # NVIDIA's repository for Debian 13 has no driver for it.
+    "gtx-1080-ti": Flavour("gtx-1080-ti", "ubuntu-24.04", {"gpu_count": 1}),
     "wsl": Flavour("wsl", options={"gpu_count": 1}),
     "ubuntu-24.04": Flavour("rtx-5070-ti", "ubuntu-24.04", {"gpu_count": 1}),
 }
@@ -55,15 +59,14 @@ def build_site(directory: Path) -> dict[str, str]:
             directory / "debian13/x86_64",
             [
                 *headers("linux-headers-amd64"),
-                *debian_driver(VERSION, open_module=True),
-                *debian_driver(VERSION, open_module=False)[:1],
-                pinning(580),
+                *debian_driver(ON_DEBIAN_13, open_module=True),
+                pinning(595),
             ],
         )
         # NVIDIA names a key's file after the end of its fingerprint.
         driver.key_path.rename(driver.directory / f"{driver.fingerprint[-8:]}.pub")
         ubuntu = build_repository(directory / "ubuntu", _ubuntu_packages())
-        tools = build_repository(directory / "toolkit/amd64", toolkit("1.20.0-1"))
+        tools = build_repository(directory / "toolkit/amd64", toolkit("1.20.1-1"))
         fingerprints.write_text(
             json.dumps({"driver": driver.fingerprint, "toolkit": tools.fingerprint})
         )
@@ -76,7 +79,12 @@ def _ubuntu_packages() -> list[DebDouble]:
     """What Ubuntu packages under names of its own; the rest comes from the real distribution."""
     return [
         *headers("linux-image-generic", "linux-headers-generic"),
-        *ubuntu_driver(VERSION, open_module=True),
+        *distinct(
+            [
+                *ubuntu_driver(VERSION, open_module=True),
+                *ubuntu_driver(VERSION, open_module=False),
+            ]
+        ),
         DebDouble("docker-compose-v2", "9:2", fields={"Depends": "docker-compose, docker-cli"}),
     ]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from testbed import Machine
 from tests.doubles.nvidia.hardware import GPU_LIST, PROFILES, WSL_KERNEL, write_pci
-from tests.doubles.nvidia.packages import KERNEL, library, smi
+from tests.doubles.nvidia.packages import DEBIAN_KERNEL, KERNEL, library, smi
 
 OS_RELEASES = {
     "ubuntu-22.04": ("ubuntu", "22.04", "jammy"),
@@ -42,12 +42,16 @@ for place in /sys/bus/pci/devices /proc/sys/kernel/osrelease /proc/driver \
     $(for each in $parameters; do echo "/proc/sys/$each"; done); do
   while mountpoint -q $place; do umount $place; done
 done
-rm -f /dev/dxg /dev/nvidiactl
+rm -f /dev/dxg /dev/nvidiactl /dev/nvidia-uvm
+# The newest kernel boots.
+newest=$(ls /boot/vmlinuz-[0-9]* | sort -V | tail -n 1)
+[ -e $double/wsl ] || echo "${newest#/boot/vmlinuz-}" >$double/osrelease
 mount --bind $double/pci /sys/bus/pci/devices
 mount --bind $double/osrelease /proc/sys/kernel/osrelease
 mkdir -p /run/llmhost-double/driver/nvidia
 loaded=/run/llmhost-double/driver/nvidia/version
-# A device that opens, and that no container may open unless it is given to it: the kernel's log.
+# A device that opens, and that no container may open unless it is given to it: autofs. The kernel's
+# log would be another, and test machines may not read it.
 if [ -e $double/wsl ]; then
   for each in $parameters; do
     own=/run/llmhost-double/sys/$each
@@ -56,19 +60,23 @@ if [ -e $double/wsl ]; then
     mount --bind "$own" "/proc/sys/$each"
   done
   /usr/lib/systemd/systemd-sysctl
-  mknod -m 0666 /dev/dxg c 1 11
+  mknod -m 0666 /dev/dxg c 10 235
   [ -e $double/windows ] || exit 0
   cat $double/windows >$loaded
   mount --bind /run/llmhost-double/driver /proc/driver
   exit 0
 fi
-module=$(find "/lib/modules/$(cat $double/osrelease)" -name nvidia.ko 2>/dev/null | head -n 1)
+modules=/lib/modules/$(cat $double/osrelease)
+for file in $(find "$modules" -name 'nvidia*.ko' 2>/dev/null); do
+  [ "$(modinfo -F name "$file")" = nvidia ] && module=$file
+done
 [ -n "$module" ] || exit 0
 version=$(modinfo -F version "$module")
 open=; modinfo -F license "$module" | grep -q GPL && open='Open Kernel Module for x86_64 '
 echo "NVRM version: NVIDIA UNIX ${open:-x86_64 Kernel Module }$version  Double" >$loaded
 mount --bind /run/llmhost-double/driver /proc/driver
-mknod -m 0666 /dev/nvidiactl c 1 11
+mknod -m 0666 /dev/nvidiactl c 10 235
+mknod -m 0666 /dev/nvidia-uvm c 10 235
 """
 
 
@@ -83,7 +91,8 @@ def furnish(
     had; its module counts as loaded if one is installed. On WSL the driver is that of Windows."""
     hardware = PROFILES[profile]
     name, number, codename = OS_RELEASES[release]
-    kernel = WSL_KERNEL if hardware.wsl else KERNEL
+    own = DEBIAN_KERNEL if name == "debian" else KERNEL
+    kernel = WSL_KERNEL if hardware.wsl else own
     files: dict[str, str | bytes] = {
         "etc/os-release": (
             f'NAME="{name} (double)"\nID={name}\nVERSION_ID="{number}"\n'
@@ -111,7 +120,8 @@ def furnish(
             for file in sorted(each for each in tree.rglob("*") if each.is_file()):
                 archive.add(file, str(file.relative_to(tree)), filter=_owned_by_root)
     machine.ssh(
-        "rm -f /etc/os-release; rm -rf /etc/llmhost-double; base64 -d | tar -xz -C / && "
+        "rm -f /etc/os-release /boot/vmlinuz-*; rm -rf /etc/llmhost-double;"
+        " base64 -d | tar -xz -C / && "
         "systemctl daemon-reload && systemctl enable --quiet llmhost-double-hardware && "
         "systemctl restart llmhost-double-hardware && ldconfig",
         input=b64encode(buffer.getvalue()).decode(),

@@ -6,7 +6,8 @@
  * its "GPU memory" is its resident memory.
  *
  * The file of failures has lines `FUNCTION CODE`: that function then returns that NVML error
- * (https://docs.nvidia.com/deploy/nvml-api, nvmlReturn_t); CODE 0 makes a list empty.
+ * (https://docs.nvidia.com/deploy/nvml-api, nvmlReturn_t); CODE 0 makes a list empty. FUNCTION@N
+ * fails for GPU N alone.
  *
  * Build: gcc -shared -fPIC -DVERSION='"580.159.03"' -o libnvidia-ml.so.1 nvml.c
  */
@@ -146,6 +147,10 @@ int nvmlDeviceGetCount_v2(unsigned *found) {
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, Gpu **gpu) {
   GUARD();
   if (index >= count) return INVALID_ARGUMENT;
+  char one[96];
+  snprintf(one, sizeof one, "%s@%u", __func__, index);
+  int lost = fault(one, 0);
+  if (lost) return lost;
   *gpu = &gpus[index];
   return SUCCESS;
 }
@@ -198,8 +203,8 @@ int nvmlDeviceGetPowerManagementLimit(Gpu *gpu, unsigned *milliwatts) {
 
 int nvmlDeviceGetMigMode(Gpu *gpu, unsigned *current, unsigned *pending) {
   GUARD_GPU(gpu);
-  if (!gpu->mig) return NOT_SUPPORTED;
-  *current = *pending = 1;
+  if (gpu->mig < 0) return NOT_SUPPORTED;
+  *current = *pending = (unsigned)gpu->mig;
   return SUCCESS;
 }
 

@@ -2,13 +2,15 @@
 
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.doubles.apt_repository import DebDouble
 from tests.doubles.nvidia.module import build_module
 
 KERNEL = "6.8.0-85-generic"
-"""The kernel that the doubles are built for."""
+DEBIAN_KERNEL = "6.12.48+deb13-amd64"
+"""The kernels that the doubles are built for."""
 _HERE = Path(__file__).parent
 _LIBRARY = "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so"
 _CANONICAL = "Canonical Ltd. Kernel Module Signing"
@@ -19,22 +21,16 @@ def ubuntu_driver(
 ) -> list[DebDouble]:
     """Ubuntu's server driver of this upstream version, with its signed prebuilt module."""
     server = f"{version.partition('.')[0]}-server"
-    flavour = f"{server}-open" if open_module else server
     full = f"{version}-{revision}"
-    module = _module(version, open_module, "nvidia-srv", signer=_CANONICAL)
     same = f"(= {full})"
     return [
+        *ubuntu_modules(version, open_module=open_module, revision=revision, meta=meta),
         DebDouble(
-            f"linux-modules-nvidia-{flavour}-{meta}",
-            f"6.8.0-85.85+{full}",
-            module,
-            {"Depends": "kmod"},
-        ),
-        DebDouble(
-            f"nvidia-headless-no-dkms-{flavour}",
+            f"nvidia-headless-no-dkms-{server}{'-open' if open_module else ''}",
             full,
             fields={"Depends": f"libnvidia-compute-{server} {same}"},
         ),
+        DebDouble(f"nvidia-kernel-common-{server}", full),
         DebDouble(
             f"libnvidia-compute-{server}",
             full,
@@ -58,19 +54,89 @@ def ubuntu_driver(
     ]
 
 
+def ubuntu_modules(
+    version: str,
+    *,
+    open_module: bool,
+    revision: str = "0ubuntu0.24.04.1",
+    meta: str = "generic",
+    kernel: str = KERNEL,
+) -> list[DebDouble]:
+    """Ubuntu's prebuilt module for a kernel, as source linux-restricted-modules makes it: the
+    metapackage, the package of the kernel, the objects that it is linked from, and the signatures
+    of all modules of this kernel. A module depends on the driver's version, or a newer one."""
+    server = f"{version.partition('.')[0]}-server"
+    flavour = f"{server}-open" if open_module else server
+    abi = kernel.rpartition("-")[0]
+    full = f"{abi.replace('-', '.', 1)}+{version}-{revision}"
+    common = f"nvidia-kernel-common-{server} (>= {version})"
+    own = f"linux-modules-nvidia-{flavour}-{kernel}"
+    objects = f"linux-objects-nvidia-{flavour}-{kernel}"
+    signatures = f"linux-signatures-nvidia-{kernel}"
+    place = f"kernel/nvidia-{flavour.replace('-server', 'srv')}"
+    module = _module(version, open_module, place, _CANONICAL, kernel=kernel)
+    needs = f"kmod, {objects} (= {full}), {signatures}, {common}"
+    return [
+        DebDouble(
+            f"linux-modules-nvidia-{flavour}-{meta}",
+            full,
+            fields={"Depends": f"{own} (= {full}), {common}"},
+        ),
+        DebDouble(own, full, module, {"Depends": needs}, postinst=f"depmod {kernel}"),
+        DebDouble(objects, full, fields={"Depends": signatures}),
+        DebDouble(signatures, abi),
+    ]
+
+
 def debian_driver(version: str, *, open_module: bool) -> list[DebDouble]:
     """The driver of this upstream version from NVIDIA's repository for Debian."""
     full = f"{version}-1"
-    module = _module(version, open_module, "updates/dkms")
+    module = _module(version, open_module, "updates/dkms", kernel=DEBIAN_KERNEL)
     name = "nvidia-kernel-open-dkms" if open_module else "nvidia-kernel-dkms"
     return [
-        DebDouble(name, full, module, {"Depends": "kmod"}),
+        DebDouble(name, full, module, {"Depends": "kmod"}, postinst=f"depmod {DEBIAN_KERNEL}"),
         DebDouble("nvidia-driver-cuda", full, fields={"Depends": f"nvidia-smi (= {full})"}),
         DebDouble("nvidia-smi", full, _smi(version), {"Depends": f"libnvidia-ml1 (= {full})"}),
         DebDouble("libnvidia-ml1", full, _library(version)),
         DebDouble("nvidia-persistenced", full, _persistence_daemon()),
         *fabric("", full),
     ]
+
+
+def debians_own_driver(version: str) -> list[DebDouble]:
+    """The driver of this upstream version as Debian packages it: its DKMS calls the open module
+    nvidia-current-open.ko (dkms.conf of nvidia-open-kernel-dkms 550.163.01-2)."""
+    full = f"1:{version}-2"  # newer than the real ones, which a machine's archive may have
+    module = _module(
+        version, True, "updates/dkms", kernel=DEBIAN_KERNEL, file="nvidia-current-open"
+    )
+    depends = {"Depends": f"kmod, firmware-nvidia-gsp (= {full})"}
+    kmod = DebDouble(
+        "nvidia-open-kernel-dkms", full, module, depends, postinst=f"depmod {DEBIAN_KERNEL}"
+    )
+    return [
+        kmod,
+        DebDouble("firmware-nvidia-gsp", full),
+        DebDouble("nvidia-smi", full, _smi(version), {"Depends": f"libnvidia-ml1 (= {full})"}),
+        DebDouble("libnvidia-ml1", full, _library(version)),
+        DebDouble("libcuda1", full),
+        DebDouble("nvidia-persistenced", full, _persistence_daemon()),
+    ]
+
+
+def kernel_image(kernel: str, *names: str) -> list[DebDouble]:
+    """A kernel and the metapackages that bring it, newer than those of `headers`."""
+    abi = kernel.rpartition("-")[0]
+    own = f"linux-image-{kernel}"
+    return [
+        DebDouble(own, abi, {f"/boot/vmlinuz-{kernel}": "double\n"}),
+        *(DebDouble(name, f"9:{abi}", fields={"Depends": own}) for name in names),
+    ]
+
+
+def distinct(packages: Iterable[DebDouble]) -> list[DebDouble]:
+    """Each package once: some belong to several drivers."""
+    return [*{(each.name, each.version): each for each in packages}.values()]
 
 
 def pinning(branch: int) -> DebDouble:
@@ -108,14 +174,14 @@ def toolkit(version: str) -> list[DebDouble]:
     files = {
         "/usr/bin/nvidia-ctk": _script("nvidia-ctk", upstream),
         "/usr/bin/nvidia-cdi-hook": "#!/bin/sh\nexit 0\n",
-        f"{base}.service": (
-            "[Unit]\nDescription=CDI spec (double)\n"
-            "[Service]\nType=oneshot\n"
-            "ExecStart=/usr/bin/nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml\n"
-            "[Install]\nWantedBy=multi-user.target\n"
+        f"{base}.service": _REFRESH,
+        f"{base}.service.d/10-container-engines.conf": (
+            "[Unit]\nBefore=docker.service containerd.service\n[Service]\nTimeoutStartSec=90s\n"
         ),
         f"{base}.path": (
             "[Unit]\nDescription=CDI spec (double)\n[Path]\nPathChanged=/usr/bin/nvidia-ctk\n"
+            f"PathChanged=/lib/modules/{KERNEL}/modules.dep\n"
+            f"PathChanged=/lib/modules/{DEBIAN_KERNEL}/modules.dep\n"
             "[Install]\nWantedBy=multi-user.target\n"
         ),
     }
@@ -131,6 +197,30 @@ def toolkit(version: str) -> list[DebDouble]:
         ),
         DebDouble("libnvidia-container1", version),
     ]
+
+
+# As strict as the toolkit's own unit since 1.20.1: conditions, limits, capabilities. The kernel is
+# the one that the machine seems to run (%v is that of its host).
+_REFRESH = """\
+[Unit]
+Description=CDI spec (double)
+ConditionPathExists=|/usr/bin/nvidia-smi
+ConditionPathExists=|/usr/lib/wsl/lib/nvidia-smi
+ConditionPathExists=/usr/bin/nvidia-ctk
+StartLimitBurst=5
+StartLimitIntervalSec=10s
+[Service]
+Type=oneshot
+ExecCondition=/bin/sh -c 'grep -qE "/(nvidia|nvidia-current)[.]ko" \
+  /lib/modules/$$(cat /proc/sys/kernel/osrelease)/modules.dep || [ -e /dev/dxg ]'
+ExecStart=/bin/sh -c '/usr/bin/nvidia-smi -L || /usr/lib/wsl/lib/nvidia-smi -L'
+ExecStart=/usr/bin/nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml
+CapabilityBoundingSet=CAP_SYS_MODULE CAP_SYS_ADMIN CAP_MKNOD
+Restart=on-failure
+RestartSec=1s
+[Install]
+WantedBy=multi-user.target
+"""
 
 
 def build_library(path: Path, version: str) -> None:
@@ -155,12 +245,18 @@ def _library(version: str) -> dict[str, str | bytes]:
 
 
 def _module(
-    version: str, open_module: bool, directory: str, signer: str = ""
+    version: str,
+    open_module: bool,
+    directory: str,
+    signer: str = "",
+    *,
+    kernel: str,
+    file: str = "nvidia",
 ) -> dict[str, str | bytes]:
     with tempfile.TemporaryDirectory() as scratch:
         built = Path(scratch, "nvidia.ko")
         build_module(built, version, open_module=open_module, signer=signer)
-        return {f"/lib/modules/{KERNEL}/{directory}/nvidia.ko": built.read_bytes()}
+        return {f"/lib/modules/{kernel}/{directory}/{file}.ko": built.read_bytes()}
 
 
 def smi(version: str) -> str:

@@ -105,14 +105,23 @@ NVIDIA = (
         (
             "cdi-stale",
             f"sed -i 's/name: GPU-......../name: GPU-00000000/' {_SPEC}",
-            "a CDI spec describes GPU-00000000",
+            "no CDI spec describes GPU-",
         ),
+        ("cdi-broken", f"echo '}}' >{_SPEC}", "can not be read as a CDI spec"),
+    ),
+    *drifts(
+        "Container toolkit",
+        "container_toolkit.what-cdi-hands-out-is-there-and-enough-for-cuda",
         (
             "cdi-of-an-older-driver",
             f"sed -i 's|hostPath: .*|hostPath: /usr/lib/libnvidia-ml.so.535.1|' {_SPEC}",
-            "a CDI spec hands out /usr/lib/libnvidia-ml.so.535.1, which is gone",
+            f"{_SPEC} hands out /usr/lib/libnvidia-ml.so.535.1, which is gone",
         ),
-        ("cdi-broken", f"echo '}}' >{_SPEC}", "can not be read as a CDI spec"),
+        (
+            "cdi-without-uvm",
+            f"sed -i '/nvidia-uvm/d' {_SPEC}",
+            f"{_SPEC} does not hand out /dev/nvidia-uvm",
+        ),
     ),
     *drifts(
         "Container toolkit",
