@@ -18,6 +18,7 @@ import pytest
 
 from llmhost.gateway.keys import digest, new_key
 from testbed import Client, Lan, Machine
+from testbed.process import wait_until
 
 pytestmark = pytest.mark.machines
 ROOT = Path(__file__).parents[2]
@@ -143,7 +144,7 @@ def test_drained_server_ends_what_it_has_and_is_told_about(site: Site) -> None:
     with subprocess.Popen(
         site.client.command(command), stdout=subprocess.PIPE, text=True
     ) as stream:
-        site.answered_by(4)  # by now it is on its way
+        assert wait_until(lambda: any(_is_streaming(site, port) for port in PORTS.values()), 30)
         [busy] = [name for name, port in PORTS.items() if _is_streaming(site, port)]
         drained = site.run("llmhost", "drain", busy, str(site.inventory), "--wait", "1")
         said = drained.stdout + drained.stderr
