@@ -24,7 +24,8 @@ _INVENTORY = """\
 import json
 from pathlib import Path
 
-servers = [tuple(each) for each in json.loads(Path(__file__).with_name("servers.json").read_text())]
+_site = json.loads(Path(__file__).with_name("site.json").read_text())
+globals().update({group: [tuple(_site["host"])] for group in _site["groups"]})
 """
 _SMALL = {"preflight_min_memory_gib": 1.0, "preflight_min_free_disk_gib": 3.0}
 """A machine to try on is small; what a real server must have is the site's to say."""
@@ -46,32 +47,35 @@ def trial(
     if os.geteuid() != 0:
         sys.exit("error: test machines need root; run: sudo script/try")
     try:
-        name, data = _declared(inventory, host)
+        declared = _declared(inventory, host)
         with TemporaryDirectory(prefix="llmhost-try-") as place, Lan.create("try") as lan:
-            with _step(f"A machine for {name}"):
-                machine = lan.machine(name, kind="nspawn" if container else "vm")
+            with _step(f"A machine for {declared['name']}"):
+                machine = lan.machine(declared["name"], kind="nspawn" if container else "vm")
                 outside = shlex.join(lan.client("client").command([]))
-            site = _site(Path(place), name, data, machine)
+            site = _site(Path(place), declared, machine)
             _prove(site, machine, outside, html)
     except MachineError as error:
         sys.exit(f"error: {error}")
 
 
-def _declared(inventory: str, host: str) -> tuple[str, dict[str, Any]]:
-    """Name and merged data of the host, as pyinfra reads the inventory."""
-    told = _run("pyinfra", inventory, "debug-inventory", "--json", quiet=True)
-    hosts = {each["name"]: each["data"] for each in json.loads(told)}
+def _declared(inventory: str, host: str) -> dict[str, Any]:
+    """The host's `name`, `groups` and merged `data`, as pyinfra reads the inventory."""
+    listed = _run("pyinfra", inventory, "debug-inventory", "--json", quiet=True)
+    hosts = {each["name"]: each for each in json.loads(listed)}
     name = host or next(iter(hosts))
     if name not in hosts:
         raise MachineError(f"{inventory} has no host {name}; it has: {', '.join(hosts)}")
-    return name, hosts[name]
+    return dict(hosts[name])
 
 
-def _site(place: Path, name: str, data: dict[str, Any], machine: Machine) -> Path:
+def _site(place: Path, declared: dict[str, Any], machine: Machine) -> Path:
     """An inventory with this machine in the host's place, and an authority of its own."""
-    settings = {k: v for k, v in data.items() if not k.startswith(("ssh_", "_"))}
+    settings = {k: v for k, v in declared["data"].items() if not k.startswith(("ssh_", "_"))}
     ours = {"ssh_config_file": str(machine.ssh_config), "gateway_ca_directory": str(place / "ca")}
-    (place / "servers.json").write_text(json.dumps([(name, settings | _SMALL | ours)]))
+    # The group decides what is deployed: pyinfra adds one that is named after the file.
+    groups = [each for each in declared["groups"] if each.isidentifier()] or ["servers"]
+    host = [declared["name"], settings | _SMALL | ours]
+    (place / "site.json").write_text(json.dumps({"groups": groups, "host": host}))
     site = place / "site.py"
     site.write_text(_INVENTORY)
     return site
@@ -82,8 +86,8 @@ def _prove(site: Path, machine: Machine, outside: str, html: Path | None) -> Non
         _run("pyinfra", str(site), "deploy.py", "-y")
     with _step("Deploy again: nothing may change"):
         _run("llmhost", "plan", str(site))
-        told = json.loads(_run("pyinfra", str(site), "deploy.py", "-y", "--json", quiet=True))
-        changed = [each["name"] for each in told["results"]["operations"] if each["success"]]
+        report = json.loads(_run("pyinfra", str(site), "deploy.py", "-y", "--json", quiet=True))
+        changed = [each["name"] for each in report["results"]["operations"] if each["success"]]
         if changed:
             raise MachineError(f"the second run changed something: {', '.join(changed)}")
     with _step("Reboot"):
