@@ -276,7 +276,7 @@ UNFIT: dict[str, tuple[str, Data]] = {
 def test_option_that_an_engine_would_ignore_is_refused(directory: Path, what: str) -> None:
     service, more = UNFIT[what]
     told = problems(site(service, model(directory, "m", service, **more)))
-    assert any(f"service '{service}' can not run 'm' with {what}" in each for each in told)
+    assert any(f"service '{service}' cannot run 'm' with {what}" in each for each in told)
 
 
 def test_unknown_parameter_is_refused(directory: Path) -> None:
