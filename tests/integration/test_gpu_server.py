@@ -144,7 +144,7 @@ def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
     found = server.verify(tmp_path, "-k", "devices")
     assert found.returncode == 1 and "llamacpp" in found.stdout, found.stdout
     mended = deploy(server.machine, run_stack, server.settings())
-    assert mended.succeeded and "may not open its GPUs any more" in mended.output, mended.output
+    assert mended.succeeded and "can no longer open its GPUs" in mended.output, mended.output
     assert server.machine.ssh(identify).stdout.strip() != container
     assert server.verify(tmp_path, "-k", "devices").returncode == 0
     assert deploy(server.machine, run_stack, server.settings()).changed == []

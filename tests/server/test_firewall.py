@@ -21,7 +21,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # The rule that keeps a way in for a controller that no declared rule admits.
-LIFELINE = "llmhost: whoever deployed last"
+LIFELINE = "llmhost: address of the last deploy"
 _RULE = re.compile(
     r"^(?P<port>\d+)/(?P<protocol>tcp|udp)(?: \(v6\))? +ALLOW +"
     r"(?P<source>\S+(?: \(v6\))?) *(?:# (?P<comment>.*))?$"

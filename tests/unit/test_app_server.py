@@ -227,7 +227,7 @@ def shown(content: str, mode: str = "0600") -> environment_file.EnvironmentState
     ("state", "reasons"),
     [
         (shown(str(FILE.content)), []),
-        (shown(f"# x\nA=1\nKEY={OTHER}\n"), ["KEY in /etc/llmhost/llm.env is another one"]),
+        (shown(f"# x\nA=1\nKEY={OTHER}\n"), ["KEY in /etc/llmhost/llm.env has another value"]),
         (shown(f"KEY={KEY}\nB=2\n"), ["A in", "B in"]),
         (shown(str(FILE.content), mode="0644"), ["has mode 0644"]),
         (shown(f"A=1\nKEY={KEY}\n"), ["has other content"]),

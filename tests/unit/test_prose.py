@@ -14,7 +14,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "glossary.md"
-CODE = ("inventory", "llmhost/options", "llmhost/services")
+CODE = (
+    "inventory",
+    "llmhost/docker",
+    "llmhost/options",
+    "llmhost/services",
+    "llmhost/system",
+)
 """Directories of Python whose strings, docstrings and comments are checked as well."""
 GENERATED = {"options.md", "nvidia-matrix.md", "licences.md"}
 CODE_BLOCK = re.compile(r"^```.*?^```$|^    .*?$", re.MULTILINE | re.DOTALL)
