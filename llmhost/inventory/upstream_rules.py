@@ -105,4 +105,4 @@ def _unfit_authority(settings: Settings) -> Iterator[Problem]:
         what = f"can not be read: {error.strerror}"
         yield Problem("gateway_upstream_authority", what, advice)
     except ValueError:
-        yield Problem("gateway_upstream_authority", "holds no certificate in PEM form", advice)
+        yield Problem("gateway_upstream_authority", "contains no certificate in PEM format", advice)

@@ -155,7 +155,7 @@ def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
     [
         ({"llamacpp_gpu": "GPU-00000000-0000-4000-8000-00000000dead"}, "is not on this host"),
         ({"llamacpp_gpu": None, "llamacpp_gpu_count": 3}, "asks for 3 GPU(s), and 2 of"),
-        ({"vram_reserve_gib": 23.75}, "GPU 1 has 24.00 GiB, of which 0.25 GiB may be used"),
+        ({"vram_reserve_gib": 23.75}, "GPU 1 has 24.00 GiB, of which 0.25 GiB are available"),
     ],
 )
 def test_what_the_gpus_can_not_give_is_refused_before_anything_is_changed(

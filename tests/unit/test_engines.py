@@ -233,7 +233,7 @@ def test_service_whose_memory_nothing_tells_needs_a_fraction(directory: Path) ->
     formulas = of_hub(directory, service="docling", source=str(directory / "hub"))
     data = site("docling", formulas, gpu=0)
     assert planned(data, 16).uncounted == (
-        "nothing tells what 'docling' takes of its GPU; give its docling_gpu_fraction",
+        "the GPU memory of 'docling' is unknown; set docling_gpu_fraction",
     )
     (ledger,) = planned(data | {"docling_gpu_fraction": 0.25}, 16).ledgers
     assert dict(ledger.at_peak()) == {"docling": 4 * GIB}

@@ -84,7 +84,7 @@ def declared_pool() -> Pool:
         ),
         (
             {"gateway_upstream_tls": "files", "gateway_upstream_authority": __file__},
-            "gateway_upstream_authority: holds no certificate",
+            "gateway_upstream_authority: contains no certificate",
         ),
         ({"api_clients": []}, "api_clients: nobody may call the gateway"),
     ],
