@@ -22,9 +22,9 @@ _KERNELS = {
 _HEAD = (
     "# Which driver a host gets",
     "",
-    "Made by `script/docs` from the code that chooses. The source in bold is the one that",
-    '`nvidia_driver_source = "auto"` takes; everything else is at its default, the kernel is the',
-    "release's generic one, and there is no NVSwitch.",
+    "`script/docs` generates this page from the code that chooses drivers. The source in bold is",
+    'that of `nvidia_driver_source = "auto"`. Other options have their defaults, the kernel is the',
+    "generic one of the release, and there is no NVSwitch.",
     "",
     "| release | GPUs | source | branch, module | packages |",
     "| --- | --- | --- | --- | --- |",

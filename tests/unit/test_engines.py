@@ -287,7 +287,7 @@ def test_unknown_parameter_is_refused(directory: Path) -> None:
 def test_missing_file_of_a_directory_is_named(directory: Path) -> None:
     brain = of_hub(directory)
     brain["files"] = [*brain["files"], {"path": "tokenizer.json", "sha256": "cc" * 32}]
-    assert "'brain': there is no file at its source called tokenizer.json" in problems(
+    assert "'brain': its source does not exist on the controller, file tokenizer.json" in problems(
         site("vllm", brain)
     )
 

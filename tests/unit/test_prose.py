@@ -17,9 +17,16 @@ GLOSSARY = ROOT / "docs" / "glossary.md"
 CODE = (
     "inventory",
     "llmhost/docker",
+    "llmhost/docs",
+    "llmhost/gateway",
+    "llmhost/inventory",
+    "llmhost/models",
     "llmhost/options",
     "llmhost/services",
+    "llmhost/stack",
     "llmhost/system",
+    "llmhost/verify",
+    "llmhost/vram",
 )
 """Directories of Python whose strings, docstrings and comments are checked as well."""
 GENERATED = {"options.md", "nvidia-matrix.md", "licences.md"}

@@ -173,7 +173,7 @@ def test_certificate_of_the_site_is_taken(authority: Authority, tmp_path: Path) 
     [
         ({"certificate": b"x"}, {}, "gateway_certificate: contains no certificate in PEM format"),
         ({"certificate_key": b"x"}, {}, "gateway_certificate_key: contains no private key in PEM"),
-        ({}, {"gateway_certificate": "/nonexistent"}, "can not be read: No such file"),
+        ({}, {"gateway_certificate": "/nonexistent"}, "cannot be read: No such file"),
         ({}, {"gateway_certificate": None}, "gateway_certificate: is missing"),
         (
             {},
