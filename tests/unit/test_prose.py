@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "glossary.md"
 CODE = (
+    "benchmarks",
     "inventory",
     "llmhost/docker",
     "llmhost/docs",
@@ -27,6 +28,8 @@ CODE = (
     "llmhost/system",
     "llmhost/verify",
     "llmhost/vram",
+    "testbed",
+    "tests/server",
 )
 """Directories of Python whose strings, docstrings and comments are checked as well."""
 GENERATED = {"options.md", "nvidia-matrix.md", "licences.md"}
