@@ -1,6 +1,6 @@
-"""The images of a host's services, built on another machine for a bundle (docs/air-gap.md).
+"""Builds the images of a host's services on another machine for a bundle (docs/air-gap.md).
 
-`llmhost bundle create` runs it with pyinfra, with that machine in the host's place.
+`llmhost bundle create` runs it with pyinfra on that machine instead of the host.
 """
 
 from pyinfra import host, state

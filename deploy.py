@@ -1,4 +1,4 @@
-"""What a host becomes, by its role. Run it with `pyinfra inventory/llm.py deploy.py`.
+"""The tasks of a host, by its role. Run it with `pyinfra inventory/llm.py deploy.py`.
 
 pyinfra executes this file once for each host.
 """
@@ -64,8 +64,8 @@ patch_run(state, host)
 summarise(state)
 here = site_host(host)
 lock_host(here.settings)
-# pyinfra knows an operation by its lines and by these positions: without host.loop it would take
-# operations of different tasks, on hosts of different roles, for one.
+# pyinfra identifies an operation by its lines and by these positions: without host.loop it would
+# merge operations of different tasks on hosts of different roles.
 for role, tasks in host.loop(TASKS.items()):
     for task in host.loop(tasks if role is here.role else ()):
         task(here.settings)

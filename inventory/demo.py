@@ -1,4 +1,4 @@
-"""The demo machine. `script/demo` makes it and writes .demo/site.json, which this file reads."""
+"""The demo machine. `script/demo` creates it and writes .demo/site.json, which this file reads."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 _demo = os.environ.get("LLMHOST_DEMO", ".demo")
 _site = json.loads(Path(_demo, "site.json").read_text())
-# What `script/demo --profile NAME` has written, or one small model.
+# The data that `script/demo --profile NAME` wrote, or one small model.
 _stack = _site.get("stack") or {
     "services": ["llamacpp"],
     "llamacpp_image": _site["engine"],
@@ -27,12 +27,12 @@ demo = (
         # A demo machine is small.
         "preflight_min_memory_gib": 1.0,
         "preflight_min_free_disk_gib": 3.0,
-        # The engine comes from the demo's own registry, as at a site without internet.
+        # The engine comes from the demo's own registry, as at a site without Internet access.
         "docker_insecure_registries": [_site["registry"]],
-        # Plain HTTP: the demo's network never leaves this machine.
+        # Plain HTTP: the demo's network is local to this machine.
         "gateway_tls": "off",
         **_stack,
-        # A profile's documents are the demo's to change.
+        # The demo may change a profile's documents.
         "api_clients": [
             {
                 "name": "demo",
@@ -40,7 +40,7 @@ demo = (
                 "scope": "admin" if _site.get("stack") else "inference",
             },
         ],
-        # What hardware it seems to have: script/demo --flavour.
+        # Simulated hardware: script/demo --flavour.
         **_site.get("data", {}),
     },
 )

@@ -1,10 +1,10 @@
-"""A sample site: one LLM server on the LAN. Copy it, then change what is marked with "<-".
+"""A sample site: one LLM server on the LAN. Copy it, then change the lines marked with "<-".
 
     pyinfra inventory/llm.py deploy.py
 
-`llmhost plan inventory/llm.py` shows what that would change, `llmhost verify inventory/llm.py`
-proves what came of it. docs/options.md lists every option with its default; one that is not
-written here has its default. No secret belongs into this file: of an API key it holds the digest.
+`llmhost plan inventory/llm.py` shows what a deploy would change, `llmhost verify inventory/llm.py`
+checks the result. docs/options.md lists all options; an option that is not set here has its
+default. Do not write secrets into this file: it contains only digests of API keys.
 """
 
 llm_servers = (
@@ -20,15 +20,15 @@ llm_servers = (
     ],
     {
         "system_timezone": "Etc/UTC",  # <- such as "Asia/Seoul"
-        # Who may log in, and who may reach the gateway. The address that a deploy comes from is
-        # always admitted for SSH, so nobody locks themselves out.
+        # Networks for SSH and for the gateway. SSH from the address of the deploy is always
+        # allowed, so that you cannot lock yourself out.
         "firewall_ssh_sources": ["192.168.0.0/24"],  # <- the administrators' networks
         "gateway_sources": ["192.168.0.0/24"],  # <- the clients' networks
-        # The name that clients call the server by; its certificate is made for it.
+        # Name of the server for clients and in its certificate.
         "gateway_names": ["llm-server"],  # <-
-        # What runs. The first service answers at the gateway's "/".
+        # Services to run. The first one answers at the gateway's "/".
         "services": ["llamacpp"],
-        # What is baked into the images, pinned by commit and by hash: see docs/models.md.
+        # Models to bake into the images, pinned by commit and digest: see docs/models.md.
         "models": [
             {
                 "name": "router",
@@ -39,7 +39,7 @@ llm_servers = (
                 "context_tokens": 8192,
             },
         ],
-        # Who may call: `llmhost key new NAME` prints a key once, and the line for here.
+        # Clients: `llmhost key new NAME` prints a key, once, and the line to add here.
         "api_clients": [
             {"name": "main-app", "sha256": "0" * 64},  # <- the line that it printed
         ],

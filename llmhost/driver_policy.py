@@ -1,4 +1,4 @@
-"""From settings to what a host's driver and GPUs shall be."""
+"""From settings to the policy for a host's driver and GPUs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -12,7 +12,7 @@ from llmhost.vram.remedies import remedies
 
 
 def driver_policy(settings: Settings) -> DriverPolicy:
-    """What the settings ask of a host with NVIDIA hardware."""
+    """The declared policy for a host with NVIDIA hardware."""
     options, services = settings.nvidia_driver, settings.service_options
     wish = Wish(
         branch=options.branch,
@@ -34,9 +34,9 @@ def driver_policy(settings: Settings) -> DriverPolicy:
 def memory_shortfalls(
     settings: Settings, granted: Mapping[str, tuple[int, ...]], gpu_bytes: Sequence[int]
 ) -> Iterator[str]:
-    """What does not fit into the GPUs that a host really has, each with what would.
+    """What does not fit into the GPUs of the host, with changes that would.
 
-    Models of unknown size do not count, nor do GPUs without memory of their own.
+    Models of unknown size, and GPUs without their own memory, do not count.
     """
     for ledger in vram_plan(settings, gpu_bytes, granted).ledgers if granted else ():
         if ledger.total_bytes:

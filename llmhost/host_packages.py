@@ -1,4 +1,4 @@
-"""Which packages the deploy installs, for its tasks and for a bundle that brings them. Pure."""
+"""Packages that a deploy installs, for its tasks and for bundles. Pure."""
 
 from collections.abc import Iterator
 
@@ -12,37 +12,37 @@ from llmhost.settings import Settings
 from llmhost.system.apt_repository import Repository
 from llmhost.system.clock import TIMESYNCD
 
-# curl downloads weights and asks services; nft verifies that services work offline.
+# curl downloads weights and sends requests to services; nft verifies that services work offline.
 _STACK = ("curl", "nftables")
 # ufw calls sysctl, but depends on it only since Debian 13.
 FIREWALL = ("ufw", "procps")
 AUTHORITIES = ("ca-certificates",)
 _GATEWAY = ("nginx", "libnginx-mod-http-perl", "logrotate", "openssl")
 METRICS = ("mtail",)
-# apparmor: without its parser dockerd confines no container, and does not say so (moby,
-# pkg/apparmor: HostSupports). A minimal Debian has no time zones, no ip and ss, no Python, which
-# reads NVML, and no procps, whose kill is what docker.service is reloaded with.
+# apparmor: without its parser dockerd silently confines no containers (moby, pkg/apparmor:
+# HostSupports). A minimal Debian has no time zones, no ip and ss, no Python, which reads NVML, and
+# no procps, whose kill reloads docker.service.
 NETWORK = ("iproute2",)
 _SYSTEM = ("apparmor", *AUTHORITIES, *NETWORK, "procps", "python3", "tzdata")
 
 
 def system(settings: Settings) -> tuple[str, ...]:
-    """What every server has, in one go with what its services need: apt takes a second and more to
-    begin with anything."""
+    """Packages of every server and of its services, in one list: each run of apt takes a second or
+    more to start."""
     updates = ["unattended-upgrades"] if settings.system.unattended_upgrades else []
     stack = _STACK if settings.services else ()
     return (*_SYSTEM, *updates, *stack)
 
 
 def gateway(settings: Settings) -> tuple[str, ...]:
-    """What nginx as a gateway needs."""
+    """Packages of the gateway."""
     return (*_GATEWAY, *(METRICS if settings.gateway.metrics_port else ()))
 
 
 def host_packages(host: SiteHost, distribution: str, version: str) -> Iterator[str]:
-    """Names, or name=version, of all that the deploy may install on a host of a release.
+    """Names, or name=version, of all packages that a deploy may install on a host of a release.
 
-    The driver of GPUs is not among them: which one it is, the GPUs decide.
+    They do not include the driver, which depends on the GPUs.
     """
     settings = host.settings
     if host.role is Role.APP_SERVER:
@@ -50,7 +50,7 @@ def host_packages(host: SiteHost, distribution: str, version: str) -> Iterator[s
         yield from NETWORK if settings.network.addresses else ()
         yield from FIREWALL if settings.firewall.enabled and settings.app_server.firewall else ()
         return
-    # The clock's daemon is installed only where there is none.
+    # The clock's daemon is installed only if the host has none.
     yield from (*system(settings), TIMESYNCD.removesuffix(".service"), *gateway(settings))
     yield from FIREWALL if settings.firewall.enabled else ()
     if host.role is not Role.LLM_SERVER:
@@ -71,7 +71,7 @@ def _engine(settings: Settings, distribution: str, version: str) -> Iterator[str
 def host_repositories(
     host: SiteHost, distribution: str, version: str, codename: str, architecture: str
 ) -> Iterator[Repository]:
-    """Where some of these come from, beside the distribution's own repositories."""
+    """Repositories of these packages, in addition to those of the distribution."""
     if host.role is not Role.LLM_SERVER:
         return
     settings = host.settings

@@ -1,4 +1,4 @@
-"""Whether a host can become an LLM server: findings as sentences, each with its fix."""
+"""Whether a host can become an LLM server: sentences, each with a fix."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ SUPPORTED = {
     "debian": ("12", "13"),
 }
 ARCHITECTURES = ("amd64", "arm64")
-# A host that llmhost has already filled with images needs room for a small change only.
+# A host that already has its images needs space for a small change only.
 FREE_GIB_WHEN_DEPLOYED = 1.0
 
 
@@ -24,7 +24,8 @@ def findings(
     max_clock_skew_seconds: float,
     controller_clock: float,
 ) -> Iterator[str]:
-    """Every reason not to begin; none if the host will do. `controller_clock` in epoch seconds."""
+    """Every reason to refuse the host; none if it is suitable. `controller_clock` in epoch
+    seconds."""
     yield from _wrong_system(identity, docker_source)
     yield from _no_power(identity)
     yield from _too_small(identity, min_memory_gib, min_free_disk_gib)
@@ -47,7 +48,7 @@ def _wrong_system(identity: HostIdentity, docker_source: str) -> Iterator[str]:
         yield problem
     if identity.package_architecture not in ARCHITECTURES:
         yield (
-            f"the host's architecture is {identity.machine}; llmhost needs one of:"
+            f"the host's architecture is {identity.machine}; llmhost requires one of:"
             f" {', '.join(ARCHITECTURES)}"
         )
 
@@ -55,16 +56,16 @@ def _wrong_system(identity: HostIdentity, docker_source: str) -> Iterator[str]:
 def _no_power(identity: HostIdentity) -> Iterator[str]:
     if identity.uid != 0:
         yield (
-            f"the deploy runs as {identity.user}, not as root; connect as root, or give the host"
-            " `_sudo=True` in the inventory"
+            f"the deploy runs as {identity.user}, not as root; connect as root, or set `_sudo=True`"
+            " for the host in the inventory"
         )
     if identity.init != "systemd" and identity.is_wsl:
         yield (
-            "systemd is off; put [boot] systemd=true into /etc/wsl.conf, run `wsl.exe --shutdown`"
-            " in Windows, and start the distribution again"
+            "systemd is disabled; add [boot] systemd=true to /etc/wsl.conf, run"
+            " `wsl.exe --shutdown` in Windows, and start the distribution again"
         )
     elif identity.init != "systemd":
-        yield f"process 1 is {identity.init}, not systemd; llmhost needs a host that boots systemd"
+        yield f"process 1 is {identity.init}, not systemd; llmhost requires systemd as init"
 
 
 def _too_small(
@@ -83,6 +84,6 @@ def _too_small(
         free = free_kib * 1024
         if free < gib_to_bytes(needed):
             yield (
-                f"{path} has {gib(free)} free and {needed:g} GiB are needed for images; free some,"
-                " move docker_data_root, or lower preflight_min_free_disk_gib"
+                f"{path} has {gib(free)} free and {needed:g} GiB are required for images; free"
+                " space, move docker_data_root, or lower preflight_min_free_disk_gib"
             )

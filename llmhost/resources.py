@@ -1,4 +1,4 @@
-"""Paths of the files that come with llmhost: in the package, in a checkout by links."""
+"""Paths of llmhost's files: in the package, or in a checkout by links."""
 
 import shlex
 from functools import cache
@@ -13,7 +13,7 @@ CHECKS = PACKAGE / "checks"
 DEPLOY = PACKAGE / "deploy.py"
 BAKE = PACKAGE / "bake.py"
 REQUIREMENTS = PACKAGE / "requirements.lock"
-"""What llmhost needs, with versions and hashes."""
+"""Dependencies of llmhost, with versions and hashes."""
 
 CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else None
 """The repository, if llmhost runs from a checkout."""
@@ -26,6 +26,5 @@ def script_text(name: str) -> str:
 
 
 def script(name: str, *arguments: str) -> str:
-    """Shell command that runs the script `files/<name>` with these arguments, in a shell of its
-    own."""
+    """Shell command that runs the script `files/<name>` with these arguments in a new shell."""
     return shlex.join(["sh", "-c", script_text(name), name, *arguments])

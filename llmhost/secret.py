@@ -1,4 +1,4 @@
-"""Secrets: an inventory says where one is, on the controller, and never what it is."""
+"""Secrets: an inventory refers to a secret on the controller and never contains it."""
 
 import os
 import re
@@ -8,16 +8,15 @@ _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*")
 
 
 def is_reference(text: str) -> bool:
-    """Whether text says where a secret is: `env:NAME`, or `file:PATH` relative to where pyinfra is
-    run."""
+    """Whether text refers to a secret: `env:NAME`, or `file:PATH` relative to the working
+    directory."""
     return _REFERENCE.fullmatch(text) is not None
 
 
 def read_secret(reference: str) -> str:
-    """The secret itself, without the line end of its file.
+    """The secret, without the newline of its file.
 
-    Raises ValueError with the rest of a sentence that begins with the option's name. It never holds
-    the secret.
+    Raises ValueError, whose text continues the option's name. It never contains the secret.
     """
     kind, _, place = reference.partition(":")
     if kind == "env":
@@ -29,7 +28,7 @@ def read_secret(reference: str) -> str:
         secret = Path(place).expanduser().read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ValueError(f"refers to the file {place}, which can not be read: {why}") from None
+        raise ValueError(f"refers to the file {place}, which cannot be read: {why}") from None
     if not secret:
         raise ValueError(f"refers to the file {place}, which is empty")
     return secret

@@ -1,4 +1,4 @@
-"""All sections joined."""
+"""The settings of a host: all sections of options."""
 
 import hashlib
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from llmhost.services.base import AnyService, ServiceOptions, UiOptions
 
 
 class Settings(Section):
-    """Everything llmhost knows of one host's desired state."""
+    """The declared state of one host."""
 
     preflight: Preflight = Field(default_factory=Preflight)
     system: System = Field(default_factory=System)
@@ -47,20 +47,20 @@ class Settings(Section):
     receipt: Receipt = Field(default_factory=Receipt)
 
     services: tuple[str, ...] = ()
-    """Services of the stack, by the names of the catalogue, and then the apps by theirs; the first
-    that has routes is the gateway's default."""
+    """Services of the stack, by their names in the catalog, followed by apps; the first with routes
+    is at the gateway's `/`."""
 
     models: tuple[Model, ...] = ()
     """Models baked into the services' images."""
 
     apps: tuple[App, ...] = ()
-    """Programs of the site's own; they count as services too."""
+    """Programs of the site, which are services too."""
 
     api_clients: tuple[ApiClient, ...] = ()
-    """Who may call the gateway."""
+    """Clients of the gateway."""
 
     service_options: Mapping[str, SerializeAsAny[ServiceOptions]] = Field(default_factory=dict)
-    """Options of each declared service; in the inventory they are written `<service>_<option>`."""
+    """Options of each declared service; their keys in the inventory are `<service>_<option>`."""
 
     def options(self, service: str) -> ServiceOptions:
         """The options of a declared service."""
@@ -68,14 +68,14 @@ class Settings(Section):
 
     @property
     def catalogue(self) -> tuple[AnyService, ...]:
-        """The declared services' entries of the catalogue, and those of the apps."""
+        """Catalog entries of the declared services and apps."""
         entries = {**{app.name: app.service for app in self.apps}, **catalogue()}
         return tuple(entries[name] for name in self.services)
 
     @property
     def offered(self) -> tuple[AnyService, ...]:
-        """Services that the gateway passes requests on to: those with routes of the host's own, or
-        of the servers behind it."""
+        """Services that the gateway passes requests on to: those with routes, of this host or of
+        the servers behind it."""
         found = self.catalogue
         if self.gateway.upstreams:
             known = catalogue()
@@ -99,15 +99,15 @@ class Settings(Section):
 
     @property
     def gpu_requests(self) -> dict[str, GpuRequest]:
-        """What each service that runs on GPUs asks for."""
+        """GPU request of each service that runs on GPUs."""
         options = self.service_options.items()
         return {service: of.gpu_request for service, of in options if of.gpu_request}
 
     @property
     def admitted_to_gateway(self) -> tuple[IpNetwork, ...]:
-        """Networks that the firewall lets through to the gateway.
+        """Networks that the firewall allows to connect to the gateway.
 
-        No more than `gateway_sources`; and if every client names its networks, only those.
+        At most `gateway_sources`; if all clients have `sources`, only those.
         """
         named = [client.sources for client in self.api_clients]
         if not all(named) or not named:
@@ -116,12 +116,12 @@ class Settings(Section):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all settings: equal settings, equal digest."""
+        """SHA-256 of all settings."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 def component_sections() -> dict[str, type[Section]]:
-    """Section classes by their prefix in the inventory."""
+    """Section classes by the prefix of their keys."""
     fields = Settings.model_fields.items()
     return {
         name: field.annotation
@@ -131,4 +131,4 @@ def component_sections() -> dict[str, type[Section]]:
 
 
 RECORDS: dict[str, type[Section]] = {"models": Model, "apps": App, "api_clients": ApiClient}
-"""Lists of records, by their key in the inventory."""
+"""Classes of records, by the key of their list in the inventory."""

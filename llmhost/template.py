@@ -1,4 +1,4 @@
-"""Templates rendered strictly: an unknown name is an error, never an empty string."""
+"""Renders templates strictly: an unknown name is an error, never an empty string."""
 
 from contextlib import suppress
 from functools import cache
@@ -14,8 +14,7 @@ _COMPILED = f"%s.jinja2-{jinja2.__version__}.cache"
 
 
 class _Compiled(FileSystemBytecodeCache):
-    """Compiled templates beside their sources, as Python keeps its own; nowhere, where the checkout
-    is read-only."""
+    """Compiled templates next to their sources, like Python's; none in a read-only checkout."""
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         with suppress(OSError):
@@ -32,11 +31,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        # Configuration files are taken as they are; what a server says must not become markup.
+        # Only HTML is escaped, because it contains output of servers.
         autoescape=select_autoescape(("html.j2",), default=False),
     )
 
 
 def render(name: str, **values: object) -> str:
-    """Text of `templates/<name>` with these values; raises jinja2.UndefinedError on a gap."""
+    """Text of `templates/<name>` with these values; raises jinja2.UndefinedError if one is
+    missing."""
     return _environment().get_template(name).render(**values)

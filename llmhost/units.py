@@ -1,14 +1,14 @@
-"""Sizes and durations, read and in words. Pure.
+"""Formats sizes and durations. Pure.
 
-Memory and disks are in GiB and MiB (1024-based), as `nvidia-smi`, `free` and Docker count them.
-Durations are in seconds."""
+Memory and disks are in GiB and MiB (1024-based), as in `nvidia-smi`, `free` and Docker. Durations
+are in seconds."""
 
 GIB = 2**30
 MIB = 2**20
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in the unit that a person would choose; empty for None."""
+    """Seconds in a readable unit; empty for None."""
     if seconds is None:
         return ""
     for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
@@ -18,14 +18,14 @@ def duration(seconds: float | None) -> str:
 
 
 def gib(size: float | None) -> str:
-    """Bytes as GiB, fewer than that as MiB; a dash for None."""
+    """Bytes as GiB, less than 1 GiB as MiB; a dash for None."""
     if size is None:
         return "–"
     return f"{size / GIB:.1f} GiB" if size >= GIB or not size else f"{size / MIB:.0f} MiB"
 
 
 def exact_gib(size: float) -> str:
-    """Bytes as GiB with two digits, for figures that are compared or added up."""
+    """Bytes as GiB with two digits, for figures that are compared or added."""
     return f"{in_gib(size)} GiB"
 
 
@@ -35,8 +35,8 @@ def in_gib(size: float) -> str:
 
 
 def so_far(seconds: float, done: int = 0, size: int = 0, begun_with: int = 0) -> str:
-    """`3.1 GiB of 16.2 GiB, 40 s, about 3 min left`; bytes, of which some were there at the
-    beginning. Without a size, or before the first byte, only how long it has taken."""
+    """`3.1 GiB of 16.2 GiB, 40 s, about 3 min left`; `begun_with` bytes were there at the
+    beginning. Without a size, or before the first byte, only the elapsed time."""
     if not size or done <= begun_with:
         return f"{duration(seconds)} so far"
     left = (size - done) * seconds / (done - begun_with)
@@ -44,5 +44,5 @@ def so_far(seconds: float, done: int = 0, size: int = 0, begun_with: int = 0) ->
 
 
 def gib_to_bytes(size: float) -> int:
-    """GiB, as options have them, in bytes."""
+    """GiB in bytes."""
     return int(size * GIB)

@@ -1,4 +1,4 @@
-"""Which llmhost is at work on the controller: its version and its commit."""
+"""Version and commit of llmhost on the controller."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from threading import Lock
 
 from llmhost.resources import CHECKOUT
 
-# While git works, pyinfra goes on with the next host, which must not ask git again.
+# While git runs, pyinfra continues with the next host, which must not run git again.
 _asking = Lock()
 
 
@@ -27,7 +27,7 @@ def _toolkit() -> dict[str, str | bool | None]:
 
 
 def _of_checkout(directory: Path) -> tuple[str | None, bool]:
-    """Commit of a checkout, and whether files differ from it."""
+    """Commit of a checkout, and whether its files differ from it."""
     status = _git(directory, "status", "--porcelain=v2", "--branch").splitlines()
     commit = next((line.split()[-1] for line in status if line.startswith("# branch.oid ")), "")
     if commit in ("", "(initial)"):
@@ -47,7 +47,7 @@ def _of_installation() -> str | None:
 
 def _git(directory: Path, *arguments: str) -> str:
     """Output of git in a directory; empty if git fails."""
-    # Under sudo the checkout belongs to somebody else, which git takes for an attack by default.
+    # Under sudo the checkout belongs to another user, and git would refuse it by default.
     command = ["git", "-c", f"safe.directory={directory}", "-C", str(directory), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Real hosts to test on: `Lan` makes machines with their own systemd, sshd and addresses.
+"""Hosts for tests: `Lan` creates machines with their own systemd, sshd and addresses.
 
 with Lan.create("example") as lan:
     server = lan.machine("server")

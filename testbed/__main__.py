@@ -1,4 +1,4 @@
-"""``python -m testbed list|gc``: see the LANs of this controller, remove abandoned ones."""
+"""``python -m testbed list|gc``: list the LANs of this controller, remove abandoned ones."""
 
 from __future__ import annotations
 

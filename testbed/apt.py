@@ -1,7 +1,7 @@
 """Package sources for the machines, read from the controller's own apt configuration.
 
-No mirror is named in this repository: whoever can install packages on the controller can build
-machines, behind a proxy or with a local mirror too.
+This repository names no mirror: a controller that can install packages can build machines, also
+behind a proxy or with a local mirror.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def os_release() -> dict[str, str]:
 
 
 def default_suite() -> str:
-    """Debian 13 on a Debian controller; elsewhere the controller's own release.
+    """Debian 13 on a Debian controller; otherwise the controller's release.
 
     An Ubuntu controller's configuration names no Debian mirror, but Ubuntu is a target as well.
     """
@@ -37,7 +37,7 @@ def default_suite() -> str:
 
 @dataclass(frozen=True)
 class Archive:
-    """Where the controller takes its packages from."""
+    """Package sources of the controller."""
 
     main: str
     """Address of the distribution's archive."""
@@ -48,7 +48,7 @@ class Archive:
     @classmethod
     @cache
     def of_controller(cls) -> Archive:
-        """As apt itself understands its configuration, whichever format the files are in."""
+        """From apt's own view of its configuration, in any file format."""
         query = ["--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"]
         listed = run(["apt-get", "indextargets", *query]).stdout
         by_suite = dict(reversed([line.split(None, 1) for line in listed.splitlines() if line]))
@@ -76,10 +76,10 @@ class Archive:
         return "".join(f"{key}: {value}\n" for key, value in lines.items())
 
     def sources(self, suite: str) -> str:
-        """Everything a server of that suite is installed and updated from.
+        """All sources for a server of that suite.
 
-        A mirror need not carry updates and security fixes of every suite: those it lacks are left
-        out, or apt would fail on the machine.
+        A mirror may lack updates and security fixes of a suite: those are left out, because apt
+        would fail on the machine.
         """
         main = [suite, *(s for s in (f"{suite}-updates",) if _carries(self.main, s))]
         text = self.paragraph(self.main, *main)
@@ -103,10 +103,10 @@ def backports_source() -> str:
 
 
 def transport_options() -> list[str]:
-    """The controller's settings on how to fetch, as apt.conf(5) lines.
+    """The controller's download settings, as apt.conf(5) lines.
 
-    Proxies, and leniency with a mirror whose Release file has expired; nothing else, for the
-    machine shall behave like a server and not like the controller.
+    Proxies, and leniency with a mirror whose Release file has expired; nothing else, because the
+    machine must behave like a server, not like the controller.
     """
     wanted = ("Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries")
     dump = run(["apt-config", "dump", "--format", '%F "%v";%n']).stdout.splitlines()

@@ -1,4 +1,4 @@
-"""Telling when a machine has booted, and why if it has not."""
+"""Waits until a machine has booted, and reports why if it has not."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from testbed.ssh import Endpoint, SshAccess
 
 @dataclass(frozen=True)
 class BootWatch:
-    """Watches one machine from outside, by SSH."""
+    """Watches one machine by SSH."""
 
     access: SshAccess
     endpoint: Endpoint
     console: Path
     host: HostRecord
     seconds: float
-    """How long a boot may take."""
+    """Maximum time of a boot."""
 
     def wait_until_up(self, other_than: str = "") -> None:
         """Wait until sshd answers and systemd has started everything, without a failed unit.
@@ -42,12 +42,12 @@ class BootWatch:
         raise MachineError(text)
 
     def boot_id(self) -> str:
-        """The id of the machine's present boot; empty when it can not be asked.
+        """The id of the machine's current boot; empty if it does not answer.
 
-        By a connection of its own: one that is kept open may be to a system that is going down.
+        It uses a new connection: an open one may be to a system that is shutting down.
         """
         command = "cat /proc/sys/kernel/random/boot_id"
-        # A login waits for logind, which comes up late on an emulated machine: ask again then.
+        # A login waits for logind, which starts late on an emulated machine: try again then.
         with suppress(subprocess.TimeoutExpired):
             reply = self.access.run(self.host.name, command, fresh=True, check=False, timeout=20)
             return reply.stdout.strip()

@@ -1,10 +1,10 @@
-"""One cgroup a machine: the list of all its processes, and the means to end them at once.
+"""One cgroup for each machine, to list all its processes and end them at once.
 
 The machine's systemd manages the part below ``machine``, so two machines must never share one, and
-nobody else may be in there ("no internal processes", cgroups(7)): the supervisor sits beside it.
+no other process may be in it ("no internal processes", cgroups(7)): the supervisor is next to it.
 
-It is a child of the root, with and without systemd as the controller's process 1, as Docker's
-cgroupfs driver does it too: one way for all, and nothing to ask a service manager for.
+It is a child of the root, with and without systemd as the controller's process 1, like those of
+Docker's cgroupfs driver: one way for all, without a service manager.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from testbed.process import MachineError, wait_until
 
 @dataclass(frozen=True)
 class Cgroup:
-    """The cgroup of the machine that is named ``name`` on this controller."""
+    """The cgroup of the machine ``name`` on this controller."""
 
     name: str
 
@@ -29,16 +29,16 @@ class Cgroup:
         return next(self._paths("cgroup2"))
 
     def create(self) -> None:
-        """Make it, with all the controllers that there are for the machine to use."""
+        """Create it, with all available controllers for the machine."""
         for part in (self.path, self.path / "supervisor", self.path / "machine"):
             part.mkdir(exist_ok=True)
         available = (self.path / "cgroup.controllers").read_text().split()
         for controller in available:
-            with suppress(OSError):  # in use by a cgroup v1 hierarchy
+            with suppress(OSError):  # used by a cgroup v1 hierarchy
                 (self.path / "cgroup.subtree_control").write_text(f"+{controller}")
 
     def entering(self, part: str) -> list[str]:
-        """Put before a command: it then runs in the part ``supervisor`` or ``machine``."""
+        """Prefix for a command, which then runs in the part ``supervisor`` or ``machine``."""
         script = 'echo 0 >"$0/cgroup.procs" && exec "$@"'
         return ["sh", "-c", script, str(self.path / part)]
 
@@ -47,7 +47,7 @@ class Cgroup:
         with suppress(FileNotFoundError):
             (self.path / "cgroup.kill").write_text("1")
         if not wait_until(lambda: not self._populated(), 10, step=0.01):
-            raise MachineError(f"processes in {self.path} can not be ended")
+            raise MachineError(f"processes in {self.path} cannot be ended")
 
     def _populated(self) -> bool:
         with suppress(FileNotFoundError):
@@ -55,20 +55,20 @@ class Cgroup:
         return False
 
     def remove(self) -> None:
-        """Remove the empty cgroup with all below it.
+        """Remove the empty cgroup and all below it.
 
-        nspawn also makes cgroups of the same name in a v1 hierarchy, where there is one.
+        nspawn also creates cgroups of the same name in a v1 hierarchy, if there is one.
         """
         for path in self._paths("cgroup2", "cgroup"):
             if path.exists() and not wait_until(partial(_removed, path), 5, step=0.01):
-                raise MachineError(f"{path} can not be removed: a process is in it")
+                raise MachineError(f"{path} cannot be removed: a process is in it")
 
     def _paths(self, *kinds: str) -> Iterator[Path]:
-        """Where it is in each hierarchy; v2 may be mounted in a directory of a hybrid system."""
+        """Its path in each hierarchy; on a hybrid system v2 is mounted in a directory."""
         mounts = map(str.split, Path("/proc/self/mounts").read_text().splitlines())
         found = [Path(point) for _, point, kind, *_ in mounts if kind in kinds]
         if not found:
-            raise MachineError("this controller has no cgroup v2, which test machines need")
+            raise MachineError("this controller has no cgroup v2, which test machines require")
         return iter([point / f"llmhost-lans-{self.name}" for point in found])
 
 

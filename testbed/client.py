@@ -1,4 +1,4 @@
-"""A host without a system: a network namespace on the LAN, to look at machines from outside."""
+"""A host without a system: a network namespace on the LAN, to test machines from outside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from testbed.registry import HostRecord, LanRecord
 
 _PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _WITHOUT_PROXY = [f"--unset={name}" for name in _PROXIES]
-"""Options of env(1): the controller's proxy would answer for machines that it can not see."""
+"""Options of env(1): the controller's proxy would answer for machines that it cannot reach."""
 
 
 class Client:
@@ -42,7 +42,7 @@ class Client:
         return Path("/run/netns", self._space).exists()
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """``argv`` as it must be started to run on this client; for subprocess.Popen."""
+        """``argv`` with the prefix to run it on this client; for subprocess.Popen."""
         return ["ip", "netns", "exec", self._space, "env", *_WITHOUT_PROXY, *argv]
 
     def run(
@@ -54,11 +54,11 @@ class Client:
         timeout: float | None = 60,
         check: bool = True,
     ) -> CompletedProcess[str]:
-        """Run a program on the client; MachineError when it fails and ``check`` is set."""
+        """Run a program on the client; MachineError if it fails and ``check`` is set."""
         return run(self.command(argv), input=input, env=env, timeout=timeout, check=check)
 
     def start(self) -> None:
-        """Plug it in, if it is not."""
+        """Connect it to the LAN, if it is not."""
         if self.is_running:
             return
         for command in self._network.plug_namespace(self._host.number):
@@ -66,7 +66,7 @@ class Client:
             run(command[1:] if may_fail else command, check=not may_fail)
 
     def introduce(self, hosts: str) -> None:
-        """Make names known to the client: ``hosts`` is what hosts(5) shall be for it.
+        """Set the names for the client: ``hosts`` is its hosts(5).
 
         ip-netns(8) binds the files of /etc/netns/NAME over those of /etc.
         """
@@ -86,8 +86,8 @@ class Client:
             directory.rmdir()
 
     def _end_processes(self) -> None:
-        """End what was started on the client and still runs."""
+        """End all processes on the client."""
         pids = run(["ip", "netns", "pids", self._space], check=False).stdout.split()
         for pid in pids:
-            with suppress(MachineError):  # just ended by itself
+            with suppress(MachineError):  # it has just ended
                 ProcessId.of(int(pid)).send(signal.SIGKILL)

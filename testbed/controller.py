@@ -1,4 +1,4 @@
-"""What must be true of the controller itself: its packages, and two settings all LANs share."""
+"""Requirements of the controller: its packages, and two settings that all LANs share."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ PACKAGES = (
 """Debian and Ubuntu packages that every LAN needs."""
 
 DOUBLE_PACKAGES = ("gcc", "gnupg", "libc6-dev")
-"""Needed only where doubles of a GPU's driver are made."""
+"""Only for doubles of a GPU's driver."""
 
 VM_PACKAGES = ("qemu-system-x86",)
-"""Needed only for ``kind="vm"``."""
+"""Only for ``kind="vm"``."""
 
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _NSPAWN_RUN = Path("/run/systemd/nspawn")
 
 
 def install_requirements(*, vm: bool = False, doubles: bool = False) -> None:
-    """Install what is missing of the Debian packages; costs nothing when nothing is.
+    """Install missing Debian packages; without any it takes no time.
 
     QEMU comes from backports on Debian 12, whose own 7.2 crashes guest kernels under emulation.
     """
     if os.geteuid() != 0:
         raise MachineError("test machines need root: run this with sudo")
-    with locked():  # apt refuses to run twice at a time
+    with locked():  # apt does not run twice at the same time
         if missing := _missing(PACKAGES + (DOUBLE_PACKAGES if doubles else ())):
             run(["apt-get", "update", "-qq"])
             run([*_INSTALL, *missing], env=_QUIET)
@@ -47,7 +47,7 @@ def install_requirements(*, vm: bool = False, doubles: bool = False) -> None:
             _install_for_vm(missing)
 
 
-_WAIT = "-oDPkg::Lock::Timeout=300"  # unattended-upgrades may be at work
+_WAIT = "-oDPkg::Lock::Timeout=300"  # unattended-upgrades may be running
 _INSTALL = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", _WAIT)
 _QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 
@@ -64,7 +64,7 @@ def _install_for_vm(packages: list[str]) -> None:
         run(["apt-get", "update", "-qq"])
         run([*_INSTALL, *packages], env=_QUIET)
         return
-    # A sources directory for this one command: the controller's own apt setup stays as it is.
+    # A sources directory for this command only: the controller's own apt setup does not change.
     with tempfile.TemporaryDirectory() as directory:
         Path(directory, "backports.sources").write_text(backports_source())
         for sources in Path("/etc/apt/sources.list.d").glob("*.*"):
@@ -75,39 +75,40 @@ def _install_for_vm(packages: list[str]) -> None:
 
 
 def prepare_controller() -> None:
-    """Let packets through, and give nspawn the tmpfs it wants; undone by `restore_controller`."""
+    """Enable forwarding, and mount the tmpfs that nspawn requires; `restore_controller` reverts
+    both."""
     with locked():
         if _FORWARDING.read_text().strip() == "0":
             (REGISTRY / "forwarding-was-off").touch()
             _FORWARDING.write_text("1")
         if _file_system(_NSPAWN_RUN) not in {"tmpfs", "ramfs"}:
             # systemd has /run on a tmpfs; without systemd as process 1 it may be a plain directory,
-            # which nspawn can not hand into the container.
+            # which nspawn cannot pass to the container.
             _NSPAWN_RUN.mkdir(parents=True, exist_ok=True)
             run(["mount", "-t", "tmpfs", "-o", "mode=0755", "llmhost-lans", str(_NSPAWN_RUN)])
 
 
 def restore_controller() -> None:
-    """Once the last LAN is gone, put the shared settings back as they were."""
+    """Restore the shared settings after the last LAN is removed."""
     with locked():
         if records():
             return
         if "llmhost-lans" in _mounts().get(str(_NSPAWN_RUN), ()):
             run(["umount", "--lazy", str(_NSPAWN_RUN)])
         marker = REGISTRY / "forwarding-was-off"
-        # Another bridge is a container engine's or a hypervisor's: it needs forwarding by now.
+        # Another bridge belongs to a container engine or hypervisor, which needs forwarding.
         if marker.exists() and not any(Path("/sys/class/net").glob("*/bridge")):
             _FORWARDING.write_text("0")
         marker.unlink(missing_ok=True)
 
 
 def _mounts() -> dict[str, tuple[str, str]]:
-    """Mount point → (source, type) of what is mounted here, the topmost where several are."""
+    """Mount point → (source, type); the topmost of several mounts."""
     lines = Path("/proc/self/mounts").read_text().splitlines()
     return {point: (source, kind) for source, point, kind, *_ in map(str.split, lines)}
 
 
 def _file_system(path: Path) -> str:
-    """Type of the file system that ``path`` is on, or would be."""
+    """Type of the file system of ``path``, which need not exist."""
     mounts = _mounts()
     return next(mounts[str(at)][1] for at in (path, *path.parents) if str(at) in mounts)

@@ -1,4 +1,4 @@
-"""`script/demo`: a machine, provisioned by the real deploy, verified, and ready to answer."""
+"""`script/demo`: a machine that a real deploy provisions and `llmhost verify` checks."""
 
 import json
 import os
@@ -32,12 +32,12 @@ from tests.doubles.nvidia.engine import push_gpu_engine
 from tests.doubles.nvidia.flavours import FLAVOURS, Flavour, build_site, dress, site_data
 
 HOME = Path(os.environ.get("LLMHOST_DEMO", ".demo"))
-"""Where the demo is kept; inventory/demo.py looks there too."""
+"""Directory of the demo; inventory/demo.py reads it."""
 LAN = HOME / "lan"
 NAME = "llm-demo"
 PORT = 8080
 PACKAGES_PORT = 5001
-"""Where packages of the flavours that have a GPU come from; the same in every run."""
+"""Directory of packages for flavours with a GPU; the same in every run."""
 _console = Console(highlight=False)
 
 
@@ -49,30 +49,30 @@ def demo(
         bool, typer.Option("--vm", help="A virtual machine instead of a container")
     ] = False,
     profile: Annotated[
-        str | None, typer.Option("--profile", help=f"Bring up one of {', '.join(PROFILES)}")
+        str | None, typer.Option("--profile", help=f"Start one of {', '.join(PROFILES)}")
     ] = None,
     flavour: Annotated[
-        str | None, typer.Option(help=f"Hardware it seems to have: {', '.join(FLAVOURS)}")
+        str | None, typer.Option(help=f"Simulated hardware: {', '.join(FLAVOURS)}")
     ] = None,
 ) -> None:
-    """Make a local LLM server, or use the one that is there, and show how to talk to it."""
+    """Create a local LLM server, or use the existing one, and show how to call it."""
     if os.geteuid() != 0:
         sys.exit("error: test machines need root; run: sudo script/demo")
     if profile is not None and profile not in PROFILES:
-        sys.exit(f"error: no profile is called {profile}: there are {', '.join(PROFILES)}")
+        sys.exit(f"error: there is no profile {profile}: there are {', '.join(PROFILES)}")
     if flavour not in (None, *FLAVOURS):
-        sys.exit(f"error: no flavour is called {flavour}; there are: {', '.join(FLAVOURS)}")
+        sys.exit(f"error: there is no flavour {flavour}; there are: {', '.join(FLAVOURS)}")
     try:
         _remove() if down else _bring_up("vm" if vm else "nspawn", flavour, profile)
     except MachineError as error:
-        sys.exit(f"error: {error}\nscript/demo --down removes what was made so far.")
+        sys.exit(f"error: {error}\nscript/demo --down removes what was created so far.")
 
 
 def _remove() -> None:
     if LAN.exists():
         Lan.open(LAN).destroy()
     shutil.rmtree(HOME, ignore_errors=True)
-    _console.print("The demo is gone.")
+    _console.print("The demo is removed.")
 
 
 def _bring_up(kind: str, wanted: str | None, profile: str | None) -> None:
@@ -104,19 +104,19 @@ def _bring_up(kind: str, wanted: str | None, profile: str | None) -> None:
 
 
 def _flavour(wanted: str | None) -> str:
-    """The flavour of the demo that is there, or else the one that is asked for."""
+    """The flavour of the existing demo, or else the requested one."""
     path = HOME / "flavour"
     if not path.exists():
         path.write_text(wanted or "plain")
     found = path.read_text()
     if wanted not in (None, found):
-        raise MachineError(f"the demo that is here is of the flavour {found}, not {wanted}")
+        raise MachineError(f"the existing demo has the flavour {found}, not {wanted}")
     return found
 
 
 @contextmanager
 def _flavoured(flavour: Flavour, machine: Machine, gateway: str) -> Iterator[dict[str, object]]:
-    """The machine with its flavour's hardware, and what the inventory has to say of it."""
+    """The machine with its flavour's hardware, and its inventory data."""
     if not flavour.has_gpu:
         yield {}
         return
@@ -130,14 +130,14 @@ def _flavoured(flavour: Flavour, machine: Machine, gateway: str) -> Iterator[dic
 
 
 def _lan(kind: str) -> Lan:
-    """The demo's LAN with its machine switched on; made if it is not there."""
+    """The demo's LAN with its machine running; created if necessary."""
     if not LAN.exists():
         lan = Lan.create("demo", state=LAN, detached=True)
         lan.client("client")
         lan.machine(NAME, kind=kind)
         return lan
     lan = Lan.open(LAN)
-    if NAME not in lan.machines:  # an earlier run ended before it was made
+    if NAME not in lan.machines:  # an earlier run ended before it was created
         lan.machine(NAME, kind=kind)
     lan.machines[NAME].start()
     return lan
@@ -187,7 +187,7 @@ def _run(program: str, *arguments: str) -> None:
     command = [str(Path(sys.executable).with_name(program)), *arguments]
     result = subprocess.run(command)
     if result.returncode:
-        raise MachineError(f"`{shlex.join(command)}` failed: what it printed is above")
+        raise MachineError(f"`{shlex.join(command)}` failed: see its output above")
 
 
 @contextmanager
@@ -216,14 +216,14 @@ def _tell(url: str, key: str, profile: str | None) -> None:
 
 
 def _tell_profile(profile: str, url: str, key: str) -> None:
-    """What runs, what of it is a double, and where each service is found."""
+    """The services, which of them are doubles, and their URLs."""
     site = json.loads((HOME / "site.json").read_text())["stack"]
     settings = read_settings({**site, "api_clients": [{"name": "demo", "sha256": digest(key)}]})
     _console.print(f"\nProfile {profile}:")
     for service in settings.services:
         _console.print(f"  {service}: {_nature(service, settings)}")
     for model in settings.models:
-        _console.print(f"  model {model.name}: a small file in place of its weights")
+        _console.print(f"  model {model.name}: a small file instead of its weights")
     _console.print(
         f"\nThe gateway answers at  {url}\nAPI key                 {key}\n", soft_wrap=True
     )
@@ -240,7 +240,7 @@ def _nature(service: str, settings: Settings) -> str:
     if service in DOUBLES:
         return f"a double: {DOUBLES[service]}"
     apps = [app.name for app in settings.apps]
-    return "an app in the place of a site's own" if service in apps else "real"
+    return "an app instead of a site's own" if service in apps else "real"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A machine's disk: a copy-on-write layer over the shared root file system, made its own."""
+"""A machine's disk: a copy-on-write layer over the shared root file system."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _ARCHIVES = Path("var/cache/apt/archives")
 class Disk:
     """The directories of one machine's disk.
 
-    ``upper`` must be on a file system that can carry an overlay, which is what a disk's is and
-    another overlay's is not.
+    ``upper`` must be on a file system that supports an overlay: a disk's does, an overlay's does
+    not.
     """
 
     directory: Path
@@ -28,7 +28,7 @@ class Disk:
 
     @property
     def root(self) -> Path:
-        """Where the whole file system is mounted while the machine is on."""
+        """Mount point of the whole file system while the machine runs."""
         return self.directory / "root"
 
     @property
@@ -36,7 +36,7 @@ class Disk:
         return self.directory / "upper"
 
     def volume(self, path: str) -> Path:
-        """The plain directory behind ``path`` of the machine."""
+        """The directory of ``path`` of the machine, outside the overlay."""
         return self.directory / "volumes" / path.strip("/").replace("/", "-")
 
     def mount(self) -> None:
@@ -48,20 +48,22 @@ class Disk:
         if not self.lower.is_dir():
             raise MachineError(f"the cache lost {self.lower}, and machines on it: remove this LAN")
         if any(character in str(self.directory) for character in ",:"):
-            raise MachineError(f"overlayfs can not take a path with , or : in it: {self.directory}")
+            raise MachineError(
+                f"overlayfs does not support a path with , or : in it: {self.directory}"
+            )
         layers = f"lowerdir={self.lower},upperdir={self.upper},workdir={self.directory}/work"
         run(["mount", "-t", "overlay", "overlay", "-o", layers, str(self.root)])
 
     def unmount(self) -> None:
         if self.root.is_mount():
-            # Lazily: a process that ends only just now may still hold it for a moment.
+            # Lazily: a process that is just ending may still use it for a moment.
             run(["umount", "--lazy", str(self.root)])
 
     def lend_packages(self, suite: str) -> None:
-        """Put the packages that earlier machines downloaded into this one's apt cache.
+        """Copy packages that earlier machines downloaded to the apt cache of this one.
 
         As hard links, made before the overlay is mounted: no copies, and no directory shared by
-        machines, for apt locks it while it works. apt itself never writes into a package file.
+        machines, because apt locks it. apt itself never writes into a package file.
         """
         archives = self.upper / _ARCHIVES
         archives.mkdir(parents=True, exist_ok=True)
@@ -69,10 +71,11 @@ class Disk:
             _link(package, archives / package.name)
 
     def collect_packages(self, suite: str) -> None:
-        """Keep what this machine downloaded, for the next ones."""
+        """Keep the packages that this machine downloaded for the next ones."""
         shared = _shared_archives(suite)
         for package in (self.upper / _ARCHIVES).glob("*.deb"):
-            # Of a file in its cache apt checks only the size: a double would outlive its source.
+            # apt checks only the size of a cached file: a double's package would remain after a
+            # change.
             with package.open("rb") as file:
                 double = b"@llmhost.invalid" in file.read(8192)
             if not double and not (shared / package.name).exists():
@@ -85,7 +88,7 @@ class Disk:
         return self.directory / "ssh_host_ed25519_key"
 
     def individualise(self, name: str, client_key: str) -> None:
-        """Write what makes it this machine and no other; the overlay must be mounted."""
+        """Write the identity of this machine; the overlay must be mounted."""
         etc = self.root / "etc"
         (etc / "hostname").write_text(f"{name}\n")
         (etc / "hosts").write_text(_HOSTS.format(name=name))
@@ -131,7 +134,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _authorise(home: Path, client_key: str) -> None:
-    """Let ``client_key`` log in to the account whose home this is."""
+    """Allow ``client_key`` to log in to the account with this home."""
     owner = home.stat()
     directory = home / ".ssh"
     directory.mkdir(mode=0o700, exist_ok=True)
@@ -146,7 +149,7 @@ RESOLVER_FILES = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
 
 
 def name_servers() -> str:
-    """resolv.conf(5) of the controller, fit for a machine that is not the controller.
+    """resolv.conf(5) of the controller, adapted for another machine.
 
     A resolver on a loopback address (systemd-resolved's stub) is not reachable from elsewhere;
     systemd-resolved keeps the list of the real ones beside it.
@@ -156,4 +159,4 @@ def name_servers() -> str:
         servers = [line.split()[1] for line in lines if line.startswith("nameserver ")]
         if outside := [server for server in servers if not server.startswith(("127.", "::1"))]:
             return "".join(f"nameserver {server}\n" for server in outside)
-    raise MachineError("no name server that a machine could reach is in /etc/resolv.conf")
+    raise MachineError("/etc/resolv.conf has no name server that a machine can reach")

@@ -1,4 +1,4 @@
-"""Images of the doubles of engines that can not be had here: Python, and one program."""
+"""Images of the doubles of engines that are not available here: Python, and one program."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from testbed.image_registry import ImageRegistry
 
 DOUBLES = Path(__file__).resolve().parents[1] / "tests/doubles"
 
-# What the real images have too, of what is used: a shell to bake with, curl for a health check.
+# Tools of the real images that are used: a shell to bake, curl for a health check.
 _PACKAGES = ("python3", "dash", "coreutils", "curl", "base-files", "base-passwd")
 
 
 def push_double(registry: ImageRegistry, engine: str) -> str:
-    """Put the double tests/doubles/<engine>.py into a registry as /usr/local/bin/<engine>.
+    """Push an image with the double tests/doubles/<engine>.py as /usr/local/bin/<engine>.
 
     Returns its full reference, pinned by digest.
     """

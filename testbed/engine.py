@@ -1,4 +1,4 @@
-"""Images made of Debian's packages: the demo's engine, llama.cpp, with nothing else in it."""
+"""Images from Debian's packages: the demo's engine, llama.cpp, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from testbed.image_registry import ImageRegistry
 from testbed.process import run
 from testbed.rootfs import MMDEBSTRAP, cache
 
-# base-files and base-passwd make it a system, curl is what its health check runs.
+# base-files and base-passwd make it a system; its health check runs curl.
 _PACKAGES = ("llama.cpp-tools", "curl", "base-files", "base-passwd")
 
 
 def engine_archive() -> Path:
-    """The engine's root file system as a tar archive, built first if need be (about 15 s)."""
+    """The engine's root file system as a tar archive, built if necessary (about 15 s)."""
     # Debian has llama.cpp since forky (14), Ubuntu since 26.04.
     return root_archive("engine", _PACKAGES, "forky")
 
@@ -65,14 +65,14 @@ def _bootstrap(
     log.unlink(missing_ok=True)
     listed = target.with_suffix(".sources")
     listed.write_text(sources)
-    # Unpacked and not configured: no package manager, no shell, and no script has to run.
+    # Unpacked but not configured: no package manager, no shell, and no scripts are needed.
     command = [*MMDEBSTRAP, "--variant=extract", *options]
     command += ["--include", ",".join(packages), suite, str(target), str(listed)]
-    # One date for every file that the build itself writes: equal packages, equal archive.
+    # One date for every file that the build writes: equal packages give an equal archive.
     run(command, output=log, env={"SOURCE_DATE_EPOCH": "0"})
 
 
 def push_engine(registry: ImageRegistry) -> str:
-    """Put the engine into a registry; returns its full reference, pinned by digest."""
+    """Push the engine to a registry; returns its full reference, pinned by digest."""
     archive = engine_archive()
     return registry.push("llama.cpp", archive.stem.removeprefix("engine-"), archive)

@@ -1,4 +1,4 @@
-"""Many machines on one LAN, each the gateway of a server that this process plays."""
+"""Many machines on one LAN, each the gateway of a server that this process simulates."""
 
 import json
 import os
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Run:
-    """A deploy: how long it took, the controller's peak memory, what it said, what it changed."""
+    """A deploy: its duration, the controller's peak memory, its output and its changes."""
 
     seconds: float
     peak_mib: float
@@ -30,7 +30,7 @@ class Run:
 
     @property
     def changed(self) -> dict[str, list[str]]:
-        """Hosts by the operation that changed them; of a run that succeeded with --json."""
+        """Hosts by the operation that changed them, for a successful run with --json."""
         operations = json.loads(self.report)["results"]["operations"]
         return {each["name"]: each["success"] for each in operations if each["success"]}
 
@@ -47,7 +47,7 @@ class Fleet:
         return sorted(self.lan.machines)
 
     def deploy(self, *options: str, hosts: Sequence[str] = ()) -> Run:
-        """Deploy these hosts, all if none is named."""
+        """Deploy these hosts, or all."""
         command = [str(Path(sys.executable).with_name("pyinfra")), str(self.inventory), "deploy.py"]
         command += ["-y", *options, *(f"--limit={host}" for host in hosts)]
         begun = time.perf_counter()
@@ -68,7 +68,7 @@ class Fleet:
 
 @contextmanager
 def fleet(place: Path, lan: Lan, hosts: int) -> Iterator[Fleet]:
-    """So many machines on the LAN, made where they are missing, and the server behind them."""
+    """This number of machines on the LAN, created if missing, and the server behind them."""
     machines = [_machine(lan, f"gate-{number:02}") for number in range(1, hosts + 1)]
     with _server(lan.gateway) as port:
         data = {
@@ -102,7 +102,7 @@ def _key(place: Path) -> Path:
 
 @contextmanager
 def _server(address: str) -> Iterator[int]:
-    """A port that accepts connections, always the same one: a gateway asks for no more."""
+    """A fixed port that accepts connections, which is enough for a gateway."""
     port = 9090
     with socket.create_server((address, port), backlog=64) as server:
 

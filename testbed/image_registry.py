@@ -1,7 +1,7 @@
-"""A private image registry on the controller, as a site without a way out would run one.
+"""A private image registry on the controller, as at a site without Internet access.
 
-It is Debian's docker-registry, unpacked and not installed: no service of it is left behind. What is
-pushed to it goes over HTTP as the distribution specification says
+It is Debian's docker-registry, unpacked but not installed: no service remains. Images are pushed
+over HTTP as in the distribution specification
 (https://github.com/opencontainers/distribution-spec/blob/main/spec.md), so no image tool is needed.
 """
 
@@ -25,7 +25,7 @@ from testbed.process import MachineError, ProcessId, run, spawn, wait_until
 from testbed.rootfs import cache
 
 PORT = 5000
-"""What Docker's own documentation uses for a private registry."""
+"""The port in Docker's documentation of a private registry."""
 
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -41,11 +41,11 @@ http: {{addr: "{name}"}}
 
 
 class ImageRegistry:
-    """Serves images from ``storage`` at ``address`` while it is entered, without TLS."""
+    """A context manager that serves images from ``storage`` at ``address``, without TLS."""
 
     def __init__(self, address: str, storage: Path) -> None:
         self.name = f"{address}:{PORT}"
-        """``host:port``, the first part of every reference to an image in here."""
+        """``host:port``, the first part of the references of its images."""
         self._endpoint = (address, PORT)
         self._storage = storage.resolve()
         self._process: ProcessId | None = None
@@ -55,10 +55,10 @@ class ImageRegistry:
         settings = self._storage / "config.yml"
         settings.write_text(_SETTINGS.format(images=self._storage / "images", name=self.name))
         log = self._storage / "registry.log"
-        # Nobody else's registry must be taken for ours.
+        # It must not be another registry.
         if self._answers():
             raise MachineError(f"something else already listens on {self.name}: stop it first")
-        # Whoever is killed before it can stop its registry leaves none behind.
+        # The registry ends with this process, even if that is killed.
         command = ["setpriv", "--pdeathsig", "KILL", str(_program()), "serve", str(settings)]
         self._process = spawn(command, log)
         if not wait_until(self._answers, 10, 0.05):
@@ -75,21 +75,21 @@ class ImageRegistry:
         self.stop()
 
     def stop(self) -> None:
-        """End the server; what was pushed stays in its storage."""
+        """End the server; images stay in its storage."""
         if self._process:
             self._process.send(signal.SIGTERM)
             if not self._process.wait(5):
                 self._process.send(signal.SIGKILL)
                 self._process.wait(5)
-            # Its threads, and with them the socket, may outlive the process for a moment.
+            # Its threads, and so the socket, may exist for a moment after the process.
             wait_until(lambda: not self._answers(), 5, 0.05)
             self._process = None
 
     def push(self, repository: str, tag: str, root: Path) -> str:
-        """Make an image of one root file system, a tar archive, and store it.
+        """Create an image from one root file system, a tar archive, and store it.
 
         Returns its full reference, ``host:port/repository:tag@sha256:…``. Equal archives give equal
-        digests: nothing of the time or the place is in the image.
+        digests: the image does not depend on time or place.
         """
         with httpx.Client(base_url=f"http://{self.name}/v2/{repository}/", timeout=120) as http:
             layer = _describe(_LAYER, root.read_bytes())
@@ -117,7 +117,7 @@ class ImageRegistry:
 
 
 def _program() -> Path:
-    """The server's program, downloaded as a package and unpacked once."""
+    """The server's program, from a package that is downloaded and unpacked once."""
     home = cache() / "docker-registry"
     if not home.exists():
         cache().mkdir(parents=True, exist_ok=True)

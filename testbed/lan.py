@@ -1,4 +1,4 @@
-"""A LAN of test machines on this controller, and its life from creation to the last trace."""
+"""A LAN of test machines on this controller, from creation to removal."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _KINDS: dict[str, type[NspawnMachine] | type[VirtualMachine]] = {
 _SOCKETS = Path("/run/llmhost-lans")
 
 DOCKER_VOLUMES = ("/var/lib/docker", "/var/lib/containerd")
-"""On plain directories: overlayfs, and with it Docker's overlay2, refuses to work on an overlay."""
+"""On plain directories, because overlayfs, and so Docker's overlay2, does not work on an
+overlay."""
 
 
 class Lan:
-    """A bridge with machines and clients on it.
-
-    As a context manager it is removed at the end of the block; a detached one stays.
+    """A bridge with machines and clients. A context manager removes it at the end of its block,
+    unless it is detached.
     """
 
     def __init__(self, record: LanRecord) -> None:
@@ -45,15 +45,17 @@ class Lan:
     def create(cls, name: str, state: Path | None = None, *, detached: bool = False) -> Lan:
         """A new, empty LAN.
 
-        ``state`` is the directory of its disks, keys and logs, below the cache if not given. A
-        detached LAN outlives this process: `Lan.open` finds it again by its ``state``.
+        ``state`` is the directory of its disks, keys and logs, by default below the cache. A
+        detached LAN remains after this process: `Lan.open` finds it by its ``state``.
         """
         if detached and state is None:
-            raise MachineError("a detached LAN needs a state directory, to be found again by")
+            raise MachineError(
+                "a detached LAN requires a state directory, by which it is found again"
+            )
         directory = state or cache() / "lans" / f"{name}-{uuid.uuid4().hex[:8]}"
         if directory.exists() and any(directory.iterdir()):
-            # destroy() removes the directory: never one that holds something else.
-            raise MachineError(f"{directory} is not empty: a LAN needs a directory of its own")
+            # destroy() removes the directory, so it must not contain anything else.
+            raise MachineError(f"{directory} is not empty: a LAN needs its own directory")
         owner = None if detached else ProcessId.of(os.getpid())
         with Termination():
             install_requirements()
@@ -70,14 +72,14 @@ class Lan:
 
     @classmethod
     def open(cls, state: Path) -> Lan:
-        """The detached LAN with this state directory, its machines as they are.
+        """The detached LAN with this state directory.
 
         After the controller rebooted they are off: `Machine.start` switches them on again.
         """
         lan = cls(find(state))
         lan.up()
         for host in [*lan._record.hosts.values()]:
-            if not host.complete:  # its maker was killed at work
+            if not host.complete:  # its creator was killed
                 lan._host(host).destroy()
         return lan
 
@@ -87,7 +89,7 @@ class Lan:
 
     @property
     def gateway(self) -> str:
-        """The address under which the controller itself is seen on the LAN."""
+        """The address of the controller on the LAN."""
         return self._record.network.gateway
 
     @property
@@ -105,7 +107,7 @@ class Lan:
 
     @property
     def machines(self) -> dict[str, Machine]:
-        """All machines, by name, but those that are still in the making."""
+        """All machines that are complete, by name."""
         hosts = (self._host(host) for host in [*self._record.hosts.values()] if host.complete)
         return {host.name: host for host in hosts if isinstance(host, Machine)}
 
@@ -116,7 +118,7 @@ class Lan:
         return {host.name: host for host in hosts if isinstance(host, Client)}
 
     def up(self) -> None:
-        """Make the network and the clients, or what is missing of them."""
+        """Create the network and the clients, as far as they are missing."""
         prepare_controller()
         self._record.network.up()
         self._access.prepare()
@@ -135,11 +137,11 @@ class Lan:
         """A new machine, booted and reachable by SSH.
 
         ``kind`` is "nspawn" or "vm". ``suite`` names the distribution's release. ``volumes`` are
-        directories of an nspawn machine that shall not be on an overlay, besides Docker's. A
-        ``minimal`` machine has no more packages than it needs to be logged in to.
+        directories of an nspawn machine that must not be on an overlay, in addition to Docker's. A
+        ``minimal`` machine has only the packages that a login needs.
         """
         if kind not in _KINDS:
-            raise MachineError(f"no kind of machine is called {kind}: use one of {[*_KINDS]}")
+            raise MachineError(f"there is no kind of machine {kind}: use one of {[*_KINDS]}")
         if kind == "vm":
             install_requirements(vm=True)
         suite = suite or default_suite()
@@ -158,14 +160,14 @@ class Lan:
         return machine
 
     def client(self, name: str = "client") -> Client:
-        """A new client: it only runs programs, but from an address of its own."""
+        """A new client, which runs programs from its own address."""
         client = Client(self._record, self._record.add(HostRecord(name, "client", 0)))
         client.start()
         self._introduce()
         return client
 
     def destroy(self) -> None:
-        """Remove the LAN with all that is on it. May be repeated."""
+        """Remove the LAN and everything on it. May be repeated."""
         with uninterrupted():
             self._access.hang_up()
             for host in [*self._record.hosts.values()]:
@@ -199,7 +201,7 @@ class Lan:
         return _KINDS[host.kind](self._record, host, self._access)
 
     def _introduce(self) -> None:
-        """Let ssh know the machines, and the clients know their names."""
+        """Update the ssh_config, and the clients' hosts files."""
         machines = self.machines.values()
         self._access.write_config(machine.endpoint() for machine in machines)
         names = (f"{address} {m.name}\n" for m in machines for address in (m.address, m.address6))
@@ -209,7 +211,7 @@ class Lan:
 
 
 def collect_garbage() -> list[str]:
-    """Remove the LANs that nobody can want any more; returns their names."""
+    """Remove abandoned LANs; returns their names."""
     removed = []
     with locked():
         for record in records():
@@ -217,6 +219,6 @@ def collect_garbage() -> list[str]:
                 try:
                     Lan(record).destroy()
                     removed.append(record.name)
-                except MachineError as error:  # not a reason to fail who only wanted a LAN
+                except MachineError as error:  # not a reason to fail for a caller that wants a LAN
                     warnings.warn(f"the abandoned LAN {record.name} stays: {error}", stacklevel=2)
     return removed

@@ -1,4 +1,4 @@
-"""Seeing to it that what must be cleaned up is, however the process is asked to end."""
+"""Cleans up whichever signal ends the process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Termination:
-    """Turns SIGTERM and a closed terminal into an exception, while it is in force.
+    """A context manager that turns SIGTERM and a closed terminal into an exception.
 
     By default they end a process without running a single ``finally``.
     """
@@ -22,7 +22,7 @@ class Termination:
         self._before: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> None:
-        # Python lets only the main thread set handlers; in others the caller has to see to it.
+        # Python lets only the main thread set handlers; in other threads the caller must do it.
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, _interrupt) for number in _ENDING}
 
@@ -32,13 +32,13 @@ class Termination:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    # As with Ctrl-C: pytest takes a SystemExit for one test's failure and goes on with the next.
+    # As with Ctrl-C: for pytest a SystemExit is the failure of one test, and it runs the next.
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C, SIGTERM and SIGHUP until the block is done."""
+    """Delay Ctrl-C, SIGTERM and SIGHUP until the end of the block."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *_ENDING})
     try:
         yield

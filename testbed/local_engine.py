@@ -1,4 +1,4 @@
-"""llama.cpp's own server with the tiny model: a real engine on this machine, in no container."""
+"""llama.cpp's server with the tiny model: a real engine on this machine, without a container."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from testbed.process import ProcessId, spawn, wait_until
 
 @contextmanager
 def local_engine(directory: Path, port: int, address: str = "127.0.0.1") -> Iterator[str]:
-    """Run the engine in a file system of its own below `directory`, as a container would have it.
+    """Run the engine in its own file system below `directory`, as in a container.
 
     Yields its URL. Needs root.
     """

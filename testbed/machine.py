@@ -1,4 +1,4 @@
-"""What a machine can do, whichever kind it is."""
+"""A test machine of any kind."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from testbed.ssh import Endpoint, SshAccess, public_key
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
 REBOOT_STATUS = 133
-"""With it systemd-nspawn says that its system wants a reboot: see supervisor.py."""
+"""Exit status of systemd-nspawn if its system reboots: see supervisor.py."""
 
 
 class Machine(ABC):
-    """A host of its own: system, disk, addresses, sshd."""
+    """A host with its own system, disk, addresses and sshd."""
 
     kernel = False
-    """Whether its root file system needs a kernel of its own."""
+    """Whether its root file system needs a kernel."""
     boot_seconds = 60.0
-    """After this time a machine that does not answer has failed to boot."""
+    """Maximum time of a boot."""
 
     def __init__(self, lan: LanRecord, host: HostRecord, access: SshAccess) -> None:
         self._lan = lan
@@ -54,12 +54,12 @@ class Machine(ABC):
 
     @property
     def ssh_config(self) -> Path:
-        """An ssh_config(5) file in which this machine's name is an alias."""
+        """An ssh_config(5) file with this machine's name."""
         return self._access.config
 
     @property
     def console(self) -> Path:
-        """What the machine printed on its console."""
+        """Output of the machine on its console."""
         return self._disk.directory / "console.log"
 
     @property
@@ -75,20 +75,20 @@ class Machine(ABC):
         timeout: float | None = 600,
         check: bool = True,
     ) -> CompletedProcess[str]:
-        """Run a shell command on the machine, as root unless ``user`` says otherwise.
+        """Run a shell command on the machine, as ``user``, by default root.
 
-        ``operator`` is a user who may use sudo without a password. Raises MachineError when the
-        command fails and ``check`` is set, subprocess.TimeoutExpired after ``timeout`` seconds.
+        ``operator`` is a user with sudo without a password. Raises MachineError if the command
+        fails and ``check`` is set, subprocess.TimeoutExpired after ``timeout`` seconds.
         """
         return self._access.run(
             self.name, command, user=user, input=input, timeout=timeout, check=check
         )
 
     def start(self) -> None:
-        """Switch it on and wait until it has booted; nothing to do if it runs."""
+        """Start it and wait until it has booted, unless it runs."""
         if self.is_running:
             return
-        self._power_off()  # what a power loss of the controller or a killed supervisor left
+        self._power_off()  # leftovers of a power loss of the controller or a killed supervisor
         self._cgroup.create()
         spec = self._disk.directory / "supervisor.json"
         command = [*self._cgroup.entering("machine"), *self._command()]
@@ -101,14 +101,14 @@ class Machine(ABC):
         self._watch().wait_until_up()
 
     def stop(self) -> None:
-        """Shut it down in an orderly way."""
+        """Shut it down."""
         if self._host.process and self.is_running:
             self.ssh("systemctl poweroff", check=False, timeout=30)
             self._host.process.wait(60)
         self.kill()
 
     def kill(self) -> None:
-        """Take its power away: no process of it gets to run another instruction."""
+        """Cut its power: none of its processes runs another instruction."""
         self._power_off()
         self._host.process = None
         self._lan.save()
@@ -117,7 +117,7 @@ class Machine(ABC):
         """Reboot from inside, as an administrator would, and wait until it is back."""
         watch = self._watch()
         if not (before := watch.boot_id()):
-            raise MachineError(f"{self.name} can not be rebooted: it does not answer")
+            raise MachineError(f"{self.name} cannot be rebooted: it does not answer")
         self.ssh("systemctl reboot", check=False, timeout=30)
         self.wait_until_up(before)
 
@@ -127,7 +127,7 @@ class Machine(ABC):
         self._watch().wait_until_up(other_than)
 
     def destroy(self) -> None:
-        """Switch it off and remove it, disk and all."""
+        """Stop it and remove it, including its disk."""
         self.kill()
         self._disk.collect_packages(self._host.suite)
         run(["rm", "-rf", "--one-file-system", str(self._disk.directory)])
@@ -135,7 +135,7 @@ class Machine(ABC):
         self._lan.save()
 
     def create_disk(self) -> None:
-        """Make its disk; to be called once."""
+        """Create its disk; to be called once."""
         self._disk.directory.mkdir(parents=True)
         self._disk.lend_packages(self._host.suite)
         self._disk.mount()
@@ -152,7 +152,7 @@ class Machine(ABC):
         return BootWatch(self._access, self.endpoint(), self.console, self._host, self.boot_seconds)
 
     def _power_off(self) -> None:
-        """End all its processes at once and remove what a run of it leaves behind."""
+        """End all its processes at once and remove leftovers of its run."""
         self._cgroup.kill()
         self._access.hang_up(self.name)
         for command in self._network.unplug(self._host.number):
@@ -162,16 +162,17 @@ class Machine(ABC):
 
     @abstractmethod
     def _furnish(self) -> None:
-        """Write what this kind of machine needs on its disk, which is mounted."""
+        """Write files for this kind of machine to its mounted disk."""
 
     @abstractmethod
     def _connect(self) -> list[Command]:
-        """Get the disk ready; returns what plugs the machine into the LAN ahead of every boot."""
+        """Prepare the disk; returns the commands that connect the machine to the LAN before every
+        boot."""
 
     @abstractmethod
     def _command(self) -> Command:
-        """The program that is the running machine."""
+        """The command line of the running machine."""
 
     @abstractmethod
     def _release(self) -> None:
-        """Undo what `_connect` did to the disk; nothing to do if it did nothing."""
+        """Undo the changes of `_connect` to the disk, if any."""

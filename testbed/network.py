@@ -1,8 +1,8 @@
-"""The wires: one bridge a LAN, one veth pair or tap device a machine, NAT to the outside.
+"""The network: a bridge for each LAN, a veth pair or tap device for each machine, and NAT.
 
-Everything is named after the LAN's index, so that a name says whose it is, LANs never share one,
-and what a dead owner left can be removed knowing only the index. Interface names have at most 15
-characters (IFNAMSIZ), hence the short forms.
+All names contain the LAN's index, so LANs never share a name, and leftovers of an ended process can
+be removed by the index alone. Interface names have at most 15 characters (IFNAMSIZ), hence the
+short forms.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from testbed.process import run
 
 FIRST_HOST = 10
-"""Host number of a LAN's first machine; the numbers below are kept for the LAN itself."""
+"""Host number of a LAN's first machine; lower numbers are for the LAN itself."""
 
 Command = list[str]
 
@@ -32,7 +32,8 @@ class Network:
 
     @property
     def subnet(self) -> IPv4Network:
-        # RFC 1918, and apart from what Docker (172.17-31, 192.168) and libvirt (192.168) take.
+        # RFC 1918, and different from the ranges of Docker (172.17-31, 192.168) and libvirt
+        # (192.168).
         return IPv4Network(f"10.231.{self.index}.0/24")
 
     @property
@@ -55,7 +56,7 @@ class Network:
         return f"02:6c:68:6d:{self.index:02x}:{number:02x}"
 
     def port(self, number: int) -> str:
-        """The interface by which host ``number`` is plugged into the bridge."""
+        """The interface of host ``number`` on the bridge."""
         return f"{self.bridge}p{number}"
 
     def namespace(self, number: int) -> str:
@@ -64,8 +65,8 @@ class Network:
     def rules(self) -> list[tuple[str, Command]]:
         """Firewall rules as (program, rule without its -I or -D), each at the top of its chain.
 
-        The controller may drop what it forwards (Docker sets that policy) and what comes in (ufw
-        does), and bridged packets pass its chains where br_netfilter is loaded.
+        The controller may drop forwarded packets (Docker sets that policy) and incoming ones (ufw),
+        and with br_netfilter bridged packets pass its chains.
         """
         subnet = str(self.subnet)
         note = ["-m", "comment", "--comment", f"llmhost test LAN {self.bridge}"]
@@ -81,10 +82,10 @@ class Network:
         ]
 
     def up(self) -> None:
-        """Make the bridge and its rules, or what is missing of them."""
+        """Create the bridge and its rules, as far as they are missing."""
         if not Path("/sys/class/net", self.bridge).exists():
             run(["ip", "link", "add", self.bridge, "type", "bridge", "mcast_snooping", "0"])
-        # The kernel makes a bridge without IPv6 where a container runtime switched it off.
+        # The kernel creates a bridge without IPv6 if a container runtime disabled it.
         Path(f"/proc/sys/net/ipv6/conf/{self.bridge}/disable_ipv6").write_text("0")
         run(["ip", "address", "replace", f"{self.gateway}/24", "dev", self.bridge])
         six = f"{self.gateway6}/64"
@@ -96,15 +97,15 @@ class Network:
                 run([*command, "-I", chain, *rule])
 
     def down(self) -> None:
-        """Remove the bridge and its rules; no harm where there are none."""
+        """Remove the bridge and its rules, if they exist."""
         for program, (table, chain, *rule) in self.rules():
             command = [program, "-w", "-t", table, "-D", chain, *rule]
             while run(command, check=False).returncode == 0:
-                pass  # -D removes one at a time; a killed run may have left two
+                pass  # -D removes one rule; a killed run may have left two
         run(["ip", "link", "delete", self.bridge], check=False)
 
     def plug_namespace(self, number: int) -> list[Command]:
-        """Commands that give host ``number`` a fresh network namespace on this LAN.
+        """Commands that create a new network namespace on this LAN for host ``number``.
 
         Commands, not calls: a machine's supervisor runs them again at every reboot. A leading
         ``-`` marks one that may fail.
@@ -126,7 +127,7 @@ class Network:
         ]
 
     def plug_tap(self, number: int) -> list[Command]:
-        """Commands that make the tap device of virtual machine ``number``."""
+        """Commands that create the tap device of virtual machine ``number``."""
         port = self.port(number)
         return [
             *(["-", *command] for command in self.unplug(number)),
@@ -137,7 +138,7 @@ class Network:
     def unplug(self, number: int) -> list[Command]:
         """Commands that remove host ``number`` from the LAN; each may fail."""
         return [
-            # The veth pair goes with the namespace, but only after a while; its name is needed now.
+            # The veth pair is removed with the namespace, but later; its name is needed now.
             ["ip", "link", "delete", self.port(number)],
             ["ip", "netns", "delete", self.namespace(number)],
         ]
@@ -154,7 +155,7 @@ done
 
 
 def free(network: Network) -> bool:
-    """Whether no interface and no route of this machine is in the way of ``network``."""
+    """Whether no interface and no route of this machine overlaps ``network``."""
     if Path("/sys/class/net", network.bridge).exists():
         return False
     routes = json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"]).stdout)
@@ -164,7 +165,7 @@ def free(network: Network) -> bool:
 def reaches(destination: str, subnet: IPv4Network) -> bool:
     """Whether a route to ``destination``, as ip-route(8) prints it, covers a part of ``subnet``.
 
-    A default route does not count, nor does one to half of everything (0.0.0.0/1), as VPNs set.
+    Default routes do not count, nor do those to half of all addresses (0.0.0.0/1), as VPNs set.
     """
     if destination == "default":
         return False

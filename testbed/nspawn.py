@@ -1,9 +1,9 @@
-"""A machine as a systemd-nspawn container: a system of its own at native speed.
+"""A machine as a systemd-nspawn container: its own system at native speed.
 
 It has its own systemd, users, network stack and netfilter. It shares the controller's kernel: there
-are no kernel modules to load, sysctls outside net.* are the controller's own (a machine that sets
-one sets it there), and resource limits work as far as the controller's cgroup v2 has the
-controllers for them, which a hybrid set-up keeps in v1.
+are no kernel modules to load, sysctls outside net.* are those of the controller (a machine that
+sets one sets it there), and resource limits work only if their controllers are in cgroup v2, not in
+v1 of a hybrid setup.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from testbed.network import Command
 from testbed.process import run
 
 _MASKED = (
-    # They would set off and handle events of the controller's devices.
+    # They would trigger and handle events of the controller's devices.
     "systemd-udevd.service",
     "systemd-udevd-control.socket",
     "systemd-udevd-kernel.socket",
@@ -27,9 +27,9 @@ _MASKED = (
 )
 
 _ENVIRONMENT = (
-    # The machine gets cgroup v2 even where the controller is in hybrid mode.
+    # The machine gets cgroup v2 even if the controller is in hybrid mode.
     "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1",
-    # Of /proc/sys and /sys, only what belongs to the machine's own network is writable.
+    # In /proc/sys and /sys only the machine's own network is writable.
     "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network",
 )
 
@@ -44,7 +44,7 @@ _CONTROLLERS_OWN = (
     "CAP_SYS_PACCT",  # process accounting
     "CAP_BLOCK_SUSPEND",
 )
-"""Capabilities that reach beyond a machine's namespaces, whatever it holds them for."""
+"""Capabilities that affect more than a machine's namespaces."""
 
 _RUNTIME = Path("/run/systemd/nspawn")
 
@@ -67,20 +67,20 @@ class NspawnMachine(Machine):
         binds = [f"--bind={self._disk.volume(path)}:{path}" for path in self._host.volumes]
         return [
             # Not by --network-namespace-path: with it, /sys/class/net shows the controller's links,
-            # as nspawn mounts a writable sysfs before it enters the namespace.
+            # because nspawn mounts a writable sysfs before it enters the namespace.
             *("nsenter", f"--net=/run/netns/{space}"),
             *("env", *_ENVIRONMENT),
             *("systemd-nspawn", "--quiet", "--boot"),
             f"--directory={self._disk.root}",
             f"--machine={space}",
             f"--hostname={self.name}",
-            # No service manager or machined to ask: our own cgroup does.
+            # Without a service manager or machined: the cgroup is managed here.
             *("--register=no", "--keep-unit"),
-            # Container engines inside need what a host's root may do, and three system calls that
-            # nspawn's default filter refuses.
+            # Container engines in it need the capabilities of a host's root, and three system calls
+            # that nspawn's default filter refuses.
             *("--capability=all", f"--drop-capability={','.join(_CONTROLLERS_OWN)}"),
             "--system-call-filter=add_key keyctl bpf",
-            # Nothing of the controller's settings is to be handed in.
+            # No settings of the controller are passed to the machine.
             *("--resolv-conf=off", "--timezone=off", "--link-journal=no"),
             "--console=read-only",
             *binds,
@@ -88,7 +88,7 @@ class NspawnMachine(Machine):
 
     def _release(self) -> None:
         self._disk.unmount()
-        # A killed nspawn leaves its runtime directories, and a newer one then refuses the name.
+        # A killed nspawn leaves its runtime directories, and a new one then refuses the name.
         for directory in _RUNTIME.glob(f"*/{self._network.namespace(self._host.number)}"):
             if directory.is_mount():
                 run(["umount", "--lazy", str(directory)])

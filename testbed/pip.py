@@ -1,4 +1,4 @@
-"""Where machines get Python packages from: as pip on the controller is configured."""
+"""Index of Python packages for machines: as configured for pip on the controller."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def configuration() -> str:
-    """A pip.conf with the controller's indexes and proxies, and nothing that is on its disk.
+    """A pip.conf with the controller's indexes and proxies, without paths on its disk.
 
-    A certificate bundle becomes the machine's own, which has the controller's local authorities.
+    A certificate bundle is replaced by the machine's, which has the controller's local authorities.
     """
     listed = run([sys.executable, "-m", "pip", "config", "list"]).stdout.splitlines()
     pairs = (line.split("=", 1) for line in listed if "=" in line)

@@ -1,8 +1,7 @@
-"""Starting, watching and ending processes, always by an identity that cannot be mistaken.
+"""Starts, watches and ends processes by an unambiguous identity.
 
-A pid alone names nothing for long: it is reused. A pid together with its start time and the
-kernel's boot id names one process for ever (proc_pid_stat(5), field 22 ``starttime``), so a
-record that outlives its process, or the whole boot, can never end somebody else's.
+Pids are reused. A pid with its start time and the kernel's boot id identifies a process forever
+(proc_pid_stat(5), field 22 ``starttime``), so an old record can never end another process.
 """
 
 from __future__ import annotations
@@ -19,28 +18,28 @@ from pathlib import Path
 
 
 class MachineError(RuntimeError):
-    """A test machine could not be made, reached or used; the message says what to look at."""
+    """A test machine could not be created, reached or used; the message says why."""
 
 
 def boot_id() -> str:
-    """The random id the kernel drew for this boot."""
+    """The kernel's random id of this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _start_time(pid: int) -> int | None:
-    """Clock ticks from boot to the start of ``pid``; None when it is gone or only a zombie."""
+    """Clock ticks from boot to the start of ``pid``; None if it has ended or is a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The second field, the program's name, may contain spaces and brackets: count after it.
+    # The second field, the program's name, may contain spaces and brackets: count fields after it.
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in "ZX" else int(fields[18])
 
 
 @dataclass(frozen=True)
 class ProcessId:
-    """One process, told apart from every other that ever had or will have its number."""
+    """One process, distinct from all others with the same pid."""
 
     pid: int
     started: int
@@ -58,9 +57,9 @@ class ProcessId:
         return self.boot == boot_id() and _start_time(self.pid) == self.started
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal, to this very process or to none."""
+        """Send a signal to this process, or to none."""
         with suppress(ProcessLookupError), _pidfd(self.pid) as descriptor:
-            # The descriptor pins the process, so the check below cannot be outdated by a reuse.
+            # The descriptor refers to the process, so the check below is not affected by reuse.
             if self.alive():
                 signal.pidfd_send_signal(descriptor.fileno(), number)
 
@@ -69,7 +68,7 @@ class ProcessId:
         with suppress(ProcessLookupError), _pidfd(self.pid) as descriptor:
             if self.alive():
                 select.select([descriptor], [], [], max(0.0, seconds))
-        with suppress(ChildProcessError):  # it may be ours to reap, or not
+        with suppress(ChildProcessError):  # it may be a child, or not
             os.waitpid(self.pid, os.WNOHANG)
         return not self.alive()
 
@@ -101,11 +100,11 @@ def run(
     env: Mapping[str, str] | None = None,
     output: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, in a session of its own.
+    """Run a program to its end, in its own session.
 
-    Ctrl-C in a terminal goes to every process of the foreground group: with an own session the
-    programs that clean up are not cut off by it. If we are interrupted while waiting, the whole
-    session is ended, so that no grandchild (apt under mmdebstrap, say) goes on by itself.
+    Ctrl-C in a terminal goes to every process of the foreground group: in their own session,
+    programs that clean up are not interrupted by it. An interruption while waiting ends the whole
+    session, so that no grandchild (such as apt under mmdebstrap) keeps running.
 
     ``output`` collects stdout and stderr in a file instead of in the result.
     """
@@ -137,14 +136,14 @@ def run(
 
 
 def failure(result: subprocess.CompletedProcess[str], log: Path | None = None) -> str:
-    """What a failed command was, how it ended, and the end of what it said."""
+    """A failed command, its exit status, and the end of its output."""
     said = log.read_text(errors="replace") if log else result.stdout + result.stderr
     tail = "\n".join(said.strip().splitlines()[-15:])
     return f"`{' '.join(result.args)}` ended with {result.returncode}:\n{tail}"
 
 
 def _end_session(child: subprocess.Popen[str]) -> None:
-    """End a child and all that it started in its session."""
+    """End a child and all processes in its session."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(child.pid, number)
@@ -154,7 +153,7 @@ def _end_session(child: subprocess.Popen[str]) -> None:
 
 
 def spawn(argv: Sequence[str], log: Path) -> ProcessId:
-    """Start a program that outlives us, its output appended to ``log``."""
+    """Start a program that runs after this process ends; its output is appended to ``log``."""
     with log.open("ab") as sink:
         child = subprocess.Popen(
             list(argv),
@@ -165,7 +164,7 @@ def spawn(argv: Sequence[str], log: Path) -> ProcessId:
             cwd="/",
         )
     identity = ProcessId.of(child.pid)
-    # Popen warns about a child that still runs when the object goes; this one is meant to.
+    # Popen warns about a child that still runs when the object is deleted; this is intended.
     child.returncode = 0
     return identity
 

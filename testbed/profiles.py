@@ -1,5 +1,5 @@
-"""What a site needs to run a profile here: engines that can be had, or their doubles, and models
-small enough to make on the spot."""
+"""Data of a site to run a profile here: available engines or their doubles, and models that are
+small enough to generate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Data = dict[str, Any]
 
 
 def profile_data(profile: str, registry: ImageRegistry, directory: Path) -> Data:
-    """Inventory data of a profile: its own services and models, by what can be had here."""
+    """Inventory data of a profile: its services and models, with what is available here."""
     declared = PROFILES[profile]
     data: Data = {"stack_profile": profile, "models": []}
     for service in declared.services:
@@ -31,13 +31,13 @@ def profile_data(profile: str, registry: ImageRegistry, directory: Path) -> Data
 
 
 def tiny(directory: Path) -> Data:
-    """Source and pins of the model that babbles."""
+    """Source and pins of the tiny model."""
     path = directory / "tiny.gguf"
     return {"source": str(path), "sha256": tiny_model.write(path), "context_tokens": 512}
 
 
 def ollama(registry: ImageRegistry, directory: Path) -> tuple[Data, list[Data]]:
-    """A double, with a role that is resident and one that is not."""
+    """A double, with one resident role and one that is not."""
     prompt = 'You are "brief".\nVery $brief.'
     parameters = {"temperature": 0.2, "stop": ["<end>", "#"]}
     brain = {"name": "brain", "system_prompt": prompt, "parameters": parameters}
@@ -49,13 +49,13 @@ def ollama(registry: ImageRegistry, directory: Path) -> tuple[Data, list[Data]]:
 
 
 def vllm(registry: ImageRegistry, directory: Path) -> tuple[Data, list[Data]]:
-    """A double, with a directory as it would come from the hub; two of its files are equal."""
+    """A double, with a directory as from the hub; two of its files are equal."""
     model = {"name": "writer", **repository(directory / "hub")}
     return ENGINES["vllm"](registry), _of("vllm", [model])
 
 
 def embeddings(registry: ImageRegistry, directory: Path) -> tuple[Data, list[Data]]:
-    """The real engine, with real models that learned nothing."""
+    """The real engine, with untrained models."""
     tasks: tuple[Literal["embed", "rerank"], ...] = ("embed", "rerank")
     models = []
     for task in tasks:
@@ -67,7 +67,7 @@ def embeddings(registry: ImageRegistry, directory: Path) -> tuple[Data, list[Dat
 
 
 def _engine(image: str) -> Data:
-    # There is no GPU here, whatever the profile has.
+    # There is no GPU here, even if the profile has one.
     return {"image": image, "gpu": None}
 
 
@@ -80,11 +80,11 @@ ENGINES: dict[str, Callable[[ImageRegistry], Data]] = {
     "vllm": lambda registry: _engine(push_double(registry, "vllm")),
     "embeddings": lambda registry: _engine(push_engine(registry)),
 }
-"""The engines' options: real where it can be had, else its double."""
+"""The options of the engines: the real one if it is available, else its double."""
 
 SERVICES: dict[str, Callable[[ImageRegistry, Path], tuple[Data, list[Data]]]] = {
     "ollama": ollama,
     "vllm": vllm,
     "embeddings": embeddings,
 }
-"""How each engine is had here: its options, without its name before them, and its models."""
+"""How each engine runs here: its options, without the prefix of its name, and its models."""

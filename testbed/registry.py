@@ -1,4 +1,4 @@
-"""Which LANs exist on this controller, whose they are, and what they consist of.
+"""The LANs on this controller, their owners and their parts.
 
 One JSON file a LAN, named by its index. The place is fixed, whatever LLMHOST_CACHE says, because
 the indexes are shared by all users of this controller; it is not below /run, because a detached
@@ -24,12 +24,12 @@ INDEXES = range(256)
 _HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 _changes = threading.RLock()
-"""Several threads may make machines on one LAN at the same time."""
+"""Several threads may create machines on one LAN at the same time."""
 
 
 @dataclass
 class HostRecord:
-    """A machine or a client of a LAN, as it is remembered."""
+    """The record of a machine or client of a LAN."""
 
     name: str
     kind: str
@@ -38,24 +38,24 @@ class HostRecord:
     """Host number in the subnet: every address and interface name follows from it."""
     suite: str = ""
     lower: str = ""
-    """The root file system below its disk: never another, whatever the recipe becomes."""
+    """The root file system below its disk, which a new recipe does not change."""
     volumes: list[str] = field(default_factory=list)
     complete: bool = True
-    """Whether its disk was made to the end."""
+    """Whether its disk is complete."""
     process: ProcessId | None = None
-    """Its supervisor, while it is switched on."""
+    """Its supervisor, while it runs."""
 
 
 @dataclass
 class LanRecord:
-    """A LAN, as it is remembered."""
+    """The record of a LAN."""
 
     name: str
     index: int
     state: Path
     """Directory of the disks, keys and logs."""
     owner: ProcessId | None
-    """The process it must not outlive; None for a detached LAN."""
+    """The process whose end makes it abandoned; None for a detached LAN."""
     hosts: dict[str, HostRecord] = field(default_factory=dict)
 
     @property
@@ -63,7 +63,7 @@ class LanRecord:
         return Network(self.index)
 
     def add(self, host: HostRecord) -> HostRecord:
-        """Give the host a number and remember it, before anything of it exists."""
+        """Give the host a number and record it, before anything of it exists."""
         if not _HOST_NAME.fullmatch(host.name):
             raise MachineError(f"{host.name!r} is no host name: use a-z, 0-9 and -")
         with _changes:
@@ -87,7 +87,7 @@ class LanRecord:
 
     @property
     def abandoned(self) -> bool:
-        """Whether nobody can want it any more: its owner or its directory is gone."""
+        """Whether it is abandoned: its owner or its directory no longer exists."""
         return not self.owner.alive() if self.owner else not self.state.is_dir()
 
 
@@ -101,7 +101,7 @@ _depth = 0
 
 @contextmanager
 def locked() -> Iterator[None]:
-    """Keep all other processes and threads from changing what LANs share; may be nested."""
+    """Lock what LANs share against all other processes and threads; may be nested."""
     global _depth
     REGISTRY.mkdir(parents=True, exist_ok=True)
     with _thread_lock, (REGISTRY / "lock").open("w") as lock:
@@ -141,11 +141,11 @@ def find(state: Path) -> LanRecord:
     for record in records():
         if record.state == state.resolve():
             return record
-    raise MachineError(f"no LAN has its state in {state}: make one with Lan.create")
+    raise MachineError(f"no LAN has its state in {state}: create one with Lan.create")
 
 
 def allocate(name: str, state: Path, owner: ProcessId | None) -> LanRecord:
-    """Take the lowest free index and remember a LAN under it."""
+    """Record a LAN under the lowest free index."""
     with locked():
         if any(record.state == state for record in records()):
             raise MachineError(f"{state} is the state of another LAN: open or destroy that one")
@@ -155,4 +155,4 @@ def allocate(name: str, state: Path, owner: ProcessId | None) -> LanRecord:
                 record = LanRecord(name, index, state, owner)
                 record.save()
                 return record
-    raise MachineError("every test subnet in 10.231.0.0/16 is taken: see python -m testbed")
+    raise MachineError("all test subnets in 10.231.0.0/16 are in use: see python -m testbed")

@@ -1,4 +1,4 @@
-"""The bare Debian or Ubuntu that every machine starts from: built once, then only read."""
+"""The bare Debian or Ubuntu of every machine: built once, then read-only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PACKAGES = (
     "openssh-server",
     "sudo",
     "python3",
-    # … and has what every installer of a server leaves on it.
+    # … and has what installers put on every server.
     "ca-certificates",
     "curl",
     "iproute2",
@@ -36,24 +36,24 @@ PACKAGES = (
 )
 
 MINIMAL_PACKAGES = ("systemd", "systemd-sysv", "dbus", "openssh-server")
-"""A machine that boots and can be logged in to. `--variant=minbase` adds what Debian calls required
-and apt, as in Debian's official container images: no Python, sudo, curl, procps, kmod, iproute2 or
+"""A machine that boots and accepts logins. `--variant=minbase` adds Debian's required packages and
+apt, as in Debian's official container images: no Python, sudo, curl, procps, kmod, iproute2 or
 ca-certificates."""
 
 _REVISION = 1
-"""Raise it when `_finish` changes: what it does is not part of the recipe's hash."""
+"""Increase it if `_finish` changes, which is not part of the recipe's hash."""
 
 _LOCAL_AUTHORITIES = Path("/usr/local/share/ca-certificates")
 
 
 def cache() -> Path:
-    """Where built root file systems and downloaded packages are kept."""
+    """Directory of built root file systems and downloaded packages."""
     return Path(os.environ.get("LLMHOST_CACHE", "/var/cache/llmhost")).resolve()
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what a root file system contains."""
+    """Everything that determines the content of a root file system."""
 
     suite: str
     packages: tuple[str, ...]
@@ -66,7 +66,8 @@ class Recipe:
     def of(cls, suite: str, *, kernel: bool = False, minimal: bool = False) -> Recipe:
         archive = Archive.of_controller()
         image = "linux-image-cloud-amd64" if archive.distribution == "debian" else "linux-virtual"
-        # initramfs-tools by name: alternatives to it would not be told what to include.
+        # initramfs-tools by name: alternatives to it would need other configuration of what to
+        # include.
         extra = (image, "initramfs-tools") if kernel else ()
         options = tuple(transport_options())
         packages = (MINIMAL_PACKAGES if minimal else PACKAGES) + extra
@@ -79,21 +80,20 @@ class Recipe:
 
 
 def root_file_system(suite: str, *, kernel: bool = False, minimal: bool = False) -> Path:
-    """The directory of an unpacked root file system, built first if need be (about 25 s).
-
-    It is shared by all machines and must never be written to.
+    """The directory of an unpacked root file system, built if necessary (about 25 s). All machines
+    share it: never write to it.
     """
     recipe = Recipe.of(suite, kernel=kernel, minimal=minimal)
     root = cache() / f"rootfs-{recipe.key}"
     if root.is_dir():
         return root
     with _build_lock(recipe.key):
-        if not root.is_dir():  # another process may have built it while we waited
+        if not root.is_dir():  # another process may have built it in the meantime
             draft = cache() / f"rootfs-{recipe.key}.draft"
             shutil.rmtree(draft, ignore_errors=True)  # a killed build's
             _bootstrap(recipe, draft)
             _finish(draft)
-            os.sync()  # before the name appears, so that a crash can not leave a half one under it
+            os.sync()  # a crash must not leave an incomplete one under this name
             draft.rename(root)
     return root
 
@@ -106,7 +106,7 @@ def _build_lock(key: str) -> Iterator[None]:
         yield
 
 
-# Debian 13's makes every mount of its namespace private: `ip netns delete` fails afterwards.
+# Debian 13's makes every mount of its namespace private, and then `ip netns delete` fails.
 MMDEBSTRAP = ("unshare", "--mount", "mmdebstrap", "--mode=root")
 
 
@@ -114,7 +114,7 @@ def _bootstrap(recipe: Recipe, draft: Path) -> None:
     """mmdebstrap(1) into a directory."""
     sources = cache() / f"rootfs-{recipe.key}.sources"
     sources.write_text(recipe.archive.sources(recipe.suite))
-    # Kept in the machine: dpkg then leaves out fsync, which tests gain nothing from.
+    # It stays in the machine: dpkg then skips fsync, which tests do not need.
     options = [f"--aptopt={option}" for option in recipe.options] + ["--dpkgopt=force-unsafe-io"]
     include = ["--include", ",".join(recipe.packages)]
     log = cache() / f"rootfs-{recipe.key}.log"
@@ -135,13 +135,13 @@ def _bootstrap(recipe: Recipe, draft: Path) -> None:
     placed.rename(placed.with_name(f"{recipe.archive.distribution}.sources"))
 
 
-# The group exists in every Debian (base-passwd). A password of * can not be typed, but unlike ! it
-# does not count as a locked account, which sshd turns away.
+# The group exists in every Debian (base-passwd). The password * matches nothing, but unlike ! it is
+# not a locked account, which sshd refuses.
 _OPERATOR = ("-m", "-g", "operator", "-s", "/bin/bash", "-p", "*")
 
 
 def _finish(root: Path) -> None:
-    """Take out what must differ between machines, put in who may log in."""
+    """Remove what must differ between machines, and add the users."""
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
     (root / "etc/machine-id").write_text("")
@@ -158,7 +158,7 @@ def _finish(root: Path) -> None:
 
 
 def _digest_of_authorities() -> str:
-    """Changes when the controller begins to trust another certificate authority of its own."""
+    """A value that changes with the local certificate authorities of the controller."""
     digest = hashlib.sha256()
     for certificate in sorted(_LOCAL_AUTHORITIES.rglob("*.crt")):
         digest.update(certificate.read_bytes())

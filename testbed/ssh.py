@@ -1,4 +1,4 @@
-"""OpenSSH set up so that nothing needs asking: keys, known hosts and one ssh_config a LAN."""
+"""OpenSSH without prompts: keys, known hosts and an ssh_config for each LAN."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from testbed.process import run
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a machine's sshd is reached."""
+    """Address of a machine's sshd."""
 
     name: str
     addresses: tuple[str, ...]
-    """The first is the one to connect to."""
+    """The first one is used for connections."""
     host_key: str
-    """``ssh-ed25519 AAAA…``: made before the machine is, so the first contact is verified too."""
+    """``ssh-ed25519 AAAA…``: created before the machine, so that the first connection is verified
+    too."""
 
     def known_hosts(self) -> str:
         return f"{','.join((self.name, *self.addresses))} {self.host_key}\n"
@@ -30,9 +31,9 @@ class SshAccess:
     """The OpenSSH files of one LAN."""
 
     directory: Path
-    """Holds the keys and the configuration; readable by its owner only."""
+    """Directory of the keys and the configuration; readable by its owner only."""
     sockets: Path
-    """For ControlPath: short, as a socket's path has at most 107 characters (unix(7))."""
+    """For ControlPath: short, because a socket's path has at most 107 characters (unix(7))."""
 
     @property
     def config(self) -> Path:
@@ -43,14 +44,14 @@ class SshAccess:
         return self.directory / "id_ed25519"
 
     def prepare(self) -> None:
-        """Make the directories and the key that opens every machine of the LAN."""
+        """Create the directories and the key for all machines of the LAN."""
         for directory in (self.directory, self.sockets):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self.identity.exists():
             make_key(self.identity, "llmhost-tests")
 
     def write_config(self, endpoints: Iterable[Endpoint]) -> None:
-        """Describe the machines to ssh(1), scp, rsync and pyinfra."""
+        """Write the machines to the ssh_config of ssh(1), scp, rsync and pyinfra."""
         endpoints = list(endpoints)
         known_hosts = self.directory / "known_hosts"
         known_hosts.write_text("".join(endpoint.known_hosts() for endpoint in endpoints))
@@ -71,7 +72,7 @@ class SshAccess:
             "BatchMode yes",
             "LogLevel ERROR",
             "ConnectTimeout 5",
-            # A machine that lost its power sends no goodbye.
+            # A machine without power does not close its connections.
             "ServerAliveInterval 5",
             "ServerAliveCountMax 3",
             "ControlMaster auto",
@@ -90,9 +91,8 @@ class SshAccess:
         check: bool = True,
         fresh: bool = False,
     ) -> CompletedProcess[str]:
-        """Run a shell command on the machine ``name``, as root if not told otherwise.
-
-        ``fresh`` asks for a connection of its own.
+        """Run a shell command on the machine ``name``, by default as root. ``fresh`` uses a new
+        connection.
         """
         options = ["-l", user] if user else []
         options += ["-o", "ControlPath=none"] if fresh else []
@@ -100,9 +100,9 @@ class SshAccess:
         return run(argv, input=input, timeout=timeout, check=check)
 
     def hang_up(self, name: str = "*") -> None:
-        """End the connections that ControlPersist keeps, all or those to one machine."""
+        """End connections that ControlPersist keeps, all or those to one machine."""
         for socket in self.sockets.glob(f"{name}.*"):
-            # The path of the socket says which connection is meant; the host name is not used.
+            # The socket's path identifies the connection; the host name is not used.
             argv = ["ssh", "-F", "none", "-o", f"ControlPath={socket}", "-O", "exit", "none"]
             run(argv, check=False)
             socket.unlink(missing_ok=True)

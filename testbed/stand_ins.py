@@ -1,7 +1,7 @@
-"""The services beside the engines as test machines have them, and small files for big models.
+"""Services of test machines other than engines, and small files instead of large models.
 
-What is real and what is a double is told by `DOUBLES`: a double speaks the service's HTTP, and
-names itself where it can.
+`DOUBLES` lists the doubles: a double has the HTTP API of the service, and identifies itself if
+possible.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ DOUBLES = {
     "qdrant": "its REST interface, exact and in memory",
     "vllm": "it reads its arguments and its files, and says one sentence",
 }
-"""What can not be had here, with what its double does."""
+"""Services that are not available here, and what their doubles do."""
 
-# What a machine inside a machine allows.
+# The limit in a machine inside a machine.
 _OPEN_FILES = 4096
 
 BACKEND = '''\
@@ -69,7 +69,7 @@ _SECRETS = ("secret_key", "admin_password")
 
 
 def _secret(path: Path) -> str:
-    """A reference to a secret of this site; an earlier run's is kept."""
+    """A reference to a secret of this site; that of an earlier run is kept."""
     if not path.exists():
         path.touch(mode=0o600)
         path.write_text(secrets.token_hex(16))
@@ -77,7 +77,7 @@ def _secret(path: Path) -> str:
 
 
 def backend(registry: ImageRegistry, directory: Path) -> Data:
-    """An app as a site would bring it, from a build context."""
+    """An app of a site, from a build context."""
     context = directory / "backend"
     context.mkdir(exist_ok=True)
     (context / "backend.py").write_text(BACKEND)
@@ -97,8 +97,7 @@ def backend(registry: ImageRegistry, directory: Path) -> Data:
 
 
 def small(model: Data, directory: Path) -> Data:
-    """The model with its name, its service and its task, and a file that can be made on the spot in
-    place of its weights."""
+    """The model with its name, service and task, and a generated file instead of its weights."""
     kept = ("name", "service", "task", "resident", "parallel", "system_prompt", "parameters")
     told = {key: model[key] for key in kept if key in model}
     return {**told, **_file_for(model["service"], model.get("task", "generate"), model, directory)}
@@ -120,7 +119,7 @@ def _single(path: Path, sha256: str, context_tokens: int) -> Data:
 
 
 def repository(home: Path) -> Data:
-    """A directory as it would come from the hub, without weights; two of its files are equal."""
+    """A directory as from the hub, without weights; two of its files are equal."""
     (home / "extra").mkdir(parents=True, exist_ok=True)
     (home / "config.json").write_text(json.dumps({"max_position_embeddings": 2048}))
     (home / "extra/tokenizer.json").write_text("{}")
@@ -139,4 +138,4 @@ def _sha256(path: Path) -> str:
 
 
 APPS: dict[str, tuple[Callable[[ImageRegistry, Path], Data], ...]] = {"rag-offline": (backend,)}
-"""What a site brings to a profile itself."""
+"""Data that a site adds to a profile."""

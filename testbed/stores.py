@@ -1,7 +1,7 @@
-"""What the services beside the engines are on test machines, as one image.
+"""One image for the services of test machines other than engines.
 
-Redis is Debian's own, Chroma is the real server out of its Python package; Qdrant, docling, Open
-WebUI and the embedding model are doubles. Python with pip is what the search API is built on.
+Redis is Debian's, Chroma the real server from its Python package; Qdrant, docling, Open WebUI and
+the embedding model are doubles. The search API is built on Python with pip.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _DOUBLE_PROGRAM = """\
 #!/bin/sh
 exec python3 /usr/lib/doubles/{} {}
 """
-# pip's own certificates do not have those of a proxy that a controller stands behind.
+# pip's own certificates do not include those of the controller's proxy.
 _PIP = "[global]\ncert = /etc/ssl/certs/ca-certificates.crt\nbreak-system-packages = true\n"
 
 
 @cache
 def push_stores(registry: ImageRegistry) -> str:
-    """Put the image into a registry; returns its full reference, pinned by digest."""
+    """Push the image to a registry; returns its full reference, pinned by digest."""
     with tempfile.TemporaryDirectory(prefix="llmhost-stores-") as directory:
         _lay_out(Path(directory))
         archive = root_archive("stores", _PACKAGES, "trixie", Path(directory))
@@ -53,7 +53,7 @@ def push_stores(registry: ImageRegistry) -> str:
 
 
 def _lay_out(root: Path) -> None:
-    """Everything that no package has."""
+    """Files that are not in packages."""
     root.chmod(0o755)
     _program(root / "usr/local/bin/chroma", _CHROMA_PROGRAM)
     _program(root / "qdrant/qdrant", _DOUBLE_PROGRAM.format("qdrant.py", 6333))
@@ -77,7 +77,7 @@ def _program(path: Path, text: str) -> None:
 
 
 def _unpack_chroma(target: Path) -> None:
-    """Its server is one library; the rest of the package is the client."""
+    """The server is one library; the rest of the package is the client."""
     with tempfile.TemporaryDirectory() as directory:
         wanted = Path(directory, "requirements")
         wanted.write_text(_CHROMA)

@@ -1,6 +1,6 @@
-"""Keep one machine switched on: the mains and the reset button of a test machine.
+"""Keeps one machine running: the power supply and the reset button of a test machine.
 
-Run as a program of its own, by path: ``python3 supervisor.py SPEC``. SPEC is a JSON file with
+Run it as a separate program, by path: ``python3 supervisor.py SPEC``. SPEC is a JSON file with
 
 * ``before``: commands to run ahead of every boot. One that starts with ``-`` may fail.
 * ``argv``: the machine itself.
@@ -8,10 +8,10 @@ Run as a program of its own, by path: ``python3 supervisor.py SPEC``. SPEC is a 
 
 systemd-nspawn --keep-unit leaves with status 133 when its system reboots and expects its service
 manager to start it again (``RestartForceExitStatus=133`` in systemd-nspawn@.service). Doing that
-here lets anything reboot a machine, as on real hardware; and because the network namespace is made
-anew each time, firewall rules that are not persistent are lost, as on real hardware.
+here lets anything reboot a machine, as on real hardware; and because the network namespace is
+recreated each time, firewall rules that are not persistent are lost, as on real hardware.
 
-It imports nothing of this package: it must go on when the working tree changes under it.
+It imports nothing of this package, because it must keep running when the working tree changes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""An embedding and a reranking model small enough to make on the spot: real GGUF, real BERT.
+"""Generates a small embedding or reranking model: real GGUF, real BERT.
 
-One layer with weights drawn from a fixed seed: nothing is learned, but equal texts have equal
-vectors, and different ones different vectors. See testbed/tiny_model.py for why.
+One layer with weights from a fixed seed: it is untrained, but equal texts have equal vectors, and
+different texts different ones. See testbed/tiny_model.py for why.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _HEADS, _HIDDEN = 2, 64
 
 _CONTROL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _CHARACTERS = tuple("abcdefghijklmnopqrstuvwxyz0123456789.,?!")
-# In GGUF a word's beginning is marked with U+2581, and what goes on with it is not (llama.cpp,
-# gguf-py and convert_hf_to_gguf.py, BertModel.set_vocab).
+# In GGUF the start of a word is marked with U+2581, and its other parts are not (llama.cpp, gguf-py
+# and convert_hf_to_gguf.py, BertModel.set_vocab).
 _TOKENS = (*_CONTROL, *(f"\u2581{each}" for each in _CHARACTERS), *_CHARACTERS)
 
 Tensor = NDArray[np.float32]

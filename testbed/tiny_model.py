@@ -1,9 +1,8 @@
-"""A language model small enough to make on the spot: real GGUF, real llama, nothing learned.
+"""Generates a small language model: real GGUF, real llama, untrained.
 
-Two layers with weights drawn from a fixed seed, so every engine that reads GGUF loads it and
-streams tokens from it, and the file has the same SHA-256 wherever it is made. What it writes is a
-babble of lower-case letters. It exists because no model hub can be reached from a closed network,
-and because half a megabyte keeps a test fast.
+Two layers with weights from a fixed seed: every engine that reads GGUF loads it and streams tokens
+from it, and the file has the same SHA-256 everywhere. It generates random lower-case letters. It
+exists because a closed network has no model hub, and because half a megabyte keeps tests fast.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from gguf import GGUFWriter, LlamaFileType, TokenType
 from numpy.typing import NDArray
 
 SHA256 = "6aa52de006ab6af5bb8fa932b9c65dbf847a7f4505f8b28f32d2155135d3896b"
-"""Of the file that `write` makes."""
+"""SHA-256 of the file that `write` creates."""
 
 CONTEXT_TOKENS = 4096
 _SEED = 20261121
@@ -82,8 +81,8 @@ def _add_vocabulary(writer: GGUFWriter) -> None:
 
 
 def _tensors() -> Iterator[tuple[str, Tensor]]:
-    # RandomState's streams are frozen for all versions of NumPy (NEP 19), and a uniform draw is
-    # exact arithmetic: the same bits on every machine.
+    # RandomState's streams are the same in all versions of NumPy (NEP 19), and a uniform
+    # distribution is exact arithmetic: the same bits on every machine.
     random = np.random.RandomState(_SEED)
 
     def draw(rows: int, columns: int) -> Tensor:
@@ -108,7 +107,7 @@ def _tensors() -> Iterator[tuple[str, Tensor]]:
 
 
 _ANCHOR = 4.0
-"""The first feature of every token: no layer writes to it, so the output can rely on it."""
+"""The first feature of every token: no layer writes to it, so the output can use it."""
 
 
 def _keeping_anchor(matrix: Tensor) -> Tensor:
@@ -117,9 +116,9 @@ def _keeping_anchor(matrix: Tensor) -> Tensor:
 
 
 def _speaking_letters_only(output: Tensor) -> Tensor:
-    """Turn the anchor into a bias: single bytes would not be valid UTF-8, so they never come."""
+    """Turn the anchor into a bias: single bytes would not be valid UTF-8, so they never occur."""
     output[:, 0] = -20
     output[len(_CONTROL) + len(_BYTES) :, 0] = 0
     output[_TOKENS.index("▁"), 0] = 0.6
-    output[_END] = 0  # as likely as a letter, whatever was said: some thirty letters a reply
+    output[_END] = 0  # as likely as a letter, for any prompt: about thirty letters in an answer
     return output

@@ -1,4 +1,4 @@
-"""`script/try INVENTORY`: the settings of a site's server, on a machine of our own, as CI wants it.
+"""`script/try INVENTORY`: the settings of a site's server on a test machine, for CI.
 
 Deployed, deployed again with nothing left to change, rebooted, verified from outside, removed.
 """
@@ -28,7 +28,7 @@ _site = json.loads(Path(__file__).with_name("site.json").read_text())
 globals().update({group: [tuple(_site["host"])] for group in _site["groups"]})
 """
 _SMALL = {"preflight_min_memory_gib": 1.0, "preflight_min_free_disk_gib": 3.0}
-"""A machine to try on is small; what a real server must have is the site's to say."""
+"""Test machines are small; the site's requirements apply to its real server."""
 _console = Console(highlight=False)
 
 
@@ -36,13 +36,16 @@ def trial(
     inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     host: Annotated[str, typer.Option(help="Which of its hosts; the first if not given")] = "",
     container: Annotated[
-        bool, typer.Option("--container", help="Not a virtual machine: faster, shares the kernel")
+        bool,
+        typer.Option(
+            "--container",
+            help="Use a container instead of a virtual machine: faster, shares the kernel",
+        ),
     ] = False,
     html: Annotated[Path | None, typer.Option(help="Write verify's page to this file")] = None,
 ) -> None:
-    """Deploy a host's settings to a machine made for it, and prove that they hold.
-
-    The machine takes the place of the host: its address and login are not used.
+    """Deploy a host's settings to a new machine, and verify them. The machine replaces the host:
+    its address and login are not used.
     """
     if os.geteuid() != 0:
         sys.exit("error: test machines need root; run: sudo script/try")
@@ -69,7 +72,7 @@ def _declared(inventory: str, host: str) -> dict[str, Any]:
 
 
 def _site(place: Path, declared: dict[str, Any], machine: Machine) -> Path:
-    """An inventory with this machine in the host's place, and an authority of its own."""
+    """An inventory with this machine instead of the host, and its own authority."""
     settings = {k: v for k, v in declared["data"].items() if not k.startswith(("ssh_", "_"))}
     ours = {"ssh_config_file": str(machine.ssh_config), "gateway_ca_directory": str(place / "ca")}
     # The group decides what is deployed: pyinfra adds one that is named after the file.
@@ -98,11 +101,11 @@ def _prove(site: Path, machine: Machine, outside: str, html: Path | None) -> Non
 
 
 def _run(program: str, *arguments: str, quiet: bool = False) -> str:
-    """Run a program of ours; what it printed if `quiet`. Raises MachineError where it fails."""
+    """Run a program of llmhost; returns its output if `quiet`. Raises MachineError if it fails."""
     command = [str(Path(sys.executable).with_name(program)), *arguments]
     result = subprocess.run(command, stdout=subprocess.PIPE if quiet else None, text=True)
     if result.returncode:
-        raise MachineError(f"`{shlex.join(command)}` failed: what it printed is above")
+        raise MachineError(f"`{shlex.join(command)}` failed: see its output above")
     return result.stdout or ""
 
 

@@ -1,8 +1,8 @@
-"""A machine as a virtual one: its own kernel, all of cgroup v2, modules, a disk that can be lost.
+"""A virtual machine: its own kernel, all of cgroup v2, modules, a disk that can be lost.
 
-QEMU runs it with KVM where that works, else by emulation, about eight times slower than native. The
-kernel and initial RAM disk are handed to QEMU from outside, so there is no boot loader, and a
-kernel that is upgraded inside is not the one that boots.
+QEMU runs it with KVM if that works, else by emulation, about eight times slower than native. Kernel
+and initial RAM disk are passed to QEMU, so there is no boot loader, and a kernel upgrade inside has
+no effect.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from testbed.process import MachineError, run
 _CPUS = 2
 _MEMORY_MIB = 4096
 _DISK_SIZE = "40G"
-"""Sparse: it takes only what is written to it."""
+"""Sparse: it uses only the space of written data."""
 
 _TUN = Path("/dev/net/tun")
 
-# mitigations=off halves the time of an emulated boot; there is nobody to be protected inside.
+# mitigations=off halves the time of an emulated boot; nothing inside needs protection.
 _KERNEL_OPTIONS = "root=/dev/vda rootfstype=ext4 rw console=ttyS0 net.ifnames=0 mitigations=off"
 
 
@@ -91,11 +91,10 @@ IPv6AcceptRA=no
 
 @cache
 def accelerator(boot: Path) -> tuple[str, ...]:
-    """QEMU's options for the fastest way to run a guest that works here.
+    """QEMU's options for the fastest way to run a guest here.
 
-    /dev/kvm may be there and yet be useless, as in a virtual machine whose host lends it no more
-    than the name: only booting a kernel tells. It has no root file system, so it soon panics, which
-    ends it: that is success.
+    /dev/kvm may exist and not work, as in a virtual machine without nested virtualization: only a
+    boot of a kernel shows it. It has no root file system, so a panic soon ends it: that is success.
     """
     kvm = ("-accel", "kvm", "-cpu", "host")
     if os.access("/dev/kvm", os.R_OK | os.W_OK) and _boots(boot, kvm):

@@ -1,7 +1,7 @@
-"""What the gateway costs: `python -m benchmarks.gateway` from the repository's root.
+"""Cost of the gateway: `python -m benchmarks.gateway` in the root of the repository.
 
-Needs nginx, libnginx-mod-http-perl and wrk. Everything runs on loopback, the rounds of bare nginx
-and gateway take turns, and medians are reported, for a machine is never quite idle.
+Requires nginx, libnginx-mod-http-perl and wrk. Everything runs on loopback; rounds of bare nginx
+and gateway alternate, and the results are medians, because a machine is never idle.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ STREAMS = 500
 STREAM_SECONDS = 30
 TOKENS = 200
 
-# What both share with the gateway's own configuration, so that only the gateway's checks differ.
+# Configuration that bare nginx and gateway share, so that only the gateway's checks differ.
 COMMON = """
 user www-data;
 worker_processes 2;
@@ -66,7 +66,7 @@ BARE = """
 
 @contextmanager
 def plain_nginx(place: Path, servers: str) -> Iterator[None]:
-    """An nginx of the benchmark's own."""
+    """An nginx for the benchmark."""
     place.mkdir()
     (place / "nginx.conf").write_text(COMMON.format(place=place, servers=servers))
     nginx(place)
@@ -77,7 +77,7 @@ def plain_nginx(place: Path, servers: str) -> Iterator[None]:
 
 
 def inventory(engine: int, keys: list[str]) -> dict[str, Any]:
-    """A site of one engine and as many clients as keys."""
+    """A site with one engine and a client for each key."""
     port, status_port = free_ports(2)
     return {
         "services": ["llamacpp"],
@@ -120,7 +120,7 @@ def throughput(place: Path) -> None:
 
 
 def report(count: int, rounds: list[tuple[tuple[float, float], tuple[float, float]]]) -> None:
-    """One line of the table; the ratio is the median of the rounds' own ratios."""
+    """One line of the table; the ratio is the median of the ratios of the rounds."""
     bare, gate = (statistics.median(each[side][0] for each in rounds) for side in (0, 1))
     slow_bare, slow_gate = (statistics.median(each[side][1] for each in rounds) for side in (0, 1))
     ratio = statistics.median(gate[0] / bare[0] for bare, gate in rounds)
@@ -132,7 +132,7 @@ def report(count: int, rounds: list[tuple[tuple[float, float], tuple[float, floa
 
 
 async def stream(port: int, key: str, chunks: int, interval: float) -> list[float]:
-    """Ask for a stream; seconds from the request to each chunk that came."""
+    """Request a stream; seconds from the request to each chunk."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = f'{{"stream": true, "chunks": {chunks}, "interval": {interval}}}'
     head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -161,7 +161,7 @@ def first_token(gateway: LocalGateway, engine: Engine, key: str) -> None:
 
 
 def held_streams(gateway: LocalGateway, key: str, while_they_run: Callable[[], None]) -> None:
-    """Hold many streams at once, and count those that arrive whole."""
+    """Open many streams at once, and count those that arrive complete."""
 
     async def hold() -> list[list[float]]:
         port = gateway.settings.gateway.port
@@ -175,10 +175,10 @@ def held_streams(gateway: LocalGateway, key: str, while_they_run: Callable[[], N
 
 
 def main() -> None:
-    """All of it, in about four minutes."""
+    """The whole benchmark, in about four minutes."""
     with tempfile.TemporaryDirectory(prefix="llmhost-gateway-") as directory:
         place = Path(directory)
-        place.chmod(0o755)  # nginx's workers are another user
+        place.chmod(0o755)  # nginx's workers run as another user
         throughput(place)
         key = new_key()
         with Engine(free_ports(1)[0]) as engine:

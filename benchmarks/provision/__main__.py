@@ -1,7 +1,7 @@
-"""How long a rerun takes, and a look: llmhost against Ansible, on the demo machine.
+"""Duration of a rerun and of a dry run: llmhost and Ansible on the demo machine.
 
-Needs a demo that is up (script/demo). Both tools work on the same server, in turns. A rerun must
-report exactly the changes that there are to make; what is printed are medians in seconds.
+Requires a running demo (script/demo). Both tools deploy the same server, alternately. A rerun must
+report exactly the expected changes; the results are medians in seconds.
 """
 
 import json
@@ -27,7 +27,7 @@ CHANGE = "System | Configure apt and its automatic updates"
 
 
 def pyinfra(*expected: str) -> float:
-    """A deploy, which must change what is expected and nothing else."""
+    """A deploy, which must make exactly the expected changes."""
     seconds, report = timed([program("pyinfra"), "inventory/demo.py", "deploy.py", "-y", "--json"])
     operations = json.loads(report)["results"]["operations"]
     changed = [operation["name"] for operation in operations if operation["success"]]
@@ -50,7 +50,7 @@ def drifted() -> None:
 
 
 def playbook(tree: Path, *options: str, changes: int = 0) -> float:
-    """The playbook, which must make so many changes."""
+    """The playbook, which must make this number of changes."""
     seconds, changed = ansible(SERVER, tree, *options)
     if changed != changes:
         sys.exit(f"error: the playbook was to make {changes} changes, and made {changed}")
@@ -75,7 +75,7 @@ def main(
     for label, own, theirs in (
         ("rerun, nothing to do", nothing, their_nothing),
         ("rerun, one file to correct", change, their_change),
-        ("look: plan, --check", look, their_look),
+        ("dry run: plan, --check", look, their_look),
     ):
         ratio = f"{theirs / own:.1f} times as long"
         table.add_row(label, f"{own:.2f}", f"{theirs:.2f}", ratio)

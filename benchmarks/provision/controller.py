@@ -1,7 +1,7 @@
-"""What the controller itself needs for many hosts: deploy.py loaded for hosts that do not exist.
+"""Cost of many hosts on the controller: deploy.py loaded for hosts that do not exist.
 
-Nothing is executed and no connection made: this is the part of a run that only the controller's one
-processor can do. Each number of hosts has a process of its own.
+Nothing is executed and there are no connections: this part of a run needs one processor of the
+controller. Each number of hosts has its own process.
 """
 
 import json
@@ -67,7 +67,9 @@ def load(hosts: int) -> None:
 
 def main(
     hosts: Annotated[list[int] | None, typer.Argument(help="Numbers of hosts")] = None,
-    only: Annotated[int, typer.Option(help="Load for so many, in this process", hidden=True)] = 0,
+    only: Annotated[
+        int, typer.Option(help="Load for this number of hosts, in this process", hidden=True)
+    ] = 0,
 ) -> None:
     """Print processor time and memory by number of hosts."""
     if only:

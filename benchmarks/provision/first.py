@@ -1,8 +1,8 @@
-"""How long a bare machine takes to become the demo's server: llmhost, a shell script, Ansible.
+"""Duration from a bare machine to the demo's server: llmhost, a shell script, Ansible.
 
-Each has a machine of its own in every round, all on this computer and one after another. llmhost
-comes first, for the others declare the files that it made. Afterwards `llmhost plan` tells how far
-what they made is from what is declared. Needs root.
+Each has its own machine in every round, on this computer, one after another. llmhost comes first,
+because the others use the files that it created. Then `llmhost plan` shows what is still missing.
+Requires root.
 """
 
 import json
@@ -32,7 +32,7 @@ def by_llmhost(inventory: Path) -> float:
 
 
 def by_shell(server: Server, tree: Path) -> float:
-    """Files packed, sent and unpacked, and the script run where they are."""
+    """Pack, send and unpack the files, and run the script there."""
     begun = time.perf_counter()
     packed = subprocess.run(
         ["tar", "-C", str(tree), "-cz", "."], check=True, capture_output=True
@@ -44,7 +44,7 @@ def by_shell(server: Server, tree: Path) -> float:
 
 
 def left_to_do(inventory: Path) -> list[str]:
-    """What a run of llmhost would still change there."""
+    """Changes that a run of llmhost would still make."""
     command = [program("llmhost"), "plan", str(inventory), "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode not in (0, 2):

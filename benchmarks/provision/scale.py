@@ -1,7 +1,7 @@
-"""How a run grows with the number of hosts: machines on one LAN, each the gateway of a server.
+"""Duration of a run by number of hosts: machines on one LAN, each the gateway of a server.
 
-They share this machine with the controller. That is the worst case: hosts of their own do their
-part at the same time.
+They share this machine with the controller. That is the worst case: separate hosts would work in
+parallel.
 """
 
 import os
@@ -19,12 +19,12 @@ from testbed.fleet import Fleet, Run, fleet
 
 
 def no_op(site: Fleet, hosts: int) -> Run:
-    """A run that has to succeed and to change nothing."""
+    """A run that must succeed and change nothing."""
     run = site.deploy("--json", hosts=site.names[:hosts])
     if run.status:
         sys.exit(f"error: the rerun of {hosts} hosts failed:\n{run.said}")
     if run.changed:
-        sys.exit(f"error: the rerun was to change nothing, and changed {run.changed}")
+        sys.exit(f"error: the rerun must change nothing, and changed {run.changed}")
     return run
 
 
@@ -32,9 +32,9 @@ def main(
     hosts: Annotated[int, typer.Option(help="Machines to make", min=1)] = 16,
     rounds: Annotated[int, typer.Option(help="Runs of each size; the median counts")] = 3,
     place: Annotated[Path, typer.Option(help="Directory of the LAN")] = Path(".scale"),
-    keep: Annotated[bool, typer.Option(help="Leave the machines, for another run")] = False,
+    keep: Annotated[bool, typer.Option(help="Keep the machines for another run")] = False,
 ) -> None:
-    """Print seconds and memory of a first converge and of reruns that change nothing."""
+    """Print seconds and memory of a first deploy and of reruns that change nothing."""
     place = place.resolve()
     place.mkdir(exist_ok=True, mode=0o700)
     state = place / "lan"

@@ -1,4 +1,4 @@
-"""What both comparisons use: a server to work on, its managed files, and the playbook."""
+"""Common to both comparisons: a server, its managed files, and the playbook."""
 
 import json
 import os
@@ -24,13 +24,13 @@ _FILES += " opt/llmhost/compose.yaml opt/llmhost/services var/lib/llmhost/receip
 
 @dataclass(frozen=True)
 class Server:
-    """A host, by its name in a configuration of OpenSSH."""
+    """A host, by its name in an ssh_config."""
 
     name: str
     ssh_config: Path
 
     def ssh(self, command: str, stdin: bytes = b"") -> bytes:
-        """Standard output of a command that has to succeed."""
+        """Standard output of a command that must succeed."""
         done = subprocess.run(
             ["ssh", "-F", str(self.ssh_config), self.name, command],
             input=stdin,
@@ -47,7 +47,7 @@ def program(name: str) -> str:
 
 
 def timed(command: Sequence[str], **environment: str) -> tuple[float, str]:
-    """Seconds of wall-clock time and output of a command that has to succeed."""
+    """Seconds of wall-clock time and output of a command that must succeed."""
     begun = time.perf_counter()
     result = subprocess.run(
         command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True
@@ -59,10 +59,10 @@ def timed(command: Sequence[str], **environment: str) -> tuple[float, str]:
 
 
 def declare(server: Server, settings: Settings, tree: Path) -> None:
-    """Lay out what the server that llmhost deployed has, for others to declare.
+    """Copy the files of a server that llmhost deployed, for the other tools.
 
-    These are its managed files below etc, opt, usr and var, and below images what its one service's
-    image is made of: `model.tar`, the build context `service`, and their names in `names`.
+    These are its managed files below etc, opt, usr and var, and below images the parts of its
+    service's image: `model.tar`, the build context `service`, and their names in `names`.
     """
     packed = server.ssh(f"tar -C / -czp {_FILES}")
     subprocess.run(["tar", "-xzp", "-C", str(tree)], input=packed, check=True)
@@ -90,7 +90,7 @@ def declare(server: Server, settings: Settings, tree: Path) -> None:
 
 
 def ansible(server: Server, tree: Path, *options: str) -> tuple[float, int]:
-    """The playbook: seconds, and how many changes it reports."""
+    """Run the playbook: seconds, and the number of changes that it reports."""
     config = f"-F {server.ssh_config} -o ControlMaster=auto -o ControlPersist=60"
     names = dict(line.split("=", 1) for line in (tree / "images/names").read_text().splitlines())
     command = [program("ansible-playbook"), "-i", f"{server.name},", str(HERE / "playbook.yml")]

@@ -1,11 +1,11 @@
-"""How fast the search API answers, and how well: `python -m benchmarks.stack.search`.
+"""Speed and quality of the search API: `python -m benchmarks.stack.search`.
 
     python -m benchmarks.stack.search --documents 100000 [--qdrant http://127.0.0.1:6333]
 
-Documents are generated about topics, so it is known which ones answer a question. Without --qdrant
-vectors are in a stand-in that searches exactly, by numpy: the figures are then of this API and not
-of Qdrant. Redis (redis-server) and the embedding double are processes of their own; nothing is
-answered from the cache unless that is what is measured.
+Documents are generated for topics, so the right answers to a question are known. Without --qdrant a
+double searches the vectors exactly, with numpy: the figures are then those of this API, not of
+Qdrant. Redis (redis-server) and the embedding double are separate processes; only the measurement
+of the cache uses it.
 """
 
 import argparse
@@ -36,7 +36,7 @@ CLIENTS = 16
 
 
 def documents(count: int) -> list[dict[str, Any]]:
-    """Texts of forty words: most of any topic, eight of the twelve that only its own has."""
+    """Texts of forty words: most of them common, eight of the twelve words of its topic."""
     chance = random.Random(1)
     return [
         {"id": str(number), "text": _text(chance, number // TOPIC_SIZE, 8, 32)}
@@ -45,7 +45,7 @@ def documents(count: int) -> list[dict[str, Any]]:
 
 
 def questions(count: int, topics: int) -> list[tuple[str, int]]:
-    """Questions of six words, four of them a topic's own, with the topic that they are about."""
+    """Questions of six words, four of them of a topic, with that topic."""
     chance = random.Random(2)
     return [
         (_text(chance, topic, 4, 2), topic)
@@ -79,7 +79,7 @@ def program(*command: str, **environment: str) -> Iterator[None]:
 
 @contextmanager
 def service(qdrant_url: str | None, directory: Path) -> Iterator[str]:
-    """The search API with all that it needs; its address."""
+    """The search API with its dependencies; its URL."""
     qdrant, redis, embeddings, port = map(str, free_ports(4))
     python = sys.executable
     with ExitStack() as stack:
@@ -113,7 +113,7 @@ def _wait(url: str) -> None:
 
 
 def fill(url: str, collection: Sequence[dict[str, Any]]) -> None:
-    """Add all documents through the interface."""
+    """Add all documents through the API."""
     begun = time.perf_counter()
     with httpx.Client(base_url=url, timeout=300) as client:
         for start in range(0, len(collection), 256):
@@ -124,8 +124,8 @@ def fill(url: str, collection: Sequence[dict[str, Any]]) -> None:
 
 
 async def load(url: str, asked: Sequence[str]) -> tuple[float, list[float], list[list[str]]]:
-    """Ask everything, as many at once as there are clients: requests per second, seconds of each,
-    and the ids of each answer."""
+    """Send all questions with concurrent clients: requests per second, and seconds and ids of each
+    answer."""
     waiting = iter(range(len(asked)))
     seconds, found = [0.0] * len(asked), [list[str]()] * len(asked)
 
@@ -148,7 +148,7 @@ def quality(
     asked: Sequence[tuple[str, int]],
     found: Sequence[Sequence[str]],
 ) -> None:
-    """Compare with the topics, and with whole rankings that nothing was cut from."""
+    """Compare with the topics, and with complete rankings."""
     precise = [
         sum(int(name) // TOPIC_SIZE == topic for name in names[:5]) / 5
         for (_, topic), names in zip(asked, found, strict=True)
@@ -168,7 +168,7 @@ def quality(
 
 
 def report(what: str, rate: float, seconds: Sequence[float]) -> None:
-    """One line: requests per second, and how long they took."""
+    """One line: requests per second, and their durations."""
     slow = statistics.quantiles(seconds, n=100)
     print(
         f"{what}: {rate:.0f} requests/s, median {slow[49] * 1000:.1f} ms,"
@@ -182,11 +182,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the search API")
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--questions", type=int, default=1000)
-    parser.add_argument("--qdrant", help="a Qdrant to use; without it: exact search by numpy")
+    parser.add_argument("--qdrant", help="URL of Qdrant; without it: exact search with numpy")
     options = parser.parse_args()
     collection = documents(options.documents)
     asked = questions(options.questions, options.documents // TOPIC_SIZE)
-    where = options.qdrant or "exact search by numpy, which stands in for Qdrant"
+    where = options.qdrant or "exact search with numpy instead of Qdrant"
     print(f"vectors: {where}; embeddings: a double of 64 dimensions", flush=True)
     with (
         tempfile.TemporaryDirectory(prefix="llmhost-search-") as directory,

@@ -1,9 +1,9 @@
-"""What baking costs and saves: `python -m benchmarks.stack.start`, as root (it makes a machine).
+"""Cost and benefit of baking: `python -m benchmarks.stack.start`, as root (it creates a machine).
 
-Cold start to the first token of a baked container against the bare engine on the same file, and
-what a change of an engine's option or version moves. Before each start the kernel's cache of files
-is dropped, and container and bare engine take turns. Everything is llama.cpp's own server, with a
-model of random weights.
+Time from a cold start to the first token of a baked container and of the bare engine with the same
+file, and the data that a change of an option or of the engine's version moves. Before each start
+the kernel's page cache is dropped; container and bare engine alternate. The engine is llama.cpp's
+server with a model of random weights.
 """
 
 import argparse
@@ -36,10 +36,10 @@ echo $(( ($(date +%s%N) - begun) / 1000000 ))
 """
 BODY = '{"model": "tiny", "prompt": "One, two,", "max_tokens": 1, "stream": true}'
 
-# Seconds after which a virtual machine has given most of its freed memory back.
+# Seconds after which a virtual machine has returned most of its freed memory.
 SETTLED = 15
 
-# The engine's file system and the very file that is baked, on the machine's own disk.
+# The engine's file system and the baked file, on the machine's disk.
 LAY_OUT = f"""\
 set -e
 mkdir -p {BARE}/models
@@ -53,40 +53,40 @@ sha256sum {BARE}/models/tiny.gguf
 
 
 def model_file(path: Path) -> str:
-    """A llama of about 2.6 GB, as small as anybody would serve; its SHA-256."""
+    """A llama model of about 2.6 GB, the smallest that is realistic; its SHA-256."""
     with mock.patch.multiple(tiny_model, _LAYERS=12, _WIDTH=2048, _HEADS=16, _HIDDEN=6144):
         return tiny_model.write(path)
 
 
 def first_token(machine: Machine, start: str, port: int) -> float:
-    """Seconds to the first token, from a start with nothing of its files in memory."""
-    # A machine in a namespace has the kernel of this one, and its cache.
+    """Seconds to the first token, from a start without its files in memory."""
+    # A machine in a namespace shares the kernel and page cache of this one.
     machine.ssh("sync")
     Path("/proc/sys/vm/drop_caches").write_text("3")
-    # With free memory in small pieces, mapping a file takes up to twice the time.
+    # With fragmented free memory, mapping a file takes up to twice the time.
     Path("/proc/sys/vm/compact_memory").write_text("1")
-    # A virtual machine gives freed memory back to its host over the next seconds, and to get it
-    # again takes as long as loading does: what starts at once would be spared that in part.
+    # A virtual machine returns freed memory to its host over several seconds, and allocating it
+    # again takes as long as loading: an immediate start would avoid part of that.
     time.sleep(SETTLED)
     script = FIRST_TOKEN.format(start=start, port=port, body=BODY)
     return int(machine.ssh(script).stdout.split()[-1]) / 1000
 
 
 def cold_starts(machine: Machine, port: int) -> None:
-    """Container and bare engine in turns; `port` is the container's."""
+    """Container and bare engine alternately; `port` is the container's."""
     machine.ssh(LAY_OUT)
     inspected = machine.ssh(f"docker inspect --format '{{{{json .Config.Cmd}}}}' {CONTAINER}")
     arguments = json.loads(inspected.stdout)
     arguments[arguments.index("--port") + 1] = str(port + 1)
     words = " ".join(f"'{word}'" for word in arguments)
-    # The image has no env(1): chroot looks for the program in there by the path it was given.
+    # The image has no env(1): chroot finds the program by its path in the image.
     path = "/app:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     bare_engine = f"env PATH={path} LLAMA_ARG_OFFLINE=1 chroot {BARE} llama-server"
-    # Whatever keeps the connection's output open keeps the connection open.
+    # A process with open output would keep the connection open.
     alone_in_the_back = f"setsid {bare_engine} {words} >/dev/null 2>&1 </dev/null &"
     bare = f"{alone_in_the_back} echo $! >/run/bare.pid; true"
     up = "docker compose --file /opt/llmhost/compose.yaml up --detach"
-    # What is stopped or removed before, and how it starts.
+    # Command to stop or remove it before, and command to start it.
     ways = {
         "container started": ("", f"docker start {CONTAINER}", port),
         "container made": (f"docker rm --force {CONTAINER}", up, port),
@@ -98,7 +98,7 @@ def cold_starts(machine: Machine, port: int) -> None:
         " rm -f /run/bare.pid; sleep 1"
     )
     try:
-        # In every order: what ran before leaves the memory in another state.
+        # In all orders, because the previous run affects the state of the memory.
         for order in permutations(ways):
             for way in order:
                 before, start, its_port = ways[way]
@@ -118,13 +118,13 @@ def cold_starts(machine: Machine, port: int) -> None:
 
 
 def received(machine: Machine) -> int:
-    """Bytes that have come to the machine over its network."""
+    """Bytes that the machine has received over the network."""
     counted = machine.ssh("cat /sys/class/net/[!ldbv]*/statistics/rx_bytes; true").stdout.split()
     return sum(map(int, counted))
 
 
 def weights(machine: Machine, service: str) -> tuple[str, bool]:
-    """The weights image as it is, and whether the container's image still begins with its layer."""
+    """The weights image, and whether the container's image still has its layer first."""
     layers = "docker image inspect --format '{{.Id}} {{.Created}} {{json .RootFS.Layers}}' "
     image = machine.ssh("docker image ls --quiet 'llmhost/model-*'").stdout.split()[0]
     found = machine.ssh(layers + image).stdout.strip()
@@ -135,7 +135,7 @@ def weights(machine: Machine, service: str) -> tuple[str, bool]:
 
 
 def change(site: DockerSite, what: str, **changes: Any) -> None:
-    """Deploy with a change and tell what it took."""
+    """Deploy with a change and print its cost."""
     before, bytes_before = weights(site.machine, CONTAINER), received(site.machine)
     begun = time.monotonic()
     outcome = deploy(site.machine, run_stack, site.settings(**changes))
@@ -151,7 +151,7 @@ def change(site: DockerSite, what: str, **changes: Any) -> None:
 
 
 def main() -> None:
-    """All of it, in about ten minutes."""
+    """The whole benchmark, in about ten minutes."""
     argparse.ArgumentParser(description="Measure baked containers").parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="llmhost-start-") as directory,

@@ -1,4 +1,4 @@
-"""A stand-in for Qdrant that searches exactly and fast enough to measure what asks it.
+"""A double of Qdrant that searches exactly and fast enough to measure its clients.
 
 `python -m benchmarks.stack.vectors PORT`
 """
@@ -17,7 +17,7 @@ from tests.doubles import qdrant
 
 
 class Exact(qdrant.Collection):
-    """Dense vectors in one matrix, keywords in lists of the points that have them."""
+    """Dense vectors in one matrix, and lists of points by keyword."""
 
     def __init__(self, parameters: dict[str, Any]) -> None:
         super().__init__(parameters)
@@ -27,7 +27,7 @@ class Exact(qdrant.Collection):
         self._matrix: NDArray[np.float32] | None = None
 
     def upsert(self, points: list[dict[str, Any]]) -> None:
-        """Only new points: a benchmark replaces none."""
+        """Add new points; replacing points is not supported."""
         super().upsert(points)
         for point in points:
             number = len(self._names)
@@ -66,7 +66,7 @@ def fused(
     vector: Sequence[float],
     words: dict[int, float],
 ) -> list[int]:
-    """Numbers of all documents, the best first, by whole rankings of meaning and of words."""
+    """Numbers of all documents, the best first, by complete rankings of vectors and words."""
     near = np.asarray(dense, dtype=np.float32) @ np.asarray(vector, dtype=np.float32)
     having = {index: sum(index in each for each in sparse) for index in words}
     rarity = {index: _rarity(len(sparse), count) for index, count in having.items()}

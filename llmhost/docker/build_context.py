@@ -1,4 +1,4 @@
-"""Files that an image is built from, as they lie on the controller."""
+"""Files that an image is built from, on the controller."""
 
 import re
 from collections.abc import Iterator
@@ -7,14 +7,13 @@ from pathlib import Path
 from llmhost.system.files import File
 
 IGNORED = (".git", "**/__pycache__", "**/.venv", "**/node_modules")
-"""Never part of a context: history, and what a build makes anew."""
+"""Never part of a context: history, and files that a build creates."""
 
 
 def context_files(directory: Path) -> tuple[File, ...]:
-    """Files below a directory by relative path, but for those that its .dockerignore names.
+    """Files below a directory by relative path, without those in its .dockerignore.
 
-    Only whether a file is executable is kept of modes, for a checkout's modes depend on its owner's
-    umask.
+    Of the mode only the executable bit counts, because a checkout's modes depend on the umask.
     """
     paths = (path for path in sorted(directory.rglob("*")) if path.is_file())
     ignored = Ignored(directory)
@@ -30,7 +29,7 @@ def context_files(directory: Path) -> tuple[File, ...]:
 
 
 class Ignored:
-    """Whether a path is left out: .dockerignore's rules, where the last that fits decides.
+    """Whether a path is left out by .dockerignore: the last matching rule decides.
 
     https://docs.docker.com/build/concepts/context/#dockerignore-files
     """
@@ -58,7 +57,7 @@ def _rules(lines: list[str]) -> Iterator[tuple[re.Pattern[str], bool]]:
 
 
 def _expression(pattern: str) -> str:
-    """Go's filepath.Match as a regular expression, with Docker's `**` for any directories."""
+    """Go's filepath.Match as a regular expression, with `**` for any directories, as in Docker."""
     pieces = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]*\])", pattern)
     known = {"**/": "(.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     return "".join(
@@ -70,7 +69,7 @@ def _expression(pattern: str) -> str:
 
 
 def unpinned_bases(dockerfile: str) -> list[str]:
-    """Images that a Dockerfile begins a stage with and that can become another any day."""
+    """Base images in a Dockerfile that are not pinned by digest."""
     stages: set[str] = set()
     loose = []
     for line in dockerfile.splitlines():

@@ -14,8 +14,8 @@ from llmhost.system.files import UNPACK, Absent, Directory, Entry, File, PathSta
 
 @dataclass(frozen=True)
 class Limits:
-    """What `docker update` changes in a container that exists, as `docker inspect` shows it. `cpus`
-    are its four ways to limit processors, empty or 0 where there is no limit."""
+    """Limits that `docker update` can change, as in `docker inspect`. `cpus` are its four options
+    that limit processors, empty or 0 without a limit."""
 
     restart: str = "unless-stopped"
     pids: int = 512
@@ -25,14 +25,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Project:
-    """What shall run.
+    """The declared project.
 
     `root` is the text of compose.yaml, which includes one file of services/ for each of `services`,
     by name. `images` are the services' image references. Services must be healthy after
     `start_timeout_seconds`. Only root may read the files of services that are in `private`.
-    `limits` are those that `docker update` can change; of services without, none are compared.
-    `questions` are Python programs by service: run in its container, each says which settings were
-    changed in the running service.
+    `limits` are those that `docker update` can change; for services without an entry, they are not
+    compared. `questions` are Python programs by service, which print the settings that were changed
+    in the running service; they run in its container.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Project:
 
     @property
     def network(self) -> str:
-        """The network that all services share, by the name that Compose gives it."""
+        """Name of the network of all services in Compose."""
         return f"{self.name}_default"
 
     @property
     def files(self) -> tuple[File, ...]:
-        """All files; none at all when there is no service, which Compose does not allow."""
+        """All files; none without services, because Compose requires at least one."""
         parts = [
             File(self.service_file(name), text, "0600" if name in self.private else "0644")
             for name, text in self.services.items()
@@ -65,7 +65,7 @@ class Project:
 
     @property
     def candidate(self) -> str:
-        """Directory where new files wait until Compose has found them valid."""
+        """Directory of new files until Compose has validated them."""
         return f"{self.directory}/.candidate"
 
     def service_file(self, service: str) -> str:
@@ -78,11 +78,11 @@ class Project:
 
 @dataclass(frozen=True)
 class Container:
-    """A container of the project, or one that has the name of such; then `service` is empty.
+    """A container of the project; `service` is empty if it only has such a name.
 
-    `config` is Compose's hash of the service it was made from, `image` an id, `state` and `health`
-    as Docker names them; `health` is empty without a check. `cut_off` tells that it was given GPUs
-    and may not open their devices any more. `networks` are ids by name.
+    `config` is Compose's hash of its service, `image` an id, `state` and `health` as in Docker;
+    `health` is empty without a check. `cut_off`: it has GPUs and can no longer open their devices.
+    `networks` are ids by name.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Container:
 
 @dataclass(frozen=True)
 class ProjectNetwork:
-    """A network on the host; `made_by_compose` tells that Compose takes it for its own."""
+    """A network on the host; `made_by_compose` if it has Compose's labels."""
 
     id: str
     made_by_compose: bool
@@ -108,7 +108,7 @@ class ProjectNetwork:
 class ProjectState:
     """What is on the host: files by path, Compose's hash of each service in those files, the
     project's containers, the declared images that are there, and the project's network. `settings`
-    are by container, in sentences, those that were changed in the service itself."""
+    are sentences about settings that were changed in the running service, by container."""
 
     paths: Mapping[str, PathState]
     configs: Mapping[str, str]
@@ -120,8 +120,8 @@ class ProjectState:
 
 @dataclass(frozen=True)
 class ComposePlan:
-    """What has to be done, and why. `remake` names services whose containers Compose would leave
-    as they are, `strays` containers and `stray_network` a network that stand in its way. No
+    """What to do, and why. `remake` are services whose containers Compose would not recreate;
+    `strays` are containers, and `stray_network` a network, that Compose refuses to replace. No
     reasons: nothing to do."""
 
     entries: tuple[Entry, ...]
@@ -132,19 +132,19 @@ class ComposePlan:
 
 
 def plan(project: Project, found: ProjectState) -> ComposePlan:
-    """Compare what is declared with what runs."""
+    """Compare the declared project with the host."""
     entries = _entries(project, found)
     reasons = [*differences(entries, found.paths).values()]
     reasons += [
         f"container {container.name} "
-        + ("is not declared" if container.service else "was not made by Compose")
+        + ("is not declared" if container.service else "was not created by Compose")
         for container in found.containers
         if container.service not in project.services
     ]
     strays = tuple(each.name for each in found.containers if not each.service)
     foreign = bool(project.services and found.network and not found.network.made_by_compose)
     if foreign:
-        reasons.append(f"network {project.network} was not made by Compose")
+        reasons.append(f"network {project.network} was not created by Compose")
     remake = []
     for service in project.services:
         containers = [each for each in found.containers if each.service == service]
@@ -161,7 +161,7 @@ def plan(project: Project, found: ProjectState) -> ComposePlan:
 
 
 def _entries(project: Project, found: ProjectState) -> tuple[Entry, ...]:
-    """Declared files, and the absence of all others that Compose could be given by mistake."""
+    """Declared files, and the absence of all others in their directories."""
     declared = {file.path for file in project.files}
     others = tuple(
         Absent(path)
@@ -184,7 +184,7 @@ def _service_reasons(
     if container.config != found.configs.get(service):
         yield f"service {service} runs with another configuration"
     if image and container.image != image.id:
-        yield f"service {service} runs another image than {project.images[service]}"
+        yield f"service {service} runs an image other than {project.images[service]}"
     if container.state != "running":
         yield f"service {service} is {container.state}"
     elif container.health not in ("", "healthy"):
@@ -193,27 +193,27 @@ def _service_reasons(
 
 
 def _beyond_compose(project: Project, container: Container, found: ProjectState) -> Iterator[str]:
-    """What is wrong with a container that Compose would take no notice of."""
+    """Differences of a container that Compose ignores."""
     service = container.service
     if container.cut_off:
         yield (
-            f"service {service} may not open its GPUs any more, as happens when systemd reloads: "
-            "its container is made anew"
+            f"service {service} can no longer open its GPUs, as happens after a reload of systemd: "
+            "its container is recreated"
         )
     if container.name != (wanted := project.container(service)):
         yield f"the container of {service} is called {container.name}, not {wanted}"
-    # By id: a network that was made anew under its name is not the one that a container knows.
+    # By id: a recreated network has the same name, but the container is not connected to it.
     if container.networks.get(project.network) != (found.network.id if found.network else None):
         yield f"service {service} is not on the network {project.network}"
     for sentence in found.settings.get(container.name, ()):
-        yield f"service {service} has a setting that was changed by hand: {sentence}"
+        yield f"service {service} has a setting that was changed manually: {sentence}"
     if (limits := project.limits.get(service)) and (changed := _updated(limits, container.limits)):
-        yield f"service {service} runs with other limits than declared: {', '.join(changed)}"
+        yield f"service {service} has undeclared limits: {', '.join(changed)}"
 
 
 def _updated(wanted: Limits, found: Limits) -> list[str]:
     """Names of the limits that differ."""
-    # Docker drops limits that a host's kernel can not keep, with no more than a warning.
+    # Docker drops limits that the host's kernel does not support, with only a warning.
     dropped = (wanted.pids, 0), (wanted.memory, 0)
     differ = {
         "restart policy": found.restart != wanted.restart,
@@ -225,10 +225,10 @@ def _updated(wanted: Limits, found: Limits) -> list[str]:
 
 
 def apply_script(project: Project, todo: ComposePlan) -> str:
-    """Shell script that brings the project about; new files come archived on stdin.
+    """Shell script that converges the project; stdin is an archive of new files.
 
-    They replace the old ones only when Compose finds them valid. When a service does not become
-    healthy, its last words are shown and the script fails.
+    They replace the old ones after Compose has validated them. If a service does not become
+    healthy, the script shows the end of its log and fails.
     """
     absent = [entry.path for entry in todo.entries if isinstance(entry, Absent)]
     lines = ["set -e"]
@@ -249,9 +249,9 @@ def apply_script(project: Project, todo: ComposePlan) -> str:
 
 
 def start_script(name: str, file: str, timeout_seconds: int) -> str:
-    """Shell script that lets a project's containers be those of its file, and healthy.
+    """Shell script that starts a project's containers and waits until they are healthy.
 
-    When a service does not become healthy, its last words are shown and the script fails.
+    If a service does not become healthy, the script shows the end of its log and fails.
     """
     up = f"up --detach --remove-orphans --wait --wait-timeout {timeout_seconds}"
     compose = f"docker compose --file {shlex.quote(file)}"
@@ -259,7 +259,7 @@ def start_script(name: str, file: str, timeout_seconds: int) -> str:
 
 
 def candidate_path(project: Project, file: File) -> str:
-    """Where a new file waits until Compose has found it valid."""
+    """Path of a new file until Compose has validated it."""
     return project.candidate + file.path.removeprefix(project.directory)
 
 

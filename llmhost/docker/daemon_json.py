@@ -1,7 +1,7 @@
-"""daemon.json merged: keys that llmhost sets win, foreign keys stay, and keys that llmhost set
-earlier but no longer wants go.
+"""Merges daemon.json: keys of llmhost win, foreign keys stay, and keys that llmhost no longer sets
+are removed.
 
-Pure. What is owned is remembered as paths of keys, beside the file: `["features", "cdi"]`.
+Pure. A file next to daemon.json has the paths of keys that llmhost owns: `["features", "cdi"]`.
 """
 
 import json
@@ -10,17 +10,17 @@ from typing import Any
 
 KeyPath = tuple[str, ...]
 
-# The options belong to the driver: what is left of another driver's would be refused by dockerd.
+# The options belong to the log driver: dockerd refuses leftovers of another driver.
 _WHOLE = frozenset({"log-opts"})
 
 
 class BrokenConfig(ValueError):
-    """daemon.json can not be understood; the message is a sentence with the position."""
+    """daemon.json cannot be parsed; the message is a sentence with the position."""
 
 
 def parse_config(text: str, path: str) -> dict[str, Any]:
-    """The configuration in a file's text; an empty file is an empty configuration, as dockerd
-    takes it. Raises BrokenConfig."""
+    """The configuration in a file's text; an empty file is an empty configuration, as for dockerd.
+    Raises BrokenConfig."""
     if not text.strip():
         return {}
     try:
@@ -29,7 +29,7 @@ def parse_config(text: str, path: str) -> dict[str, Any]:
         place = f"line {error.lineno}, column {error.colno}"
         raise BrokenConfig(f"{path} is not valid JSON at {place}: {error.msg}") from error
     if not isinstance(config, dict):
-        raise BrokenConfig(f"{path} must hold a JSON object, {{…}}")
+        raise BrokenConfig(f"{path} must contain a JSON object, {{…}}")
     return config
 
 
@@ -47,12 +47,12 @@ def render_owned(paths: Iterable[KeyPath]) -> str:
 
 
 def render_config(config: Mapping[str, Any]) -> str:
-    """Text of daemon.json. It can hold no comment that says who manages it."""
+    """Text of daemon.json. JSON allows no comment about who manages it."""
     return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
 
 def key_paths(config: Mapping[str, Any], above: KeyPath = ()) -> set[KeyPath]:
-    """The paths of all keys that a configuration sets, down to what is not an object."""
+    """The paths of all keys in a configuration, except objects."""
     paths: set[KeyPath] = set()
     for key, value in config.items():
         path = (*above, key)
@@ -63,7 +63,7 @@ def key_paths(config: Mapping[str, Any], above: KeyPath = ()) -> set[KeyPath]:
 def merge(
     existing: Mapping[str, Any], wanted: Mapping[str, Any], owned: Iterable[KeyPath]
 ) -> dict[str, Any]:
-    """The configuration that should stand where `existing` stands."""
+    """The configuration that replaces `existing`."""
     kept = {**existing}
     for path in set(owned) - key_paths(wanted):
         kept = _without(kept, path)
@@ -71,7 +71,7 @@ def merge(
 
 
 def changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Names of the top-level keys that differ; values are left out, they may hold secrets."""
+    """Names of the top-level keys that differ; values are left out, because they may be secret."""
     return sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
 
 
@@ -89,7 +89,7 @@ def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
 
 
 def _without(config: Mapping[str, Any], path: KeyPath) -> dict[str, Any]:
-    """A copy without the key at a path, nor the objects that it leaves empty."""
+    """A copy without the key at a path, and without objects that become empty."""
     key, *rest = path
     result = {**config}
     if key not in result:

@@ -1,6 +1,6 @@
-"""Whether what is to be baked will fit on a host's disks, before anything is downloaded. Pure.
+"""Whether the images to build fit on a host's disks; checked before any download. Pure.
 
-What is there comes from facts/room.py.
+The state comes from facts/room.py.
 """
 
 import json
@@ -11,13 +11,13 @@ from llmhost.docker.image import ModelImage, ServiceImage
 from llmhost.units import gib
 
 UNPACKED = 2
-"""How many times an engine's image grows when it is unpacked. An estimate on the low side: a host
-is rather refused by Docker than by a guess."""
+"""Factor by which an engine's image grows when it is unpacked. A low estimate: Docker's own refusal
+is better than one by a guess."""
 
 
 @dataclass(frozen=True)
 class FreeSpace:
-    """A directory: which file system it is on, and what is free there."""
+    """A directory, its file system and the free space there."""
 
     path: str
     device: str
@@ -26,12 +26,12 @@ class FreeSpace:
 
 @dataclass(frozen=True)
 class Room:
-    """What a host has, and what it would fetch.
+    """Free space on a host, and sizes of downloads.
 
-    `images` is where Docker keeps them, `uploads` where weights arrive. `sizes` are bytes of
-    downloads by address, `engines` compressed bytes of images that are not there yet by reference,
-    `unpacked` those of images that are. What nobody told is missing. Docker with containerd's
-    image store keeps layers packed and unpacked (`kept_twice`).
+    `images` is Docker's directory, `uploads` that of weights. `sizes` are bytes of downloads by
+    URL, `engines` compressed bytes of missing images by reference, `unpacked` bytes of existing
+    images. Unknown sizes are left out. Docker with containerd's image store keeps layers packed and
+    unpacked (`kept_twice`).
     """
 
     images: FreeSpace
@@ -43,11 +43,11 @@ class Room:
 
 
 def compressed_bytes(manifest: str) -> int:
-    """Bytes of an image's layers as `docker manifest inspect --verbose` tells them: of the largest
-    where there is one for each platform; 0 if that can not be read."""
+    """Bytes of an image's layers in the output of `docker manifest inspect --verbose`: the largest
+    platform; 0 if the output cannot be parsed."""
     try:
-        told = json.loads(manifest)
-        platforms = told if isinstance(told, list) else [told]
+        parsed = json.loads(manifest)
+        platforms = parsed if isinstance(parsed, list) else [parsed]
         return max(map(_layers, platforms), default=0)
     except (ValueError, TypeError, AttributeError):
         return 0
@@ -63,31 +63,31 @@ def shortage(
     weights: Mapping[ModelImage, Mapping[str, int]],
     building: Iterable[ServiceImage],
 ) -> list[str]:
-    """A sentence for each file system that is too small, none if all will fit.
+    """A sentence for each file system that is too small; none if everything fits.
 
-    `weights` are the models' images that are to be made, each with the bytes by SHA-256 of its
-    files; a file that waits in the upload directory already has none.
+    `weights` are the images of models to create, each with the bytes of its files by SHA-256; a
+    file that is already in the upload directory counts 0.
     """
     times = 2 if room.kept_twice else 1
     arriving = sum(size for files in weights.values() for size in files.values())
     engines = sum(_engine_bytes(room, image.engine, times) for image in building if image.engine)
     needs: dict[str, int] = {room.images.device: arriving * times + engines}
-    # One model after another: what has arrived is removed when its image is made.
+    # One model after another: uploaded files are removed when their image is complete.
     largest = max((sum(files.values()) for files in weights.values()), default=0)
     needs[room.uploads.device] = needs.get(room.uploads.device, 0) + largest
     places = {place.device: place for place in (room.uploads, room.images)}
     return [
-        f"about {gib(needs[device])} are needed below {place.path} to bake the models (weights"
-        f" {gib(arriving)}, engines {gib(engines)}), and {gib(place.free_bytes)} are free: make"
-        " room with llmhost prune, or move docker_data_root; with preflight_min_free_disk_gib = 0"
-        " nobody looks"
+        f"baking the models needs about {gib(needs[device])} below {place.path} (weights"
+        f" {gib(arriving)}, engines {gib(engines)}), and {gib(place.free_bytes)} are free: free"
+        " space with llmhost prune, or move docker_data_root; preflight_min_free_disk_gib = 0"
+        " disables this check"
         for device, place in places.items()
         if needs[device] > place.free_bytes
     ]
 
 
 def _engine_bytes(room: Room, engine: str, times: int) -> int:
-    """Its own image, and the copy that is laid over the weights."""
+    """The engine's image, and its copy on top of the weights."""
     packed = room.engines.get(engine, 0)
     unpacked = room.unpacked.get(engine, packed * UNPACKED)
     return (packed + unpacked if packed else 0) + unpacked * times

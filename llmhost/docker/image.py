@@ -1,7 +1,7 @@
-"""Images named by what goes into them, so that whether one must be built is known without building.
+"""Images whose tags are digests of their inputs: whether to build one is known in advance.
 
-Weights are images of their own, with one file each. A service's image begins with them and lays the
-engine on top, so that an engine of another version moves no weights: docs/decisions/0005.
+Weights are separate images. The image of a service is based on them and adds the engine on top, so
+that a new engine does not move weights: docs/decisions/0005.
 
 Pure: which images a host has comes from facts/images.py, the commands are run by
 operations/images.py.
@@ -19,15 +19,15 @@ from llmhost.resources import script, script_text
 from llmhost.system.files import File
 
 INPUTS_LABEL = "llmhost.inputs"
-"""Label with the digest of all inputs: a tag can be moved to another image, a label can not."""
+"""Label with the digest of all inputs: tags can be moved to another image, labels cannot."""
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """One file of a model, and where it is inside the image.
+    """One file of a model, and its path inside the image.
 
-    `source` is an address that the host downloads from when `remote` is set, else a path on the
-    controller. `token` refers to the secret that the address asks for, empty if it asks for none.
+    `source` is a URL that the host downloads if `remote` is set, else a path on the controller.
+    `token` refers to the secret for the URL, empty if it needs none.
     """
 
     sha256: str
@@ -39,7 +39,7 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class ModelImage:
-    """The weights of one model, and nothing else; at least one file."""
+    """The weights of one model; at least one file."""
 
     model: str
     files: tuple[WeightsFile, ...]
@@ -50,7 +50,7 @@ class ModelImage:
 
     @property
     def reference(self) -> str:
-        """Repository and tag; the tag of a single file begins like its SHA-256."""
+        """Repository and tag; the tag for a single file is the start of its SHA-256."""
         tag = self.files[0].sha256 if len(self.files) == 1 else self.inputs
         return f"llmhost/model-{self.model}:{tag[:12]}"
 
@@ -59,9 +59,9 @@ class ModelImage:
 class ServiceImage:
     """A service with its models baked in.
 
-    `engine` is the reference of the image it is based on, `context` the files of its build context,
-    a Dockerfile among them, by relative path. The Dockerfile finds the stages `weights`, which it
-    begins with if there are models, and `engine`; without an engine it finds neither.
+    `engine` is the reference of its base image, `context` the files of its build context, including
+    the Dockerfile, by relative path. The Dockerfile can use the stages `weights` and `engine`;
+    without an engine it has neither.
     """
 
     service: str
@@ -71,7 +71,7 @@ class ServiceImage:
 
     @property
     def build_files(self) -> tuple[File, ...]:
-        """The build context as it is sent to the builder."""
+        """The build context for the builder."""
         if not self.engine:
             return self.context
         stages = [f"FROM {self.engine} AS engine", _weights_stage(self.models)]
@@ -94,7 +94,7 @@ class ServiceImage:
 
     @property
     def archive(self) -> str:
-        """Name of the file in which the image travels, as `docker save` writes it."""
+        """Name of the image's archive in a bundle, as `docker save` writes it."""
         return f"{self.service}-{self.inputs[:16]}.tar"
 
 
@@ -110,7 +110,7 @@ class ImageState:
 
 
 def missing(images: Iterable[AnyImage], found: Mapping[str, ImageState]) -> dict[AnyImage, str]:
-    """Images to be made, each with the reason in words; `found` is by reference."""
+    """Images to create, each with the reason; `found` is by reference."""
     reasons = {image: _reason(image, found.get(image.reference)) for image in images}
     return {image: reason for image, reason in reasons.items() if reason}
 
@@ -119,7 +119,7 @@ def _reason(image: ModelImage | ServiceImage, state: ImageState | None) -> str:
     if state is None:
         return f"image {image.reference} is missing"
     if state.inputs != image.inputs:
-        return f"{image.reference} names another image"
+        return f"{image.reference} is a tag of another image"
     return ""
 
 
@@ -136,17 +136,17 @@ def _digest(value: object) -> str:
 
 
 def upload_path(file: WeightsFile, uploads: str) -> str:
-    """Where weights are complete and verified, until they are in their image."""
+    """Path of complete, verified weights until their image is created."""
     return f"{uploads}/{file.sha256}"
 
 
 def partial_path(file: WeightsFile, uploads: str) -> str:
-    """Where weights arrive."""
+    """Path of weights during the download or upload."""
     return f"{upload_path(file, uploads)}.part"
 
 
 def prepare_script(uploads: str) -> str:
-    """Make the directory in which weights arrive, writable for who logs in: SFTP knows no sudo."""
+    """Create the directory for uploads, writable for the login user: SFTP has no sudo."""
     directory = shlex.quote(uploads)
     return (
         f"mkdir -p -m 0755 {shlex.quote(str(PurePosixPath(uploads).parent))} &&"
@@ -154,34 +154,33 @@ def prepare_script(uploads: str) -> str:
     )
 
 
-def authorisation(token: str) -> str:
-    """What curl is given on its standard input, for nobody to see it among its arguments."""
+def authorization(token: str) -> str:
+    """Configuration for curl's standard input, so that the token is not among its arguments."""
     escaped = token.replace("\\", "\\\\").replace('"', '\\"')
     return f'header = "Authorization: Bearer {escaped}"'
 
 
 def download_script(model: str, file: WeightsFile, uploads: str) -> str:
-    """Fetch weights, going on where a broken download ended. With a token, its `authorisation` is
-    on stdin: curl sends it to no other host that it is passed on to."""
+    """Download weights; an interrupted download is resumed. With a token, its `authorization` is on
+    stdin; curl does not send it to hosts that it is redirected to."""
     refused = (
-        "are not given to the token of the model's option token: accept their terms with the"
-        " account that it belongs to"
+        "are gated, and the model's token gives no access: accept their terms with the account"
+        " of the token"
         if file.token
-        else "are not given to everybody: accept their terms, and name a token in the model's"
-        " option token"
+        else "are gated: accept their terms, and set the model's option token"
     )
     part, token = partial_path(file, uploads), "token" if file.token else ""
     return script("docker/download.sh", part, file.source, file.sha256, model, refused, token)
 
 
 def verify_script(model: str, file: WeightsFile, uploads: str) -> str:
-    """Keep what has arrived only if it is what was declared."""
+    """Keep weights only if they have the declared digest."""
     part, whole = partial_path(file, uploads), upload_path(file, uploads)
     return script("docker/verify.sh", part, whole, file.sha256, model)
 
 
 def import_script(model: ModelImage, uploads: str) -> str:
-    """Verify weights and make their image: without a builder, which would copy them twice more."""
+    """Verify weights and create their image without a builder, which would copy them twice more."""
     stage = f"{uploads}/{model.inputs}.tree"
     lines = ["set -e", script_text("docker/tell_room.sh")]
     lines += [verify_script(model.model, file, uploads) for file in model.files]
@@ -190,7 +189,7 @@ def import_script(model: ModelImage, uploads: str) -> str:
         place = shlex.quote(f"{stage}{file.path}")
         lines.append(f"mkdir -p {shlex.quote(str(PurePosixPath(stage + file.path).parent))}")
         lines.append(f"ln {shlex.quote(upload_path(file, uploads))} {place}")
-    # Equal weights shall give an equal layer, whoever downloaded them and when.
+    # Equal weights must give an equal layer, independent of owner and time of the files.
     owner = "--numeric-owner --owner=0 --group=0 --mode=0444 --mtime=@0"
     names = shlex.join(sorted(file.path.lstrip("/") for file in model.files))
     label = shlex.quote(f"LABEL {INPUTS_LABEL}={model.inputs}")
@@ -205,8 +204,8 @@ def import_script(model: ModelImage, uploads: str) -> str:
 def build_script(image: ServiceImage) -> str:
     """Build a service's image from the archived context on stdin.
 
-    The engine is pulled first, for a builder forgets what it pulled itself: after that, building
-    again needs no network.
+    The engine is pulled first, because the builder does not keep images that it pulls itself: later
+    builds need no network.
     """
     build = "docker buildx build --builder default --provenance=false --progress plain"
     label = f"{INPUTS_LABEL}={image.inputs}"
@@ -217,13 +216,13 @@ def build_script(image: ServiceImage) -> str:
 
 
 def load_script(image: ServiceImage, waiting: str) -> str:
-    """Take an image from the archive that a bundle brought, if it is the one that is wanted."""
+    """Load an image from the archive of a bundle, if it is the declared one."""
     label = f'{{{{index .Config.Labels "{INPUTS_LABEL}"}}}}'
     archive = f"{waiting}/{image.archive}"
     return script("docker/load.sh", archive, image.reference, label, image.inputs)
 
 
 def tidy_script(uploads: str) -> str:
-    """Remove the upload directory, and images of ours that lost their name to a newer one."""
+    """Remove the upload directory, and images of llmhost whose tag a newer one has."""
     prune = f"docker image prune --force --filter label={INPUTS_LABEL} >/dev/null"
     return f"rm -rf {shlex.quote(uploads)}; {prune}"

@@ -1,4 +1,4 @@
-"""Which packages make a Docker Engine with compose and buildx, on which distribution."""
+"""Packages of Docker Engine with compose and buildx, by distribution."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ DOCKER = "docker"
 
 @dataclass(frozen=True)
 class EnginePackages:
-    """`pinned` are those that carry the engine's version, `others` complete it; `conflicting` are
-    another source's, which bring the same files."""
+    """`pinned` are packages with the engine's version, `others` complete it; `conflicting` are
+    packages of another source with the same files."""
 
     pinned: tuple[str, ...]
     others: tuple[str, ...]
@@ -32,8 +32,8 @@ _OF_DOCKER = (
     "containerd.io",
 )
 
-# https://docs.docker.com/engine/install/debian/#uninstall-old-versions, and what Debian 13 and
-# Ubuntu have split off since: they own the same paths as Docker's packages.
+# https://docs.docker.com/engine/install/debian/#uninstall-old-versions, and packages that Debian 13
+# and Ubuntu split off since then: they own the same paths as Docker's packages.
 _OF_DISTRIBUTIONS = (
     "docker.io",
     "docker-cli",
@@ -52,13 +52,13 @@ _UBUNTU = EnginePackages(
 )
 
 _BY_DISTRIBUTION: Mapping[tuple[str, str], EnginePackages] = {
-    # Debian 12 has compose 1 and no buildx, in its backports neither.
+    # Debian 12 has compose 1 and no buildx, also in its backports.
     ("debian", "13"): EnginePackages(
         ("docker.io", "docker-cli"),
         ("docker-compose", "docker-buildx"),
         (*_OF_DOCKER, "podman-docker"),
     ),
-    # 22.04 and 24.04 have got docker-compose-v2 and docker-buildx in their -updates.
+    # 22.04 and 24.04 have docker-compose-v2 and docker-buildx in their -updates.
     ("ubuntu", "22.04"): _UBUNTU,
     ("ubuntu", "24.04"): _UBUNTU,
     ("ubuntu", "26.04"): _UBUNTU,
@@ -72,7 +72,7 @@ _DOCKER_CE = EnginePackages(
 _DOCKER_DISTRIBUTIONS = frozenset({("debian", "12"), *_BY_DISTRIBUTION})
 
 ALL_NAMES = (*_OF_DOCKER, *_OF_DISTRIBUTIONS, "podman-docker")
-"""Every package that the tables name: what a fact has to look at before the source is known."""
+"""All packages in the tables: a fact must read them before the source is known."""
 
 
 def engine_packages(source: str, distribution: str, version: str) -> EnginePackages | None:
@@ -83,16 +83,17 @@ def engine_packages(source: str, distribution: str, version: str) -> EnginePacka
 
 
 def unsupported(source: str, distribution: str, version: str) -> str:
-    """Why a source can not serve a distribution, and what to do; empty if it can."""
+    """Why a source does not support a distribution, and what to do; empty if it does."""
     if engine_packages(source, distribution, version):
         return ""
     if source == DISTRIBUTION and engine_packages(DOCKER, distribution, version):
         return (
-            f"The packages of {distribution} {version} have no compose 2 and no buildx:"
+            f"{distribution} {version} has no packages of compose 2 and buildx:"
             ' set docker_source = "docker"'
         )
     return (
-        f"There is no Docker Engine for {distribution} {version}: use Debian 12, 13 or Ubuntu LTS"
+        f"Docker Engine is not available for {distribution} {version}:"
+        " use Debian 12, 13 or Ubuntu LTS"
     )
 
 
@@ -108,6 +109,6 @@ def docker_repository(
         fingerprint=key_fingerprint,
         key_url=f"{url.rstrip('/')}/{distribution}/gpg",
         key=key,
-        # Where Docker's own instructions put them, today's and earlier ones'.
+        # Paths in Docker's instructions, current and earlier ones.
         replaces=("/etc/apt/sources.list.d/docker.list", f"{KEYRINGS}/docker.asc"),
     )

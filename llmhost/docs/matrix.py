@@ -15,14 +15,14 @@ from llmhost.nvidia.matrix import (
 _HEAD = f"""\
 # Which driver a host gets
 
-Written by `script/docs` from the code that chooses. The figures were checked on {MATRIX.checked};
-their sources are in `files/nvidia_driver/matrix.toml`. `llmhost nvidia` shows the same, with its
-age. Whatever is newer gets a warning that says what is assumed.
+`script/docs` generates this page from the code that chooses drivers. The figures were checked on
+{MATRIX.checked}; `files/nvidia_driver/matrix.toml` names their sources. `llmhost nvidia` prints the
+same tables and their age. For anything newer, `plan` warns and says what it assumes.
 
 ## Drivers
 
-The source in bold is the one that `nvidia_driver_source = "auto"` takes. Everything else is at its
-default, the kernel is the release's generic one, and there is no NVSwitch.
+The source in bold is that of `nvidia_driver_source = "auto"`. Other options have their defaults,
+the kernel is the generic one of the release, and there is no NVSwitch.
 """
 
 

@@ -5,7 +5,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import Any, get_args, get_origin
 
@@ -18,6 +18,7 @@ from llmhost.options.model import ModelFile
 from llmhost.options.parameters import Parameters
 from llmhost.options.shape import Shape
 from llmhost.services import catalogue
+from llmhost.services.base import ServiceOptions
 from llmhost.settings import RECORDS, component_sections
 
 _HEAD = """# Options
@@ -46,8 +47,17 @@ def _lines() -> Iterator[str]:
     yield from _section("Each of the `files` of a model", ModelFile, "")
     yield from _section("`parameters` of a model", Parameters, "")
     yield from _section("`shape` of a model", Shape, "")
+    yield from _section("Every service: `SERVICE_*`", ServiceOptions, "SERVICE_")
+    yield "\nThe sections below list what a service adds to these options, or changes."
     for name, service in catalogue().items():
-        yield from _section(f"Service `{name}`: `{name}_*`", service.options, f"{name}_")
+        own = [each for each in service.options.model_fields if _is_own(service.options, each)]
+        yield from _section(f"Service `{name}`: `{name}_*`", service.options, f"{name}_", own)
+
+
+def _is_own(section: type[ServiceOptions], option: str) -> bool:
+    """Whether a service adds an option to those of every service, or changes one."""
+    owner = next(each for each in section.__mro__ if option in inspect.get_annotations(each))
+    return owner is not ServiceOptions
 
 
 def _list_of_services() -> Iterator[str]:
@@ -56,12 +66,17 @@ def _list_of_services() -> Iterator[str]:
     yield f"Services of the stack; the first answers at the gateway's `/`. Known: {names}."
 
 
-def _section(title: str, section: type[Section], prefix: str) -> Iterator[str]:
+def _section(
+    title: str, section: type[Section], prefix: str, only: Collection[str] | None = None
+) -> Iterator[str]:
     yield f"\n## {title}\n"
-    yield _flat(section.__doc__ or "")
-    yield "\n| option | value | default | |\n| --- | --- | --- | --- |"
+    if only is None:
+        yield _flat(section.__doc__ or "") + "\n"
+    yield "| option | value | default | |\n| --- | --- | --- | --- |"
     documented = _documentation(section)
     for option, field in section.model_fields.items():
+        if only is not None and option not in only:
+            continue
         cells = (
             f"`{prefix}{option}`",
             _code(_type(field.annotation, field.metadata, with_example=field.is_required())),

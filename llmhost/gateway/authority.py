@@ -1,7 +1,7 @@
 """The site's certificate authority, as files on the controller.
 
-The key is readable by its owner only and never leaves this directory; whoever else may deploy needs
-a copy of the directory, or servers would be given certificates of two authorities in turn.
+Only its owner can read the key, which never leaves this directory. Everyone who deploys needs a
+copy of the directory; otherwise servers would get certificates of different authorities.
 """
 
 import os
@@ -17,8 +17,8 @@ KEY = "ca.key"
 def open_authority(directory: Path, *, create: bool) -> Authority:
     """The authority in a directory.
 
-    If there is none, a new one: kept in the directory with `create`, otherwise forgotten (a dry run
-    leaves no trace). Raises OSError where files can not be read or written.
+    If there is none, a new one, which is written only with `create` (a dry run leaves no trace).
+    Raises OSError if files cannot be read or written.
     """
     now = datetime.now(UTC)
     key_file, certificate_file = directory / KEY, directory / CA_CERTIFICATE
@@ -42,7 +42,7 @@ def has_authority(directory: Path) -> bool:
 
 
 def _write_once(path: Path, content: bytes) -> None:
-    """Write a private file whole or not at all; where another run was faster, its file stays."""
+    """Write a private file atomically; a file that another run has written stays."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.touch(mode=0o600)
     try:

@@ -1,6 +1,6 @@
 """`api_clients` in an inventory's source text, edited in place.
 
-An inventory is Python that people write and comment: LibCST keeps all that is not changed.
+An inventory is Python with comments: LibCST keeps everything that does not change.
 """
 
 import ast
@@ -18,7 +18,7 @@ Field = cst.DictElement | cst.Arg
 
 
 class EditError(ValueError):
-    """The text cannot be edited by a program; the sentence says what to do by hand."""
+    """The text cannot be edited automatically; the sentence says what to do manually."""
 
 
 def added(source: str, client: str, sha256: str) -> str:
@@ -26,9 +26,9 @@ def added(source: str, client: str, sha256: str) -> str:
     module = _parsed(source)
     lists = _lists(module)
     if any(_name(each.value) == client for clients in lists for each in clients.elements):
-        raise EditError(f"'{client}' has a record already: rotate its key instead")
+        raise EditError(f"'{client}' already has a record: rotate its key instead")
     if len(lists) != 1:
-        raise EditError(f"{len(lists)} lists of {KEY} are in this file: add the line by hand")
+        raise EditError(f"this file has {len(lists)} lists of {KEY}: add the line manually")
     [clients] = lists
     record = cst.parse_expression(f'{{"name": "{client}", "sha256": "{sha256}"}}')
     return _replaced(module, clients, _with_client(clients, cst.Element(record)))
@@ -51,18 +51,20 @@ def field(source: str, client: str, name: str) -> Value | None:
         return None
     value = _literal(found.value)
     if value is None:
-        raise EditError(f"{name} of '{client}' is computed: change it by hand")
+        raise EditError(f"{name} of '{client}' is computed: change it manually")
     return value
 
 
 def _parsed(source: str) -> cst.Module:
     try:
-        ast.parse(source)  # its messages are those that people know
+        ast.parse(source)  # its messages are familiar
         return cst.parse_module(source)
     except SyntaxError as error:
         raise EditError(f"line {error.lineno} is not Python: {error.msg}") from error
     except cst.ParserSyntaxError as error:
-        raise EditError(f"line {error.raw_line} cannot be read: edit the file by hand") from error
+        raise EditError(
+            f"line {error.raw_line} cannot be parsed: edit the file manually"
+        ) from error
 
 
 def _replaced(module: cst.Module, old: cst.CSTNode, new: cst.CSTNode) -> str:
@@ -72,7 +74,7 @@ def _replaced(module: cst.Module, old: cst.CSTNode, new: cst.CSTNode) -> str:
 
 
 class _Lists(cst.CSTVisitor):
-    """Finds every list that is the value of the key, however it is written."""
+    """Finds every list that is the value of the key, in any notation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +108,7 @@ def _record(module: cst.Module, client: str) -> Record:
     values = [each.value for clients in _lists(module) for each in clients.elements]
     found = [value for value in values if _name(value) == client]
     if len(found) != 1:
-        raise EditError(f"{len(found)} records of '{client}' are in this file: change it by hand")
+        raise EditError(f"this file has {len(found)} records of '{client}': change it manually")
     assert isinstance(found[0], cst.Dict | cst.Call)
     return found[0]
 
@@ -188,7 +190,7 @@ def _extended(
 ) -> tuple[list[Any], Any]:
     """Items with a new one after the last, and the closing bracket with the space before it.
 
-    The new one gets a line of its own where the last one ends its line, whose comment stays there.
+    The new one gets its own line if the last one ends its line, whose comment stays there.
     """
     if not items:
         return [new], closing

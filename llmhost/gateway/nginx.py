@@ -1,8 +1,7 @@
-"""nginx's configuration tree as declared, compared with the host's and with what nginx runs.
+"""nginx's configuration as declared, compared with the files on the host and in the running nginx.
 
-What nginx runs is asked of nginx itself: the tree carries its own digest, which the running process
-serves on a loopback port. Neither a clock that jumped nor a reload that silently failed can hide
-that the loaded configuration is another one than that on disk.
+The configuration contains its own digest, which the running nginx serves on a loopback port. So a
+reload that failed silently, or a wrong clock, cannot hide that nginx runs another configuration.
 
 Pure: the state comes from facts/nginx.py, the commands are run by operations/nginx.py.
 """
@@ -31,14 +30,14 @@ ERROR_LOG = "/var/log/nginx/error.log"
 ACCESS_LOG = "/var/log/nginx/gateway.json"
 
 CANDIDATE = ".llmhost-new"
-"""Directory beside nginx.conf where a new tree waits for its test."""
+"""Directory next to nginx.conf for a new configuration during its test."""
 
 
 @dataclass(frozen=True)
 class NginxState:
-    """`loaded` is the digest that the running nginx serves, empty if none answers. `version` is
-    empty before nginx is installed. `certificate` is the installed one, as PEM, empty without one
-    or if it does not belong to its key; `names` are the host's own name and addresses."""
+    """`loaded` is the digest that the running nginx serves, empty without an answer. `version` is
+    empty before nginx is installed. `certificate` is the installed one, as PEM, empty if there is
+    none or it does not match its key; `names` are the host's own name and addresses."""
 
     paths: Mapping[str, PathState] = field(default_factory=dict)
     active: bool = False
@@ -51,10 +50,10 @@ class NginxState:
 
 @dataclass(frozen=True)
 class Tree:
-    """A configuration: `files` are nginx.conf and whatever lies in `directory` beside it.
+    """A configuration: `files` are nginx.conf and the files in `directory`.
 
-    `kept` are files there that stay as they were found, by path; others do not belong there. On
-    `status_port` of 127.0.0.1 the running nginx tells its state.
+    `kept` are files in it that do not change, by path; all others are removed. nginx serves its
+    status on 127.0.0.1, port `status_port`.
     """
 
     files: tuple[File, ...]
@@ -68,7 +67,7 @@ class Tree:
 
     @property
     def digest(self) -> str:
-        """Equal trees have equal digests; the status file, which holds it, does not count."""
+        """Digest of the tree, without the status file, which contains it."""
         listed = [(file.path, file.sha256) for file in self.files]
         listed += [(path, state.sha256 or "") for path, state in self.kept.items()]
         listed.sort()
@@ -76,12 +75,12 @@ class Tree:
 
     @property
     def all_files(self) -> tuple[File, ...]:
-        """With the status file."""
+        """All files, including the status file."""
         status = render("gateway/status.conf.j2", digest=self.digest, port=self.status_port)
         return (*self.files, File(f"{self.directory}/status.conf", status))
 
     def wrong(self, state: NginxState) -> dict[Entry, str]:
-        """What is not as declared on disk, with the reason."""
+        """Differences on disk, each with the reason."""
         files = self.all_files
         declared = {file.path for file in files} | self.kept.keys() | {self.directory}
         strays = [Absent(path) for path in state.paths if path not in declared]
@@ -89,9 +88,9 @@ class Tree:
 
 
 def install_script(tree: Tree, wrong: Iterable[Entry]) -> str:
-    """Shell script that tests the whole tree beside the live one, then puts it in its place.
+    """Shell script that tests the new tree in a separate directory, then installs it.
 
-    stdin is `candidate_archive`. A tree that nginx refuses leaves everything as it was.
+    stdin is `candidate_archive`. A tree that nginx refuses changes nothing.
     """
     candidate = f"{tree.root}/{CANDIDATE}"
     quoted = shlex.quote(candidate)
@@ -107,7 +106,7 @@ def install_script(tree: Tree, wrong: Iterable[Entry]) -> str:
     lines = [
         "set -e",
         f"trap 'rm -rf {quoted}' EXIT",
-        # nginx would make it readable for everybody; logrotate keeps what it finds here.
+        # nginx would create it readable for everyone; logrotate keeps its mode.
         f"[ -e {ACCESS_LOG} ] || install -m 0640 -o www-data -g adm /dev/null {ACCESS_LOG}",
         f"rm -rf {quoted}",
         UNPACK,
@@ -131,22 +130,22 @@ def _below(path: str, root: str, candidate: str) -> str:
 
 
 def service_drift(state: NginxState, digest: str) -> list[str]:
-    """Sentences on how the running nginx is not as declared."""
+    """Sentences about differences of the running nginx."""
     sentences = []
     if state.enablement != "enabled":
         sentences.append("nginx does not start at boot")
     if not state.active:
         sentences.append("nginx does not run")
     elif state.loaded != digest:
-        sentences.append("nginx runs another configuration than the declared one")
+        sentences.append("nginx runs a configuration other than the declared one")
     return sentences
 
 
 def activate_script(status_port: int, digest: str) -> str:
-    """Shell script that makes nginx run the tree on disk, and waits until it does.
+    """Shell script that makes nginx load the tree on disk, and waits until it has.
 
-    `nginx -s reload` reports success even if the new configuration can not be used, when a port is
-    taken for instance; the reason is then in nginx's log, of which only such lines are shown.
+    `nginx -s reload` succeeds even if nginx cannot use the new configuration, for example because a
+    port is in use; the reason is then in nginx's error log, and the script shows those lines.
     """
     return "\n".join(
         [
@@ -160,7 +159,7 @@ def activate_script(status_port: int, digest: str) -> str:
             f'    [ "$({loaded_command(status_port)})" = {digest} ] && exit 0',
             "    sleep 0.1",
             "done",
-            "echo 'nginx did not take up the new configuration' >&2",
+            "echo 'nginx did not load the new configuration' >&2",
             f"tail -c +$((seen + 1)) {ERROR_LOG} | grep -F '[emerg]' | tail -n 3 >&2",
             "exit 1",
         ]
@@ -170,7 +169,7 @@ def activate_script(status_port: int, digest: str) -> str:
 def loaded_command(status_port: int) -> str:
     """Shell command that prints the digest of the configuration that the running nginx has loaded.
 
-    bash's /dev/tcp, because a bare host has neither curl nor wget.
+    It uses bash's /dev/tcp, because a minimal host has neither curl nor wget.
     """
     ask = (
         f"exec 3<>/dev/tcp/127.0.0.1/{status_port} && "

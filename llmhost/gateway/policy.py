@@ -1,4 +1,4 @@
-"""What the gateway's clients may do: their policies, and the nginx maps that lead to them."""
+"""Policies of the gateway's clients, and the nginx maps from keys to policies."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ REVOKED = "revoked"
 
 @dataclass(frozen=True, order=True)
 class Rate:
-    """A pace and how far ahead of it a client may be."""
+    """A rate of requests, and a burst in excess of it."""
 
     per_minute: int
     burst: int
@@ -27,7 +27,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class ClientPolicy:
-    """What several clients may have in common; None stands for no limit."""
+    """Limits that several clients can share; None means no limit."""
 
     scope: str
     sources: tuple[IpNetwork, ...] | None
@@ -52,13 +52,14 @@ class ClientPolicy:
 
 
 def policies_of(clients: Sequence[ApiClient]) -> tuple[ClientPolicy, ...]:
-    """The different policies; one is known by its position, counted from 1."""
+    """The distinct policies; each is numbered by its position, from 1."""
     return tuple(dict.fromkeys(map(ClientPolicy.of, clients)))
 
 
 def key_maps(clients: Sequence[ApiClient]) -> dict[str, str]:
-    """nginx maps by file: from a key's digest to its number, and from that to the client's name,
-    to its policy and, for a key that ends, to the end in seconds since the epoch, or `revoked`."""
+    """nginx maps by file: from a key's digest to its number, and from the number to the client's
+    name, its policy and, for a key that expires, the time in seconds since the epoch, or
+    `revoked`."""
     files = ("keys.map", "clients.map", "policies.map", "until.map")
     lines: dict[str, list[str]] = {file: [] for file in files}
     numbers = {policy: number for number, policy in enumerate(policies_of(clients), start=1)}
@@ -73,7 +74,7 @@ def key_maps(clients: Sequence[ApiClient]) -> dict[str, str]:
 
 
 def _policy_value(number: int, client: ApiClient, until: str) -> str:
-    """The policy's number, or the variable that is it under a condition."""
+    """The policy's number, or a variable that has it under a condition."""
     if until == REVOKED:
         return '""'
     if until:

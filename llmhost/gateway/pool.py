@@ -1,8 +1,7 @@
-"""The servers behind a gateway that has no services of its own, and those that are drained.
+"""The servers behind a gateway without services, and those that are drained.
 
-That a server is drained is a state of the gateway's host, kept by a file beside nginx's
-configuration: it is set in an hour of need by one person, and has to outlast the next deploy by
-another. Pure, like all that makes nginx's configuration.
+Whether a server is drained is state of the gateway's host, in a file next to nginx's configuration:
+it must survive the next deploy, also by another person. Pure.
 """
 
 from collections.abc import Collection
@@ -17,15 +16,13 @@ from llmhost.template import render
 UPSTREAMS = "upstreams.conf"
 AUTHORITY = "upstream-ca.crt"
 MARK = ".drained"
-_MARK_TEXT = (
-    "# managed by llmhost: taken out by `llmhost drain`, taken in by `llmhost drain --undo`\n"
-)
+_MARK_TEXT = "# managed by llmhost: created by `llmhost drain`, removed by `llmhost drain --undo`\n"
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Servers, and whose certificates they have: of the authority in the directory `authority` on
-    the controller, or, without one, of those that are among the declared files."""
+    """Servers and the authority of their certificates: the one in the directory `authority` on the
+    controller, or without it those in the declared files."""
 
     servers: tuple[UpstreamServer, ...]
     authority: Path | None = None
@@ -36,17 +33,17 @@ class Pool:
 
 
 def mark_path(directory: str, server: str) -> str:
-    """File that says that a server is drained."""
+    """File that marks a server as drained."""
     return f"{directory}/{server}{MARK}"
 
 
 def drained_servers(pool: Pool, directory: str, state: NginxState) -> tuple[str, ...]:
-    """Names of the drained servers, in the order that they are declared."""
+    """Names of the drained servers, in the declared order."""
     return tuple(name for name in pool.names if mark_path(directory, name) in state.paths)
 
 
 def with_pool(tree: Tree, pool: Pool, drained: Collection[str], certificate: bytes) -> Tree:
-    """The tree with its servers. Marks of servers that are not declared do not belong there."""
+    """The tree with its servers, and marks of declared servers that are drained."""
     directory = tree.directory
     text = render(f"gateway/{UPSTREAMS}.j2", servers=pool.servers, drained=drained)
     files = [File(f"{directory}/{UPSTREAMS}", text)]
@@ -59,10 +56,10 @@ def with_pool(tree: Tree, pool: Pool, drained: Collection[str], certificate: byt
 
 
 def drain_refusal(pool: Pool, drained: Collection[str], server: str) -> str:
-    """Why a server can not be taken out; empty if it can."""
+    """Why a server cannot be drained; empty if it can."""
     if not set(pool.names) - {*drained, server}:
         return (
-            f"{server} is the last server that takes requests: take another one in first, with"
+            f"{server} is the last server that takes requests: add another one first, with"
             " llmhost drain --undo"
         )
     return ""

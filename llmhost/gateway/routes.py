@@ -1,7 +1,7 @@
-"""What the gateway passes on: routes as clients see them, and who is granted which.
+"""Routes of the gateway, and the policies that may use them.
 
-A pattern is looked up by the longest literal part that it begins with, as nginx looks up its
-locations, so that what is granted and where a request goes can not be two different things.
+Patterns are matched by their longest literal prefix, like locations of nginx, so that the granted
+route is the one that nginx uses.
 """
 
 import re
@@ -16,7 +16,7 @@ from llmhost.settings import Settings
 
 @dataclass(frozen=True)
 class ExposedRoute:
-    """A path of the gateway and where it leads."""
+    """A path of the gateway and its upstream."""
 
     path: str
     service: str
@@ -26,7 +26,7 @@ class ExposedRoute:
 
     @property
     def prefix(self) -> str:
-        """What comes before the first parameter; the whole path if there is none."""
+        """The path up to the first parameter; the whole path without parameters."""
         return self.path.partition("{")[0]
 
     @property
@@ -35,8 +35,8 @@ class ExposedRoute:
 
     @property
     def expression(self) -> str:
-        """The pattern for Perl, with `$name` for what may be a parameter; it has no backslash and
-        no single quote, which nginx would read."""
+        """The pattern for Perl, with `$name` for a parameter; without backslashes and single
+        quotes, which nginx would interpret."""
         return f"^{'/'.join(map(_expression, self.path.split('/')))}(?!.)"
 
 
@@ -48,7 +48,7 @@ def _expression(segment: str) -> str:
 
 @dataclass(frozen=True)
 class Location:
-    """Patterns that begin alike: one location of nginx."""
+    """Patterns with the same prefix: one location of nginx."""
 
     prefix: str
     service: str
@@ -57,8 +57,7 @@ class Location:
 
 
 def exposed_routes(settings: Settings) -> tuple[ExposedRoute, ...]:
-    """Every path that is passed on: at `/` for the first service that has any, and below their
-    names for the others."""
+    """All routes: at `/` for the first service with routes, below `/NAME` for the others."""
     return tuple(
         ExposedRoute(
             route.path if position == 0 else f"/{service.name}{route.path}",
@@ -73,9 +72,11 @@ def exposed_routes(settings: Settings) -> tuple[ExposedRoute, ...]:
 
 
 def pattern_places(routes: Iterable[ExposedRoute]) -> tuple[Location, ...]:
-    """Where patterns lead, the longest prefix first; a prefix belongs to one service."""
+    """Locations of the patterns, the longest prefix first; a prefix belongs to one service."""
     patterns = [route for route in routes if route.is_pattern]
-    patterns.sort(key=lambda route: (-len(route.prefix), route.prefix))  # and as they are declared
+    patterns.sort(
+        key=lambda route: (-len(route.prefix), route.prefix)
+    )  # then in the declared order
     grouped = ((prefix, tuple(same)) for prefix, same in groupby(patterns, lambda r: r.prefix))
     return tuple(
         Location(prefix, same[0].service, same[0].upstream_path.partition("{")[0], same)
@@ -84,7 +85,7 @@ def pattern_places(routes: Iterable[ExposedRoute]) -> tuple[Location, ...]:
 
 
 def methods_by_path(routes: Iterable[ExposedRoute]) -> dict[str, tuple[Method, ...]]:
-    """Each path with all its methods; a service may declare one path in several scopes."""
+    """Each path with all its methods; a service may declare a path in several scopes."""
     methods: dict[str, tuple[Method, ...]] = {}
     for route in routes:
         methods[route.path] = (*methods.get(route.path, ()), *route.methods)
@@ -92,8 +93,8 @@ def methods_by_path(routes: Iterable[ExposedRoute]) -> dict[str, tuple[Method, .
 
 
 def clashes(routes: Sequence[ExposedRoute]) -> Iterator[tuple[str, list[str]]]:
-    """Paths, or beginnings of patterns, that several services declare, or one service twice with
-    the same method; with the services' names."""
+    """Paths, or prefixes of patterns, that several services declare, or one service twice with the
+    same method; with the names of the services."""
     owners: dict[str, list[ExposedRoute]] = {}
     for route in routes:
         nameless = re.sub(r"\{\w+", "{", route.path)
@@ -112,7 +113,7 @@ def clashes(routes: Sequence[ExposedRoute]) -> Iterator[tuple[str, list[str]]]:
 def grants(
     policies: Sequence[ClientPolicy], routes: Sequence[ExposedRoute]
 ) -> tuple[tuple[int, Method, str], ...]:
-    """Everything that is allowed, as number of the policy, method and path; nothing else is."""
+    """Everything that is allowed: number of the policy, method and path."""
     return tuple(
         (number, method, route.path)
         for number, policy in enumerate(policies, start=1)

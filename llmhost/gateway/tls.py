@@ -1,6 +1,6 @@
-"""What the gateway's TLS adds to nginx's configuration: certificate, names, and no for other names.
+"""TLS in nginx's configuration: the certificate, its names, and the refusal of other names.
 
-Names and certificate may depend on the host, so this part is made when the host's state is known.
+Names and certificate can depend on the host's state.
 """
 
 import re
@@ -15,16 +15,16 @@ from llmhost.system.files import File
 from llmhost.template import render
 
 CERTIFICATE = "tls.pem"
-"""Certificate and key in one file, so that no killed run leaves one without the other."""
+"""Certificate and key in one file, so that an interrupted run cannot separate them."""
 
 _SERVED = re.compile(r"[a-z0-9.:-]+")
 
 
 @dataclass(frozen=True)
 class Tls:
-    """How the gateway is called. `listen` is `address:port` as nginx writes them, `names` are the
-    declared ones; with `authority`, a directory on the controller, the certificate comes from
-    there, and without it is among the declared files."""
+    """TLS of the gateway. `listen` is `address:port` in nginx's notation, `names` are the declared
+    ones; the certificate comes from `authority`, a directory on the controller, or without it from
+    the declared files."""
 
     listen: tuple[str, ...]
     names: tuple[str, ...] = ()
@@ -34,13 +34,14 @@ class Tls:
 
 
 def served_names(tls: Tls, host: str, state: NginxState) -> tuple[str, ...]:
-    """Declared names; without them the host's name in the inventory and what it calls itself."""
+    """Declared names; without them the host's name in the inventory, and its own name and
+    addresses."""
     names = tls.names or (host, *state.names)
     return tuple(sorted({name.lower() for name in names if _SERVED.fullmatch(name.lower())}))
 
 
 def name_files(tree: Tree, tls: Tls, names: Iterable[str], version: str) -> tuple[File, ...]:
-    """Which names are served, and the refusal of all others."""
+    """Files with the served names, and the refusal of all others."""
     listed = [f"[{name}]" if ":" in name else name for name in names]
     # ssl_reject_handshake came with nginx 1.19.4; Ubuntu 22.04 has 1.18.
     rejects = not version or tuple(map(int, version.split(".")[:3])) >= (1, 19, 4)
@@ -54,13 +55,13 @@ def name_files(tree: Tree, tls: Tls, names: Iterable[str], version: str) -> tupl
 def certified(
     tree: Tree, tls: Tls, names: tuple[str, ...], state: NginxState, authority: Authority
 ) -> tuple[Tree, str]:
-    """The tree with the host's certificate, or with a new one and the reason for it."""
+    """The tree with the host's certificate, or with a new one and its reason."""
     path, now = f"{tree.directory}/{CERTIFICATE}", datetime.now().astimezone()
     found = state.paths.get(path)
     if found is None or not state.certificate:
         reason = "there is no certificate yet"
     elif (found.kind, found.owner, found.mode) != ("file", "root", "0600"):
-        reason = "others than root could have read the certificate's key"
+        reason = "users other than root could have read the certificate's key"
     else:
         reason = why_renew(state.certificate, authority.certificate, names, now, tls.renew_days)
     if found and not reason:

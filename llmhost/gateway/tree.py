@@ -1,7 +1,7 @@
-"""nginx's configuration as a whole: routes, clients and limits as declared.
+"""The complete configuration of nginx: routes, clients and limits as declared.
 
-Everything is a function of Settings (and of the certificate that they name), never of the clock, so
-that a deploy renders the same files until an inventory changes.
+It depends only on Settings and the declared certificate, never on the clock: a deploy renders the
+same files until the inventory changes.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from llmhost.system.files import File
 from llmhost.template import render
 
 UPSTREAM_KEY = "upstream-key.conf"
-"""What this gateway shows to the servers behind it, readable by root only."""
+"""API key of this gateway for its upstreams, readable by root only."""
 
 STATIC = FILES / "gateway"
 
 
 @dataclass(frozen=True)
 class NginxPaths:
-    """Where nginx keeps what: Debian's and Ubuntu's layout."""
+    """Paths of nginx on Debian and Ubuntu."""
 
     configuration: str = "/etc/nginx"
     pid: str = "/run/nginx.pid"
@@ -33,14 +33,14 @@ class NginxPaths:
 
     @property
     def own(self) -> str:
-        """Directory of all files but nginx.conf; nothing else belongs there."""
+        """Directory of all files except nginx.conf; it contains nothing else."""
         return f"{self.configuration}/llmhost"
 
 
 def configuration(settings: Settings, places: NginxPaths) -> tuple[File, ...]:
-    """The whole configuration tree of nginx, but for what depends on the host's state."""
+    """The configuration of nginx, without the files that depend on the host's state."""
     maps = key_maps(settings.api_clients)
-    # Digests are no secrets, and nobody's business either.
+    # Digests are not secret, but only root needs to read them.
     private: dict[str, str | bytes] = {**maps}
     if settings.gateway.tls == "files":
         private[CERTIFICATE] = _brought(settings)
@@ -91,12 +91,12 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
 
 
 def _map_size(entries: int) -> int:
-    """Buckets for nginx's maps: it warns of a slow start where they are fewer than the entries."""
+    """Buckets for nginx's maps: nginx warns if there are fewer than entries."""
     return max(2048, 1 << (4 * entries).bit_length())
 
 
 def listen_addresses(settings: Settings, port: int) -> tuple[str, ...]:
-    """`address:port` as nginx writes them."""
+    """`address:port` in nginx's notation."""
     return tuple(
         f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
         for address in settings.gateway.addresses
@@ -104,7 +104,7 @@ def listen_addresses(settings: Settings, port: int) -> tuple[str, ...]:
 
 
 def tls(settings: Settings) -> Tls | None:
-    """How TLS clients call the gateway; None without TLS."""
+    """TLS of the gateway; None without TLS."""
     gateway = settings.gateway
     if gateway.tls == "off":
         return None
@@ -122,7 +122,7 @@ def tls(settings: Settings) -> Tls | None:
 
 
 def pool(settings: Settings) -> Pool | None:
-    """The servers behind the gateway; None where it stands before services of its own host."""
+    """The servers behind the gateway; None on an LLM server."""
     gateway = settings.gateway
     if not gateway.upstreams:
         return None
@@ -131,6 +131,6 @@ def pool(settings: Settings) -> Pool | None:
 
 
 def _brought(settings: Settings) -> bytes:
-    """The site's own certificate and its key, in one; `gateway_rules` has looked at them."""
+    """The site's own certificate and its key, joined; `gateway_rules` has checked them."""
     paths = (settings.gateway.certificate, settings.gateway.certificate_key)
     return b"\n".join(path.expanduser().read_bytes() for path in paths if path)

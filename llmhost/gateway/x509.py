@@ -1,4 +1,4 @@
-"""Certificates: a small authority of the site's own, and what it signs for a gateway.
+"""Certificates: the site's own authority, and the certificates that it issues for gateways.
 
 Pure: PEM text in, PEM text out. Files are read and written by llmhost/gateway/authority.py.
 """
@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPri
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_DAYS = 3650
-# A host's clock may be behind the controller's, and would find a new certificate not yet valid.
+# For a host whose clock is behind the controller's a new certificate would not yet be valid.
 CLOCK_TOLERANCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority: its certificate, for everybody, and its key, for nobody."""
+    """A certificate authority: its public certificate and its private key."""
 
     certificate: bytes
     key: bytes
@@ -49,7 +49,7 @@ class Authority:
 
 
 def new_authority(now: datetime) -> Authority:
-    """A fresh authority, valid for ten years."""
+    """A new authority, valid for ten years."""
     key = _pem_key(ec.generate_private_key(ec.SECP256R1()))
     return Authority(authority_certificate(key, now), key)
 
@@ -58,7 +58,7 @@ def authority_certificate(key: bytes, now: datetime) -> bytes:
     """A certificate for an authority's key, signed by itself."""
     private = _private(key)
     public = private.public_key()
-    # The identifier tells apart authorities of several sites in one trust store.
+    # The identifier distinguishes authorities of several sites in one trust store.
     number = x509.SubjectKeyIdentifier.from_public_key(public)
     name = f"llmhost authority {number.digest.hex()[:8]}"
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -85,37 +85,37 @@ def names_in(certificate: bytes) -> set[str]:
 def why_renew(
     certificate: bytes, authority: bytes, names: Iterable[str], now: datetime, renew_days: int
 ) -> str:
-    """Why a server's certificate (PEM) can not stay, as a sentence; empty if it can."""
+    """Why a server's certificate (PEM) must be renewed, as a sentence; empty if it need not be."""
     try:
         found = x509.load_pem_x509_certificate(certificate)
         found.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
     except (ValueError, TypeError, InvalidSignature):
-        return "the certificate is not one of this site's authority"
+        return "the certificate was not issued by this site's authority"
     if missing := sorted(set(names) - names_in(certificate)):
         return f"the certificate is not for {', '.join(missing)}"
     if found.not_valid_after_utc < now + timedelta(days=renew_days):
-        return f"the certificate ends on {found.not_valid_after_utc:%Y-%m-%d}"
+        return f"the certificate expires on {found.not_valid_after_utc:%Y-%m-%d}"
     return ""
 
 
 def pair_faults(
     certificate: bytes, key: bytes, names: Iterable[str], now: datetime
 ) -> dict[str, str]:
-    """What is wrong with a site's own certificate and key (PEM), by the option to look at."""
+    """Mistakes in a site's own certificate and key (PEM), by option."""
     try:
         found = x509.load_pem_x509_certificate(certificate)
     except ValueError:
-        return {"certificate": "holds no certificate in PEM form"}
+        return {"certificate": "contains no certificate in PEM format"}
     try:
         private = serialization.load_pem_private_key(key, password=None)
     except TypeError:
-        return {"certificate_key": "is encrypted, and nginx could not start by itself"}
+        return {"certificate_key": "is encrypted, so nginx could not start unattended"}
     except ValueError:
-        return {"certificate_key": "holds no private key in PEM form"}
+        return {"certificate_key": "contains no private key in PEM format"}
     if found.public_key() != private.public_key():
         return {"certificate_key": "does not belong to the certificate"}
     if found.not_valid_after_utc <= now:
-        return {"certificate": f"has ended on {found.not_valid_after_utc:%Y-%m-%d}"}
+        return {"certificate": f"expired on {found.not_valid_after_utc:%Y-%m-%d}"}
     if missing := sorted(set(names) - names_in(certificate)):
         return {"certificate": f"is not for {', '.join(missing)}, which gateway_names lists"}
     return {}

@@ -1,4 +1,4 @@
-"""Mistakes in `apps` that only show beside other options or on the controller's disk."""
+"""Mistakes in `apps` that involve other options or files on the controller."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -20,13 +20,15 @@ def app_problems(settings: Settings) -> Iterator[Problem]:
     for index, app in enumerate(settings.apps):
         key = f"apps[{index}]"
         if app.name in catalogue():
-            yield Problem(f"{key}.name", f"'{app.name}' is a service's name", "choose another")
+            yield Problem(
+                f"{key}.name", f"'{app.name}' is the name of a service", "choose another name"
+            )
         if app.context:
             yield from _unfit_context(f"{key}.context", app.name, app.context)
         yield from _unreadable_secrets(key, app)
         yield from _repeated_directories(key, app)
         if _needs_itself(app, settings):
-            yield Problem(f"{key}.needs", f"'{app.name}' would wait for itself", "break the circle")
+            yield Problem(f"{key}.needs", f"'{app.name}' would wait for itself", "remove the cycle")
 
 
 def _unfit_context(key: str, name: str, directory: Path) -> Iterator[Problem]:
@@ -34,21 +36,21 @@ def _unfit_context(key: str, name: str, directory: Path) -> Iterator[Problem]:
     if not directory.is_dir():
         yield Problem(
             key,
-            f"'{name}' has none: there is no such directory on the controller",
-            "give a path relative to where pyinfra is run",
+            f"'{name}' has no build context: the directory does not exist on the controller",
+            "write a path relative to the working directory of pyinfra",
         )
     elif not dockerfile.is_file():
-        yield Problem(key, f"'{name}' has no Dockerfile in it", "add one")
+        yield Problem(key, f"the build context of '{name}' has no Dockerfile", "add one")
     else:
         for base in unpinned_bases(dockerfile.read_text()):
             fix = f"write {base}@sha256:… with the digest that `docker pull` prints"
-            yield Problem(key, f"the Dockerfile of '{name}' begins with a base that can move", fix)
+            yield Problem(key, f"the Dockerfile of '{name}' has a base image without a digest", fix)
         size = sum(len(file.data) for file in context_files(directory))
         if size > MOST_CONTEXT_MIB * MIB:
             yield Problem(
                 key,
                 f"'{name}' would send {gib(size)} to the host, more than {MOST_CONTEXT_MIB} MiB",
-                "name what the build does not need in a .dockerignore",
+                "list files that the build does not need in a .dockerignore",
             )
 
 
@@ -70,7 +72,7 @@ def _repeated_directories(key: str, app: App) -> Iterator[Problem]:
 
 
 def _needs_itself(app: App, settings: Settings) -> bool:
-    """Whether what an app waits for waits, in the end, for the app."""
+    """Whether an app waits for itself, directly or indirectly."""
     waiting, known = [app.name], set[str]()
     while waiting:
         name = waiting.pop()

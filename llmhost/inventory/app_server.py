@@ -1,16 +1,16 @@
-"""What an application server is told of the LLM server. Pure."""
+"""Environment variables of an application server. Pure."""
 
 from llmhost.inventory.site import LlmEndpoint
 from llmhost.system.ca_certificates import BUNDLE
 
 CA_LABEL = "llmhost"
-"""Name of the site's authority among those that the host trusts."""
+"""Name of the site's authority in the host's list of authorities."""
 
 _OPENAI = {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
 
 
 def variables(endpoint: LlmEndpoint) -> dict[str, str]:
-    """Values of templates/app_server/llm.env.j2, all but the secret."""
+    """Values for templates/app_server/llm.env.j2, except the secret."""
     settings = endpoint.host.settings
     openai = [
         service.name
@@ -25,7 +25,7 @@ def variables(endpoint: LlmEndpoint) -> dict[str, str]:
 
 
 def _base(endpoint: LlmEndpoint, service: str) -> str:
-    """Where a service answers: the first at the gateway's `/`, the others below their names."""
+    """URL of a service: the first is at the gateway's `/`, the others are below `/NAME`."""
     if service in endpoint.host.settings.services[1:]:
         return f"{endpoint.url}/{service}"
     return endpoint.url

@@ -1,4 +1,4 @@
-"""Mistakes in what the gateway is asked to do, told before anything changes."""
+"""Mistakes in the options of the gateway, reported before anything changes."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ MOST_RATES = 32
 
 
 def gateway_problems(settings: Settings) -> Iterator[Problem]:
-    """Every rule of the gateway that joins several options, and what time has made wrong."""
+    """All rules between several options of the gateway, and expired clients and certificates."""
     yield from _shared_digests(settings)
     yield from _expired_clients(settings)
     yield from _impossible_clients(settings)
@@ -37,8 +37,8 @@ def _shared_digests(settings: Settings) -> Iterator[Problem]:
         if digests[client.sha256] > 1:
             yield Problem(
                 f"api_clients[{index}].sha256",
-                "is declared more than once, so the log could not tell whose request it was",
-                f"make '{client.name}' a key of its own: llmhost key rotate {client.name} FILE",
+                "is declared more than once, so the log could not show which client called",
+                f"create another key for '{client.name}': llmhost key rotate {client.name} FILE",
             )
 
 
@@ -49,7 +49,7 @@ def _expired_clients(settings: Settings) -> Iterator[Problem]:
             yield Problem(
                 f"api_clients[{index}].expires",
                 f"'{client.name}' has expired",
-                f"give it more time, or end it with: llmhost key revoke {client.name} FILE",
+                f"write a later time, or revoke it: llmhost key revoke {client.name} FILE",
             )
 
 
@@ -60,15 +60,15 @@ def _impossible_clients(settings: Settings) -> Iterator[Problem]:
             if service not in offered:
                 yield Problem(
                     f"api_clients[{index}].scope",
-                    f"'{client.name}' may call '{service}', which is not among the services",
-                    f"add '{service}' to services, or take it out of the scope",
+                    f"'{client.name}' may call '{service}', which is not one of the services",
+                    f"add '{service}' to services, or remove it from the scope",
                 )
         for network in client.sources or ():
             if not any(overlap(network, each) for each in settings.gateway.sources):
                 yield Problem(
                     f"api_clients[{index}].sources",
-                    f"'{client.name}' may call from a network that can not reach the gateway",
-                    "add the network to gateway_sources, or take it out here",
+                    f"'{client.name}' may call from a network that cannot reach the gateway",
+                    "add the network to gateway_sources, or remove it here",
                 )
 
 
@@ -77,23 +77,23 @@ def _clashing_routes(settings: Settings) -> Iterator[Problem]:
         yield Problem(
             "services",
             f"{' and '.join(owners)} both answer at {request}",
-            "put the service that shall answer there first, or leave one out",
+            "list the service that should answer there first, or remove one",
         )
 
 
 def _too_many_rates(settings: Settings) -> Iterator[Problem]:
-    """nginx needs memory and a comparison at each request for every different rate."""
+    """nginx needs memory, and a comparison at each request, for every distinct rate."""
     rates = {policy.rate for policy in policies_of(settings.api_clients) if policy.rate}
     if len(rates) > MOST_RATES:
         yield Problem(
             "api_clients",
             f"{len(rates)} different pairs of requests_per_minute and burst are declared",
-            f"settle for {MOST_RATES} pairs that several clients share",
+            f"use at most {MOST_RATES} pairs, which clients can share",
         )
 
 
 def _unfit_certificate(settings: Settings) -> Iterator[Problem]:
-    """A certificate that the site brings is looked at before any host is."""
+    """The site's own certificate is checked before any host is contacted."""
     gateway = settings.gateway
     given = {"certificate": gateway.certificate, "certificate_key": gateway.certificate_key}
     if gateway.tls != "files":
@@ -103,16 +103,16 @@ def _unfit_certificate(settings: Settings) -> Iterator[Problem]:
         try:
             contents[option] = path.expanduser().read_bytes() if path else b""
         except OSError as error:
-            what = f"can not be read: {error.strerror}"
-            yield Problem(f"gateway_{option}", what, "give a file on the controller")
+            what = f"cannot be read: {error.strerror}"
+            yield Problem(f"gateway_{option}", what, "write the path of a file on the controller")
         if not path:
-            what = 'is missing, and gateway_tls = "files" needs it'
-            yield Problem(f"gateway_{option}", what, "give the path of a PEM file")
+            what = 'is missing, and gateway_tls = "files" requires it'
+            yield Problem(f"gateway_{option}", what, "write the path of a PEM file")
     if all(contents.get(option) for option in given):
-        from llmhost.gateway.x509 import pair_faults  # few sites need it, and it takes time
+        from llmhost.gateway.x509 import pair_faults  # slow to import, and few sites need it
 
         now = datetime.now(UTC)
         pair = (contents["certificate"], contents["certificate_key"])
         faults = pair_faults(*pair, gateway.names, now)
         for option, what in faults.items():
-            yield Problem(f"gateway_{option}", what, "give a certificate and the key it belongs to")
+            yield Problem(f"gateway_{option}", what, "write the paths of a certificate and its key")

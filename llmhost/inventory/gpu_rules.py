@@ -1,4 +1,4 @@
-"""Rules for the GPUs that services ask for, as far as they can be told without the host."""
+"""Rules for the GPUs of services that can be checked without the host."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -8,13 +8,13 @@ from llmhost.settings import Settings
 
 
 def gpu_problems(settings: Settings) -> Iterator[Problem]:
-    """Services that ask twice, and services that would share a GPU without having agreed to."""
+    """Services with contradictory options, and services that share a GPU without gpu_shared."""
     for service, options in settings.service_options.items():
         if options.gpu is not None and options.gpu_count is not None:
-            what = f"and {service}_gpu_count say two things"
-            yield Problem(f"{service}_gpu", what, "name the GPUs or count them, and not both")
+            what = f"and {service}_gpu_count are both set"
+            yield Problem(f"{service}_gpu", what, "remove one of them")
         if isinstance(options.gpu, tuple) and len({*options.gpu}) < len(options.gpu):
-            yield Problem(f"{service}_gpu", "names a GPU twice", "name each once")
+            yield Problem(f"{service}_gpu", "lists a GPU twice", "keep one")
     for (one, first), (other, second) in combinations(settings.gpu_requests.items(), 2):
         if isinstance(first.gpus, int) or isinstance(second.gpus, int):
             continue
@@ -23,6 +23,6 @@ def gpu_problems(settings: Settings) -> Iterator[Problem]:
         for gpu in sorted({*first.gpus} & {*second.gpus}):
             yield Problem(
                 f"{other}_gpu",
-                f"'{one}' and '{other}' both take GPU {gpu}",
-                f"give them different ones, or set {one}_gpu_shared and {other}_gpu_shared to True",
+                f"'{one}' and '{other}' both use GPU {gpu}",
+                f"use different GPUs, or set {one}_gpu_shared and {other}_gpu_shared to True",
             )

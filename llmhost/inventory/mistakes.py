@@ -1,4 +1,4 @@
-"""What pydantic finds in a section, as problems in the words of the options' types."""
+"""From pydantic's errors to problems, in the words of the options' types."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -16,14 +16,14 @@ Place = tuple[int | str, ...]
 
 
 def details(error: ValidationError) -> Iterator[ErrorDetails]:
-    """Every mistake once: a name and a value of one mapping may both be wrong."""
+    """Every mistake once: of one entry in a mapping, name and value may both be wrong."""
     found = error.errors()
     names = {each["loc"][:-1] for each in found if each["loc"][-1:] == ("[key]",)}
     yield from (each for each in found if each["loc"] not in names)
 
 
 def problem(prefix: str, section: type[Section], detail: ErrorDetails) -> Problem:
-    """One mistake in a section whose keys begin with a prefix: `docker_`, or `models[0].`."""
+    """One mistake in a section with a prefix of its keys: `docker_`, or `models[0].`."""
     place = detail["loc"]
     if detail["type"] == "missing":
         return _missing(prefix, section, place)
@@ -74,12 +74,12 @@ def _key(prefix: str, place: Iterable[int | str]) -> str:
 
 
 def shown_key(key: str) -> str:
-    """A key that is not known; text that could not be a key is not repeated."""
+    """An unknown key; text that cannot be a key is not repeated."""
     return key if re.fullmatch(r"[A-Za-z_]\w{0,47}", key, re.ASCII) else f"{key[:3]!r}…"
 
 
 def quoted(name: object) -> str:
-    """A name that is not known, if it may be repeated."""
+    """An unknown name, if it may be repeated."""
     return given(name, WORD)
 
 
@@ -92,7 +92,7 @@ def listed(words: Iterable[str]) -> str:
 def nearest(
     name: object, known: Iterable[str], otherwise: str = "docs/options.md lists them all"
 ) -> str:
-    """What to write in place of an unknown name."""
+    """A suggestion for an unknown name."""
     text = name[:64] if isinstance(name, str) else ""
     near = get_close_matches(text, known, n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else otherwise

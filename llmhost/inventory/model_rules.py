@@ -1,4 +1,4 @@
-"""Rules for models that their files decide: they are read before anything is built."""
+"""Rules for models that depend on their files, which are read before anything is built."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,15 +22,15 @@ class Shortfall(Problem):
 
 
 def model_problems(settings: Settings) -> Iterator[Problem]:
-    """Everything wrong with the models themselves; their files are looked at, never changed."""
+    """All mistakes in models; their files are read, never changed."""
     found = [problem for model in settings.models for problem in _problems_of(settings, model)]
     yield from found
     if not settings.vram.gpus_gib:
         return
     plan = vram_plan(settings, settings.vram.gpu_bytes)
-    # A file that can not be read has been told already.
+    # An unreadable file has already been reported.
     for sentence in () if found else plan.uncounted:
-        yield Shortfall("vram_gpus_gib", f"the plan is not complete: {sentence}")
+        yield Shortfall("vram_gpus_gib", f"the GPU memory plan is incomplete: {sentence}")
     for ledger in plan.ledgers:
         for sentence in shortfalls(ledger):
             yield Shortfall("vram_gpus_gib", sentence, "; or ".join(remedies(ledger)))
@@ -64,7 +64,7 @@ def _file_problems(model: Model, gguf: Gguf) -> Iterator[Problem]:
         if model.vram_gib is None and model.shape is None:
             check_known(gguf)
     except GgufError as error:
-        fix = "if the engine runs it, measure its GPU memory and give it as vram_gib"
+        fix = "if the engine can run it, measure its GPU memory and set vram_gib"
         yield _problem(model, f"its file {error}", fix)
 
 
@@ -72,10 +72,10 @@ def _context_problems(model: Model) -> Iterator[Problem]:
     try:
         shape = shape_of(model)
     except ValueError:
-        return  # the ledger tells it, if the model is on a GPU
+        return  # the ledger reports it, if the model is on a GPU
     trained = shape.trained_context_tokens if shape else None
     if trained and model.context_tokens > trained:
-        what = f"context_tokens is {model.context_tokens}, and it was trained for {trained}"
+        what = f"context_tokens is {model.context_tokens}, but it was trained for {trained}"
         yield _problem(model, what, f"set context_tokens to {trained} or less")
 
 
@@ -83,12 +83,12 @@ def _adapter_problems(model: Model, gguf: Gguf | None) -> Iterator[Problem]:
     if model.adapter is None:
         return
     if not Path(model.adapter).is_file():
-        yield _problem(model, "there is no file at its adapter", "give a path on the controller")
+        yield _problem(model, "its adapter does not exist", "write a path on the controller")
         return
     try:
         sentences = list(mismatches(gguf_at(model.adapter), gguf, model.base_models))
     except GgufError as error:
         sentences = [str(error)]
     for sentence in sentences:
-        fix = "give an adapter that was made for this model"
+        fix = "use an adapter that was made for this model"
         yield _problem(model, f"its adapter {sentence}", fix)

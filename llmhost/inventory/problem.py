@@ -1,4 +1,4 @@
-"""A mistake in an inventory, told to the person who can mend it."""
+"""Mistakes in an inventory, and how to fix them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: `key` as written in the inventory, `what` is wrong, `fix` is what to do."""
+    """One mistake: `key` in the inventory, `what` is wrong, and how to `fix` it."""
 
     key: str
     what: str
     fix: str = ""
 
     def sentence(self, host: str) -> str:
-        """One line for the terminal; it never holds the value that was given."""
+        """One line for the terminal."""
         advice = "; ".join(part for part in (self.what, self.fix) if part)
         return f"{host}: {self.key}: {advice}"
 

@@ -1,7 +1,7 @@
-"""Profiles: named lists of services, with defaults that an inventory may override one by one.
+"""Profiles: named lists of services with defaults, each of which an inventory may override.
 
-A default stands for the key of the same name in the inventory: whoever writes `models` replaces all
-models of the profile. Their files are not pinned here: `llmhost model lock` does that.
+An inventory overrides a default by the key of the same name; `models` replaces all models of the
+profile. Their files are not pinned here: `llmhost model lock` does that.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ KEY = "stack_profile"
 
 @dataclass(frozen=True)
 class Profile:
-    """`defaults` are keys as an inventory has them."""
+    """`defaults` are keys of an inventory."""
 
     services: tuple[str, ...]
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -23,7 +23,7 @@ def _gguf(role: str, source: str, **more: Any) -> dict[str, Any]:
     return {"name": role, "service": "ollama", "source": f"hf:{source}", **more}
 
 
-# Roles share one card of 16 GiB: the small one stays, the large ones take turns.
+# Roles share one GPU of 16 GiB: the small one stays loaded, the large ones are loaded on demand.
 _ROLES = (
     _gguf(
         "brain",
@@ -66,7 +66,7 @@ _RERANKER = {
     "context_tokens": 1024,
 }
 
-# docling's further models: formulas, what pictures show, and how long a chunk of text may be.
+# Additional models of docling: formulas, descriptions of pictures, lengths of text chunks.
 _DOCLING = (
     {"name": "formulas", "service": "docling", "source": "hf:docling-project/CodeFormulaV2"},
     {"name": "pictures", "service": "docling", "source": "hf:HuggingFaceTB/SmolVLM-256M-Instruct"},
@@ -113,7 +113,7 @@ _QWEN = {
 PROFILES = {
     "embeddings": Profile(("embeddings",), {"models": (_EMBEDDING, _RERANKER)}),
     "ollama": Profile(("ollama",), {"ollama_gpu": 0, "models": _ROLES}),
-    # The site adds its own web front end and backend as `apps`.
+    # The site adds its own frontend and backend as `apps`.
     "rag-offline": Profile(
         ("ollama", "docling", "chroma"),
         {
@@ -149,7 +149,7 @@ PROFILES = {
 
 
 def with_profile(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The inventory's data over the defaults of the profile that it names, if that is known."""
+    """The inventory's data, with the defaults of its profile, if that is known."""
     named = data.get(KEY)
     profile = PROFILES.get(named) if isinstance(named, str) else None
     if profile is None:

@@ -1,4 +1,4 @@
-"""From flat inventory data to `Settings`; every mistake is reported, each in one sentence."""
+"""From flat inventory data to `Settings`; every mistake is reported in one sentence."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -31,8 +31,8 @@ def read_settings(
 ) -> Settings:
     """Settings of one host from its merged inventory data (`host.data.dict()`).
 
-    Raises SettingsError with one Problem for each mistake. A mistaken option counts as its
-    default while the others are examined, so that one run shows all of them.
+    Raises SettingsError with one Problem for each mistake. An option with a mistake has its default
+    while others are checked, so that one run shows all mistakes.
     """
     reader = _Reader(data)
     settings = reader.settings()
@@ -44,7 +44,7 @@ def read_settings(
 
 
 def known_keys() -> list[str]:
-    """Every key an inventory may hold, whatever services it declares."""
+    """All keys of inventories, for all services."""
     options = [f"{name}_{option}" for name, section in _sections().items() for option in section]
     return sorted([*options, "services", *RECORDS])
 
@@ -57,7 +57,7 @@ def _sections() -> dict[str, list[str]]:
 
 
 class _Reader:
-    """Collects values and problems while it walks through the data once."""
+    """Collects values and problems in one pass over the data."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         own = {k: v for k, v in data.items() if not k.startswith(PYINFRA_PREFIXES)}
@@ -103,7 +103,7 @@ class _Reader:
             return {}
 
     def _pinned(self, values: list[Any]) -> list[Any]:
-        """Records of models with the lock's pins, where they have none of their own."""
+        """Records of models, with pins from the lock file if they have none."""
         if all(is_pinned(each) for each in values if isinstance(each, Mapping)):
             return values
         lock = self._lock()

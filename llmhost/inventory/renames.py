@@ -1,4 +1,4 @@
-"""Renamed options: the old name works for one minor version, and a warning says what to write."""
+"""Renamed options: the old name works for one minor version, with a warning."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ RENAMES = (Rename("models[].quantisation", "models[].quantization", since="0.2",
 
 
 class Renamed:
-    """Data of a host under the new names, with what to tell the operator."""
+    """Data of a host with the new names, and warnings and mistakes for the operator."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self.data = dict(data)
@@ -58,14 +58,14 @@ class Renamed:
             return dict(record)
         rest = {name: value for name, value in record.items() if name != old}
         if new in rest:
-            what = f"is the old name of {new}, and both are given"
+            what = f"is the old name of {new}, and both are set"
             self.mistakes.append(Problem(f"{prefix}{old}", what, f"remove {old}"))
             return rest
         if _numbers(version("llmhost")) >= _numbers(rename.removed):
             what = f"was renamed to {new} in version {rename.since}"
             self.mistakes.append(Problem(f"{prefix}{old}", what, f"write {new}"))
         else:
-            what = f"is now called {new}; version {rename.removed} will refuse the old name"
+            what = f"was renamed to {new}; version {rename.removed} will refuse the old name"
             self.warnings.append(Problem(f"{prefix}{old}", what, f"write {new}"))
         return {**rest, new: record[old]}
 
@@ -81,11 +81,11 @@ def warn_of_old_names(host: str, data: Mapping[str, Any]) -> None:
 
 
 def _warnings(host: str, data: Mapping[str, Any]) -> Iterator[str]:
-    """One sentence an option, however many records have it."""
-    told: dict[str, str] = {}
+    """One sentence for each option, for any number of records."""
+    sentences: dict[str, str] = {}
     for problem in Renamed(data).warnings:
-        told.setdefault(problem.key.rpartition(".")[2], problem.sentence(host))
-    yield from told.values()
+        sentences.setdefault(problem.key.rpartition(".")[2], problem.sentence(host))
+    yield from sentences.values()
 
 
 @cache

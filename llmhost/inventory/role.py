@@ -1,4 +1,4 @@
-"""What a host is in a site: it decides which tasks, packages and checks are for it. Pure."""
+"""Roles of hosts, which determine their tasks, packages and checks. Pure."""
 
 from collections.abc import Collection
 from enum import Enum
@@ -10,7 +10,7 @@ GATEWAYS = "gateways"
 
 
 class Role(Enum):
-    """A host has exactly one."""
+    """The role of a host; each has exactly one."""
 
     LLM_SERVER = "LLM server"
     GATEWAY = "gateway"

@@ -1,4 +1,4 @@
-"""Rules that hold between options of different sections."""
+"""Rules between options of different sections."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from llmhost.settings import Settings
 
 
 def broken_rules(settings: Settings) -> Iterator[Problem]:
-    """Every cross-field mistake, each as a sentence that names its key and the fix."""
+    """All mistakes that involve several options."""
     yield from _repeated_names(settings)
     yield from _clashing_ports(settings)
     yield from _misplaced_models(settings)
@@ -33,27 +33,27 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     if (settings.offered or settings.services) and not settings.api_clients:
         yield Problem(
             "api_clients",
-            "nobody may call the gateway",
-            "make a key with: llmhost key new NAME, and add the line it prints",
+            "is empty, so no client may call the gateway",
+            "create a key with: llmhost key new NAME, and add the line that it prints",
         )
 
 
 def _placeholders(settings: Settings) -> Iterator[Problem]:
-    """Zeros stand in the sample inventory where a site's own pins belong."""
+    """Zeros of the sample inventory instead of the site's own pins."""
     for model in settings.models:
         pins = [model.revision, *model.baked.values()]
         if any(pin and not int(pin, 16) for pin in pins):
             yield Problem(
                 "models",
-                f"'{model.name}' still has the sample's zeros",
-                "put the repository's commit and the file's SHA-256 there",
+                f"'{model.name}' still has the zeros of the sample inventory",
+                "write the commit of the repository and the SHA-256 of the file",
             )
     for client in settings.api_clients:
         if not int(client.sha256, 16):
             yield Problem(
                 "api_clients",
-                f"'{client.name}' still has the sample's zeros",
-                "make a key with: llmhost key new NAME, and put its digest there",
+                f"'{client.name}' still has the zeros of the sample inventory",
+                "create a key with: llmhost key new NAME, and write its digest",
             )
 
 
@@ -96,7 +96,9 @@ def _containers_in_the_lan(settings: Settings) -> Iterator[Problem]:
     for address in settings.network.addresses:
         if overlap(address.network, pool):
             what = f"overlaps {address.network}, the host's own network in network_addresses"
-            yield Problem("docker_address_pool", what, "take a private range that nobody uses")
+            yield Problem(
+                "docker_address_pool", what, "write a private range that the site does not use"
+            )
 
 
 def _missing_services(settings: Settings) -> Iterator[Problem]:
@@ -106,7 +108,7 @@ def _missing_services(settings: Settings) -> Iterator[Problem]:
                 yield Problem(
                     "services",
                     f"'{service.name}' needs '{needed}', which is not declared",
-                    f"add '{needed}', or name one that runs elsewhere: docs/options.md",
+                    f"add '{needed}', or write the URL of one elsewhere: docs/options.md",
                 )
 
 
@@ -130,7 +132,7 @@ def _missing_files(model: Model) -> Iterator[Problem]:
     if missing:
         yield Problem(
             "models",
-            f"'{model.name}': there is no file at its source"
-            + (f" called {missing[0].name}" if model.files else ""),
-            "give a path that exists on the controller, relative to where pyinfra is run",
+            f"'{model.name}': its source does not exist on the controller"
+            + (f", file {missing[0].name}" if model.files else ""),
+            "write a path relative to the working directory of pyinfra",
         )

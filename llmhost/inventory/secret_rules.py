@@ -1,4 +1,4 @@
-"""Secrets of services that are not where the inventory says."""
+"""Secrets of services that do not exist."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from llmhost.settings import Settings
 
 
 def secret_problems(settings: Settings) -> Iterator[Problem]:
-    """Each reference of a catalogue service that leads nowhere; apps have their own rule."""
+    """Each reference of a catalog service to a missing secret; apps have their own rule."""
     for service, options in settings.service_options.items():
         for name in options.secret_options.values():
             reference = getattr(options, name)
@@ -22,4 +22,4 @@ def _way_to_make(reference: str) -> str:
     kind, _, place = reference.partition(":")
     if kind == "env":
         return "set it, or refer to a file: file:PATH"
-    return f"make one with: (umask 077; openssl rand -hex 32 > {place}), or name another place"
+    return f"create it with: (umask 077; openssl rand -hex 32 > {place}), or refer to another file"

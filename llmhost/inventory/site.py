@@ -1,4 +1,4 @@
-"""The hosts of an inventory as they see each other. Pure."""
+"""The hosts of an inventory together. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ Address = IPv4Address | IPv6Address
 
 @dataclass(frozen=True)
 class SiteHost:
-    """One host: its groups in the inventory, `contact`, by which SSH reaches it, and `data`, all
-    that the inventory says of it, pyinfra's own keys included."""
+    """One host: its groups in the inventory, its SSH address `contact`, and its inventory `data`,
+    including pyinfra's keys."""
 
     name: str
     settings: Settings
@@ -28,7 +28,7 @@ class SiteHost:
 
     @property
     def address(self) -> Address | None:
-        """Its address as far as the inventory tells."""
+        """Its address, if the inventory has it."""
         if self.settings.network.addresses:
             return self.settings.network.addresses[0].ip
         try:
@@ -43,7 +43,7 @@ Site = Mapping[str, SiteHost]
 
 @dataclass(frozen=True)
 class LlmEndpoint:
-    """Where an application server calls the site's models: a gateway, by its name and address."""
+    """The gateway that an application server calls, by its name and address."""
 
     host: SiteHost
     name: str
@@ -51,20 +51,20 @@ class LlmEndpoint:
 
     @property
     def url(self) -> str:
-        """Where the gateway answers; no slash at the end."""
+        """URL of the gateway; no slash at the end."""
         return self.host.settings.gateway.url(self.name)
 
 
 def llm_endpoint(app: SiteHost, site: Site) -> LlmEndpoint | tuple[str, str, str]:
-    """The gateway that `app` calls, or what is wrong: option, mistake, advice."""
+    """The gateway that `app` calls, or a mistake: option, what is wrong, fix."""
     options = app.settings.app_server
     host = _llm_host(app, site)
     if not isinstance(host, SiteHost):
         return ("app_server_llm_host", *host)
     address = options.llm_address or host.address
     if address is None:
-        what = f"is missing, and the inventory does not tell the address of {host.name}"
-        return "app_server_llm_address", what, "give its address on the LAN"
+        what = f"is missing, and the inventory has no address of {host.name}"
+        return "app_server_llm_address", what, "write its address on the LAN"
     return LlmEndpoint(host, options.llm_name, address)
 
 
@@ -73,14 +73,20 @@ def _llm_host(app: SiteHost, site: Site) -> SiteHost | tuple[str, str]:
     if named:
         found = site.get(named)
         if found is None or found.role is Role.APP_SERVER:
-            return "is no LLM server of this inventory", f"name one of: {_names(_callable(site))}"
+            return (
+                "is not an LLM server of this inventory",
+                f"write one of: {_names(_callable(site))}",
+            )
         return found
     hosts = _callable(site)
     if len(hosts) == 1:
         return next(iter(hosts.values()))
     if not hosts:
-        return "there is no LLM server to call", "add one to the inventory, and mend its options"
-    return "is missing, and there are several hosts to call", f"name one of: {_names(hosts)}"
+        return (
+            "is missing, and the inventory has no valid LLM server",
+            "add one, and fix its options",
+        )
+    return "is missing, and there are several hosts to call", f"write one of: {_names(hosts)}"
 
 
 def _callable(site: Site) -> Site:
@@ -90,4 +96,4 @@ def _callable(site: Site) -> Site:
 
 
 def _names(site: Site) -> str:
-    return ", ".join(sorted(site)) or "(there is none)"
+    return ", ".join(sorted(site)) or "(none)"

@@ -17,7 +17,7 @@ SiteRules = Callable[[SiteHost, Site], Iterable[Problem]]
 
 @dataclass(frozen=True)
 class HostData:
-    """What an inventory declares of one host: its merged data, and the groups that it is in."""
+    """Inventory data of one host: its merged data and its groups."""
 
     name: str
     data: Mapping[str, Any]
@@ -33,7 +33,7 @@ class SiteError(ValueError):
 
 
 def no_site_rules(host: SiteHost, site: Site) -> Iterable[Problem]:
-    """For commands that look at each host by itself."""
+    """For commands that check each host separately."""
     del host, site
     return ()
 
@@ -59,9 +59,9 @@ def read_site(
             mistakes += [(host.name, problem) for problem in error.problems]
     checked = [host for name, host in site.items() if within is None or name in within]
     mistakes += [(host.name, problem) for host in checked for problem in site_rules(host, site)]
-    told = [(name, problem) for name, problem in mistakes if within is None or name in within]
-    if told:
-        raise SiteError(problem.sentence(name) for name, problem in told)
+    reported = [(name, problem) for name, problem in mistakes if within is None or name in within]
+    if reported:
+        raise SiteError(problem.sentence(name) for name, problem in reported)
     return site
 
 

@@ -1,4 +1,4 @@
-"""Mistakes that show only when the hosts of an inventory are seen together."""
+"""Mistakes that involve several hosts of an inventory."""
 
 from collections.abc import Iterator
 
@@ -12,16 +12,16 @@ from llmhost.system.environment_file import unfit
 
 
 def site_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
-    """What is wrong with one host beside the others."""
+    """Mistakes of one host that involve others."""
     yield from _taken_addresses(host, site)
     settings = host.settings
     is_llm_server = host.role is Role.LLM_SERVER and GATEWAYS not in host.groups
     if is_llm_server and not settings.services:
-        fix = f"name at least one of {', '.join(catalogue())}, or declare apps"
+        fix = f"add at least one of {', '.join(catalogue())}, or declare apps"
         yield Problem("services", "is empty, and this host is an LLM server", fix)
     if GATEWAYS in host.groups and not host.settings.gateway.upstreams:
         what = "is empty, and this host is in the group gateways"
-        yield Problem("gateway_upstreams", what, "name the LLM servers that it stands before")
+        yield Problem("gateway_upstreams", what, "list the LLM servers behind this gateway")
     if host.role is Role.APP_SERVER:
         yield from _app_server_problems(host, site)
 
@@ -30,16 +30,16 @@ def _taken_addresses(host: SiteHost, site: Site) -> Iterator[Problem]:
     for address in host.settings.network.addresses:
         for other in site.values():
             theirs = {str(each.ip) for each in other.settings.network.addresses}
-            # A host that is about to change its address is still called by the old one.
+            # The contact of a host whose address will change is still the old address.
             theirs |= set() if theirs else {other.contact}
             if other.name != host.name and str(address.ip) in theirs:
                 what = f"holds {address.ip}, which is the address of {other.name}"
-                yield Problem("network_addresses", what, "give each host its own")
+                yield Problem("network_addresses", what, "use a different address for each host")
 
 
 def _app_server_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
     if host.settings.services:
-        what = "run on an LLM server, and this host is in the group app_servers"
+        what = "are for LLM servers, and this host is in the group app_servers"
         yield Problem("services", what, "declare them for another host")
     called = llm_endpoint(host, site)
     if isinstance(called, LlmEndpoint):
@@ -51,18 +51,18 @@ def _app_server_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
 
 def _uncertified_name(called: LlmEndpoint) -> Iterator[Problem]:
     gateway = called.host.settings.gateway
-    # Without declared names the certificate is made for the host's own, which the host must tell.
+    # Without declared names the certificate has the host's own names, known only on the host.
     own = (called.host.name.lower(), called.host.settings.network.hostname)
     names = gateway.names or own
     if gateway.tls == "ca" and called.name not in names:
-        what = f"is none of the names that {called.host.name}'s certificate is for"
+        what = f"is not a name in the certificate of {called.host.name}"
         yield Problem("app_server_llm_name", what, "add it to that host's gateway_names")
 
 
 def _unfit_key(host: SiteHost, called: LlmEndpoint | None) -> Iterator[Problem]:
     reference = host.settings.app_server.api_key
     if reference is None:
-        what = "is missing: the host's programs could not call the LLM server"
+        what = "is missing, so the host's programs could not call the LLM server"
         yield Problem("app_server_api_key", what, "write env:NAME or file:PATH")
         return
     try:
@@ -82,5 +82,5 @@ def _not_admitted(key: str, called: LlmEndpoint) -> str:
                 return f"refers to the key of '{client.name}', which is revoked"
             return ""
         if digest(key) == client.previous_sha256:
-            return f"refers to the old key of '{client.name}', which ends soon: give the new one"
-    return f"refers to a key that is none of the api_clients of {called.host.name}"
+            return f"refers to the previous key of '{client.name}', which expires: use the new key"
+    return f"refers to a key that is not in the api_clients of {called.host.name}"

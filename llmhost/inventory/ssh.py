@@ -1,4 +1,4 @@
-"""The SSH settings of an inventory, written for OpenSSH."""
+"""The SSH settings of an inventory for OpenSSH."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ _OPTIONS = {
 def ssh_config(host: str, data: Mapping[str, Any], sockets: Path) -> str:
     """Text of an ssh_config for one host, with one connection shared by all commands.
 
-    OpenSSH takes the first value it meets, so the inventory's own ssh_config comes last.
+    OpenSSH uses the first value, so the inventory's own ssh_config comes last.
     """
     lines = [f"Host {host}"]
     lines += [f"  {option} {data[key]}" for key, option in _OPTIONS.items() if key in data]

@@ -1,4 +1,4 @@
-"""Mistakes in what a gateway before several LLM servers is told of them."""
+"""Mistakes in the options of a gateway in front of several LLM servers."""
 
 import re
 from collections import Counter
@@ -14,18 +14,18 @@ _KEY = re.compile(r"[A-Za-z0-9._~+/=-]{20,500}")
 
 
 def upstream_problems(settings: Settings) -> Iterator[Problem]:
-    """What joins `gateway_upstreams` with the options that only make sense beside it."""
+    """Rules between `gateway_upstreams` and the options that require it."""
     gateway = settings.gateway
     if not gateway.upstreams:
         given = gateway.upstream_services or gateway.upstream_key or gateway.upstream_name
         if given or gateway.upstream_authority:
-            what = "is missing, and other options tell of servers behind this host"
-            yield Problem("gateway_upstreams", what, "list the servers, or leave those options out")
+            what = "is missing, and other gateway_upstream_* options are set"
+            yield Problem("gateway_upstreams", what, "list the servers, or remove those options")
         return
     if settings.services:
-        what = "run on LLM servers, and this host is the gateway of others"
+        what = "are for LLM servers, and this host is a gateway"
         yield Problem(
-            "services", what, "declare them there, and name them in gateway_upstream_services"
+            "services", what, "declare them there, and list them in gateway_upstream_services"
         )
     yield from _repeated_servers(settings)
     yield from _unknown_services(settings)
@@ -47,9 +47,9 @@ def _repeated_servers(settings: Settings) -> Iterator[Problem]:
 
 def _unknown_services(settings: Settings) -> Iterator[Problem]:
     services = settings.gateway.upstream_services
-    known = f"name services out of: {', '.join(sorted(catalogue()))}"
+    known = f"write services such as: {', '.join(sorted(catalogue()))}"
     if not services:
-        yield Problem("gateway_upstream_services", "is empty, so nothing could be called", known)
+        yield Problem("gateway_upstream_services", "is empty, so clients could call nothing", known)
     for service, count in Counter(services).items():
         if service not in catalogue():
             yield Problem("gateway_upstream_services", f"'{service}' is not a service", known)
@@ -60,9 +60,9 @@ def _unknown_services(settings: Settings) -> Iterator[Problem]:
 
 def _unfit_key(settings: Settings) -> Iterator[Problem]:
     reference = settings.gateway.upstream_key
-    advice = "make one with: llmhost key new NAME, and add its line to the servers' api_clients"
+    advice = "create a key with: llmhost key new NAME, and add its line to the servers' api_clients"
     if reference is None:
-        what = "is missing, and the servers let nobody in without a key"
+        what = "is missing, and the servers require a key"
         yield Problem("gateway_upstream_key", what, advice)
         return
     try:
@@ -71,38 +71,38 @@ def _unfit_key(settings: Settings) -> Iterator[Problem]:
         yield Problem("gateway_upstream_key", str(error), advice)
         return
     if not _KEY.fullmatch(key):
-        yield Problem("gateway_upstream_key", "refers to something that is no API key", advice)
+        yield Problem("gateway_upstream_key", "refers to a value that is not an API key", advice)
 
 
 def _unfit_name(settings: Settings) -> Iterator[Problem]:
     found = settings.gateway.upstream_name
-    advice = "give a host name that all servers list in gateway_names"
+    advice = "write a host name that all servers have in gateway_names"
     if found is None:
-        what = "is missing, so no certificate of a server could be checked"
+        what = "is missing, so nginx could not verify certificates of servers"
         yield Problem("gateway_upstream_name", what, advice)
         return
     try:
         ip_address(found)
     except ValueError:
         return
-    # ngx_ssl_check_host looks for host names only, and TLS has no server name for an address.
-    yield Problem("gateway_upstream_name", "is an address, which nginx does not check", advice)
+    # ngx_ssl_check_host checks host names only, and TLS has no server name for an address.
+    yield Problem("gateway_upstream_name", "is an address, which nginx cannot verify", advice)
 
 
 def _unfit_authority(settings: Settings) -> Iterator[Problem]:
-    path, advice = settings.gateway.upstream_authority, "give a PEM file on the controller"
+    path, advice = settings.gateway.upstream_authority, "write the path of a PEM file"
     if settings.gateway.upstream_tls != "files":
         return
     if path is None:
-        what = 'is missing, and gateway_upstream_tls = "files" needs it'
+        what = 'is missing, and gateway_upstream_tls = "files" requires it'
         yield Problem("gateway_upstream_authority", what, advice)
         return
-    from cryptography import x509  # few sites need it, and it takes time
+    from cryptography import x509  # slow to import, and few sites need it
 
     try:
         x509.load_pem_x509_certificates(path.expanduser().read_bytes())
     except OSError as error:
-        what = f"can not be read: {error.strerror}"
+        what = f"cannot be read: {error.strerror}"
         yield Problem("gateway_upstream_authority", what, advice)
     except ValueError:
-        yield Problem("gateway_upstream_authority", "holds no certificate in PEM form", advice)
+        yield Problem("gateway_upstream_authority", "contains no certificate in PEM format", advice)

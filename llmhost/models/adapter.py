@@ -1,4 +1,4 @@
-"""Whether a LoRA adapter was made for a model. An engine may load a wrong one and talk nonsense."""
+"""Whether a LoRA adapter fits a model. An engine may load a wrong one and generate nonsense."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,10 +9,10 @@ _A, _B = ".lora_a", ".lora_b"
 
 
 def mismatches(adapter: Gguf, model: Gguf | None, other_names: Iterable[str] = ()) -> Iterator[str]:
-    """Why they do not belong together; each text continues a sentence that begins "its adapter".
+    """Why they do not fit; each text continues a sentence that begins with "its adapter".
 
-    `other_names` are names of the model beside those in its file. Without the model's file only
-    the adapter itself is examined.
+    `other_names` are names of the model in addition to those in its file. Without the model's file
+    only the adapter is checked.
     """
     if adapter.text("general.type") != "adapter":
         yield "is a whole model, not an adapter"
@@ -30,7 +30,7 @@ def mismatches(adapter: Gguf, model: Gguf | None, other_names: Iterable[str] = (
     weights = {tensor.name: tensor for tensor in model.tensors}
     wrong = [name for name in _adapted(tensors) if not _fits(name, tensors, weights)]
     if wrong:
-        yield f"changes {len(wrong)} tensors that the model lacks or has in another size"
+        yield f"changes {len(wrong)} tensors that the model lacks, or has with other sizes"
 
 
 def _other_base(adapter: Gguf, model: Gguf, other_names: Iterable[str]) -> Iterator[str]:
@@ -50,7 +50,7 @@ def _adapted(tensors: dict[str, Tensor]) -> list[str]:
 
 def _fits(name: str, tensors: dict[str, Tensor], weights: dict[str, Tensor]) -> bool:
     """The rule of llama.cpp (src/llama-adapter.cpp): inputs of A and outputs of B are those of the
-    tensor; for the table of the input layer it is the other way round."""
+    tensor; for the table of the input layer it is reversed."""
     weight, a, b = weights.get(name), tensors.get(name + _A), tensors.get(name + _B)
     if weight is None or a is None or b is None:
         return False

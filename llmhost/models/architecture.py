@@ -1,7 +1,7 @@
-"""From a model's own metadata to the sizes that its GPU memory depends on.
+"""From a model's metadata to the sizes that determine its GPU memory.
 
-Where an architecture saves memory in ways that only its engine knows (a cache shared by several
-layers, a smaller head in sliding layers), the sizes here are an upper bound.
+If an architecture saves memory in ways that only its engine knows (a cache shared by several
+layers, a smaller head in sliding layers), these sizes are an upper bound.
 """
 
 from collections.abc import Mapping
@@ -29,40 +29,40 @@ CACHED = _names(
     " starcoder2 step35 xverse"
 )
 
-# These only embed: they keep nothing between requests.
+# These only embed: they have no cache.
 ENCODERS = _names(
     "bert eurobert gemma-embedding jina-bert-v2 jina-bert-v3 llama-embed modern-bert neo-bert"
     " nomic-bert nomic-bert-moe t5encoder"
 )
 
-# These keep a state of another kind, beside keys and values or instead of them.
+# These have another kind of state, in addition to keys and values or instead of them.
 UNSIZED = _names(
     "arwkv7 falcon-h1 glm-dsa granitehybrid jamba kimi-linear lfm2 lfm2moe mamba mamba2 nemotron_h"
     " nemotron_h_moe plamo2 qwen35 qwen35moe qwen3next rwkv6 rwkv6qwen2 rwkv7 t5"
 )
 
-# One layer of so many attends to everything, the others to a window (`set_swa_pattern` in
-# llama.cpp's src/models). A file's own `sliding_window_pattern` comes first.
+# One layer of so many has full attention, the others a window (`set_swa_pattern` in llama.cpp's
+# src/models). A file's own `sliding_window_pattern` overrides it.
 _WINDOW_PERIODS = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "olmo2": 4, "gpt-oss": 2}
 
-# llama.cpp keeps the tables of the input layer in main memory, whatever is offloaded
-# (src/llama-model.cpp, `dev_input`). Without an output tensor it needs the table on the GPU too.
+# llama.cpp keeps the tables of the input layer in main memory (src/llama-model.cpp, `dev_input`).
+# Without an output tensor it needs the table on the GPU too.
 _INPUT_TABLE = "token_embd.weight"
 _OUTPUT = "output.weight"
 _LAYER_TABLE = "per_layer_token_embd.weight"
 
 _MOST_LAYERS = 1024
 
-# How the `model_type`s of encoders end in Hugging Face's transformers.
+# Suffixes of encoders' `model_type` in Hugging Face's transformers.
 _ENCODER_TYPES = ("bert", "roberta", "mpnet")
 
 
 def shape_of_gguf(gguf: Gguf) -> Shape:
-    """Sizes of the model in this file. Raises GgufError when they can not be told."""
+    """Sizes of the model in this file. Raises GgufError if they cannot be determined."""
     check_whole(gguf)
     check_known(gguf)
     if gguf.architecture in UNSIZED:
-        raise GgufError(f"has the architecture '{gguf.architecture}', whose memory is not known")
+        raise GgufError(f"has the architecture '{gguf.architecture}', whose memory is unknown")
     everywhere, in_window = _cache_values(gguf)
     tensors = {tensor.name: tensor for tensor in gguf.tensors}
     table = tensors.get(_INPUT_TABLE)
@@ -81,16 +81,16 @@ def shape_of_gguf(gguf: Gguf) -> Shape:
 
 
 def check_whole(gguf: Gguf) -> None:
-    """Raise GgufError when the file is not a whole model."""
+    """Raise GgufError if the file is not a complete model."""
     if gguf.text("general.type") == "adapter":
-        raise GgufError("is an adapter, not a model; name it under adapter of its model")
+        raise GgufError("is an adapter, not a model; set the option adapter of its model")
     parts = gguf.metadata.get("split.count", 1)
     if parts not in (0, 1):
         raise GgufError(f"is one of {parts} parts; join them with `llama-gguf-split --merge`")
 
 
 def check_known(gguf: Gguf) -> None:
-    """Raise GgufError when the architecture is none that llama.cpp had when this was written."""
+    """Raise GgufError if the architecture is not in these lists of llama.cpp's architectures."""
     if gguf.architecture not in CACHED | ENCODERS | UNSIZED:
         raise GgufError(f"has the architecture '{gguf.architecture}', which llmhost does not know")
 
@@ -101,7 +101,7 @@ def _embeds(gguf: Gguf) -> bool:
 
 
 def _cache_values(gguf: Gguf) -> tuple[int, int]:
-    """Values cached for a token: in layers that attend to everything, and in sliding layers."""
+    """Values cached for a token: in layers with full attention, and in sliding layers."""
     if _embeds(gguf):
         return 0, 0
     layers = _needed(gguf, "block_count")
@@ -110,7 +110,7 @@ def _cache_values(gguf: Gguf) -> tuple[int, int]:
     heads = _for_each_layer(gguf, "attention.head_count", layers)
     kv_heads = _for_each_layer(gguf, "attention.head_count_kv", layers) or heads
     if not sum(kv_heads):
-        raise GgufError("does not say how many attention heads it has")
+        raise GgufError("has no number of attention heads in its metadata")
     head = _needed(gguf, "embedding_length") // max([1, *heads])
     key, value = gguf.number("attention.key_length"), gguf.number("attention.value_length")
     width = (head if key is None else key) + (head if value is None else value)
@@ -135,7 +135,7 @@ def _sliding_layers(gguf: Gguf, layers: int) -> set[int]:
 
 
 def _for_each_layer(gguf: Gguf, key: str, layers: int) -> list[int]:
-    """A number for each layer: files give one for all, or a list; empty if there is none."""
+    """A number for each layer: files have one for all, or a list; empty if there is none."""
     values = gguf.metadata.get(f"{gguf.architecture}.{key}")
     if not isinstance(values, list):
         number = gguf.number(key)
@@ -149,19 +149,19 @@ def _for_each_layer(gguf: Gguf, key: str, layers: int) -> list[int]:
 def _needed(gguf: Gguf, key: str) -> int:
     number = gguf.number(key)
     if number is None:
-        raise GgufError(f"does not say its {key}")
+        raise GgufError(f"has no {key} in its metadata")
     return number
 
 
 def shape_of_config(config: Mapping[str, Any], weights: TensorTotals) -> Shape:
     """Sizes from a `config.json` of Hugging Face's transformers and the weights beside it.
 
-    Raises ValueError, whose text continues "the file", when they can not be told.
+    Raises ValueError, whose text continues "the file", if they cannot be determined.
     """
     inner = config.get("text_config")
     text = {**config, **inner} if isinstance(inner, dict) else config
     if any(key.startswith(("mamba", "ssm_", "linear_", "rwkv")) for key in text):
-        raise ValueError("keeps a recurrent state, whose memory llmhost can not work out")
+        raise ValueError("has a recurrent state, whose memory llmhost cannot calculate")
     try:
         encoder = _encodes(text)
         return Shape(
@@ -173,7 +173,7 @@ def shape_of_config(config: Mapping[str, Any], weights: TensorTotals) -> Shape:
             parameters=weights.values or None,
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        raise ValueError("has a config.json that does not say layers, heads and sizes") from None
+        raise ValueError("has a config.json without layers, heads and sizes") from None
 
 
 def _encodes(config: Mapping[str, Any]) -> bool:
@@ -182,7 +182,7 @@ def _encodes(config: Mapping[str, Any]) -> bool:
 
 
 def _cached_by_config(config: Mapping[str, Any]) -> int:
-    """Values for a token. DeepSeek's latent attention keeps one compressed vector a layer."""
+    """Values for a token. DeepSeek's latent attention has one compressed vector for each layer."""
     layers = int(config["num_hidden_layers"])
     if config.get("kv_lora_rank"):
         return layers * (int(config["kv_lora_rank"]) + int(config["qk_rope_head_dim"]))

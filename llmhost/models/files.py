@@ -1,4 +1,4 @@
-"""What the files of models on the controller say. Only headers are read, and each only once."""
+"""Metadata of model files on the controller. Only headers are read, each only once."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from llmhost.options.shape import Shape
 
 _INDEX = ".safetensors.index.json"
 
-# Files of these kinds are for other engines than llama.cpp and Ollama; all others must be GGUF.
+# Files of these kinds are not for llama.cpp and Ollama; all others must be GGUF.
 _OTHER_KINDS = (".safetensors", _INDEX, ".onnx", ".bin", ".pt", ".pth")
 
 
@@ -24,7 +24,7 @@ def holds_gguf(model: Model) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """Digest of a file, read once however many hosts and phases ask for it."""
+    """Digest of a file, which is read once for all hosts and phases."""
     state = path.stat()
     return _sha256(path, state.st_size, state.st_mtime_ns)
 
@@ -35,13 +35,13 @@ def gguf_at(path: str) -> Gguf:
         status = Path(path).stat()
         return _gguf(path, status.st_size, status.st_mtime_ns)
     except OSError as error:
-        raise GgufError(f"can not be read: {error.strerror}") from None
+        raise GgufError(f"cannot be read: {error.strerror}") from None
 
 
 def shape_of(model: Model) -> Shape | None:
-    """Sizes of a model, from its file or as declared; none if neither is there.
+    """Sizes of a model, from its file or as declared; none if there is neither.
 
-    Raises ValueError, whose text continues "the file", if the file does not tell them.
+    Raises ValueError, whose text continues "the file", if the file does not have them.
     """
     try:
         found = _shape_in_file(model)
@@ -53,7 +53,7 @@ def shape_of(model: Model) -> Shape | None:
 
 
 def lineage_of(model: Model) -> Lineage:
-    """The model's names and ancestors, from the inventory, its file and the card beside it."""
+    """The model's names and ancestors, from the inventory, its file and its model card."""
     lineage = declared(model.source, model.base_models, model.licence)
     path = _weights_file(model)
     if path is None:
@@ -76,12 +76,12 @@ def _shape_in_file(model: Model) -> Shape | None:
         return None
     config = path.with_name("config.json")
     if not config.is_file():
-        raise ValueError("has no config.json beside it")
+        raise ValueError("has no config.json in its directory")
     return shape_of_config(json.loads(_text(config)), _weights(path))
 
 
 def _weights_file(model: Model) -> Path | None:
-    """The file that tells of a model's tensors, if it is on the controller."""
+    """The file with the descriptions of a model's tensors, if it is on the controller."""
     if model.kind == "url":
         return None
     path = Path(model.source)
@@ -95,7 +95,7 @@ def _weights(path: Path) -> TensorTotals:
             return read_safetensors(stream, path.stat().st_size)
     parts = [path.with_name(name) for name in files_of_index(path.read_bytes())]
     if missing := [part.name for part in parts if not part.is_file()]:
-        raise ValueError(f"names {missing[0]}, which is not beside it")
+        raise ValueError(f"names {missing[0]}, which is not in its directory")
     weights = [_weights(part) for part in parts]
     return TensorTotals(sum(each.values for each in weights), sum(each.size for each in weights))
 
@@ -106,14 +106,14 @@ def _text(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _sha256(path: Path, size: int, modified: int) -> str:
-    del size, modified  # they tell versions of the file apart
+    del size, modified  # part of the cache's key
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @lru_cache(maxsize=32)
 def _gguf(path: str, size: int, modified_ns: int) -> Gguf:
-    """Reading a vocabulary takes 0.2 s; settings are read several times in one run."""
-    del modified_ns  # a changed file is another entry of the cache
+    """Reading a vocabulary takes 0.2 s, and a run reads settings several times."""
+    del modified_ns  # part of the cache's key
     with Path(path).open("rb") as stream:
         return read_gguf(stream, size)

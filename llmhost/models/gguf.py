@@ -16,8 +16,8 @@ MAGIC = b"GGUF"
 # llama.cpp reads these too; version 1 is from before August 2023.
 VERSIONS = (2, 3)
 
-# A vocabulary of 262,144 tokens (Gemma 3) makes a header of about 15 MiB. The limit bounds the
-# memory and the time that a hostile file can cost.
+# A vocabulary of 262,144 tokens (Gemma 3) needs a header of about 15 MiB. The limit bounds memory
+# and time for a hostile file.
 LARGEST_HEADER = 64 * MIB
 
 # Arrays with a value for each layer are kept; vocabularies, which are much longer, are skipped.
@@ -36,7 +36,7 @@ Value = int | float | bool | str | list[int | float | bool | str]
 
 
 class GgufError(ValueError):
-    """The file can not be used; the text continues a sentence that begins with "the file"."""
+    """The file cannot be used; the text continues a sentence that begins with "the file"."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Gguf:
-    """What the header says. Metadata arrays longer than LONGEST_KEPT_ARRAY are left out."""
+    """The header. Metadata arrays longer than LONGEST_KEPT_ARRAY are left out."""
 
     metadata: Mapping[str, Value]
     tensors: tuple[Tensor, ...]
@@ -86,15 +86,15 @@ class Gguf:
 def read_gguf(stream: BinaryIO, size: int) -> Gguf:
     """Read the header at the start of `stream`; `size` is the length of the whole file in bytes.
 
-    Nothing behind the header is read, so the stream may be the first part of a download. Raises
-    GgufError with the reason when the file is no GGUF, is damaged, or is too new.
+    Only the header is read, so the stream can be the first part of a download. Raises GgufError
+    with the reason if the file is not a GGUF, is damaged, or is too new.
     """
     header = _Header(stream, size)
     if size < len(MAGIC) or header.take(len(MAGIC)) != MAGIC:
         raise GgufError("is not a GGUF: it does not begin with the letters GGUF")
     version = header.number("I")
     if version not in VERSIONS:
-        raise GgufError(f"has GGUF version {version}, and llmhost reads 2 and 3")
+        raise GgufError(f"has GGUF version {version}; llmhost supports 2 and 3")
     tensor_count, entry_count = header.number("Q"), header.number("Q")
     metadata = _metadata(header, entry_count)
     tensors = _tensors(header, tensor_count)
@@ -103,7 +103,7 @@ def read_gguf(stream: BinaryIO, size: int) -> Gguf:
 
 
 class _Header:
-    """Takes values off a stream, and stops before the file's end or an absurd length."""
+    """Reads values from a stream, within the length of the file and LARGEST_HEADER."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self.stream = stream
@@ -148,7 +148,7 @@ def _metadata(header: _Header, count: int) -> dict[str, Value]:
 
 
 def _value(header: _Header, code: int) -> Value | None:
-    """One value; none for an array that is too long to be kept."""
+    """One value; none for an array longer than LONGEST_KEPT_ARRAY."""
     if code == _ARRAY:
         return _array(header)
     return _single(header, code)
@@ -158,7 +158,7 @@ def _single(header: _Header, code: int) -> int | float | bool | str:
     if code == _STRING:
         return header.text()
     if code not in _SCALARS:
-        raise GgufError(f"is damaged or too new: metadata type {code} is not known")
+        raise GgufError(f"is damaged or too new: metadata type {code} is unknown")
     return header.scalar(_SCALARS[code])
 
 
@@ -191,7 +191,7 @@ def _tensor(header: _Header) -> Tensor:
     shape = tuple(header.number("Q") for _ in range(dimensions))
     code, offset = header.number("I"), header.number("Q")
     if code not in TENSOR_TYPES:
-        raise GgufError(f"is damaged or too new: tensor type {code} is not known")
+        raise GgufError(f"is damaged or too new: tensor type {code} is unknown")
     kind, block_values, block_bytes = TENSOR_TYPES[code]
     if shape[0] % block_values:
         raise GgufError(f"is damaged: rows of a {kind} tensor do not fill whole blocks")

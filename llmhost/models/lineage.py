@@ -1,7 +1,7 @@
-"""What a model is and what it was made from, gathered from all that says so.
+"""Names and ancestors of a model, from all sources.
 
 Quantized files of one model are published under many accounts; metadata of the file and the model
-card keep the names of those who made it and of the models it derives from.
+card keep the names of its authors and of the models that it was derived from.
 """
 
 import re
@@ -15,19 +15,19 @@ _HUB = re.compile(
 )
 _BASE_KEY = re.compile(r"general\.(?:base_model\.\d+|source)\.")
 
-# DeepSeek, R, 1, Qwen, 2, …: the parts of a name, however they are joined.
+# DeepSeek, R, 1, Qwen, 2, …: the parts of a name.
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 
 OWN = "the file"
-"""Where the names of the model itself stand, as told by `Ancestor.found_in`."""
+"""Value of `Ancestor.found_in` for the names of the model itself."""
 
-# A model card's front matter is a few KiB; more is not read.
+# Front matter of a model card is a few KiB; the rest is not read.
 _LONGEST_CARD = 64 * 1024
 
 
 @dataclass(frozen=True)
 class Ancestor:
-    """A model, by one of its names. `found_in` tells where the name stands; empty means unknown."""
+    """A model, by one of its names. `found_in` is the place of the name; empty if unknown."""
 
     name: str
     publisher: str
@@ -36,7 +36,7 @@ class Ancestor:
 
 @dataclass(frozen=True)
 class Lineage:
-    """A model with all its ancestors, and the licences stated for it."""
+    """A model with all its ancestors and licenses."""
 
     ancestors: tuple[Ancestor, ...] = ()
     licences: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ def compact(name: str) -> str:
 
 
 def declared(source: str, base_models: Iterable[str], licence: str | None) -> Lineage:
-    """From the inventory: a hub's `PUBLISHER/NAME…`, an address or a path, and what is declared."""
+    """From the inventory: a hub's `PUBLISHER/NAME…`, a URL or a path, and the declared values."""
     on_hub = _HUB.match(source)
     name = "" if on_hub else source.rpartition("/")[2]
     origin = _reference(source, "its source") if on_hub else Ancestor(name, "", "its source")
@@ -74,7 +74,7 @@ def of_metadata(metadata: Mapping[str, object]) -> Lineage:
 
 
 def of_card(text: str) -> Lineage:
-    """From a model card: YAML between two lines of dashes at its start; empty if there is none."""
+    """From a model card: YAML front matter; empty if there is none."""
     if not text.startswith("---\n"):
         return Lineage()
     try:
@@ -91,17 +91,17 @@ def of_card(text: str) -> Lineage:
 def _entry(texts: Mapping[str, str], prefix: str) -> Iterator[Ancestor]:
     """Names under `general.` (the model) or `general.base_model.N.` (an ancestor)."""
     place = OWN if prefix == "general." else f"{prefix[:-1]} of the file"
-    organisation = texts.get(f"{prefix}organization") or texts.get(f"{prefix}author", "")
+    organization = texts.get(f"{prefix}organization") or texts.get(f"{prefix}author", "")
     names = {texts.get(f"{prefix}name", ""), texts.get(f"{prefix}basename", "")}
-    if organisation or names != {""}:
-        yield from (Ancestor(name, organisation, place) for name in sorted(names))
+    if organization or names != {""}:
+        yield from (Ancestor(name, organization, place) for name in sorted(names))
     for key in ("repo_url", "url", "huggingface.repository"):
         if f"{prefix}{key}" in texts:
             yield _reference(texts[f"{prefix}{key}"], place)
 
 
 def _reference(reference: str, found_in: str) -> Ancestor:
-    """From `PUBLISHER/NAME`, with or without a hub's address before and a file's name behind."""
+    """From `PUBLISHER/NAME`, with or without a hub's URL before it and a file name after it."""
     match = _HUB.match(reference)
     path = match["path"] if match else reference
     if "://" in path:
@@ -111,7 +111,7 @@ def _reference(reference: str, found_in: str) -> Ancestor:
 
 
 def _licences(licence: object, name: object) -> tuple[str, ...]:
-    """Licences as a hub names them; one that it has no name for is `other`, with its own name."""
+    """Licenses as a hub names them; one without an identifier is `other`, with its own name."""
     stated = _texts(licence)
     return tuple(_texts(name)) or tuple(stated) if stated == ["other"] else tuple(stated)
 

@@ -1,8 +1,8 @@
-"""What llama.cpp's server is told of a model; two services run it. Pure."""
+"""Options of llama.cpp's server for a model; two services use it. Pure."""
 
 from llmhost.options.model import Model
 
-# llama-server --help, build 11669; it takes other types of cache for K and V than for weights.
+# llama-server --help, build 11669; types of the cache differ from those of weights.
 GGML_CACHE_TYPES = ("f16", "bf16", "f32", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 
 LLAMA_FLAGS = {
@@ -16,11 +16,11 @@ LLAMA_FLAGS = {
     "seed": "seed",
     "max_tokens": "predict",
 }
-"""Options of llama-server, without their dashes, by the model parameter that they are."""
+"""Options of llama-server, without their dashes, by model parameter."""
 
 
 def llama_options(model: Model) -> dict[str, str]:
-    """Options of llama-server for one model; a value `true` stands for a mere switch."""
+    """Options of llama-server for one model; the value `true` means an option without a value."""
     # Slots share the context. Unless it is set, llama.cpp shrinks it silently to fit in memory.
     context = model.context_tokens * model.parallel
     options = {"model": model.path, "ctx-size": str(context), "parallel": str(model.parallel)}
@@ -29,7 +29,7 @@ def llama_options(model: Model) -> dict[str, str]:
     if model.adapter:
         options["lora"] = model.adapter_path
     if model.task != "generate":
-        # A text must fit into one batch, for the engine reads it as a whole.
+        # A text must fit into one batch.
         size = str(model.context_tokens)
         task = "embedding" if model.task == "embed" else "reranking"
         options |= {task: "true", "batch-size": size, "ubatch-size": size}
@@ -38,7 +38,7 @@ def llama_options(model: Model) -> dict[str, str]:
 
 
 def llama_arguments(model: Model) -> list[str]:
-    """The same as arguments."""
+    """The same options as arguments."""
     return [
         part
         for option, value in llama_options(model).items()

@@ -1,21 +1,20 @@
-"""GPU memory of llama.cpp, which Ollama runs too.
+"""GPU memory of llama.cpp, which Ollama uses too.
 
-Both are assumed to run with flash attention: without it the work buffer grows with the context.
+The estimate assumes flash attention: without it the work buffer grows with the context.
 """
 
 from llmhost.models.memory import CUDA_BYTES, Memory, Use, cache_bytes, weights_bytes
 from llmhost.options.shape import Shape
 
 BATCH_TOKENS = 512
-"""Tokens of a prompt that it works on at once (`n_ubatch`)."""
+"""Tokens of a prompt in one batch (`n_ubatch`)."""
 
 _WINDOW_STEP = 256
-"""It rounds the cache of sliding layers up to this (src/llama-kv-cache-iswa.cpp)."""
+"""The cache of sliding layers is rounded up to this (src/llama-kv-cache-iswa.cpp)."""
 
 
 def llama_memory(shape: Shape, use: Use) -> Memory:
-    """A process of its own for the model; the cache of every parallel request is there from the
-    start."""
+    """One process for the model; it allocates the cache of all parallel requests at its start."""
     window = -(-(shape.window_tokens + BATCH_TOKENS) // _WINDOW_STEP) * _WINDOW_STEP
     return Memory(
         weights_bytes(shape, use),
@@ -26,7 +25,7 @@ def llama_memory(shape: Shape, use: Use) -> Memory:
 
 def _buffer_bytes(shape: Shape) -> int:
     """A row of logits and a row of hidden values, four bytes each, for every token of a batch
-    (https://github.com/ikawrakow/ik_llama.cpp/pull/1560). A log of Qwen2.5-3B says 300.75 MiB, and
-    so does this (https://github.com/SciSharp/LLamaSharp/issues/1099). llama.cpp since
-    https://github.com/ggml-org/llama.cpp/pull/23861 takes less."""
+    (https://github.com/ikawrakow/ik_llama.cpp/pull/1560). For Qwen2.5-3B this is 300.75 MiB, as in
+    a log (https://github.com/SciSharp/LLamaSharp/issues/1099). llama.cpp uses less since
+    https://github.com/ggml-org/llama.cpp/pull/23861."""
     return BATCH_TOKENS * (shape.vocabulary_size + shape.hidden_size) * 4

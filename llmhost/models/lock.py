@@ -1,6 +1,6 @@
-"""The lock file: which commit and which hashes a model's source stood for when it was locked. Pure.
+"""The lock file: commits and digests of the sources of models. Pure.
 
-It is JSON, written by `llmhost model lock`, kept beside the inventory and under version control.
+It is JSON, written by `llmhost model lock`. Keep it next to the inventory, under version control.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 SCHEMA = 1
 
 _PINS = ("revision", "sha256", "files")
-_TOLD = ("licence", "base_models")
+_STATED = ("licence", "base_models")
 
 
 class LockError(ValueError):
@@ -43,9 +43,9 @@ def is_pinned(record: Mapping[str, Any]) -> bool:
 
 
 def with_pins(record: Mapping[str, Any], lock: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """A record of `models` with the pins of its source, unless it has its own.
+    """A record of `models` with the pins of its source; its own pins have priority.
 
-    A revision of its own that the lock does not know leaves it as it is.
+    A record with a revision that is not in the lock does not change.
     """
     entry = lock.get(str(record.get("source")))
     if is_pinned(record) or entry is None:
@@ -53,11 +53,11 @@ def with_pins(record: Mapping[str, Any], lock: Mapping[str, Mapping[str, Any]]) 
     if record.get("revision") not in (None, entry.get("revision")):
         return dict(record)
     pins = {key: entry[key] for key in _PINS if key in entry}
-    told = {key: entry[key] for key in _TOLD if key in entry}
-    # What the hub says of ancestors counts besides what the inventory says: policies see both.
+    stated = {key: entry[key] for key in _STATED if key in entry}
+    # Policies check the ancestors in the lock and those in the inventory.
     own = record.get("base_models") or ()
     if not isinstance(own, list | tuple):
         return {**record, **pins}  # the reader of settings reports it
-    bases = [*own, *told.pop("base_models", ())]
+    bases = [*own, *stated.pop("base_models", ())]
     more = {"base_models": bases} if bases else {}
-    return {**told, **record, **pins, **more}
+    return {**stated, **record, **pins, **more}

@@ -1,4 +1,4 @@
-"""What a model takes of a GPU's memory. Each engine answers that in its own way."""
+"""GPU memory of a model. Each engine has its own estimate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,13 +7,14 @@ from llmhost.models.quantization import CACHE_BYTES
 from llmhost.options.shape import Shape
 
 CUDA_BYTES = 456 * 2**20
-"""What CUDA takes in each process for itself, before any buffer: 451 to 456 MiB on an RTX 4090
+"""Memory of CUDA in each process, without buffers: 451 to 456 MiB on an RTX 4090
 (https://github.com/ggml-org/llama.cpp/pull/15860, column "unaccounted")."""
 
 
 @dataclass(frozen=True)
 class Use:
-    """How a model is run, on one GPU of `gpu_bytes` or spread evenly over `gpus` of that size."""
+    """How a model runs, on one GPU of `gpu_bytes` or distributed evenly over `gpus` of that
+    size."""
 
     context_tokens: int
     parallel: int = 1
@@ -25,7 +26,8 @@ class Use:
 
 @dataclass(frozen=True)
 class Memory:
-    """What one GPU holds of a model, in bytes. `work_bytes` is all beside weights and cache."""
+    """Memory of a model on one GPU, in bytes. `work_bytes` is everything except weights and
+    cache."""
 
     weights_bytes: int = 0
     cache_bytes: int = 0
@@ -33,12 +35,12 @@ class Memory:
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
+        """The sum."""
         return self.weights_bytes + self.cache_bytes + self.work_bytes
 
 
 Estimate = Callable[[Shape, Use], Memory]
-"""How an engine's memory is worked out."""
+"""An engine's estimate of memory."""
 
 
 def weights_bytes(shape: Shape, use: Use) -> int:
@@ -48,7 +50,7 @@ def weights_bytes(shape: Shape, use: Use) -> int:
 
 def cache_bytes(shape: Shape, use: Use, window_tokens: int) -> int:
     """One GPU's part of the keys and values of a single request of full length; layers with a
-    sliding window keep no more than `window_tokens`."""
+    sliding window keep at most `window_tokens`."""
     values = shape.cache_values * use.context_tokens
     values += shape.window_cache_values * min(use.context_tokens, window_tokens)
     return values * CACHE_BYTES[use.cache_type] // 32 // use.gpus

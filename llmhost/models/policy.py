@@ -1,4 +1,4 @@
-"""Whether a site's rules allow a model, judged by all of its ancestors."""
+"""Whether the policy of a site allows a model and all of its ancestors."""
 
 import re
 from collections.abc import Iterator
@@ -7,15 +7,16 @@ from itertools import accumulate
 from llmhost.models.lineage import Ancestor, Lineage, compact, words_of
 from llmhost.options.policy import ModelPolicy
 
-# Endings of account names that a model's name does not carry: `deepseek-ai` makes DeepSeek.
+# Suffixes of account names that are not in names of models: `deepseek-ai` publishes DeepSeek.
 _ACCOUNT_ENDINGS = frozenset({"ai", "hf", "inc", "lab", "labs", "org", "research", "team"})
 
 
 def violations(policy: ModelPolicy, lineage: Lineage) -> Iterator[str]:
-    """Why the policy refuses the model; each text continues a sentence that begins with it."""
+    """Why the policy refuses the model; each text continues a sentence that begins with its
+    name."""
     for rule in policy.denied_publishers:
         for ancestor in _each_place_once(lineage, rule):
-            yield f"is refused by policy_denied_publishers '{rule}': {_told(ancestor)}"
+            yield f"is refused by policy_denied_publishers '{rule}': {_described(ancestor)}"
     if policy.allowed_publishers:
         yield from _not_allowed_publishers(policy, lineage)
     yield from _licences(policy, lineage)
@@ -30,10 +31,10 @@ def _not_allowed_publishers(policy: ModelPolicy, lineage: Lineage) -> Iterator[s
     allowed = {compact(publisher) for publisher in policy.allowed_publishers}
     known = [each for each in lineage.ancestors if each.publisher]
     if not known:
-        yield "has no known publisher, and policy_allowed_publishers demands one; add base_models"
+        yield "has no known publisher, and policy_allowed_publishers requires one; add base_models"
     for ancestor in known:
         if compact(ancestor.publisher) not in allowed:
-            yield f"is not covered by policy_allowed_publishers: {_told(ancestor)}"
+            yield f"is not covered by policy_allowed_publishers: {_described(ancestor)}"
 
 
 def _licences(policy: ModelPolicy, lineage: Lineage) -> Iterator[str]:
@@ -46,10 +47,10 @@ def _licences(policy: ModelPolicy, lineage: Lineage) -> Iterator[str]:
         if allowed and licence not in allowed:
             yield f"is not covered by policy_allowed_licences: its licence is '{licence}'"
     if allowed and not stated:
-        yield "has no known licence, and policy_allowed_licences demands one; add licence"
+        yield "has no known license, and policy_allowed_licences requires one; add licence"
 
 
-def _told(ancestor: Ancestor) -> str:
+def _described(ancestor: Ancestor) -> str:
     name = "/".join(part for part in (ancestor.publisher, ancestor.name) if part)
     return f"'{name}', in {ancestor.found_in}"
 
@@ -66,7 +67,7 @@ def _matches(rule: str, ancestor: Ancestor) -> bool:
 
 
 def _contains(words: list[str], rule: list[str]) -> bool:
-    """Whether some words in a row, joined, are the rule: `Deep Seek` is `deepseek`."""
+    """Whether some consecutive words, joined, are the rule: `Deep Seek` is `deepseek`."""
     wanted, joined = "".join(rule), "".join(words)
     edges = {0, *accumulate(len(word) for word in words)}
     places = (match.start() for match in re.finditer(f"(?={re.escape(wanted)})", joined))

@@ -1,4 +1,4 @@
-"""How weights and caches are quantized, and how many bytes that takes."""
+"""Quantizations of weights and caches, and their sizes."""
 
 # Tensor types by code: name, values a block, bytes a block (ggml.c, `type_traits`).
 TENSOR_TYPES = {
@@ -74,8 +74,8 @@ FILE_TYPES = {
     37: "TQ2_0",
 }
 
-# Quantizations worth proposing, best first, with the bits a weight that llama.cpp's
-# tools/quantize/README.md measured on Llama-3.1-8B.
+# Quantizations to propose, best first, with bits per weight of Llama-3.1-8B (llama.cpp,
+# tools/quantize/README.md).
 QUANTIZATION_LADDER = {
     "Q8_0": 8.5008,
     "Q6_K": 6.5633,
@@ -86,7 +86,7 @@ QUANTIZATION_LADDER = {
     "IQ3_M": 3.7628,
 }
 
-# Bytes that 32 cached values take, by cache type: llama.cpp's blocks; `fp8` is vLLM's.
+# Bytes of 32 cached values, by cache type: llama.cpp's blocks; `fp8` is vLLM's.
 CACHE_BYTES = {
     "f32": 128,
     "f16": 64,

@@ -1,4 +1,4 @@
-"""The header of a safetensors file, and the index of a model that is split over several.
+"""The header of a safetensors file, and the index of a model that has several files.
 
 Format: https://github.com/huggingface/safetensors#format
 """
@@ -16,12 +16,12 @@ _LENGTH_BYTES = 8
 
 
 class SafetensorsError(ValueError):
-    """The file can not be used; the text continues a sentence that begins with "the file"."""
+    """The file cannot be used; the text continues a sentence that begins with "the file"."""
 
 
 @dataclass(frozen=True)
 class TensorTotals:
-    """All tensors together: how many values, how many bytes."""
+    """Number of values and bytes of all tensors."""
 
     values: int
     size: int
@@ -30,7 +30,7 @@ class TensorTotals:
 def read_safetensors(stream: BinaryIO, size: int) -> TensorTotals:
     """Read the header at the start of `stream`; `size` is the length of the whole file in bytes.
 
-    Raises SafetensorsError with the reason when the file is not safetensors or is damaged.
+    Raises SafetensorsError with the reason if the file is not safetensors or is damaged.
     """
     length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
     if size < _LENGTH_BYTES or length > LARGEST_HEADER:

@@ -7,7 +7,7 @@ from llmhost.operations.changes import explain
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import ask
 from llmhost.system import apt
-from llmhost.system.clock import TIMESYNCD, ClockState, unsynchronised, wrong_zone, zone_script
+from llmhost.system.clock import TIMESYNCD, ClockState, unsynchronized, wrong_zone, zone_script
 
 
 @declared(prefetch=lambda *_, **__: [ask(Clock)])
@@ -18,7 +18,7 @@ def right(zone: str) -> Commands:
     systemd-timesyncd. A container's clock is its host's.
     """
     state = get_fact(Clock)
-    zone_reason, daemon_reason = wrong_zone(zone, state), unsynchronised(state)
+    zone_reason, daemon_reason = wrong_zone(zone, state), unsynchronized(state)
     if zone_reason or daemon_reason:
         explain(reason for reason in (zone_reason, daemon_reason) if reason)
     if zone_reason:

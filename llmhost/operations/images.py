@@ -109,7 +109,7 @@ def _obtain(model: str, file: WeightsFile, uploads: str, size: int) -> Commands:
     """Bring weights to the host."""
     part = core.partial_path(file, uploads)
     if file.remote:
-        secret = core.authorisation(read_secret(file.token)) if file.token else ""
+        secret = core.authorization(read_secret(file.token)) if file.token else ""
         with told(f"downloading the weights of {model}", part, size):
             yield StringCommand(core.download_script(model, file, uploads), _stdin=secret)
     else:

@@ -13,29 +13,29 @@ from llmhost.options.types import (
 
 
 class AppServer(Section):
-    """A host of the group `app_servers`. It gets an entry in its hosts file, the certificate of the
-    site's authority, and a file of environment variables; nothing else on it changes."""
+    """A host of the group `app_servers`. A deploy adds an entry to its hosts file, installs the
+    certificate of the site's authority and writes a file of environment variables."""
 
     api_key: SecretReference | None = None
-    """Where the API key of the host's programs is on the controller: `env:NAME` or `file:PATH`.
+    """Where the controller finds the API key of the host's programs: `env:NAME` or `file:PATH`.
     Never write the key itself into an inventory."""
 
     llm_host: InventoryHost | None = None
-    """Host of the inventory whose gateway is called. None: the only host in the group `gateways`,
-    or, without that group, the only host that is not an application server."""
+    """Host of the inventory whose gateway the programs call. None: the only host in the group
+    `gateways`, or else the only LLM server."""
 
     llm_name: HostName = "llm-server"
-    """Name by which programs call that host; the hosts file maps it to the address."""
+    """Name of that host for the programs; the hosts file maps it to the address."""
 
     llm_address: Address | None = None
     """Address of that host. None: the first of its `network_addresses`, or its `ssh_hostname`."""
 
     environment_file: HostPath = "/etc/llmhost/llm.env"
-    """File with the variables, for systemd's `EnvironmentFile=`, Compose's `env_file:` or a shell;
-    its mode is 0600."""
+    """File with the variables, mode 0600, for systemd's `EnvironmentFile=`, Compose's `env_file:`
+    or a shell."""
 
     environment_owner: UserName = "root"
-    """User who may read that file: the one that the programs run as."""
+    """Owner of that file: the user that runs the programs."""
 
     firewall: Flag = False
-    """Close the host to everything except `firewall_ssh_sources` and `firewall_rules`."""
+    """Deny all connections except those of `firewall_ssh_sources` and `firewall_rules`."""

@@ -9,12 +9,12 @@ from llmhost.options.kind import Mistake, example_of, given
 
 
 class Section(BaseModel):
-    """Immutable options of one component; the string below each field is its documentation.
+    """Immutable options of one component. The string below each field is its documentation.
 
-    llmhost/docs/reference.py reads those strings. pydantic could do so too, but on every import,
-    which costs a tenth of a second in each run.
+    llmhost/docs/reference.py reads those strings. pydantic would read them on every import, which
+    takes a tenth of a second.
 
-    The schema of a section is built when it is first used: most runs use few services.
+    The schema of a section is built on first use, because most runs use few services.
     """
 
     model_config = ConfigDict(

@@ -26,16 +26,16 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 class ContainerToolkit(Section):
-    """Where the toolkit comes from. Without an NVIDIA GPU the host stays unchanged."""
+    """Source of the toolkit. A host without an NVIDIA GPU does not change."""
 
     version: Annotated[str, Kind(_safe, _VERSION.expected, _VERSION.example)] = "1.20.1-1"
-    """Version of all four packages, such as `1.20.1-1`; they must be equal."""
+    """Version of all four packages, such as `1.20.1-1`."""
 
     repository_url: RepositoryUrl = "https://nvidia.github.io/libnvidia-container/stable/deb"
-    """Base URL of the toolkit's repository, above the directories of the architectures."""
+    """Base URL of the repository, without the directory of the architecture."""
 
     key_url: RepositoryUrl = "https://nvidia.github.io/libnvidia-container/gpgkey"
-    """URL of the repository's key; the key is used only if its fingerprint matches."""
+    """URL of the repository's signing key; its fingerprint must match."""
 
     repository_fingerprint: Fingerprint = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
-    """Fingerprint of the key that the repository is signed with."""
+    """Fingerprint of the signing key."""

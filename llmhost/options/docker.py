@@ -21,13 +21,12 @@ from llmhost.options.types import (
     whole,
 )
 
-# https://docs.docker.com/engine/install/debian/, and files/docker/docker.asc, which the unit tests
-# hold to it.
+# https://docs.docker.com/engine/install/debian/; a unit test compares files/docker/docker.asc.
 DOCKER_KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 
 
 def _daemon_options(value: object) -> object:
-    """Keys of daemon.json: whatever JSON can hold."""
+    """Keys of daemon.json, with values that JSON can hold."""
     if not isinstance(value, dict):
         raise TypeError
     if not _is_json(value):
@@ -56,48 +55,49 @@ def _is_json(value: object) -> bool:
 
 
 class Docker(Section):
-    """Where the engine comes from and how its daemon is configured."""
+    """Source of Docker Engine, and the configuration of its daemon."""
 
     source: OneOf[Literal["distribution", "docker"]] = "distribution"
     """`distribution`: the packages of Debian or Ubuntu. `docker`: Docker's own repository."""
 
     version: PackageVersion | None = None
-    """Exact version of the engine's package to install and hold; none: what the source offers."""
+    """Exact version of the engine's package to install and hold; none: the version that the source
+    offers."""
 
     repository_url: Url = "https://download.docker.com/linux"
-    """Base URL of Docker's repository, for `docker_source = "docker"`; set it to a site's
-    mirror."""
+    """Base URL of the repository, for `docker_source = "docker"`; set it to a mirror if the site
+    has one."""
 
     repository_key_fingerprint: Fingerprint = DOCKER_KEY
-    """Fingerprint of the key that signs the repository, without spaces. If it is not Docker's, the
-    key is fetched from the repository, at `<repository_url>/<debian or ubuntu>/gpg`."""
+    """Fingerprint of the repository's signing key. If it is not Docker's, the key is downloaded
+    from `<repository_url>/<debian or ubuntu>/gpg`."""
 
     data_root: HostPath = "/var/lib/docker"
     """Directory for images, containers and volumes."""
 
     log_max_size_mib: Mib = 50
-    """A container's log file is rotated at this size."""
+    """Size at which a container's log file is rotated."""
 
     log_max_files: Annotated[int, whole(1, 1000, "files", 3)] = 3
-    """Log files kept for each container."""
+    """Log files to keep for each container."""
 
     address_pool: Ipv4Network = IPv4Network("172.28.0.0/14")
-    """Private range that container networks are taken from; it must not overlap the site's own."""
+    """Private range for container networks; it must not overlap networks of the site."""
 
     address_pool_prefix: Annotated[int, whole(16, 28, example=24)] = 24
     """Prefix length of each container network."""
 
     registry_mirrors: Items[Url] = ()
-    """URLs of mirrors that are tried before Docker Hub."""
+    """URLs of mirrors to try before Docker Hub."""
 
     insecure_registries: Items[Registry] = ()
-    """Registries (`host:port`) that may be reached without TLS. For closed networks only."""
+    """Registries (`host:port`) to use without TLS. For closed networks only."""
 
     daemon_options: Annotated[
         dict[str, object],
         Kind(_daemon_options, "a mapping of keys of daemon.json", {"mtu": 1400}),
     ] = Field(default_factory=dict)
-    """Further keys of daemon.json; they override those of llmhost."""
+    """Additional keys of daemon.json; they override those of llmhost."""
 
     @model_validator(mode="after")
     def _networks_fit_the_pool(self) -> Self:
@@ -112,8 +112,8 @@ class Docker(Section):
     def daemon_config(self) -> dict[str, Any]:
         """The keys of daemon.json that llmhost sets.
 
-        No default ulimits: a container fails to start when they exceed what the host's containerd
-        may grant, so a service that needs more open files asks for them itself.
+        No default ulimits: a container fails to start if they exceed the limits of the host's
+        containerd. A service that needs more open files sets its own limit.
         """
         config: dict[str, Any] = {
             "data-root": self.data_root,

@@ -10,7 +10,7 @@ from llmhost.options.types import ConfirmSeconds, Flag, Networks, OneOf, Port, t
 
 
 class FirewallRule(Section):
-    """A further port of the host to open, for a program that llmhost does not run itself."""
+    """A port to open for a program that llmhost does not manage."""
 
     port: Port
     """Port on the host."""
@@ -19,12 +19,12 @@ class FirewallRule(Section):
     """Transport protocol."""
 
     sources: Networks
-    """Networks that may reach the port."""
+    """Networks that may connect."""
 
     comment: Annotated[
         str, text(r"[ -~]{0,80}", "up to 80 printable ASCII characters", "metrics")
     ] = ""
-    """What the port is for, as `ufw status` shows it."""
+    """Purpose of the port; `ufw status` shows it."""
 
 
 def _one_rule_a_port(rules: tuple[FirewallRule, ...]) -> None:
@@ -37,23 +37,23 @@ def _one_rule_a_port(rules: tuple[FirewallRule, ...]) -> None:
 
 
 class Firewall(Section):
-    """ufw, which denies everything except what is declared here.
+    """ufw, which denies every connection that is not declared here.
 
-    The connection that the deploy itself uses is always admitted. Rules that are not declared are
-    removed, and published ports of containers stay closed from outside.
+    The connection of the deploy itself stays allowed. Undeclared rules are removed, and published
+    ports of containers are not reachable from outside.
     """
 
     enabled: Flag = True
-    """Set it to False only on a host behind another firewall; ufw is then left as it is."""
+    """False leaves ufw unchanged. Use it only behind another firewall."""
 
     ssh_port: Port = 22
     """Port of sshd."""
 
     ssh_sources: Networks = EVERYONE
-    """Networks that may open SSH connections."""
+    """Networks that may connect by SSH."""
 
     rules: Annotated[tuple[FirewallRule, ...], Listed(check=_one_rule_a_port)] = ()
-    """Further ports: records of `port`, `protocol` (`tcp` or `udp`), `sources` and `comment`."""
+    """Additional ports: records of `port`, `protocol` (`tcp` or `udp`), `sources` and `comment`."""
 
     confirm_seconds: ConfirmSeconds = 60
-    """A change of rules is undone unless the controller reconnects within this time."""
+    """A change of rules is reverted unless the controller reconnects within this time."""

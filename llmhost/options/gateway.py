@@ -1,4 +1,4 @@
-"""`gateway_*` and `api_clients`: the only way in to the server."""
+"""`gateway_*` and `api_clients`: the only entry to the server."""
 
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -63,35 +63,35 @@ class ApiClient(Section):
     """Name in the logs."""
 
     sha256: Sha256
-    """SHA-256 digest of the key, in lower-case hex: `llmhost key new NAME` prints it."""
+    """SHA-256 digest of the key, in lower-case hex; `llmhost key new NAME` prints it."""
 
     previous_sha256: Sha256 | None = None
-    """Digest of the key before a rotation."""
+    """Digest of the previous key, during a rotation."""
 
     previous_until: Time | None = None
-    """When the previous key stops working, with a time zone: `2027-01-31T00:00:00+09:00`."""
+    """When the previous key expires, with a time zone: `2027-01-31T00:00:00+09:00`."""
 
     scope: Scope = "inference"
-    """`inference`: requests to models. `admin`: also the routes that change or reveal what a
-    service holds. A list of services: inference with these services only."""
+    """`inference`: requests to models. `admin`: also routes that change or reveal a service's data.
+    A list of services: inference on these services only."""
 
     sources: Networks | None = None
-    """Networks that the client may call from; none: all that can reach the gateway."""
+    """Networks that the client may call from; none: all networks that can reach the gateway."""
 
     requests_per_minute: _PerMinute | None = None
-    """Most requests in a minute; none: no limit."""
+    """Maximum requests in a minute; none: no limit."""
 
     burst: _Burst = 10
-    """Requests that may come at once, ahead of the rate of `requests_per_minute`."""
+    """Requests accepted at once, in excess of `requests_per_minute`."""
 
     concurrent_streams: Annotated[int, whole(1, 65_535, "requests", 4)] | None = None
-    """Most requests answered at the same time; none: no limit."""
+    """Maximum concurrent requests; none: no limit."""
 
     expires: Time | None = None
-    """When all keys of the client stop working, with a time zone; this needs no deploy."""
+    """When all keys of the client expire, with a time zone; no deploy is needed then."""
 
     revoked: Flag = False
-    """Refuse the client's keys, and keep its name in the logs when they are tried."""
+    """Refuse the client's keys; the log still shows its name when they are used."""
 
     @model_validator(mode="after")
     def _rotation_is_whole(self) -> "ApiClient":
@@ -104,95 +104,95 @@ class ApiClient(Section):
 
 
 class Gateway(Section):
-    """nginx in front of the stack."""
+    """nginx in front of the services."""
 
     port: Port = 8080
-    """Port that clients use."""
+    """Port for clients."""
 
     addresses: SomeItems[Address] = (
         IPv4Address("0.0.0.0"),  # noqa: S104 - the firewall and the keys decide who gets in
         IPv6Address("::"),
     )
-    """Addresses of the host that the port is opened on."""
+    """Addresses of the host to listen on."""
 
     sources: Networks = EVERYONE
-    """Networks that may reach the port; a key is still needed."""
+    """Networks that may connect; a request still needs a key."""
 
     tls: OneOf[Literal["ca", "files", "off"]] = "ca"
-    """`ca`: a certificate from the site's own authority; llmhost makes both and renews the
-    certificate. `files`: a certificate of the site. `off`: keys and prompts cross the network
-    unencrypted."""
+    """`ca`: a certificate of the site's own authority, created and renewed by llmhost. `files`: a
+    certificate of yours. `off`: no encryption of keys and prompts."""
 
     names: Items[HostName] = ()
-    """Names and addresses that clients call the host by; a TLS client that asks for another name is
-    refused. None: the host's name in the inventory, its own name and its addresses."""
+    """Names and addresses in the certificate; TLS clients that use another name are refused. None:
+    the host's inventory name, host name and addresses."""
 
     ca_directory: LocalPath = Path("~/.config/llmhost/ca")
-    """Directory on the controller that holds the site's authority, created by the first deploy.
-    Everyone who deploys needs a copy. It holds a private key: never commit it."""
+    """Directory of the site's authority on the controller; the first deploy creates it. Everyone
+    who deploys needs a copy. It contains a private key: never commit it."""
 
     certificate_days: Annotated[int, whole(1, 825, "days", 730)] = 730
-    """How long a certificate of the authority is valid."""
+    """Validity of a certificate."""
 
     renew_days: Annotated[int, whole(0, 800, "days", 90)] = 90
-    """A deploy renews a certificate of the authority that ends within this time."""
+    """A deploy renews a certificate that expires within this time."""
 
     certificate: LocalPath | None = None
-    """With `gateway_tls = "files"`: the certificate and its chain, a PEM file on the controller."""
+    """With `gateway_tls = "files"`: PEM file on the controller with the certificate and its
+    chain."""
 
     certificate_key: LocalPath | None = None
-    """With `gateway_tls = "files"`: its private key, a PEM file on the controller."""
+    """With `gateway_tls = "files"`: PEM file on the controller with the private key."""
 
     upstreams: Annotated[tuple[UpstreamServer, ...], Listed(repeats=True)] = ()
-    """LLM servers behind this gateway: records of `name` (the server's in the inventory), `address`
-    and `port` (its `gateway_port`). They all run the same services in the same order, and this host
-    runs none."""
+    """LLM servers behind this gateway: records of `name` (in the inventory), `address` and `port`
+    (their `gateway_port`). All run the same services in the same order; this host runs none."""
 
     upstream_services: Annotated[tuple[ServiceName, ...], Listed(repeats=True)] = ()
-    """With `gateway_upstreams`: what the servers declare as `services`, in their order."""
+    """With `gateway_upstreams`: the `services` of the servers, in the same order."""
 
     upstream_key: SecretReference | None = None
-    """With `gateway_upstreams`: where the key that this gateway sends to the servers is on the
-    controller, `env:NAME` or `file:PATH`. It is one of the servers' `api_clients`."""
+    """With `gateway_upstreams`: where the controller finds the API key for the servers, `env:NAME`
+    or `file:PATH`. Declare it in the servers' `api_clients`."""
 
     upstream_tls: OneOf[Literal["ca", "files", "off"]] = "ca"
-    """With `gateway_upstreams`: whether the servers' certificates come from the site's own
-    authority (`ca`) or from the one in `gateway_upstream_authority` (`files`). `off`: the servers
-    speak plain HTTP, and keys and prompts cross the network unencrypted."""
+    """With `gateway_upstreams`: `ca` if the servers' certificates come from the site's own
+    authority, `files` if from `gateway_upstream_authority`. `off`: no encryption of keys and
+    prompts between gateway and servers."""
 
     upstream_name: HostName | None = None
-    """With `gateway_upstreams`: a host name that all servers list in their `gateway_names`, so
-    that their certificates are for it."""
+    """With `gateway_upstreams`: a host name that all servers have in `gateway_names`, and so in
+    their certificates."""
 
     upstream_authority: LocalPath | None = None
-    """With `gateway_upstream_tls = "files"`: certificates of the authorities that the servers'
-    certificates come from, a PEM file on the controller."""
+    """With `gateway_upstream_tls = "files"`: PEM file on the controller with the certificates of
+    the authorities that issued the servers' certificates."""
 
     read_timeout_seconds: Annotated[int, whole(60, 86_400, "seconds", 900)] = 900
-    """Longest silence of an engine: it must be longer than the cold load of a model."""
+    """Maximum time without data from an engine; must exceed the load time of a model."""
 
     max_body_mib: Annotated[int, whole(1, 65_536, "MiB", 64)] = 64
-    """Largest request body."""
+    """Maximum size of a request body."""
 
     stranger_requests_per_minute: _PerMinute = 60
-    """Rate at which an address is answered that it has no valid key; beyond it, 429."""
+    """Requests without a valid key from one address in a minute that are answered with 401; further
+    ones get 429."""
 
     stranger_burst: _Burst = 20
-    """Refusals of an address that may come at once, ahead of that rate."""
+    """Requests without a valid key that one address may send at once, in excess of that rate."""
 
     status_port: Port = 8079
-    """Port on 127.0.0.1 where nginx reports its status, without a key."""
+    """Port on 127.0.0.1 for nginx's status page, without a key."""
 
     metrics_port: Port | None = 3903
-    """Port on 127.0.0.1 with metrics for Prometheus, made from the access log; none: no metrics."""
+    """Port on 127.0.0.1 for Prometheus metrics from the access log; none: no metrics."""
 
     @property
     def ca_certificate(self) -> Path | None:
-        """File on the controller that clients check the gateway's certificate with, if it is the
-        site's own authority's; it exists after the first deploy."""
+        """File on the controller with which clients check a certificate of the site's own
+        authority; it exists after the first deploy."""
         return self.ca_directory.expanduser() / CA_CERTIFICATE if self.tls == "ca" else None
 
     def url(self, host: str) -> str:
-        """Address of the gateway for clients that call the host by this name or address."""
+        """URL of the gateway under this name or address."""
         scheme = "http" if self.tls == "off" else "https"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"

@@ -7,15 +7,15 @@ from llmhost.options.types import Flag, whole
 
 
 class Healing(Section):
-    """Docker restarts a container that exits, but not one whose health check fails: a timer on the
-    host restarts those of the stack."""
+    """Docker restarts a container that exits, but not one that is unhealthy. A timer on the host
+    restarts the unhealthy containers of the stack."""
 
     enabled: Flag = True
     """Restart unhealthy containers."""
 
     interval_seconds: Annotated[int, whole(10, 3600, "seconds", 60)] = 60
-    """How often the health of the containers is checked."""
+    """Time between two checks."""
 
     restarts_per_hour: Annotated[int, whole(1, 60, "restarts", 3)] = 3
-    """Most restarts of one container within an hour; beyond that it is left as it is, for an
-    operator to look at."""
+    """Maximum restarts of one container in an hour; after that it stays unhealthy until an operator
+    intervenes."""

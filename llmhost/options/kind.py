@@ -1,9 +1,9 @@
-"""What an option takes: how its value is read, and how messages and docs/options.md describe it.
+"""Kinds of option values: how to read them, and how messages and docs/options.md describe them.
 
 pydantic's own types accept more than an inventory should (True as a number, a set as a list) and
 describe a mistake in terms of their validators. A `Kind` reads strictly and refuses with one
-sentence: what was given, what is expected, an example. A value that may be a secret is never
-repeated.
+sentence: the given value, the expected one, an example. It never repeats a value that may be a
+secret.
 """
 
 import math
@@ -17,16 +17,17 @@ from pydantic import BaseModel, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 NUMERIC = re.compile(r"[-+0-9.,_]{1,12}%?|[A-Za-z]{1,12}")
-"""Text that may be repeated where a number is expected."""
+"""Text that a message may repeat where a number is expected."""
 ADDRESS = re.compile(r"(?=.*[.:])[0-9A-Fa-f.:/]{2,43}")
-"""Text that may be repeated where an address is expected."""
+"""Text that a message may repeat where an address is expected."""
 WORD = re.compile(r"(?!sk-|hf_|gh._)([a-z][a-z_-]{0,23}|[A-Za-z][A-Za-z0-9_.-]{0,10})")
-"""Text that may be repeated where a word or a name is expected: nothing that looks like a key."""
+"""Text that a message may repeat where a word or a name is expected; nothing that looks like a
+key."""
 
 
 class Mistake(ValueError):
-    """A complete sentence without its subject: "is …; write …". `option` names the option of the
-    section that it is about, where pydantic does not know it."""
+    """A sentence without its subject: "is …; write …". `option` names the option of the section, if
+    pydantic does not know it."""
 
     def __init__(self, sentence: str, option: str = "") -> None:
         super().__init__(sentence)
@@ -35,8 +36,8 @@ class Mistake(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """`read` returns the value to keep, and raises `Mistake`, or any other error for the usual
-    sentence. `expected` continues "write". `shown` matches the text that a message may repeat."""
+    """`read` returns the value to keep. It raises `Mistake`, or any other error for the default
+    sentence. `expected` continues "write". `shown` matches text that a message may repeat."""
 
     read: Callable[[Any], object]
     expected: str
@@ -92,8 +93,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class Listed:
-    """A list of `least` items or more. Text is not split into characters, and a set has no order.
-    `check` raises Mistake for items that are wrong beside each other."""
+    """A list of `least` items or more. Text is not split into characters, and sets are refused,
+    because they have no order. `check` raises Mistake for items that do not go together."""
 
     least: int = 0
     repeats: bool = False
@@ -140,8 +141,8 @@ class Mapped:
 
 
 def given(value: object, shown: re.Pattern[str] | None = None) -> str:
-    """What an inventory holds, in words that continue "is". Only text that `shown` matches, and
-    small numbers where text may be shown, are repeated."""
+    """Describes a value of the inventory; continues "is". It repeats only text that `shown`
+    matches, and small numbers if text may be shown."""
     match value:
         case None | bool():
             return str(value)

@@ -1,4 +1,4 @@
-"""`models`: what is baked into the images."""
+"""`models`: the models to bake into images."""
 
 import hashlib
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ _PLACE = text(
 
 
 class ModelFile(Section):
-    """One file of a model that consists of several, pinned by its hash."""
+    """One file of a model that has several, pinned by its digest."""
 
     path: Annotated[
         str,
@@ -56,11 +56,11 @@ class ModelFile(Section):
     """Path in the repository or directory, such as `model-00001-of-00005.safetensors`."""
 
     sha256: Sha256
-    """SHA-256 of the file, in lower-case hex."""
+    """SHA-256 digest of the file, in lower-case hex."""
 
 
 class Model(Section):
-    """One set of weights, pinned by its hash."""
+    """One set of weights, pinned by its digest."""
 
     # As Docker allows it in the name of an image (distribution, reference/regexp.go).
     name: Annotated[
@@ -72,39 +72,39 @@ class Model(Section):
             WORD,
         ),
     ]
-    """Name that clients ask for: a role such as `coder`, or the model's own name."""
+    """Name that clients request: a role such as `coder`, or the model's own name."""
 
     service: ServiceName = "llamacpp"
-    """Service that runs it."""
+    """Service that runs the model."""
 
     task: OneOf[Literal["generate", "embed", "rerank"]] = "generate"
-    """What it does: generate text, turn text into vectors, or rank texts by how well they answer a
+    """What the model does: generate text, embed text, or rerank texts by relevance to a
     question."""
 
     source: Annotated[str, Kind(_source, _PLACE.expected, _PLACE.example)]
-    """Where the weights come from: `hf:PUBLISHER/REPOSITORY/FILE`, `hf:PUBLISHER/REPOSITORY` for
-    all files of a repository, `ollama:NAME:TAG` for Ollama's library, the `https://` URL of a file,
-    or a path on the controller: a file, or a directory for a model of several files."""
+    """Source of the weights: `hf:PUBLISHER/REPOSITORY/FILE`, `hf:PUBLISHER/REPOSITORY` (all files),
+    `ollama:NAME:TAG`, the `https://` URL of a file, or the path of a file or directory on the
+    controller."""
 
     revision: Commit | None = None
-    """Commit of the Hugging Face repository; required with `hf:`, because a branch can move."""
+    """Commit of the Hugging Face repository; required for `hf:`, because branches move."""
 
     sha256: Sha256 | None = None
-    """SHA-256 of the file, in lower-case hex; a different file is never used."""
+    """SHA-256 digest of the file, in lower-case hex."""
 
     files: Annotated[tuple[ModelFile, ...], Listed()] = ()
-    """In place of `sha256`, the files of a model that consists of several; `llmhost model lock`
-    writes them."""
+    """Instead of `sha256`: the files of a model that has several. `llmhost model lock` writes
+    them."""
 
     token: SecretReference | None = None
-    """Where the token for a gated source is on the controller: `env:NAME` or `file:PATH`. The
-    server gets it for the download alone; no file and no image holds it."""
+    """Where the controller finds the token for a gated source: `env:NAME` or `file:PATH`. The
+    server gets it for the download only; no file and no image contains it."""
 
     context_tokens: Annotated[int, whole(128, 2**24, "tokens", 4096)] = 4096
-    """Context length in tokens, for each parallel request."""
+    """Context length of each parallel request."""
 
     parallel: Annotated[int, whole(1, 64, "requests", 4)] = 1
-    """Requests answered at the same time."""
+    """Concurrent requests."""
 
     quantization: (
         Annotated[str, text(r"\w[\w.-]{0,63}", "the name of a quantization", "Q4_K_M")] | None
@@ -117,29 +117,31 @@ class Model(Section):
     """Type of the KV cache; quantized types save GPU memory."""
 
     resident: Flag = True
-    """Whether the model stays on the GPU. If not, it is loaded on demand, in place of another such
-    model of its service."""
+    """Keep the model on the GPU. If False, it is loaded on demand and replaces another such model
+    of its service."""
 
     adapter: LocalName | None = None
-    """Path of a LoRA adapter (GGUF) on the controller; it must be made for exactly this model."""
+    """Path of a LoRA adapter (GGUF) for this model on the controller."""
 
     system_prompt: FreeText | None = None
-    """System prompt of every conversation."""
+    """System prompt of each conversation."""
 
     parameters: Parameters = Field(default_factory=Parameters)
-    """Sampling parameters, unless a request has its own."""
+    """Default sampling parameters; a request can override them."""
 
     base_models: Items[Line] = ()
-    """What the model was made from, as `PUBLISHER/NAME`, beyond what its file and card say."""
+    """Models that it was derived from, as `PUBLISHER/NAME`, in addition to those in its file and
+    model card."""
 
     licence: Line | None = None
-    """Licence as its model card names it, such as `apache-2.0`."""
+    """License as on its model card, such as `apache-2.0`."""
 
     shape: Shape | None = None
-    """Sizes of the model, for the VRAM ledger; needed only if the file is not on the controller."""
+    """Sizes of the model for the VRAM ledger; required only if the file is not on the
+    controller."""
 
     vram_gib: SomeGib | None = None
-    """GPU memory in GiB, measured with this context and parallelism; it replaces the estimate."""
+    """Measured GPU memory with this context and parallelism; replaces the estimate."""
 
     @model_validator(mode="after")
     def _is_pinned(self) -> "Model":
@@ -162,12 +164,13 @@ class Model(Section):
 
     @property
     def origin(self) -> HubSource | OllamaSource | str:
-        """The source, taken apart if it is in a hub."""
+        """The source, parsed if it is in a hub."""
         return parse_source(self.source)
 
     @property
     def kind(self) -> Literal["url", "file"]:
-        """Whether the host downloads the weights or the controller uploads them."""
+        """Whether the host downloads the weights (`url`) or the controller uploads them
+        (`file`)."""
         remote = isinstance(self.origin, HubSource | OllamaSource) or "://" in self.source
         return "url" if remote else "file"
 
@@ -192,7 +195,7 @@ class Model(Section):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the file; of several, that of the lines `sha256sum` would print for them."""
+        """SHA-256 of the file; for several, of the lines that `sha256sum` would print."""
         if self.sha256:
             return self.sha256
         lines = sorted(f"{file.sha256}  {file.path}\n" for file in self.files)
@@ -200,7 +203,7 @@ class Model(Section):
 
     @property
     def places(self) -> Mapping[str, str]:
-        """Where each file comes from, by its path inside the image: an address, or a path."""
+        """Source of each file, a URL or a path, by its path inside the image."""
         paths = [file.path for file in self.files] or [""]
         return {f"{self.path}/{path}" if path else self.path: self._place(path) for path in paths}
 

@@ -1,4 +1,4 @@
-"""Where models come from: the forms of `models[].source`, and their addresses. Pure."""
+"""Sources of models: the forms of `models[].source`, and their URLs. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -14,27 +14,27 @@ _OLLAMA = re.compile(rf"^ollama:(?:(?P<publisher>{_PART})/)?(?P<name>{_PART}):(?
 
 @dataclass(frozen=True)
 class HubSource:
-    """A file of a Hugging Face repository; an empty `file` stands for all of them."""
+    """A file of a Hugging Face repository; an empty `file` means all files."""
 
     repository: str
     file: str = ""
 
     def url(self, revision: str, file: str) -> str:
-        """Address of a file as of a commit."""
+        """URL of a file at a commit."""
         return f"{HUB}/{self.repository}/resolve/{revision}/{file}"
 
 
 @dataclass(frozen=True)
 class OllamaSource:
-    """A model of Ollama's library. Its files are `manifest` and the blobs that it names, by the
-    names that they have in Ollama's store, `sha256-<64 hex>`."""
+    """A model of Ollama's library. Its files are `manifest` and the blobs that it lists, with their
+    names in Ollama's store, `sha256-<64 hex>`."""
 
     publisher: str
     name: str
     tag: str
 
     def url(self, file: str) -> str:
-        """Address of a file, as the registry's protocol has it (ollama, server/images.go)."""
+        """URL of a file in the registry's protocol (ollama, server/images.go)."""
         base = f"{OLLAMA_LIBRARY}/v2/{self.publisher}/{self.name}"
         if file == MANIFEST:
             return f"{base}/manifests/{self.tag}"
@@ -42,12 +42,12 @@ class OllamaSource:
 
     @property
     def reference(self) -> str:
-        """The name by which Ollama knows it."""
+        """Its name in Ollama."""
         return f"{self.publisher}/{self.name}:{self.tag}"
 
     @property
     def manifest_path(self) -> str:
-        """Where the manifest lies in Ollama's store (ollama, types/model/name.go, Filepath)."""
+        """Path of the manifest in Ollama's store (ollama, types/model/name.go, Filepath)."""
         return f"manifests/registry.ollama.ai/{self.publisher}/{self.name}/{self.tag}"
 
 
@@ -55,7 +55,7 @@ MANIFEST = "manifest"
 
 
 def parse_source(source: str) -> HubSource | OllamaSource | str:
-    """What a source names; an address or a path is returned as it is.
+    """Parse a source; a URL or a path is returned unchanged.
 
     Raises ValueError with a sentence that begins with the option's name."""
     if match := _HUB.match(source):
@@ -82,7 +82,7 @@ def parse_source(source: str) -> HubSource | OllamaSource | str:
 
 
 def _refuse_page(address: str) -> None:
-    """Raises ValueError for the address of a web page about a model, which holds no weights."""
+    """Raises ValueError for the URL of a web page about a model: it has no weights."""
     parts = urlsplit(address)
     place = [part for part in parts.path.split("/") if part]
     if parts.hostname in _HUB_HOSTS and place[2:3] != ["resolve"]:

@@ -24,7 +24,7 @@ IpInterface = IPv4Interface | IPv6Interface
 
 
 def _interface(value: object) -> IpInterface:
-    """An address that a host may have as its own, from its text."""
+    """An address that a host can have, from its text."""
     if not isinstance(value, IPv4Interface | IPv6Interface):
         if not isinstance(value, str):
             raise TypeError
@@ -68,37 +68,37 @@ HostInterface = Annotated[
 
 
 class HostNetwork(Section):
-    """The host's name and addresses. What is not declared stays as it is.
+    """The host's name and addresses. What is not declared does not change.
 
-    Addresses are set by netplan or systemd-networkd, whichever the host uses. A change of addresses
-    is undone unless the controller reconnects through the new ones.
+    Addresses are set by netplan or systemd-networkd, whichever the host uses. A change is reverted
+    unless the controller reconnects through the new addresses.
     """
 
     hostname: HostLabel | None = None
-    """The host's own name, without a domain."""
+    """Host name, without a domain."""
 
     hosts: Table[HostName, Address] = Field(default_factory=dict)
-    """Further names and their addresses, for the hosts file."""
+    """Names and addresses to add to the hosts file."""
 
     interface: InterfaceName | None = None
-    """Interface that gets the addresses; none: the one of the default route."""
+    """Interface for the addresses; none: the interface of the default route."""
 
     addresses: Annotated[tuple[HostInterface, ...], Listed(repeats=True, check=_distinct)] = ()
     """Static addresses with prefix lengths, such as `192.168.0.100/24` and `fd00::100/64`. They
-    replace all others of the interface, those from DHCP included."""
+    replace all other addresses of the interface, including those from DHCP."""
 
     gateways: Items[Address] = ()
-    """Routers of the default routes: at most one for IPv4 and one for IPv6."""
+    """Default routers: at most one for IPv4 and one for IPv6."""
 
     dns: Items[Address] | None = None
-    """Name servers. Declare them with static addresses, because DHCP then provides none; `[]` for a
-    network without any."""
+    """Name servers; required with static addresses, because DHCP then provides none. `[]`: no name
+    servers."""
 
     search_domains: Items[HostName] = ()
-    """Domains that short names are looked up in."""
+    """Search domains for short names."""
 
     confirm_seconds: ConfirmSeconds = 60
-    """A change of addresses is undone unless the controller reconnects within this time."""
+    """A change of addresses is reverted unless the controller reconnects within this time."""
 
     @model_validator(mode="after")
     def _addresses_fit(self) -> Self:
@@ -106,7 +106,7 @@ class HostNetwork(Section):
             raise Mistake("only work with addresses; declare both", "gateways")
         if self.addresses and self.dns is None:
             raise Mistake(
-                "is missing, and a host with static addresses learns no name servers; list"
+                "is missing, and a host with static addresses gets no name servers from DHCP; list"
                 " them, or write [] for none",
                 "dns",
             )

@@ -1,4 +1,4 @@
-"""Networks as options: read leniently, refused with a sentence."""
+"""Networks as options."""
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_interface
@@ -9,14 +9,14 @@ from llmhost.options.kind import ADDRESS, Kind, Mistake
 IpNetwork = IPv4Network | IPv6Network
 
 EVERYONE: tuple[IpNetwork, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
-"""Both halves of the Internet."""
+"""All IPv4 and IPv6 addresses."""
 
 
 def _network(value: object) -> IpNetwork:
-    """A network from its text; a bare address is the network of that one address."""
+    """A network from its text; an address without a prefix length is a network of one address."""
     if isinstance(value, IPv4Network | IPv6Network):
         return value
-    if not isinstance(value, str):  # a number would be taken for an address
+    if not isinstance(value, str):  # ip_interface would accept a number
         raise TypeError
     written = ip_interface(value)
     network, address = written.network, written.ip
@@ -51,9 +51,9 @@ def disjoint(networks: Sequence[IpNetwork]) -> None:
 
 
 def within(outer: Sequence[IpNetwork], inner: Iterable[IpNetwork]) -> tuple[IpNetwork, ...]:
-    """What both hold, without overlaps, IPv4 first.
+    """The intersection, without overlaps, IPv4 first.
 
-    Two networks never overlap in part: what two of them share is the narrower one.
+    Two networks never overlap in part: their intersection is the narrower one.
     """
     shared = {
         max(one, other, key=lambda network: network.prefixlen)

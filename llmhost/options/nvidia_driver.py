@@ -29,48 +29,49 @@ DriverBranch = Annotated[
 
 
 class NvidiaDriver(Section):
-    """Which driver, and how it is kept. Without an NVIDIA GPU the host stays unchanged."""
+    """Which driver to install, and how to maintain it. A host without an NVIDIA GPU does not
+    change."""
 
     managed: Flag = True
-    """Set it to False where something else installs the driver: it is then checked, never
-    changed."""
+    """False only checks the driver and never changes it. Use it where something else installs the
+    driver."""
 
     branch: DriverBranch = "auto"
     """Driver branch such as 580. `auto`: the oldest branch with security fixes that the source
     offers, and that supports every GPU and the CUDA version of every service."""
 
     module: OneOf[Literal["auto", "open", "closed"]] = "auto"
-    """Kernel module. `auto`: open from Turing on, closed for Maxwell, Pascal and Volta."""
+    """Kernel module. `auto`: open for Turing and newer, closed for Maxwell, Pascal and Volta."""
 
     source: OneOf[Literal["auto", "distribution", "nvidia"]] = "auto"
-    """`distribution`: the packages of Ubuntu or Debian. `nvidia`: NVIDIA's own repository. `auto`:
-    the distribution on Ubuntu, whose modules are signed; NVIDIA on Debian, whose own are old."""
+    """`distribution`: packages of Ubuntu or Debian. `nvidia`: NVIDIA's repository. `auto`: the
+    distribution on Ubuntu, whose modules are signed; NVIDIA on Debian, whose packages are old."""
 
     allow_unmaintained: Flag = False
-    """Accept a branch that no longer gets security fixes."""
+    """Accept a branch without security updates."""
 
     accept_vulnerable_until: Date | None = None
-    """Until this day, a driver with known security holes is neither replaced nor refused nor
-    reported. Otherwise it is replaced as soon as the host's package sources offer a fixed version
-    (refused with `nvidia_driver_managed = False`), and reported until then."""
+    """Accept a driver with known vulnerabilities until this day. Without it, the deploy replaces
+    the driver when the host's package sources offer a fixed version (or refuses it if
+    `nvidia_driver_managed = False`), and reports it until then."""
 
     repository_url: RepositoryUrl = "https://developer.download.nvidia.com/compute/cuda/repos"
-    """Base URL of NVIDIA's repositories, for `nvidia_driver_source = "nvidia"`; set it to a site's
-    mirror."""
+    """Base URL of NVIDIA's repositories, for `nvidia_driver_source = "nvidia"`; set it to a mirror
+    if the site has one."""
 
     repository_fingerprint: Fingerprint | None = None
-    """Fingerprint of the key that signs the repository, for a mirror that signs with its own: the
-    key is fetched beside the packages, from `<last eight digits>.pub`. None: NVIDIA's key."""
+    """For a mirror that signs with its own key: the key's fingerprint. The key is downloaded from
+    the repository, at `<last eight digits>.pub`. None: NVIDIA's key."""
 
     reboot: OneOf[Literal["when_needed", "never"]] = "when_needed"
-    """`when_needed`: the run reboots the host for a new driver and waits. `never`: the run stops,
-    reports that a reboot is needed, and leaves the stack unchanged."""
+    """`when_needed`: the deploy reboots the host for a new driver and waits. `never`: the deploy
+    stops before the stack and reports that a reboot is needed."""
 
     reboot_timeout_seconds: Annotated[int, whole(60, 7200, "seconds", 900)] = 900
-    """Longest wait for the host to come back."""
+    """Maximum wait for the host after a reboot."""
 
     power_limit_watts: Annotated[int, whole(50, 2000, "watts", 300)] | None = None
-    """Power limit of each GPU, kept over reboots; none: the GPU's own default."""
+    """Power limit of each GPU, also after a reboot; none: the GPU's default."""
 
     @property
     def security_floors(self) -> dict[int, str]:
@@ -79,10 +80,10 @@ class NvidiaDriver(Section):
 
     @property
     def probe_directory(self) -> str:
-        """Where the NVML probe and its library are kept on the host."""
+        """Directory of the NVML probe and its library on the host."""
         return "/usr/local/lib/llmhost/nvml"
 
     @property
     def probe_command(self) -> str:
-        """Prints what NVML knows as JSON; isolated, so that only its own directory is searched."""
+        """Prints NVML's data as JSON; isolated, so that Python searches only its own directory."""
         return f"python3 -B -s -E {self.probe_directory}/nvml_probe.py"

@@ -1,4 +1,4 @@
-"""`models[].parameters`: how a model samples unless a request says otherwise."""
+"""`models[].parameters`: default sampling parameters of a model."""
 
 from typing import Annotated
 
@@ -9,39 +9,39 @@ _Penalty = Annotated[float, number(-2, 2, example=0.5)]
 
 
 class Parameters(Section):
-    """What is not declared keeps the engine's own default."""
+    """A parameter that is not declared has the engine's default."""
 
     temperature: Annotated[float, number(0, 2, example=0.7)] | None = None
-    """Randomness in the choice of a token; 0: always the most likely one."""
+    """Randomness; 0: always the most likely token."""
 
     top_k: Annotated[int, whole(0, 1_000_000, "tokens", 40)] | None = None
-    """Only this many of the most likely tokens are considered; 0: all."""
+    """Consider only this many of the most likely tokens; 0: all."""
 
     top_p: Fraction | None = None
-    """Only the most likely tokens whose probabilities add up to this are considered."""
+    """Consider only the most likely tokens whose probabilities add up to this."""
 
     min_p: Annotated[float, number(0, 1, example=0.05)] | None = None
-    """Only tokens with this fraction of the most likely one's probability are considered."""
+    """Consider only tokens with at least this fraction of the highest probability."""
 
     repeat_penalty: Annotated[float, number(0, 100, example=1.1, above=True)] | None = None
-    """Penalty for tokens that were already generated; 1: none."""
+    """Penalty for repeated tokens; 1: none."""
 
     presence_penalty: _Penalty | None = None
-    """Penalty for a token that was already generated, no matter how often."""
+    """Penalty for a token that occurred before, independent of the count."""
 
     frequency_penalty: _Penalty | None = None
-    """Penalty for a token for each time that it was generated."""
+    """Penalty for each occurrence of a token."""
 
     seed: Annotated[int, whole(0, 2**63 - 1, example=42)] | None = None
-    """The same seed gives the same answer, as far as the engine supports it."""
+    """The same seed gives the same answer, if the engine supports it."""
 
     max_tokens: Tokens | None = None
-    """Longest answer in tokens."""
+    """Maximum length of an answer."""
 
     stop: Items[FreeText] = ()
     """Texts that end an answer."""
 
     @property
     def given(self) -> dict[str, object]:
-        """What is not left to the engine."""
+        """The declared parameters."""
         return {name: value for name, value in self if value not in (None, ())}

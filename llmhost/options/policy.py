@@ -5,21 +5,21 @@ from llmhost.options.types import Items, Line
 
 
 class ModelPolicy(Section):
-    """Rules for a model and for every model it was made from. Case does not matter.
+    """Rules for each model and all models it was derived from. Case is ignored.
 
-    Publishers are the accounts of a hub or the names of organisations.
+    Publishers are accounts of a hub or names of organizations.
     """
 
     denied_publishers: Items[Line] = ()
-    """Publishers whose models, and models derived from them, are refused. A rule also matches
-    names: `qwen` refuses `DeepSeek-R1-Distill-Qwen-14B`, no matter who publishes it."""
+    """Refuse models of these publishers, and models derived from them. A rule also matches names:
+    `qwen` refuses `DeepSeek-R1-Distill-Qwen-14B`, whatever its publisher."""
 
     allowed_publishers: Items[Line] = ()
-    """If not empty, the publisher of a model and of each known ancestor must be one of these; the
-    account that published a quantized file counts as its publisher."""
+    """If not empty: the publishers of a model and of each known ancestor must be in this list, as
+    must the account that published a quantized file."""
 
     denied_licences: Items[Line] = ()
-    """Licences, as named on model cards (`cc-by-nc-4.0`), that are refused."""
+    """Refuse models with these licenses, named as on model cards (`cc-by-nc-4.0`)."""
 
     allowed_licences: Items[Line] = ()
-    """If not empty, the licence of a model must be known and be one of these."""
+    """If not empty: the license of a model must be known and in this list."""

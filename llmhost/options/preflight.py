@@ -1,4 +1,4 @@
-"""`preflight_*`: what a host must have before anything on it is changed."""
+"""`preflight_*`: requirements that a host must meet before a deploy changes it."""
 
 from typing import Annotated
 
@@ -7,15 +7,15 @@ from llmhost.options.types import Gib, SomeGib, number
 
 
 class Preflight(Section):
-    """Minimum resources; a host with less is refused, and the reason is reported."""
+    """Minimum resources. A deploy refuses a host with less and reports the reason."""
 
     min_memory_gib: SomeGib = 4.0
-    """Least physical memory in GiB."""
+    """Minimum physical memory."""
 
     min_free_disk_gib: Gib = 20.0
-    """Least free space in GiB on every file system that holds images and layers; 0 also skips the
-    check whether the images to build will fit."""
+    """Minimum free space on each file system with images and layers; 0 also skips the check that
+    the images will fit."""
 
     max_clock_skew_seconds: Annotated[float, number(0, 86_400, "seconds", 60.0, above=True)] = 60.0
-    """Largest difference between the controller's clock and the host's. Package signatures,
-    certificates and the expiry of keys all depend on the clock."""
+    """Maximum difference between the clocks of controller and host. Package signatures,
+    certificates and the expiry of keys depend on the clock."""

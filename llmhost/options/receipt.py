@@ -5,12 +5,12 @@ from llmhost.options.types import HostPath
 
 
 class Receipt(Section):
-    """Where receipts are kept."""
+    """Location of the receipts."""
 
     directory: HostPath = "/var/lib/llmhost"
     """Directory of the receipts."""
 
     @property
     def path(self) -> str:
-        """The newest receipt."""
+        """Path of the newest receipt."""
         return f"{self.directory}/receipt.json"

@@ -7,18 +7,17 @@ from llmhost.options.types import HostPath, LoadSeconds, LocalName, Name, text
 
 
 class Stack(Section):
-    """Where the project is and what it is called."""
+    """Location and name of the Compose project."""
 
     profile: Name | None = None
-    """Named list of services with defaults (docs/profiles.md); options in the inventory override
-    them."""
+    """Named list of services with defaults (docs/profiles.md); the inventory overrides them."""
 
     models_lock: LocalName = "models.lock.json"
-    """Lock file that `llmhost model lock` writes, on the controller, relative to the directory that
-    pyinfra runs in. It pins the models that are not pinned in the inventory."""
+    """Lock file on the controller, relative to the working directory. `llmhost model lock` writes
+    it. It pins models that the inventory does not pin."""
 
     directory: HostPath = "/opt/llmhost"
-    """Directory of the Compose project; weights pass through it when an image is built."""
+    """Directory of the Compose project; weights are stored there while an image is built."""
 
     project: Annotated[
         str,
@@ -27,7 +26,7 @@ class Stack(Section):
     """Name of the Compose project."""
 
     start_timeout_seconds: LoadSeconds = 900
-    """Longest wait for the services to become healthy."""
+    """Maximum wait until the services are healthy."""
 
     @property
     def compose_file(self) -> str:
@@ -36,5 +35,5 @@ class Stack(Section):
 
     @property
     def uploads(self) -> str:
-        """Directory that weights pass through on their way into an image."""
+        """Directory for weights while an image is built."""
         return f"{self.directory}/uploads"

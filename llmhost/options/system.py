@@ -1,4 +1,4 @@
-"""`system_*`: the operating system below the components."""
+"""`system_*`: the operating system."""
 
 from typing import Annotated
 
@@ -35,22 +35,22 @@ class System(Section):
     """Time, updates and kernel limits."""
 
     timezone: TimeZone = "Etc/UTC"
-    """IANA time zone name, for example `Asia/Seoul`."""
+    """IANA time zone, such as `Asia/Seoul`."""
 
     unattended_upgrades: Flag = True
     """Install security updates of the distribution every night, without a reboot."""
 
     apt_lock_timeout_seconds: Annotated[int, whole(0, 3600, "seconds", 300)] = 300
-    """How long apt waits for another package manager before it gives up."""
+    """Maximum wait of apt for another package manager."""
 
     sysctl: Table[ParameterName, ParameterValue] = Field(default_factory=dict)
-    """Further kernel parameters, name to value; they extend and override those of the stack."""
+    """Additional kernel parameters, name to value; they override those of llmhost."""
 
     @property
     def kernel_parameters(self) -> dict[str, str]:
-        """Everything written to sysctl.d, in the order of the names."""
+        """The parameters in sysctl.d, sorted by name."""
         needed: dict[str, str | int] = {
-            # Vector stores and model runtimes map many files: Qdrant and Elasticsearch ask for it.
+            # Vector stores and model runtimes map many files: Qdrant and Elasticsearch require it.
             "vm.max_map_count": "1048576",
             # A burst of clients must not overflow the accept queue of nginx.
             "net.core.somaxconn": "4096",

@@ -1,6 +1,6 @@
-"""The types of options, each with what messages and docs/options.md say of it.
+"""The types of options, with their descriptions in messages and in docs/options.md.
 
-Numbers in quotes are refused, True is not a number, and text may neither be empty nor begin or end
+Numbers in quotes are refused, True is not a number, and text is not empty and does not begin or end
 with a space.
 """
 
@@ -27,7 +27,7 @@ OneOf = Annotated[T, Choice()]
 Items = Annotated[tuple[T, ...], Listed()]
 """A list without repeated items."""
 SomeItems = Annotated[tuple[T, ...], Listed(least=1)]
-"""The same with one item at least."""
+"""The same, with at least one item."""
 AnyItems = Annotated[tuple[T, ...], Listed(repeats=True)]
 """A list whose items may be repeated."""
 Table = Annotated[dict[K, V], Mapped()]
@@ -65,7 +65,7 @@ def number(
 
 
 def text(pattern: str, expected: str, example: str, shown: re.Pattern[str] | None = None) -> Kind:
-    """Text that matches a regular expression as a whole. It is compiled when it is first used."""
+    """Text that matches a regular expression completely. It is compiled on first use."""
 
     def read(value: object) -> object:
         if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII):
@@ -83,7 +83,7 @@ def parsed(
     example: str,
     shown: re.Pattern[str] | None = None,
 ) -> Kind:
-    """Text that a function reads, or what it reads it to."""
+    """Text that a function parses, or a value that it would return."""
 
     def read(value: object) -> object:
         if isinstance(value, kind):
@@ -116,8 +116,8 @@ def _time(value: str) -> datetime:
 
 def _timezone(value: object) -> object:
     if not isinstance(value, str) or value.startswith(("posix", "right/")):
-        raise ValueError  # other forms of the same, not on every host
-    ZoneInfo(value)  # looking through the whole list would take a tenth of a second
+        raise ValueError  # aliases, which some hosts lack
+    ZoneInfo(value)  # reading the whole list takes 0.1 s
     return value
 
 
@@ -150,7 +150,7 @@ Flag = Annotated[bool, Kind(_flag, "True or False", shown=WORD)]
 # Numbers.
 Port = Annotated[int, whole(1, 65535, "", 8080, "a port number")]
 LocalPort = Annotated[int, whole(1024, 65535, "", 8081, "a port number")]
-"""A port on 127.0.0.1 of the host, of a program without privileges."""
+"""A port on 127.0.0.1 of the host, for a program without privileges."""
 Count = Annotated[int, whole(1, 1_000_000)]
 CountOrZero = Annotated[int, whole(0, 1_000_000, example=10)]
 Threads = Annotated[int, whole(1, 4096, "threads", 4)]
@@ -161,9 +161,9 @@ SomeGib = Annotated[float, number(0, 2**20, "GiB", 16.0, above=True)]
 Fraction = Annotated[float, number(0, 1, example=0.9, above=True)]
 Seconds = Annotated[int, whole(1, 86_400, "seconds", 120)]
 KeepSeconds = Annotated[int, whole(0, 31_536_000, "seconds", 300)]
-"""For how long something is kept: at most a year."""
+"""How long to keep something: at most a year."""
 LoadSeconds = Annotated[int, whole(10, 86_400, "seconds", 600)]
-"""For how long something may start."""
+"""Maximum time to start."""
 ConfirmSeconds = Annotated[int, whole(10, 600, "seconds", 60)]
 
 # Addresses.
@@ -182,7 +182,7 @@ Address = Annotated[
 HostName = Annotated[
     str, parsed((), _host_name, "a host name or an IP address", "llm.example.com", ADDRESS)
 ]
-"""In lower case; an address in its usual form."""
+"""In lower case; an address in its canonical form."""
 Url = Annotated[
     str, text(r"https?://[^\s]+", "an http:// or https:// URL", "https://mirror.example.com")
 ]
@@ -210,7 +210,7 @@ Registry = Annotated[
     text(r"[\w.:\[\]-]+(/\d{1,3})?", "host and port of a registry", "registry.lan:5000", ADDRESS),
 ]
 
-# Digests, versions, and what is pinned by them.
+# Digests, versions and pinned images.
 Sha256 = Annotated[str, text(r"[0-9a-f]{64}", "64 lower-case hexadecimal digits", _DIGEST_EXAMPLE)]
 Commit = Annotated[
     str, text(r"[0-9a-f]{40}", "the 40 hexadecimal digits of a commit", _DIGEST_EXAMPLE[:40])
@@ -276,7 +276,7 @@ LocalName = Annotated[
 SecretReference = Annotated[
     str, Kind(_reference, "where a secret is on the controller", "env:NAME")
 ]
-"""`env:NAME`, or `file:PATH` relative to where pyinfra is run."""
+"""`env:NAME`, or `file:PATH` relative to the working directory of pyinfra."""
 
 # Sizes and times.
 MemorySize = Annotated[

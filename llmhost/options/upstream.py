@@ -1,21 +1,21 @@
-"""`gateway_upstreams`: the LLM servers behind a gateway that runs none of its own."""
+"""`gateway_upstreams`: the LLM servers behind a gateway that runs no services."""
 
 from llmhost.options.base import Section
 from llmhost.options.types import Address, Name, Port
 
 
 class UpstreamServer(Section):
-    """One LLM server, as the gateway in front of it reaches it."""
+    """One LLM server behind the gateway."""
 
     name: Name
     """Name of the server in the inventory; `llmhost drain` uses it."""
 
     address: Address
-    """Address of the server's own gateway. Not a host name: nginx would resolve it only once, and
-    would not start without an answer."""
+    """Address of the server's gateway. Not a host name: nginx resolves names only at its start, and
+    does not start without an answer."""
 
     port: Port = 8080
-    """Port of the server's own gateway: its `gateway_port`."""
+    """The server's `gateway_port`."""
 
     @property
     def endpoint(self) -> str:

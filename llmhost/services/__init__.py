@@ -1,4 +1,4 @@
-"""The catalogue: every module of this package that declares `SERVICE`."""
+"""The catalog: every module of this package that declares `SERVICE`."""
 
 from functools import cache
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Which options of a model an engine honours; the others are refused, never ignored."""
+"""Which options of a model an engine supports; the others are refused, never ignored."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _SOURCES: dict[Source, str] = {
 
 @dataclass(frozen=True)
 class Abilities:
-    """What an engine can do with a model."""
+    """Features of an engine."""
 
     tasks: tuple[str, ...] = ("generate",)
     sources: tuple[Source, ...] = ("file", "files")
@@ -42,7 +42,7 @@ class Abilities:
         unknown |= {
             f"parameters.{name}": name not in self.parameters for name in model.parameters.given
         }
-        yield from (f"can not run '{model.name}' with {what}" for what in unknown if unknown[what])
+        yield from (f"cannot run '{model.name}' with {what}" for what in unknown if unknown[what])
 
 
 def _source_of(model: Model) -> Source:

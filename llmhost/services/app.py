@@ -1,4 +1,4 @@
-"""`apps`: programs of the site's own, beside the services of the catalogue."""
+"""`apps`: programs of the site, in addition to the services of the catalog."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -42,18 +42,18 @@ class AppRoute(Section):
     """A request that the gateway passes on to the app: an exact path and its methods."""
 
     path: Annotated[str, text(r"/[\w./~-]*", "a path that begins with a slash", "/api/ask")]
-    """Path as the app itself knows it."""
+    """Path in the app."""
 
     methods: SomeItems[OneOf[Method]] = ("GET",)
-    """Methods that are passed on."""
+    """Methods to pass on."""
 
     scope: OneOf[Literal["inference", "admin"]] = "inference"
-    """Scope that a client needs; `api_clients` explains both."""
+    """Scope that a client needs, as in `api_clients`."""
 
 
 class App(ServiceOptions):
-    """One program, from an image or from a build context. It runs confined like every service: as
-    an unprivileged user, without capabilities, on a read-only root file system."""
+    """A program, from an image or a build context. Like every service it runs as an unprivileged
+    user, without capabilities, on a read-only root file system."""
 
     name: Annotated[
         str,
@@ -64,50 +64,51 @@ class App(ServiceOptions):
             WORD,
         ),
     ]
-    """Name of its service: the others reach it at `NAME:CONTAINER_PORT`."""
+    """Name of the app's service: the others reach it at `NAME:CONTAINER_PORT`."""
 
     image: Annotated[str, Kind(_image, IMAGE.expected, IMAGE.example)] = ""
     """Image, pinned by digest: `registry/name:tag@sha256:…`; or declare `context`."""
 
     context: LocalPath | None = None
-    """Directory on the controller with a Dockerfile, whose base images are pinned by digest. Its
-    `.dockerignore` applies; the image is rebuilt when any other file in it changes."""
+    """Directory on the controller with a Dockerfile whose base images are pinned by digest. Its
+    `.dockerignore` applies. A change of any other file in it rebuilds the image."""
 
     container_port: Port
-    """Port that it listens on inside its container."""
+    """Port of the app inside the container."""
 
     health: Annotated[tuple[FreeText, ...], Listed(least=1, repeats=True)]
-    """Command inside its container that exits with 0 while the app is healthy, as a list of
+    """Command inside the container that exits with 0 while the app is healthy, as a list of
     words."""
 
     start_seconds: Seconds = 120
-    """Longest time that it may take to start."""
+    """Maximum time to start."""
 
     routes: Items[AppRoute] = ()
-    """Requests that the gateway passes on to it, below `/NAME`, or at `/` if no service before it
-    has routes; they require a `port`."""
+    """Requests that the gateway passes on to the app, below `/NAME`, or at `/` if no service before
+    it has routes; they require a `port`."""
 
     environment: Table[Variable, AnyText] = Field(default_factory=dict)
-    """Environment variables. They are not protected: no secrets."""
+    """Environment variables. Not for secrets: they are stored in plain text."""
 
     secrets: Table[Variable, SecretReference] = Field(default_factory=dict)
-    """Environment variables whose values are secret: where each is on the controller, `env:NAME` or
+    """Environment variables with secret values, and where the controller finds each: `env:NAME` or
     `file:PATH`."""
 
     volumes: Table[VolumeName, Directory] = Field(default_factory=dict)
-    """Volumes that outlive its containers, by name, and the directory that each is mounted on. In
-    the image this directory must belong to `user`."""
+    """Volumes, by name, and the directory to mount each on. In the image, `user` must own this
+    directory."""
 
     writable: Items[Directory] = ()
-    """Further directories that it may write to while it runs; `/tmp` always is."""
+    """Additional writable directories, emptied when the container stops; `/tmp` is always
+    writable."""
 
     needs: Items[ServiceName] = ()
-    """Services and apps that must be healthy before it starts."""
+    """Services and apps that must be healthy before the app starts."""
 
     user: Annotated[
         str, text(r"[1-9]\d{0,9}:[1-9]\d{0,9}", "the IDs of a user and a group", "10001:10001")
     ] = "10001:10001"
-    """IDs of the user and the group that it runs as."""
+    """User and group ID of the app's process."""
 
     @model_validator(mode="after")
     def _made_in_one_way(self) -> "App":
@@ -123,17 +124,17 @@ class App(ServiceOptions):
 
     @property
     def secret_variables(self) -> Mapping[str, str]:
-        """As every service has them."""
+        """The declared `secrets`."""
         return self.secrets
 
     @property
     def needed_services(self) -> tuple[str, ...]:
-        """As it declares them."""
+        """The declared `needs`."""
         return self.needs
 
     @property
     def service(self) -> AnyService:
-        """The app as the catalogue would describe it."""
+        """The app as an entry of the catalog."""
         return Service(
             name=self.name,
             options=App,

@@ -1,4 +1,4 @@
-"""What the catalogue says of a service; one module beside this one declares each."""
+"""Base classes of the catalog; each service has a module in this package."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ Gpus = Annotated[
     int | str | tuple[int | str, ...],
     Kind(_gpu, "the number or the UUID (GPU-…) of a GPU, or a list of them", 0, NUMERIC),
 ]
-"""A GPU's number, as `nvidia-smi` counts, or its UUID, as `nvidia-smi -L` prints it."""
+"""A GPU's number in `nvidia-smi`, or its UUID, as `nvidia-smi -L` prints it."""
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"]
 
@@ -58,9 +58,9 @@ _ROUTE = re.compile(r"(?=/)(/([\w.~-]+|\{\w+\}))*(/|/\{\w+\.\.\.\})?", re.ASCII)
 class Route:
     """A request that the gateway passes on: a path and its methods.
 
-    In a path `{name}` stands for one segment, and at its end `{name...}` for one or more; they may
-    hold letters, digits and `._~:@+=,-`. An exact path goes before a pattern, then a pattern with
-    a longer literal beginning, then the one declared first.
+    In a path, `{name}` matches one segment, and `{name...}` at the end one or more, of letters,
+    digits and `._~:@+=,-`. An exact path has priority over a pattern, then the pattern with the
+    longer literal prefix, then the one declared first.
     """
 
     path: str
@@ -69,57 +69,56 @@ class Route:
 
     def __post_init__(self) -> None:
         if not _ROUTE.fullmatch(self.path):
-            raise ValueError(f"{self.path} is no path that the gateway could pass on")
+            raise ValueError(f"{self.path} is not a valid path of a route")
 
 
 class ServiceOptions(Section):
-    """Options that every service has; its own module adds to them."""
+    """Options that all services have."""
 
     secret_options: ClassVar[Mapping[str, str]] = {}
-    """Environment variables whose values are secret, each with the option that refers to it."""
+    """Environment variables with secret values, each with the option that refers to the value."""
 
     image: Image
-    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. The tag is for people;
-    the digest decides what is pulled."""
+    """Image, pinned by digest: `registry/name:tag@sha256:…`. Docker pulls the digest; the tag is
+    only informative."""
 
     port: LocalPort | None = None
-    """Port on 127.0.0.1 of the host; none: only the other services can reach it."""
+    """Port on 127.0.0.1 of the host; none: only other services can reach it."""
 
     memory_limit: MemorySize | None = None
-    """Most memory that the container may use, such as `16g`; none: no limit."""
+    """Memory limit of the container, such as `16g`; none: no limit."""
 
     gpu: Gpus | None = None
-    """The GPU it runs on, by number as `nvidia-smi` counts or by UUID (`GPU-…`), or a list of them;
-    none: it runs on the CPU, unless the next option is set."""
+    """GPU to run on, a number from `nvidia-smi` or a UUID (`GPU-…`), or a list of them; none: the
+    CPU, unless `gpu_count` is set."""
 
     gpu_count: Annotated[int, whole(1, 256, "GPUs", 1)] | None = None
-    """Number of GPUs it runs on, any that no other service has; instead of naming them."""
+    """Number of GPUs to run on, chosen among those that no other service uses; use it instead of
+    `gpu`."""
 
     gpu_shared: Flag = False
-    """Let it run on a GPU beside other services that allow it too; otherwise each GPU serves one
-    service."""
+    """Share the GPU with other services that also set this; otherwise a GPU runs one service."""
 
     cuda: CudaVersion | None = None
-    """CUDA version that the image is built with, such as `12.8`; the host's driver must support
-    it."""
+    """CUDA version of the image, such as `12.8`; the host's driver must support it."""
 
     gpu_fraction: Fraction | None = None
-    """Fraction of the GPU's total memory that it reserves, as vLLM does; none: what its models
-    need."""
+    """Fraction of each GPU's memory that the engine reserves, as vLLM does; none: as much as its
+    models need."""
 
     @property
     def secret_variables(self) -> Mapping[str, str]:
-        """Environment variables whose values are secret, each with the reference to it."""
+        """Environment variables with secret values, each with the reference to the value."""
         return {variable: getattr(self, name) for variable, name in self.secret_options.items()}
 
     @property
     def needed_services(self) -> Sequence[str]:
-        """Services of the stack that have to be healthy before it starts."""
+        """Services of the stack that must be healthy before it starts."""
         return ()
 
     @property
     def gpu_request(self) -> GpuRequest | None:
-        """What it asks for; none: it runs on the CPU."""
+        """The GPUs that it needs; none: it runs on the CPU."""
         if self.gpu is not None:
             named = self.gpu if isinstance(self.gpu, tuple) else (self.gpu,)
             return GpuRequest(tuple(str(each) for each in named), self.gpu_shared)
@@ -129,15 +128,15 @@ class ServiceOptions(Section):
 class UiOptions(ServiceOptions):
     """Options of a service that has a browser UI.
 
-    The UI has a port of its own, and its own login in place of an API key: only the networks that
-    may reach it keep strangers from trying to log in.
+    The UI has its own port, and its own login instead of an API key: only its allowed networks
+    limit who can try to log in.
     """
 
     port: LocalPort
-    """Port on 127.0.0.1 of the host, where the gateway finds the UI."""
+    """Port on 127.0.0.1 of the host, between the gateway and the UI."""
 
     ui_port: Port
-    """Port of the host where browsers find the UI."""
+    """Port of the UI for browsers."""
 
     ui_sources: Networks | None = None
     """Networks that may reach the UI; none: those of `gateway_sources`."""
@@ -145,7 +144,7 @@ class UiOptions(ServiceOptions):
 
 @dataclass(frozen=True)
 class Request:
-    """A request that proves that a service works: a POST of `body` as JSON, or a GET without."""
+    """A request that shows that a service works: a POST of `body` as JSON, or without it a GET."""
 
     path: str
     body: Mapping[str, object] | None = None
@@ -156,32 +155,32 @@ OptionsT = TypeVar("OptionsT", bound=ServiceOptions)
 
 @dataclass(frozen=True)
 class Service(Generic[OptionsT]):
-    """One entry of the catalogue: what it is in its fields, what it does in its methods.
+    """One entry of the catalog.
 
-    A service that does more than start a container overrides methods in a class of its own. Its
-    Compose file is templates/services/<name>.yaml.j2 and its build context files/images/<name>/:
+    A service that does more than start a container overrides methods in a subclass. Its Compose
+    file is templates/services/<name>.yaml.j2, its build context files/images/<name>/:
     docs/adding-a-service.md.
     """
 
     name: str
 
     options: type[OptionsT]
-    """Its settings; a service whose options are `UiOptions` has a browser UI."""
+    """Its options; a service with `UiOptions` has a browser UI."""
 
     container_port: int
-    """Port that it listens on inside its container: others find it as `<name>:<container_port>`."""
+    """Port inside its container: others reach it at `<name>:<container_port>`."""
 
     routes: tuple[Route, ...] = ()
-    """What the gateway passes on to it."""
+    """Requests that the gateway passes on to it."""
 
     runs: Abilities | None = None
-    """Which options of models it honours; none: it runs no models."""
+    """Options of models that it supports; none: it runs no models."""
 
     beside_fraction_bytes: int = 0
-    """GPU memory that it takes in addition to its `gpu_fraction`."""
+    """GPU memory that it uses in addition to its `gpu_fraction`."""
 
     def problems(self, models: Sequence[Model]) -> Iterator[str]:
-        """A sentence for each mistake in the models that are declared for it."""
+        """A sentence for each mistake in its models."""
         for model in models:
             if self.runs is None:
                 yield f"runs no models, and '{model.name}' is declared for it"
@@ -194,7 +193,7 @@ class Service(Generic[OptionsT]):
         return ()
 
     def arguments(self, _options: OptionsT, _models: Sequence[Model], /) -> Sequence[str]:
-        """Arguments of the engine's command line that its template cannot work out."""
+        """Arguments of the engine's command line that its template cannot calculate."""
         return ()
 
     def context(self, _options: OptionsT, _models: Sequence[Model], /) -> Iterable[File]:
@@ -202,18 +201,18 @@ class Service(Generic[OptionsT]):
         return ()
 
     def request(self, _models: Sequence[Model], /) -> Request | None:
-        """A request that takes the whole service to answer; none: its first GET route."""
+        """A request that exercises the whole service; none: its first GET route."""
         return None
 
     def memory(self, _options: OptionsT, /) -> Estimate | None:
-        """How the GPU memory of its models is worked out; none: it has to be declared."""
+        """The estimate of its models' GPU memory; none: it must be declared."""
         return None
 
     def changed_settings(self, _options: OptionsT, /) -> str:
-        """A Python program, or nothing. Inside the service's container it prints, a line each,
-        which settings somebody changed in the running service."""
+        """A Python program, or an empty string. It runs in the service's container and prints the
+        settings that were changed in the running service, one on a line."""
         return ""
 
 
 AnyService = Service[ServiceOptions]
-"""A service of the catalogue; whoever calls its methods passes the options of the same service."""
+"""A service of the catalog; its methods take the options of the same service."""

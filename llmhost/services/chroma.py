@@ -11,18 +11,17 @@ class ChromaOptions(ServiceOptions):
         "docker.io/chromadb/chroma:1.5.9"
         "@sha256:1e0b73a187a28757c572acba508c46f48c9e8b0acaf5c20e6d95cdedce1acdf6"
     )
-    """Image of the server, pinned by digest: `registry/name:tag@sha256:…`. It must contain
-    bash, and `chroma` on the PATH. The default's digest is the one that several public projects pin
-    for this tag."""
+    """Image of the server, pinned by digest. It must contain bash, and `chroma` on the PATH."""
 
     memory_limit: MemorySize | None = "4g"
-    """Most memory that the container may use, such as `16g`; none: no limit."""
+    """Memory limit of the container, such as `16g`; none: no limit."""
 
     open_files: OpenFiles = 65535
-    """Files that it may have open at once: each collection needs many, and Docker 29 allows 1024.
-    Set it lower on a host that allows Docker less."""
+    """Limit of open files. Each collection needs many; Docker 29 allows 1024. Lower it on a host
+    where Docker allows less."""
 
 
-# No route: nobody but the other services may ask it. Collections are kept in the volume
-# `chroma-data`. Chroma's default embedder runs in its clients, which have to bring a model.
+# No route: only other services can reach it. Collections are in the volume `chroma-data`. Chroma's
+# default embedder runs in its clients, which need a model. Several public projects pin the digest
+# of the default image for its tag.
 SERVICE = Service(name="chroma", options=ChromaOptions, container_port=8000)

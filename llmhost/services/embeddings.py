@@ -1,4 +1,4 @@
-"""embeddings: any number of models that embed or rerank, by llama.cpp's server as a router."""
+"""embeddings: several models that embed or rerank, by llama.cpp's server as a router."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,23 +20,22 @@ class EmbeddingsOptions(ServiceOptions):
         "ghcr.io/ggml-org/llama.cpp:server-b11176"
         "@sha256:6257697a7f5d034b8fb499ddb07af3e250506352f94102054252a23f3b85e0af"
     )
-    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. It must contain `curl`,
-    and `llama-server` in /app or on the PATH, of build 7400 or newer, which can serve several
-    models. The default is upstream's build for CPUs; its digest is the one that several public
-    projects pin for this tag."""
+    """Image of the engine, pinned by digest. It must contain `curl`, and `llama-server` in /app or
+    on the PATH, build 7400 or newer, which can serve several models. The default is the CPU
+    build."""
 
     port: LocalPort = 8082
     """Port on 127.0.0.1 of the host."""
 
     load_timeout_seconds: LoadSeconds = 300
-    """Longest time that the models may take to load before the container counts as unhealthy."""
+    """Maximum time to load the models; after that the container is unhealthy."""
 
 
 class Embeddings(Service[EmbeddingsOptions]):
     """llama.cpp's server as a router: a process for each model."""
 
     def check_models(self, models: Sequence[Model]) -> Iterator[str]:
-        """Without a model there is nothing to serve."""
+        """At least one model."""
         if not models:
             yield "needs at least one model with task = 'embed' or task = 'rerank'"
 
@@ -49,15 +48,16 @@ class Embeddings(Service[EmbeddingsOptions]):
         yield File("models.ini", "\n".join([*lines, ""]))
 
     def memory(self, _options: EmbeddingsOptions) -> Estimate:
-        """As llama.cpp takes it."""
+        """The estimate for llama.cpp."""
         return llama_memory
 
     def request(self, models: Sequence[Model]) -> Request:
-        """The first model's task."""
+        """A request for the first model."""
         return task_request(models[0])
 
 
-# A router also loads and unloads models when asked to (/models/load, /models/unload): closed.
+# The router's requests to load and unload models (/models/load, /models/unload) are not passed on.
+# Several public projects pin the digest of the default image for its tag.
 SERVICE = Embeddings(
     name="embeddings",
     options=EmbeddingsOptions,

@@ -1,4 +1,4 @@
-"""llama.cpp's server: one GGUF model, an OpenAI-compatible interface, on CPU or GPU."""
+"""llama.cpp's server: one GGUF model with an OpenAI-compatible API, on CPU or GPU."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,45 +19,45 @@ class LlamacppOptions(ServiceOptions):
         "ghcr.io/ggml-org/llama.cpp:server-b11176"
         "@sha256:6257697a7f5d034b8fb499ddb07af3e250506352f94102054252a23f3b85e0af"
     )
-    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. It must contain `curl`,
-    and `llama-server` in /app or on the PATH. The default is upstream's build for CPUs; its digest
-    is the one that several public projects pin for this tag."""
+    """Image of the engine, pinned by digest. It must contain `curl`, and `llama-server` in /app or
+    on the PATH. The default is the CPU build."""
 
     port: LocalPort = 8081
     """Port on 127.0.0.1 of the host."""
 
     threads: Threads | None = None
-    """CPU threads for generation; none: llama.cpp decides."""
+    """CPU threads for generation; none: llama.cpp's default."""
 
     load_timeout_seconds: LoadSeconds = 600
-    """Longest time that a model may take to load before the container counts as unhealthy."""
+    """Maximum time to load the model; after that the container is unhealthy."""
 
     extra_arguments: AnyItems[FreeText] = ()
-    """Further arguments of `llama-server`, such as `--cache-type-k`, `q8_0`."""
+    """Additional arguments of `llama-server`, such as `--cache-type-k`, `q8_0`."""
 
 
 class Llamacpp(Service[LlamacppOptions]):
-    """One process of llama-server, which holds one model for as long as it runs."""
+    """One process of llama-server with one model."""
 
     def check_models(self, models: Sequence[Model]) -> Iterator[str]:
-        """Exactly one."""
+        """Exactly one model."""
         if len(models) != 1:
             yield f"needs exactly one model with service 'llamacpp', and {len(models)} are declared"
 
     def arguments(self, _options: LlamacppOptions, models: Sequence[Model]) -> list[str]:
-        """What depends on the model."""
+        """Arguments for the model."""
         return [argument for model in models for argument in llama_arguments(model)]
 
     def memory(self, _options: LlamacppOptions) -> Estimate:
-        """As llama.cpp takes it."""
+        """The estimate for llama.cpp."""
         return llama_memory
 
     def request(self, models: Sequence[Model]) -> Request:
-        """A request of the kind that the model is for."""
+        """A request for the model's task."""
         return task_request(models[0])
 
 
-# The server offers more than this (slots, properties, metrics): what is not named stays closed.
+# The server has more routes (slots, properties, metrics), which are not passed on. Several public
+# projects pin the digest of the default image for its tag.
 SERVICE = Llamacpp(
     name="llamacpp",
     options=LlamacppOptions,

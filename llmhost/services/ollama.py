@@ -1,4 +1,4 @@
-"""Ollama: several models under names of their own, resident or loaded on demand."""
+"""Ollama: several models, resident or loaded on demand."""
 
 from collections.abc import Iterator, Sequence
 
@@ -34,10 +34,8 @@ class OllamaOptions(ServiceOptions):
         "ollama/ollama:0.31.1"
         "@sha256:f1a705f2bd113fb8d15f85f7c217f0dc5f6bebda6b0cc42b82c3ad165ffcb9dc"
     )
-    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. The default's digest is
-    the one that several public projects pin for this tag. Since 0.34.1 Ollama no longer supports
-    LoRA adapters; before 0.17.1 it leaked memory to anyone who could create models
-    (CVE-2026-7482)."""
+    """Image of the engine, pinned by digest. Ollama 0.34.1 and newer do not support LoRA adapters;
+    releases before 0.17.1 leaked memory to clients that could create models (CVE-2026-7482)."""
 
     port: LocalPort = 11434
     """Port on 127.0.0.1 of the host."""
@@ -46,12 +44,11 @@ class OllamaOptions(ServiceOptions):
     """How long a model with `resident = False` stays loaded after its last request."""
 
     load_timeout_seconds: LoadSeconds = 900
-    """Longest time that the resident models may take to load before the container counts as
-    unhealthy."""
+    """Maximum time to load the resident models; after that the container is unhealthy."""
 
 
 def _links(models: Sequence[Model]) -> Iterator[tuple[str, str]]:
-    """Paths in Ollama's store, with the file of the weights that each of them shall be."""
+    """Paths in Ollama's store, each with the file of the weights to link."""
     for model in models:
         for path, sha256 in model.baked.items():
             yield f"blobs/sha256-{sha256}", path
@@ -60,7 +57,7 @@ def _links(models: Sequence[Model]) -> Iterator[tuple[str, str]]:
 
 
 def _modelfile(model: Model) -> Iterator[str]:
-    """Lines of a Modelfile. Between three double quotes, a text is taken as it is."""
+    """Lines of a Modelfile. Text between triple double quotes is literal."""
     origin = model.origin
     yield f"FROM {origin.reference if isinstance(origin, OllamaSource) else model.path}"
     if model.adapter:
@@ -75,10 +72,10 @@ def _modelfile(model: Model) -> Iterator[str]:
 
 
 class Ollama(Service[OllamaOptions]):
-    """One process that starts another for each model that is loaded."""
+    """One process that starts another one for each loaded model."""
 
     def check_models(self, models: Sequence[Model]) -> Iterator[str]:
-        """What Ollama has only one setting for, for all of its models."""
+        """Options for which Ollama has one setting for all models."""
         if not models:
             yield "needs at least one model"
         for option in ("parallel", "cache_type"):
@@ -87,7 +84,7 @@ class Ollama(Service[OllamaOptions]):
         for model in models:
             texts = (model.system_prompt or "", *model.parameters.stop)
             if any('"""' in text for text in texts):
-                yield f"can not tell '{model.name}' a text with three double quotes in a row"
+                yield f"cannot pass '{model.name}' a text with three double quotes in a row"
 
     def context(self, _options: OllamaOptions, models: Sequence[Model]) -> Iterator[File]:
         """A Modelfile for each model, and a list of links from Ollama's store to the weights."""
@@ -97,17 +94,17 @@ class Ollama(Service[OllamaOptions]):
             yield File(f"modelfiles/{model.name}", "\n".join([*_modelfile(model), ""]))
 
     def memory(self, _options: OllamaOptions) -> Estimate:
-        """As llama.cpp takes it."""
+        """The estimate for llama.cpp."""
         return llama_memory
 
     def request(self, models: Sequence[Model]) -> Request:
-        """The first model's task."""
+        """A request for the first model."""
         return task_request(models[0])
 
 
-# Not here, and so closed for administrators too: pull, push, create, copy and delete. They change
-# what is baked, which no one can in a read-only container, and they have been ways in
-# (CVE-2026-7482).
+# Pull, push, create, copy and delete are not passed on, not even for administrators. They would
+# change baked models, which fails in a read-only container, and have had vulnerabilities
+# (CVE-2026-7482). Several public projects pin the digest of the default image for its tag.
 SERVICE = Ollama(
     name="ollama",
     options=OllamaOptions,

@@ -1,4 +1,4 @@
-"""Open WebUI: conversations with the stack's models, in a browser."""
+"""Open WebUI: chat with the stack's models in a browser."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
@@ -36,35 +36,32 @@ class OpenWebuiOptions(UiOptions):
         "ghcr.io/open-webui/open-webui:v0.10.2"
         "@sha256:9fcea9c6e32ab60b0498f3986c6cdf651ddbe61db48d2213a3d28048ddd673d4"
     )
-    """Image of Open WebUI 0.10 or newer with its embedding model, pinned by digest:
-    `registry/name:tag@sha256:…`. The default's digest is the one that many public projects pin for
-    this tag."""
+    """Image of Open WebUI 0.10 or newer with its embedding model, pinned by digest."""
 
     port: LocalPort = 8083
-    """Port on 127.0.0.1 of the host, where the gateway finds the UI."""
+    """Port on 127.0.0.1 of the host, between the gateway and the UI."""
 
     ui_port: Port = 3000
-    """Port of the host where browsers find the UI."""
+    """Port of the UI for browsers."""
 
     memory_limit: MemorySize | None = "4g"
-    """Most memory that the container may use, such as `16g`; none: no limit."""
+    """Memory limit of the container, such as `16g`; none: no limit."""
 
     engine_urls: SomeItems[EngineUrl] = ("http://vllm:8000/v1",)
-    """Bases of the OpenAI-compatible interfaces whose models it offers, such as
-    `http://ollama:11434/v1`. A host without a dot is a service of the stack, which must then be
-    declared."""
+    """Base URLs of OpenAI-compatible APIs, such as `http://ollama:11434/v1`; the UI offers their
+    models. A host without a dot is a service of the stack and must be declared."""
 
     embeddings_url: EngineUrl | None = None
-    """Base of an OpenAI-compatible interface that embeds uploaded documents, such as
-    `http://embeddings:8080/v1`; none: the model in its image does, on the CPU."""
+    """Base URL of an OpenAI-compatible API that embeds uploaded documents, such as
+    `http://embeddings:8080/v1`; none: the model in the image, on the CPU."""
 
     embedding_model: ModelName = "embedding"
-    """With `embeddings_url`: name of the model that embeds. After a change, documents must be
-    uploaded again."""
+    """With `embeddings_url`: name of the embedding model. After a change, upload the documents
+    again."""
 
     secret_key: SecretReference = "file:~/.config/llmhost/open_webui-secret-key"  # noqa: S105
-    """Where the key that signs logins is on the controller, `env:NAME` or `file:PATH`. A new key
-    ends all logins, and data encrypted with the old one can no longer be read."""
+    """Where the controller finds the key that signs logins, `env:NAME` or `file:PATH`. A new key
+    ends all sessions, and data encrypted with the old one becomes unreadable."""
 
     admin_email: Annotated[
         str, text(r"(?=.{1,254}$)[^\s@]+@[^\s@]+", "an email address", "admin@example.com")
@@ -72,29 +69,29 @@ class OpenWebuiOptions(UiOptions):
     """Login of the first administrator."""
 
     admin_password: SecretReference = "file:~/.config/llmhost/open_webui-admin-password"  # noqa: S105
-    """Where the password of the first administrator is on the controller, `env:NAME` or
-    `file:PATH`. It is used at the first start only, while there is no account yet."""
+    """Where the controller finds the password of the first administrator, `env:NAME` or
+    `file:PATH`. It is used only at the first start, while there are no accounts."""
 
     persistent_settings: Flag = False
-    """Keep what administrators set in the UI, even if the inventory says otherwise. If False, the
-    next deploy recreates the container when one of the inventory's settings was changed."""
+    """Keep settings that administrators change in the UI. If False, the next deploy recreates the
+    container with the settings of the inventory."""
 
     origins: Items[Origin] = ()
-    """Addresses that browsers open it at, such as `https://llm-server:3000`: pages of other sites
-    may then send it no requests. None: any page may."""
+    """URLs of the UI in browsers, such as `https://llm-server:3000`; requests from pages of other
+    sites are refused. None: all sites are allowed."""
 
     load_timeout_seconds: LoadSeconds = 600
-    """Longest time that it may take to start before the container counts as unhealthy; after an
-    update it migrates its database first."""
+    """Maximum time to start; after that the container is unhealthy. The first start after an update
+    includes the migration of the database."""
 
     @property
     def only_https(self) -> bool:
-        """Whether browsers may keep the login for encrypted connections alone."""
+        """Whether browsers may restrict the login cookie to encrypted connections."""
         return all(origin.startswith("https://") for origin in self.origins)
 
     @property
     def needed_services(self) -> tuple[str, ...]:
-        """Those that its addresses name."""
+        """Services of the stack in its URLs."""
         return services_in(filter(None, (*self.engine_urls, self.embeddings_url)))
 
 
@@ -102,15 +99,16 @@ class OpenWebui(Service[OpenWebuiOptions]):
     """A UI that lets its administrators change settings while it runs."""
 
     def request(self, _models: Sequence[Model]) -> Request:
-        """Answered out of its database."""
+        """A request that needs its database."""
         return Request("/api/config")
 
     def changed_settings(self, options: OpenWebuiOptions) -> str:
-        """Nothing where administrators may change them."""
+        """Empty if administrators may change settings."""
         if options.persistent_settings:
             return ""
         return (FILES / "stack/open_webui_settings.py").read_text(encoding="utf-8")
 
 
-# No route: the UI has a port of its own.
+# No route: the UI has its own port. Many public projects pin the digest of the default image for
+# its tag.
 SERVICE = OpenWebui(name="open_webui", options=OpenWebuiOptions, container_port=8080)

@@ -13,19 +13,18 @@ class RedisOptions(ServiceOptions):
         "docker.io/library/redis:8.8.1-alpine"
         "@sha256:8096655e437712b07503796fb64d81359256cfcff0ab29d95a7da72863786efb"
     )
-    """Image of the server, pinned by digest: `registry/name:tag@sha256:…`. It must contain
-    `redis-server` and `redis-cli`. The default's digest is the one that several public projects pin
-    for this tag."""
+    """Image of the server, pinned by digest. It must contain `redis-server` and `redis-cli`."""
 
     memory_limit: MemorySize | None = "1g"
-    """Most memory that the container may use, such as `16g`; none: no limit."""
+    """Memory limit of the container, such as `16g`; none: no limit."""
 
     memory_mib: Annotated[int, whole(16, 2**24, "MiB", 512)] = 512
-    """Memory for the data; beyond it, the least recently used data is dropped."""
+    """Maximum memory for data; after that Redis evicts the least recently used data."""
 
     persistent: Flag = False
     """Keep the data across restarts, in the volume `redis-data`."""
 
 
-# No route: nobody but the other services may ask it, and they need no password.
+# No route: only other services can reach it, without a password. Several public projects pin the
+# digest of the default image for its tag.
 SERVICE = Service(name="redis", options=RedisOptions, container_port=6379)

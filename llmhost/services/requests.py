@@ -1,4 +1,4 @@
-"""Requests in OpenAI's form, one for each task that a model can be for."""
+"""Requests to an OpenAI-compatible API, one for each task of models."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from llmhost.services.base import Request
 
 
 def completion(model: str) -> Request:
-    """A few tokens: enough to need the weights."""
+    """A few tokens, enough to use the weights."""
     return Request("/v1/completions", {"model": model, "prompt": "One, two,", "max_tokens": 8})
 
 
@@ -31,5 +31,5 @@ _BY_TASK: dict[str, Callable[[str], Request]] = {
 
 
 def task_request(model: Model) -> Request:
-    """A request of the kind that the model is for."""
+    """A request for the model's task."""
     return _BY_TASK[model.task](model.name)

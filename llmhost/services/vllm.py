@@ -1,4 +1,4 @@
-"""vLLM: one Hugging Face model on a GPU, for many requests at the same time."""
+"""vLLM: one Hugging Face model on GPUs, for many concurrent requests."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ PARAMETERS = {
     "repeat_penalty": "repetition_penalty",
     "max_tokens": "max_new_tokens",
 }
-"""Names in a generation config, of which vLLM heeds these (vllm, config/model.py,
+"""Names in a generation config; vLLM supports these (vllm, config/model.py,
 get_diff_sampling_param)."""
 
 
@@ -48,7 +48,7 @@ _OWN_ARGUMENTS = {
     "--max-model-len": "the model's context_tokens",
     "--max-num-seqs": "the model's parallel",
 }
-"""Arguments that the GPU memory plan has to know, and the option for each."""
+"""Arguments that the GPU memory plan must know, and the option for each."""
 
 
 class VllmOptions(ServiceOptions):
@@ -58,37 +58,32 @@ class VllmOptions(ServiceOptions):
         "vllm/vllm-openai:v0.26.0"
         "@sha256:ffb2d59b1c059a5bd8d781320c9f5189de8293693b7d95da54befddaa54abf52"
     )
-    """Image of the engine, pinned by digest: `registry/name:tag@sha256:…`. It must contain `curl`,
-    and `vllm` on the PATH. The digest of the default is the one that several public projects pin
-    for this tag."""
+    """Image of the engine, pinned by digest. It must contain `curl`, and `vllm` on the PATH."""
 
     port: LocalPort = 8000
     """Port on 127.0.0.1 of the host."""
 
     cuda: CudaVersion | None = "13.0"
-    """CUDA version that the image is built with, such as `12.8`; the host's driver must support
-    it."""
+    """CUDA version of the image, such as `12.8`; the host's driver must support it."""
 
     gpu_fraction: Fraction = 0.9
-    """Fraction of each GPU's total memory that it reserves, used or not; what CUDA takes comes on
-    top."""
+    """Fraction of each GPU's memory that vLLM reserves; CUDA itself uses more."""
 
     tensor_parallel: Annotated[int, whole(1, 256, "GPUs", 2)] | None = None
-    """Number of GPUs that compute each layer together; none: all that it has. With fewer, which
-    must divide their number, the layers are spread over groups of that size."""
+    """Number of GPUs that compute each layer together; none: all. A smaller number must divide the
+    number of GPUs; the layers are then distributed over groups of that size."""
 
     shared_memory: MemorySize = "4g"
-    """Size of /dev/shm, through which its processes communicate."""
+    """Size of /dev/shm, which its processes use to communicate."""
 
     timezone: TimeZone = "Etc/UTC"
-    """Time zone of its log, such as `Asia/Seoul`."""
+    """Time zone of the log, such as `Asia/Seoul`."""
 
     load_timeout_seconds: LoadSeconds = 1800
-    """Longest time that it may take to load and compile before the container counts as
-    unhealthy."""
+    """Maximum time to load and compile; after that the container is unhealthy."""
 
     extra_arguments: AnyItems[FreeText] = ()
-    """Further arguments of `vllm serve`, such as `--enable-prefix-caching`."""
+    """Additional arguments of `vllm serve`, such as `--enable-prefix-caching`."""
 
     @model_validator(mode="after")
     def _every_gpu_is_used(self) -> "VllmOptions":
@@ -105,33 +100,33 @@ class VllmOptions(ServiceOptions):
 
     @property
     def gpus(self) -> int:
-        """How many it runs on; 1 on the CPU."""
+        """Number of GPUs; 1 on the CPU."""
         return self.gpu_request.count if self.gpu_request else 1
 
 
 class Vllm(Service[VllmOptions]):
-    """One process that holds one model for as long as it runs, with one more for each GPU."""
+    """One process with one model, and one more for each GPU."""
 
     def check_models(self, models: Sequence[Model]) -> Iterator[str]:
-        """Exactly one."""
+        """Exactly one model."""
         if len(models) != 1:
             yield f"needs exactly one model with service 'vllm', and {len(models)} are declared"
 
     def arguments(self, options: VllmOptions, models: Sequence[Model]) -> list[str]:
-        """What depends on its GPUs, and on the model's task and parameters."""
+        """Arguments for its GPUs, and for the model's task and parameters."""
         return [*_parallel(options), *_of_model(models[0])]
 
     def memory(self, options: VllmOptions) -> Estimate:
-        """As vLLM takes it, within its fraction."""
+        """The estimate for vLLM, within its fraction."""
         return partial(vllm_memory, graphs="--enforce-eager" not in options.extra_arguments)
 
     def request(self, models: Sequence[Model]) -> Request:
-        """A request of the kind that the model is for."""
+        """A request for the model's task."""
         return task_request(models[0])
 
 
 def _parallel(options: VllmOptions) -> Iterator[str]:
-    """By itself it uses one GPU, however many it sees."""
+    """By default vLLM uses one GPU, however many it has."""
     tensor = options.tensor_parallel or options.gpus
     if tensor > 1:
         yield from ("--tensor-parallel-size", str(tensor))
@@ -146,7 +141,8 @@ def _of_model(model: Model) -> Iterator[str]:
         yield from ("--override-generation-config", json.dumps(given))
 
 
-# Its own --api-key would leave others open (/invocations, /pause, /tokenize, /update_weights).
+# vLLM's --api-key does not protect all routes (/invocations, /pause, /tokenize, /update_weights).
+# Several public projects pin the digest of the default image for its tag.
 SERVICE = Vllm(
     name="vllm",
     options=VllmOptions,

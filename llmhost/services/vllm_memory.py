@@ -1,4 +1,4 @@
-"""GPU memory of vLLM, which takes a share of the GPU and keeps its cache in what is left of it.
+"""GPU memory of vLLM, which reserves a fraction of the GPU; its cache gets what is left of it.
 
 Read in vLLM 0.32: `determine_available_memory` (vllm/v1/worker/gpu_worker.py),
 `check_enough_kv_cache_memory` (vllm/v1/core/kv_cache_utils.py) and the defaults in
@@ -9,30 +9,30 @@ from llmhost.models.memory import Memory, Use, cache_bytes, weights_bytes
 from llmhost.options.shape import Shape
 
 _NON_TORCH_BYTES = 200 * 2**20
-"""Libraries and attention backends: logs say 0.16 and 0.20 GiB
+"""Libraries and attention backends: 0.16 and 0.20 GiB in logs
 (https://github.com/vllm-project/vllm/pull/12126, https://github.com/vllm-project/vllm/pull/14447).
 """
 
 _FORWARD_BYTES = 28
-"""Of a hidden value for each token of a batch: two rows of hidden values and three as wide as the
-feed-forward layer, which is up to four times as wide, in 16 bits."""
+"""For each hidden value of each token of a batch: two rows of hidden values, and three as wide as
+the feed-forward layer, which is up to four times as wide, in 16 bits."""
 
 _SAMPLER_BYTES = 40
-"""Of a logit for each request: its copies in 32 bits, sorted, and their indices. Together with 256
-requests that is 1.22 GiB for Llama-3-8B, whose log says 1.26
+"""For each logit of each request: its copies in 32 bits, sorted, and their indices. With 256
+requests that is 1.22 GiB for Llama-3-8B, against 1.26 GiB in a log
 (https://github.com/vllm-project/vllm/pull/10511)."""
 
 _GRAPH_BYTES = 20 * 2**20
-"""Of a captured CUDA graph: a log says 1.62 GiB for 86
+"""For each captured CUDA graph: 1.62 GiB for 86 in a log
 (https://github.com/vllm-project/vllm/pull/39559)."""
 
 _GRAPH_SIZES = (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16))
-"""Batches that graphs are captured for (vllm/config/vllm.py, `_set_cudagraph_sizes`)."""
+"""Sizes of batches that graphs are captured for (vllm/config/vllm.py, `_set_cudagraph_sizes`)."""
 
 
 def vllm_memory(shape: Shape, use: Use, *, graphs: bool = True) -> Memory:
-    """The least that it starts with: the cache has to hold one request of full length. What the
-    share leaves beyond that is cache for the others."""
+    """The minimum to start: the cache must hold one request of full length. The rest of the
+    fraction is cache for other requests."""
     batch = min(_batch_tokens(use.gpu_bytes), use.context_tokens * use.parallel)
     forward = batch * shape.hidden_size * _FORWARD_BYTES
     sampler = use.parallel * shape.vocabulary_size * _SAMPLER_BYTES
@@ -44,15 +44,15 @@ def vllm_memory(shape: Shape, use: Use, *, graphs: bool = True) -> Memory:
 
 
 def _batch_tokens(gpu_bytes: int) -> int:
-    """Its default of `max_num_batched_tokens` for a server."""
+    """vLLM's default of `max_num_batched_tokens` for a server."""
     if gpu_bytes >= 160 * 2**30:
         return 16384
     return 8192 if gpu_bytes >= 70 * 2**30 else 2048
 
 
 def _graph_bytes(requests: int) -> int:
-    """Graphs of mixed batches go up to twice as many tokens as requests, those of decoding up to
-    as many."""
+    """Graphs of mixed batches have up to two tokens for each request, those of decoding up to
+    one."""
     mixed = [size for size in _GRAPH_SIZES if size <= 2 * requests]
     decoding = [size for size in mixed if size <= requests]
     return (len(mixed) + len(decoding)) * _GRAPH_BYTES

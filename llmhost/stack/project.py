@@ -1,4 +1,4 @@
-"""The stack that settings ask for: the images it needs, and the Compose project that runs them."""
+"""The declared stack: its images, and the Compose project that runs them."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,8 @@ from llmhost.system.files import File
 from llmhost.template import render
 
 _AS_IT_IS = File("Dockerfile", "FROM engine\n")
-"""What makes an image of the site's own one of ours: known by its inputs, and there offline."""
+"""Dockerfile for a site's own image: the built image has the inputs label and is available
+offline."""
 
 
 def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
@@ -36,11 +37,11 @@ def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
 
 
 def started_first(settings: Settings, service: AnyService, devices: Devices) -> tuple[str, ...]:
-    """Services that must be healthy before this one starts: those that it needs, and the one before
-    it on each of its GPUs.
+    """Services that must be healthy before this one starts: those that it needs, and the previous
+    one on each of its GPUs.
 
-    Services that share a GPU start one after another: each measures how much memory is free while
-    it starts, and vLLM ends if that is less than its fraction.
+    Services that share a GPU start one after another: each measures the free memory at its start,
+    and vLLM exits if that is less than its fraction.
     """
     earlier = settings.services[: settings.services.index(service.name)]
     sharers = {
@@ -54,7 +55,7 @@ def started_first(settings: Settings, service: AnyService, devices: Devices) -> 
 
 
 def compose_project(settings: Settings, devices: Devices | None = None) -> Project:
-    """The Compose project of the declared services, with the GPUs that a host has for them."""
+    """The Compose project of the declared services, with their GPUs on a host."""
     images = {image.service: image.reference for image in service_images(settings)}
     return Project(
         name=settings.stack.project,
@@ -102,7 +103,7 @@ def compose_project(settings: Settings, devices: Devices | None = None) -> Proje
 
 
 def _bytes(size: str | None) -> int:
-    """`16g` as Compose reads it; 0 without a limit."""
+    """Bytes of a size such as `16g`; 0 without a limit."""
     return int(size[:-1]) << {"k": 10, "m": 20, "g": 30}[size[-1]] if size else 0
 
 
@@ -111,7 +112,7 @@ def _template(options: ServiceOptions, service: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Text as a YAML string, in which Compose finds no variable to replace."""
+    """Text as a YAML string without variables for Compose."""
     return json.dumps(text.replace("$", "$$"))
 
 
@@ -132,7 +133,7 @@ def _weights(model: Model) -> ModelImage:
 
 
 def _adapters(models: Sequence[Model]) -> Iterator[ModelImage]:
-    """Adapters are images of their own: another adapter moves no other weights."""
+    """Adapters are separate images: a new adapter does not move other weights."""
     for model in models:
         if model.adapter:
             sha256 = sha256_of(Path(model.adapter))
@@ -151,8 +152,8 @@ def _context(settings: Settings, service: AnyService) -> Sequence[File]:
 
 
 def _environment(options: ServiceOptions) -> dict[str, str]:
-    """Secrets, and all of an app's environment: not by `env_file`, for of that Compose tells
-    another hash before a container is made than it notes in the container (seen with 2.26)."""
+    """Secrets, and all variables of an app. Not by `env_file`: with it, Compose prints another hash
+    before it creates a container than it stores in the container (seen with 2.26)."""
     given = options.environment if isinstance(options, App) else {}
     places = options.secret_variables.items()
     return {**given, **{variable: read_secret(place) for variable, place in places}}

@@ -1,4 +1,4 @@
-"""A host's static addresses: as declared, as written on disk, as the interface has them. Pure.
+"""A host's static addresses: declared, on disk and on the interface. Pure.
 
 The state comes from facts/network.py, the commands are run by operations/network.py.
 """
@@ -12,13 +12,13 @@ from llmhost.system.files import File, PathState, differences
 from llmhost.template import render
 
 STAGE = "/run/llmhost-network"
-"""Where new addresses are on trial; on a tmpfs, so that a reboot ends the trial."""
+"""Directory of new addresses during their trial; on a tmpfs, so that a reboot ends the trial."""
 
 BACKUP = "/var/lib/llmhost/network"
-"""Files of the site's as they were before addresses were taken out of them."""
+"""Copies of the site's files before addresses were removed from them."""
 
 NETWORKD = "/etc/systemd/network/05-llmhost.network"
-"""Of all files that match an interface, the first by name counts (systemd.network(5))."""
+"""systemd uses the first file, by name, that matches an interface (systemd.network(5))."""
 
 PATHS = (NETWORKD, netplan.PATH)
 
@@ -28,7 +28,7 @@ Address = IPv4Address | IPv6Address
 
 @dataclass(frozen=True)
 class Addressing:
-    """What is declared; `interface` is empty for the one that the default route leaves by."""
+    """Declared addresses; an empty `interface` means the interface of the default route."""
 
     addresses: tuple[Interface, ...]
     gateways: tuple[Address, ...] = ()
@@ -37,7 +37,7 @@ class Addressing:
 
 @dataclass(frozen=True)
 class LiveAddress:
-    """An address of an interface; `dynamic` if it came by DHCP or was made by IPv6 itself."""
+    """An address of an interface; `dynamic` if it is from DHCP or IPv6 autoconfiguration."""
 
     interface: str
     address: Interface
@@ -46,7 +46,7 @@ class LiveAddress:
 
 @dataclass(frozen=True)
 class NetworkState:
-    """What a host shows.
+    """The network of a host.
 
     `macs` are hardware addresses by interface, `routes` pairs of interface and router of the
     default routes, `server` the host's address that the SSH connection goes to, `netplan` texts of
@@ -71,20 +71,21 @@ class NetworkState:
 
 
 def interface_of(declared: Addressing, state: NetworkState) -> str:
-    """The interface that gets the addresses; empty if there is no default route to tell it."""
+    """The interface for the addresses; empty if it is not declared and there is no default
+    route."""
     return declared.interface or next((name for name, _ in state.routes), "")
 
 
 def refusals(declared: Addressing, state: NetworkState) -> list[str]:
-    """Why the addresses can not be set on this host; empty if they can."""
+    """Why the addresses cannot be set on this host; empty if they can."""
     if state.is_wsl:
         return [
-            "the address of a WSL host is set by Windows: take network_addresses out, and see"
-            " docs/network.md for the ways to reach it"
+            "Windows sets the address of a WSL host: remove network_addresses from the inventory,"
+            " and see docs/network.md for ways to reach the host"
         ]
     name = interface_of(declared, state)
     if not name:
-        return ["the host has no default route that tells its interface: set network_interface"]
+        return ["the host has no default route to choose an interface by: set network_interface"]
     if name not in state.macs:
         known = ", ".join(sorted(each for each in state.macs if each != "lo"))
         return [f"the host has no interface {name}: set network_interface to one of {known}"]
@@ -94,7 +95,7 @@ def refusals(declared: Addressing, state: NetworkState) -> list[str]:
 
 
 def _unmanaged(name: str, managers: Sequence[str]) -> str:
-    advice = "set the address there, and take network_addresses out of the inventory"
+    advice = "set the address there, and remove network_addresses from the inventory"
     if "ifupdown" in managers:
         return (
             f"{name} is configured by ifupdown, in /etc/network/interfaces: {advice}; or move the"
@@ -104,12 +105,12 @@ def _unmanaged(name: str, managers: Sequence[str]) -> str:
         return f"{name} is configured by NetworkManager: {advice}, with nmcli connection modify"
     return (
         f"neither netplan nor systemd-networkd manages {name}: move it to systemd-networkd (see"
-        " docs/network.md), or take network_addresses out of the inventory"
+        " docs/network.md), or remove network_addresses from the inventory"
     )
 
 
 def files(declared: Addressing, state: NetworkState) -> list[File]:
-    """The files that hold the addresses, and the site's own that must not hold others."""
+    """The files with the addresses, and the site's files without the addresses that they had."""
     name = interface_of(declared, state)
     has_ipv6 = any(address.version == 6 for address in declared.addresses)
     if state.manager == "networkd":
@@ -127,27 +128,29 @@ def drift(declared: Addressing, wanted: Sequence[File], state: NetworkState) -> 
     """Why the addresses are not as declared, in sentences; empty if they are."""
     name = interface_of(declared, state)
     live = [each for each in state.addresses if each.interface == name]
-    told = [f"{name} lacks {a}" for a in declared.addresses if a not in {e.address for e in live}]
-    told += [
-        f"the default route does not lead to {gateway} by {name}"
+    sentences = [
+        f"{name} lacks {a}" for a in declared.addresses if a not in {e.address for e in live}
+    ]
+    sentences += [
+        f"{name} has no default route through {gateway}"
         for gateway in declared.gateways
         if (name, str(gateway)) not in state.routes
     ]
-    told += [
-        f"{name} has {each.address} by DHCP, which is not declared"
+    sentences += [
+        f"{name} has the undeclared address {each.address} from DHCP"
         for each in live
         if each.dynamic and each.address.version == 4 and each.address not in declared.addresses
     ]
     ours = [file for file in wanted if file.path in PATHS]
-    told += differences(ours, state.paths).values()
-    return told + [f"{f.path} gives {name} addresses of its own" for f in wanted if f not in ours]
+    sentences += differences(ours, state.paths).values()
+    return sentences + [f"{f.path} sets other addresses of {name}" for f in wanted if f not in ours]
 
 
 def contacts(declared: Addressing, state: NetworkState) -> tuple[str, ...]:
-    """Addresses that the host is reached at after the change; none if the one in use stays.
+    """Addresses of the host after the change; none if the address in use stays.
 
-    Where there is one of the same IP version it has to be that: a wrong IPv4 address must not pass
-    because IPv6 goes on.
+    They have the IP version of the address in use, if possible: a wrong IPv4 address must not pass
+    because IPv6 still works.
     """
     name = interface_of(declared, state)
     wanted = [address.ip for address in declared.addresses]
@@ -159,10 +162,10 @@ def contacts(declared: Addressing, state: NetworkState) -> tuple[str, ...]:
 
 
 def moving(declared: Addressing, state: NetworkState) -> list[str]:
-    """What the operator is told where the address in use goes away."""
+    """Notice for the operator that the address in use will change."""
     if not (places := contacts(declared, state)):
         return []
     return [
-        f"connections to {state.server} end; the deploy goes on at {places[0]}, which is to be the"
-        " host's ssh_hostname from then on"
+        f"connections to {state.server} will end; the deploy continues at {places[0]}: set the"
+        " host's ssh_hostname to it"
     ]

@@ -25,8 +25,8 @@ class AptPackage:
 
 @dataclass(frozen=True)
 class PackageDatabase:
-    """What dpkg knows: `packages` by name, of those that were asked for; `unfinished` names those
-    that an interrupted run left between states; `journal` tells that dpkg itself was killed."""
+    """dpkg's database: the requested `packages` by name; `unfinished` are packages that an
+    interrupted run left between states; `journal` is set if dpkg itself was killed."""
 
     packages: Mapping[str, AptPackage]
     unfinished: tuple[str, ...] = ()
@@ -35,8 +35,8 @@ class PackageDatabase:
 
 @dataclass(frozen=True)
 class AptPlan:
-    """What apt has to do. `install` holds names, or name=version; `unhold` comes first and `hold`
-    last, because apt refuses to touch what is held."""
+    """What apt must do. `install` has names, or name=version; `unhold` comes first and `hold` last,
+    because apt refuses to change held packages."""
 
     install: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ def plan(
     hold: bool | None,
     found: PackageDatabase,
 ) -> AptPlan:
-    """Compare; `hold=None` leaves holds as the operator set them. No reasons: nothing to do."""
+    """Compare; `hold=None` does not change holds. No reasons: nothing to do."""
     lacking = {name: _lacking(found.packages.get(name), versions.get(name)) for name in wanted}
     installs = [name for name in wanted if lacking[name]]
     removals = [name for name in absent if _present(found, name)]
@@ -98,9 +98,9 @@ def _spec(name: str, versions: Mapping[str, str]) -> str:
 
 
 def script(todo: AptPlan, keep_stopped: Sequence[str] = ()) -> str:
-    """POSIX shell script that carries a plan out and says in a sentence why it could not.
+    """POSIX shell script that executes a plan; if it fails, it prints the reason in one sentence.
 
-    `keep_stopped` names units that must not be started by the packages that bring them.
+    Packages must not start the units in `keep_stopped`.
     """
     parts = [script_text("apt/functions.sh")]
     parts += ["finish_interrupted"] if todo.repair else []
@@ -113,7 +113,7 @@ def script(todo: AptPlan, keep_stopped: Sequence[str] = ()) -> str:
 
 
 def _transaction(todo: AptPlan) -> str:
-    """One transaction, so that a replacement (docker.io by docker-ce) is never half done."""
+    """One transaction, so that a replacement (docker.io by docker-ce) is never incomplete."""
     options = ["--allow-downgrades"] if any("=" in spec for spec in todo.install) else []
     options += ["--fix-broken"] if todo.repair else []
     specs = [*todo.install, *(f"{name}-" for name in todo.remove)]
@@ -126,7 +126,7 @@ def _mark(state: str, names: Sequence[str]) -> str:
 
 
 def _keep_stopped(units: Sequence[str]) -> str:
-    """A run-time mask, which deb-systemd-invoke(1) respects and a reboot forgets."""
+    """A runtime mask, which deb-systemd-invoke(1) respects and a reboot removes."""
     listed = shlex.join(units)
     return (
         f"systemctl --quiet mask --runtime {listed} || exit 1\n"

@@ -1,4 +1,4 @@
-"""A package repository as apt is told of it."""
+"""A package repository, as configured for apt."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ KEYRINGS = "/etc/apt/keyrings"
 
 @dataclass(frozen=True)
 class Repository:
-    """A third party's repository, in the terms of sources.list(5).
+    """A third-party repository, in the terms of sources.list(5).
 
     `label` names its files. `suite` is a release's codename, or `/` for a flat repository, which
-    has no `components`. `key_url` is where its key is fetched, `fingerprint` what the key must
-    have; with `key` (the key itself, armoured or not) nothing is fetched. `replaces` lists files of
-    other installation methods, which would give apt two keys for one source.
+    has no `components`. The key is downloaded from `key_url` and must have the `fingerprint`,
+    unless `key` is given (armored or not). `replaces` lists files of other installation methods,
+    which would give apt two keys for one source.
     """
 
     label: str
@@ -49,11 +49,11 @@ class Repository:
 
     @property
     def paths(self) -> list[str]:
-        """All paths that the repository concerns."""
+        """All paths of the repository."""
         return [entry.path for entry in self.entries(b"")]
 
     def entries(self, key: bytes) -> list[Entry]:
-        """Files of the repository, with a key that has been checked."""
+        """Files of the repository, with a verified key."""
         return [
             Directory(KEYRINGS),
             *(Absent(path) for path in self.replaces),
@@ -63,5 +63,5 @@ class Repository:
 
     @property
     def removal(self) -> list[Entry]:
-        """What must be so when the repository is not wanted."""
+        """Entries that remove the repository."""
         return [Absent(self.sources_path), Absent(self.key_path)]

@@ -1,12 +1,12 @@
-"""A part of a file that somebody else owns: ours stands between two marks, the rest stays. Pure."""
+"""A block between two marks in a file that llmhost does not own; the rest stays. Pure."""
 
 import re
 
 
 def with_block(text: str, block: str) -> str:
-    """`text` with our block at its end and everything else as it was.
+    """`text` with the block at its end; the rest does not change.
 
-    The block's own first and last line are its marks, and so must be unlike any other line.
+    The first and last line of the block are its marks and must be unique.
     """
     first, *_, last = block.splitlines()
     rest = without_block(text, first, last)
@@ -16,6 +16,6 @@ def with_block(text: str, block: str) -> str:
 
 
 def without_block(text: str, first: str, last: str) -> str:
-    """`text` without the block between these two lines, if there is one."""
+    """`text` without the block between these two lines, if it has one."""
     pattern = rf"^\n?{re.escape(first)}\n.*?^{re.escape(last)}(\n|\Z)"
     return re.sub(pattern, "", text, flags=re.DOTALL | re.MULTILINE)

@@ -1,4 +1,4 @@
-"""A host's time zone and who keeps its clock right.
+"""A host's time zone and the service that synchronizes its clock.
 
 Pure: the state comes from facts/clock.py, the commands are run by operations/clock.py.
 """
@@ -11,14 +11,14 @@ from llmhost.system.virtualization import has_own_clock
 ZONES = "/usr/share/zoneinfo"
 TIMESYNCD = "systemd-timesyncd.service"
 DAEMONS = (TIMESYNCD, "chrony.service", "ntpsec.service", "openntpd.service", "ntp.service")
-"""Units that keep a clock right; Debian's packages of them exclude each other."""
+"""Units that synchronize a clock; their Debian packages conflict with each other."""
 
 
 @dataclass(frozen=True)
 class ClockState:
-    """`link` is where /etc/localtime points, `zone_file` the first line of /etc/timezone (None if
-    there is no such file), `daemons` those of DAEMONS that start at boot, `installed` those that
-    exist; `is_foreign` says that another system keeps the clock."""
+    """`link` is the target of /etc/localtime, `zone_file` the first line of /etc/timezone (None
+    without that file), `daemons` those of DAEMONS that start at boot, `installed` those that exist;
+    `is_foreign` is set if another system manages the clock."""
 
     link: str = ""
     zone_file: str | None = None
@@ -47,21 +47,21 @@ def parse_clock(lines: list[str]) -> ClockState:
 
 def wrong_zone(zone: str, state: ClockState) -> str:
     """Why the time zone is not as declared; empty if it is."""
-    found = state.link.partition("/zoneinfo/")[2] or "UTC"  # what localtime(5) falls back to
+    found = state.link.partition("/zoneinfo/")[2] or "UTC"  # the default of localtime(5)
     if found != zone:
         return f"the time zone is {found}, not {zone}"
     if state.zone_file not in (None, zone):
-        return f"/etc/timezone says {state.zone_file}, not {zone}"
+        return f"/etc/timezone is {state.zone_file}, not {zone}"
     return ""
 
 
-def unsynchronised(state: ClockState) -> str:
-    """Why the clock may go wrong; empty if it is kept right, or is another's."""
-    return "" if state.is_foreign or state.daemons else "nothing keeps the clock right"
+def unsynchronized(state: ClockState) -> str:
+    """Why the clock may be wrong; empty if it is synchronized, or not the host's own."""
+    return "" if state.is_foreign or state.daemons else "no service synchronizes the clock"
 
 
 def zone_script(zone: str, *, file: bool) -> str:
-    """Shell script that sets the time zone; `file` tells that /etc/timezone says it too."""
+    """Shell script that sets the time zone; `file`: in /etc/timezone too."""
     target = shlex.quote(f"{ZONES}/{zone}")
     lines = [
         f"[ -e {target} ] ||"

@@ -1,6 +1,6 @@
-"""A file of environment variables that holds a secret. Pure.
+"""A file of environment variables with a secret. Pure.
 
-The host tells the digest of each line, so that a difference can be named without any value.
+The host reports the digest of each line, so that differences can be named without values.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 @dataclass(frozen=True)
 class EnvironmentState:
-    """What a host shows: `path` is the file's state, `digests` the SHA-256 of its lines by the
+    """The file on a host: `path` is the file's state, `digests` the SHA-256 of its lines by the
     variable that each sets, `owner_exists` whether its owner is a user of the host."""
 
     path: PathState | None = None
@@ -24,17 +24,17 @@ class EnvironmentState:
 
 
 def unfit(secret: str) -> str:
-    """Why a secret can not stand in such a file, as the rest of a sentence; empty if it can.
+    """Why a secret cannot be in such a file, as the rest of a sentence; empty if it can.
 
-    Shells, systemd, Compose and HTTP headers all read these characters as they are (RFC 6750).
+    Shells, systemd, Compose and HTTP headers all read these characters literally (RFC 6750).
     """
     if _TOKEN.fullmatch(secret):
         return ""
-    return "refers to something with other characters than letters, digits and ._~+/=-"
+    return "refers to a value with characters other than letters, digits and ._~+/=-"
 
 
 def reasons(file: File, state: EnvironmentState) -> list[str]:
-    """What of the file is not as declared; it names variables, never their values."""
+    """Differences from the declared file; they name variables, never their values."""
     found = {file.path: state.path} if state.path else {}
     wrong = [*differences([file], found).values()]
     if not wrong or not state.digests or state.path is None or state.path.sha256 == file.sha256:
@@ -43,7 +43,7 @@ def reasons(file: File, state: EnvironmentState) -> list[str]:
     changed = sorted(
         name for name in {*wanted, *state.digests} if wanted.get(name) != state.digests.get(name)
     )
-    return [f"{name} in {file.path} is another one" for name in changed] or wrong
+    return [f"{name} in {file.path} has another value" for name in changed] or wrong
 
 
 def digests(lines: Sequence[str]) -> dict[str, str]:

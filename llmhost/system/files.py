@@ -46,7 +46,7 @@ class Directory:
 
 @dataclass(frozen=True)
 class Absent:
-    """Nothing at this path: a file or link there is removed, a directory is refused."""
+    """Nothing at this path: a file or link is removed, a directory is refused."""
 
     path: str
 
@@ -56,7 +56,7 @@ Entry = File | Directory | Absent
 
 @dataclass(frozen=True)
 class PathState:
-    """What stands at a path. `kind` is `file`, `directory`, `link` or `other`; `modified` is in
+    """The entry at a path. `kind` is `file`, `directory`, `link` or `other`; `modified` is in
     seconds since the epoch; `sha256` is set for files only."""
 
     kind: str
@@ -68,7 +68,7 @@ class PathState:
 
 
 def differences(entries: Iterable[Entry], found: Mapping[str, PathState]) -> dict[Entry, str]:
-    """Entries that are not as declared, each with the reason in words."""
+    """Entries that are not as declared, each with the reason."""
     reasons = {entry: _difference(entry, found.get(entry.path)) for entry in entries}
     return {entry: reason for entry, reason in reasons.items() if reason}
 
@@ -91,7 +91,7 @@ def _difference(entry: Entry, state: PathState | None) -> str:
 
 
 def candidate_path(path: str) -> str:
-    """Where a file waits, beside its place, until one rename makes it live."""
+    """Temporary path of a file, in the same directory, until a rename replaces the old file."""
     pure = PurePosixPath(path)
     return str(pure.with_name(f".{pure.name}{CANDIDATE_SUFFIX}"))
 
@@ -99,8 +99,8 @@ def candidate_path(path: str) -> str:
 def archive(files: Mapping[str, File]) -> str:
     """Files by the path to unpack them to, as base64 of a gzipped tar for a command's stdin.
 
-    stdin, because contents must appear neither in an argument list nor in a temporary file that
-    others can read.
+    stdin, because contents must not appear in an argument list or in a temporary file that others
+    can read.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as tar:
@@ -117,7 +117,7 @@ UNPACK = "umask 077; base64 -d | tar -xzp --same-owner --touch -C /"
 
 
 def apply_script(entries: Iterable[Entry]) -> str:
-    """Shell script that brings entries about: each file appears by one rename, complete."""
+    """Shell script that creates the entries; each file appears complete, by one rename."""
     entries = list(entries)
     files = [entry for entry in entries if isinstance(entry, File)]
     lines = ["set -e"]

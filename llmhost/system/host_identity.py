@@ -1,4 +1,4 @@
-"""What kind of host this is, as read by facts/system.py."""
+"""The identity of a host, as read by facts/system.py."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class HostIdentity:
 
     @property
     def is_wsl(self) -> bool:
-        """Whether it is the Windows Subsystem for Linux."""
+        """Whether the host is a Windows Subsystem for Linux."""
         return self.virtualization == "wsl" or is_wsl(self.kernel)
 
 

@@ -1,4 +1,4 @@
-"""/etc/hosts: names that a component needs, in a block of its own. Pure."""
+"""/etc/hosts: names that a component needs, in its own block. Pure."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,7 +10,7 @@ PATH = "/etc/hosts"
 def with_entries(text: str, entries: Mapping[str, str], component: str) -> str:
     """The file with one line for each name; `entries` are addresses by name.
 
-    Each component has a block of its own; without entries it is taken out.
+    Each component has its own block; without entries it is removed.
     """
     first = f"# BEGIN llmhost {component}: edit the inventory ({component}_*) instead"
     last = f"# END llmhost {component}"
@@ -21,14 +21,14 @@ def with_entries(text: str, entries: Mapping[str, str], component: str) -> str:
 
 
 def conflicts(text: str, entries: Mapping[str, str], component: str) -> list[str]:
-    """Sentences on lines outside the block that give a name of ours another address.
+    """Sentences about lines outside the block that map a declared name to another address.
 
-    The resolver takes the first line that names a host (hosts(5)), so ours would go unheard. The
-    host's own name may stand for the loopback or for its address: both lead to itself.
+    The resolver uses the first line with a name (hosts(5)) and would ignore the declared one. The
+    host's own name may map to a loopback address or to its own: both reach the host.
     """
     return [
-        f"{PATH} gives {name} the address {address} already, and {entries[name]} is declared:"
-        " take that line out, then deploy again"
+        f"{PATH} maps {name} to {address}, and {entries[name]} is declared:"
+        " remove that line, then deploy again"
         for address, name in _entries(with_entries(text, {}, component))
         if name in entries
         and address != entries[name]
@@ -43,8 +43,8 @@ def reasons(text: str, entries: Mapping[str, str], component: str) -> list[str]:
         return []
     there = set(_entries(text))
     missing = [n for n, address in entries.items() if (address, n) not in there]
-    told = [f"{PATH} lacks {name} for {entries[name]}" for name in missing]
-    return told or [f"{PATH} holds names that are not declared any more"]
+    sentences = [f"{PATH} lacks {name} for {entries[name]}" for name in missing]
+    return sentences or [f"{PATH} contains names that are no longer declared"]
 
 
 def _entries(text: str) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
-"""netplan's files: which definition an interface has, and what must not stand beside ours. Pure.
+"""netplan's files: the definition of an interface, and settings that conflict with ours. Pure.
 
-netplan merges all files by name: of single values the last counts, but lists are joined
-(netplan-generate(8)). So addresses that another file gives an interface would stay beside ours.
+netplan merges all files in the order of their names: the last single value wins, but lists are
+joined (netplan-generate(8)). Addresses in other files would therefore remain.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,21 +20,21 @@ _JOINED = ("addresses", "routes", "nameservers", "gateway4", "gateway6")
 _SINGLE = ("dhcp4", "dhcp6", "accept-ra")
 
 _HEADER = (
-    "# llmhost took the addresses of {key} out: they stand in 99-llmhost.yaml now.\n"
-    "# /var/lib/llmhost/network has this file as it was.\n"
+    "# llmhost removed the addresses of {key}: they are now in 99-llmhost.yaml.\n"
+    "# /var/lib/llmhost/network has the original of this file.\n"
 )
 
 
 @dataclass(frozen=True)
 class Definition:
-    """Where netplan defines an interface: kind (such as `ethernets`) and the key there."""
+    """Definition of an interface in netplan: kind (such as `ethernets`) and key."""
 
     kind: str
     key: str
 
 
 def find(texts: Mapping[str, str], interface: str, mac: str) -> Definition:
-    """The definition of an interface in netplan's files, or the one to begin."""
+    """The definition of an interface in netplan's files, or a new one."""
     for path in sorted(texts, key=_name):
         for kind in _KINDS:
             for key, body in _definitions(texts[path], kind).items():
@@ -59,7 +59,7 @@ def definition(
     addresses: Sequence[IPv4Interface | IPv6Interface],
     gateways: Sequence[IPv4Address | IPv6Address],
 ) -> str:
-    """The text of our own file."""
+    """The text of llmhost's file."""
     body: dict[str, Any] = {"dhcp4": False, "dhcp6": False}
     if any(address.version == 6 for address in addresses):
         body["accept-ra"] = False
@@ -72,7 +72,7 @@ def definition(
 
 
 def trimmed(texts: Mapping[str, str], where: Definition) -> dict[str, str]:
-    """Files that would add to our definition or override it, by path, as they must be instead."""
+    """Files that would extend or override the definition, by path, with their new texts."""
     changed = {}
     for path, text in texts.items():
         content = _parse(text)
@@ -83,8 +83,8 @@ def trimmed(texts: Mapping[str, str], where: Definition) -> dict[str, str]:
         if any(key in body for key in keys):
             kept = {key: value for key, value in body.items() if key not in keys}
             content["network"][where.kind][where.key] = kept
-            told = _HEADER.format(key=where.key)
-            changed[path] = told + yaml.safe_dump(content, sort_keys=False)
+            header = _HEADER.format(key=where.key)
+            changed[path] = header + yaml.safe_dump(content, sort_keys=False)
     return changed
 
 
@@ -97,7 +97,7 @@ def _parse(text: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError:
-        return {}  # netplan itself refuses the file, and the trial with it
+        return {}  # netplan refuses the file, and so the trial fails
     return content if isinstance(content, dict) else {}
 
 

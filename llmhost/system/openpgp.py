@@ -1,6 +1,6 @@
-"""Fingerprints of OpenPGP keys, so that a repository's key is known before apt trusts it.
+"""Fingerprints of OpenPGP keys, to verify a repository's key before apt trusts it.
 
-Pure, and run on the controller: a minimal Debian has neither gpg nor sq.
+Pure; runs on the controller, because a minimal Debian has neither gpg nor sq.
 """
 
 import base64
@@ -14,13 +14,13 @@ _ARMOR_END = "-----END PGP PUBLIC KEY BLOCK-----"
 
 
 class UnreadableKey(ValueError):
-    """Not a public key that llmhost can read; the message is a sentence's end."""
+    """Not a public key that llmhost can read; the message continues a sentence."""
 
 
 def dearmored(data: bytes) -> bytes:
-    """The key's packets, from the ASCII armour of RFC 9580, section 6.2, or as they are.
+    """The key's packets, decoded from ASCII armor (RFC 9580, section 6.2) if necessary.
 
-    Raises UnreadableKey when an armour holds no valid base64.
+    Raises UnreadableKey if the armor contains no valid base64.
     """
     text = data.decode("ascii", errors="replace")
     if _ARMOR_BEGIN not in text:
@@ -33,15 +33,15 @@ def dearmored(data: bytes) -> bytes:
     try:
         return base64.b64decode(encoded, validate=True)
     except binascii.Error as error:
-        raise UnreadableKey("its armour is damaged") from error
+        raise UnreadableKey("its ASCII armor is damaged") from error
 
 
 def fingerprint(data: bytes) -> str:
     """Fingerprint of the one primary key in `data`, 40 upper-case hexadecimal digits.
 
-    Raises UnreadableKey when there is none, when there are several (an attacker could append a key
-    of their own to the right one), or when the key is not of version 4. Subkeys are not looked at:
-    apt's verifiers accept none that the primary key has not signed.
+    Raises UnreadableKey if there is none, if there are several (an attacker could append a key), or
+    if the key is not version 4. Subkeys are ignored: apt's verifiers accept only those that the
+    primary key signed.
     """
     keys = [body for tag, body in _packets(dearmored(data)) if tag == _PUBLIC_KEY]
     if not keys:
@@ -67,12 +67,12 @@ def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
         start, length = _length(data, at + 1, None if new else head & 3)
         at = start + length
         if at > len(data):
-            raise UnreadableKey("it is cut off")
+            raise UnreadableKey("it is truncated")
         yield tag, data[start:at]
 
 
 def _length(data: bytes, at: int, old_type: int | None) -> tuple[int, int]:
-    """Where a packet's body starts, and its length."""
+    """Start and length of a packet's body."""
     if old_type is not None:
         if old_type == 3:
             raise UnreadableKey("it holds a packet without a length")

@@ -1,4 +1,4 @@
-"""Which name servers a host asks: systemd-resolved's drop-in, or /etc/resolv.conf. Pure."""
+"""Name servers of a host: a drop-in of systemd-resolved, or /etc/resolv.conf. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ PATHS = (RESOLV_CONF, DROP_IN)
 
 @dataclass(frozen=True)
 class ResolverState:
-    """`paths` are states of `PATHS`; `target` is what /etc/resolv.conf links to, if it is a link;
+    """`paths` are states of `PATHS`; `target` is the target of /etc/resolv.conf, if it is a link;
     `resolved` whether systemd-resolved runs."""
 
     paths: Mapping[str, PathState] = field(default_factory=dict)
@@ -26,17 +26,17 @@ class ResolverState:
 
 
 def refusal(state: ResolverState) -> str:
-    """Why the name servers can not be declared on this host; empty if they can."""
+    """Why the name servers cannot be set on this host; empty if they can."""
     if state.target and not state.asks_resolved:
         return (
             f"{RESOLV_CONF} is a link to {state.target}, which another program writes: set the name"
-            " servers there, and take network_dns out of the inventory"
+            " servers there, and remove network_dns from the inventory"
         )
     return ""
 
 
 def file(servers: Sequence[str], domains: Sequence[str], state: ResolverState) -> File:
-    """The file that names the servers, by addresses, and the domains of short names."""
+    """The file with the addresses of the servers and the search domains."""
     template, path = "resolv.conf.j2", RESOLV_CONF
     if state.asks_resolved:
         template, path = "60-llmhost.conf.j2", DROP_IN

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 
 from llmhost.system.virtualization import has_own_kernel
 
-# What a network or IPC namespace has of its own; everything else is the whole kernel's, so that a
-# container that may write it would set it for its host and all neighbours (namespaces(7)).
+# Parameters of a network or IPC namespace; all others belong to the whole kernel, so a container
+# that can write them sets them for its host and all its neighbors (namespaces(7)).
 _OF_A_CONTAINER = ("net.", "kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
 
 
 @dataclass(frozen=True)
 class KernelState:
-    """Running values by parameter name, blanks normalised; parameters that the kernel does not
-    have are left out, `read_only` ones can not be set. `container` is what systemd-detect-virt
-    calls the container that this is, empty on a machine with its own kernel."""
+    """Running values by parameter name, with single blanks; parameters that the kernel does not
+    have are left out, `read_only` ones cannot be set. `container` is the container's name in
+    systemd-detect-virt, empty on a machine with its own kernel."""
 
     values: Mapping[str, str] = field(default_factory=dict)
     read_only: frozenset[str] = frozenset()
@@ -35,7 +35,7 @@ def proc_path(name: str) -> str:
 
 
 def settable(parameters: Mapping[str, str], state: KernelState) -> dict[str, str]:
-    """The parameters that are this host's to set."""
+    """The parameters that this host can set."""
     return {
         name: value
         for name, value in parameters.items()
@@ -45,11 +45,11 @@ def settable(parameters: Mapping[str, str], state: KernelState) -> dict[str, str
 
 
 def deviations(parameters: Mapping[str, str], state: KernelState) -> dict[str, str]:
-    """Parameters whose running value differs, each with the reason in words."""
+    """Parameters whose running value differs, each with the reason."""
     return {
         name: f"{name} is {state.values[name]}, not {value}"
         for name, value in parameters.items()
-        if name in state.values and state.values[name] != normalised(value)
+        if name in state.values and state.values[name] != normalized(value)
     }
 
 
@@ -58,8 +58,8 @@ def unknown(parameters: Mapping[str, str], state: KernelState) -> list[str]:
     return [name for name in parameters if name not in state.values]
 
 
-def normalised(value: str) -> str:
-    """A value with single blanks: the kernel prints tabs where operators write spaces."""
+def normalized(value: str) -> str:
+    """A value with single blanks: the kernel prints tabs."""
     return " ".join(value.split())
 
 
@@ -73,7 +73,7 @@ def parse_state(lines: list[str]) -> KernelState:
             container = line.removeprefix("container ")
         elif line.count("|") >= 2:
             name, writable, value = line.split("|", 2)
-            values[name] = normalised(value)
+            values[name] = normalized(value)
             if writable == "r":
                 read_only.add(name)
     return KernelState(values, frozenset(read_only), "" if has_own_kernel(container) else container)
@@ -86,7 +86,7 @@ def render(parameters: Mapping[str, str]) -> str:
 
 
 def script(parameters: Mapping[str, str]) -> str:
-    """Shell script that sets running values; it stops at the first that the kernel refuses."""
+    """Shell script that sets running values; it stops at the first one that the kernel refuses."""
     return " && ".join(
         f"printf '%s\\n' {shlex.quote(value)} > {shlex.quote(proc_path(name))}"
         for name, value in parameters.items()

@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 OTHER = "other:"
-"""What a line begins with that tells of a unit which the asked one starts."""
+"""Prefix of lines about units that the unit starts."""
 
 
 @dataclass(frozen=True)
 class UnitState:
-    """What systemd says of a unit. Times are in seconds since the epoch, 0.0 for never.
+    """State of a unit. Times are in seconds since the epoch, 0.0 for never.
 
     `started` is when its main process started, `loaded` when it last started or was reloaded;
-    `configured` is when the newest of the asked paths was changed; `silent` tells that it is
-    active and does not answer. `masked_others` are the masked ones of the units that it starts,
-    with their `file`.
+    `configured` is when its newest configuration path changed; `silent`: it is active and does not
+    answer. `masked_others` are the masked units among those that it starts, with their `file`.
     """
 
     load: str = "not-found"
@@ -59,7 +58,7 @@ def parse_unit(lines: list[str]) -> UnitState:
         ),
         reload_failed=values.get("ReloadResult", "success") != "success",
         started=started,
-        # A reload leaves the process and ActiveEnterTimestamp alone, but the unit passes through
+        # A reload does not change the process and ActiveEnterTimestamp, but the unit passes through
         # the state "reloading" (systemd, src/core/unit.c, unit_notify).
         loaded=max(started, _time(values.get("StateChangeTimestamp", ""))),
         configured=float(values.get("Configured") or 0),
@@ -92,15 +91,14 @@ def _time(text: str) -> float:
 
 @dataclass(frozen=True)
 class Step:
-    """One systemctl command and why it is needed; `other` is a unit it is for in place of the
-    declared one."""
+    """One systemctl command and its reason; `other` is its unit, if it is not the declared one."""
 
     verb: str
     reason: str
     other: str = ""
 
     def command(self, unit: str) -> str:
-        """The shell command; `daemon-reload` concerns no unit."""
+        """The shell command; `daemon-reload` has no unit."""
         concerned = "" if self.verb == "daemon-reload" else f" {self.other or unit}"
         return f"systemctl {self.verb}{concerned}"
 
@@ -108,7 +106,7 @@ class Step:
 def steps(
     unit: str, state: UnitState, *, running: bool, enabled: bool, reload: bool
 ) -> tuple[Step, ...]:
-    """What is to be done, in order; empty when the unit is as declared."""
+    """Steps in order; empty if the unit is as declared."""
     others = state.masked_others if running else ()
     found = [
         *(Step(_unmask(file), f"{other} is masked", shlex.quote(other)) for other, file in others),
@@ -131,10 +129,14 @@ def _unmask(file: str) -> str:
 
 
 def _daemon_reload(unit: str, state: UnitState, *, running: bool) -> Step | None:
-    # Only when it is due: it takes GPUs away from containers that got them by the legacy hook
-    # (NVIDIA Container Toolkit, issues 48 and 1744).
+    # Only if necessary: containers that got GPUs by the legacy hook lose them (NVIDIA Container
+    # Toolkit, issues 48 and 1744).
     due = running and state.needs_daemon_reload
-    return Step("daemon-reload", f"systemd runs an older {unit} than is on disk") if due else None
+    return (
+        Step("daemon-reload", f"systemd has loaded an older {unit} than the one on disk")
+        if due
+        else None
+    )
 
 
 def _enabling(unit: str, state: UnitState, *, enabled: bool) -> Step | None:
@@ -152,13 +154,13 @@ def _running(unit: str, state: UnitState, *, reload: bool) -> Step | None:
     if state.silent:
         return Step("restart", f"{unit} does not answer")
     if state.needs_daemon_reload:
-        return Step("restart", f"{unit} runs with an older unit file than is on disk")
+        return Step("restart", f"{unit} runs with an older unit file than the one on disk")
     if reload and state.configured > state.loaded:
-        return Step("reload", f"{unit} has not loaded its configuration since it changed")
+        return Step("reload", f"{unit} has not loaded its changed configuration")
     if reload and state.reload_failed:
-        return Step("reload", f"{unit} could not load its configuration the last time")
+        return Step("reload", f"{unit} failed to load its configuration")
     if not reload and state.configured > state.started:
-        return Step("restart", f"{unit} runs with an older configuration than is on disk")
+        return Step("restart", f"{unit} runs with an older configuration than the one on disk")
     return None
 
 
@@ -168,13 +170,13 @@ def _stopping(unit: str, state: UnitState) -> Step | None:
 
 
 def script(unit: str, todo: tuple[Step, ...]) -> str:
-    """Shell script that takes the steps, each after the one before succeeded."""
+    """Shell script that executes the steps and stops at the first failure."""
     quoted = shlex.quote(unit)
     commands = " && ".join(step.command(quoted) for step in todo)
     return (
-        # systemd refuses to start a unit that was started too often or failed, until it forgets;
-        # Docker's may start three times a minute.
+        # systemd refuses to start a unit that failed or reached its start limit, until a reset;
+        # Docker's limit is three starts a minute.
         f"systemctl reset-failed {quoted} 2>/dev/null; {commands} ||"
-        # systemctl itself only says that a unit failed, not why.
+        # systemctl reports that a unit failed, but not why.
         f" {{ systemctl status --no-pager --lines=15 {quoted} >&2; exit 1; }}"
     )

@@ -1,4 +1,4 @@
-"""ufw: who may reach the host, as declared, as written on disk and as loaded into the kernel.
+"""ufw: firewall rules as declared, on disk and in the kernel.
 
 Pure: the state comes from facts/ufw.py, the commands are run by operations/ufw.py.
 """
@@ -12,10 +12,10 @@ from llmhost.resources import script_text
 from llmhost.system.files import File, PathState, differences
 
 STAGE = "/run/llmhost-firewall"
-"""Where new rules are on trial; on a tmpfs, so that a reboot ends the trial."""
+"""Directory of new rules during their trial; on a tmpfs, so that a reboot ends the trial."""
 
 RECORD = "/var/lib/llmhost/firewall"
-"""What was loaded last: `ip` and `ip6` in normal form, `sources` the digests of ufw's files."""
+"""The rules loaded last: `ip` and `ip6` in normal form, `sources` the digests of ufw's files."""
 
 UNDO_UNIT = "llmhost-firewall-undo"
 """The timer that ends a trial."""
@@ -25,7 +25,7 @@ AFTER_RULES = {4: "/etc/ufw/after.rules", 6: "/etc/ufw/after6.rules"}
 DEFAULTS = "/etc/default/ufw"
 CONFIGURATION = "/etc/ufw/ufw.conf"
 PATHS = (*USER_RULES.values(), *AFTER_RULES.values(), DEFAULTS, CONFIGURATION)
-"""All files that llmhost writes; ufw.conf, which switches ufw on, comes last."""
+"""All files that llmhost writes; ufw.conf, which enables ufw, comes last."""
 
 SOURCES = "/etc/ufw/*.rules /etc/ufw/*.init /etc/ufw/sysctl.conf"
 """Shell patterns of the files that ufw loads."""
@@ -34,11 +34,11 @@ BEGIN = "# BEGIN llmhost: edit the inventory (firewall_*) instead"
 END = "# END llmhost"
 
 NORMAL_FORM = script_text("firewall/normal_form.sh")
-"""Shell filter from `iptables-save` to what must be as ufw loaded it.
+"""Shell filter from `iptables-save` to the rules that must be as ufw loaded them.
 
-That is its chains, DOCKER-USER, policies and jumps; and of others' rules those that decide in its
-place: in INPUT any that accepts, and any that refuses everything; in FORWARD any that accepts
-before DOCKER-USER was asked. Chains of other programs (fail2ban, Docker) are theirs.
+These are its chains, DOCKER-USER, policies and jumps, and rules of others that override them: in
+INPUT those that accept or that refuse everything, in FORWARD those that accept before DOCKER-USER.
+Chains of other programs (fail2ban, Docker) are ignored.
 """
 
 Network = IPv4Network | IPv6Network
@@ -46,7 +46,7 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True)
 class Rule:
-    """A port that is open to some networks."""
+    """A port that is open to networks."""
 
     port: int
     protocol: str
@@ -71,7 +71,7 @@ class Opening:
 
     @property
     def tuple(self) -> str:
-        """ufw's own notation, from which `ufw status` is made (backend_iptables.py)."""
+        """ufw's notation, the source of `ufw status` (backend_iptables.py)."""
         anywhere = "0.0.0.0/0" if self.source.version == 4 else "::/0"
         comment = f" comment={self.comment.encode().hex()}" if self.comment else ""
         return f"allow {self.protocol} {self.port} {anywhere} any {self._source} in{comment}"
@@ -104,7 +104,7 @@ def openings(rules: Iterable[Rule], version: int) -> list[Opening]:
 
 @dataclass(frozen=True)
 class Connection:
-    """The SSH connection that is being used, as the host sees it."""
+    """The SSH connection in use, as the host sees it."""
 
     client: IPv4Address | IPv6Address
     port: int
@@ -113,7 +113,7 @@ class Connection:
 def parse_connection(text: str) -> Connection | None:
     """From SSH_CONNECTION (ssh(1)): client, its port, server, its port.
 
-    None when it is empty, or when sshd was reached without a network ("UNKNOWN").
+    None if it is empty, or if the connection to sshd has no network ("UNKNOWN").
     """
     fields = text.split()
     if len(fields) != 4 or fields[0] == "UNKNOWN":
@@ -123,7 +123,7 @@ def parse_connection(text: str) -> Connection | None:
 
 @dataclass(frozen=True)
 class UfwState:
-    """What a host shows.
+    """The firewall of a host.
 
     `paths` are states of `PATHS`, `texts` contents by path, `live` the lines by which the loaded
     rules differ from the recorded ones: family, `<` (gone) or `>` (not ours), rule. `uplinks` are
@@ -142,12 +142,12 @@ class UfwState:
 
     @property
     def outside_bridges(self) -> list[str]:
-        """Uplinks that DOCKER-USER would take for a container network by their name."""
+        """Uplinks whose name looks like that of a container network to DOCKER-USER."""
         return sorted({name for name in self.uplinks if re.match(r"br-|docker", name)})
 
 
 def lifeline(rules: Iterable[Rule], connection: Connection | None) -> tuple[Rule, ...]:
-    """The rule that admits the connection in use; none if a declared rule does already."""
+    """The rule that admits the connection in use; none if a declared rule does."""
     if connection is None:
         return ()
     client = ip_network(connection.client)
@@ -156,7 +156,7 @@ def lifeline(rules: Iterable[Rule], connection: Connection | None) -> tuple[Rule
             _covers(source, client) for source in rule.sources
         ):
             return ()
-    return (Rule(connection.port, "tcp", (client,), "llmhost: whoever deployed last"),)
+    return (Rule(connection.port, "tcp", (client,), "llmhost: address of the last deploy"),)
 
 
 def _covers(wider: Network, narrower: Network) -> bool:
@@ -169,37 +169,37 @@ def _covers(wider: Network, narrower: Network) -> bool:
 
 def drift(files: Sequence[File], rules: Sequence[Rule], state: UfwState) -> list[str]:
     """Why the firewall is not as declared, in sentences; empty if it is."""
-    told = [
+    sentences = [
         sentence
         for version, path in USER_RULES.items()
         for sentence in _rule_drift(openings(rules, version), state.texts.get(path, ""))
     ]
     wrong = differences(files, state.paths)
-    told += [
-        why for entry, why in wrong.items() if not (told and entry.path in USER_RULES.values())
+    sentences += [
+        why for entry, why in wrong.items() if not (sentences and entry.path in USER_RULES.values())
     ]
     if not state.starts_at_boot:
-        told.append("ufw does not start at boot")
+        sentences.append("ufw does not start at boot")
     if not state.recorded:
-        return [*told, "llmhost has not loaded the rules of this host yet"]
+        return [*sentences, "llmhost has not yet loaded rules on this host"]
     if state.edited:
-        told.append("files of ufw were edited since they were loaded")
-    return told + _live_drift(state.live)
+        sentences.append("files of ufw were edited after they were loaded")
+    return sentences + _live_drift(state.live)
 
 
 def _rule_drift(wanted: Sequence[Opening], text: str) -> list[str]:
     found = re.findall(r"^### tuple ### (.+)$", text, re.MULTILINE)
     missing = [opening for opening in wanted if opening.tuple not in found]
     foreign = [rule for rule in found if rule not in {opening.tuple for opening in wanted}]
-    told = [f"port {o.port}/{o.protocol} is to be open to {o.source}" for o in missing]
-    told += [f"the rule '{_readable(rule)}' is not declared" for rule in foreign]
-    if not told and found != [opening.tuple for opening in wanted]:
-        told.append("the rules are in another order")
-    return told
+    sentences = [f"port {o.port}/{o.protocol} is not open to {o.source}" for o in missing]
+    sentences += [f"the rule '{_readable(rule)}' is not declared" for rule in foreign]
+    if not sentences and found != [opening.tuple for opening in wanted]:
+        sentences.append("the rules are in another order")
+    return sentences
 
 
 def _readable(rule: str) -> str:
-    """A tuple of ufw in the words of its command."""
+    """A tuple of ufw as its command writes it."""
     action, protocol, port, _to, _from_port, source, *_ = [*rule.split(), *[""] * 6]
     return f"{action} {port}/{protocol} from {source}"
 
@@ -207,8 +207,8 @@ def _readable(rule: str) -> str:
 def _live_drift(lines: Sequence[str], most: int = 3) -> list[str]:
     gone = [line.split(" ", 2)[2] for line in lines if " < " in line]
     foreign = [line.split(" ", 2)[2] for line in lines if " > " in line]
-    told = [f"'{rule}' is no longer loaded" for rule in gone[:most]]
-    told += [f"'{rule}' is loaded and not ufw's" for rule in foreign[:most]]
+    sentences = [f"'{rule}' is no longer loaded" for rule in gone[:most]]
+    sentences += [f"'{rule}' is loaded, but not by ufw" for rule in foreign[:most]]
     if more := max(0, len(gone) - most) + max(0, len(foreign) - most):
-        told.append(f"{more} more loaded rules are not as ufw loaded them")
-    return told
+        sentences.append(f"{more} more loaded rules are not as ufw loaded them")
+    return sentences

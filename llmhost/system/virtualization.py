@@ -1,7 +1,7 @@
-"""What a host shares with another system: its kernel, its clock, or neither.
+"""Whether a host has its own kernel and its own clock.
 
-systemd counts WSL among the containers (systemd-detect-virt(1)), because Windows keeps its clock
-and its devices. Its kernel is its own: a parameter set there reaches no other system.
+systemd classifies WSL as a container (systemd-detect-virt(1)), because Windows manages its clock
+and devices. It has its own kernel: its parameters affect no other system.
 """
 
 NONE = ("", "none")
@@ -19,5 +19,5 @@ def has_own_kernel(container: str) -> bool:
 
 
 def has_own_clock(container: str) -> bool:
-    """Whether the host keeps its own clock: Windows keeps that of WSL."""
+    """Whether the host manages its clock: Windows manages that of WSL."""
     return container in NONE

@@ -1,8 +1,8 @@
-"""A host cut off from everything but who calls it, and what its containers try meanwhile.
+"""Cuts a host off from the network, except for its clients, and records what containers try.
 
-The cut is an nftables table of its own: whatever else filters packets stays as it is, and removing
-the table restores everything at once. A timer on the host does that if nobody else does. Pure: the
-scripts are run by cli/offline.py.
+The cut is a separate nftables table: other filters do not change, and removing the table restores
+everything at once. A timer on the host removes it in any case. Pure: cli/offline.py runs the
+scripts.
 """
 
 import json
@@ -20,7 +20,7 @@ UNIT = "llmhost-offline-restore"
 
 @dataclass(frozen=True)
 class Attempt:
-    """Something that was tried: by a container, or by the host itself if that is empty."""
+    """An attempt to connect: by a container, or by the host itself if that is empty."""
 
     container: str
     address: str
@@ -29,21 +29,21 @@ class Attempt:
 
     @property
     def sentence(self) -> str:
-        """What was tried, in words."""
+        """The attempt as a sentence."""
         who = self.container or "the host itself"
-        what = "asked for a name at" if self.port in (53, 853) else "tried to reach"
+        what = "sent a DNS query to" if self.port in (53, 853) else "tried to reach"
         place = f"[{self.address}]" if ":" in self.address else self.address
         return f"{who} {what} {place}:{self.port} ({self.protocol})"
 
 
 def cut_script(controller: str, ssh_port: int, seconds: int) -> str:
-    """Cut the network for so many seconds at most; `controller` is an address, or empty."""
+    """Cut the network for at most this many seconds; `controller` is an address, or empty."""
     rules = render("offline/rules.nft.j2", table=TABLE, controller=controller, ssh_port=ssh_port)
     return script("offline/cut.sh", TABLE, UNIT, str(seconds), rules)
 
 
 def recreate_script(compose_file: str, seconds: int) -> str:
-    """Make all containers anew, and wait until they are healthy."""
+    """Recreate all containers, and wait until they are healthy."""
     compose = f"docker compose --file {shlex.quote(compose_file)}"
     return (
         f"{compose} up --detach --force-recreate --wait --wait-timeout {seconds} 2>&1"
@@ -52,7 +52,7 @@ def recreate_script(compose_file: str, seconds: int) -> str:
 
 
 def request_script(port: int, path: str, body: Mapping[str, object] | None, seconds: int) -> str:
-    """One request to a published port; fails unless it is answered well."""
+    """One request to a published port; fails unless the answer has a success status."""
     url = shlex.quote(f"http://127.0.0.1:{port}{path}")
     command = f"curl --fail-with-body --silent --show-error --max-time {seconds} {url}"
     if body is None:
@@ -62,20 +62,20 @@ def request_script(port: int, path: str, body: Mapping[str, object] | None, seco
 
 
 def attempts_script() -> str:
-    """Print which container has which address, and the sets of the table, as JSON."""
+    """Print the addresses of containers, and the sets of the table as JSON."""
     networks = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.GlobalIPv6Address}} {{end}}"
     return f"""docker ps --all --quiet | xargs -r docker inspect --format '{{{{.Name}}}}|{networks}'
 nft --json list table inet {TABLE}"""
 
 
 def restore_script() -> str:
-    """Undo the cut, and the timer that would; also where there is none."""
+    """Remove the cut and its timer, if they exist."""
     return f"""nft delete table inet {TABLE} 2>/dev/null || true
 systemctl stop {UNIT}.timer 2>/dev/null || true"""
 
 
 def parse_attempts(output: str) -> tuple[Attempt, ...]:
-    """What `attempts_script` printed. Raises ValueError if the table was not there."""
+    """The output of `attempts_script`. Raises ValueError if there was no table."""
     *lines, listed = output.strip().splitlines()
     names = dict(_addresses(lines))
     found = []

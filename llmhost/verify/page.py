@@ -1,7 +1,7 @@
-"""The page of `llmhost verify --html`: one file that needs neither network nor script.
+"""The page of `llmhost verify --html`: one file without scripts and network access.
 
-What servers said stands on it as text only: the template escapes everything, and the page's own
-policy lets a browser load nothing and run nothing.
+Output of servers is text only: the template escapes everything, and the page's policy forbids
+browsers to load or run anything.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _PROOFS = (
     (ON_THE_SERVER, "server", "needed no GPU"),
     (ON_A_DOUBLE, "double", "used a stand-in for a GPU: NVIDIA's part is not proven"),
 )
-"""Label, CSS class and meaning of what a passed check is worth."""
+"""Label, CSS class and meaning of the proof of a passed check."""
 
 
 def page(report: Report) -> str:
@@ -50,7 +50,7 @@ def page(report: Report) -> str:
 
 
 def standing(report: Report, server: Server) -> tuple[str, str]:
-    """How a server stands: a CSS class, and a few words."""
+    """State of a server: a CSS class, and a few words."""
     outcomes = [check.outcome for check in report.checks if check.host == server.host]
     if not server.answers:
         return "bad", "does not answer"
@@ -60,14 +60,14 @@ def standing(report: Report, server: Server) -> tuple[str, str]:
         return "bad", "nothing was proven"
     plan = report.plan(server.host)
     if plan is None or plan["status"] in ("failed", "unreachable"):
-        return "warn", "drift is not known"
+        return "warn", "drift is unknown"
     if plan["status"] in _DRIFTED:
         return "warn", _DRIFTED[plan["status"]]
     return "good", "as declared"
 
 
 _DRIFTED = {"drift": "has drifted", "refused": "a deploy is refused"}
-"""What `llmhost plan` calls a server that differs, and what the page does."""
+"""Statuses of `llmhost plan`, and their text on the page."""
 
 
 def verdict(report: Report) -> tuple[str, str]:
@@ -79,10 +79,10 @@ def verdict(report: Report) -> tuple[str, str]:
     if not servers or report.failed:
         return "bad", "Nothing was proven" if not servers else "A check failed"
     if warn := grades.count("warn"):
-        told = {standing(report, server)[1] for server in report.servers}
-        if told & set(_DRIFTED.values()):
+        states = {standing(report, server)[1] for server in report.servers}
+        if states & set(_DRIFTED.values()):
             return "warn", f"Every check passed, and {_some(warn, servers).lower()} not as deployed"
-        return "warn", "Every check passed; what has drifted is not known"
+        return "warn", "Every check passed; drift is unknown"
     every = "The server is" if servers == 1 else f"All {servers} servers are"
     return "good", f"{every} as declared"
 
@@ -94,7 +94,7 @@ def _some(some: int, of_all: int) -> str:
 
 
 def _failures(report: Report) -> list[list[Check]]:
-    """Failed checks by server and component: within one they often have one cause."""
+    """Failed checks by server and component: those of one component often have one cause."""
     groups: dict[tuple[str, str], list[Check]] = {}
     for check in report.failed:
         groups.setdefault((check.host, check.component), []).append(check)
@@ -109,7 +109,7 @@ _LAST = ("gpu", "receipt")
 
 
 def _ordered(components: Sequence[Component]) -> list[Component]:
-    """In the order of a deploy; the services, and whatever is new, after the stack."""
+    """In the order of a deploy; services and other components come after the stack."""
     places = {label: place for place, label in enumerate(_ORDER)}
     places |= {label: len(components) + len(_ORDER) + place for place, label in enumerate(_LAST)}
     return sorted(components, key=lambda each: places.get(each.label, len(_ORDER)))
@@ -121,7 +121,7 @@ def percent(share: MemoryUse, gpu: ReportedGpu) -> str:
 
 
 def _part_class(share: MemoryUse, number: int) -> str:
-    """The colour of a part of a GPU's bar: verify.css has six."""
+    """The color of a part of a GPU's bar: verify.css has six."""
     return "unchecked" if share.owner == OTHER else f"part-{number % 6}"
 
 
@@ -132,7 +132,7 @@ def _title(component: str) -> str:
 
 
 def _moment(time: str) -> str:
-    """A time in ISO 8601 as people read it; whatever else it is, as it is."""
+    """A time in ISO 8601 in readable form; other text does not change."""
     try:
         return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     except ValueError:

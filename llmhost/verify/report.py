@@ -1,8 +1,7 @@
-"""What `llmhost verify` found: one record for each server and each check.
+"""Results of `llmhost verify`: one record for each server and each check.
 
-The server tests write the records while they run, one JSON object a line
-(tests/server/recorder.py);
-the command line shows progress from them, and the page of `--html` is made from them.
+The server tests (tests/server/recorder.py) write the records while they run, one JSON object on a
+line. The command line shows progress from them; the page of `--html` is rendered from them.
 """
 
 import json
@@ -19,13 +18,13 @@ Outcome = Literal["passed", "failed", "not checked"]
 ON_HARDWARE = "proven on hardware"
 ON_A_DOUBLE = "proven on a double"
 ON_THE_SERVER = "proven on the server"
-"""What a check that passed is worth: it used a real GPU, a stand-in for one, or none at all."""
+"""Proof of a passed check: it used a real GPU, a double, or none at all."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A command that a check ran, its exit status, and what it complained of where it failed; its
-    output is not kept."""
+    """A command that a check ran, its exit status, and its error message if it failed; its output
+    is not recorded."""
 
     where: str
     command: str
@@ -35,8 +34,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Check:
-    """One check of one server. `seen`, `expected` and `todo` are told of a failed one, `reason` of
-    one that was not made; `todo` is the next step."""
+    """One check of one server. A failed check has `seen`, `expected` and `todo`, the next step; a
+    skipped check has a `reason`."""
 
     host: str
     component: str
@@ -54,12 +53,12 @@ class Check:
 
 
 OTHER = "other"
-"""Owner of the GPU memory that no process was named for: the driver, a desktop."""
+"""Owner of GPU memory without a known process: the driver, a desktop."""
 
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """GPU memory in bytes that one service, or something else, holds."""
+    """GPU memory of a service or another owner, in bytes."""
 
     owner: str
     size: int
@@ -67,7 +66,7 @@ class MemoryUse:
 
 @dataclass(frozen=True)
 class ReportedGpu:
-    """One GPU as NVML tells of it; None: it does not tell. Sizes in bytes."""
+    """One GPU as NVML reports it; None: not reported. Sizes in bytes."""
 
     index: int
     label: str
@@ -79,7 +78,7 @@ class ReportedGpu:
 
     @property
     def parts(self) -> tuple[MemoryUse, ...]:
-        """What the used memory consists of: by owner, then whatever nobody was named for."""
+        """The used memory by owner, followed by the rest."""
         known = sum(share.size for share in self.shares)
         rest = max(0, (self.memory_used or 0) - known)
         return (*self.shares, MemoryUse(OTHER, rest)) if rest else self.shares
@@ -87,7 +86,7 @@ class ReportedGpu:
 
 @dataclass(frozen=True)
 class LastDeploy:
-    """What the receipt on a server tells. `same_settings`: the inventory still says the same."""
+    """The receipt of a server. `same_settings`: the inventory has not changed since."""
 
     time: str
     version: str
@@ -97,7 +96,7 @@ class LastDeploy:
 
 @dataclass(frozen=True)
 class Server:
-    """One server as it was met. `gpu_note` is why there is no GPU to show."""
+    """One server. `gpu_note` is the reason if there are no GPUs."""
 
     host: str
     answers: bool = True
@@ -116,7 +115,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Started:
-    """A check that is being made now."""
+    """A check that has started."""
 
     host: str
     component: str
@@ -125,7 +124,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Extent:
-    """How many checks there are going to be."""
+    """The number of checks."""
 
     checks: int
 
@@ -143,14 +142,14 @@ def line(record: Record) -> str:
 
 
 def parse(text: str) -> Record:
-    """A record from its line; raises ValueError where it is none."""
+    """A record from its line; raises ValueError if it is not one."""
     data = json.loads(text)
     record: Record = _ADAPTERS[data.pop("kind")].validate_python(data)
     return record
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without API keys: reports are handed around."""
+    """The text without API keys: reports are shared."""
     for secret in filter(None, secrets):
         text = text.replace(secret, "[key]")
     return re.sub(r"llmhost-[0-9a-f]{64}", "[key]", text)
@@ -169,7 +168,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole run. `plans` are the hosts of `llmhost plan --json`; None: it could not be told."""
+    """A complete run. `plans` are the hosts of `llmhost plan --json`; None: unknown."""
 
     inventory: str
     begun: str
@@ -186,7 +185,7 @@ class Report:
 
     @property
     def proofs(self) -> Counter[str]:
-        """Passed checks by what they are worth."""
+        """Passed checks by proof."""
         return Counter(check.proof for check in self.checks if check.outcome == "passed")
 
     @property
@@ -194,7 +193,7 @@ class Report:
         return tuple(check for check in self.checks if check.outcome == "failed")
 
     def components(self, host: str) -> tuple[Component, ...]:
-        """A server's checks by component, in the order in which they were made."""
+        """A server's checks by component, in the order of the run."""
         grouped: dict[str, list[Check]] = {}
         for check in self.checks:
             if check.host == host:

@@ -1,6 +1,6 @@
-"""The ledger: what the models take of each GPU's memory, and whether it suffices.
+"""The VRAM ledger: the memory of models on each GPU, and whether it is enough.
 
-It only adds up: what a model takes is for its engine to say (`Service.memory`).
+It only adds estimates, which are the engines' (`Service.memory`).
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from llmhost.units import exact_gib
 class Load:
     """One model on one GPU, or its part on one of several.
 
-    `measured_bytes`, seen on real hardware, outweighs every estimate; without it there must be a
-    shape. A model that is not resident is loaded when asked for, in place of the one before.
+    `measured_bytes`, from real hardware, overrides the estimate; without it a shape is required. A
+    model that is not resident is loaded on demand and replaces the previous one.
     """
 
     model: str
@@ -30,14 +30,14 @@ class Load:
 
     @property
     def memory(self) -> Memory:
-        """As its engine takes it; of a measured model the parts are not known."""
+        """The engine's estimate; the parts of a measured model are unknown."""
         if self.shape is None or self.measured_bytes is not None:
             return Memory()
         return self.estimate(self.shape, self.use)
 
     @property
     def total_bytes(self) -> int:
-        """All of it, or what was measured."""
+        """The sum, or the measured value."""
         if self.measured_bytes is not None:
             return -(-self.measured_bytes // self.use.gpus)
         return self.memory.total_bytes
@@ -49,8 +49,8 @@ class Load:
 
 @dataclass(frozen=True)
 class GpuShare:
-    """A service that takes a fixed fraction of its GPU's whole memory, as vLLM does, and runs its
-    models inside; `beside_bytes` come on top of the fraction."""
+    """A service that reserves a fixed fraction of its GPU's memory for its models, as vLLM does;
+    `beside_bytes` is memory in addition to the fraction."""
 
     service: str
     gpu: int
@@ -60,7 +60,7 @@ class GpuShare:
 
 @dataclass(frozen=True)
 class Ledger:
-    """One GPU with everything that runs on it. Sizes in bytes."""
+    """One GPU with its models and shares. Sizes in bytes."""
 
     gpu: int
     total_bytes: int
@@ -70,12 +70,12 @@ class Ledger:
 
     @property
     def limit_bytes(self) -> int:
-        """What the models may use."""
+        """Memory available for models."""
         return self.total_bytes - self.reserve_bytes
 
     def at_peak(self) -> list[tuple[str, int]]:
-        """What is in use when the most is in use, by name: shares, resident models, and of each
-        service the largest model that is loaded on demand."""
+        """Memory at the peak, by name: shares, resident models, and the largest on-demand model of
+        each service."""
         in_use = [(share.service, self.share_bytes(share)) for share in self.shares]
         largest: dict[str, Load] = {}
         for load in self.unshared:
@@ -88,12 +88,12 @@ class Ledger:
 
     @property
     def peak_bytes(self) -> int:
-        """The most that is in use at one time."""
+        """Maximum memory in use at one time."""
         return sum(size for _, size in self.at_peak())
 
     @property
     def free_bytes(self) -> int:
-        """What is left at the peak; negative if the plan does not fit."""
+        """Free memory at the peak; negative if the plan does not fit."""
         return self.limit_bytes - self.peak_bytes
 
     @property
@@ -104,27 +104,27 @@ class Ledger:
 
     @property
     def fits(self) -> bool:
-        """Whether the peak is within the limit, and every share holds its models."""
+        """Whether the peak is within the limit, and the models fit into their shares."""
         return self.free_bytes >= 0 and all(
             self.needed_in_share(share) <= self.share_bytes(share) for share in self.shares
         )
 
     def share_bytes(self, share: GpuShare) -> int:
-        """Size of a share, with what the service takes beside its fraction."""
+        """Size of a share, including the memory in addition to the fraction."""
         return int(share.fraction * self.total_bytes) + share.beside_bytes
 
     def needed_in_share(self, share: GpuShare) -> int:
-        """Least size of a share."""
+        """Minimum size of a share."""
         loads = [load for load in self.loads if load.service == share.service]
         return share.beside_bytes + sum(load.total_bytes for load in loads)
 
 
 def shortfalls(ledger: Ledger) -> Iterator[str]:
-    """What does not fit and by how much; nothing if everything does."""
+    """What does not fit, and the missing memory; nothing if everything fits."""
     if ledger.free_bytes < 0:
         yield (
             f"GPU {ledger.gpu} has {exact_gib(ledger.total_bytes)}, of which"
-            f" {exact_gib(ledger.limit_bytes)} may be used, and the models take"
+            f" {exact_gib(ledger.limit_bytes)} are available, and the models need"
             f" {exact_gib(ledger.peak_bytes)}:"
             f" {exact_gib(-ledger.free_bytes)} too much"
         )

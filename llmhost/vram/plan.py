@@ -1,4 +1,4 @@
-"""From settings to a ledger for each GPU."""
+"""From settings to a VRAM ledger for each GPU."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from llmhost.vram.ledger import GpuShare, Ledger, Load
 
 @dataclass(frozen=True)
 class VramPlan:
-    """All GPUs of a host, and sentences on what could not be counted. `on_host` are services that
-    name their GPU by UUID: where they run is known only on the host."""
+    """All GPUs of a host, and sentences about models and services without an estimate. `on_host`
+    are services with GPUs by UUID, whose numbers are known only on the host."""
 
     ledgers: tuple[Ledger, ...]
     uncounted: tuple[str, ...] = ()
@@ -37,8 +37,8 @@ def vram_plan(
 ) -> VramPlan:
     """The plan for GPUs of these sizes: `settings.vram.gpu_bytes`, or those that a host has.
 
-    `granted` are the numbers of each service's GPUs on a host; without it they are worked out from
-    the numbers and counts that the services ask for.
+    `granted` are the numbers of each service's GPUs on a host; without it they follow from the
+    declared numbers and counts.
     """
     uncounted = list(_services_without_figures(settings))
     if granted is None:
@@ -63,7 +63,7 @@ def vram_plan(
 def _all_loads(
     settings: Settings, gpu_bytes: Sequence[int], granted: Mapping[str, tuple[int, ...]]
 ) -> tuple[list[Load], list[str]]:
-    """The models of services that know how to estimate them, and why some have no size."""
+    """The models of services with an estimate, and why some have no size."""
     loads: list[Load] = []
     unknown = []
     for service in settings.catalogue:
@@ -84,7 +84,9 @@ def _by_number(settings: Settings, count: int) -> tuple[dict[str, tuple[int, ...
         numbers = () if request.by_uuid or isinstance(request.gpus, int) else request.gpus
         for gpu in (int(each) for each in numbers):
             if gpu >= count:
-                sentences.append(f"'{service}' runs on GPU {gpu}, and the last one is {count - 1}")
+                sentences.append(
+                    f"'{service}' runs on GPU {gpu}, but the last one is GPU {count - 1}"
+                )
                 requests.pop(service, None)
     try:
         return allocate_numbers(requests, count), sentences
@@ -95,7 +97,7 @@ def _by_number(settings: Settings, count: int) -> tuple[dict[str, tuple[int, ...
 def _loads(model: Model, estimate: Estimate, gpus: Sequence[tuple[int, int]]) -> Iterator[Load]:
     """The model's part on each of its GPUs, given with their sizes.
 
-    Raises ValueError that says why it is not known.
+    Raises ValueError with the reason if its memory is unknown.
     """
     measured = None if model.vram_gib is None else gib_to_bytes(model.vram_gib)
     shape = _shape(model) if measured is None else None
@@ -116,9 +118,9 @@ def _shape(model: Model) -> Shape:
     try:
         shape = shape_of(model)
     except ValueError as error:
-        raise ValueError(f"its file {error}; give its vram_gib, as measured") from None
+        raise ValueError(f"its file {error}; measure its GPU memory and set vram_gib") from None
     if shape is None:
-        raise ValueError("nothing tells its sizes; give its shape, or its vram_gib as measured")
+        raise ValueError("its sizes are unknown; set its shape, or its measured vram_gib")
     return shape
 
 
@@ -137,6 +139,5 @@ def _services_without_figures(settings: Settings) -> Iterator[str]:
         counted = models and service.memory(options)
         if options.gpu_request and options.gpu_fraction is None and not counted:
             yield (
-                f"nothing tells what '{service.name}' takes of its GPU;"
-                f" give its {service.name}_gpu_fraction"
+                f"the GPU memory of '{service.name}' is unknown; set {service.name}_gpu_fraction"
             )

@@ -1,4 +1,4 @@
-"""Changes to a plan that does not fit, each of which makes it fit by itself."""
+"""Changes that make a plan fit, each by itself."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,12 +9,12 @@ from llmhost.vram.ledger import GpuShare, Ledger, Load
 
 _CONTEXT_STEP = 256
 
-# Less context than this is of no use to anyone.
+# A smaller context is of no use.
 _LEAST_CONTEXT = 1024
 
 
 def remedies(ledger: Ledger) -> Iterator[str]:
-    """Sentences that say what would fit; at least one, for a plan that does not fit."""
+    """Sentences that propose changes; at least one, for a plan that does not fit."""
     found = [sentence for load in ledger.loads for sentence in _of_load(ledger, load)]
     found += [sentence for share in ledger.shares for sentence in _of_share(ledger, share)]
     yield from found or [
@@ -34,7 +34,7 @@ def _of_load(ledger: Ledger, load: Load) -> Iterator[str]:
 
 
 def _of_share(ledger: Ledger, share: GpuShare) -> Iterator[str]:
-    """The fractions, in whole percent, that hold its models and leave enough for the others."""
+    """The fractions, in whole percent, that fit its models and leave enough for others."""
     others = ledger.peak_bytes - ledger.share_bytes(share) + share.beside_bytes
     needed = ledger.needed_in_share(share) - share.beside_bytes
     least = -(-100 * needed // ledger.total_bytes)

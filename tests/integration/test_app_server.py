@@ -170,8 +170,8 @@ def test_rotated_key_is_named_and_not_shown(prepared: Site) -> None:
     assert plan.returncode == 2
     (step,) = json.loads(plan.stdout)["hosts"][0]["steps"]
     assert step["reasons"] == [
-        f"OLLAMA_AUTH_HEADER in {ENVIRONMENT} is another one",
-        f"OPENAI_API_KEY in {ENVIRONMENT} is another one",
+        f"OLLAMA_AUTH_HEADER in {ENVIRONMENT} has another value",
+        f"OPENAI_API_KEY in {ENVIRONMENT} has another value",
     ]
     assert len(prepared.changed()) == 1
     assert prepared.machine.ssh(f"grep -c {SECOND} {ENVIRONMENT}").stdout == "2\n"
@@ -182,7 +182,7 @@ def test_drift_is_named_and_corrected(prepared: Site) -> None:
     drifts = {
         f"chmod 0644 {ENVIRONMENT}": "has mode 0644",
         "sed -i /llm-server/d /etc/hosts": "/etc/hosts lacks llm-server",
-        "rm /etc/ssl/certs/*": "ca-certificates.crt does not hold",
+        "rm /etc/ssl/certs/*": "ca-certificates.crt does not contain",
     }
     prepared.machine.ssh("; ".join(drifts))
     plan = prepared.llmhost("plan")

@@ -159,7 +159,7 @@ def test_two_owners_share_the_file(host: Machine) -> None:
     ("content", "sentence"),
     [
         ('{"debug": true,\n}', "/etc/docker/daemon.json is not valid JSON at line 2, column 1"),
-        ('["debug"]', "/etc/docker/daemon.json must hold a JSON object"),
+        ('["debug"]', "/etc/docker/daemon.json must contain a JSON object"),
     ],
 )
 def test_broken_file_is_refused_and_kept(host: Machine, content: str, sentence: str) -> None:

@@ -144,7 +144,7 @@ def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
     found = server.verify(tmp_path, "-k", "devices")
     assert found.returncode == 1 and "llamacpp" in found.stdout, found.stdout
     mended = deploy(server.machine, run_stack, server.settings())
-    assert mended.succeeded and "may not open its GPUs any more" in mended.output, mended.output
+    assert mended.succeeded and "can no longer open its GPUs" in mended.output, mended.output
     assert server.machine.ssh(identify).stdout.strip() != container
     assert server.verify(tmp_path, "-k", "devices").returncode == 0
     assert deploy(server.machine, run_stack, server.settings()).changed == []
@@ -155,7 +155,7 @@ def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
     [
         ({"llamacpp_gpu": "GPU-00000000-0000-4000-8000-00000000dead"}, "is not on this host"),
         ({"llamacpp_gpu": None, "llamacpp_gpu_count": 3}, "asks for 3 GPU(s), and 2 of"),
-        ({"vram_reserve_gib": 23.75}, "GPU 1 has 24.00 GiB, of which 0.25 GiB may be used"),
+        ({"vram_reserve_gib": 23.75}, "GPU 1 has 24.00 GiB, of which 0.25 GiB are available"),
     ],
 )
 def test_what_the_gpus_can_not_give_is_refused_before_anything_is_changed(

@@ -252,8 +252,8 @@ def test_gated_weights_are_downloaded_with_a_token_that_nobody_sees(
 @pytest.mark.parametrize(
     ("token", "said"),
     [
-        (None, "not given to everybody: accept their terms, and name a token"),
-        ("wrong", "not given to the token of the model's option token"),
+        (None, "are gated: accept their terms, and set the model's option token"),
+        ("wrong", "are gated, and the model's token gives no access"),
     ],
 )
 def test_gated_weights_need_the_right_token(
@@ -296,7 +296,7 @@ def test_disk_that_is_too_small_is_told_before_anything_is_sent(
         finally:
             site.machine.ssh("umount /opt/llmhost")
     assert not outcome.succeeded and left == ""
-    assert "are needed below /opt/llmhost/uploads to bake the models" in outcome.output
+    assert "baking the models needs about" in outcome.output
     assert server.ranges == []
     assert _images(site) == []
 

@@ -38,7 +38,7 @@ def killed_after(seconds: float, env: dict[str, str]) -> bool:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         said, _ = demo.communicate(timeout=300)
-    return "failed: what it printed is above" in said
+    return "failed: see its output above" in said
 
 
 def _pyinfra_of(demo: "subprocess.Popen[str]") -> int:

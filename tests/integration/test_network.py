@@ -248,7 +248,7 @@ def test_changed_address_is_followed_and_kept(mover: Mover, renderer: str) -> No
         outcome = mover.deploy(mover.data(new), sudo=True)
         session.kill()
     assert outcome.succeeded, outcome.output
-    assert f"connections to {old} end; the deploy goes on at {new}" in outcome.output
+    assert f"connections to {old} will end; the deploy continues at {new}" in outcome.output
     assert f"reached at {new} from now on: set its ssh_hostname" in outcome.output
     mover.address = new
     assert mover.live == {f"{new}/24", f"{mover.machine.address6}/64"}

@@ -201,7 +201,7 @@ def test_certificate_of_the_authority_is_put_in_place_and_renewed(
 
     machine.ssh("chmod 0644 /etc/nginx/llmhost/tls.pem")
     outcome = converge(machine, configure_gateway, with_names("llm.example"))
-    assert "others than root could have read" in outcome.output
+    assert "users other than root could have read" in outcome.output
     converge(machine, configure_gateway, settings())
     assert not machine.ssh("ls /etc/nginx/llmhost/tls.pem 2>/dev/null", check=False).stdout
 

@@ -80,7 +80,7 @@ def test_container_that_tries_to_get_out_is_named(site: Site) -> None:
     verified = site.verify()
     assert verified.returncode == 1, verified.stdout + verified.stderr
     assert "failed: chatty tried to reach 203.0.113.7:8443 (tcp)" in verified.stdout
-    assert "failed: asker asked for a name at " in verified.stdout
+    assert "failed: asker sent a DNS query to " in verified.stdout
     assert "llmhost-llamacpp-1 tried" not in verified.stdout
     assert not site.is_cut() and site.reaches_out()
 

@@ -1,7 +1,7 @@
-"""Checks that have nothing to check on a server are left out of every report.
+"""Checks that do not apply to a server are left out of its report.
 
-A check that does not apply is not a gap: no service of that kind is declared, or the server is of
-another kind. A check that applies and could not be made is: it uses pytest.skip, and is reported.
+A check does not apply if its service is not declared, or the server has another role. A check that
+applies but cannot run uses pytest.skip and is reported.
 """
 
 from typing import NoReturn
@@ -12,7 +12,7 @@ _MARK = "does not apply: "
 
 
 def does_not_apply(reason: str) -> NoReturn:
-    """End a check, or a fixture, that this server has no use for."""
+    """End a check or fixture that does not apply to this server."""
     pytest.skip(_MARK + reason)
 
 

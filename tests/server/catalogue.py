@@ -1,6 +1,6 @@
-"""Every check by its id, and what to do when it fails.
+"""All checks by id, and what to do if one fails.
 
-python -m llmhost.checks.catalogue        writes the list into docs/troubleshooting.md
+`python -m llmhost.checks.catalogue` writes the list into docs/troubleshooting.md
 """
 
 import ast
@@ -22,7 +22,7 @@ _SPELT = {word.lower(): word for word in _CAPITALS} | {"gpus": "GPUs", "docker":
 
 @dataclass(frozen=True)
 class Entry:
-    """One check: where it is, what it is called, and the next step when it fails."""
+    """One check: its place, its name, and the next step if it fails."""
 
     component: str
     id: str
@@ -31,8 +31,8 @@ class Entry:
 
 
 def entry(path: Path, test: str) -> Entry:
-    """The check that a test makes. Its id is made of the component and the test's name, such as
-    `docker.engine-runs-now-and-at-boot`: another name gives another id."""
+    """The check of a test. Its id consists of the component and the test's name, such as
+    `docker.engine-runs-now-and-at-boot`: renaming the test changes the id."""
     component = path.stem.removeprefix("test_")
     words = re.sub(r"\[.*", "", test).removeprefix("test_")
     name = f"{component}.{words.replace('_', '-')}"
@@ -60,7 +60,7 @@ def section() -> str:
 
 
 def page() -> str:
-    """docs/troubleshooting.md with its list as it has to be."""
+    """docs/troubleshooting.md with the current list."""
     return PAGE.read_text(encoding="utf-8").partition(MARK)[0] + MARK + section()
 
 

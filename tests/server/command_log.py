@@ -1,18 +1,18 @@
-"""What checks asked of a server, and what it showed in words that a person can compare."""
+"""Commands that checks run on a server, and states in readable form."""
 
 from typing import Any
 
 from llmhost.verify.report import Asked
 
 asked: list[Asked] = []
-"""Commands of this run, in their order; the recorder takes from here what a check asked."""
+"""Commands of this run, in order; the recorder reads the commands of a check from here."""
 
 
 _COMPLAINT = 400
 
 
 def watch(host: Any, server: str) -> None:
-    """Note every command that testinfra runs on this server."""
+    """Record every command that testinfra runs on this server."""
     run = host.backend.run
 
     def noted(command: str, *arguments: str, **options: Any) -> Any:
@@ -32,5 +32,5 @@ def unit(host: Any, name: str) -> str:
 
 
 def guard(file: Any) -> str:
-    """Whose a file is and who may use it, such as `root:root 0644`, or `missing`."""
+    """Owner, group and mode of a file, such as `root:root 0644`, or `missing`."""
     return f"{file.user}:{file.group} {file.mode:04o}" if file.exists else "missing"

@@ -30,12 +30,12 @@ Outside = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """What `llmhost verify` passes."""
+    """Options that `llmhost verify` passes."""
     group = parser.getgroup("llmhost")
     group.addoption("--site", help="JSON file: merged inventory data of each server, by name")
     group.addoption("--outside", help="command prefix that runs a command on another machine")
-    group.addoption("--records", type=Path, help="file that gets a record of each check")
-    group.addoption("--evidence", help="directory where the proof that a GPU is used is kept")
+    group.addoption("--records", type=Path, help="file for a record of each check")
+    group.addoption("--evidence", help="directory for evidence that a GPU is used")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,17 +44,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """These tests mean nothing without servers; `llmhost verify` names them."""
+    """These tests require servers; `llmhost verify` passes them."""
     return True if config.getoption("site", None) is None else None
 
 
 OF_APP_SERVERS = {"test_app_server", "test_firewall", "test_network"}
-"""Modules that look at application servers; the others are about LLM servers and gateways."""
+"""Modules with checks of application servers; the others check LLM servers and gateways."""
 NOT_OF_GATEWAYS = {
     f"test_{component}"
     for component in ("container_toolkit", "docker", "gpu", "nvidia_driver", "stack")
 }
-"""Modules about what a gateway of other servers does not have."""
+"""Modules that do not apply to a gateway of other servers."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -72,7 +72,7 @@ def _is_for(module: str, role: Role) -> bool:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The last word of `llmhost verify`: what was proven on what, and what was not checked."""
+    """The summary of `llmhost verify`: proven checks, and checks that were not made."""
     if terminalreporter.config.getoption("site") is None:
         return
     terminalreporter.section("proof")
@@ -99,13 +99,13 @@ def site_host(server_name: str, pytestconfig: pytest.Config) -> SiteHost:
 
 @pytest.fixture(scope="session")
 def role(site_host: SiteHost) -> Role:
-    """What the server is in its site."""
+    """The role of the server."""
     return site_host.role
 
 
 @pytest.fixture(scope="session")
 def settings(site_host: SiteHost) -> Settings:
-    """What the deploy was given: checks and deploy cannot disagree."""
+    """The same settings as in a deploy."""
     return site_host.settings
 
 
@@ -113,7 +113,7 @@ def settings(site_host: SiteHost) -> Settings:
 def ssh_config_path(
     server_name: str, site_host: SiteHost, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """How to reach the server, for OpenSSH, with one connection shared by all commands."""
+    """An ssh_config for the server, with one connection for all commands."""
     directory = tmp_path_factory.mktemp("ssh")
     config = directory / "config"
     config.write_text(ssh_config(server_name, site_host.data, directory))
@@ -141,13 +141,13 @@ def host(server_name: str, site_host: SiteHost, ssh_config_path: Path) -> Iterat
 
 
 def _result(backend: Any, command: str, shell: RemoteShell) -> Any:
-    """What a command did, as testinfra tells it."""
+    """What a command did, as testinfra represents it."""
     status, output, errors = shell.run(command)
     return backend.result(status, backend.encode(command), output, errors)
 
 
 def _said(error: RuntimeError) -> str:
-    """What ssh printed; testinfra raises with the whole result of the command."""
+    """The error message of ssh; testinfra raises with the complete result of the command."""
     result = error.args[0] if error.args else error
     return str(getattr(result, "stderr", result)).strip()
 
@@ -168,10 +168,10 @@ def door(server_name: str, address: str, settings: Settings) -> Door:
     gateway = settings.gateway
     if gateway.tls == "off":
         return Door(gateway.url(address), ())
-    # By a name of its own, wherever that leads from here: certificates are for names.
+    # By name, because certificates are for names.
     name = next(iter(gateway.names), server_name)
     trust = ["--connect-to", f"{name}:{gateway.port}:{address}:{gateway.port}"]
-    # Where --outside leads to another machine, the file may have another place there.
+    # With --outside, the file may have another path on that machine.
     authority = os.environ.get("LLMHOST_CA") or gateway.ca_certificate
     trust += ["--cacert", str(authority)] if authority else []
     return Door(gateway.url(name), tuple(trust))
@@ -179,16 +179,16 @@ def door(server_name: str, address: str, settings: Settings) -> Door:
 
 @pytest.fixture(scope="session")
 def evidence(pytestconfig: pytest.Config) -> Path | None:
-    """Where a proof is to be kept."""
+    """Path of a file of evidence."""
     directory = pytestconfig.getoption("evidence")
     return Path(directory) if directory else None
 
 
 @pytest.fixture(scope="session")
 def outside(server_name: str, pytestconfig: pytest.Config) -> Iterator[Outside]:
-    """Runs a command from another machine: the controller, or the one that --outside reaches."""
+    """Runs a command on another machine: the controller, or the machine of --outside."""
     if server_name == "@local" and not pytestconfig.getoption("outside"):
-        pytest.skip("the controller is the server itself: name another machine with --outside")
+        pytest.skip("the controller is the server itself: specify another machine with --outside")
     prefix = shlex.split(pytestconfig.getoption("outside") or "")
 
     def run(*command: str, timeout: float = 60) -> "subprocess.CompletedProcess[str]":

@@ -1,4 +1,4 @@
-"""A server as it is met, before any check: for the report, not for a verdict."""
+"""The state of a server before the checks, for the report."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _LOOK = (
 
 
 def describe(host: Any, settings: Settings, name: str) -> Server:
-    """System, GPUs and receipt of a server that answers; what can not be read is left out."""
+    """System, GPUs and receipt of a server that answers; unreadable parts are left out."""
     receipt = f" echo \"receipt $(tr -d '\\n' <{settings.receipt.path} 2>/dev/null)\""
     words = [line.partition(" ") for line in host.run(_LOOK + receipt).stdout.splitlines()]
     facts = {key: value for key, _, value in words if key != "container"}
@@ -46,13 +46,13 @@ def _gpu_note(nvidia: Nvidia) -> str:
     if "error" in nvidia.nvml:
         return f"NVML does not work: {nvidia.nvml['error']}"
     if nvidia.pci and not nvidia.gpus:
-        return f"{len(nvidia.pci)} NVIDIA GPU(s) on the bus, and no driver that tells of them"
+        return f"{len(nvidia.pci)} NVIDIA GPU(s) on the bus, but no working driver"
     return "no GPU"
 
 
 def gpu(told: Mapping[str, Any], containers: Mapping[str, str]) -> ReportedGpu:
-    """One GPU of the NVML probe's answer, its processes summed up by container; `containers` maps
-    ids to names."""
+    """One GPU of the NVML probe's output, with memory by container; `containers` maps ids to
+    names."""
     held: dict[str, int] = {}
     for process in told.get("processes") or ():
         owner = containers.get(process["container"] or "", process["command"] or "ended")

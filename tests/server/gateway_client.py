@@ -1,11 +1,11 @@
-"""How clients reach the gateway."""
+"""Connections of clients to the gateway."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Door:
-    """The gateway's URL, and the arguments that tell curl where it is and whom to trust."""
+    """The gateway's URL, and curl's arguments for its address and certificate authority."""
 
     url: str
     curl: tuple[str, ...]

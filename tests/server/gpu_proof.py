@@ -1,4 +1,4 @@
-"""A proof, kept as a file: docs/evidence/README.md."""
+"""Evidence in a file: docs/evidence/README.md."""
 
 import json
 import re
@@ -13,8 +13,8 @@ from llmhost.checks.nvidia import Nvidia
 def keep(
     directory: Path, host: Any, nvidia: Nvidia, services: Sequence[str], now: datetime
 ) -> Path:
-    """Write what the server shows right after its services have answered: one file for each
-    driver and GPU, whose first line says whether the GPU is real."""
+    """Write the server's state right after its services answered: one file for each driver and GPU;
+    its first line says whether the GPU is real."""
     names = " and ".join(dict.fromkeys(gpu["name"] for gpu in nvidia.gpus))
     said = {
         "release": ". /etc/os-release; echo $PRETTY_NAME",

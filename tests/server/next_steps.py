@@ -125,7 +125,7 @@ NEXT_STEPS = {
     "docker.every-declared-key-is-in-the-file": "Deploy again: someone removed keys from "
     "/etc/docker/daemon.json.",
     "docker.api-is-for-root-on-the-host-alone": "Remove `hosts` from daemon.json and "
-    "`-H tcp://…` from drop-ins of docker.service, now: whoever reaches Docker's API is root.",
+    "`-H tcp://…` from drop-ins of docker.service, now: access to Docker's API is root access.",
     "docker.no-port-is-published-beyond-loopback": "A container that llmhost does not manage "
     "publishes a port; `docker ps` names it. Publish it on 127.0.0.1 (`-p 127.0.0.1:PORT:PORT`).",
     "docker.networks-of-the-stack-publish-on-loopback": "Deploy again: it recreates the network.",

@@ -1,8 +1,8 @@
-"""A pytest plugin: what each check of a server found, as a record and below its traceback.
+"""A pytest plugin: the result of each check of a server, as a record and below its traceback.
 
-A check is a test of tests/server. Its id is its component and its name; what it expects is its
-name too, read as a sentence. `assert seen == expected`, in this order, is all that a test has to
-do for its failure to tell both.
+A check is a test in tests/server. Its id consists of its component and name; the name, as a
+sentence, is also what it expects. A test only needs `assert seen == expected`, in this order, for
+its failure to report both.
 """
 
 import os
@@ -34,7 +34,7 @@ from llmhost.verify.report import (
 
 _SEEN = 2_000
 _TRACE = 12_000
-"""Most characters of one record's texts: a report is for reading."""
+"""Maximum length of each text of a record."""
 
 
 _WHICH = ("settings", "server_name")
@@ -64,7 +64,7 @@ class Recorder:
     def pytest_fixture_setup(
         self, fixturedef: Any, request: pytest.FixtureRequest
     ) -> Generator[None, Any, Any]:
-        """Meet each server once; what a fixture asks counts for every check that uses it."""
+        """Describe each server once; commands of a fixture count for all checks that use it."""
         begun = len(asked)
         met = fixturedef.argname == "host"
         try:
@@ -84,7 +84,7 @@ class Recorder:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-        """Make a check, and report it to the terminal and to JUnit only if it applies."""
+        """Run a check, and report it to the terminal and to JUnit only if it applies."""
         reports = runtestprotocol(item, log=False, nextitem=nextitem)
         if any(map(is_left_out, reports)):
             item.session.testscollected -= 1  # for pytest's own progress
@@ -107,7 +107,7 @@ class Recorder:
         return (yield)
 
     def pytest_assertrepr_compare(self, op: str, left: object, right: object) -> None:
-        """Called for the comparison that makes an assert fail."""
+        """pytest calls this for a failed comparison in an assert."""
         self._compared = (op, left, right)
 
     @pytest.hookimpl(wrapper=True)
@@ -152,11 +152,11 @@ class Recorder:
         )
 
     def _difference(self, call: pytest.CallInfo[None]) -> tuple[str, str]:
-        """What was seen and what was expected, each as text; the second may be empty."""
+        """Actual and expected state, each as text; the second may be empty."""
         message = str(call.excinfo.value) if call.excinfo else ""
         if message.startswith(_TESTINFRA_COMPLAINS):
             last = asked[-1]
-            return f"`{last.command}` ended with {last.status}: {last.complaint}", "it ends with 0"
+            return f"`{last.command}` ended with {last.status}: {last.complaint}", "exit status 0"
         told = "" if message.startswith("assert ") else message.partition("\nassert ")[0]
         if self._compared is None:
             where = re.search(r"^ \+ +where (.*)", message, re.MULTILINE)
@@ -176,7 +176,7 @@ class Recorder:
 
 
 def _expected(operator: str, left: object, right: object) -> str:
-    """What an assert asks for: `seen == expected`, `expected in seen`, `seen < expected`."""
+    """The condition of an assert: `seen == expected`, `expected in seen`, `seen < expected`."""
     if operator in ("in", "not in"):
         return f"{_text(left)} is {operator} it"
     if (operator, right) == ("is not", None):
@@ -185,25 +185,25 @@ def _expected(operator: str, left: object, right: object) -> str:
 
 
 def _text(value: object) -> str:
-    """A compared value, for people."""
+    """A compared value as readable text."""
     if isinstance(value, str):
         return value or "nothing"
     return repr(value) if value or isinstance(value, (bool, int, float)) else "nothing"
 
 
 def _server(item: pytest.Item) -> str:
-    """The server that a check is made of."""
+    """The server of a check."""
     return str(_cases(item).get("server_name", ""))
 
 
 def _cases(item: pytest.Item) -> dict[str, object]:
-    """The parameters of a check; a test has this attribute only if it has parameters."""
+    """The parameters of a check; only tests with parameters have this attribute."""
     specification = getattr(item, "callspec", None)
     return specification.params if specification else {}
 
 
 def _entry(item: pytest.Item) -> catalogue.Entry:
-    """The check, its case in brackets where it has several."""
+    """The check, with its case in brackets if it has several."""
     found = catalogue.entry(item.path, item.name)
     cases = [str(value) for key, value in _cases(item).items() if key != "server_name"]
     told = f"{found.sentence} ({', '.join(cases)})" if cases else found.sentence
@@ -217,7 +217,7 @@ def _outcome(report: pytest.TestReport) -> Outcome:
 
 
 def _skip_reason(report: pytest.TestReport) -> str:
-    """Why a check was skipped, as its test says."""
+    """The reason that a test gives for a skipped check."""
     if not (report.skipped and isinstance(report.longrepr, tuple)):
         return ""
     return report.longrepr[2].removeprefix("Skipped: ").removeprefix("not checked: ")
@@ -229,7 +229,7 @@ def _proof(item: pytest.Item) -> str:
 
 
 def _advice(check: Check) -> str:
-    """What pytest prints below the traceback of a check that failed."""
+    """Text that pytest prints below the traceback of a failed check."""
     rows = [("server", check.host), ("check", check.sentence), ("seen", check.seen)]
     rows += [("expected", check.expected), ("do", check.todo)]
     return "\n".join(f"{label + ':':<10}{text}" for label, text in rows if text)

@@ -1,6 +1,6 @@
-"""What a run of the server tests is worth, in its last lines.
+"""The summary of a run of the server tests.
 
-A test's record has a property `proof` where a GPU is involved; what is skipped was not checked.
+A test's record has a property `proof` if it involves a GPU; skipped tests are not checked.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ ON_HARDWARE, ON_A_DOUBLE = "proven on hardware", "proven on a double"
 def summary(
     passed: Iterable[pytest.TestReport], skipped: Iterable[pytest.TestReport]
 ) -> Iterator[str]:
-    """A line of counts, and one for each reason why something was not checked."""
+    """A line of counts, and one for each reason of skipped checks."""
     worth = Counter(str(dict(each.user_properties).get("proof", "")) for each in passed)
     reasons = Counter(_reason(each) for each in skipped)
     for proof in list(worth):
@@ -30,7 +30,7 @@ def summary(
 
 
 def _reason(report: pytest.TestReport) -> str:
-    """The sentence given to pytest.skip."""
+    """The argument of pytest.skip."""
     told = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     return _without_prefix(told.removeprefix("Skipped: "))
 

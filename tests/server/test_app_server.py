@@ -1,4 +1,4 @@
-"""What an application server's programs find; run on hosts of the group app_servers."""
+"""Checks of application servers, for programs on them."""
 
 import re
 from typing import Any
@@ -13,12 +13,12 @@ from llmhost.settings import Settings
 @pytest.fixture(scope="module")
 def options(settings: Settings) -> AppServer:
     if settings.app_server.api_key is None:
-        does_not_apply("this host is no application server")
+        does_not_apply("this host is not an application server")
     return settings.app_server
 
 
 def ask(host: Any, options: AppServer, header: str) -> str:
-    """Status of a request for the models, made as a program with the environment would."""
+    """Status of a request for the models with the variables of the environment file."""
     return str(
         host.check_output(
             f"set -a; . {options.environment_file}; curl -sS -m 20 -o /dev/null"
@@ -49,7 +49,7 @@ def test_llm_server_has_its_name(host: Any, options: AppServer) -> None:
 
 def test_llm_server_admits_the_key_and_nobody_without(host: Any, options: AppServer) -> None:
     if not host.exists("curl"):
-        pytest.skip("there is no curl on this host to ask with")
+        pytest.skip("this host has no curl for the request")
     assert ask(host, options, '"Authorization: $OLLAMA_AUTH_HEADER"') == "200"
     assert ask(host, options, '"X-Nothing: 1"') == "401"
     assert ask(host, options, '"Authorization: Bearer llmhost-0"') == "401"
@@ -60,7 +60,7 @@ def test_certificate_is_trusted_by_the_system(host: Any, options: AppServer) -> 
     if not url.startswith("https://"):
         does_not_apply("the gateway speaks plain HTTP")
     if not host.exists("openssl"):
-        pytest.skip("there is no openssl on this host to ask with")
+        pytest.skip("this host has no openssl for the request")
     where = re.sub(r"^https://([^/]+)/.*$", r"\1", url)
     name = where.rpartition(":")[0].strip("[]")
     verify = f"openssl s_client -connect {where} -servername {name} -verify_return_error </dev/null"

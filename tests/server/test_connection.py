@@ -1,4 +1,4 @@
-"""The way in: every other check stands on it."""
+"""The SSH connection, which all other checks require."""
 
 from typing import Any
 

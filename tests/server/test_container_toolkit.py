@@ -1,4 +1,4 @@
-"""The container toolkit: safe, whole, and its specs fresh."""
+"""The container toolkit: its versions, its packages and its CDI specs."""
 
 import json
 from typing import Any

@@ -13,7 +13,7 @@ from llmhost.settings import Settings
 
 @pytest.fixture(scope="module")
 def engine(host: Any) -> dict[str, Any]:
-    """What the running daemon says of itself."""
+    """The output of docker info."""
     info: dict[str, Any] = json.loads(host.check_output("docker info --format '{{json .}}'"))
     return info
 

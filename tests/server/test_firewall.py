@@ -1,4 +1,4 @@
-"""What the firewall of a provisioned server shows, on the server and from outside."""
+"""The firewall of a provisioned server, on the server and from outside."""
 
 import ipaddress
 import json
@@ -20,8 +20,8 @@ from llmhost.settings import Settings
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# The rule that keeps a way in for a controller that no declared rule admits.
-LIFELINE = "llmhost: whoever deployed last"
+# The rule that admits a controller that no declared rule admits.
+LIFELINE = "llmhost: address of the last deploy"
 _RULE = re.compile(
     r"^(?P<port>\d+)/(?P<protocol>tcp|udp)(?: \(v6\))? +ALLOW +"
     r"(?P<source>\S+(?: \(v6\))?) *(?:# (?P<comment>.*))?$"
@@ -43,7 +43,7 @@ def _ufw_is_ours(settings: Settings, role: Role) -> None:
     if role is Role.APP_SERVER and not settings.app_server.firewall:
         does_not_apply("app_server_firewall is off")
     if not settings.firewall.enabled:
-        does_not_apply("firewall_enabled is off: another firewall guards this host")
+        does_not_apply("firewall_enabled is off: another firewall protects this host")
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +73,17 @@ def status(host: Host) -> dict[Admitted, str]:
 
 @pytest.fixture(scope="module")
 def clients(host: Host, address: str, outside: Outside) -> dict[str, Address]:
-    """The server's addresses that the machine outside surely reaches, and its own towards each.
+    """The server's addresses that the machine outside can certainly reach, and its own address for
+    each.
 
-    These are the one that the inventory names, and those on a network that both share.
+    These are the address in the inventory, and those on a network that both share.
     """
     named = str(socket.getaddrinfo(address, None)[0][4][0])
     links = json.loads(host.check_output("ip -j address show scope global"))
     own = {a["local"] for link in links for a in link["addr_info"] if "local" in a}
     routes = {one: _route(outside, one) for one in sorted({named, *own})}
     if "prefsrc" not in routes[named]:
-        pytest.skip("the machine outside can not tell its own address: it has no iproute2")
+        pytest.skip("the machine outside has no iproute2, so its own address is unknown")
     return {
         one: ipaddress.ip_address(route["prefsrc"])
         for one, route in routes.items()
@@ -91,7 +92,7 @@ def clients(host: Host, address: str, outside: Outside) -> dict[str, Address]:
 
 
 def _route(outside: Outside, server: str) -> dict[str, str]:
-    """How packets go from the machine outside; empty if they do not."""
+    """The route of packets from the machine outside; empty if there is none."""
     try:
         found = outside("ip", "-j", "route", "get", server)
     except FileNotFoundError:
@@ -114,7 +115,7 @@ def may_reach(
 
 
 def _connects(outside: Outside, address: str, port: int, seconds: float) -> bool:
-    """Whether TCP connects, whatever is spoken there; curl tells the time that took."""
+    """Whether a TCP connection succeeds; curl reports its duration."""
     url = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
     limits = ("--connect-timeout", str(seconds), "--max-time", str(seconds + 1))
     asked = outside("curl", "-s", *limits, "-o", "/dev/null", "-w", "%{time_connect}", url)
@@ -124,9 +125,9 @@ def _connects(outside: Outside, address: str, port: int, seconds: float) -> bool
 def _reached(
     outside: Outside, targets: list[tuple[str, int]], seconds: float = 1.5
 ) -> list[tuple[str, int]]:
-    # On one LAN a kernel that answers does so within milliseconds. A second attempt is made after
-    # one second, should the first have been lost.
-    # A port that drops packets takes its whole limit, and most of these should.
+    # On one LAN a kernel answers within milliseconds. The limit allows for a second attempt after
+    # one second, if the first packet was lost. A port that drops packets takes the whole limit, as
+    # most of these should.
     with ThreadPoolExecutor(32) as pool:
         connected = pool.map(
             lambda target: _connects(outside, target[0], target[1], seconds), targets
@@ -135,14 +136,14 @@ def _reached(
 
 
 def _listening(host: Host) -> set[int]:
-    """TCP ports that something listens on for more than the server itself."""
+    """TCP ports with a listener on other addresses than loopback."""
     sockets = [line.split()[3] for line in host.check_output("ss -Htln").splitlines()]
     pairs = [socket.rpartition(":") for socket in sockets]
     return {int(port) for address, _, port in pairs if not address.startswith(("127.", "[::1"))}
 
 
 def _published(host: Host) -> set[int]:
-    """TCP ports that containers are published on, whatever address was meant."""
+    """TCP ports that containers publish, on any address."""
     if not host.exists("docker"):
         return set()
     ports = host.check_output("docker ps --format '{{.Ports}}'")
@@ -157,7 +158,7 @@ def test_ufw_is_active_and_starts_at_boot(host: Host) -> None:
 
 def test_incoming_and_routed_packets_are_denied_by_default(host: Host) -> None:
     verbose = host.check_output("ufw status verbose")
-    # A host that forwards nothing says `disabled`.
+    # A host that does not forward reports `disabled`.
     defaults = r"Default: deny \(incoming\), allow \(outgoing\), (deny|disabled) \(routed\)"
     assert re.search(defaults, verbose)
 
@@ -172,7 +173,7 @@ def test_netfilter_is_loaded_with_it(host: Host, program: str) -> None:
 def test_exactly_the_declared_rules_are_there(
     declared: set[Admitted], status: dict[Admitted, str]
 ) -> None:
-    assert declared - status.keys() == set(), "declared, and not there"
+    assert declared - status.keys() == set(), "declared, but missing"
     extra = {rule: comment for rule, comment in status.items() if rule not in declared}
     assert set(extra.values()) <= {LIFELINE}, extra
     assert all(rule.source.num_addresses == 1 for rule in extra) and len(extra) <= 1
@@ -184,7 +185,7 @@ def test_no_change_of_rules_waits_for_confirmation(host: Host) -> None:
 
 def test_published_ports_are_guarded_before_docker_opens_them(host: Host) -> None:
     if not host.exists("docker"):
-        does_not_apply("there is no Docker on this host")
+        does_not_apply("this host has no Docker")
     forward = host.check_output("iptables -S FORWARD").splitlines()
     assert forward[1] == "-A FORWARD -j DOCKER-USER"
     assert "-A DOCKER-USER -m conntrack --ctstate DNAT -j DROP" in host.check_output(

@@ -1,4 +1,4 @@
-"""The gateway as its clients and strangers meet it."""
+"""The gateway, for clients and for strangers."""
 
 import json
 import os
@@ -18,13 +18,13 @@ from llmhost.settings import Settings
 
 Outside = Callable[..., "CompletedProcess[str]"]
 
-# Never any client's: its digest would have to be in the inventory.
+# Not a client's key: its digest would have to be in the inventory.
 WRONG_KEY = "llmhost-" + "0" * 64
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What curl was told."""
+    """The result of curl."""
 
     status: int
     headers: str
@@ -32,13 +32,13 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """Why the gateway refused."""
+        """The reason of the gateway's refusal."""
         return str(json.loads(self.body)["error"]["code"])
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Another machine that calls the gateway."""
+    """Another machine as a client of the gateway."""
 
     outside: Outside
     url: str
@@ -56,7 +56,7 @@ class Caller:
         return Answer(int(status), headers.lower(), content)
 
     def patiently(self, method: str, path: str, key: str) -> Answer:
-        """The same, again when an address that was refused often is told to wait."""
+        """The same, with a retry if the gateway limits the address (429)."""
         deadline = time.monotonic() + 60
         answer = self(method, path, key)
         while answer.status == 429 and time.monotonic() < deadline:
@@ -74,7 +74,7 @@ def call(outside: Outside, door: Door) -> Caller:
 @pytest.fixture
 def key() -> str:
     if not (key := os.environ.get("LLMHOST_API_KEY")):
-        pytest.skip("LLMHOST_API_KEY is not set: what a client may do can not be tried")
+        pytest.skip("LLMHOST_API_KEY is not set, so requests of a client cannot be tested")
     return key
 
 

@@ -1,4 +1,4 @@
-"""Proof that the GPU is used: from a completion to the container whose process holds GPU memory."""
+"""Proof that the GPU is used: from a completion to the container with a process on the GPU."""
 
 import json
 import os
@@ -23,7 +23,7 @@ ROUTE = "/v1/completions"
 
 @pytest.fixture
 def nvidia(host: Any, settings: Settings, request: pytest.FixtureRequest) -> Nvidia:
-    """Read anew for each test: processes come and go."""
+    """Read again for each test, because processes change."""
     found = look(host, settings)
     require_gpu(found, settings)
     note(request, found)
@@ -44,7 +44,7 @@ def running(host: Any, settings: Settings) -> Containers:
 def answering(
     host: Any, settings: Settings, nvidia: Nvidia, outside: Outside, door: Door
 ) -> list[str]:
-    """Services on GPUs, each of which has just answered a completion."""
+    """Services on GPUs that have just answered a completion."""
     if not (key := os.environ.get("LLMHOST_API_KEY")):
         pytest.skip("not checked: LLMHOST_API_KEY is not set, so no completion can be asked for")
     services = [
@@ -61,7 +61,7 @@ def answering(
 
 
 def granted(container: dict[str, Any], nvidia: Nvidia) -> set[str]:
-    """UUIDs of the GPUs that a container was given."""
+    """UUIDs of a container's GPUs."""
     requests = container["HostConfig"].get("DeviceRequests") or []
     names = [
         device.partition("=")[2]
@@ -83,7 +83,7 @@ def test_every_service_has_exactly_the_gpus_it_asks_for(
         request, given = settings.gpu_requests.get(service), granted(running[service], nvidia)
         if request is None:
             assert given == set(), service
-        elif nvidia.wsl:  # CDI on WSL hands out all of them
+        elif nvidia.wsl:  # CDI on WSL gives access to all of them
             assert given == {*uuids.values()}, service
         elif isinstance(request.gpus, int):
             assert len(given) == request.gpus and given <= {*uuids.values()}, service
@@ -95,7 +95,7 @@ def test_no_gpu_has_two_services_unless_both_agreed(
     settings: Settings, nvidia: Nvidia, running: Containers
 ) -> None:
     if nvidia.wsl:
-        pytest.skip("not checked: CDI on WSL hands out every GPU to every service")
+        pytest.skip("not checked: CDI on WSL gives every service access to every GPU")
     for gpu in nvidia.gpus:
         users = [name for name in running if gpu["uuid"] in granted(running[name], nvidia)]
         alone = [name for name in users if not settings.gpu_requests[name].shared]
@@ -110,7 +110,7 @@ def test_containers_may_open_the_devices_of_their_gpus(
         pytest.skip(f"not checked: this server has no {device} that opens")
     for service, container in running.items():
         if granted(container, nvidia):
-            # What may be opened is decided by the cgroup, and not by what the image has.
+            # The cgroup decides which devices can be opened, not the image.
             group = host.check_output(f"sed -n s/^0:://p /proc/{container['State']['Pid']}/cgroup")
             join = f"echo $$ >/sys/fs/cgroup{group}/cgroup.procs"
             opened = host.run(f"sh -c '{join} && : <{device}'")
@@ -150,7 +150,8 @@ def test_completion_is_computed_on_the_gpus_that_the_service_was_given(
             holders = [each for each in gpu["processes"] if each["container"] == container["Id"]]
             place = f"GPU {gpu['index']}"
             assert holders, f"{service} answered, and holds no memory of {place}: it ran on the CPU"
-            # A CUDA context alone takes a few MiB (a double's process: its resident memory).
+            # A CUDA context alone needs a few MiB (for a double: the resident memory of its
+            # process).
             assert sum(each["memory"] or 0 for each in holders) > 0
     if evidence:
         keep(evidence, host, now, answering, datetime.now(UTC))
@@ -159,7 +160,8 @@ def test_completion_is_computed_on_the_gpus_that_the_service_was_given(
 def test_engine_itself_says_that_it_computes_on_the_gpu(
     host: Any, answering: list[str], running: Containers
 ) -> None:
-    """Beside NVML: either has been wrong alone (https://github.com/ollama/ollama/issues/8623)."""
+    """In addition to NVML, because each alone has been wrong
+    (https://github.com/ollama/ollama/issues/8623)."""
     asked = 0
     for service in answering:
         module = import_module(f"llmhost.checks.services.test_{service}")
@@ -172,10 +174,10 @@ def test_engine_itself_says_that_it_computes_on_the_gpu(
 
 
 def _complete(settings: Settings, service: str, outside: Outside, door: Door, key: str) -> None:
-    """A real completion through the gateway: it warms the model up, too."""
+    """A real completion through the gateway, which also loads the model."""
     (model, *_) = settings.models_of(service)
     body = {"model": model.name, "prompt": "One, two,", "max_tokens": 8}
-    # The first service is at "/", the others are below their names.
+    # The first service is at "/", the others are below "/NAME".
     place = "" if service == settings.services[0] else f"/{service}"
     said = outside(
         *("curl", "-sS", "--fail-with-body", "-m", str(settings.gateway.read_timeout_seconds)),

@@ -1,4 +1,4 @@
-"""What restarts the stack's unhealthy containers on a provisioned server."""
+"""The timer that restarts unhealthy containers on a provisioned server."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The declared name and address of a host."""
+"""The declared name and addresses of a host."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""The receipt of a provisioned server tells the truth."""
+"""The receipt of a provisioned server matches the server."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the stack of a provisioned server shows: what runs, how confined, and from which weights."""
+"""The stack of a provisioned server: its containers, their confinement and their weights."""
 
 import json
 import re
@@ -16,7 +16,7 @@ Containers = Mapping[str, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def containers(host: Any, settings: Settings) -> Containers:
-    """All of the project's containers, stopped ones too, as Docker describes them."""
+    """All containers of the project, including stopped ones, from `docker inspect`."""
     label = f"label=com.docker.compose.project={settings.stack.project}"
     ids = host.check_output(f"docker ps --all --quiet --filter {label}").split()
     found = json.loads(host.check_output(f"docker inspect {' '.join(ids)}")) if ids else []
@@ -25,7 +25,7 @@ def containers(host: Any, settings: Settings) -> Containers:
 
 @pytest.fixture(scope="module")
 def processes(host: Any, containers: Containers) -> dict[str, dict[str, str]]:
-    """The kernel's word on each service's first process: /proc/PID/status."""
+    """/proc/PID/status of the first process of each service."""
     statuses = {
         service: host.check_output(f"cat /proc/{each['State']['Pid']}/status")
         for service, each in containers.items()

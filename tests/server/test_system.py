@@ -14,13 +14,13 @@ from llmhost.system.sysctl import proc_path
 
 @pytest.fixture(scope="module")
 def container(host: Any) -> bool:
-    """Whether another system keeps the server's clock: systemd counts WSL among the containers."""
+    """Whether another system manages the server's clock: systemd classifies WSL as a container."""
     return bool(host.run("systemd-detect-virt --quiet --container").rc == 0)
 
 
 @pytest.fixture(scope="module")
 def shared_kernel(host: Any, container: bool) -> bool:
-    """Whether a kernel parameter that the server sets reaches other systems. Not on WSL."""
+    """Whether a kernel parameter of the server affects other systems. Not on WSL."""
     return container and not on_wsl(host)
 
 
@@ -31,7 +31,7 @@ def test_clock_shows_the_declared_zone(host: Any, settings: Settings) -> None:
 
 def test_something_keeps_the_clock_right(host: Any, container: bool) -> None:
     if container:
-        does_not_apply("a container's clock is its host's")
+        does_not_apply("the clock of a container is that of its host")
     names = ("systemd-timesyncd", "chrony", "ntpsec", "openntpd", "ntp")
     assert any(host.service(name).is_running for name in names)
 
@@ -46,7 +46,7 @@ def test_security_fixes_install_themselves_without_a_reboot(host: Any, settings:
     wanted = int(settings.system.unattended_upgrades)
     assert f'APT::Periodic::Unattended-Upgrade "{wanted}";' in configuration
     if not settings.system.unattended_upgrades:
-        does_not_apply("this server installs no updates by itself")
+        does_not_apply("this server does not install updates automatically")
     lists = ("Unattended-Upgrade::Origins-Pattern:: ", "Unattended-Upgrade::Allowed-Origins:: ")
     origins = [line for line in configuration.splitlines() if line.startswith(lists)]
     assert origins and all("security" in origin for origin in origins)
@@ -68,13 +68,13 @@ def test_kernel_has_the_declared_parameters(
 
 def test_container_is_not_told_to_change_its_hosts_kernel(host: Any, shared_kernel: bool) -> None:
     if not shared_kernel:
-        does_not_apply("the server has a kernel of its own")
+        does_not_apply("the server has its own kernel")
     assert "vm." not in host.file("/etc/sysctl.d/60-llmhost.conf").content_string
 
 
 def test_sshd_starts_at_boot(host: Any) -> None:
     if not any(host.service(unit).exists for unit in ("ssh", "ssh.socket")):
-        does_not_apply("there is no sshd on this server")
+        does_not_apply("this server has no sshd")
     assert "enabled" in host.run("systemctl is-enabled ssh.service ssh.socket").stdout.split()
 
 

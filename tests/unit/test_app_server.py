@@ -84,26 +84,36 @@ def test_llm_server_without_services_and_apps_is_refused(groups: set[str]) -> No
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], list[SiteHost], str, str]] = {
-    "nobody to call": ({}, [], "app_server_llm_host", "there is no LLM server to call"),
+    "nobody to call": ({}, [], "app_server_llm_host", "the inventory has no valid LLM server"),
     "several to call": (
         {},
         [llm_host("one"), llm_host("two")],
         "app_server_llm_host",
-        "there are several hosts to call; name one of: one, two",
+        "there are several hosts to call; write one of: one, two",
     ),
-    "stranger": ({"app_server_llm_host": "x"}, [llm_host()], "app_server_llm_host", "is no LLM"),
-    "itself": ({"app_server_llm_host": "app"}, [llm_host()], "app_server_llm_host", "is no LLM"),
+    "stranger": (
+        {"app_server_llm_host": "x"},
+        [llm_host()],
+        "app_server_llm_host",
+        "is not an LLM",
+    ),
+    "itself": (
+        {"app_server_llm_host": "app"},
+        [llm_host()],
+        "app_server_llm_host",
+        "is not an LLM",
+    ),
     "no address": (
         {},
         [llm_host(contact="llm.example")],
         "app_server_llm_address",
-        "the inventory does not tell the address of llm-server",
+        "the inventory has no address of llm-server",
     ),
     "name without a certificate": (
         {},
         [llm_host(gateway_names=["llm.example"])],
         "app_server_llm_name",
-        "is none of the names that llm-server's certificate is for",
+        "is not a name in the certificate of llm-server",
     ),
     "no key": ({"app_server_api_key": None}, [llm_host()], "app_server_api_key", "is missing"),
     "unset variable": (
@@ -116,13 +126,13 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[SiteHost], str, str]] = {
         {"app_server_api_key": "file:/nonexistent"},
         [llm_host()],
         "app_server_api_key",
-        "/nonexistent, which can not be read: No such file",
+        "/nonexistent, which cannot be read: No such file",
     ),
     "nobody's key": (
         {},
         [llm_host(api_clients=[{"name": "app", "sha256": digest(OTHER)}])],
         "app_server_api_key",
-        "a key that is none of the api_clients of llm-server",
+        "a key that is not in the api_clients of llm-server",
     ),
     "revoked key": (
         {},
@@ -145,9 +155,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[SiteHost], str, str]] = {
             )
         ],
         "app_server_api_key",
-        "the old key of 'app', which ends soon",
+        "the previous key of 'app', which expires",
     ),
-    "services": (LLM, [llm_host()], "services", "run on an LLM server"),
+    "services": (LLM, [llm_host()], "services", "are for LLM servers"),
 }
 
 
@@ -227,7 +237,7 @@ def shown(content: str, mode: str = "0600") -> environment_file.EnvironmentState
     ("state", "reasons"),
     [
         (shown(str(FILE.content)), []),
-        (shown(f"# x\nA=1\nKEY={OTHER}\n"), ["KEY in /etc/llmhost/llm.env is another one"]),
+        (shown(f"# x\nA=1\nKEY={OTHER}\n"), ["KEY in /etc/llmhost/llm.env has another value"]),
         (shown(f"KEY={KEY}\nB=2\n"), ["A in", "B in"]),
         (shown(str(FILE.content), mode="0644"), ["has mode 0644"]),
         (shown(f"A=1\nKEY={KEY}\n"), ["has other content"]),

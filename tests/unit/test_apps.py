@@ -149,10 +149,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "neither image nor context": ({"image": ""}, "has no image and no context"),
     "image and context": ({"context": "/nowhere"}, "has an image and a context"),
     "image without digest": ({"image": "web:latest"}, "is text of 10 characters"),
-    "no such context": ({"image": "", "context": "/nowhere"}, "there is no such directory"),
+    "no such context": ({"image": "", "context": "/nowhere"}, "the directory does not exist"),
     "root": ({"user": "0:0"}, "is text of 3 characters"),
     "no health check": ({"health": []}, "is an empty list"),
-    "name of a service": ({"name": "redis"}, "'redis' is a service's name"),
+    "name of a service": ({"name": "redis"}, "'redis' is the name of a service"),
     "needs nobody": ({"needs": ["qdrant"]}, "'web' needs 'qdrant', which is not declared"),
     "needs itself": ({"needs": ["web"]}, "'web' would wait for itself"),
     "port of the gateway": ({"port": 8080}, "are both 8080"),
@@ -196,7 +196,7 @@ def test_apps_on_one_port_are_told_by_their_place() -> None:
 def test_base_that_can_move_is_refused(context: Path) -> None:
     (context / "Dockerfile").write_text("FROM node:24\n")
     ((key, what),) = _problems({"image": "", "context": str(context)})
-    assert key == "apps[0].context" and "a base that can move" in what
+    assert key == "apps[0].context" and "a base image without a digest" in what
     (context / "Dockerfile").unlink()
     ((_, what),) = _problems({"image": "", "context": str(context)})
     assert "has no Dockerfile" in what

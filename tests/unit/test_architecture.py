@@ -123,10 +123,10 @@ REFUSED = {
     "recurrent": (described("mamba", block_count=3), "architecture 'mamba', whose memory"),
     "adapter": (llama_8b(**{"general.type": "adapter"}), "is an adapter, not a model"),
     "part": (llama_8b(**{"split.count": 3}), "is one of 3 parts"),
-    "no layers": (described("llama", embedding_length=8), "does not say its block_count"),
+    "no layers": (described("llama", embedding_length=8), "has no block_count"),
     "no width": (
         described("llama", block_count=8, attention__head_count=4),
-        "does not say its embedding_length",
+        "has no embedding_length",
     ),
     "zero heads": (llama_8b(**{"llama.attention.head_count_kv": 0}), "attention heads"),
     "no heads": (described("llama", block_count=8, embedding_length=8), "attention heads"),
@@ -209,10 +209,10 @@ def test_config_of_encoders_keeps_nothing() -> None:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({}, "does not say layers, heads and sizes"),
-        (QWEN3_8B | {"num_attention_heads": 0, "num_key_value_heads": 0}, "does not say"),
-        (QWEN3_8B | {"hidden_size": "wide"}, "does not say"),
-        (QWEN3_8B | {"mamba_d_state": 128}, "keeps a recurrent state"),
+        ({}, "without layers, heads and sizes"),
+        (QWEN3_8B | {"num_attention_heads": 0, "num_key_value_heads": 0}, "without layers"),
+        (QWEN3_8B | {"hidden_size": "wide"}, "without layers"),
+        (QWEN3_8B | {"mamba_d_state": 128}, "has a recurrent state"),
     ],
 )
 def test_config_that_does_not_tell_is_refused(config: dict[str, Any], expected: str) -> None:

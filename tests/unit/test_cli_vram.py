@@ -68,8 +68,8 @@ def test_plan_that_does_not_fit_ends_with_status_2(tmp_path: Path, model: dict[s
     shown = run(tmp_path, DATA | {"models": [long]})
     assert shown.returncode == 2
     lines = " ".join(shown.stdout.split())
-    assert "does not fit: GPU 0 has 12.00 GiB, of which 11.50 GiB may be used" in lines
-    assert "the models take 13.55 GiB: 2.05 GiB too much" in lines
+    assert "does not fit: GPU 0 has 12.00 GiB, of which 11.50 GiB are available" in lines
+    assert "the models need 13.55 GiB: 2.05 GiB too much" in lines
     assert "would fit: 'search' fits with context_tokens = 21504" in lines
     assert "would fit: 'search' fits as IQ3_M" in lines
 
@@ -138,7 +138,7 @@ def test_gpu_named_by_uuid_is_left_to_the_host(tmp_path: Path, model: dict[str, 
     [
         ({"vram_gpus_gib": []}, "llm: vram_gpus_gib is empty"),
         ({"vram_gpus_gib": [-1]}, "vram_gpus_gib[0]: is -1; write a number of GiB above 0"),
-        ({"llamacpp_gpu": 3}, "'llamacpp' runs on GPU 3, and the last one is 0"),
+        ({"llamacpp_gpu": 3}, "'llamacpp' runs on GPU 3, but the last one is GPU 0"),
         ({"nonsense": 1}, "nonsense: unknown key"),
     ],
 )

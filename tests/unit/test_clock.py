@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmhost.system.clock import ClockState, parse_clock, unsynchronised, wrong_zone, zone_script
+from llmhost.system.clock import ClockState, parse_clock, unsynchronized, wrong_zone, zone_script
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from llmhost.system.clock import ClockState, parse_clock, unsynchronised, wrong_
         (ClockState(), "the time zone is UTC, not Asia/Seoul"),
         (
             ClockState("/usr/share/zoneinfo/Asia/Seoul", "Etc/UTC"),
-            "/etc/timezone says Etc/UTC, not Asia/Seoul",
+            "/etc/timezone is Etc/UTC, not Asia/Seoul",
         ),
     ],
 )
@@ -35,7 +35,7 @@ def test_time_zone_is_compared(state: ClockState, reason: str) -> None:
     ],
 )
 def test_one_daemon_is_enough(lines: list[str], right: bool) -> None:
-    assert (unsynchronised(parse_clock(lines)) == "") is right
+    assert (unsynchronized(parse_clock(lines)) == "") is right
 
 
 def test_state_is_read() -> None:

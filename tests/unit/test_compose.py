@@ -74,15 +74,15 @@ DIFFERENCES = {
     "service engine is starting": _with(replace(RUNNING, health="starting")),
     "service engine is unhealthy": _with(replace(RUNNING, health="unhealthy")),
     "service engine runs with another configuration": _with(replace(RUNNING, config="c1")),
-    "service engine runs another image than llmhost/engine:1": _with(
+    "service engine runs an image other than llmhost/engine:1": _with(
         replace(RUNNING, image="sha256:2")
     ),
-    "service engine may not open its GPUs any more, as happens when systemd reloads: "
-    "its container is made anew": _with(replace(RUNNING, cut_off=True)),
+    "service engine can no longer open its GPUs, as happens after a reload of systemd: "
+    "its container is recreated": _with(replace(RUNNING, cut_off=True)),
     "container llmhost-old-1 is not declared": _with(
         RUNNING, replace(RUNNING, name="llmhost-old-1", service="old")
     ),
-    "container llmhost-engine-2 was not made by Compose": _with(
+    "container llmhost-engine-2 was not created by Compose": _with(
         RUNNING, replace(RUNNING, name="llmhost-engine-2", service="")
     ),
     "the container of engine is called mine, not llmhost-engine-1": _with(
@@ -91,10 +91,10 @@ DIFFERENCES = {
     "service engine is not on the network llmhost_default": _with(
         replace(RUNNING, networks={"llmhost_default": "n0", "mine": "n1"})
     ),
-    "service engine has a setting that was changed by hand: a is on": replace(
+    "service engine has a setting that was changed manually: a is on": replace(
         CONVERGED, settings={"llmhost-engine-1": ["a is on"]}
     ),
-    "network llmhost_default was not made by Compose": replace(
+    "network llmhost_default was not created by Compose": replace(
         CONVERGED, network=ProjectNetwork("n1", made_by_compose=False)
     ),
     "/opt/llmhost/services/engine.yaml is missing": replace(
@@ -135,7 +135,7 @@ def test_only_containers_that_compose_would_leave_alone_are_removed_first() -> N
 )
 def test_limits_changed_by_docker_update_are_told(found: Limits, told: str) -> None:
     todo = plan(LIMITED, _with(replace(RUNNING, limits=found)))
-    sentence = f"service engine runs with other limits than declared: {told}"
+    sentence = f"service engine has undeclared limits: {told}"
     assert todo.reasons == ((sentence,) if told else ())
     assert todo.remake == (("engine",) if told else ())
 

@@ -88,7 +88,7 @@ def test_inputs_are_not_changed() -> None:
     [
         ('{"debug": true,\n"x"}', "is not valid JSON at line 2, column 4"),
         ("# a comment\n{}", "is not valid JSON at line 1, column 1"),
-        ("[]", "must hold a JSON object"),
+        ("[]", "must contain a JSON object"),
     ],
 )
 def test_broken_file_is_refused_with_the_place(text: str, sentence: str) -> None:

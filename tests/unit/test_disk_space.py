@@ -60,9 +60,9 @@ def test_weights_and_engines_need_room(room: Room, images: int, uploads: int) ->
 def test_shortage_says_how_much_and_what_helps() -> None:
     small = replace(ROOM, images=replace(IMAGES, free_bytes=GIB), engines={ENGINE: GIB})
     assert shortage(small, {MODEL: {"ab": 2 * GIB}}, [SERVICE]) == [
-        "about 7.0 GiB are needed below /var/lib/docker to bake the models (weights 2.0 GiB,"
-        " engines 5.0 GiB), and 1.0 GiB are free: make room with llmhost prune, or move"
-        " docker_data_root; with preflight_min_free_disk_gib = 0 nobody looks"
+        "baking the models needs about 7.0 GiB below /var/lib/docker (weights 2.0 GiB,"
+        " engines 5.0 GiB), and 1.0 GiB are free: free space with llmhost prune, or move"
+        " docker_data_root; preflight_min_free_disk_gib = 0 disables this check"
     ]
 
 

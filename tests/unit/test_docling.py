@@ -85,5 +85,6 @@ def test_directory_without_a_publisher_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as refused:
         read_settings(settings | {"models": [model | {"source": "."}]})
     assert any(
-        "let its source end in PUBLISHER/NAME" in each.what for each in refused.value.problems
+        "end the path of its source in PUBLISHER/NAME" in each.what
+        for each in refused.value.problems
     )

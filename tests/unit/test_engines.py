@@ -233,7 +233,7 @@ def test_service_whose_memory_nothing_tells_needs_a_fraction(directory: Path) ->
     formulas = of_hub(directory, service="docling", source=str(directory / "hub"))
     data = site("docling", formulas, gpu=0)
     assert planned(data, 16).uncounted == (
-        "nothing tells what 'docling' takes of its GPU; give its docling_gpu_fraction",
+        "the GPU memory of 'docling' is unknown; set docling_gpu_fraction",
     )
     (ledger,) = planned(data | {"docling_gpu_fraction": 0.25}, 16).ledgers
     assert dict(ledger.at_peak()) == {"docling": 4 * GIB}
@@ -276,7 +276,7 @@ UNFIT: dict[str, tuple[str, Data]] = {
 def test_option_that_an_engine_would_ignore_is_refused(directory: Path, what: str) -> None:
     service, more = UNFIT[what]
     told = problems(site(service, model(directory, "m", service, **more)))
-    assert any(f"service '{service}' can not run 'm' with {what}" in each for each in told)
+    assert any(f"service '{service}' cannot run 'm' with {what}" in each for each in told)
 
 
 def test_unknown_parameter_is_refused(directory: Path) -> None:
@@ -287,7 +287,7 @@ def test_unknown_parameter_is_refused(directory: Path) -> None:
 def test_missing_file_of_a_directory_is_named(directory: Path) -> None:
     brain = of_hub(directory)
     brain["files"] = [*brain["files"], {"path": "tokenizer.json", "sha256": "cc" * 32}]
-    assert "'brain': there is no file at its source called tokenizer.json" in problems(
+    assert "'brain': its source does not exist on the controller, file tokenizer.json" in problems(
         site("vllm", brain)
     )
 

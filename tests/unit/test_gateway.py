@@ -152,9 +152,9 @@ def test_equal_limits_share_a_zone() -> None:
         (
             [{"sources": ["10.0.0.0/8"]}],
             {"gateway_sources": ["192.168.0.0/16"]},
-            "'a' may call from a network that can not reach the gateway",
+            "'a' may call from a network that cannot reach the gateway",
         ),
-        ([{"scope": ["ollama"]}], {}, "'a' may call 'ollama', which is not among the services"),
+        ([{"scope": ["ollama"]}], {}, "'a' may call 'ollama', which is not one of the services"),
         (
             [{"previous_sha256": TWO}],
             {},
@@ -234,7 +234,7 @@ def test_running_nginx_with_an_older_configuration_is_found() -> None:
         converged(tree()).paths, ["active=active", "enablement=enabled", "loaded=0"]
     )
     [sentence] = service_drift(state, tree().digest)
-    assert "runs another configuration" in sentence
+    assert "runs a configuration other than" in sentence
 
 
 def test_stray_file_is_removed() -> None:

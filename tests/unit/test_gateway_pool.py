@@ -55,7 +55,7 @@ def declared_pool() -> Pool:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"services": ["llamacpp"]}, "services: run on LLM servers"),
+        ({"services": ["llamacpp"]}, "services: are for LLM servers"),
         ({"gateway_upstreams": [*SERVERS, SERVERS[0]]}, "'llm-1' is declared 2 times"),
         (
             {"gateway_upstreams": [*SERVERS, {"name": "other", "address": "10.0.0.1"}]},
@@ -66,27 +66,30 @@ def declared_pool() -> Pool:
             "[0].address: is text of 5 characters; write an IP address",
         ),
         ({"gateway_upstreams": [{"name": "a", "address": "10.0.0.1", "port": 0}]}, ".port: "),
-        ({"gateway_upstreams": []}, "gateway_upstreams: is missing, and other options tell"),
+        (
+            {"gateway_upstreams": []},
+            "gateway_upstreams: is missing, and other gateway_upstream_* options are set",
+        ),
         ({"gateway_upstream_services": []}, "gateway_upstream_services: is empty"),
         ({"gateway_upstream_services": ["lamacpp"]}, "'lamacpp' is not a service"),
         ({"gateway_upstream_services": ["llamacpp"] * 2}, "'llamacpp' is declared 2 times"),
         ({"gateway_upstream_key": None}, "gateway_upstream_key: is missing"),
         ({"gateway_upstream_key": KEY}, "gateway_upstream_key: is not a reference to a secret"),
         ({"gateway_upstream_key": "env:UNSET"}, "the environment variable UNSET, which is not"),
-        ({"gateway_upstream_key": "file:/nowhere"}, "the file /nowhere, which can not be read"),
-        ({"gateway_upstream_key": "env:NO_KEY"}, "refers to something that is no API key"),
+        ({"gateway_upstream_key": "file:/nowhere"}, "the file /nowhere, which cannot be read"),
+        ({"gateway_upstream_key": "env:NO_KEY"}, "refers to a value that is not an API key"),
         ({"gateway_upstream_name": None}, "gateway_upstream_name: is missing"),
-        ({"gateway_upstream_name": "10.0.0.1"}, "is an address, which nginx does not check"),
+        ({"gateway_upstream_name": "10.0.0.1"}, "is an address, which nginx cannot verify"),
         ({"gateway_upstream_tls": "files"}, "gateway_upstream_authority: is missing"),
         (
             {"gateway_upstream_tls": "files", "gateway_upstream_authority": "/nowhere"},
-            "gateway_upstream_authority: can not be read",
+            "gateway_upstream_authority: cannot be read",
         ),
         (
             {"gateway_upstream_tls": "files", "gateway_upstream_authority": __file__},
-            "gateway_upstream_authority: holds no certificate",
+            "gateway_upstream_authority: contains no certificate",
         ),
-        ({"api_clients": []}, "api_clients: nobody may call the gateway"),
+        ({"api_clients": []}, "api_clients: is empty, so no client may call the gateway"),
     ],
 )
 def test_mistake_is_a_sentence(changes: dict[str, Any], sentence: str) -> None:

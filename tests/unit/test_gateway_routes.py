@@ -76,7 +76,7 @@ def test_path_that_can_be_declared(path: str) -> None:
     ],
 )
 def test_path_that_nginx_could_misread_is_refused(path: str) -> None:
-    with pytest.raises(ValueError, match="is no path"):
+    with pytest.raises(ValueError, match="is not a valid path"):
         Route(path, ("GET",))
 
 

@@ -130,13 +130,13 @@ def declared(**services: LlamacppOptions) -> Settings:
 
 def test_settings_that_name_a_gpu_twice_are_refused() -> None:
     (problem,) = gpu_problems(declared(a=LlamacppOptions(gpu=(0, 1, 0))))
-    assert "names a GPU twice" in problem.sentence("host")
+    assert "lists a GPU twice" in problem.sentence("host")
 
 
 def test_settings_in_which_two_services_take_one_gpu_are_refused_unless_both_share() -> None:
     alone, shared = LlamacppOptions(gpu=0), LlamacppOptions(gpu=(0, 1), gpu_shared=True)
     (problem,) = gpu_problems(declared(a=alone, b=shared))
-    assert "'a' and 'b' both take GPU 0" in problem.sentence("host")
+    assert "'a' and 'b' both use GPU 0" in problem.sentence("host")
     assert "a_gpu_shared and b_gpu_shared" in problem.sentence("host")
     agreed = LlamacppOptions(gpu=0, gpu_shared=True)
     for second in (agreed, LlamacppOptions(gpu_count=1)):

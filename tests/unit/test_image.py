@@ -95,7 +95,7 @@ def test_missing_image_is_told() -> None:
 
 def test_tag_on_another_image_counts_as_missing() -> None:
     moved = {IMAGE.reference: ImageState("sha256:2", TINY.inputs)}
-    assert missing([IMAGE], moved) == {IMAGE: f"{IMAGE.reference} names another image"}
+    assert missing([IMAGE], moved) == {IMAGE: f"{IMAGE.reference} is a tag of another image"}
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def sample() -> dict[str, Any]:
 def test_sample_lacks_only_what_its_marks_ask_for(sample: dict[str, Any]) -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings(sample)
-    assert all("sample's zeros" in problem.what for problem in caught.value.problems)
+    assert all("zeros of the sample inventory" in problem.what for problem in caught.value.problems)
 
 
 def test_sample_is_valid_once_its_placeholders_are_filled(sample: dict[str, Any]) -> None:

@@ -98,12 +98,12 @@ def test_known_pace_is_measured(tmp_path: Path) -> None:
 def test_wrong_key_is_told(tmp_path: Path) -> None:
     with serving() as port:
         found = report("app", measure(tmp_path, f"http://127.0.0.1:{port}", "llmhost-wrong"))
-    assert "answers with 401 key_unknown: it does not know the key" in found.error
+    assert "answers with 401 key_unknown: the key is unknown" in found.error
 
 
 def test_silent_port_is_told(tmp_path: Path) -> None:
     found = report("app", measure(tmp_path, "http://127.0.0.1:1"))
-    assert "127.0.0.1:1 can not be reached (Connection refused)" in found.error
+    assert "127.0.0.1:1 cannot be reached (Connection refused)" in found.error
 
 
 def test_unknown_name_is_told(tmp_path: Path) -> None:

@@ -73,14 +73,14 @@ def test_unreadable_file_is_refused(good: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(Path, "open", refuse)
     (told,) = problems(good)
-    assert "its file can not be read: Permission denied" in told
+    assert "its file cannot be read: Permission denied" in told
 
 
 def test_unknown_architecture_is_refused_unless_measured(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", TENSORS, {}, "hal9000")
     (told,) = problems(path)
     assert "has the architecture 'hal9000', which llmhost does not know" in told
-    assert "give it as vram_gib" in told
+    assert "set vram_gib" in told
     assert problems(path, vram_gib=3.5) == []
 
 
@@ -98,7 +98,7 @@ def test_adapter_in_place_of_a_model_is_refused(tmp_path: Path) -> None:
 def test_context_beyond_the_model_is_refused(good: Path) -> None:
     (told,) = problems(good, context_tokens=8193)
     assert told == (
-        "host: models: 'm': context_tokens is 8193, and it was trained for 8192;"
+        "host: models: 'm': context_tokens is 8193, but it was trained for 8192;"
         " set context_tokens to 8192 or less"
     )
 
@@ -113,7 +113,7 @@ def test_context_beyond_a_declared_shape_is_refused() -> None:
     }
     remote: dict[str, Any] = {"source": "hf:a/b/m.gguf", "revision": "1" * 40, "shape": shape}
     (told,) = problems(**remote, context_tokens=5000)
-    assert "context_tokens is 5000, and it was trained for 4096" in told
+    assert "context_tokens is 5000, but it was trained for 4096" in told
     assert problems(**remote) == []
 
 
@@ -151,7 +151,7 @@ def test_adapter_for_another_architecture_is_refused(good: Path, tmp_path: Path)
 )
 def test_adapter_of_another_size_is_refused(good: Path, tmp_path: Path, tensors: Tensors) -> None:
     (told,) = about_adapter(good, write_gguf(tmp_path / "a.gguf", tensors, LORA))
-    assert "changes 1 tensors that the model lacks or has in another size" in told
+    assert "changes 1 tensors that the model lacks, or has with other sizes" in told
 
 
 def test_adapter_for_another_base_is_refused_unless_declared(tmp_path: Path) -> None:
@@ -166,8 +166,8 @@ def test_adapter_for_another_base_is_refused_unless_declared(tmp_path: Path) -> 
 
 
 def test_missing_or_damaged_adapter_is_refused(good: Path, tmp_path: Path) -> None:
-    (told,) = (each for each in problems(good, adapter="/nowhere") if "no file" in each)
-    assert "there is no file at its adapter" in told
+    (told,) = (each for each in problems(good, adapter="/nowhere") if "its adapter" in each)
+    assert "its adapter does not exist" in told
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     (told,) = about_adapter(good, tmp_path / "a.gguf")
     assert "its adapter is truncated" in told
@@ -206,7 +206,7 @@ def test_model_that_fits_its_gpu_is_accepted(good: Path) -> None:
 
 def test_model_too_large_for_its_gpu_is_refused_with_what_would_fit(good: Path) -> None:
     (told,) = problems(good, ON_GPU | {"vram_reserve_gib": 0.55}, context_tokens=8192)
-    assert "GPU 0 has 1.00 GiB, of which 0.45 GiB may be used" in told
+    assert "GPU 0 has 1.00 GiB, of which 0.45 GiB are available" in told
     assert "too much; 'm' fits with context_tokens = 7936; or 'm' fits as Q8_0" in told
 
 
@@ -222,12 +222,12 @@ def test_bad_file_is_told_once(tmp_path: Path) -> None:
 
 def test_gpu_that_is_not_there_is_refused(good: Path) -> None:
     (told,) = problems(good, ON_GPU | {"llamacpp_gpu": 1})
-    assert "'llamacpp' runs on GPU 1, and the last one is 0" in told
+    assert "'llamacpp' runs on GPU 1, but the last one is GPU 0" in told
 
 
 def test_model_of_unknown_size_is_refused() -> None:
     (told,) = problems("hf:a/b/m.gguf", ON_GPU, revision="1" * 40)
-    assert "'m': nothing tells its sizes; give its shape, or its vram_gib as measured" in told
+    assert "'m': its sizes are unknown; set its shape, or its measured vram_gib" in told
     assert problems("hf:a/b/m.gguf", ON_GPU, revision="1" * 40, vram_gib=0.4) == []
 
 
@@ -235,13 +235,13 @@ def test_recurrent_model_must_be_measured_only_on_a_gpu(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", TENSORS, {"mamba.block_count": 1}, "mamba")
     assert problems(path) == []
     (told,) = problems(path, ON_GPU)
-    assert "'m': its file has the architecture 'mamba', whose memory is not known" in told
+    assert "'m': its file has the architecture 'mamba', whose memory is unknown" in told
 
 
 def test_safetensors_are_sized_with_the_config_beside_them(tmp_path: Path) -> None:
     path = write_safetensors(tmp_path / "model.safetensors", (1024, 1024))
     (told,) = problems(path, ON_GPU)
-    assert "has no config.json beside it" in told
+    assert "has no config.json in its directory" in told
     config = (
         '{"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64, "vocab_size": 100,'
         ' "max_position_embeddings": 4096}'
@@ -260,7 +260,7 @@ def test_index_of_safetensors_is_followed(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "m-1.safetensors")
     (tmp_path / "config.json").write_text("{}")
     (told,) = problems(index, ON_GPU)
-    assert "names m-2.safetensors, which is not beside it" in told
+    assert "names m-2.safetensors, which is not in its directory" in told
     write_safetensors(tmp_path / "m-2.safetensors")
     (told,) = problems(index, ON_GPU)
-    assert "config.json that does not say layers" in told
+    assert "config.json without layers" in told

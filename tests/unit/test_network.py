@@ -134,8 +134,8 @@ def test_lease_in_place_of_the_declared_address_is_drift() -> None:
     assert reasons(BEFORE) == [
         "eth0 lacks 192.168.0.100/24",
         "eth0 lacks fd00::100/64",
-        "the default route does not lead to fd00::1 by eth0",
-        "eth0 has 192.168.0.57/24 by DHCP, which is not declared",
+        "eth0 has no default route through fd00::1",
+        "eth0 has the undeclared address 192.168.0.57/24 from DHCP",
         "/etc/systemd/network/05-llmhost.network is missing",
     ]
 
@@ -158,7 +158,7 @@ def test_host_as_declared_has_no_drift(state: NetworkState) -> None:
 @pytest.mark.parametrize(
     ("changes", "interface", "sentence"),
     [
-        ({"is_wsl": True}, "", "the address of a WSL host is set by Windows"),
+        ({"is_wsl": True}, "", "Windows sets the address of a WSL host"),
         ({"routes": []}, "", "set network_interface"),
         ({}, "eth7", "has no interface eth7: set network_interface to one of eth0, eth1"),
         ({}, "eth1", "neither netplan nor systemd-networkd manages eth1"),

@@ -40,7 +40,11 @@ def test_settings_become_a_policy(site: dict[str, Any]) -> None:
     ("granted", "gib", "sentence"),
     [
         ((0,), [16], None),
-        ((0,), [8], "GPU 0 has 8.00 GiB, of which 7.50 GiB may be used, and the models take 10.00"),
+        (
+            (0,),
+            [8],
+            "GPU 0 has 8.00 GiB, of which 7.50 GiB are available, and the models need 10.00",
+        ),
         ((1,), [8, 16], None),
         ((1,), [16, 8], "GPU 1 has 8.00 GiB"),
         ((0, 1), [8, 8], None),

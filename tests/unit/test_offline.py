@@ -66,7 +66,7 @@ def test_attempts_are_told_with_their_container() -> None:
     names = "/llmhost-ollama-1|172.18.0.2 fd00::2 \n/llmhost-vllm-1|172.18.0.3  \n"
     assert [attempt.sentence for attempt in parse_attempts(names + table)] == [
         "llmhost-ollama-1 tried to reach 203.0.113.7:443 (tcp)",
-        "llmhost-vllm-1 asked for a name at 192.0.2.53:53 (udp)",
+        "llmhost-vllm-1 sent a DNS query to 192.0.2.53:53 (udp)",
         "a container that is gone (172.18.0.9) tried to reach 192.0.2.1:80 (tcp)",
         "llmhost-ollama-1 tried to reach [2001:db8::1]:443 (tcp)",
         "the host itself tried to reach 192.0.2.5:123 (udp)",

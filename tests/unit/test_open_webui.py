@@ -99,7 +99,7 @@ def test_other_sites_are_kept_away_where_the_origins_are_known(tmp_path: Path) -
 def test_missing_secret_is_told_with_the_way_to_make_it(tmp_path: Path) -> None:
     place = tmp_path / "no-key"
     (told,) = _problems(tmp_path, open_webui_secret_key=f"file:{place}")
-    assert told.startswith(f"llm: open_webui_secret_key: refers to the file {place}, which can not")
+    assert told.startswith(f"llm: open_webui_secret_key: refers to the file {place}, which cannot")
     assert f"(umask 077; openssl rand -hex 32 > {place})" in told
     (told,) = _problems(tmp_path, open_webui_admin_password="env:LLMHOST_NOT_SET")
     assert "open_webui_admin_password: refers to the environment variable LLMHOST_NOT_SET" in told

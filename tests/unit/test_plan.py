@@ -67,7 +67,7 @@ def test_old_name_of_an_option_is_one_warning(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("llmhost")), "plan", str(inventory)]
     result = subprocess.run(command, capture_output=True, text=True)
     warnings = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
-    assert len(warnings) == 1 and "models[0].quantisation: is now called" in warnings[0]
+    assert len(warnings) == 1 and "models[0].quantisation: was renamed to" in warnings[0]
     assert "127.0.0.1" in result.stdout  # the plan went on to the host
 
 

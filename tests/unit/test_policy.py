@@ -138,7 +138,7 @@ def test_licences() -> None:
     ]
     assert refusals(of_metadata(DISTILL), allowed_licences=["MIT"]) == []
     (told,) = refusals(named("m"), allowed_licences=["mit"])
-    assert "has no known licence" in told
+    assert "has no known license" in told
     assert refusals(named("m"), denied_licences=["mit"]) == []
 
 

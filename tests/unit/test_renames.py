@@ -46,7 +46,7 @@ def test_both_names_of_an_option_work(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_old_and_new_name_together_are_a_mistake() -> None:
     (told,) = problems({"models": [MODEL | {"quantisation": "Q8_0", "quantization": "Q4_K_M"}]})
     assert told.sentence("llm") == (
-        "llm: models[0].quantisation: is the old name of quantization, and both are given;"
+        "llm: models[0].quantisation: is the old name of quantization, and both are set;"
         " remove quantisation"
     )
 
@@ -77,7 +77,7 @@ def test_warning_is_one_line_for_each_host_and_option(caplog: pytest.LogCaptureF
             warn_of_old_names("two", {"models": models})
             warn_of_old_names("three", {"models": [MODEL | {"quantization": "Q8_0"}]})
     assert [record.getMessage() for record in caplog.records] == [
-        f"warning: {host}: models[0].quantisation: is now called quantization;"
+        f"warning: {host}: models[0].quantisation: was renamed to quantization;"
         " version 0.3 will refuse the old name; write quantization"
         for host in ("one", "two")
     ]

@@ -120,7 +120,7 @@ def test_gpu_that_is_neither_number_nor_uuid_is_refused(site: dict[str, Any], gp
 def test_gpus_are_named_or_counted_and_not_both(site: dict[str, Any]) -> None:
     with pytest.raises(SettingsError) as refused:
         read_settings(site | {"llamacpp_gpu": 0, "llamacpp_gpu_count": 1})
-    assert "llamacpp_gpu_count say two things" in refused.value.problems[0].what
+    assert "llamacpp_gpu_count are both set" in refused.value.problems[0].what
 
 
 @pytest.mark.parametrize(

@@ -157,8 +157,11 @@ def test_every_option_of_a_service_is_documented(name: str) -> None:
         for line in reference().splitlines()
         if (cells := line.split("|")) and len(cells) > 5
     }
-    options = [f"{name}_{option}" for option in catalogue()[name].options.model_fields]
-    assert [option for option in options if not rows.get(option)] == []
+    options = catalogue()[name].options.model_fields
+    documented = {
+        each: rows.get(f"{name}_{each}") or rows.get(f"SERVICE_{each}") for each in options
+    }
+    assert [option for option, text in documented.items() if not text] == []
 
 
 def _without(key: str) -> Callable[[Document], object]:

@@ -95,11 +95,11 @@ def test_all_mistakes_are_told_at_once() -> None:
 def test_missing_model_file_is_told() -> None:
     model = {"name": "m", "source": "/nonexistent/m.gguf", "sha256": "0" * 64}
     told = mistakes({"services": ["llamacpp"], "models": [model], "api_clients": [CLIENT]})
-    assert any("there is no file at its source" in sentence for sentence in told)
+    assert any("its source does not exist on the controller" in sentence for sentence in told)
 
 
 def test_services_without_clients_are_a_mistake() -> None:
-    assert any("nobody may call" in told for told in mistakes({"services": ["llamacpp"]}))
+    assert any("no client may call" in told for told in mistakes({"services": ["llamacpp"]}))
 
 
 def test_values_are_never_shown() -> None:

@@ -55,7 +55,9 @@ def test_mistakes_of_all_hosts_are_told_at_once() -> None:
         read_site([llm(gateway_prt=1), llm("llm-2", docker_data_rot="/x"), app()])
     first, second, third = caught.value.sentences
     assert first.startswith("llm: gateway_prt: ") and second.startswith("llm-2: docker_data_rot: ")
-    assert third.startswith("app: app_server_llm_host: there is no LLM server to call")
+    assert third.startswith(
+        "app: app_server_llm_host: is missing, and the inventory has no valid LLM server"
+    )
 
 
 def test_mistakes_outside_the_limit_are_ignored() -> None:
@@ -75,6 +77,6 @@ def test_secret_of_a_host_outside_the_limit_need_not_be_at_hand(
 
 def test_other_rules_take_the_place_of_the_usual_ones() -> None:
     mistaken = llm(api_clients=[])
-    with pytest.raises(SiteError, match="llm: api_clients: nobody may call"):
+    with pytest.raises(SiteError, match="llm: api_clients: is empty, so no client may call"):
         read_site([mistaken])
     assert read_site([mistaken], rules=lambda settings: ())["llm"].settings.services

@@ -58,8 +58,8 @@ def test_fitting_certificate_stays(authority: Authority) -> None:
     ("names", "later", "reason"),
     [
         ((*NAMES, "new-name"), timedelta(), "is not for new-name"),
-        (NAMES, timedelta(days=641), "ends on"),
-        (NAMES, timedelta(days=800), "ends on"),
+        (NAMES, timedelta(days=641), "expires on"),
+        (NAMES, timedelta(days=800), "expires on"),
     ],
 )
 def test_certificate_is_renewed_for_a_reason(
@@ -72,7 +72,7 @@ def test_certificate_is_renewed_for_a_reason(
 @pytest.mark.parametrize("pem", [b"", b"rubbish", None])
 def test_foreign_certificate_is_replaced(authority: Authority, pem: bytes | None) -> None:
     pem = issued(new_authority(NOW)) if pem is None else pem
-    assert "not one of this site's authority" in why_renew(
+    assert "not issued by this site's authority" in why_renew(
         pem, authority.certificate, NAMES, NOW, 90
     )
 
@@ -171,9 +171,9 @@ def test_certificate_of_the_site_is_taken(authority: Authority, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("changes", "options", "sentence"),
     [
-        ({"certificate": b"x"}, {}, "gateway_certificate: holds no certificate in PEM form"),
-        ({"certificate_key": b"x"}, {}, "gateway_certificate_key: holds no private key in PEM"),
-        ({}, {"gateway_certificate": "/nonexistent"}, "can not be read: No such file"),
+        ({"certificate": b"x"}, {}, "gateway_certificate: contains no certificate in PEM format"),
+        ({"certificate_key": b"x"}, {}, "gateway_certificate_key: contains no private key in PEM"),
+        ({}, {"gateway_certificate": "/nonexistent"}, "cannot be read: No such file"),
         ({}, {"gateway_certificate": None}, "gateway_certificate: is missing"),
         (
             {},
@@ -204,7 +204,7 @@ def test_key_of_another_certificate_is_told(authority: Authority, tmp_path: Path
 def test_ended_certificate_of_the_site_is_told(authority: Authority) -> None:
     certificate, key = issued(authority, days=1).split(KEY_MARK)
     faults = pair_faults(certificate, KEY_MARK + key, (), NOW + timedelta(days=2))
-    assert "has ended" in faults["certificate"]
+    assert "expired on" in faults["certificate"]
 
 
 def test_command_prints_the_certificate_and_never_the_key(tmp_path: Path) -> None:

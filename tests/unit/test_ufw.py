@@ -150,13 +150,13 @@ REORDERED = rendered(OPEN, SSH)
     ("change", "sentence"),
     [
         ({"starts_at_boot": False}, "ufw does not start at boot"),
-        ({"recorded": False}, "llmhost has not loaded the rules of this host yet"),
-        ({"edited": True}, "files of ufw were edited since they were loaded"),
+        ({"recorded": False}, "llmhost has not yet loaded rules on this host"),
+        ({"edited": True}, "files of ufw were edited after they were loaded"),
         ({"live": ["ip < -A INPUT -j ufw-x"]}, "'-A INPUT -j ufw-x' is no longer loaded"),
-        ({"live": ["ip6 > -A INPUT -j ACCEPT"]}, "'-A INPUT -j ACCEPT' is loaded and not ufw's"),
+        ({"live": ["ip6 > -A INPUT -j ACCEPT"]}, "'-A INPUT -j ACCEPT' is loaded, but not by ufw"),
         ({"paths": {}}, "/etc/ufw/user.rules is missing"),
         ({"paths": {FILE.path: replace(STATE, mode="0666")}}, "has mode 0666"),
-        ({"texts": {**GOOD.texts, FILE.path: ""}}, "port 22/tcp is to be open to 10.0.0.0/8"),
+        ({"texts": {**GOOD.texts, FILE.path: ""}}, "port 22/tcp is not open to 10.0.0.0/8"),
         (
             {"texts": {**GOOD.texts, FILE.path: FOREIGN}},
             "the rule 'allow 9001/tcp from 192.0.2.0/24' is not declared",

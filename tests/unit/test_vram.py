@@ -178,7 +178,7 @@ def test_of_each_service_only_the_largest_model_on_demand_counts() -> None:
 def test_shortfall_says_by_how_much() -> None:
     told = list(shortfalls(ledger(of_size("a", 9), of_size("b", 8))))
     assert told == [
-        "GPU 0 has 16.00 GiB, of which 15.50 GiB may be used, and the models take 17.00 GiB:"
+        "GPU 0 has 16.00 GiB, of which 15.50 GiB are available, and the models need 17.00 GiB:"
         " 1.50 GiB too much"
     ]
     assert not list(shortfalls(ledger(of_size("a", 15.5))))

@@ -63,13 +63,13 @@ DOCKER = (
         (
             "docker-older-than-its-settings",
             "touch /etc/docker/daemon.json",
-            "docker.service runs with an older configuration than is on disk",
+            "docker.service runs with an older configuration than the one on disk",
         ),
         (
             "docker-of-an-older-unit",
             "mkdir -p /etc/systemd/system/docker.service.d; printf '[Service]\\nNice=1\\n'"
             " >/etc/systemd/system/docker.service.d/nice.conf",
-            "systemd runs an older docker.service than is on disk",
+            "systemd has loaded an older docker.service than the one on disk",
         ),
     ),
     *drifts(

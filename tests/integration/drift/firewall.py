@@ -11,7 +11,7 @@ FIREWALL = (
             "ufw allow 9999/tcp",
             "the rule 'allow 9999/tcp from 0.0.0.0/0' is not declared",
         ),
-        ("rule-deleted", "ufw --force delete 3", "is to be open to"),
+        ("rule-deleted", "ufw --force delete 3", "is not open to"),
         (
             "rules-reordered",
             "ufw --force delete 1 && ufw insert 2 allow 22/tcp comment SSH",
@@ -49,7 +49,7 @@ FIREWALL = (
         (
             "iptables-accepts-a-port",
             "iptables -I INPUT -p tcp --dport 8081 -j ACCEPT",
-            "-j ACCEPT' is loaded and not ufw's",
+            "-j ACCEPT' is loaded, but not by ufw",
         ),
         (
             "iptables-flushed",
@@ -61,7 +61,7 @@ FIREWALL = (
         (
             "ip6tables-accepts-all",
             "ip6tables -I INPUT -j ACCEPT",
-            "-A INPUT -j ACCEPT' is loaded and not ufw's",
+            "-A INPUT -j ACCEPT' is loaded, but not by ufw",
         ),
         (
             "ufw-base-rules-edited",
@@ -76,7 +76,7 @@ FIREWALL = (
         (
             "guard-of-docker-passed-by",
             "iptables -I FORWARD -j ACCEPT",
-            "-A FORWARD -j ACCEPT' is loaded and not ufw's",
+            "-A FORWARD -j ACCEPT' is loaded, but not by ufw",
         ),
         (
             "guard-of-docker-cut-out",

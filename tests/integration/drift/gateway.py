@@ -60,7 +60,7 @@ GATEWAY = (
             "cp -a /etc/nginx/nginx.conf /root/nginx.conf; sed -i s/8079/8078/"
             " /etc/nginx/llmhost/status.conf; systemctl reload nginx; sleep 1;"
             " sed -i s/8078/8079/ /etc/nginx/llmhost/status.conf",
-            "nginx runs another configuration than the declared one",
+            "nginx runs a configuration other than the declared one",
         ),
     ),
     *drifts(
@@ -83,7 +83,7 @@ GATEWAY = (
         (
             "certificate-key-readable",
             f"chmod 0644 {_PEM}",
-            "others than root could have read the certificate's key",
+            "users other than root could have read the certificate's key",
         ),
         (
             "certificate-another-key",
@@ -99,13 +99,13 @@ GATEWAY = (
         (
             "certificate-near-its-end",
             f"cat {SHORT_LIVED} >{_PEM}; systemctl reload nginx",
-            "the certificate ends on",
+            "the certificate expires on",
         ),
         (
             "certificate-of-somebody-else",
             f"{_SELF_SIGNED.format(days=900)}; cat /root/crt /root/key >{_PEM};"
             " systemctl reload nginx",
-            "the certificate is not one of this site's authority",
+            "the certificate was not issued by this site's authority",
         ),
     ),
     *drifts(

@@ -153,7 +153,7 @@ NVIDIA = (
             "container-cut-off-its-gpu",
             "systemctl set-property --runtime docker-$(docker inspect -f '{{.Id}}'"
             f" {ENGINE}).scope DevicePolicy=closed DeviceAllow=",
-            "service llamacpp may not open its GPUs any more",
+            "service llamacpp can no longer open its GPUs",
         ),
     ),
 )

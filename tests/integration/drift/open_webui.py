@@ -16,7 +16,7 @@ def _set(settings: str) -> str:
     return f"{_SET} -d '{{\"config\": {{{settings}}}}}'"
 
 
-_SIGN = "service open_webui has a setting that was changed by hand: "
+_SIGN = "service open_webui has a setting that was changed manually: "
 
 OPEN_WEBUI = (
     *drifts(

@@ -14,7 +14,7 @@ STACK = (
             "container-by-hand",
             f"image={IMAGE}; docker rm -f {ENGINE}; docker run -d --name {ENGINE} --network"
             " host $image --model /models/tiny.gguf --host 0.0.0.0 --port 9000",
-            f"container {ENGINE} was not made by Compose",
+            f"container {ENGINE} was not created by Compose",
         ),
         (
             "container-renamed",
@@ -80,12 +80,12 @@ STACK = (
         (
             "container-stays-down",
             f"docker update --restart no {ENGINE}",
-            "runs with other limits than declared: restart policy",
+            "has undeclared limits: restart policy",
         ),
         (
             "container-restarts-though-stopped",
             f"docker update --restart always {APP}",
-            "service notes runs with other limits than declared: restart policy",
+            "service notes has undeclared limits: restart policy",
         ),
     ),
     *drifts(
@@ -95,7 +95,7 @@ STACK = (
             "image-retagged",
             f"docker tag {IMAGE} box; docker tag box $(docker inspect -f"
             f" '{{{{.Config.Image}}}}' {APP})",
-            "names another image",
+            "is a tag of another image",
         ),
         ("image-removed", f"docker rmi -f {IMAGE}", "is missing"),
     ),
@@ -134,7 +134,7 @@ STACK = (
             "network-by-hand",
             f"docker rm -f {ENGINE} {APP}; docker network rm llmhost_default;"
             " docker network create llmhost_default",
-            "network llmhost_default was not made by Compose",
+            "network llmhost_default was not created by Compose",
         ),
     ),
     *drifts(

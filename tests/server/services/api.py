@@ -1,4 +1,4 @@
-"""Requests to a service past the gateway, from the server itself."""
+"""Requests from the server directly to a service, without the gateway."""
 
 import json
 import shlex
@@ -26,15 +26,15 @@ class Api:
         return str(self.host.check_output(f"{command} {shlex.quote(self.base + path)}"))
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The answer, read as JSON: to a POST of the body, or to a GET without one."""
+        """The answer as JSON, to a POST of the body or to a GET."""
         return json.loads(self._curl(path, body, "--fail-with-body"))
 
     def status(self, path: str, body: dict[str, Any] | None = None) -> int:
-        """Only the answer's status."""
+        """The status of the answer."""
         return int(self._curl(path, body, "--output /dev/null --write-out '%{http_code}'"))
 
     def stream(self, path: str, body: dict[str, Any]) -> list[str]:
-        """The lines of an answer that are not empty, without their `data: `."""
+        """The lines of an answer that are not empty, without `data: `."""
         lines = self._curl(path, body, "--no-buffer --fail-with-body").splitlines()
         return [line.removeprefix("data: ") for line in lines if line]
 

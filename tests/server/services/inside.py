@@ -1,4 +1,4 @@
-"""Requests from inside a service's own container, for services that nobody else can reach."""
+"""Requests from inside a service's container, for services that are reachable only there."""
 
 import json
 import shlex
@@ -10,18 +10,18 @@ from llmhost.settings import Settings
 
 
 class Inside:
-    """One container of the stack; its image needs bash for `get`."""
+    """One container of the stack; `get` requires bash in its image."""
 
     def __init__(self, host: Host, settings: Settings, service: str) -> None:
         self._host = host
         self._container = f"{settings.stack.project}-{service}-1"
 
     def run(self, *command: str) -> str:
-        """What a command prints; it must succeed."""
+        """The output of a command, which must succeed."""
         return str(self._host.check_output(f"docker exec {self._container} {shlex.join(command)}"))
 
     def get(self, port: int, path: str) -> Any:
-        """The JSON that the service answers with; it must answer 200."""
+        """The service's answer as JSON; its status must be 200."""
         script = (
             f"exec 3<>/dev/tcp/127.0.0.1/{port}"
             f" && printf 'GET {path} HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && cat <&3"

@@ -1,4 +1,4 @@
-"""What Chroma does, asked from inside its own container."""
+"""Chroma, from inside its container."""
 
 import pytest
 from testinfra.host import Host

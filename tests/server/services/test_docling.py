@@ -1,4 +1,4 @@
-"""What docling-serve answers, asked from inside its own container."""
+"""docling-serve, from inside its container."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What the embedding and reranking models answer, asked past the gateway."""
+"""Embedding and reranking models, without the gateway."""
 
 from math import isclose, sqrt
 
@@ -41,7 +41,7 @@ def test_equal_texts_have_equal_vectors_and_others_do_not(api: Api, settings: Se
 
 def test_long_text_is_embedded_whole(api: Api, settings: Settings) -> None:
     for model in _models(settings, "embed"):
-        # Two thirds of the context, in words of one letter and so of few tokens.
+        # Two thirds of the context, in words of one letter, which are few tokens.
         assert _embedding(api, model, "a " * (model.context_tokens * 2 // 3))
 
 

@@ -1,4 +1,4 @@
-"""What llama.cpp's server answers, asked from inside its own container."""
+"""llama.cpp's server, from inside its container."""
 
 import json
 import re
@@ -24,9 +24,9 @@ def model(settings: Settings) -> Model:
 
 
 def computes_on_gpu(host: Host, container: dict[str, Any]) -> tuple[bool, str]:
-    """What the engine said when it loaded its model, and whether all of it went to the GPU
-    (src/llama-model.cpp, load_tensors; a build without a backend for GPUs says nothing of them)."""
-    # Of this start and no earlier one; Docker notes the time when the process runs already.
+    """The engine's log line about loading its model, and whether all layers are on the GPU
+    (src/llama-model.cpp, load_tensors; a build without a GPU backend logs nothing about them)."""
+    # Of this start only; Docker records the time after the process has started.
     since = datetime.fromisoformat(container["State"]["StartedAt"]) - timedelta(seconds=1)
     log = host.check_output(f"docker logs --since {since.isoformat()} {container['Id']} 2>&1")
     loads = [line for line in log.splitlines() if "load_tensors:" in line]
@@ -35,11 +35,11 @@ def computes_on_gpu(host: Host, container: dict[str, Any]) -> tuple[bool, str]:
     for line in reversed(loads):
         if found := re.search(r"offloaded (\d+)/(\d+) layers to GPU", line):
             return found[1] == found[2], found[0]
-    return False, "its build knows no GPU"
+    return False, "its build has no GPU support"
 
 
 class Api:
-    """Requests to the engine, past the gateway, by the curl that its health check uses."""
+    """Requests to the engine, without the gateway, with the curl of its health check."""
 
     def __init__(self, host: Host, settings: Settings) -> None:
         container = f"{settings.stack.project}-llamacpp-1"
@@ -54,7 +54,7 @@ class Api:
         return int(self._host.check_output(f"{self._curl} {code} {BASE}{path}"))
 
     def stream(self, path: str, body: dict[str, Any]) -> list[str]:
-        """The events of an answer, without their `data: `."""
+        """The events of an answer, without `data: `."""
         options = "--no-buffer --fail --header 'Content-Type: application/json' --data @-"
         command = f"printf %s '{json.dumps(body)}' | {self._curl} {options} {BASE}{path}"
         lines = self._host.check_output(command).splitlines()
@@ -79,7 +79,7 @@ def test_every_request_has_the_declared_context(api: Api, model: Model) -> None:
 def test_chat_streams_token_by_token(api: Api, model: Model) -> None:
     messages = [{"role": "user", "content": "Say anything."}]
     body = {"model": model.name, "messages": messages, "stream": True, "max_tokens": 8}
-    body["ignore_eos"] = True  # or an answer of one token would be no stream
+    body["ignore_eos"] = True  # an answer of one token would not be a stream
     *events, end = api.stream("/v1/chat/completions", body)
     assert end == "[DONE]"
     deltas = [json.loads(event)["choices"][0]["delta"] for event in events]

@@ -1,4 +1,4 @@
-"""What Ollama answers, asked past the gateway."""
+"""Ollama, without the gateway."""
 
 import json
 
@@ -18,9 +18,9 @@ def api(host: Host, settings: Settings) -> Api:
 
 @pytest.fixture
 def writers(api: Api, settings: Settings) -> list[Model]:
-    """Models that write text."""
+    """Models that generate text."""
     found = [model for model in settings.models_of("ollama") if model.task == "generate"]
-    return found or does_not_apply("no model of ollama writes text")
+    return found or does_not_apply("no model of ollama generates text")
 
 
 def test_every_role_is_a_model_of_its_own(api: Api, settings: Settings) -> None:

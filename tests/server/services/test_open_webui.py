@@ -1,4 +1,4 @@
-"""What Open WebUI answers to people who have no account: past the gateway, and by its own port."""
+"""Open WebUI for people without an account: without the gateway, and at its own port."""
 
 import json
 import shlex
@@ -41,9 +41,9 @@ def test_it_is_ready_and_its_database_answers(api: Api) -> None:
 
 def test_first_administrator_is_there_and_nobody_else_can_sign_up(api: Api) -> None:
     config: dict[str, Any] = api.ask("/api/config")
-    assert "onboarding" not in config, "whoever comes first would be the administrator"
+    assert "onboarding" not in config, "the first visitor would become the administrator"
     assert config["features"]["auth"] and not config["features"]["enable_signup"]
-    # Were it open after all, it would refuse this address and make no account.
+    # If sign-up were open, it would refuse this address and create no account.
     stranger = {"name": "stranger", "email": "no address", "password": "No-password-1"}
     assert api.status("/api/v1/auths/signup", stranger) == 403
 
@@ -66,7 +66,7 @@ def test_settings_in_use_are_those_it_was_started_with(
 ) -> None:
     program = SERVICE.changed_settings(options)
     if not program:
-        does_not_apply("open_webui_persistent_settings is on: those of the UI count")
+        does_not_apply("open_webui_persistent_settings is on: settings of the UI apply")
     container = f"{settings.stack.project}-open_webui-1"
     asked = f"docker exec {container} python3 -c {shlex.quote(program)}"
     assert host.check_output(asked).splitlines() == []

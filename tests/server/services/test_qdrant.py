@@ -1,4 +1,4 @@
-"""What Qdrant does, asked from inside its own container."""
+"""Qdrant, from inside its container."""
 
 import pytest
 from testinfra.host import Host

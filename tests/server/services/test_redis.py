@@ -1,4 +1,4 @@
-"""What Redis does, asked from inside its own container."""
+"""Redis, from inside its container."""
 
 import pytest
 from testinfra.host import Host

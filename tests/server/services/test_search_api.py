@@ -1,4 +1,4 @@
-"""What the search API answers, asked from inside its own container. No document is changed."""
+"""The search API, from inside its container. No document changes."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ print(answer.read().decode())
 
 
 class Api:
-    """Requests to the service, past the gateway."""
+    """Requests to the service, without the gateway."""
 
     def __init__(self, inside: Inside) -> None:
         self._inside = inside

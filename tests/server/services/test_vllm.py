@@ -1,4 +1,4 @@
-"""What vLLM answers, asked past the gateway."""
+"""vLLM, without the gateway."""
 
 import json
 
@@ -29,7 +29,7 @@ def test_model_is_offered_under_its_declared_name(api: Api, model: Model) -> Non
 
 def test_chat_streams_token_by_token(api: Api, model: Model) -> None:
     if model.task != "generate":
-        does_not_apply("the model of vllm writes no text")
+        does_not_apply("the model of vllm does not generate text")
     messages = [{"role": "user", "content": "Say anything."}]
     body = {"model": model.name, "messages": messages, "stream": True, "max_tokens": 8}
     *events, end = api.stream("/v1/chat/completions", body)
