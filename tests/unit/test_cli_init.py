@@ -130,7 +130,7 @@ def test_nothing_is_overwritten(place: Path, present: str) -> None:
     mine = place / "site" / present
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    assert refusal(*GIVEN) == f"error: site has {present} already: name another directory"
+    assert refusal(*GIVEN) == f"error: site already contains {present}: choose another directory"
     assert files(place / "site") == {present} and mine.read_text() == "mine"
 
 
@@ -138,7 +138,7 @@ def test_nothing_is_overwritten(place: Path, present: str) -> None:
     ("option", "value", "sentence"),
     [
         ("--host", "not a host", "is neither a host name nor an address"),
-        ("--user", "a b", "is not a user's name"),
+        ("--user", "a b", "is not a valid user name"),
         ("--profile", "olama", "did you mean ollama?"),
         ("--allow", "10.0.0.1/8", "write 10.0.0.0/8 for the whole network"),
         ("--time-zone", "Asia/Soul", "is not a time zone"),
@@ -157,7 +157,7 @@ def test_mistaken_option_is_told_before_anything_is_written(
     ("options", "missing"), [([], "--host"), (["--host", "llm.site.example"], "--allow")]
 )
 def test_without_a_terminal_nothing_is_asked(place: Path, options: list[str], missing: str) -> None:
-    assert refusal(*options).startswith(f"error: {missing} has no default here")
+    assert refusal(*options).startswith(f"error: {missing} is required")
     assert not (place / "site").exists()
 
 
@@ -207,7 +207,7 @@ class Terminal:
 
 def test_terminal_asks_again_after_a_mistake(place: Path) -> None:
     terminal = Terminal(place)
-    terminal.reply("Address of the server", "10.9.8.7\n")
+    terminal.reply("Address or SSH host name of the server", "10.9.8.7\n")
     terminal.reply("[root]: ", "\n")
     terminal.reply("Profile [ollama]: ", "embedings\n")
     terminal.reply("did you mean embeddings?", "")
@@ -227,7 +227,7 @@ def test_terminal_asks_again_after_a_mistake(place: Path) -> None:
 @pytest.mark.parametrize("end", ["\x03", "\x04"], ids=["ctrl-c", "ctrl-d"])
 def test_interrupted_questions_leave_nothing(place: Path, end: str) -> None:
     terminal = Terminal(place)
-    terminal.reply("Address of the server", "10.9.8.7\n")
+    terminal.reply("Address or SSH host name of the server", "10.9.8.7\n")
     terminal.reply("[root]: ", end)
     assert terminal.end() != 0
     assert "Traceback" not in terminal.shown and "Aborted" in terminal.shown
