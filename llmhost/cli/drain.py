@@ -59,8 +59,8 @@ def _gateways_of(server: str, inventory: str) -> dict[str, Settings]:
     found = {name: each for name, each in known.items() if _upstream(each, server)}
     if not found:
         names = sorted({each.name for of in known.values() for each in of.gateway.upstreams})
-        known = f"known servers: {', '.join(names)}" if names else "no host has gateway_upstreams"
-        stop(f"no gateway in {inventory} has the server {server}; {known}")
+        listed = f"known servers: {', '.join(names)}" if names else "no host has gateway_upstreams"
+        stop(f"no gateway in {inventory} has the server {server}; {listed}")
     return found
 
 

@@ -122,7 +122,10 @@ def _checked(key: str, value: Any, text: str) -> str:
                 # A pointer to the documentation does not help here.
                 fix = "" if "docs/" in problem.fix else problem.fix
                 sentence = "; ".join(filter(None, (problem.what, fix)))
-                raise ValueError(f"'{text.strip()}': {sentence}") from None
+                given = f"'{text.strip()}'"
+                raise ValueError(
+                    sentence if given in sentence else f"{given}: {sentence}"
+                ) from None
     return text.strip()
 
 

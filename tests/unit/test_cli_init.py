@@ -137,11 +137,11 @@ def test_nothing_is_overwritten(place: Path, present: str) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "sentence"),
     [
-        ("--host", "not a host", "is neither a host name nor an address"),
+        ("--host", "not a host", "write a host name or an IP address"),
         ("--user", "a b", "is not a valid user name"),
         ("--profile", "olama", "did you mean ollama?"),
         ("--allow", "10.0.0.1/8", "write 10.0.0.0/8 for the whole network"),
-        ("--time-zone", "Asia/Soul", "is not a time zone"),
+        ("--time-zone", "Asia/Soul", "is 'Asia/Soul'; write a time zone"),
         ("--client", "Main App", "'Main App'"),
     ],
 )

@@ -14,7 +14,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GLOSSARY = ROOT / "docs" / "glossary.md"
-CODE = ("inventory",)
+CODE = (
+    "inventory",
+    "llmhost/bundle",
+    "llmhost/cli",
+    "llmhost/facts",
+    "llmhost/history",
+    "llmhost/operations",
+    "tasks",
+)
 """Directories of Python whose strings, docstrings and comments are checked as well."""
 GENERATED = {"options.md", "nvidia-matrix.md", "licences.md"}
 CODE_BLOCK = re.compile(r"^```.*?^```$|^    .*?$", re.MULTILINE | re.DOTALL)
