@@ -20,7 +20,6 @@ CODE = (
     "llmhost/cli",
     "llmhost/facts",
     "llmhost/history",
-    "llmhost/operations",
     "tasks",
 )
 """Directories of Python whose strings, docstrings and comments are checked as well."""
