@@ -1,4 +1,4 @@
-"""Docker: the engine, its configuration, and the daemon that runs it."""
+"""Docker: the engine, its configuration, and its daemon."""
 
 from llmhost.operations import docker, systemd
 from llmhost.operations.component import component
@@ -23,7 +23,7 @@ def install_docker(settings: Settings) -> None:
         settings.docker.daemon_config(),
         name="Configure the Docker daemon",
     )
-    # What the daemon is started with, and can not be without.
+    # The daemon depends on these units.
     systemd.service("containerd.service", name="Run containerd")
     systemd.service("docker.socket", others=["docker.service"], name="Offer Docker's socket")
     systemd.service(

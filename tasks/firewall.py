@@ -1,4 +1,4 @@
-"""Firewall: who may reach the host."""
+"""Firewall: which networks may reach the host."""
 
 from llmhost import host_packages
 from llmhost.operations import apt, ufw
@@ -16,7 +16,7 @@ def guard_host(settings: Settings) -> None:
 
 @component("Firewall")
 def guard_app_server(settings: Settings) -> None:
-    """Close an application server to everyone but the declared networks, where that is asked."""
+    """Close an application server to everyone but the declared networks, if its options say so."""
     if settings.firewall.enabled and settings.app_server.firewall:
         _guard(settings)
 
@@ -37,7 +37,7 @@ def _guard(settings: Settings, *gateway: Rule) -> None:
 
 
 def gateway_openings(settings: Settings) -> tuple[Rule, ...]:
-    """The ports that nginx answers on: the gateway's, and one for each browser UI."""
+    """nginx's ports: the gateway's, and one for each browser UI."""
     return (
         Rule(settings.gateway.port, "tcp", settings.admitted_to_gateway, "llmhost gateway"),
         *(

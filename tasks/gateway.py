@@ -1,4 +1,4 @@
-"""Gateway: nginx, the server's only door."""
+"""Gateway: nginx, the server's only entry point."""
 
 from llmhost import host_packages
 from llmhost.gateway import tree
@@ -15,12 +15,12 @@ MTAIL_PROGRAM = "/etc/mtail/llmhost.mtail"
 
 @component("Gateway")
 def configure_gateway(settings: Settings) -> None:
-    """Let the declared clients call the declared routes, and nobody anything else."""
+    """Admit only the declared clients to the declared routes."""
     places = tree.NginxPaths()
     if settings.gateway.tls == "off":
-        warn('gateway_tls = "off": keys and prompts cross the network in the clear')
+        warn('gateway_tls = "off": keys and prompts cross the network in plain text')
     if settings.gateway.upstreams and settings.gateway.upstream_tls == "off":
-        warn('gateway_upstream_tls = "off": the key of the servers crosses the network')
+        warn('gateway_upstream_tls = "off": the API key of the servers crosses the network')
     apt.packages(
         *host_packages.gateway(settings),
         absent=() if settings.gateway.metrics_port else host_packages.METRICS,

@@ -15,14 +15,14 @@ TIMER = "/etc/systemd/system/llmhost-heal.timer"
 
 @component("Healing")
 def heal_containers(settings: Settings) -> None:
-    """Restart unhealthy containers of the stack, with a limit; or see that nothing does."""
+    """Restart unhealthy containers of the stack, with a limit; or remove the timer that does."""
     wanted = settings.healing.enabled and bool(settings.services)
     if not wanted:
         systemd.service(
             "llmhost-heal.timer",
             running=False,
             enabled=False,
-            name="Stop looking for the unhealthy",
+            name="Stop healing unhealthy containers",
         )
     files.present(
         *(_files(settings) if wanted else [Absent(path) for path in (SCRIPT, SERVICE, TIMER)]),
@@ -32,7 +32,7 @@ def heal_containers(settings: Settings) -> None:
         systemd.service(
             "llmhost-heal.timer",
             others=["llmhost-heal.service"],
-            name="Look for unhealthy containers",
+            name="Run the timer that heals unhealthy containers",
         )
 
 

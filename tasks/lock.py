@@ -7,5 +7,5 @@ from llmhost.settings import Settings
 
 @component("Lock")
 def lock_host(settings: Settings) -> None:
-    """Keep every other deploy away from this host until this one ends."""
+    """Refuse every other deploy of this host until this one ends."""
     lock.locked(settings.receipt.directory, name="Lock the host for this run")

@@ -1,4 +1,4 @@
-"""Network: what the host is called, and where it is reached."""
+"""Network: the host's name and addresses."""
 
 from llmhost import host_packages
 from llmhost.operations import apt, hostname, hosts_file, network, resolver
@@ -9,7 +9,7 @@ from llmhost.system.addresses import Addressing
 
 @component("Network")
 def configure_network(settings: Settings) -> None:
-    """Names first, then the address, on trial; what is not declared stays as it is."""
+    """Set names first, then addresses, on trial; whatever is not declared stays as it is."""
     options = settings.network
     own = {options.hostname: "127.0.1.1"} if options.hostname else {}
     hosts_file.entries(
@@ -30,5 +30,5 @@ def configure_network(settings: Settings) -> None:
         resolver.nameservers(
             [str(server) for server in options.dns],
             domains=options.search_domains,
-            name="Ask the declared name servers",
+            name="Use the declared name servers",
         )

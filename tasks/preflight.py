@@ -1,4 +1,4 @@
-"""Preflight: look before anything is changed."""
+"""Preflight: checks before the first change."""
 
 from llmhost.driver_policy import driver_policy
 from llmhost.gateway.tree import NginxPaths
@@ -6,13 +6,13 @@ from llmhost.operations import preflight, upstreams
 from llmhost.operations.component import component
 from llmhost.settings import Settings
 
-# Since Docker 29 a fresh engine keeps layers in containerd's directory, whatever data-root says.
+# Since Docker 29, a new engine keeps layers in containerd's directory, regardless of data-root.
 CONTAINERD_ROOT = "/var/lib/containerd"
 
 
 @component("Preflight")
 def check_host(settings: Settings) -> None:
-    """Stop before the first change if the host can not become what is declared."""
+    """Stop before the first change if the host does not meet the requirements of an LLM server."""
     preflight.fit(
         name="Check that the host can become an LLM server",
         paths=[settings.docker.data_root, CONTAINERD_ROOT],
@@ -27,7 +27,7 @@ def check_host(settings: Settings) -> None:
 
 @component("Preflight")
 def check_app_server(settings: Settings) -> None:
-    """Stop before the first change where an application server can not be prepared."""
+    """Stop before the first change if the host cannot become an application server."""
     preflight.fit(
         name="Check that the host can become an application server",
         paths=[],
@@ -41,7 +41,7 @@ def check_app_server(settings: Settings) -> None:
 
 @component("Preflight")
 def check_gateway(settings: Settings) -> None:
-    """Stop before the first change where a host can not be the gateway of other servers."""
+    """Stop before the first change if the host cannot become the gateway of other servers."""
     preflight.fit(
         name="Check that the host can become a gateway",
         paths=[],

@@ -10,7 +10,7 @@ from llmhost.version import toolkit
 
 @component("Receipt")
 def write_receipt(settings: Settings) -> None:
-    """Leave a record on the host, once everything else is done."""
+    """Write a record on the host after everything else is done."""
     receipt.written(
         settings.receipt.path,
         {

@@ -1,4 +1,4 @@
-"""Stack: the services, each in an image with its models, joined by Docker Compose."""
+"""Stack: the services, each in an image with its models, run by Docker Compose."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from llmhost.stack.project import compose_project, service_images
 
 @component("Stack")
 def run_stack(settings: Settings) -> None:
-    """Bake the models into the services' images, and let the declared services run."""
+    """Bake the models into the services' images and run the declared services."""
     bake_images(settings)
     compose.project(
         compose_project(settings),
@@ -21,7 +21,7 @@ def run_stack(settings: Settings) -> None:
 
 
 def bake_images(settings: Settings) -> None:
-    """The services' images: found, loaded from a bundle, or built."""
+    """Provide the services' images: existing, loaded from a bundle, or built."""
     images.built(
         *service_images(settings),
         uploads=settings.stack.uploads,

@@ -1,4 +1,4 @@
-"""System: clock, packages, updates and kernel parameters below everything else."""
+"""System: clock, packages, updates and kernel parameters."""
 
 from llmhost import host_packages
 from llmhost.operations import apt, clock, files, sysctl, systemd
@@ -10,7 +10,7 @@ from llmhost.template import render
 
 @component("System")
 def configure_system(settings: Settings) -> None:
-    """The operating system, as the other components expect it."""
+    """Prepare the operating system for the other components."""
     system = settings.system
     files.present(
         File(

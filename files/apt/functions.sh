@@ -1,13 +1,13 @@
 #!/bin/sh
-# Functions of a script that lets apt change packages: llmhost/system/apt.py.
+# Functions for scripts that change packages with apt (llmhost/system/apt.py).
 #
 # apt-get has waited for dpkg's lock since 1.9.11 (DPkg::Lock::Timeout), but `apt-get update` does
 # not wait for the lists' lock, nor do dpkg and apt-mark for dpkg's: `apt-get check` waits for them.
 #
-# --force-confold: an operator's edited configuration file stays.
-# apt may solve a conflict by removing packages that nobody named. Where none is to go, --no-remove
-# forbids that; elsewhere, and to say which it would have been, a simulation tells, which takes
-# apt-get about as long as a small installation.
+# --force-confold: configuration files that an operator edited stay.
+# apt may resolve a conflict by removing other packages. If none may be removed, --no-remove prevents
+# that; otherwise, and to report which ones apt would remove, a simulation runs first, which takes
+# about as long as a small installation.
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C.UTF-8
 timeout=300
 eval "$(apt-config shell timeout DPkg::Lock::Timeout)"
@@ -61,7 +61,7 @@ acceptable() {
   if ! simulated=$(apt --simulate install "$@" 2>&1); then
     [ -n "$refreshed" ] || return 1
     printf '%s\n' "$simulated" >&2
-    # A list that can not be fetched is a mere warning to apt, and may be why.
+    # A package list that cannot be fetched is only a warning for apt, and may be the reason.
     printf '%s\n' "$fetched" | grep '^W: ' >&2
     missing=$(printf '%s\n' "$simulated" | sed -n "$not_offered" | paste -sd, -)
     [ -z "$missing" ] || echo "No package source of this host offers: $missing" >&2
@@ -70,7 +70,7 @@ acceptable() {
   for gone in $(printf '%s\n' "$simulated" | awk '$1 == "Remv" { print $2 }'); do
     case " $removable " in
       *" $gone "*) ;;
-      *) echo "Refused: $* would also remove $gone; remove it by hand if that is right" >&2
+      *) echo "Refused: installing $* would also remove $gone; if that is right, remove it yourself" >&2
         exit 1 ;;
     esac
   done

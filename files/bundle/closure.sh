@@ -1,13 +1,13 @@
 #!/bin/sh
-# Download packages and all that they depend on, and print their files and their index: with all that
-# a freshly installed host has, for a package may demand newer versions of that.
+# Download packages with all dependencies, and print their files and their index entries. Includes
+# everything that a freshly installed host has, because a package may need newer versions of that.
 # usage: closure.sh SCRATCH NAME...
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 here=$1
 shift
 
-# An empty status file: apt knows of nothing that is installed, so dependencies are complete for the
-# barest host. Memory for caches: the builder's own must not learn of the empty status.
+# With an empty status file, no package counts as installed, so that dependencies are complete for a
+# minimal host. Caches stay in memory: the builder's own must not see the empty status.
 apt() {
   program=$1
   shift

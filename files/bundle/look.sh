@@ -1,5 +1,5 @@
 #!/bin/sh
-# The host's release, its free space, and the parts of a bundle that are there.
+# The host's release, its free space, and the bundle's parts on it.
 # usage: look.sh DIRECTORY
 . /etc/os-release
 echo "release|$ID|$VERSION_ID|$(dpkg --print-architecture)"

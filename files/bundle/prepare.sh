@@ -1,5 +1,5 @@
 #!/bin/sh
-# The builder's own package sources in a directory of their own.
+# Copy the builder's package sources to a separate directory.
 # usage: prepare.sh DIRECTORY
 set -e
 mkdir -p "$1"

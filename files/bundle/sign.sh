@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sign what is on stdin with a key of its own: prints the key, then the signed text.
+# Sign stdin with a new key: prints the key, then the signed text.
 set -e
 GNUPGHOME=$(mktemp -d); export GNUPGHOME
 trap 'gpgconf --kill all; rm -rf "$GNUPGHOME"' EXIT

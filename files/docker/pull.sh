@@ -1,5 +1,5 @@
 #!/bin/sh
-# The image of a service's engine, from its registry where it is not there yet.
+# Pull the image of a service's engine unless it is already present.
 # usage: pull.sh IMAGE SERVICE
 docker image inspect --format . "$1" >/dev/null 2>&1 </dev/null && exit
 docker pull --quiet "$1" </dev/null || {

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Free space where Docker keeps images and where weights arrive, sizes of downloads and of engines:
-# llmhost/facts/disk_space.py reads it. What cannot be learned is left out.
+# Free space for images and for uploads, sizes of downloads and of engines, for
+# llmhost/facts/disk_space.py. Values that cannot be read are left out.
 # usage: room.sh UPLOADS [ADDRESS...] -- [ENGINE...]
 
-# A daemon that hangs shall not make us hang.
+# With a timeout, because the daemon may hang.
 docker() { timeout 20 docker "$@"; }
 
-# The directory may not be there yet.
+# The directory may not exist yet.
 place() {
   path=$2
   until [ -e "$path" ]; do path=$(dirname "$path"); done
@@ -17,7 +17,7 @@ last_length() {
   tr -d '\r' | awk 'tolower($1) == "content-length:" { n = $2 } END { print n }'
 }
 
-# A registry that the daemon may call without TLS may be asked without.
+# Use plain HTTP only for registries that the daemon may call without TLS.
 engine() {
   size=$(docker image inspect --format '{{.Size}}' "$1" 2>/dev/null)
   if [ -n "$size" ]; then
@@ -38,7 +38,7 @@ esac
 place images "${root:-/var/lib/docker}"
 place uploads "$1"
 shift
-# All at once, for without a network each takes its whole time.
+# All in parallel: without a network, each one runs into its timeout.
 while [ "$1" != -- ]; do
   echo "size|$1|$(curl --head --location --fail --silent --max-time 20 "$1" | last_length)" &
   shift

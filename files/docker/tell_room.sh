@@ -1,10 +1,9 @@
 #!/bin/sh
-# Begins a script in which Docker may run out of space: it says on what, among much else, and not
-# what to do.
+# Prefix of a script in which Docker may run out of disk space: reports that, and how to fix it.
 tell_room() {
   root=$(timeout 20 docker info --format '{{.DockerRootDir}}')
   free=$(df -Pk "$root" | awk 'NR == 2 { print int($4 / 1024) }')
-  [ "$free" -ge 1024 ] || echo "Only $free MiB are free below $root: df -h $root;" \
-    "free some, or move docker_data_root, then deploy again" >&2
+  [ "$free" -ge 1024 ] || echo "Only $free MiB are free below $root (df -h $root):" \
+    "free disk space or move docker_data_root, then deploy again" >&2
 }
 trap '[ $? -eq 0 ] || tell_room' EXIT

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Keep what has arrived only if it is what was declared.
+# Keep a transferred file only if its digest is the declared one.
 # usage: verify.sh PART WHOLE SHA256 MODEL
 [ -e "$1" ] || exit 0
 found=$(sha256sum "$1")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Kept deploys, images and what waits to be one: llmhost/facts/kept_deploys.py reads it.
+# Kept deploys, images and uploaded files, for llmhost/facts/kept_deploys.py.
 # usage: kept.sh DIRECTORY STATUS_FILE RECEIPT UPLOADS LABEL IMAGE_FORMAT
 for archive in "$1"/*.tar; do
   [ -e "$archive" ] || continue

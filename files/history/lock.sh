@@ -1,19 +1,19 @@
-# Lock this host for one run of a deploy, until our standard input is closed.
+# Lock this host for one run of a deploy, until standard input is closed.
 # $1: directory of the history, $2: the run, a line of JSON.
-# Prints "locked", or "taken" and then the run that has the lock. Each line that comes in replaces the
-# one before; the last becomes the run's entry in the history. The kernel releases the lock when this
+# Prints "locked", or "taken" and then the run that holds the lock. Each input line replaces the one
+# before; the last becomes the run's entry in the history. The kernel releases the lock when this
 # process ends, however it ends.
 umask 022
 state=/run/llmhost
 mkdir -p "$state" && exec 9>>"$state/deploy.lock" || exit 1
-# Of the same run, over a connection that was lost: that shell gives way.
+# A shell of the same run over a lost connection: replace it.
 case $(head -n 1 "$state/deploy.owner" 2>/dev/null) in
 "${2%%,*}",*)
     pid=$(sed -n 2p "$state/deploy.owner")
     ls -l "/proc/$pid/fd" 2>/dev/null | grep -q "$state/deploy.lock\$" && kill "$pid"
     ;;
 esac
-# The host may learn a little later that the connection of a run has ended.
+# The host may notice a little later that the connection of a run has ended.
 if ! flock -w 5 9; then
     echo taken
     cat "$state/deploy.owner"
@@ -25,7 +25,7 @@ entry=
 record() {
     [ -n "$entry" ] || return 0
     mkdir -p "$1"
-    # The oldest entries go; a reader sees the old file or the new one.
+    # Remove the oldest entries. A reader sees either the old or the new file.
     { tail -n 499 "$1/history.jsonl" 2>/dev/null; printf '%s\n' "$entry"; } >"$1/.history.new"
     mv "$1/.history.new" "$1/history.jsonl"
 }

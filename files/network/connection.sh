@@ -1,5 +1,5 @@
 #!/bin/sh
-# Where the connection that runs this comes from and goes to.
+# Source and destination of the current connection.
 # sudo drops SSH_CONNECTION; the shell that sshd started still has it.
 connection=$SSH_CONNECTION process=$$
 while [ -z "$connection" ] && [ "${process:-0}" -gt 1 ]; do

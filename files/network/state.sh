@@ -1,11 +1,11 @@
 #!/bin/sh
-# Interfaces, addresses, default routes, and who manages them: llmhost/facts/network.py reads it.
+# Interfaces, addresses, default routes, and what manages them, for llmhost/facts/network.py.
 echo "kernel $(cat /proc/sys/kernel/osrelease)"
 for link in /sys/class/net/*; do echo "link ${link##*/} $(cat "$link/address" 2>/dev/null)"; done
 command -v ip >/dev/null || echo without-ip
 ip -o address show scope global 2>/dev/null | sed 's/^/address /'
 for version in 4 6; do ip -$version route show default 2>/dev/null; done | sed 's/^/route /'
-# /lib/netplan, /etc and /run: a file in /run would be a trial's, and is none of a host at rest.
+# Only /lib/netplan and /etc: a file in /run would belong to a trial.
 if command -v netplan >/dev/null; then
   for file in /lib/netplan/*.yaml /etc/netplan/*.yaml; do
     [ -e "$file" ] && echo "netplan $file $(base64 -w0 "$file")"

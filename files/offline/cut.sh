@@ -1,9 +1,9 @@
 #!/bin/sh
-# Cut a host's network for so many seconds at most.
+# Cut a host's network, for at most SECONDS.
 # usage: cut.sh TABLE UNIT SECONDS RULES
 set -e
 nft=$(command -v nft) || {
-  echo "nft is not installed: deploy again, for that installs it" >&2
+  echo "nft is not installed: to install it, deploy again" >&2
   exit 1
 }
 networks=$(docker network ls --quiet --no-trunc --filter driver=bridge)

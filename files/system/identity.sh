@@ -1,5 +1,5 @@
 #!/bin/sh
-# What kind of host this is: llmhost/system/host_identity.py reads it.
+# Identity of the host, for llmhost/system/host_identity.py.
 # usage: identity.sh RECEIPT PATH...
 . /etc/os-release 2>/dev/null
 echo "distribution=$ID"; echo "version=$VERSION_ID"; echo "codename=$VERSION_CODENAME"

@@ -1,7 +1,7 @@
-"""A bundle as a file: an uncompressed tar that begins with its manifest and the signature of it.
+"""The bundle file: an uncompressed tar archive that begins with its manifest and the signature.
 
-Not compressed: packages, wheels and most weights can not be made smaller, and a part can be read
-where it lies, without unpacking all that is before it.
+Compression would not help: packages, wheels and most weights are compressed already, and a part of
+an uncompressed archive can be read in place, without unpacking what precedes it.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _LONGEST_MANIFEST = 64 << 20
 
 
 def write_bundle(target: Path, manifest: Manifest, parts: Path, key: Ed25519PrivateKey) -> None:
-    """Join the parts below a directory into one signed file, which appears when it is complete."""
+    """Join the parts below a directory into one signed file; it appears only when complete."""
     draft = target.with_name(f".{target.name}.new")
     text = manifest.write()
     try:
@@ -47,46 +47,47 @@ def _entry(name: str, size: int) -> tarfile.TarInfo:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was verified whole; `places` tells where in the file each part begins."""
+    """A verified bundle; `places` are the offsets of the parts in the file."""
 
     manifest: Manifest
     places: dict[str, int]
     file: BinaryIO
 
     def read(self, part: Part, skip: int = 0) -> Iterator[bytes]:
-        """A part's content, in pieces, without its first `skip` bytes."""
+        """A part's content in chunks, without its first `skip` bytes."""
         self.file.seek(self.places[part.path] + skip)
         yield from _pieces(self.file, part.bytes - skip)
 
 
 @contextmanager
 def verified_bundle(
-    path: Path, key: Ed25519PublicKey, told: Callable[[int], None] = lambda _bytes: None
+    path: Path, key: Ed25519PublicKey, progress: Callable[[int], None] = lambda _bytes: None
 ) -> Iterator[Bundle]:
-    """A bundle, after all of it was read and compared with its signed manifest.
+    """Read the whole bundle and compare it with its signed manifest.
 
-    `told` hears how many bytes more have been compared. Raises BundleError with a sentence.
+    `progress` is called with the number of further bytes compared. Raises BundleError with a
+    sentence.
     """
     try:
         file = path.open("rb")
     except OSError as error:
-        raise BundleError(f"{path} can not be read: {error.strerror}") from None
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from None
     with file:
-        yield _verified(path, file, key, told)
+        yield _verified(path, file, key, progress)
 
 
 def _verified(
-    path: Path, file: BinaryIO, key: Ed25519PublicKey, told: Callable[[int], None]
+    path: Path, file: BinaryIO, key: Ed25519PublicKey, progress: Callable[[int], None]
 ) -> Bundle:
     members = _members(path, file)
     first = [(member.name, member.size) for member in members[:2]]
     if [name for name, _ in first] != [MANIFEST, SIGNATURE] or first[0][1] > _LONGEST_MANIFEST:
-        raise BundleError(f"{path} is no bundle: it does not begin with a signed manifest")
+        raise BundleError(f"{path} is not a bundle: it does not begin with a signed manifest")
     text, signature = (_content(file, member) for member in members[:2])
     if not is_signed(text, signature, key):
         raise BundleError(
-            f"{path} is not signed by the key {fingerprint(key)}: it was altered, or made with"
-            " another key; do not use it unless you have got that key from who made it"
+            f"{path} is not signed with the key {fingerprint(key)}: it was altered or signed with"
+            " another key; do not use it unless its creator gave you that key"
         )
     try:
         manifest = read_manifest(text)
@@ -98,7 +99,7 @@ def _verified(
         digest = hashlib.sha256()
         for piece in bundle.read(part):
             digest.update(piece)
-            told(len(piece))
+            progress(len(piece))
         if digest.hexdigest() != part.sha256:
             raise _altered(path, part.path)
     return bundle
@@ -113,23 +114,23 @@ def _members(path: Path, file: BinaryIO) -> list[tarfile.TarInfo]:
     except tarfile.ReadError as error:
         if "unexpected end" in str(error):
             raise _cut_off(path) from None
-        raise BundleError(f"{path} is no bundle: it is no tar archive, or was cut off") from None
+        raise BundleError(f"{path} is not a bundle: it is no tar archive, or is cut off") from None
     except tarfile.TarError:
-        raise BundleError(f"{path} was altered: copy it again from where it was made") from None
+        raise BundleError(f"{path} was altered: copy it again from its source") from None
     ends = (member.offset_data + member.size for member in members)
-    # tar(5): an archive is filled up with zeros to whole records.
+    # tar(5): an archive is padded with zeros to whole records.
     if size % tarfile.RECORDSIZE or any(end > size for end in ends):
         raise _cut_off(path)
     return members
 
 
 def _compare(path: Path, manifest: Manifest, members: list[tarfile.TarInfo]) -> None:
-    """The same parts in the same order, all of them plain files."""
+    """Check that the file has the manifest's parts in the same order, all of them plain files."""
     found = {member.name: member for member in members}
     for part in manifest.parts:
         member = found.get(part.path)
         if member is None:
-            raise BundleError(f"{path} lacks {part.path}: copy it again from where it was made")
+            raise BundleError(f"{path} lacks {part.path}: copy it again from its source")
         if not member.isreg() or member.size != part.bytes:
             raise _altered(path, part.path)
     known = {part.path for part in manifest.parts}
@@ -137,18 +138,17 @@ def _compare(path: Path, manifest: Manifest, members: list[tarfile.TarInfo]) -> 
         if member.name not in known:
             raise _altered(path, member.name)
     if len(members) != len(known):
-        raise BundleError(f"{path} was altered: it holds a part twice")
+        raise BundleError(f"{path} was altered: it contains a part twice")
 
 
 def _altered(path: Path, part: str) -> BundleError:
     return BundleError(
-        f"{path} was altered: {part} is not what was put into it; copy it again from where it was"
-        " made"
+        f"{path} was altered: {part} does not match the manifest; copy it again from its source"
     )
 
 
 def _cut_off(path: Path) -> BundleError:
-    return BundleError(f"{path} is cut off: copy it again from where it was made")
+    return BundleError(f"{path} is cut off: copy it again from its source")
 
 
 def _content(file: BinaryIO, member: tarfile.TarInfo) -> bytes:

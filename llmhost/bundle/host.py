@@ -1,6 +1,6 @@
-"""A bundle's parts on a host: what is there already, and how the rest gets there.
+"""A bundle's parts on a host: which ones are there, and scripts that transfer the rest.
 
-Pure: the scripts are run by llmhost/cli/bundle_apply.py.
+Pure: llmhost/cli/bundle_apply.py runs the scripts.
 """
 
 import shlex
@@ -17,7 +17,7 @@ LOOK_SCRIPT = script("bundle/look.sh", DIRECTORY)
 
 @dataclass(frozen=True)
 class HostState:
-    """A host's release, its free space in bytes, and sizes of the files that are there by path."""
+    """A host's release, its free space in bytes, and the sizes of its bundle files by path."""
 
     release: Release
     free: int
@@ -25,7 +25,7 @@ class HostState:
 
 
 def parse_look(output: str) -> HostState:
-    """What `LOOK_SCRIPT` prints."""
+    """Parse the output of `LOOK_SCRIPT`."""
     lines = [line.split("|", 3) for line in output.splitlines()]
     release = next(Release(*rest) for kind, *rest in lines if kind == "release")
     free = next(int(rest[0]) * 1024 for kind, *rest in lines if kind == "free")
@@ -35,16 +35,16 @@ def parse_look(output: str) -> HostState:
 
 
 CHECK_SCRIPT = f"cd {DIRECTORY} && sha256sum --check --quiet 2>/dev/null; true"
-"""Names, in the manner of sha256sum(1), the parts on stdin that are not what they should be."""
+"""Checks the parts listed on stdin with sha256sum(1); prints those that do not match."""
 
 
 def checksums(parts: Iterable[Part]) -> bytes:
-    """Parts as sha256sum(1) reads them."""
+    """Parts in the input format of sha256sum(1)."""
     return "".join(f"{part.sha256}  {part.path}\n" for part in parts).encode()
 
 
 def parse_check(output: str) -> set[str]:
-    """Paths of the parts that are not what they should be."""
+    """Paths of the parts that do not match."""
     return {line.partition(": FAILED")[0] for line in output.splitlines() if ": FAILED" in line}
 
 
@@ -52,7 +52,7 @@ UNPACK_SCRIPT = f"mkdir -p {DIRECTORY} && tar --extract --no-same-owner --direct
 
 
 def stream(contents: Iterable[tuple[str, int, Iterable[bytes]]]) -> Iterator[bytes]:
-    """A tar archive, piece by piece, of files by path, size and content."""
+    """A tar archive, in chunks, of files by path, size and content."""
     for path, size, pieces in contents:
         entry = tarfile.TarInfo(path)
         entry.size, entry.mode = size, 0o644
@@ -63,18 +63,18 @@ def stream(contents: Iterable[tuple[str, int, Iterable[bytes]]]) -> Iterator[byt
 
 
 def append_script(part: Part, keep: bool) -> str:
-    """Take a part's content from stdin, after what an interrupted run left of it."""
+    """Write a part's content from stdin, with `keep` appended to what an interrupted run left."""
     path = shlex.quote(f"{DIRECTORY}/{part.path}")
     return f"mkdir -p $(dirname {path}) && cat {'>>' if keep else '>'}{path}.part"
 
 
 def finish_script(part: Part) -> str:
-    """Keep a part that has arrived if it is what it should be."""
+    """Keep a transferred part if its digest is right."""
     return script("bundle/finish.sh", f"{DIRECTORY}/{part.path}", part.sha256)
 
 
 def keys_script(parts: Sequence[Part]) -> str:
-    """Put the keys of other repositories where the deploy looks for them before it fetches them."""
+    """Install the keys of other repositories where the deploy looks before it fetches them."""
     keys = [part.path for part in parts if part.path.startswith(f"{KEYS}/")]
     places = {path: f"{KEYRINGS}/{path.removeprefix(f'{KEYS}/')}" for path in keys}
     return "\n".join(

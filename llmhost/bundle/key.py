@@ -1,7 +1,7 @@
-"""The key that bundles are signed with: whoever applies one knows who made it.
+"""The signing key of bundles: it proves who created a bundle.
 
-A pair of files on the controller. The private one never leaves the machine that makes bundles; the
-public one has to reach the machine that applies them once, by another way than a bundle.
+A pair of files on the controller. The private key never leaves the machine that creates bundles;
+the public key must be copied once to the machine that applies them, separately from a bundle.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ PRIVATE, PUBLIC = "bundle.key", "bundle.pub"
 
 
 def signing_key(directory: Path) -> Ed25519PrivateKey:
-    """The private key in a directory, made with its public half if there is none.
+    """The private key in a directory; creates a key pair if there is none.
 
-    Raises BundleError if the file is no such key, OSError where files can not be read or written.
+    Raises BundleError if the file is not such a key, OSError if a file cannot be read or written.
     """
     file = directory / PRIVATE
     if not file.exists():
@@ -33,7 +33,7 @@ def signing_key(directory: Path) -> Ed25519PrivateKey:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
-        raise BundleError(f"{file} holds no Ed25519 key: move it away, and a new one is made")
+        raise BundleError(f"{file} is not an Ed25519 key: move it away to create a new key")
     (directory / PUBLIC).write_bytes(_public_pem(key.public_key()))
     return key
 
@@ -42,25 +42,25 @@ def verifying_key(file: Path) -> Ed25519PublicKey:
     """A public key. Raises BundleError if there is none."""
     if not file.is_file():
         raise BundleError(
-            f"there is no key to check the bundle with: copy {PUBLIC} from the machine that made"
-            f" it to {file}, by another way than the bundle"
+            f"no key to check the bundle with: copy {PUBLIC} from the machine that created the"
+            f" bundle to {file}, separately from the bundle"
         )
     try:
         key = serialization.load_pem_public_key(file.read_bytes())
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PublicKey):
-        raise BundleError(f"{file} holds no public key of bundles: copy {PUBLIC} there again")
+        raise BundleError(f"{file} is not a bundle's public key: copy {PUBLIC} there again")
     return key
 
 
 def fingerprint(key: Ed25519PublicKey) -> str:
-    """Short name of a key, to be compared by people."""
+    """Short fingerprint of a key, for people to compare."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
 
 
 def is_signed(data: bytes, signature: bytes, key: Ed25519PublicKey) -> bool:
-    """Whether the key's owner signed exactly this."""
+    """Whether the signature of the data is valid."""
     try:
         key.verify(signature, data)
     except InvalidSignature:

@@ -1,6 +1,6 @@
-"""What a bundle holds: everything that a deploy would fetch, in one file for hosts without network.
+"""The contents of a bundle: everything that a deploy would fetch, for hosts without a network.
 
-Pure: the file itself is read and written by llmhost/bundle/file.py.
+Pure: llmhost/bundle/file.py reads and writes the file itself.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 FORMAT = 1
 
 DIRECTORY = "/var/lib/llmhost/bundle"
-"""Where a bundle's parts wait on a host for the deploy; removed when it has succeeded."""
+"""Directory of a bundle's parts on a host during a deploy; removed when it has succeeded."""
 
 IMAGES = "images"
 PACKAGES = "packages"
@@ -19,20 +19,20 @@ KEYS = "keys"
 WHEELS = "wheels"
 PINS = "pins"
 TOOLKIT = "toolkit"
-"""Directories of a bundle: archives of images, a package repository, keys of other repositories,
-what llmhost itself runs on, lock files, and llmhost itself."""
+"""Directories of a bundle: image archives, a package repository, keys of other repositories,
+llmhost's Python packages, lock files, and llmhost itself."""
 
 WAITING = f"{DIRECTORY}/{IMAGES}"
-"""Where the deploy finds images that it need not build."""
+"""Where the deploy finds image archives, so that it does not build the images."""
 
 
 class BundleError(ValueError):
-    """A bundle that must not be used; the message is a sentence that begins with its name."""
+    """A bundle must not be used; the message is a sentence that begins with its name."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One file of a bundle, by its path within."""
+    """One file of a bundle; `path` is relative to the bundle."""
 
     path: str
     bytes: int
@@ -41,7 +41,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Release:
-    """What packages are for, in the words of os-release(5) and dpkg: `debian`, `13`, `amd64`."""
+    """The release that packages are for, as in os-release(5) and dpkg: `debian`, `13`, `amd64`."""
 
     distribution: str
     version: str
@@ -53,11 +53,11 @@ class Release:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that is in a bundle, and what it was made of.
+    """All parts of a bundle, and what it was created from.
 
     `toolkit` is llmhost's version and revision, `settings` the digest of each host's settings,
-    `packages` what the deploy installs by name, `images` the path of each image's archive by the
-    image's reference, `python` tells for which Python the wheels are.
+    `packages` the names of packages that the deploy installs, `images` the path of each image's
+    archive by the image's reference, `python` the Python version that the wheels are for.
     """
 
     created: str
@@ -79,22 +79,22 @@ class Manifest:
         return [part for part in self.parts if part.path.partition("/")[0] in directories]
 
     def write(self) -> bytes:
-        """As JSON; equal manifests, equal bytes."""
+        """The manifest as JSON; equal manifests give equal bytes."""
         document = {"format": FORMAT, **asdict(self)}
         return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 
 
 def read_manifest(data: bytes) -> Manifest:
-    """The manifest in a file whose signature is right. Raises BundleError with a sentence's end."""
+    """Parse a manifest whose signature is valid. Raises BundleError with the end of a sentence."""
     try:
         document = json.loads(data)
         if document["format"] != FORMAT:
-            raise BundleError("was made by another llmhost: make it anew with this one")
+            raise BundleError("was created by another llmhost version: recreate it with this one")
         return _manifest(document)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, BundleError):
             raise
-        raise BundleError("has a manifest that can not be read: make it anew") from None
+        raise BundleError("has a manifest that cannot be read: recreate the bundle") from None
 
 
 def _manifest(document: Mapping[str, Any]) -> Manifest:
@@ -111,16 +111,16 @@ def _manifest(document: Mapping[str, Any]) -> Manifest:
 
 
 def unfit(manifest: Manifest, host: str, found: Release) -> Iterator[str]:
-    """Why a host can not take the packages of a bundle."""
+    """Why a host cannot use the packages of a bundle."""
     if found != manifest.release:
-        yield f"{host} runs {found}, and the bundle is for {manifest.release}: make one for it"
+        yield f"{host} runs {found}, but the bundle is for {manifest.release}: create one for it"
 
 
 def lacking(
     manifest: Manifest, host: str, packages: Iterable[str], images: Sequence[str]
 ) -> Iterator[str]:
-    """What a host's inventory asks for and the bundle has not got."""
-    fix = "make the bundle anew from this inventory, with this llmhost"
+    """What a host's inventory declares and the bundle does not contain."""
+    fix = "recreate the bundle from this inventory with this llmhost"
     if missing := sorted(set(packages) - set(manifest.packages)):
         yield f"{host} needs packages that are not in the bundle ({', '.join(missing)}): {fix}"
     for reference in images:

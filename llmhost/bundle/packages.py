@@ -1,6 +1,6 @@
-"""Packages with all that they depend on, as a small repository of their own.
+"""Packages and their dependencies, as a small repository of their own.
 
-Pure: scripts for a connected machine of the same release, and the reading of what they print.
+Pure: scripts for a connected machine of the same release, and parsers of their output.
 """
 
 import hashlib
@@ -15,22 +15,22 @@ from llmhost.resources import script
 from llmhost.system.apt_repository import Repository
 
 SCRATCH = "/var/cache/llmhost-bundle"
-"""On the builder: lists and sources of its own, so that its apt stays as it is."""
+"""Scratch directory on the builder with separate lists and sources: its own apt is not changed."""
 
 KEY = "key.asc"
 LISTS = f"{DIRECTORY}/lists"
 SOURCES = f"{DIRECTORY}/sources.list.d"
 APT_CONF = f"{DIRECTORY}/apt.conf"
-"""On the host, for the run in which the deploy installs from the bundle: apt reads the file that
-APT_CONFIG names before all others (apt.conf(5))."""
+"""On the host, while the deploy installs from the bundle. apt reads the file in the variable
+APT_CONFIG before all others (apt.conf(5))."""
 
-# A stanza of deb822(5) has the form of a mail's header.
+# A deb822(5) stanza has the format of mail headers.
 _PARSER = HeaderParser()
 
 
 @dataclass(frozen=True)
 class Deb:
-    """A package file: its name as apt stores it, its fields in the index, what it must be."""
+    """A package file: its name in apt's cache, its fields in the index, its size and digest."""
 
     file: str
     fields: tuple[tuple[str, str], ...]
@@ -39,20 +39,20 @@ class Deb:
 
     @property
     def pool_path(self) -> str:
-        """Where it is in the repository: without the version's epoch, for in apt's name of the file
-        its colon is escaped, and an address would mean the colon itself."""
+        """Its path in the repository. The version's epoch is removed: apt escapes its colon in file
+        names, while a URL would need the colon itself."""
         name, version, rest = self.file.split("_", 2)
         return f"pool/{name}_{version.rpartition('%3a')[2]}_{rest}"
 
     @property
     def path(self) -> str:
-        """Where it is in the bundle."""
+        """Its path in the bundle."""
         return f"{PACKAGES}/{self.pool_path}"
 
 
 def prepare_script(repositories: Sequence[Repository]) -> str:
-    """The builder's own package sources, and those of other repositories, in the scratch directory;
-    with the keys of the latter as `keys/LABEL`."""
+    """Collect the builder's package sources and those of other repositories in the scratch
+    directory, with the keys of the latter as `keys/LABEL`."""
     lines = ["set -e", script("bundle/prepare.sh", SCRATCH), f"cd {SCRATCH}"]
     for source in repositories:
         named = [source.sources_path, *source.replaces]
@@ -66,7 +66,7 @@ def prepare_script(repositories: Sequence[Repository]) -> str:
 
 
 def sources_script(source: Repository) -> str:
-    """Let apt use a repository, whose key comes on stdin."""
+    """Let apt use a repository; reads its key from stdin."""
     text = source.sources.replace(source.key_path, f"{SCRATCH}/keys/{source.label}.gpg")
     file = f"{SCRATCH}/sources.list.d/{source.label}.sources"
     return (
@@ -76,16 +76,16 @@ def sources_script(source: Repository) -> str:
 
 
 def closure_script(names: Iterable[str]) -> str:
-    """Download packages and all that they depend on, and print what these are.
+    """Download packages and their dependencies, and print their index entries.
 
-    With everything that a freshly installed host has (priority required and important): a package
-    may demand newer versions of those, and they of each other.
+    Includes everything that a freshly installed host has (priority required and important): a
+    package may need newer versions of those, and they of each other.
     """
     return script("bundle/closure.sh", SCRATCH, *names)
 
 
 def archives_script() -> str:
-    """Stream the package files that are named on stdin, one a line, as a tar archive."""
+    """Stream the package files that stdin names, one per line, as a tar archive."""
     return (
         'eval "$(apt-config shell archives Dir::Cache::archives/d)"'
         ' && tar --create --directory "$archives" --files-from -'
@@ -93,7 +93,7 @@ def archives_script() -> str:
 
 
 def parse_closure(output: str) -> list[Deb]:
-    """The packages that `closure_script` tells of. Raises BundleError if their index is missing."""
+    """Parse the output of `closure_script`. Raises BundleError if an index entry is missing."""
     listed, _, index = output.partition("\n\n")
     paragraphs = (_PARSER.parsestr(text) for text in index.split("\n\n") if text.strip())
     stanzas = {
@@ -108,10 +108,12 @@ def parse_closure(output: str) -> list[Deb]:
         name, version, architecture = file.removesuffix(".deb").split("_")
         stanza = stanzas.get((name, version.replace("%3a", ":"), architecture))
         if stanza is None or stanza["SHA256"] is None:
-            raise BundleError(f"apt on the builder does not describe {file}: run apt-get update")
+            raise BundleError(
+                f"apt on the builder has no entry for {file}: run apt-get update there"
+            )
         debs[file] = Deb(file, tuple(stanza.items()), int(words[2]), stanza["SHA256"])
     if not debs:
-        raise BundleError("apt on the builder names no packages: look at its package sources")
+        raise BundleError("apt on the builder found no packages: check its package sources")
     return sorted(debs.values(), key=lambda deb: deb.file)
 
 
@@ -126,7 +128,7 @@ def _stanza(deb: Deb) -> str:
 
 
 def release_file(index: str, architecture: str, now: datetime) -> str:
-    """The Release file that vouches for the index."""
+    """The Release file, with the digest of the index."""
     digest = hashlib.sha256(index.encode()).hexdigest()
     return (
         "Origin: llmhost\nLabel: llmhost bundle\n"
@@ -135,8 +137,8 @@ def release_file(index: str, architecture: str, now: datetime) -> str:
     )
 
 
-# The repository's key lives for this one signature: what vouches for the bundle is its manifest's.
-# The first part of what is printed is the key.
+# The repository's key is for this one signature only; the manifest's signature protects the bundle.
+# The key is the first part of the output.
 SIGN_SCRIPT = script("bundle/sign.sh")
 
 
@@ -150,14 +152,14 @@ def parse_signed(output: str) -> tuple[str, str]:
 
 
 def apt_files() -> dict[str, str]:
-    """Files that let apt on the host see the bundle's packages, and nothing else."""
+    """Files that restrict apt on the host to the bundle's packages."""
     uri = f"{DIRECTORY}/{PACKAGES}"
     return {
         APT_CONF: (
             'Dir::Etc::sourcelist "/dev/null";\n'
             f'Dir::Etc::sourceparts "{SOURCES}";\n'
             f'Dir::State::lists "{LISTS}";\n'
-            # apt's own user need not be able to read what root has brought.
+            # The bundle's files are root's; the user _apt may not be able to read them.
             'APT::Sandbox::User "root";\n'
         ),
         f"{SOURCES}/bundle.sources": (

@@ -1,4 +1,4 @@
-"""Parts of a bundle in the making: what is finished survives whoever is killed while making it."""
+"""Parts of a bundle while it is created: finished parts survive an interruption."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ _CHUNK = 1 << 20
 
 
 class Parts:
-    """A directory of parts, and a record of those that are complete."""
+    """A directory of parts, with a record of the complete ones."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -24,18 +24,18 @@ class Parts:
         self._compared: set[str] = set()
 
     def finished(self, path: str) -> Part | None:
-        """A part that an earlier run completed, if it still is what was recorded."""
+        """A part that an earlier run completed, if it still matches the record."""
         known, file = self._known.get(path), self.directory / path
         if known is None or not file.is_file() or file.stat().st_size != known.bytes:
             return None
-        # Reading an image takes minutes: once in a run is enough.
+        # Reading an image takes minutes: read it once in a run.
         if path not in self._compared and _sha256(file) != known.sha256:
             return None
         self._compared.add(path)
         return known
 
     def obtain(self, path: str, make: Callable[[BinaryIO], None]) -> Part:
-        """A part: as it is, or made by writing it to the file that `make` is given."""
+        """A finished part, or a new one: `make` writes it to the file that it gets."""
         if found := self.finished(path):
             return found
         draft = self.directory / f"{path}.part"
@@ -53,7 +53,7 @@ class Parts:
         return self.adopt(path)
 
     def adopt(self, path: str) -> Part:
-        """Record a file that somebody else wrote whole."""
+        """Record a complete file that another program wrote."""
         file = self.directory / path
         part = Part(path, file.stat().st_size, _sha256(file))
         self._known[path] = part
@@ -62,7 +62,7 @@ class Parts:
         return part
 
     def remove(self) -> None:
-        """All of them: they are in a bundle now."""
+        """Remove all parts; they are in a bundle now."""
         shutil.rmtree(self.directory)
 
     def _read(self) -> dict[str, Part]:
@@ -70,7 +70,7 @@ class Parts:
             records = json.loads(self._record.read_text())
             return {path: Part(path, *record) for path, record in records.items()}
         except (OSError, ValueError, TypeError, AttributeError):
-            return {}  # then every part is made anew
+            return {}  # every part is created again
 
     def _write(self) -> None:
         draft = self._record.with_suffix(".new")

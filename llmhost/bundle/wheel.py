@@ -1,4 +1,4 @@
-"""llmhost itself as a wheel, made of the files that are running: a checkout's or an installation's.
+"""llmhost itself as a wheel, built from the running checkout or installation.
 
 https://packaging.python.org/en/latest/specifications/binary-distribution-format/
 """

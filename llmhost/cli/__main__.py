@@ -9,7 +9,7 @@ def main() -> None:
     """Run the command that the arguments name."""
     place = PLACES.get(next(iter(sys.argv[1:]), ""))
     if place and place.pyinfra:
-        # gevent replaces sockets and threads, which must precede the import of whatever uses them.
+        # gevent must replace sockets and threads before any module that uses them is imported.
         from gevent import monkey
 
         monkey.patch_all()

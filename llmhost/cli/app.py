@@ -1,4 +1,4 @@
-"""All commands under one name. Each is imported when it runs, so that `--help` answers at once."""
+"""The commands of `llmhost`. Each module is imported when its command runs; `--help` stays fast."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from typer.core import TyperCommand, TyperGroup
 
 @dataclass(frozen=True)
 class Place:
-    """Where a command is: `module:attribute` in llmhost.cli, a function or an application with
-    commands of its own. `help` is the first sentence of its help text. Commands with `pyinfra`
-    need its network library, gevent, in place of Python's own."""
+    """The location of a command: `module:attribute` in llmhost.cli, a function or a Typer
+    application with subcommands. `help` is the first sentence of its help text. Commands with
+    `pyinfra` need gevent's sockets and threads instead of Python's own."""
 
     where: str
     help: str
@@ -27,24 +27,25 @@ PLACES = {
     "plan": Place("plan:plan", "Show what a deploy would change, and why. Changes nothing."),
     "deploy": Place(
         "deploy:deploy",
-        "Make the hosts what the inventory declares: runs `pyinfra INVENTORY deploy.py`.",
+        "Bring the hosts to the declared state: runs `pyinfra INVENTORY deploy.py`.",
         pyinfra=False,
     ),
     "verify": Place("verify:verify", "Check that each server does what the inventory declares."),
     "history": Place(
         "history:show_history",
-        "Show who deployed a host, when, from which revision, and what changed.",
+        "Show who deployed to a host, when, from which revision, and what changed.",
     ),
-    "unlock": Place("history:unlock", "Unlock the host of a deploy that hangs."),
+    "unlock": Place("history:unlock", "Unlock a host that a hanging deploy has locked."),
     "rollback": Place(
-        "rollback:return_to", "Return the stack and the gateway to one of the last three deploys."
+        "rollback:return_to",
+        "Roll back the stack and the gateway to one of the last three deploys.",
     ),
     "prune": Place(
         "rollback:prune",
-        "Remove llmhost's images that no kept deploy, container or inventory needs.",
+        "Remove llmhost images that no kept deploy, container or inventory needs.",
     ),
     "vram": Place(
-        "vram:vram", "Show how much GPU memory each model needs, and whether they all fit."
+        "vram:vram", "Show how much GPU memory each model needs and whether all models fit."
     ),
     "nvidia": Place(
         "nvidia:nvidia",
@@ -55,11 +56,11 @@ PLACES = {
         "latency:latency", "Measure how fast the gateway answers each application server."
     ),
     "drain": Place(
-        "drain:drain", "Stop sending requests to a server, and wait for those in progress."
+        "drain:drain", "Stop sending requests to a server and wait for open requests to finish."
     ),
     "bundle": Place("bundle:app", "Deploy to hosts without a network, from one signed file."),
     "key": Place("key:app", "Create, rotate, revoke and list API keys.", pyinfra=False),
-    "model": Place("model:app", "List models, and pin what their sources refer to."),
+    "model": Place("model:app", "List models and pin their sources."),
     "tls": Place(
         "tls:app", "Print the certificate of the site's certificate authority.", pyinfra=False
     ),
@@ -67,7 +68,7 @@ PLACES = {
 
 
 def command(name: str) -> Any:
-    """The command itself, imported now."""
+    """Import a command."""
     module, _, attribute = PLACES[name].where.partition(":")
     found = getattr(import_module(f"llmhost.cli.{module}"), attribute)
     if isinstance(found, typer.Typer):
@@ -81,7 +82,7 @@ def command(name: str) -> Any:
 
 
 class _Unread(TyperCommand):
-    """A command of which only the name and one sentence are known so far."""
+    """A command whose module is not imported yet; only its name and help sentence are known."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         assert self.name
@@ -116,4 +117,4 @@ app = typer.Typer(
 
 @app.callback()
 def llmhost() -> None:
-    """Plan, verify and look after LLM servers that `pyinfra INVENTORY deploy.py` provisions."""
+    """Plan, deploy, verify and manage LLM servers."""

@@ -1,4 +1,4 @@
-"""`llmhost bundle`: everything for hosts without network in one file, and a deploy from it."""
+"""`llmhost bundle`: create a signed file with all that a deploy fetches, and deploy from it."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 
 InventoryFile = Annotated[str, typer.Argument(metavar="INVENTORY", help="Such as inventory/llm.py")]
-Limit = Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeat")]
+Limit = Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeatable")]
 
 
 @app.command()
@@ -35,24 +35,26 @@ def create(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write")],
     builder: Annotated[
         str,
-        typer.Option(help="Connected machine of the hosts' release: @local, or a name for ssh"),
+        typer.Option(
+            help="Machine with a network and the hosts' OS release: @local or an SSH host name"
+        ),
     ] = LOCAL,
     ssh_config: Annotated[
-        Path | None, typer.Option(help="Where ssh finds the builder; none: ~/.ssh/config")
+        Path | None, typer.Option(help="SSH client configuration for the builder")
     ] = None,
     package: Annotated[
-        list[str] | None, typer.Option(help="Further package, such as a GPU's driver; repeat")
+        list[str] | None, typer.Option(help="Additional package, such as a GPU driver; repeatable")
     ] = None,
     limit: Limit = None,
     key: Annotated[
-        Path, typer.Option(help="Directory of the key that signs; made if there is none")
+        Path, typer.Option(help="Directory of the signing key; created if it does not exist")
     ] = DIRECTORY,
 ) -> None:
-    """Gather all that a deploy of the inventory would fetch, in one signed file.
+    """Collect everything that a deploy of the inventory would fetch in one signed file.
 
-    The hosts themselves are not asked. Images are built and packages downloaded on the builder,
-    which needs Docker with buildx, curl and gnupg, and is left with them in its caches. What an
-    interrupted run has finished, in FILE.parts, is used again.
+    The hosts are not contacted. The builder builds the images and downloads the packages; it
+    needs Docker with buildx, curl and gnupg, and keeps both in its caches. A rerun after an
+    interruption reuses the finished parts in FILE.parts.
     """
     with _sentences():
         targets = _targets(inventory, limit)
@@ -64,27 +66,28 @@ def create(
                 typer.echo(_NO_DRIVER, err=True)
             create_bundle(targets, made, package or [], output, signing)
     public = key.expanduser() / PUBLIC
-    typer.echo(f"{output} is signed by the key {fingerprint(signing.public_key())}, {public}")
+    typer.echo(f"{output} is signed with the key {fingerprint(signing.public_key())}, {public}")
 
 
 _NO_DRIVER = (
-    "note: a driver depends on the GPUs, which are not looked at, so no driver is in the bundle;"
-    " llmhost plan names its packages where the server is, --package takes them (docs/air-gap.md)"
+    "note: the bundle contains no GPU driver, because the hosts' GPUs are unknown here;"
+    " run llmhost plan at the servers' site, and add the packages that it names with --package"
+    " (docs/air-gap.md)"
 )
 
 
 @app.command()
 def apply(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What llmhost bundle create wrote")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File from llmhost bundle create")],
     inventory: InventoryFile,
     limit: Limit = None,
-    key: Annotated[Path, typer.Option(help="Public key of whoever made the bundle")] = DIRECTORY
+    key: Annotated[Path, typer.Option(help="Public key of the bundle's signer")] = DIRECTORY
     / PUBLIC,
 ) -> None:
-    """Deploy the inventory from a bundle, without any other source.
+    """Deploy the inventory from a bundle only; nothing is downloaded.
 
-    All of the bundle and all hosts are checked before the first change. What an interrupted run
-    has brought to a host is used again; a successful one leaves nothing of it there.
+    The whole bundle and all hosts are checked before the first change. A rerun after an
+    interruption reuses the parts that are on a host; a successful deploy removes them.
     """
     with _sentences():
         public = verifying_key(key.expanduser())
@@ -103,7 +106,7 @@ def _targets(inventory: str, limit: list[str] | None) -> list[SiteHost]:
 
 @contextmanager
 def _checked(file: Path, key: Ed25519PublicKey) -> Iterator[Bundle]:
-    """A bundle that is what its maker signed; reading it whole is told on a terminal."""
+    """A bundle whose signature and contents are verified; a terminal shows the progress."""
     with ExitStack() as stack:
         console = Console(stderr=True)
         hidden = not console.is_terminal
@@ -117,7 +120,7 @@ def _checked(file: Path, key: Ed25519PublicKey) -> Iterator[Bundle]:
 
 @contextmanager
 def _sentences() -> Iterator[None]:
-    """What can go wrong becomes the command's last words."""
+    """End the command with an error message for each expected failure."""
     try:
         yield
     except (BundleError, RemoteError) as error:

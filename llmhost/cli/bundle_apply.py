@@ -1,4 +1,4 @@
-"""How a bundle becomes a server: everything is compared first, then brought, then deployed."""
+"""Deploy from a bundle: compare everything, copy the missing parts to the hosts, deploy."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ from llmhost.units import gib
 
 @dataclass(frozen=True)
 class Delivery:
-    """A host, how it is reached, what it has, and which parts it has to get."""
+    """A host, its connection, its state, and the parts that it lacks."""
 
     target: SiteHost
     remote: Remote
@@ -46,7 +46,7 @@ class Delivery:
 
 @contextmanager
 def deliveries(bundle: Bundle, targets: Sequence[SiteHost]) -> Iterator[list[Delivery]]:
-    """What each host has to get. Raises BundleError, with all reasons, if one can not take it."""
+    """What each host lacks. Raises BundleError with all reasons if a host cannot use the bundle."""
     manifest = bundle.manifest
     problems = [
         sentence
@@ -72,9 +72,7 @@ def deliveries(bundle: Bundle, targets: Sequence[SiteHost]) -> Iterator[list[Del
             raise BundleError("\n".join(problems))
         for target in targets:
             if manifest.settings.get(target.name) != target.settings.digest:
-                typer.echo(
-                    f"note: {target.name}: its options have changed since the bundle was made"
-                )
+                typer.echo(f"note: {target.name}: its options changed after the bundle was created")
         yield found
 
 
@@ -98,25 +96,25 @@ def _too_large(each: Delivery) -> Iterator[str]:
     needed = sum(part.bytes for part in each.parts) - arrived
     if needed > each.state.free:
         yield (
-            f"{each.target.name} has {gib(each.state.free)} free for {gib(needed)} of the bundle:"
-            " free some below /var/lib"
+            f"{each.target.name} needs {gib(needed)} for the bundle but has"
+            f" {gib(each.state.free)} free: free disk space below /var/lib"
         )
 
 
 def deliver(bundle: Bundle, each: Delivery) -> None:
-    """Bring a host what it lacks. Raises RemoteError with a sentence."""
+    """Copy the missing parts to a host. Raises BundleError or RemoteError with a sentence."""
     name, reached = each.target.name, each.remote
     small = [part for part in each.parts if not part.path.startswith(f"{IMAGES}/")]
     images = [part for part in each.parts if part.path.startswith(f"{IMAGES}/")]
     total = sum(part.bytes for part in each.parts)
-    typer.echo(f"{name}: bringing {len(each.parts)} parts, {gib(total)}")
+    typer.echo(f"{name}: copying {len(each.parts)} parts, {gib(total)}")
     own = [(path, text.encode()) for path, text in apt_files().items()]
     contents = [(part.path, part.bytes, bundle.read(part)) for part in small]
     reached.feed(UNPACK_SCRIPT, stream(contents))
     for path, data in own:
         reached.run(f"mkdir -p $(dirname {path}) && cat >{path}", data)
     if damaged := parse_check(reached.run(CHECK_SCRIPT, checksums(small))):
-        raise BundleError(f"{name}: {min(damaged)} arrived damaged: apply the bundle again")
+        raise BundleError(f"{name}: {min(damaged)} was damaged in transfer: rerun the command")
     for part in images:
         begun = each.state.files.get(f"{part.path}.part", 0)
         skip = begun if begun <= part.bytes else 0
@@ -127,13 +125,13 @@ def deliver(bundle: Bundle, each: Delivery) -> None:
 
 
 def deploy(inventory: str, delivered: Sequence[Delivery]) -> None:
-    """The ordinary deploy, with an apt that sees the bundle alone; BundleError if it fails."""
+    """Deploy with an apt that uses only the bundle. Raises BundleError if the deploy fails."""
     limits = [word for each in delivered for word in ("--limit", each.target.name)]
     environment = json.dumps({"APT_CONFIG": APT_CONF})
     if run_pyinfra(inventory, DEPLOY, "-y", *limits, "--data", f"_env={environment}"):
         raise BundleError(
-            "the deploy failed, and the lines above say why; what was brought stays on the hosts"
-            " for the next llmhost bundle apply"
+            "the deploy failed; see the lines above for the reason. The copied parts stay on the"
+            " hosts for the next llmhost bundle apply"
         )
     for each in delivered:
         each.remote.run(REMOVE_SCRIPT)

@@ -1,4 +1,4 @@
-"""How a bundle is made: images and packages on a builder, the rest on the controller."""
+"""Create a bundle: images and packages come from a builder, the rest from the controller."""
 
 import json
 import platform
@@ -47,7 +47,7 @@ _BUILDX = "docker buildx version >/dev/null 2>&1 || echo 'docker buildx'"
 
 @dataclass(frozen=True)
 class Builder:
-    """The machine that makes what a bundle holds; `data` is how pyinfra reaches it."""
+    """The machine that builds images and downloads packages; `data` is its pyinfra host data."""
 
     remote: Remote
     data: Mapping[str, Any]
@@ -56,13 +56,13 @@ class Builder:
 
 
 def builder_of(remote: Remote, data: Mapping[str, Any], *, bakes: bool) -> Builder:
-    """What the builder is. Raises BundleError if it lacks a tool."""
+    """Inspect the builder. Raises BundleError if it lacks a tool."""
     tools, more = ("docker curl", _BUILDX) if bakes else ("", "")
     first, *missing = remote.run(_LOOK % (tools, more)).splitlines()
     if missing:
         raise BundleError(
-            f"{remote.name} lacks {', '.join(missing)}: install gnupg, and where images are built"
-            " curl and Docker with buildx (Debian 13: docker.io docker-cli docker-buildx)"
+            f"{remote.name} lacks {', '.join(missing)}: install gnupg; to build images, also curl"
+            " and Docker with buildx (Debian 13: docker.io docker-cli docker-buildx)"
         )
     distribution, version, codename, architecture = first.split("|")
     sudo = {} if remote.is_root else {"_sudo": True}
@@ -77,7 +77,7 @@ def create_bundle(
     output: Path,
     key: Ed25519PrivateKey,
 ) -> Manifest:
-    """Gather all parts beside `output`, and join them into it; finished parts are used again.
+    """Collect all parts in a directory beside `output`, then join them; finished parts are reused.
 
     Raises BundleError and RemoteError with a sentence.
     """
@@ -103,8 +103,8 @@ def create_bundle(
     )
     if shutil.disk_usage(output.absolute().parent).free < manifest.size:
         raise BundleError(
-            f"{output.absolute().parent} has no room for {gib(manifest.size)} more: free some,"
-            " and make the bundle again; what is finished is used"
+            f"{output.absolute().parent} has less than {gib(manifest.size)} free: free disk space"
+            " and rerun the command; finished parts are reused"
         )
     typer.echo(f"writing {output}: {len(gathered)} parts, {gib(manifest.size)}")
     write_bundle(output, manifest, parts.directory, key)
@@ -113,13 +113,13 @@ def create_bundle(
 
 
 def _lost(path: str) -> Part:
-    raise BundleError(f"{path} was changed while the bundle was made: make it again")
+    raise BundleError(f"{path} changed while the bundle was created: rerun the command")
 
 
 def _images(
     targets: Sequence[SiteHost], builder: Builder, parts: Parts
 ) -> Iterator[tuple[str, str]]:
-    """References of all images, each with the path of its archive."""
+    """The path of each image's archive, by reference."""
     for target in targets:
         paths = {image: f"{IMAGES}/{image.archive}" for image in images_of(target)}
         if unfinished := [image for image, path in paths.items() if not parts.finished(path)]:
@@ -137,7 +137,7 @@ def _save(image: ServiceImage, path: str, remote: Remote, parts: Parts) -> None:
 
 
 def _bake(target: SiteHost, builder: Builder) -> None:
-    """Let pyinfra build a host's images on the builder, from the host's own settings."""
+    """Build a host's images on the builder with pyinfra, from the host's settings."""
     own = {k: v for k, v in target.data.items() if not k.startswith(("ssh_", "_"))}
     name = LOCAL if builder.remote.reach == ("sh", "-c") else builder.remote.name
     with TemporaryDirectory(prefix="llmhost-") as directory:
@@ -149,13 +149,13 @@ def _bake(target: SiteHost, builder: Builder) -> None:
         )
         if run_pyinfra(str(inventory), BAKE, "-y"):
             raise BundleError(
-                f"the images of {target.name} could not be built on {builder.remote.name}: the"
-                " lines above say why; what is finished is used the next time"
+                f"the images of {target.name} could not be built on {builder.remote.name}; see the"
+                " lines above for the reason. A rerun reuses what is finished"
             )
 
 
 def _pins(targets: Sequence[SiteHost], parts: Parts) -> Iterator[Part]:
-    """Lock files of the models, for who has to prove later what was in the bundle."""
+    """The models' lock files, as evidence of what the bundle contains."""
     locks = {Path(target.settings.stack.models_lock).expanduser() for target in targets}
     for lock in sorted(locks):
         if lock.is_file():
@@ -163,21 +163,24 @@ def _pins(targets: Sequence[SiteHost], parts: Parts) -> Iterator[Part]:
 
 
 def _toolkit(parts: Parts) -> Iterator[Part]:
-    """llmhost itself, as it runs here, and what it needs."""
+    """llmhost itself, as it runs here, and its requirements."""
     name, wheel = own_wheel()
     yield parts.keep(f"{TOOLKIT}/{name}", wheel)
     yield parts.keep(f"{TOOLKIT}/{REQUIREMENTS.name}", REQUIREMENTS.read_bytes())
 
 
 def _wheels(parts: Parts) -> Iterator[Part]:
-    """What llmhost runs on, for a controller without network with this Python."""
+    """The Python packages that llmhost requires, for an offline controller with this Python."""
     directory = parts.directory / WHEELS
-    typer.echo("downloading the Python packages of the controller")
+    typer.echo("downloading the Python packages for the controller")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--require-hashes", "--only-binary", ":all:", "--dest", str(directory)]
     command += ["--requirement", str(REQUIREMENTS)]
     if subprocess.run(command, check=False).returncode:
-        raise BundleError("pip could not download requirements.lock: the lines above say why")
+        raise BundleError(
+            "pip could not download the packages of requirements.lock; see the lines above for"
+            " the reason"
+        )
     for wheel in sorted(directory.glob("*.whl")):
         path = f"{WHEELS}/{wheel.name}"
         yield parts.finished(path) or parts.adopt(path)

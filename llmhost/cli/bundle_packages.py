@@ -1,4 +1,4 @@
-"""A bundle's package repository, from the package sources of a builder."""
+"""A bundle's package repository, filled from the package sources of a builder."""
 
 import base64
 import tarfile
@@ -39,7 +39,7 @@ def gather_packages(
     codename: str,
     parts: Parts,
 ) -> Iterator[Part]:
-    """The named packages with all that they depend on, their index, and keys of repositories.
+    """The named packages with all dependencies, their index, and the keys of repositories.
 
     Raises BundleError and RemoteError with a sentence.
     """
@@ -49,7 +49,7 @@ def gather_packages(
         key = _trusted_key(source, remote)
         remote.run(sources_script(source), key)
         yield parts.keep(f"{KEYS}/{source.label}.gpg", key)
-    typer.echo(f"asking apt on {remote.name} for {len(names)} packages and what they depend on")
+    typer.echo(f"resolving {len(names)} packages and their dependencies with apt on {remote.name}")
     debs = parse_closure(remote.run(closure_script(names)))
     _fetch(debs, remote, parts)
     for deb in debs:
@@ -73,13 +73,14 @@ def _repositories(targets: Sequence[SiteHost], release: Release, codename: str) 
 
 
 def _trusted_key(source: Repository, remote: Remote) -> bytes:
-    """A repository's key, as the builder fetched it, if it is the pinned one."""
+    """A repository's key, as the builder fetched it. Raises BundleError if it is not the pinned
+    one."""
     fetched = base64.b64decode(remote.run(f"base64 -w0 {SCRATCH}/keys/{source.label}"))
     try:
         key = dearmored(fetched)
         found = fingerprint(key)
     except UnreadableKey as error:
-        raise BundleError(f"the key at {source.key_url} can not be used: {error}") from None
+        raise BundleError(f"the key at {source.key_url} cannot be used: {error}") from None
     if found != source.fingerprint:
         raise BundleError(
             f"the key at {source.key_url} has the fingerprint {found}, not {source.fingerprint}"
@@ -88,7 +89,7 @@ def _trusted_key(source: Repository, remote: Remote) -> bytes:
 
 
 def _fetch(debs: Sequence[Deb], remote: Remote, parts: Parts) -> None:
-    """Bring what is not there yet from the builder, in one stream."""
+    """Copy the packages that are still missing from the builder, in one stream."""
     missing = {deb.file: deb for deb in debs if not parts.finished(deb.path)}
     if not missing:
         return
@@ -110,13 +111,13 @@ def _fetch(debs: Sequence[Deb], remote: Remote, parts: Parts) -> None:
 
 def _damaged(deb: Deb, remote: Remote) -> Part:
     raise BundleError(
-        f"{deb.file} on {remote.name} is not what its repository offers: run apt-get clean there,"
-        " and make the bundle again"
+        f"{deb.file} on {remote.name} does not match its repository's index: run apt-get clean"
+        " there, then rerun the command"
     )
 
 
 def _index(index: str, architecture: str, remote: Remote, parts: Parts) -> Iterator[Part]:
-    """The index with its signature; an earlier one if it is of the same packages."""
+    """The index and its signature; an earlier one is reused if it lists the same packages."""
     paths = [f"{PACKAGES}/{name}" for name in ("Packages", "InRelease", KEY)]
     earlier = [parts.finished(path) for path in paths]
     before = parts.directory / paths[0]

@@ -1,4 +1,4 @@
-"""What a bundle brings to a host, as the inventory declares it. No host is asked anything."""
+"""What a bundle contains for a host, derived from the inventory; no host is contacted."""
 
 from llmhost.bundle.manifest import Release
 from llmhost.docker.image import ServiceImage
@@ -9,10 +9,10 @@ from llmhost.stack.project import service_images
 
 
 def images_of(host: SiteHost) -> tuple[ServiceImage, ...]:
-    """The images of its services."""
+    """The images of a host's services."""
     return service_images(host.settings) if host.role is Role.LLM_SERVER else ()
 
 
 def packages_of(host: SiteHost, release: Release) -> list[str]:
-    """What the deploy may install on it."""
+    """The packages that a deploy may install on a host."""
     return list(host_packages(host, release.distribution, release.version))

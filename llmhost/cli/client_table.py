@@ -12,7 +12,7 @@ from llmhost.options.gateway import ApiClient
 
 
 def print_clients(inventory: str) -> None:
-    """Print each host's clients. Stops if `api_clients` has mistakes."""
+    """Print each host's clients. Stops if `api_clients` is invalid."""
     columns = ("host", "client", "scope", "sources", "limits", "state", "digest")
     table = Table(*columns, box=None)
     now = datetime.now(UTC)
@@ -26,7 +26,7 @@ def _records(data: object) -> list[ApiClient]:
     try:
         return TypeAdapter(list[ApiClient]).validate_python(data or [])
     except ValidationError:
-        stop("api_clients has mistakes; llmhost plan INVENTORY tells them")
+        stop("api_clients has mistakes; run llmhost plan INVENTORY to see them")
 
 
 def _row(client: ApiClient, now: datetime) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`llmhost deploy`: pyinfra with llmhost's deploy, from the same environment."""
+"""`llmhost deploy`: run pyinfra from llmhost's own Python environment."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,15 +13,15 @@ from llmhost.resources import DEPLOY
 def deploy(
     inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     options: Annotated[
-        list[str] | None, typer.Argument(help="Options of pyinfra, such as --limit HOST or -y")
+        list[str] | None, typer.Argument(help="pyinfra options, such as --limit HOST or -y")
     ] = None,
 ) -> None:
-    """Make the hosts what the inventory declares: runs `pyinfra INVENTORY deploy.py`.
+    """Bring the hosts to the declared state: runs `pyinfra INVENTORY deploy.py`.
 
-    deploy.py is the one of the current directory, or llmhost's own where there is none.
+    Uses deploy.py in the current directory, or the one that comes with llmhost.
     """
     if not Path(inventory).is_file():
-        stop(f"there is no inventory file {inventory}; name one, for example inventory/site.py")
+        stop(f"inventory file {inventory} not found; give a file such as inventory/site.py")
     own = Path("deploy.py")
     become_pyinfra([inventory, str(own if own.is_file() else DEPLOY), *(options or [])])
 

@@ -1,4 +1,4 @@
-"""`llmhost drain`: take an LLM server out of its gateway's rounds, and in again."""
+"""`llmhost drain`: take an LLM server out of its gateway's pool, or return it."""
 
 import time
 from typing import Annotated
@@ -24,15 +24,15 @@ _console = Console(soft_wrap=True, highlight=False)
 def drain(
     server: Annotated[str, typer.Argument(help="Name of the server, as in gateway_upstreams")],
     inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
-    undo: Annotated[bool, typer.Option("--undo", help="Take the server in again")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Return the server to the pool")] = False,
     wait: Annotated[
-        int, typer.Option(min=0, help="Seconds to wait for the requests it is answering")
+        int, typer.Option(min=0, help="Seconds to wait for open requests to finish")
     ] = 60,
 ) -> None:
-    """Stop sending requests to a server, and wait for those in progress.
+    """Stop sending requests to a server and wait for open requests to finish.
 
-    It stays so, also when the gateway is deployed again, until --undo. Exit status: 0 done, and no
-    request is left; 2 requests are left after the wait; 1 error.
+    The server stays drained until --undo, even when the gateway is deployed again. Exit status:
+    0 no request is left, 2 requests are left after the wait, 1 error.
     """
     gateways = _gateways_of(server, inventory)
     with connected(inventory, list(gateways)) as (state, messages):
@@ -51,7 +51,7 @@ def drain(
 
 
 def _gateways_of(server: str, inventory: str) -> dict[str, Settings]:
-    """Settings of the gateways that the server is behind, by host; stops if there is none."""
+    """Settings of the gateways in front of the server, by host; stops if there is none."""
     loaded = load_inventory(inventory)
     hosts = [host for host in loaded if "gateway_upstreams" in host.data.dict()]
     site = checked_site(loaded, hosts)
@@ -59,8 +59,8 @@ def _gateways_of(server: str, inventory: str) -> dict[str, Settings]:
     found = {name: each for name, each in known.items() if _upstream(each, server)}
     if not found:
         names = sorted({each.name for of in known.values() for each in of.gateway.upstreams})
-        there = f"known are: {', '.join(names)}" if names else "no host has gateway_upstreams"
-        stop(f"{server} is behind no gateway of {inventory}; {there}")
+        listed = f"known servers: {', '.join(names)}" if names else "no host has gateway_upstreams"
+        stop(f"no gateway in {inventory} has the server {server}; {listed}")
     return found
 
 
@@ -82,26 +82,26 @@ def _call(settings: Settings, server: str, *, undo: bool) -> Call:
         "pool": tree.pool(settings),
     }
     arguments = (server, *tree.configuration(settings, places))
-    return Call(nginx.drain, f"{'Take in' if undo else 'Drain'} {server}", arguments, options)
+    return Call(nginx.drain, f"{'Undrain' if undo else 'Drain'} {server}", arguments, options)
 
 
 def _await_end(hosts: list[Host], gateways: dict[str, Settings], server: str, wait: int) -> int:
-    """Tell how many connections to the server are left until there is none; returns the last
-    number. nginx keeps idle ones for a moment, so the first number may be higher than that of the
-    requests."""
-    deadline, told = time.monotonic() + wait, -1
+    """Print how many connections to the server are left until there is none; returns the last
+    number. nginx keeps idle connections for a moment, so the first number may exceed the number
+    of requests."""
+    deadline, shown = time.monotonic() + wait, -1
     while True:
         left = sum(_connections(host, gateways[host.name], server) for host in hosts)
-        if left != told:
+        if left != shown:
             _console.print(f"connections to {escape(server)}: {left}")
         if not left or time.monotonic() >= deadline:
             return left
-        told = left
+        shown = left
         time.sleep(1)
 
 
 def _connections(host: Host, settings: Settings, server: str) -> int:
     found = _upstream(settings, server)
-    assert found, "only gateways of the server are asked"
+    assert found, "only gateways of the server are queried"
     count: int = host.get_fact(Connections, address=str(found.address), port=found.port)
     return count

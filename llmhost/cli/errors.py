@@ -1,4 +1,4 @@
-"""How a command ends when the operator has to do something."""
+"""How a command reports an error."""
 
 from typing import NoReturn
 
@@ -9,7 +9,7 @@ DRIFT = 2
 
 
 def stop(*sentences: str) -> NoReturn:
-    """Print what is wrong and what to do, and end with the status of an error."""
+    """Print each sentence as an error (what is wrong, how to fix it) and exit with status 1."""
     from rich.console import Console  # only an error needs it
     from rich.markup import escape
 

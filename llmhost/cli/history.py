@@ -1,4 +1,4 @@
-"""`llmhost history` and `llmhost unlock`: who deployed a host, and who does it now."""
+"""`llmhost history` and `llmhost unlock`: the deploys of a host, and the lock of a running one."""
 
 import json
 import shlex
@@ -16,7 +16,7 @@ from llmhost.operations.inventory import site_host
 Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")]
 
-# Only a shell that has the lock is ended: its number may be another process's by now.
+# Kill the process only if it has the lock file open: another process may have the id by now.
 _UNLOCK = """\
 [ -e /run/llmhost/deploy.lock ] || exit 0
 flock -n /run/llmhost/deploy.lock true && exit 0
@@ -37,9 +37,9 @@ def show_history(
     as_json: Annotated[bool, typer.Option("--json", help="For machines")] = False,
     last: Annotated[int, typer.Option(help="How many runs to show", min=1)] = 20,
 ) -> None:
-    """Show who deployed a host, when, from which revision, and what changed.
+    """Show who deployed to a host, when, from which revision, and what changed.
 
-    Runs that found nothing to do leave no trace.
+    Runs that had nothing to do are not recorded.
     """
     with one_host(inventory, host) as found:
         directory = site_host(found).settings.receipt.directory
@@ -51,7 +51,7 @@ def show_history(
     elif runs:
         Console().print(_table(host, runs))
     else:
-        typer.echo(f"{host}: no deploy has changed anything yet")
+        typer.echo(f"{host}: no deploy has changed this host yet")
 
 
 def _table(host: str, runs: list[Run]) -> Table:
@@ -64,16 +64,16 @@ def _table(host: str, runs: list[Run]) -> Table:
 
 
 def unlock(inventory: Inventory, host: HostName) -> None:
-    """Unlock the host of a deploy that hangs.
+    """Unlock a host that a hanging deploy has locked.
 
-    A deploy that ended, in whatever way, has unlocked its host. This does not stop the other
-    deploy: make sure that it is dead.
+    A deploy that ended has always unlocked its host. This command does not stop the other
+    deploy: make sure first that it no longer runs.
     """
     with one_host(inventory, host) as found:
-        said = as_root(found, f"sh -c {shlex.quote(_UNLOCK)}").splitlines()
-    if not said:
-        typer.echo(f"{host}: it was not locked")
+        output = as_root(found, f"sh -c {shlex.quote(_UNLOCK)}").splitlines()
+    if not output:
+        typer.echo(f"{host}: not locked")
         return
-    run = parse(said[0])
+    run = parse(output[0])
     owner = f"{run.by} (process {run.process}) since {run.begun}" if run else "an unknown run"
     typer.echo(f"{host}: unlocked; it was locked by {owner}")

@@ -1,7 +1,7 @@
-"""What a model's source stands for now, asked of Hugging Face and of Ollama's library.
+"""Resolve model sources to pins, with the APIs of Hugging Face and Ollama's library.
 
-The addresses are theirs; HF_ENDPOINT (as for Hugging Face's own tools) and LLMHOST_OLLAMA_LIBRARY
-name a mirror. A token for gated models is read from HF_TOKEN and sent to the hub only.
+HF_ENDPOINT (as for Hugging Face's own tools) and LLMHOST_OLLAMA_LIBRARY name a mirror. The token
+for gated models comes from HF_TOKEN and is sent to Hugging Face only.
 """
 
 import hashlib
@@ -16,22 +16,19 @@ from llmhost.options.model_source import HUB, MANIFEST, OLLAMA_LIBRARY, HubSourc
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 
-# Of a repository in several formats, what vLLM and Transformers read: safetensors, and texts.
+# What vLLM and Transformers read from a repository with several formats: safetensors and text.
 _READ = re.compile(r"(\.safetensors|\.json|\.txt|\.model|\.jinja)$")
 _LEFT_OUT = re.compile(r"(^|/)(\.|original/|onnx/|openvino/|metal/)")
-# Files that git keeps itself are hashed here; the hub keeps larger ones (LFS) with their SHA-256.
+# The hub knows the SHA-256 of large files (LFS); files that git stores itself are hashed here.
 _LARGEST_TEXT = 64 * 1024 * 1024
 
 
 class HubError(Exception):
-    """Why a source can not be locked; the text continues its name."""
+    """Why a source cannot be locked; the text continues a sentence that begins with its name."""
 
 
 class Hubs:
-    """A connection to both hubs; use it as a context manager.
-
-    `seconds` is how long a hub may take to answer.
-    """
+    """Connections to both hubs, as a context manager. `seconds` is the timeout of a request."""
 
     def __init__(self, seconds: float = 60) -> None:
         self._hub = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
@@ -55,20 +52,20 @@ class Hubs:
     def _hub_pins(self, source: HubSource, revision: str) -> dict[str, Any]:
         # https://huggingface.co/docs/hub/api: blobs=true adds size and LFS hash of each file.
         address = f"{self._hub}/api/models/{source.repository}/revision/{revision}"
-        told = _json(self._get(address, self._token, params={"blobs": "true"}))
-        commit = str(told.get("sha", ""))
+        answer = _json(self._get(address, self._token, params={"blobs": "true"}))
+        commit = str(answer.get("sha", ""))
         if not re.fullmatch(r"[0-9a-f]{40}", commit):
-            raise HubError("is not told with its commit")
-        siblings = {str(each["rfilename"]): each for each in told.get("siblings", ())}
-        pins: dict[str, Any] = {"revision": commit, **_card(told)}
+            raise HubError("has no commit in the hub's answer")
+        siblings = {str(each["rfilename"]): each for each in answer.get("siblings", ())}
+        pins: dict[str, Any] = {"revision": commit, **_card(answer)}
         if source.file:
             if source.file not in siblings:
-                raise HubError(f"has no such file; it has {_some(siblings)}")
+                raise HubError(f"does not contain this file; it contains {_some(siblings)}")
             sha256 = self._sha256(source, commit, siblings[source.file])
             return {**pins, "sha256": sha256, "bytes": siblings[source.file].get("size")}
         names = [name for name in siblings if _READ.search(name) and not _LEFT_OUT.search(name)]
         if not any(name.endswith(".safetensors") for name in names):
-            raise HubError(f"has no safetensors; it has {_some(siblings)}")
+            raise HubError(f"contains no safetensors files; it contains {_some(siblings)}")
         files = [
             {"path": name, "sha256": self._sha256(source, commit, siblings[name])}
             for name in sorted(names)
@@ -79,7 +76,7 @@ class Hubs:
         if lfs := sibling.get("lfs"):
             return str(lfs["sha256"])
         if (sibling.get("size") or 0) > _LARGEST_TEXT:
-            raise HubError(f"is told without the hash of {sibling['rfilename']}")
+            raise HubError(f"has no hash for {sibling['rfilename']} in the hub's answer")
         path = source.url(commit, sibling["rfilename"]).removeprefix(HUB)
         return hashlib.sha256(self._get(self._hub + path, self._token).content).hexdigest()
 
@@ -104,29 +101,29 @@ class Hubs:
         try:
             answer = self._http.get(address, headers=dict(headers), params=params)
         except httpx.HTTPError as error:
-            raise HubError(f"can not be asked for: {error}") from None
+            raise HubError(f"could not be requested: {error}") from None
         if answer.status_code in (401, 403):
-            raise HubError("is not for everybody: accept its terms, and put a token in HF_TOKEN")
+            raise HubError("is gated: accept its terms, and set HF_TOKEN to an access token")
         if answer.status_code == httpx.codes.NOT_FOUND:
-            raise HubError("does not exist, or not in that revision")
+            raise HubError("or its revision does not exist")
         if answer.is_error:
-            raise HubError(f"was answered with status {answer.status_code}")
+            raise HubError(f"could not be requested: the hub answered {answer.status_code}")
         return answer
 
 
 def _json(answer: httpx.Response) -> dict[str, Any]:
     try:
-        told = answer.json()
+        data = answer.json()
     except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        raise HubError("was answered with something else than a hub's JSON")
-    return told
+        data = None
+    if not isinstance(data, dict):
+        raise HubError("could not be requested: the answer is not JSON from a hub")
+    return data
 
 
-def _card(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Licence and ancestors, as the model card's front matter has them."""
-    card = told.get("cardData") or {}
+def _card(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """License and base models, from the model card's front matter."""
+    card = answer.get("cardData") or {}
     bases = card.get("base_model") or []
     bases = [bases] if isinstance(bases, str) else list(bases)
     licence = card.get("license")
@@ -141,4 +138,4 @@ def _some(names: Mapping[str, Any]) -> str:
         if len(files) > 8:
             yield f"{len(files) - 8} more"
 
-    return ", ".join(shown()) or "none at all"
+    return ", ".join(shown()) or "no files"

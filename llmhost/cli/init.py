@@ -1,4 +1,4 @@
-"""`llmhost init`: a directory with all that a site needs, for its first server."""
+"""`llmhost init`: create a site directory for a first server."""
 
 import os
 import shlex
@@ -35,30 +35,29 @@ _HUB_SECONDS = 5
 
 
 def init(
-    directory: Annotated[Path, typer.Argument(help="Directory to create, or an empty one")],
-    host: Annotated[
-        str | None, typer.Option(help="The server's address, or its name for SSH")
-    ] = None,
+    directory: Annotated[Path, typer.Argument(help="New or empty directory")],
+    host: Annotated[str | None, typer.Option(help="Address or SSH host name of the server")] = None,
     user: Annotated[
-        str | None, typer.Option(help="User to log in as: root, or one with sudo")
+        str | None, typer.Option(help="User to log in as: root or a user with sudo")
     ] = None,
     profile: Annotated[
         str | None, typer.Option(help=f"Services and models: {', '.join(PROFILES)}")
     ] = None,
     allow: Annotated[
-        list[str] | None, typer.Option(help="Network that may connect, such as 10.0.0.0/8; repeat")
+        list[str] | None,
+        typer.Option(help="Network that may connect, such as 10.0.0.0/8; repeatable"),
     ] = None,
     time_zone: Annotated[str | None, typer.Option(help="Such as Asia/Seoul")] = None,
     client: Annotated[str | None, typer.Option(help="Name of the first API client")] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Ask nothing: take what would be suggested")
+        bool, typer.Option("--yes", "-y", help="Do not ask; accept all suggested values")
     ] = False,
 ) -> None:
     """Write a site: an inventory with one server, and a deploy.py.
 
-    A README and a .gitignore come with them. It asks for what no option gives. The models are
-    pinned if their hub answers. The first client gets a key, which is printed once, alone on
-    standard output.
+    Also writes a README and a .gitignore. Asks for values that are not given as options, and pins
+    the models if their hub answers. Creates an API key for the first client and prints it once,
+    as the only line on standard output.
     """
     _check_directory(directory)
     answers = _answers(Questions(accept=yes), host, user, profile, allow, time_zone, client)
@@ -69,16 +68,16 @@ def init(
 
 
 def _check_directory(directory: Path) -> None:
-    """Before anything is asked: nothing is overwritten, and the directory can be written to."""
+    """Stop if files would be overwritten or the directory is not writable."""
     if found := [name for name in (*_FILES, _LOCK) if os.path.lexists(directory / name)]:
-        stop(f"{directory} has {', '.join(found)} already: name another directory")
+        stop(f"{directory} already contains {', '.join(found)}: choose another directory")
     parent = directory.absolute()
     while not os.path.lexists(parent):
         parent = parent.parent
     if not parent.is_dir():
-        stop(f"{parent} is not a directory: name another one")
+        stop(f"{parent} is not a directory: choose another one")
     if not os.access(parent, os.W_OK | os.X_OK):
-        stop(f"{parent} cannot be written to: name another directory, or change its permissions")
+        stop(f"{parent} is not writable: choose another directory, or change its permissions")
 
 
 def _answers(
@@ -91,10 +90,10 @@ def _answers(
     client: str | None,
 ) -> Answers:
     ask = questions.answer
-    server = ask("--host", host, "Address of the server, or its name for SSH", site_answers.host)
+    server = ask("--host", host, "Address or SSH host name of the server", site_answers.host)
     login = ask("--user", user, "User to log in as", site_answers.user, "root")
     if profile is None and questions.asks:
-        _say("Profiles, with what they run:", *site_answers.describe_profiles())
+        _say("Profiles and their services:", *site_answers.describe_profiles())
     chosen = ask("--profile", profile, "Profile", site_answers.profile, "ollama")
     networks = ask(
         "--allow",
@@ -110,7 +109,7 @@ def _answers(
 
 
 def _pins(profile: str) -> tuple[dict[str, Any], str]:
-    """Pins of the profile's models; and why some are missing, or nothing."""
+    """Pins of the profile's models, and the reason if some are missing."""
     entries: dict[str, Any] = {}
     with Hubs(seconds=_HUB_SECONDS) as hubs:
         for source in dict.fromkeys(m["source"] for m in PROFILES[profile].defaults["models"]):
@@ -125,7 +124,7 @@ def _pins(profile: str) -> tuple[dict[str, Any], str]:
 
 
 def _texts(answers: Answers, sha256: str, pins: Mapping[str, Any]) -> dict[str, str]:
-    """The site's files by their names."""
+    """The site's files by name."""
     values = {**asdict(answers), "server": answers.name, "sha256": sha256}
     texts = {name: render(template, **values) for name, template in _FILES.items()}
     return {**texts, _LOCK: write_lock(pins)} if pins else texts
@@ -144,12 +143,12 @@ def _write(directory: Path, texts: Mapping[str, str]) -> None:
 
 
 def _report(directory: Path, answers: Answers, key: str, unpinned: str) -> None:
-    """The key, what is left to do before the first deploy, and the next commands."""
+    """Print the key, what is left to do before the first deploy, and the next commands."""
     _say("", f"The API key of {answers.client}. It is shown once and stored nowhere:")
     typer.echo(key)
     if unpinned:
         _say("", f"The models are not pinned yet: {unpinned}.")
-        _say("Run `llmhost model lock` where the hub can be reached; a deploy needs the pins.")
+        _say("A deploy needs the pins: run `llmhost model lock` where the hub is reachable.")
     if problems := _problems(directory, answers, pinned=not unpinned):
         _say("", "To do before the first deploy:", *(f"  {problem}" for problem in problems))
     commands = ["model lock"] if unpinned else []
@@ -159,7 +158,7 @@ def _report(directory: Path, answers: Answers, key: str, unpinned: str) -> None:
 
 
 def _problems(directory: Path, answers: Answers, *, pinned: bool) -> list[str]:
-    """What only the operator can add, such as a profile's secrets."""
+    """What the operator must add, such as a profile's secrets."""
     data = {
         PROFILE: answers.profile,
         LOCK_KEY: str(directory / _LOCK),
@@ -174,6 +173,6 @@ def _problems(directory: Path, answers: Answers, *, pinned: bool) -> list[str]:
 
 
 def _say(*lines: str) -> None:
-    """To the terminal only, so that the key can be piped to where it is needed."""
+    """Print to standard error, so that standard output holds only the key."""
     for line in lines:
         typer.echo(line, err=True)

@@ -16,10 +16,10 @@ app = typer.Typer(help="Create, rotate, revoke and list API keys.", no_args_is_h
 
 Client = Annotated[str, typer.Argument(metavar="NAME", help="Name of the client")]
 Source = Annotated[
-    Path, typer.Argument(metavar="FILE", help="Python file that holds the list api_clients")
+    Path, typer.Argument(metavar="FILE", help="Python file with the list api_clients")
 ]
 
-DEPLOY = "Deploy to make it so: pyinfra INVENTORY deploy.py"
+DEPLOY = "To apply this, deploy: pyinfra INVENTORY deploy.py"
 
 
 @app.command()
@@ -29,9 +29,9 @@ def new(
         Path | None, typer.Argument(metavar="[FILE]", help="Python file to add the client to")
     ] = None,
 ) -> None:
-    """Make a key for a new client: print it once, and the line for the inventory."""
+    """Create a key for a new client: print it once, with the record for the inventory."""
     if not re.fullmatch(CLIENT, client):
-        stop(f"'{client}' cannot be a name: use lower-case letters, digits, '.', '_' and '-'")
+        stop(f"'{client}' is not a valid name: use lower-case letters, digits, '.', '_' and '-'")
     key = new_key()
     record = f'{{"name": "{client}", "sha256": "{digest(key)}"}}'
     if file:
@@ -40,7 +40,7 @@ def new(
         _edit(file, lambda source: added(source, client, digest(key)))
     _show(key)
     if file:
-        _say(f"{file} has its digest now. {DEPLOY}")
+        _say(f"Added the client to {file}. {DEPLOY}")
     else:
         _say("Add this line to api_clients in the inventory, then deploy:")
         typer.echo(f"{record},")
@@ -50,11 +50,9 @@ def new(
 def rotate(
     client: Client,
     file: Source,
-    keep_days: Annotated[
-        float, typer.Option(min=0, help="How long the old key goes on working")
-    ] = 7.0,
+    keep_days: Annotated[float, typer.Option(min=0, help="How long the old key stays valid")] = 7.0,
 ) -> None:
-    """Give a client a new key; the old one goes on working for a while."""
+    """Create a new key for a client; the old one stays valid for a while."""
     from llmhost.gateway.client_records import EditError, changed, field
 
     key = new_key()
@@ -63,7 +61,7 @@ def rotate(
     def rotated(source: str) -> str:
         old = field(source, client, "sha256")
         if not isinstance(old, str):
-            raise EditError(f"'{client}' has no sha256 to rotate: add one by hand")
+            raise EditError(f"'{client}' has no sha256 to rotate: add one to its record")
         previous = {"previous_sha256": old, "previous_until": until}
         return changed(source, client, {"sha256": digest(key), **previous})
 
@@ -74,7 +72,7 @@ def rotate(
 
 @app.command()
 def revoke(client: Client, file: Source) -> None:
-    """Refuse all keys of a client; the log goes on naming it when one is tried."""
+    """Refuse all keys of a client. The access log still names the client when one is used."""
     from llmhost.gateway.client_records import changed
 
     _edit(file, lambda source: changed(source, client, {"revoked": True}))
@@ -85,16 +83,16 @@ def revoke(client: Client, file: Source) -> None:
 def list_clients(
     inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
 ) -> None:
-    """Show who may call which host, and until when."""
-    # What reads an inventory takes half a second to import, and no other command here needs it.
+    """Show which clients may call which host, and until when."""
+    # The import takes half a second, and no other command here reads an inventory.
     from llmhost.cli.client_table import print_clients
 
     print_clients(inventory)
 
 
 def _edit(file: Path, edit: Callable[[str], str]) -> None:
-    """Replace a file by its edited text in one rename, keeping its permissions."""
-    # Imported here: LibCST is slow to import, and only edits need it.
+    """Replace a file with its edited text in one rename, keeping its permissions."""
+    # LibCST is slow to import, and only edits need it.
     from llmhost.gateway.client_records import EditError
 
     file = file.resolve()
@@ -111,10 +109,10 @@ def _edit(file: Path, edit: Callable[[str], str]) -> None:
 
 
 def _show(key: str) -> None:
-    _say("The key is shown this once and stored nowhere; hand it to the client:")
+    _say("The key is shown only once and not stored; give it to the client:")
     typer.echo(key)
 
 
 def _say(sentence: str) -> None:
-    """To the terminal only, so that the key can be piped to where it is needed."""
+    """Print to standard error, so that standard output holds only the key."""
     typer.echo(sentence, err=True)

@@ -1,4 +1,4 @@
-"""`llmhost latency`: how fast the gateway answers the application servers."""
+"""`llmhost latency`: measure how fast the gateway answers the application servers."""
 
 import json
 from collections.abc import Sequence
@@ -25,16 +25,22 @@ SCHEMA = 1
 
 def latency(
     inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
-    limit: Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeat")] = None,
-    requests: Annotated[int, typer.Option(min=1, max=10_000, help="Answers to measure")] = 20,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer, at most")] = 64,
-    model: Annotated[str, typer.Option(help="Model to ask; the first that is offered")] = "",
-    timeout: Annotated[float, typer.Option(min=1, help="Longest silence, in seconds")] = 120.0,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
+    ] = None,
+    requests: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Number of requests to measure")
+    ] = 20,
+    tokens: Annotated[int, typer.Option(min=1, help="Most tokens in an answer")] = 64,
+    model: Annotated[str, typer.Option(help="Model to call; default: the first one listed")] = "",
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds without data before a request fails")
+    ] = 120.0,
     as_json: Annotated[bool, typer.Option("--json", help="For machines")] = False,
 ) -> None:
     """Measure how fast the gateway answers each application server.
 
-    Exit status: 0, or 1 if a host could not measure.
+    Exit status: 0, or 1 if the measurement failed on a host.
     """
     with connected(inventory, limit or [APP_SERVERS]) as (state, messages):
         site = site_of(state)
@@ -52,7 +58,9 @@ def _report(
     host: Host, site_host: SiteHost, asked: dict[str, object], messages: Messages
 ) -> Report:
     if site_host.role is not Role.APP_SERVER:
-        stop(f"{host.name} is not in the group {APP_SERVERS}: measure from a host that is")
+        stop(
+            f"{host.name} is not in the group {APP_SERVERS}: --limit the command to hosts that are"
+        )
     if host not in host.state.active_hosts:
         about = [line for line in messages.lines if f"[{host.name}]" in line]
         return Report(host.name, error=" ".join(about) or "no connection was made")

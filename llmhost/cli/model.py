@@ -1,4 +1,4 @@
-"""`llmhost model`: which models an inventory has, and what their sources stand for."""
+"""`llmhost model`: list an inventory's models and pin their sources."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from llmhost.options.model_source import HubSource, OllamaSource, parse_source
 from llmhost.options.stack import Stack
 from llmhost.units import in_gib
 
-app = typer.Typer(help="List models, and pin what their sources refer to.", no_args_is_help=True)
+app = typer.Typer(help="List models and pin their sources.", no_args_is_help=True)
 
 InventoryFile = Annotated[str, typer.Argument(metavar="INVENTORY", help="Such as inventory/llm.py")]
 Records = list[dict[str, Any]]
@@ -30,30 +30,30 @@ _LOCK = Path(Stack().models_lock)
 
 @app.command()
 def add(
-    role: Annotated[str, typer.Argument(metavar="NAME", help="Name that clients ask for")],
-    source: Annotated[str, typer.Argument(help="hf:PUBLISHER/REPOSITORY[/FILE], ollama:NAME:TAG")],
+    role: Annotated[str, typer.Argument(metavar="NAME", help="Name that clients request")],
+    source: Annotated[
+        str, typer.Argument(help="hf:PUBLISHER/REPOSITORY[/FILE] or ollama:NAME:TAG")
+    ],
     service: Annotated[str, typer.Option(help="Service that runs it")] = "llamacpp",
     lock_file: Annotated[Path, typer.Option("--lock", help="Lock file to add it to")] = _LOCK,
 ) -> None:
-    """Lock a model's source as it is now, and print the record for the inventory."""
+    """Pin a model's source in the lock file and print the record for the inventory."""
     entries = _read(lock_file)
     entries[source] = _resolve({"source": source})[source]
     lock_file.write_text(write_lock(entries))
-    typer.echo(f"{lock_file} has its pins now. Add this to models in the inventory:", err=True)
+    typer.echo(f"Pinned in {lock_file}. Add this record to models in the inventory:", err=True)
     typer.echo(json.dumps({"name": role, "service": service, "source": source}) + ",")
 
 
 @app.command()
 def lock(
     inventory: InventoryFile,
-    update: Annotated[
-        bool, typer.Option("--update", help="Ask again for what is locked already")
-    ] = False,
+    update: Annotated[bool, typer.Option("--update", help="Also renew existing pins")] = False,
 ) -> None:
-    """Write commit and hashes of every model that the inventory itself does not pin.
+    """Write the commit and hashes of every model that the inventory does not pin to the lock file.
 
-    What is locked already stays as it is, unless --update is given; what the inventory does not
-    name any more is left out.
+    Existing entries stay as they are, unless --update is given. Entries that the inventory no
+    longer needs are removed.
     """
     for file, records in _by_lock_file(inventory).items():
         known = {} if update else _read(file)
@@ -65,12 +65,12 @@ def lock(
             locked = is_pinned(with_pins(record, known))
             entries |= {source: known[source]} if locked else _resolve(record)
         file.write_text(write_lock(entries))
-        typer.echo(f"{file}: {len(entries)} source(s) are locked")
+        typer.echo(f"{file}: {len(entries)} source(s) locked")
 
 
 @app.command("list")
 def list_models(inventory: InventoryFile) -> None:
-    """Show each model, what runs it, and what it is pinned to."""
+    """Show each model, the service that runs it, and its pins."""
     table = Table(box=None)
     for column in ("name", "service", "source", "revision", "pinned by", "GiB"):
         table.add_column(column, overflow="fold")
@@ -98,7 +98,7 @@ def _row(record: Mapping[str, Any], entries: Entries) -> Iterator[str]:
 
 
 def _by_lock_file(inventory: str) -> dict[Path, Records]:
-    """Records of all hosts' models, each once, by the lock file that is for them."""
+    """Records of all hosts' models, without duplicates, by their lock file."""
     found: dict[Path, Records] = {}
     for host in inventory_data(inventory).values():
         data = with_profile(host)
@@ -116,19 +116,19 @@ def _read(file: Path) -> Entries:
     except FileNotFoundError:
         return {}
     except (LockError, OSError) as error:
-        stop(f"{file}: the lock file {error}; remove it, and lock again")
+        stop(f"{file}: the lock file {error}; remove it, then run llmhost model lock")
 
 
 def _resolve(record: Mapping[str, Any]) -> Entries:
-    """The entry of one source; stops with a sentence if there is none."""
+    """The lock file's entry for a source; stops with a sentence if it cannot be resolved."""
     source = str(record.get("source"))
     try:
         origin = parse_source(source)
     except ValueError as error:
         stop(f"{source} {error}")
     if not isinstance(origin, HubSource | OllamaSource):
-        stop(f"{source} is in no hub: give its sha256 in the inventory, as `sha256sum` prints it")
-    typer.echo(f"asking for {source}", err=True)
+        stop(f"{source} is not in a hub: set its sha256 in the inventory, as sha256sum prints it")
+    typer.echo(f"resolving {source}", err=True)
     try:
         with Hubs() as hubs:
             return {source: hubs.pins(origin, record.get("revision"))}

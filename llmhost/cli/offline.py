@@ -1,4 +1,4 @@
-"""`llmhost verify --offline`: the services come up and answer with the network cut."""
+"""`llmhost verify --offline`: check that the services start and answer without a network."""
 
 import time
 
@@ -12,19 +12,19 @@ from llmhost.services.base import AnyService, Request
 from llmhost.settings import Settings
 from llmhost.verify import offline
 
-# Beside the start of all services: the requests, and whatever else is slow.
+# Added to the start time of all services: time for the requests and other slow steps.
 _GRACE_SECONDS = 300
-# What a service does after its first answer counts too.
+# Also observe what services do after their first answer.
 _LISTEN_SECONDS = 10
 _console = Console(soft_wrap=True, highlight=False)
 
 
 def verify_offline(host: SiteHost) -> bool:
-    """Cut a host's network, recreate its containers, ask each service; True if nobody tried to
-    get out and everybody answered. The network is restored in any case."""
+    """Cut a host's network, recreate its containers, send each service a request. True if every
+    service answered and no container tried to connect out. The network is always restored."""
     name, settings = host.name, host.settings
     if not settings.services:
-        stop(f"{name}: no service is declared, so there is nothing to verify offline")
+        stop(f"{name}: nothing to verify offline: the inventory declares no service for it")
     with remote(name, host.data) as reached:
         try:
             return _verify(name, settings, reached)
@@ -38,17 +38,17 @@ def verify_offline(host: SiteHost) -> bool:
 
 def _verify(name: str, settings: Settings, reached: Remote) -> bool:
     start = settings.stack.start_timeout_seconds
-    # sudo forgets where the connection came from.
+    # sudo drops SSH_CONNECTION.
     controller = reached.run_as_login('echo "${SSH_CONNECTION%% *}"').strip()
-    _console.print(f"{escape(name)}: cutting the network, for {start + _GRACE_SECONDS} s at most")
+    _console.print(f"{escape(name)}: cutting the network for at most {start + _GRACE_SECONDS} s")
     cut = offline.cut_script(controller, settings.firewall.ssh_port, start + _GRACE_SECONDS)
     reached.run(cut)
-    _console.print(f"{escape(name)}: making all containers anew")
+    _console.print(f"{escape(name)}: recreating all containers")
     good = True
     try:
         reached.run(offline.recreate_script(settings.stack.compose_file, start))
     except RemoteError as error:
-        # What was tried may be why.
+        # Attempts to connect out may be the reason.
         _console.print(f"[red]failed[/red]: {escape(str(error))}")
         good = False
     for service in settings.catalogue if good else ():
@@ -59,7 +59,7 @@ def _verify(name: str, settings: Settings, reached: Remote) -> bool:
         _console.print(f"{verdict}: {escape(attempt.sentence)}")
         good &= not attempt.container
     if good:
-        _console.print(f"[green]passed[/green]: {escape(name)}: no container tried to get out")
+        _console.print(f"[green]passed[/green]: {escape(name)}: no container tried to connect out")
     return good
 
 
@@ -67,18 +67,18 @@ def _ask(service: AnyService, settings: Settings, reached: Remote) -> bool:
     request = service.request(settings.models_of(service.name)) or _first_get(service)
     port = settings.options(service.name).port
     if request is None or not port:
-        _console.print(f"[dim]noted[/dim]: {escape(service.name)} has nothing to be asked for")
+        _console.print(f"[dim]noted[/dim]: {escape(service.name)} has no request to test")
         return True
     seconds = settings.gateway.read_timeout_seconds
     script = offline.request_script(port, request.path, request.body, seconds)
-    asked = reached.attempt(script)
-    answered = asked.returncode == 0 and bool(asked.stdout.strip() or request.body is None)
+    answer = reached.attempt(script)
+    answered = answer.returncode == 0 and bool(answer.stdout.strip() or request.body is None)
     verdict = "[green]passed[/green]" if answered else "[red]failed[/red]"
     method = "GET" if request.body is None else "POST"
     _console.print(f"{verdict}: {escape(f'{service.name}: {method} {request.path}')}")
     if not answered:
-        said = (asked.stdout + asked.stderr).decode(errors="replace")
-        _console.print(escape(said.strip()[-1000:]))
+        output = (answer.stdout + answer.stderr).decode(errors="replace")
+        _console.print(escape(output.strip()[-1000:]))
     return answered
 
 

@@ -1,4 +1,4 @@
-"""`llmhost plan`: what a deploy would change, host by host."""
+"""`llmhost plan`: show what a deploy would change on each host."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ ERRORS = {"refused", "failed", "unreachable"}
 
 @dataclass(frozen=True)
 class Step:
-    """One operation that would run: its component, its name and why."""
+    """One operation that would run: its component, its name and the reasons."""
 
     component: str
     operation: str
@@ -42,7 +42,9 @@ class HostPlan:
 
 def plan(
     inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
-    limit: Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeat")] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines; see docs/plan.md")] = False,
 ) -> None:
     """Show what a deploy would change, and why. Changes nothing.
@@ -75,23 +77,24 @@ def _host_plan(state: State, host: Host, messages: Messages) -> HostPlan:
         status = "failed" if host in state.activated_hosts else "unreachable"
         about = tuple(line for line in messages.lines if f"[{host.name}]" in line)
         return HostPlan(host.name, status, errors=about or ("no connection was made",))
-    told = [reasons(host, operation) for operation in host.op_hash_order]
-    notes = tuple(sentence for each in told for sentence in each.notes)
+    notes = tuple(
+        sentence for operation in host.op_hash_order for sentence in reasons(host, operation).notes
+    )
     pending = [
         (operation, reasons(host, operation))
         for operation in host.op_hash_order
         if state.ops[host][operation].operation_meta.will_change
     ]
-    refusals = tuple(sentence for _, told in pending for sentence in told.refusals)
-    steps = tuple(_step(state, operation, told) for operation, told in pending if not told.refusals)
+    refusals = tuple(sentence for _, why in pending for sentence in why.refusals)
+    steps = tuple(_step(state, operation, why) for operation, why in pending if not why.refusals)
     if refusals:
         return HostPlan(host.name, "refused", steps, refusals, notes)
     return HostPlan(host.name, "drift" if steps else "converged", steps, notes=notes)
 
 
-def _step(state: State, operation: str, told: Reasons) -> Step:
+def _step(state: State, operation: str, reasons: Reasons) -> Step:
     component, _, name = title(state, operation).partition(" | ")
-    return Step(component, name or component, tuple(told.changes))
+    return Step(component, name or component, tuple(reasons.changes))
 
 
 def _print(plans: Sequence[HostPlan]) -> None:

@@ -1,4 +1,4 @@
-"""What is going on, on a terminal and nowhere else: which host, which component, how long."""
+"""Progress on a terminal, and nowhere else: which host, which component, how long."""
 
 import os
 import subprocess
@@ -26,12 +26,12 @@ from rich.table import Table
 from llmhost.verify.report import Check, Extent, Record, Started, parse
 
 _ROWS = 16
-"""Most hosts that are shown at once."""
+"""Most hosts to show at once."""
 
 
 @contextmanager
 def comparing(state: State) -> Iterator[None]:
-    """While this lasts, show on a terminal how far pyinfra has come with each host."""
+    """In this context, a terminal shows how far pyinfra is with each host."""
     console = Console(stderr=True)  # standard output is for the plan, which may be JSON
     if not console.is_terminal:
         yield
@@ -46,7 +46,7 @@ def comparing(state: State) -> Iterator[None]:
 
 
 def comparison(state: State, seconds: float) -> Table:
-    """A row for each host: what has been compared last, how many operations so far, how long."""
+    """A row for each host: the last component compared, the number of operations, the time."""
     hosts = sorted(filter(state.is_host_in_limit, state.inventory), key=lambda host: host.name)
     table = Table.grid(padding=(0, 2))
     for host in hosts[:_ROWS]:
@@ -70,10 +70,10 @@ def _stage(state: State, host: Host) -> str:
 def run_checks(command: Sequence[str], records: Path) -> int:
     """Run the server tests and return their exit status.
 
-    On a terminal it shows the check that is being made, and what pytest printed once it is done.
+    A terminal shows the current check, and pytest's output when it is done.
     """
     console = Console()
-    # Other plugins and the operator's own options of pytest change what is checked and printed.
+    # Other plugins and PYTEST_ADDOPTS would change what is checked and printed.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     if not console.is_terminal or _INTERACTIVE & set(command):
@@ -93,10 +93,10 @@ def run_checks(command: Sequence[str], records: Path) -> int:
 
 
 _INTERACTIVE = {"-s", "--capture=no", "--pdb", "--trace"}
-"""Options of pytest that want the terminal for themselves."""
+"""pytest options that need the terminal for themselves."""
 
 
-def _follow(going_on: Callable[[], bool], records: Path, console: Console) -> None:
+def _follow(running: Callable[[], bool], records: Path, console: Console) -> None:
     columns = (
         *(SpinnerColumn(), TextColumn("[bold]{task.fields[host]}")),
         *(TextColumn("{task.fields[component]}"), BarColumn(24), MofNCompleteColumn()),
@@ -107,7 +107,7 @@ def _follow(going_on: Callable[[], bool], records: Path, console: Console) -> No
         shown = _Shown(progress)
         with records.open(encoding="utf-8") as lines:
             pending = ""
-            while going_on():
+            while running():
                 pending += lines.read()
                 *whole, pending = pending.split("\n")
                 for each in whole:
@@ -116,7 +116,7 @@ def _follow(going_on: Callable[[], bool], records: Path, console: Console) -> No
 
 
 class _Shown:
-    """The one line of progress, kept up to date from records."""
+    """The progress line, updated from records."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress, self._failed = progress, 0
@@ -128,8 +128,8 @@ class _Shown:
             update(self._task, total=record.checks)
         elif isinstance(record, Started):
             host, component = escape(record.host), escape(record.component)
-            told = escape(record.sentence)
-            update(self._task, description=told, host=host, component=component)
+            sentence = escape(record.sentence)
+            update(self._task, description=sentence, host=host, component=component)
         elif isinstance(record, Check):
             self._failed += record.outcome == "failed"
             update(self._task, advance=1, failed=f"{self._failed} failed" if self._failed else "")

@@ -1,4 +1,4 @@
-"""Shell scripts on another machine over OpenSSH, or on this one, as root, with streams of bytes."""
+"""Run shell scripts as root, over OpenSSH or on this machine, with byte streams."""
 
 import shlex
 import subprocess
@@ -15,42 +15,42 @@ LOCAL = "@local"
 
 
 class RemoteError(RuntimeError):
-    """A script that failed; the message is what it said last."""
+    """A script failed; the message is the last line of its output."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A machine; `reach` is the command that a script is given to as its last argument."""
+    """A machine; `reach` is a command that runs the script in its last argument there."""
 
     name: str
     reach: tuple[str, ...]
 
     @property
     def is_root(self) -> bool:
-        """Whether root logs in; everybody else needs sudo, without a password."""
+        """Whether the login user is root; other users need sudo without a password."""
         return self.run_as_login("id -u").strip() == "0"
 
     def attempt(self, script: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-        """How a script ended, in whatever way."""
+        """Run a script and return how it ended, even if it failed."""
         return subprocess.run([*self.reach, _as_root(script)], input=given, capture_output=True)
 
     def run(self, script: str, given: bytes = b"") -> str:
-        """What a script prints. Raises RemoteError if it fails."""
+        """The output of a script. Raises RemoteError if it fails."""
         return self._output(self.attempt(script, given))
 
     def run_as_login(self, script: str) -> str:
-        """The same for a script of the user who logs in, with the login's own environment."""
+        """The same as the login user, with the login's environment."""
         return self._output(subprocess.run([*self.reach, script], input=b"", capture_output=True))
 
     def save(self, script: str, file: BinaryIO, given: bytes = b"") -> None:
-        """Write what a script prints to a file."""
+        """Write a script's output to a file."""
         ran = subprocess.run(
             [*self.reach, _as_root(script)], input=given, stdout=file, stderr=subprocess.PIPE
         )
         self._check(ran.returncode, ran.stderr)
 
     def feed(self, script: str, pieces: Iterable[bytes]) -> None:
-        """Give a script its input piece by piece."""
+        """Stream input to a script."""
         command = [*self.reach, _as_root(script)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdin and process.stderr
@@ -59,30 +59,30 @@ class Remote:
                     process.stdin.write(piece)
                 process.stdin.close()
             except BrokenPipeError:
-                pass  # it ended early, and says why
-            said = process.stderr.read()
-        self._check(process.returncode, said)
+                pass  # it ended early; its status and output are checked below
+            error = process.stderr.read()
+        self._check(process.returncode, error)
 
     def _output(self, ran: "subprocess.CompletedProcess[bytes]") -> str:
         self._check(ran.returncode, ran.stderr, ran.stdout)
         return ran.stdout.decode(errors="replace")
 
-    def _check(self, status: int, *said: bytes) -> None:
+    def _check(self, status: int, *outputs: bytes) -> None:
         if status:
-            words = next((text for text in said if text.strip()), b"").decode(errors="replace")
+            words = next((text for text in outputs if text.strip()), b"").decode(errors="replace")
             last = "\n".join(words.strip().splitlines()[-10:])
             raise RemoteError(f"{self.name}: {last or f'a command ended with status {status}'}")
 
 
 def _as_root(script: str) -> str:
-    """The script as one command, run by whoever logs in."""
+    """The script as one command that the login user can run."""
     quoted = shlex.quote(script)
     return f'if [ "$(id -u)" = 0 ]; then exec sh -c {quoted}; else exec sudo -n sh -c {quoted}; fi'
 
 
 @contextmanager
 def remote(name: str, data: Mapping[str, Any]) -> Iterator[Remote]:
-    """A host by its name and its data in an inventory, with one connection for all scripts."""
+    """Connect to a host of an inventory; all scripts share one connection."""
     if name == LOCAL:
         yield Remote("this machine", ("sh", "-c"))
         return

@@ -16,7 +16,7 @@ from llmhost.version import toolkit
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the server tests: what was asked for, when it began, and how long it took."""
+    """One run of the server tests: its arguments, its start, and its duration."""
 
     inventory: str
     limit: Sequence[str]
@@ -25,7 +25,7 @@ class Run:
 
 
 def write_page(place: Path, run: Run, records: Path) -> None:
-    """Compare the servers with the inventory once more, for drift, and write the whole page."""
+    """Check the servers for drift with `llmhost plan`, and write the page."""
     report = replace(gathered(run, records), **_plans(run))
     draft = place.with_name(f".{place.name}.new")
     draft.write_text(page(report), encoding="utf-8")
@@ -33,7 +33,7 @@ def write_page(place: Path, run: Run, records: Path) -> None:
 
 
 def gathered(run: Run, records: Path) -> Report:
-    """What the server tests wrote down."""
+    """The results that the server tests recorded."""
     found = [parse(line) for line in records.read_text(encoding="utf-8").splitlines()]
     about = toolkit()
     revision = f" ({str(about['revision'])[:12]})" if about["revision"] else ""
@@ -48,11 +48,11 @@ def gathered(run: Run, records: Path) -> Report:
 
 
 def _plans(run: Run) -> dict[str, Any]:
-    """What `llmhost plan` tells, in a process of its own: pyinfra has one state in each."""
+    """The output of `llmhost plan`, run in its own process: pyinfra keeps one State a process."""
     limit = [word for each in run.limit for word in ("--limit", each)]
     command = [sys.executable, "-m", "llmhost.cli", "plan", run.inventory, "--json", *limit]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    planned = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
-        return {"plans": json.loads(told.stdout)["hosts"]}
+        return {"plans": json.loads(planned.stdout)["hosts"]}
     except ValueError:
-        return {"plan_problem": told.stderr.strip() or "llmhost plan said nothing"}
+        return {"plan_problem": planned.stderr.strip() or "llmhost plan printed nothing"}

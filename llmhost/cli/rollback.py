@@ -1,4 +1,4 @@
-"""`llmhost rollback` and `llmhost prune`: back to an earlier deploy, and what is kept for it."""
+"""`llmhost rollback` and `llmhost prune`: return to an earlier deploy; remove unused images."""
 
 import sys
 from collections.abc import Iterator
@@ -34,14 +34,15 @@ def return_to(
     inventory: Inventory,
     host: HostName,
     steps: Annotated[
-        int, typer.Argument(metavar="[N]", min=1, help="How many deploys back; the last is 1")
+        int, typer.Argument(metavar="[N]", min=1, help="How many deploys to go back")
     ] = 1,
-    show: Annotated[bool, typer.Option("--list", help="Only list what is kept")] = False,
+    show: Annotated[bool, typer.Option("--list", help="Only list the kept deploys")] = False,
 ) -> None:
-    """Return the stack and the gateway to one of the last three deploys.
+    """Roll back the stack and the gateway to one of the last three deploys.
 
-    Its images have to be there still. Packages, firewall and everything else stay as they are, and
-    so does the inventory: `llmhost plan` shows how it differs, the next deploy goes by it again.
+    Needs the images of that deploy, which must still be on the host. Packages, firewall and
+    everything else stay as they are. So does the inventory: `llmhost plan` shows how it differs,
+    and the next deploy applies it again.
     """
     with _session(inventory, host) as session:
         found = session.kept()
@@ -53,41 +54,41 @@ def return_to(
             stop(f"{host}: {kept}")
         session.run(rollback.returned, steps, title=f"Return to the deploy of {kept.time}")
     _console.print(
-        f"{escape(host)}: stack and gateway are those of {kept.time} (revision {kept.revision})\n"
-        f"The inventory still declares another state: llmhost plan {escape(inventory)} shows the"
-        " difference, and the next deploy goes by the inventory."
+        f"{escape(host)}: stack and gateway are back at {kept.time} (revision {kept.revision})\n"
+        "The inventory is unchanged, and the next deploy applies it again. To see the difference,"
+        f" run llmhost plan {escape(inventory)}"
     )
 
 
 def prune(
     inventory: Inventory,
     host: HostName,
-    yes: Annotated[bool, typer.Option("--yes", help="Free it without a question")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation")] = False,
 ) -> None:
-    """Remove llmhost's images that no kept deploy, container or inventory needs.
+    """Remove llmhost images that no kept deploy, container or inventory needs.
 
-    Shows them first, and asks. Images that llmhost did not make, engines that were pulled, volumes
-    and build caches are left alone.
+    Lists them first and asks for confirmation. Pulled images, images that llmhost did not build,
+    volumes and build caches stay.
     """
     with _session(inventory, host) as session:
         todo = superfluous(session.kept(), session.declared)
         if not todo.images and not todo.uploads:
-            _console.print(f"{escape(host)}: there is nothing to free")
+            _console.print(f"{escape(host)}: nothing to remove")
             return
         _console.print(_freed(host, todo))
         if not yes and not sys.stdin.isatty():
-            _console.print("Nothing was freed: add --yes")
+            _console.print("Nothing was removed: no terminal to confirm on; add --yes")
             return
-        if not yes and not typer.confirm("Free it?"):
-            _console.print("Nothing was freed.")
+        if not yes and not typer.confirm("Remove them?"):
+            _console.print("Nothing was removed.")
             return
-        session.run(rollback.pruned, session.declared, title="Free what no deploy needs")
-    _console.print(f"{escape(host)}: freed")
+        session.run(rollback.pruned, session.declared, title="Remove unused images")
+    _console.print(f"{escape(host)}: removed")
 
 
 @dataclass(frozen=True)
 class _Session:
-    """A connection to one host, and what the inventory says of it."""
+    """A connection to one host, with its declared settings."""
 
     state: State
     host: Host
@@ -99,7 +100,7 @@ class _Session:
 
     @property
     def declared(self) -> list[str]:
-        """References of the images that the inventory asks for."""
+        """References of the images that the inventory declares."""
         images = service_images(self.settings)
         models = [model.reference for image in images for model in image.models]
         return [*(image.reference for image in images), *models]
@@ -150,5 +151,5 @@ def _freed(host: str, todo: Superfluous) -> Table:
         for name in image.references:
             table.add_row(escape(name), gib(image.size_bytes))
     for upload in todo.uploads:
-        table.add_row(f"{escape(upload)}, left by an interrupted run", "")
+        table.add_row(f"{escape(upload)}, left over from an interrupted run", "")
     return table

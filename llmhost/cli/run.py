@@ -1,4 +1,4 @@
-"""pyinfra as an operator runs it: a process of its own, whose output is for the operator."""
+"""Run the pyinfra command."""
 
 import os
 import subprocess
@@ -9,17 +9,17 @@ from typing import NoReturn
 
 
 def run_pyinfra(inventory: str, deploy: Path, *options: str) -> int:
-    """Run a deploy of llmhost's as an operator would, and return its exit status."""
+    """Run one of llmhost's deploys in a pyinfra process and return its exit status."""
     command = [*_pyinfra(), inventory, str(deploy), *options]
     return subprocess.run(command, check=False).returncode
 
 
 def become_pyinfra(arguments: Sequence[str]) -> NoReturn:
-    """Continue as pyinfra, with the same terminal."""
+    """Replace this process with pyinfra."""
     command = [*_pyinfra(), *arguments]
     os.execv(command[0], command)  # noqa: S606
 
 
 def _pyinfra() -> list[str]:
-    """pyinfra of this very environment: uv and pipx put only llmhost on PATH."""
+    """pyinfra of this environment: uv and pipx put only llmhost on PATH."""
     return [sys.executable, "-P", "-m", "pyinfra"]

@@ -1,7 +1,7 @@
-"""pyinfra without its command line: an inventory, connections, and deploy.py as a dry run.
+"""pyinfra as a library: read an inventory, connect, and run deploy.py dry.
 
-pyinfra's own command exits with 0 on drift, on a mistyped inventory and on a limit that matches
-nobody (docs/decisions/0002-plan-reads-pyinfra-state.md); here each of these is told apart.
+The pyinfra command exits with 0 on drift, on a mistyped inventory and on a limit that matches no
+host (docs/decisions/0002-plan-reads-pyinfra-state.md). Here each of these is distinguished.
 """
 
 import logging
@@ -30,7 +30,7 @@ from llmhost.resources import DEPLOY
 
 
 class Messages(logging.Handler):
-    """Keeps what pyinfra says of each host, instead of mixing it with our own output."""
+    """Collects what pyinfra logs about each host, instead of mixing it with our output."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -41,20 +41,20 @@ class Messages(logging.Handler):
 
 
 def load_inventory(path: str) -> Inventory:
-    """The inventory in this file; stops with a sentence if there is none or it is empty."""
-    # On import it patches sockets and threads: only where the command really needs it.
+    """The inventory in this file; stops with a sentence if it is missing, broken or empty."""
+    # Imported late: it patches sockets and threads on import.
     from pyinfra_cli.exceptions import UnexpectedExternalError
     from pyinfra_cli.inventory import make_inventory
 
     if not Path(path).is_file():
-        stop(f"there is no inventory file {path}; name one, for example inventory/llm.py")
+        stop(f"inventory file {path} not found; give a file such as inventory/llm.py")
     try:
         with ctx_state.use(State()):
             inventory: Inventory = make_inventory(path, cwd=str(Path.cwd()))
-    except UnexpectedExternalError as error:  # an inventory is Python of the operator's own
-        stop(f"{path} can not be read: {type(error.exception).__name__}: {error.exception}")
+    except UnexpectedExternalError as error:  # an inventory is the operator's Python code
+        stop(f"{path} cannot be read: {type(error.exception).__name__}: {error.exception}")
     if len(inventory) == 0:
-        stop(f"{path} holds no host; add one to a list of hosts in it")
+        stop(f"{path} declares no host; add one to a group, such as llm_servers")
     return inventory
 
 
@@ -74,7 +74,7 @@ def hosts_within(inventory: Inventory, limit: Sequence[str]) -> list[Host]:
 def site_hosts(path: str, limit: Sequence[str], rules: Rules = broken_rules) -> list[SiteHost]:
     """Hosts of an inventory file within a limit; stops with the mistakes of all of them.
 
-    No host is contacted, and each is checked by itself.
+    No host is contacted. Each host is checked on its own.
     """
     inventory = load_inventory(path)
     hosts = hosts_within(inventory, limit)
@@ -117,23 +117,24 @@ def dry_run(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]
 
 @contextmanager
 def one_host(path: str, name: str) -> Iterator[Host]:
-    """One host of an inventory, connected; stops with a sentence if it can not be reached."""
+    """One connected host of an inventory; stops with a sentence if it is unreachable."""
     with connected(path, [name]) as (state, messages):
         yield only_host(state, messages, name)
 
 
 def only_host(state: State, messages: Messages, name: str) -> Host:
-    """The one host that a session was limited to; stops if it is not one, or not reached."""
+    """The one host that a session was limited to; stops if there are several or it is
+    unreachable."""
     hosts = sorted(filter(state.is_host_in_limit, state.inventory), key=lambda host: host.name)
     if len(hosts) > 1:
-        stop(f"{name} are {len(hosts)} hosts; name one: {', '.join(map(str, hosts))}")
+        stop(f"{name} matches {len(hosts)} hosts; give one of {', '.join(map(str, hosts))}")
     if hosts[0] not in state.active_hosts:
-        stop(*messages.lines or [f"{name} can not be reached"])
+        stop(*messages.lines or [f"{name} is unreachable"])
     return hosts[0]
 
 
 def as_root(host: Host, command: str) -> str:
-    """What a shell command on a host prints; stops with its error if it fails."""
+    """The output of a shell command on a host; stops with its error if it fails."""
     succeeded, output = host.run_shell_command(StringCommand(command), **connection_arguments(host))
     if not succeeded:
         stop(f"{host.name}: {output.stderr.strip() or 'the command failed: ' + command}")
@@ -142,12 +143,12 @@ def as_root(host: Host, command: str) -> str:
 
 @contextmanager
 def connected(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]:
-    """Connections to the hosts within the limit, once the inventory proved to have no mistakes."""
+    """Check the inventory, then connect to the hosts within the limit."""
     inventory = load_inventory(path)
     hosts = hosts_within(inventory, limit)
     messages = _capture()
     state = State(check_for_changes=True)
-    run_of(state).summary = False  # each command reports failed hosts in its own way
+    run_of(state).summary = False  # each command reports failed hosts itself
     state.cwd = str(Path.cwd())
     pyinfra.is_cli = True  # deploy.py orders its operations by call position only then
     config = Config()
@@ -164,7 +165,7 @@ def connected(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages
 def _connect(state: State) -> None:
     state.set_stage(StateStage.Connect)
     try:
-        site_of(state)  # mistakes are reported even if no host can be reached
+        site_of(state)  # report mistakes even if no host is reachable
     except SiteError as error:
         stop(*error.sentences)
     try:
@@ -195,6 +196,6 @@ def _capture() -> Messages:
     logger = logging.getLogger("pyinfra")
     logger.handlers = [messages]
     logger.propagate = False
-    # paramiko would print a traceback; pyinfra says the same in a sentence.
+    # paramiko would print a traceback; pyinfra reports the same error in a sentence.
     logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
     return messages

@@ -1,4 +1,4 @@
-"""What `llmhost init` asks, and what it accepts: an answer is checked as the inventory would be."""
+"""The questions of `llmhost init`. Answers are checked with the inventory's own rules."""
 
 import re
 import sys
@@ -22,7 +22,7 @@ _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True)
 class Answers:
-    """The first server of a site, as an inventory has it."""
+    """The first server of a site, as its inventory declares it."""
 
     host: str
     user: str
@@ -38,7 +38,7 @@ class Answers:
 
 
 class Questions:
-    """Takes each answer from an option, from the terminal, or from what is suggested."""
+    """Takes each answer from an option, the terminal, or the suggested value."""
 
     def __init__(self, *, accept: bool) -> None:
         self.asks = sys.stdin.isatty() and not accept
@@ -51,11 +51,11 @@ class Questions:
         check: Callable[[str], str],
         suggested: str | None = None,
     ) -> str:
-        """One answer, checked. Stops if an option is wrong, or if there is nobody to ask."""
+        """One checked answer. Stops if an option is wrong, or without a terminal to ask on."""
         if given is None and self.asks:
             return str(typer.prompt(question, default=suggested, value_proc=_asked(check)))
         if given is None and suggested is None:
-            stop(f"{option} has no default here: give it as an option, or run init on a terminal")
+            stop(f"{option} is required: give it as an option, or run init on a terminal")
         try:
             return check(given if given is not None else str(suggested))
         except ValueError as error:
@@ -80,7 +80,7 @@ def host(text: str) -> str:
 def user(text: str) -> str:
     """A user to log in as."""
     if not _USER.fullmatch(text.strip()):
-        raise ValueError(f"'{text}': is not a user's name; give one such as root or operator")
+        raise ValueError(f"'{text}' is not a valid user name; give a name such as root or operator")
     return text.strip()
 
 
@@ -90,7 +90,7 @@ def profile(text: str) -> str:
 
 
 def networks(text: str) -> str:
-    """One or more networks, with commas between them."""
+    """One or more networks, separated by commas."""
     written = split(text)
     for key in ("firewall_ssh_sources", "gateway_sources"):
         _checked(key, list(written), text)
@@ -98,7 +98,7 @@ def networks(text: str) -> str:
 
 
 def split(text: str) -> tuple[str, ...]:
-    """Networks as they were written, in a list."""
+    """A list of networks, as they were written."""
     return tuple(filter(None, re.split(r"[,\s]+", text)))
 
 
@@ -113,21 +113,24 @@ def client(text: str) -> str:
 
 
 def _checked(key: str, value: Any, text: str) -> str:
-    """The text, if settings accept the value. Raises ValueError with what they say."""
+    """The text, if the option accepts the value. Raises ValueError with the reason."""
     try:
         read_settings({key: value}, lambda _: ())
     except SettingsError as error:
         for problem in error.problems:
             if problem.key.startswith(key):
-                # What only names the documentation is of no help here.
+                # A pointer to the documentation does not help here.
                 fix = "" if "docs/" in problem.fix else problem.fix
                 sentence = "; ".join(filter(None, (problem.what, fix)))
-                raise ValueError(f"'{text.strip()}': {sentence}") from None
+                given = f"'{text.strip()}'"
+                raise ValueError(
+                    sentence if given in sentence else f"{given}: {sentence}"
+                ) from None
     return text.strip()
 
 
 def suggested_networks(host: str) -> str | None:
-    """The network around a private address; None where only the operator can know."""
+    """The /24 network of a private IPv4 address; None for other addresses and names."""
     address = _address(host)
     if isinstance(address, IPv4Address) and address.is_private:
         return str(ip_network(f"{address}/24", strict=False))
@@ -135,7 +138,7 @@ def suggested_networks(host: str) -> str | None:
 
 
 def local_time_zone() -> str:
-    """The time zone of this machine, or UTC if it does not say."""
+    """The time zone of this machine, or UTC if it is unknown."""
     with suppress(OSError, ValueError):
         _, _, name = str(Path("/etc/localtime").resolve()).partition("/zoneinfo/")
         return time_zone(name)

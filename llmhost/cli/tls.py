@@ -16,13 +16,13 @@ app = typer.Typer(
     help="Print the certificate of the site's certificate authority.", no_args_is_help=True
 )
 
-# The option's default is the setting's, which is declared in one place only.
+# The default of the option gateway_ca_directory.
 DEFAULT = Gateway.model_fields["ca_directory"].default
 
 
 @app.callback()
 def tls() -> None:
-    """A group, although it has one command yet."""
+    """Makes this a group of commands, although it has only one."""
 
 
 @app.command()
@@ -31,15 +31,15 @@ def ca(
         Path, typer.Argument(help="The inventory's gateway_ca_directory")
     ] = DEFAULT,
 ) -> None:
-    """Print the authority's certificate, which clients need; make the authority if there is none.
+    """Print the CA certificate, which clients need. Creates the CA if it does not exist.
 
-    The certificate goes to standard output, what it is to standard error.
+    The certificate goes to standard output, its path and fingerprint to standard error.
     """
     place = directory.expanduser()
     try:
         certificate = open_authority(place, create=True).certificate
     except (OSError, ValueError) as error:
-        stop(f"{place} can not be used: {error}")
+        stop(f"{place} cannot be used: {error}")
     found = x509.load_pem_x509_certificate(certificate)
     days = (found.not_valid_after_utc - datetime.now(UTC)).days
     typer.echo(f"{place / CA_CERTIFICATE}, valid for {days} more days", err=True)

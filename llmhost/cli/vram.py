@@ -1,4 +1,4 @@
-"""`llmhost vram`: whether the models of an inventory fit into the GPUs that it declares."""
+"""`llmhost vram`: whether an inventory's models fit into its declared GPUs."""
 
 import json
 from bisect import bisect_right
@@ -41,13 +41,15 @@ class HostPlan:
 
 def vram(
     inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
-    limit: Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeat")] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines; see docs/vram.md")] = False,
 ) -> None:
-    """Show how much GPU memory each model needs, and whether they all fit.
+    """Show how much GPU memory each model needs and whether all models fit.
 
-    The GPUs are those that vram_gpus_gib declares; no host is contacted. Exit status: 0 it fits,
-    2 it does not fit, 1 error.
+    Uses the GPUs in vram_gpus_gib; no host is contacted. Exit status: 0 all models fit, 2 they do
+    not fit, 1 error.
     """
     hosts = site_hosts(inventory, limit or [], _rules_beside_memory)
     plans = [HostPlan(host.name, _plan(host.name, host.settings)) for host in hosts]
@@ -60,7 +62,7 @@ def vram(
 
 def _plan(host: str, settings: Settings) -> VramPlan:
     if settings.gpu_requests and not settings.vram.gpus_gib:
-        what = "is empty; list the memory of each GPU, as `nvidia-smi` prints it (MiB / 1024)"
+        what = "is empty; set it to the memory of each GPU, from nvidia-smi (MiB / 1024)"
         stop(f"{host}: vram_gpus_gib {what}")
     plan = vram_plan(settings, settings.vram.gpu_bytes)
     if plan.uncounted:
@@ -69,7 +71,7 @@ def _plan(host: str, settings: Settings) -> VramPlan:
 
 
 def _rules_beside_memory(settings: Settings) -> Iterator[Problem]:
-    """A plan that does not fit is what this command is for, not an error."""
+    """All rules except memory: this command reports a shortfall itself, not as an error."""
     return (each for each in broken_rules(settings) if not isinstance(each, Shortfall))
 
 
@@ -116,7 +118,7 @@ def _print(plans: list[HostPlan]) -> None:
         if not each.plan.ledgers:
             console.print(f"{escape(each.host)}: nothing runs on a GPU", highlight=False)
         for service in each.plan.on_host:
-            what = "names its GPU by UUID: it is counted when the host is deployed"
+            what = "selects its GPU by UUID: its memory is checked by the deploy"
             console.print(f"{escape(each.host)}: '{service}' {what}", highlight=False)
         for ledger in each.plan.ledgers:
             console.print(_table(f"{each.host}, GPU {ledger.gpu}, in GiB", ledger))
@@ -143,8 +145,8 @@ def _table(title: str, ledger: Ledger) -> Table:
 
 
 def _bar(ledger: Ledger) -> Text:
-    """One cell for each sixtieth of the GPU, or of the peak if that is more: full cells are in
-    use, light ones free, hatched ones in reserve, dark ones in use though they may not be."""
+    """60 cells for the GPU's memory, or for the peak if it is larger: full cells are in use, light
+    ones free, hatched ones in reserve, dark ones in use beyond the limit."""
     cell = max(ledger.total_bytes, ledger.peak_bytes) / _BAR_CELLS
     ends = list(accumulate(size for _, size in ledger.at_peak()))
     bar = Text()
@@ -163,7 +165,7 @@ def _print_verdict(console: Console, ledger: Ledger) -> None:
     console.print(f"at its peak: {escape(names) or 'nothing'}", highlight=False)
     if ledger.fits:
         free, reserve = exact_gib(ledger.free_bytes), exact_gib(ledger.reserve_bytes)
-        left = f"{free} free, beside {reserve} in reserve"
+        left = f"{free} free, plus {reserve} in reserve"
         console.print(f"[green]fits[/green]: {left}", highlight=False)
     for sentence in shortfalls(ledger):
         console.print(f"[red]does not fit[/red]: {escape(sentence)}", highlight=False)

@@ -1,4 +1,4 @@
-"""What dpkg has installed, and where apt takes packages from."""
+"""Installed packages, and apt's repositories."""
 
 import base64
 import shlex
@@ -15,7 +15,7 @@ _SETTLED = {"installed", "config-files", "not-installed"}
 
 
 class InstalledPackages(FactBase[PackageDatabase]):
-    """The named packages, and any package that dpkg left between two states."""
+    """The named packages, and any package that dpkg has left half-installed."""
 
     @staticmethod
     def default() -> PackageDatabase:
@@ -23,14 +23,14 @@ class InstalledPackages(FactBase[PackageDatabase]):
 
     def command(self, packages: list[str]) -> str:
         names = shlex.quote(" ".join(packages))
-        # One pass over the whole database: dpkg-query fails on a name it never heard of.
+        # One pass over the whole database: dpkg-query fails on an unknown name.
         return (
             "dpkg-query -W -f '${Package}|${Version}|${db:Status-Want}|${db:Status-Status}\\n'"
             f" | awk -F'|' -v names={names}"
             ' \'BEGIN { count = split(names, list, " ");'
             " for (i = 1; i <= count; i++) wanted[list[i]] = 1 }"
             " $1 in wanted || $4 !~ /^(installed|config-files|not-installed)$/';"
-            # dpkg(1) keeps its journal there while it works, and leaves it when it is killed.
+            # dpkg(1) keeps its journal there while it runs, and leaves it when it is killed.
             " ls /var/lib/dpkg/updates 2>/dev/null | sed 's/^/journal /'"
         )
 
@@ -39,7 +39,7 @@ class InstalledPackages(FactBase[PackageDatabase]):
 
 
 def parse_database(output: list[str]) -> PackageDatabase:
-    """Lines of `name|version|want|status`, and one `journal …` for each file of dpkg's journal."""
+    """Parse lines of `name|version|want|status`, and one `journal …` for each journal file."""
     packages: dict[str, AptPackage] = {}
     for line in output:
         if line.count("|") == 3:
@@ -52,14 +52,14 @@ def parse_database(output: list[str]) -> PackageDatabase:
 
 @dataclass(frozen=True)
 class RepositoryState:
-    """What stands at a repository's paths, and the bytes of its key, empty if there is none."""
+    """The state of a repository's paths, and the bytes of its key, empty if there is none."""
 
     paths: Mapping[str, PathState]
     key: bytes
 
 
 class RepositoryFiles(FactBase[RepositoryState]):
-    """State of a repository's files, and its key as it is in place."""
+    """State of a repository's files, and its installed key."""
 
     @staticmethod
     def default() -> RepositoryState:
@@ -78,9 +78,9 @@ class RepositoryFiles(FactBase[RepositoryState]):
 
 
 class RemoteKey(FactBase[bytes]):
-    """A repository's key, fetched by the host itself: it knows its proxy and its authorities.
+    """A repository's key, fetched by the host itself, with its proxy and trusted authorities.
 
-    Empty when it can not be had.
+    Empty if it cannot be fetched.
     """
 
     @staticmethod
@@ -88,7 +88,7 @@ class RemoteKey(FactBase[bytes]):
         return b""
 
     def command(self, url: str) -> str:
-        # apt-helper(8) is part of apt: no curl or wget is needed.
+        # apt-helper(8) is part of apt: curl or wget is not needed.
         return (
             "file=$(mktemp) && /usr/lib/apt/apt-helper -qq download-file"
             f' {shlex.quote(url)} "$file" >&2 && base64 -w0 "$file"; rm -f "$file"'

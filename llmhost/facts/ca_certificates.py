@@ -1,4 +1,4 @@
-"""What the system trusts."""
+"""Certificate authorities that the system trusts."""
 
 import shlex
 
@@ -11,7 +11,7 @@ _BUNDLED = "=== llmhost: bundled"
 
 
 class TrustedCertificate(FactBase[TrustState]):
-    """State of an authority's file, and whether a line of it is in the system's bundle."""
+    """State of an authority's file, and whether a given line of it is in the system's bundle."""
 
     @staticmethod
     def default() -> TrustState:

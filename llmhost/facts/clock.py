@@ -1,4 +1,4 @@
-"""Time zone and time synchronisation."""
+"""Time zone and time synchronization."""
 
 from pyinfra.api import FactBase
 
@@ -6,7 +6,7 @@ from llmhost.system.clock import DAEMONS, ClockState, parse_clock
 
 
 class Clock(FactBase[ClockState]):
-    """The host's time zone, and which daemons could keep its clock right."""
+    """The host's time zone, and the installed daemons that can synchronize its clock."""
 
     @staticmethod
     def default() -> ClockState:

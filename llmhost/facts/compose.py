@@ -1,4 +1,4 @@
-"""What runs of a Docker Compose project."""
+"""The state of a Docker Compose project."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ _LABEL = '{{{{index .Config.Labels "com.docker.compose.{}"}}}}'
 _HEALTH = "{{if .State.Health}}{{.State.Health.Status}}{{end}}"
 _FIELDS = ["{{.Name}}", _LABEL.format("service"), _LABEL.format("config-hash"), "{{.Image}}"]
 _NETWORKS = "{{range $name, $it := .NetworkSettings.Networks}}{{$name}}={{$it.NetworkID}} {{end}}"
-# By the names of Docker's own fields: by those of its JSON, a container without a health check is
-# an error.
+# These are the names of Docker's Go fields. With the names of its JSON, a container without a
+# health check is an error.
 _CPUS = ("NanoCPUs", "CPUQuota", "CPUShares", "CpusetCpus")
 _LIMITS = [f"{{{{.HostConfig.{key}}}}}" for key in ("RestartPolicy.Name", "PidsLimit", "Memory")]
 _LIMITS += ["{{.HostConfig." + "}},{{.HostConfig.".join(_CPUS) + "}}"]
-# Process 1 of a container that was given devices, such as GPUs by CDI. Who joins a paused container
-# is paused.
+# Process 1 of a container with devices, such as GPUs by CDI. A process that joins a paused
+# container is paused, too.
 _GIVEN = "{{if and .HostConfig.DeviceRequests (not .State.Paused)}}{{.State.Pid}}{{end}}"
 _STATE = ["{{.State.Status}}", _HEALTH, _NETWORKS, *_LIMITS]
 _CONTAINER = "|".join(["container", *_FIELDS, *_STATE, _GIVEN])
-# Compose takes a network for its own by these labels.
+# Compose recognizes its networks by these labels.
 _NETWORK = '{{.Id}} {{.Name}} {{index .Labels "com.docker.compose.project"}}'
 _NETWORK += ' {{index .Labels "com.docker.compose.network"}}'
 _LISTED = '{{.ID}}|{{.Names}}|{{.Label "com.docker.compose.project"}}'
@@ -34,9 +34,9 @@ _LISTED += '|{{.Label "com.docker.compose.oneoff"}}'
 class ComposeProject(FactBase[ProjectState]):
     """Files, configurations, containers, images and the network of a project, in one round trip.
 
-    Containers of `docker compose run` are not part of it: an operator made them for a moment. One
-    that somebody made by hand under a name of `containers` is. `questions` are Python programs by
-    container, to be run in it.
+    Containers of `docker compose run` are excluded: an operator created them temporarily. A
+    container that was created by hand with a name in `containers` is included. `questions` are
+    Python programs to run in containers, by container.
     """
 
     @staticmethod
@@ -52,7 +52,7 @@ class ComposeProject(FactBase[ProjectState]):
         questions: Mapping[str, str] | None = None,
     ) -> str:
         file, services = f"{directory}/compose.yaml", f"{directory}/services"
-        # Compose reads its own variables from .env, the project's name among them.
+        # Compose reads its own variables, such as the project's name, from .env.
         paths = [directory, services, file, f"{directory}/.env"]
         ours = (
             f"awk -F'|' -v project={project} -v names={shlex.quote(f' {shlex.join(containers)} ')}"
@@ -74,9 +74,9 @@ class ComposeProject(FactBase[ProjectState]):
         containers = [line.split("|")[1:] for line in output if line.startswith("container|")]
         networks = [line.split()[1:] for line in output if line.startswith("network ")]
         settings = [line.split("|", 2)[1:] for line in output if line.startswith("setting|")]
-        told = ("config ", "container|", "image|", "network ", "setting|")
+        prefixes = ("config ", "container|", "image|", "network ", "setting|")
         return ProjectState(
-            paths=parse_states([line for line in output if not line.startswith(told)]),
+            paths=parse_states([line for line in output if not line.startswith(prefixes)]),
             configs=dict(configs),
             containers=tuple(map(_container, containers)),
             images=parse_images(output),

@@ -1,4 +1,4 @@
-"""Connections from a host to another one."""
+"""TCP connections from a host to another one."""
 
 from ipaddress import ip_address
 

@@ -1,4 +1,4 @@
-"""How much room a host has for images, and what it would have to fetch."""
+"""Free disk space for images, and the sizes of downloads."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -10,8 +10,8 @@ from llmhost.resources import script
 
 
 class HostRoom(FactBase[Room]):
-    """Free space where Docker keeps images and where weights arrive, sizes of downloads and of
-    engines. What can not be learned, such as without a network, is left out."""
+    """Free space where Docker keeps images and where weights are uploaded, and the sizes of
+    downloads and engines. Values that cannot be read, such as without a network, are left out."""
 
     of_the_moment = True
 
@@ -23,10 +23,10 @@ class HostRoom(FactBase[Room]):
         return script("docker/room.sh", uploads, *addresses, "--", *engines)
 
     def process(self, output: list[str]) -> Room:
-        told = [line.split("|") for line in output if line != "twice"]
-        places = {kind: (device, free, path) for kind, device, free, path in _of(told, 4)}
-        counts = [(kind, name, value) for kind, name, value in _of(told, 3) if kind != "engine"]
-        manifests = [(name, text) for kind, name, text in _of(told, 3) if kind == "engine"]
+        rows = [line.split("|") for line in output if line != "twice"]
+        places = {kind: (device, free, path) for kind, device, free, path in _of(rows, 4)}
+        counts = [(kind, name, value) for kind, name, value in _of(rows, 3) if kind != "engine"]
+        manifests = [(name, text) for kind, name, text in _of(rows, 3) if kind == "engine"]
         return Room(
             images=_place(*places["images"]),
             uploads=_place(*places["uploads"]),
@@ -40,8 +40,8 @@ class HostRoom(FactBase[Room]):
         )
 
 
-def _of(told: list[list[str]], fields: int) -> list[list[str]]:
-    return [each for each in told if len(each) == fields]
+def _of(rows: list[list[str]], fields: int) -> list[list[str]]:
+    return [each for each in rows if len(each) == fields]
 
 
 def _place(device: str, free_kib: str, path: str) -> FreeSpace:

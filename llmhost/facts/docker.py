@@ -1,4 +1,4 @@
-"""What there is of Docker Engine."""
+"""Docker Engine on a host."""
 
 import base64
 import shlex
@@ -14,8 +14,8 @@ from llmhost.system.files import PathState
 
 @dataclass(frozen=True)
 class EngineState:
-    """The host's distribution as os-release names it, and what it has of the engine's packages and
-    of Docker's repository."""
+    """The host's distribution from os-release, and the state of the engine's packages and of
+    Docker's repository."""
 
     distribution: str = ""
     version: str = ""
@@ -25,7 +25,7 @@ class EngineState:
 
 
 class Engine(FactBase[EngineState]):
-    """All that decides whether the engine's packages are as declared."""
+    """The state that shows whether the engine's packages are as declared."""
 
     @staticmethod
     def default() -> EngineState:
@@ -52,7 +52,7 @@ class Engine(FactBase[EngineState]):
 
 @dataclass(frozen=True)
 class DaemonFiles:
-    """What stands in daemon.json and in the record of our keys, empty where nothing does."""
+    """The text of daemon.json and of the record of our keys; empty if a file does not exist."""
 
     config: str = ""
     record: str = ""
@@ -60,7 +60,7 @@ class DaemonFiles:
 
 
 class DaemonConfig(FactBase[DaemonFiles]):
-    """daemon.json, and the file that remembers which of its keys are ours."""
+    """daemon.json, and the file that records which of its keys are ours."""
 
     @staticmethod
     def default() -> DaemonFiles:

@@ -23,16 +23,16 @@ class EnvironmentFile(FactBase[EnvironmentState]):
             f"{PathStates().command([path])}; echo '{_MARK}';"
             f" id -u -- {shlex.quote(owner)} >/dev/null 2>&1 && echo owner;"
             f' [ -f {file} ] && grep "^[A-Za-z_].*=" {file} | while IFS= read -r line; do'
-            # printf is a part of the shell: no value shows in the list of processes.
+            # printf is a shell builtin: no value appears in the process list.
             ' echo "digest ${line%%=*} $(printf \'%s\' "$line" | sha256sum)"; done; true'
         )
 
     def process(self, output: list[str]) -> EnvironmentState:
         mark = output.index(_MARK)
         states = parse_states(output[:mark])
-        told = [line.split() for line in output[mark + 1 :]]
+        rows = [line.split() for line in output[mark + 1 :]]
         return EnvironmentState(
             path=next(iter(states.values()), None),
-            digests={words[1]: words[2] for words in told if words[0] == "digest"},
-            owner_exists=["owner"] in told,
+            digests={words[1]: words[2] for words in rows if words[0] == "digest"},
+            owner_exists=["owner"] in rows,
         )

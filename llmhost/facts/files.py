@@ -1,4 +1,4 @@
-"""What stands at a list of paths."""
+"""The state of a list of paths."""
 
 import shlex
 
@@ -35,7 +35,7 @@ class PathStates(FactBase[dict[str, PathState]]):
 
 
 def parse_states(output: list[str]) -> dict[str, PathState]:
-    """Lines of `stat` (kind|owner|group|mode|mtime|path) and of `sha256sum`."""
+    """Parse lines of `stat` (kind|owner|group|mode|mtime|path) and of `sha256sum`."""
     stats: dict[str, list[str]] = {}
     hashes: dict[str, str] = {}
     for line in output:

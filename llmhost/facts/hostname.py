@@ -1,4 +1,4 @@
-"""What a host calls itself."""
+"""A host's name."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from pyinfra.api import FactBase
 
 @dataclass(frozen=True)
 class Names:
-    """The name in /etc/hostname, and the kernel's."""
+    """The name in /etc/hostname, and the name in the kernel."""
 
     at_boot: str = ""
     now: str = ""

@@ -1,4 +1,4 @@
-"""/etc/hosts as it is."""
+"""The current /etc/hosts."""
 
 from pyinfra.api import FactBase
 

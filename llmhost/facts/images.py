@@ -1,4 +1,4 @@
-"""Which images a host has."""
+"""Images on a host."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ from llmhost.docker.image import INPUTS_LABEL, ImageState
 
 @dataclass(frozen=True)
 class ImageStore:
-    """Images by reference, names of the files that wait to become one, and names of the archives
-    that a bundle brought."""
+    """Images by reference, names of files in the upload directory, and names of image archives from
+    a bundle."""
 
     images: Mapping[str, ImageState]
     uploads: tuple[str, ...] = ()
@@ -20,12 +20,12 @@ class ImageStore:
 
 
 DOCKER = "timeout 20 docker"
-"""A daemon that hangs shall not make us hang."""
+"""With a timeout, because the daemon may hang."""
 
 
 class Images(FactBase[ImageStore]):
-    """State of the named images, what a run that was killed left in the upload directory, and which
-    archives of images wait in another."""
+    """State of the named images, files that a killed run left in the upload directory, and image
+    archives in the directory `waiting`."""
 
     @staticmethod
     def default() -> ImageStore:
@@ -50,14 +50,14 @@ def _names(kind: str, output: Sequence[str]) -> tuple[str, ...]:
 
 
 def inspect_command(references: Sequence[str]) -> str:
-    """Command that prints a line for each of the named images that is there."""
+    """Command that prints a line for each of the named images that exists."""
     label = f'{{{{index .Config.Labels "{INPUTS_LABEL}"}}}}'
     fields = "image|{{.Id}}|" + label + "|{{range .RepoTags}}{{.}} {{end}}"
     return f"{DOCKER} image inspect --format '{fields}' {shlex.join(references)} 2>/dev/null"
 
 
 def parse_images(output: Sequence[str]) -> dict[str, ImageState]:
-    """Lines of `image|id|inputs|reference reference…`; other lines are passed over."""
+    """Parse lines of `image|id|inputs|reference reference…`; other lines are ignored."""
     images: dict[str, ImageState] = {}
     for line in output:
         if line.startswith("image|"):

@@ -1,4 +1,4 @@
-"""The deploys that a host keeps, and llmhost's own images."""
+"""The deploys that a host keeps, and llmhost's images."""
 
 import base64
 from pathlib import PurePosixPath
@@ -15,7 +15,7 @@ _IMAGE = (
 
 
 class KeptDeploys(FactBase[KeptState]):
-    """Kept deploys with their receipts, the present receipt, images, and what waits to be one."""
+    """Kept deploys with their receipts, the current receipt, images, and uploaded files."""
 
     @staticmethod
     def default() -> KeptState:
@@ -38,7 +38,7 @@ class KeptDeploys(FactBase[KeptState]):
 
 
 def status_file(gateway: str) -> str:
-    """The file of a gateway's configuration that tells its status port."""
+    """The file of a gateway's configuration that contains its status port."""
     return str(PurePosixPath(gateway) / "status.conf")
 
 

@@ -1,4 +1,4 @@
-"""How fast the gateway answers a host."""
+"""Latency of the gateway, measured on a host."""
 
 import shlex
 
@@ -11,9 +11,9 @@ _NO_PYTHON = '{"error": "python"}'
 
 
 class Latency(FactBase[list[str]]):
-    """What files/app_server/latency.py prints on the host: one line of JSON.
+    """The output of files/app_server/latency.py on the host: one line of JSON.
 
-    It reads the key from `path` on the host itself, so the key is in no argument.
+    The program reads the key from `path` on the host, so that no argument contains it.
     """
 
     @staticmethod

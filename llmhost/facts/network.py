@@ -1,4 +1,4 @@
-"""Everything about a host's addresses, in one round trip."""
+"""A host's addresses, in one round trip."""
 
 import base64
 import re
@@ -16,7 +16,7 @@ _MARK = "=== llmhost: network"
 
 
 class HostNetworking(FactBase[NetworkState]):
-    """Interfaces, addresses, default routes, who manages them, and the files that say so.
+    """Interfaces, addresses, default routes, what manages them, and its configuration files.
 
     Sources: /sys/class/net, `ip`, netplan's files, `networkctl`, /etc/network/interfaces, `nmcli`,
     and the environment of the shell that sshd started.
@@ -28,33 +28,33 @@ class HostNetworking(FactBase[NetworkState]):
 
     def command(self) -> str:
         states = PathStates().command([*PATHS])
-        told = f"{script('network/connection.sh')}; {script('network/state.sh')}"
-        return f"PATH=$PATH:/usr/sbin:/sbin; {states}; echo '{_MARK}'; {told}"
+        scripts = f"{script('network/connection.sh')}; {script('network/state.sh')}"
+        return f"PATH=$PATH:/usr/sbin:/sbin; {states}; echo '{_MARK}'; {scripts}"
 
     def process(self, output: list[str]) -> NetworkState:
         return parse_state(output)
 
 
 def parse_state(output: list[str]) -> NetworkState:
-    """From the lines of the fact's command: path states, then lines that begin with their kind."""
+    """Parse the output of the command: path states, then lines that begin with their kind."""
     mark = output.index(_MARK)
-    told: dict[str, list[list[str]]] = defaultdict(list)
+    lines: dict[str, list[list[str]]] = defaultdict(list)
     for line in output[mark + 1 :]:
         kind, *words = line.split()
-        told[kind].append(words)
+        lines[kind].append(words)
     managers = defaultdict(list)
-    for interface, manager in told["manager"]:
+    for interface, manager in lines["manager"]:
         managers[interface].append(manager)
     return NetworkState(
-        macs={words[0]: " ".join(words[1:]) for words in told["link"]},
-        addresses=[_address(words) for words in told["address"]],
-        routes=[route for words in told["route"] if (route := _route(words))],
-        server=_server(told["connection"][0] if told["connection"] else []),
-        netplan={path: _text(*text) for path, *text in told["netplan"]},
+        macs={words[0]: " ".join(words[1:]) for words in lines["link"]},
+        addresses=[_address(words) for words in lines["address"]],
+        routes=[route for words in lines["route"] if (route := _route(words))],
+        server=_server(lines["connection"][0] if lines["connection"] else []),
+        netplan={path: _text(*text) for path, *text in lines["netplan"]},
         managers=managers,
         paths=parse_states(output[:mark]),
-        is_wsl=any(is_wsl(*words) for words in told["kernel"]),
-        has_ip="without-ip" not in told,
+        is_wsl=any(is_wsl(*words) for words in lines["kernel"]),
+        has_ip="without-ip" not in lines,
     )
 
 

@@ -1,4 +1,4 @@
-"""nginx's configuration on disk, and the one it runs."""
+"""nginx's configuration on disk, and the one that is running."""
 
 import shlex
 
@@ -9,7 +9,7 @@ from llmhost.gateway.nginx import NginxState, loaded_command, parse_state
 
 _MARK = "service "
 
-# Not the addresses of containers, nor those that IPv6 makes up for privacy and drops again.
+# Excludes the addresses of containers, and IPv6's temporary privacy addresses.
 _ADDRESSES = (
     "ip -o address show scope global 2>/dev/null"
     " | grep -v -e temporary -e deprecated"
@@ -18,9 +18,10 @@ _ADDRESSES = (
 
 
 class Nginx(FactBase[NginxState]):
-    """State of these paths and of every file below `under`, of the unit, and what nginx says.
+    """State of these paths, of every file below `under`, of the unit, and of the running nginx.
 
-    Of `certificate`, a PEM file with its key, the certificate is read; the key stays on the host.
+    From `certificate`, a PEM file with its key, only the certificate is read; the key stays on the
+    host.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What a receipt tells, as it is on the host, and the receipts that are there."""
+"""The receipts on a host, and the current versions of what a receipt records."""
 
 import base64
 import shlex

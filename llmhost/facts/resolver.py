@@ -1,4 +1,4 @@
-"""Who answers a host's questions for names."""
+"""How a host resolves names."""
 
 from pyinfra.api import FactBase
 
@@ -24,6 +24,6 @@ class Resolver(FactBase[ResolverState]):
 
     def process(self, output: list[str]) -> ResolverState:
         mark = output.index(_MARK)
-        told = output[mark + 1 :]
-        targets = [line.removeprefix("target ") for line in told if line.startswith("target ")]
-        return ResolverState(parse_states(output[:mark]), "".join(targets), "resolved" in told)
+        lines = output[mark + 1 :]
+        targets = [line.removeprefix("target ") for line in lines if line.startswith("target ")]
+        return ResolverState(parse_states(output[:mark]), "".join(targets), "resolved" in lines)

@@ -1,4 +1,4 @@
-"""What kind of host this is: everything that no deploy of ours changes."""
+"""Identity of a host: everything that a deploy does not change."""
 
 from pyinfra.api import FactBase
 
@@ -9,11 +9,11 @@ from llmhost.system.host_identity import HostIdentity, parse_identity
 class HostIdentityFact(FactBase[HostIdentity | None]):
     """Distribution, hardware, clock and free space in one round trip.
 
-    `paths` are those whose free space matters (of the nearest parent that exists); `receipt` is
-    the file whose presence tells that llmhost has deployed this host before.
+    Reports the free space of `paths` (at the nearest existing parent). If the file `receipt`
+    exists, llmhost has deployed to this host before.
     """
 
-    of_the_moment = True  # its clock is compared with the controller's: never read ahead
+    of_the_moment = True  # the clock is compared with the controller's: never prefetch it
 
     def command(self, paths: list[str], receipt: str) -> str:
         return script("system/identity.sh", receipt, *paths)

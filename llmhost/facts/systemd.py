@@ -1,4 +1,4 @@
-"""What systemd runs."""
+"""systemd units."""
 
 import shlex
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ _PROPERTIES = ",".join(
 _OF_OTHERS = "Id,LoadState,UnitFileState,NeedDaemonReload"
 
 _SECONDS = 20
-"""Longer than a busy daemon takes to answer."""
+"""Timeout, longer than a busy daemon takes to answer."""
 
 
 class Unit(FactBase[UnitState]):
-    """State of a unit, and when the newest of its configuration paths was changed.
+    """State of a unit, and the time of the latest change to its configuration paths.
 
-    A directory counts with all that is below it. The time is ctime, which moves even when a file
-    with an older mtime is put in place. `needs_daemon_reload` also tells of the units in `others`,
-    and `masked_others` which of them are masked.
-    Of a unit that is active, `question` is a shell command that succeeds if it answers.
+    A directory includes everything below it. The time is ctime, which changes even if a file is
+    replaced by one with an older mtime. `needs_daemon_reload` also covers the units in `others`;
+    `masked_others` lists which of them are masked. `question` is a shell command that succeeds if
+    an active unit responds.
     """
 
     @staticmethod
@@ -41,20 +41,20 @@ class Unit(FactBase[UnitState]):
     def command(
         self, unit: str, configuration: list[str], others: Sequence[str] = (), question: str = ""
     ) -> str:
-        newest, told, silent = "", "", ""
+        newest, of_others, silent = "", "", ""
         if configuration:
             paths = " ".join(shlex.quote(path) for path in configuration)
             newest = f"$(find {paths} -printf '%C@\\n' 2>/dev/null | sort -n | tail -n1)"
         if others:
             show = f"systemctl show --property={_OF_OTHERS} {shlex.join(others)} 2>/dev/null"
-            told = f"; {show} | sed 's/^/{OTHER}/'"
+            of_others = f"; {show} | sed 's/^/{OTHER}/'"
         if question:
             active = f"systemctl is-active --quiet {shlex.quote(unit)}"
             asked = f"timeout {_SECONDS} sh -c {shlex.quote(question)} >/dev/null 2>&1"
             silent = f"; {active} && {{ {asked} || echo Silent=yes; }}"
         return (
             f"systemctl show --timestamp=us+utc --property={_PROPERTIES} {shlex.quote(unit)}"
-            f' 2>/dev/null{told}{silent}; echo "Configured={newest}"'
+            f' 2>/dev/null{of_others}{silent}; echo "Configured={newest}"'
         )
 
     def process(self, output: list[str]) -> UnitState:
@@ -62,8 +62,8 @@ class Unit(FactBase[UnitState]):
 
 
 class EnabledUnits(FactBase[dict[str, str]]):
-    """Whether units start at boot, as systemctl list-unit-files says; those that do not exist are
-    left out."""
+    """Whether units start at boot, from systemctl list-unit-files; units that do not exist are left
+    out."""
 
     @staticmethod
     def default() -> dict[str, str]:

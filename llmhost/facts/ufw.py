@@ -1,4 +1,4 @@
-"""Everything about a host's firewall, in one round trip."""
+"""A host's firewall, in one round trip."""
 
 from itertools import groupby
 
@@ -22,9 +22,9 @@ _TEXTS = (*USER_RULES.values(), *AFTER_RULES.values())
 
 
 class Ufw(FactBase[UfwState]):
-    """State of ufw's files and of the rules that are loaded.
+    """State of ufw's files and of the loaded rules.
 
-    Sources: the files in /etc, the record of what was loaded last, `iptables-save` and
+    Sources: the files in /etc, the record of the rules loaded last, `iptables-save` and
     `ip6tables-save`, and the environment of the shell that sshd started. The default state is
     that of a host without ufw.
     """
@@ -43,7 +43,7 @@ class Ufw(FactBase[UfwState]):
 
 
 def parse_state(output: list[str]) -> UfwState:
-    """From the lines of the fact's command: path states, then parts that begin with a mark."""
+    """Parse the output of the command: path states, then sections that begin with a mark."""
     parts: dict[str, list[str]] = {"": []}
     for line in output:
         if line.startswith(_MARK):

@@ -1,4 +1,4 @@
-"""Whether a gateway reaches the servers behind it."""
+"""Whether a gateway can reach the servers behind it."""
 
 import shlex
 from collections.abc import Mapping
@@ -7,14 +7,14 @@ from ipaddress import ip_address
 from pyinfra.api import FactBase
 
 SECONDS = 5
-"""How long a server may take to accept a connection; all are tried at once."""
+"""Timeout for a connection; all servers are tried at once."""
 
 
 class SilentUpstreams(FactBase[list[str]]):
     """Names of the servers that accept no connection from the host.
 
-    `servers` are address and port by name. One with a file `<name>.drained` in `marks` is not
-    asked. bash's /dev/tcp, because a bare host has neither curl nor nc.
+    `servers` are address and port by name. A server with a file `<name>.drained` in `marks` is
+    skipped. Uses bash's /dev/tcp, because a minimal host has neither curl nor nc.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Which of llmhost's own images a host can do without, and about how much disk that frees.
+"""Which llmhost images a host no longer needs, and an estimate of the disk space they use.
 
 Pure: what is there comes from facts/kept.py, operations/rollback.py removes it.
 """
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from llmhost.history.rollback import Image, KeptState
 
 REPOSITORIES = "llmhost/"
-"""How the names of our images begin."""
+"""Prefix of the names of llmhost's images."""
 
 
 @dataclass(frozen=True)
 class Superfluous:
-    """Images to be removed, names of what waits in the upload directory, and an estimate."""
+    """Images to remove, names of files in the upload directory, and an estimate of their size."""
 
     images: tuple[Image, ...]
     uploads: tuple[str, ...]
@@ -27,15 +27,15 @@ class Superfluous:
 
 
 def own_names(image: Image) -> tuple[str, ...]:
-    """Its names that llmhost gave; an operator may have given it others, or built on top of it."""
+    """The names that llmhost gave it. An operator may have added others or built on top of it."""
     return tuple(each for each in image.references if each.startswith(REPOSITORIES))
 
 
 def superfluous(found: KeptState, declared: Collection[str]) -> Superfluous:
-    """Images that no kept deploy, no container and no inventory needs.
+    """Images that no kept deploy, container or inventory needs.
 
-    `declared` are the references that the inventory asks for. The image of a model stays as long as
-    an image stays that begins with it: the next engine is laid on top of it, without an upload.
+    `declared` are the references in the inventory. A model's image stays as long as an image that
+    is based on it: the next engine is added on top of it without an upload.
     """
     wanted = {*declared, *found.images_of_deploys}
     needed = [each for each in found.images if each.in_use or wanted & {*each.references}]
@@ -50,8 +50,8 @@ def superfluous(found: KeptState, declared: Collection[str]) -> Superfluous:
 
 
 def _freed(removed: Sequence[Image], images: Sequence[Image], needed: Collection[str]) -> int:
-    """Images share layers, and Docker tells no layer's size: those of images with a single layer,
-    which weights are, are known, and the rest of an image counts as its own."""
+    """Images share layers, and Docker does not report the size of a layer. The size is known for
+    images with a single layer, such as weights; the rest of an image counts as its own."""
     known = {image.layers[0]: image.size_bytes for image in images if len(image.layers) == 1}
     gone = {layer for image in removed for layer in image.layers if layer not in needed}
     total = sum(known.get(layer, 0) for layer in gone)
@@ -62,7 +62,7 @@ def _freed(removed: Sequence[Image], images: Sequence[Image], needed: Collection
 
 
 def prune_script(todo: Superfluous, uploads: str) -> str:
-    """Shell script that removes it: names one by one, so that Docker refuses what is in use."""
+    """Shell script that removes images by name, so that Docker refuses those in use."""
     lines = [f"docker image rm {shlex.quote(name)} >/dev/null" for name in todo.references]
     if todo.uploads:
         lines.append(f"rm -rf {shlex.quote(uploads)}")

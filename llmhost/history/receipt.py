@@ -1,6 +1,6 @@
-"""The record of what was deployed, written anew only when something in it but the time differs.
+"""The record of what was deployed; rewritten only if something other than its time differs.
 
-Pure: what stands on the host comes from facts/receipt.py, operations/receipt.py writes.
+Pure: facts/receipt.py reads the host's state, operations/receipt.py writes the record.
 """
 
 import json
@@ -18,7 +18,7 @@ PACKAGES = (
     *("docker-compose", "docker-compose-v2", "docker-compose-plugin"),
     *("nginx", "libnginx-mod-http-js", "ufw", "nvidia-container-toolkit"),
 )
-"""Packages whose versions are recorded, of whichever source they are."""
+"""Packages whose versions are recorded, whatever their source."""
 
 KEPT = 10
 """Earlier receipts that are kept."""
@@ -26,9 +26,9 @@ KEPT = 10
 
 @dataclass(frozen=True)
 class ReceiptState:
-    """What is on the host: versions by component, image ids by reference, the text of the newest
-    receipt, empty if there is none, names of the earlier ones, names of the deploys that are kept
-    for a rollback, and the states of the newest receipt and its directory."""
+    """State of the host: versions by component, image ids by reference, the text of the newest
+    receipt (empty if there is none), names of earlier receipts, names of the deploys kept for a
+    rollback, and the states of the newest receipt and its directory."""
 
     versions: Mapping[str, str]
     images: Mapping[str, str]
@@ -39,7 +39,7 @@ class ReceiptState:
 
 
 def content(record: Mapping[str, Any], found: ReceiptState) -> dict[str, Any]:
-    """A receipt without its time: what was asked for and what it became."""
+    """A receipt without its time: what was declared and what was installed."""
     return {
         **record,
         "versions": dict(sorted(found.versions.items())),
@@ -48,13 +48,13 @@ def content(record: Mapping[str, Any], found: ReceiptState) -> dict[str, Any]:
 
 
 def reasons(wanted: Mapping[str, Any], newest: str) -> list[str]:
-    """Why the newest receipt is not true any more; empty if it is."""
+    """Why the newest receipt is out of date; empty if it is current."""
     recorded = parse(newest)
     if recorded is None:
-        return ["the receipt can not be read" if newest else "there is no receipt yet"]
+        return ["the receipt cannot be read" if newest else "there is no receipt yet"]
     keys = sorted({*wanted, *recorded} - {"time"})
     changed = [key for key in keys if wanted.get(key) != recorded.get(key)]
-    return [f"the receipt tells other {key}" for key in changed]
+    return [f"the receipt differs in {key}" for key in changed]
 
 
 def parse(text: str) -> dict[str, Any] | None:
@@ -67,19 +67,18 @@ def parse(text: str) -> dict[str, Any] | None:
 
 
 def text(receipt: Mapping[str, Any]) -> str:
-    """A receipt as it is written; its `time`, in ISO 8601, names it once it is an earlier one."""
+    """A receipt as it is written. Its `time`, in ISO 8601, is its name once it is archived."""
     return json.dumps(receipt, indent=2) + "\n"
 
 
 def misplaced(path: str, found: ReceiptState) -> dict[Entry, str]:
-    """What of a true receipt and its directory belongs to others or lets them write, with the
-    reason."""
+    """Differences in owner and mode of a current receipt and its directory, with the reasons."""
     directory = Directory(str(PurePosixPath(path).parent))
     return differences([directory, File(path, found.newest)], found.paths)
 
 
 def entries(path: str, text: str, found: ReceiptState) -> list[Entry]:
-    """The new receipt in its place, the one before it among the earlier ones, the oldest gone."""
+    """Write the new receipt, archive the one before it, and remove the oldest ones."""
     directory = PurePosixPath(path).parent
     archive = directory / "receipts"
     made: list[Entry] = [Directory(str(directory)), Directory(str(archive)), File(path, text)]
@@ -92,7 +91,7 @@ def entries(path: str, text: str, found: ReceiptState) -> list[Entry]:
 
 
 def archive_name(record: Mapping[str, Any]) -> str:
-    """What a receipt is called among the earlier ones, without its suffix."""
+    """The file name of an archived receipt, without its suffix."""
     return re.sub(r"[^\w-]", "", str(record.get("time")), flags=re.ASCII) or "unknown"
 
 

@@ -1,7 +1,7 @@
-"""The deploys that a host keeps, and the way back to one of them (docs/decisions/0075).
+"""The deploys that a host keeps, and how to return to one of them (docs/decisions/0075).
 
-Kept are the files of stack and gateway with the receipt, in one archive a deploy that only root may
-read; the images stay in Docker's store. Pure: what a host keeps comes from facts/kept.py,
+Each kept deploy is an archive of the files of stack and gateway with the receipt, readable by root
+only; the images stay in Docker's store. Pure: facts/kept_deploys.py reads what a host keeps,
 operations/rollback.py runs the commands.
 """
 
@@ -22,13 +22,13 @@ from llmhost.settings import Settings
 from llmhost.template import render
 
 EARLIER = 3
-"""Deploys before the present one that a host keeps."""
+"""How many deploys before the current one a host keeps."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A deploy that can be returned to. `name` is made of its time; `paths` are what was archived;
-    `images` are ids by reference; `status_port` is that of its gateway."""
+    """A kept deploy. `name` comes from its time; `paths` are the archived files; `images` are ids
+    by reference; `status_port` is that of its gateway."""
 
     name: str
     receipt: str
@@ -49,7 +49,7 @@ class Kept:
 
     @property
     def revision(self) -> str:
-        """Of the llmhost that made it, as the history shows it."""
+        """The llmhost revision that deployed it, as the history shows it."""
         made_by = self.record.get("toolkit")
         made_by = made_by if isinstance(made_by, dict) else {}
         shown = str(made_by.get("revision") or made_by.get("version") or "unknown")
@@ -58,8 +58,8 @@ class Kept:
 
 @dataclass(frozen=True)
 class Image:
-    """An image of llmhost's own. `layers` are digests from the bottom up; `in_use` by a container,
-    running or not."""
+    """An llmhost image. `layers` are digests from the bottom up; `in_use` is true if a container
+    uses it, running or not."""
 
     id: str
     references: tuple[str, ...]
@@ -70,8 +70,8 @@ class Image:
 
 @dataclass(frozen=True)
 class KeptState:
-    """What is on a host: kept deploys, the text of the present receipt, images of ours, and files
-    that wait in the upload directory (names)."""
+    """State of a host: kept deploys, the text of the current receipt, llmhost's images, and the
+    names of files in the upload directory."""
 
     deploys: tuple[Kept, ...] = ()
     present: str = ""
@@ -80,13 +80,13 @@ class KeptState:
 
     @property
     def images_of_deploys(self) -> frozenset[str]:
-        """References of all images that the present deploy or a kept one runs."""
+        """References of all images that the current deploy or a kept one uses."""
         receipts = (self.present, *(each.receipt for each in self.deploys))
         return frozenset(name for each in receipts for name in _images_of(each))
 
     @property
     def earlier(self) -> tuple[Kept, ...]:
-        """Deploys before the present one, the newest first."""
+        """Deploys before the current one, newest first."""
         now = name_of(self.present)
         found = sorted(self.deploys, key=lambda each: each.name, reverse=True)
         return tuple(each for each in found if each.name < now)
@@ -94,8 +94,8 @@ class KeptState:
 
 @dataclass(frozen=True)
 class DeployPaths:
-    """Where a host has what is kept. `receipt` is the newest receipt; `gateway` is the directory of
-    nginx's files beside nginx.conf; `certificate` is a file's name in it."""
+    """Paths of what is kept on a host. `receipt` is the newest receipt; `gateway` is the directory
+    of nginx's files beside nginx.conf; `certificate` is the name of a file in it."""
 
     receipt: str
     stack: str
@@ -118,13 +118,13 @@ class DeployPaths:
 
     @property
     def archived(self) -> tuple[str, ...]:
-        """Everything that is kept of a deploy."""
+        """All paths that are archived with a deploy."""
         gateway = (f"{self.nginx}/nginx.conf", self.gateway)
         return (self.compose_file, f"{self.stack}/services", *gateway)
 
 
 def places_of(settings: Settings) -> DeployPaths:
-    """Where a host has what is kept of its deploys."""
+    """Paths of what a host keeps of its deploys."""
     return DeployPaths(
         receipt=settings.receipt.path,
         stack=settings.stack.directory,
@@ -136,12 +136,12 @@ def places_of(settings: Settings) -> DeployPaths:
 
 
 def kept_directory(receipt_path: str) -> str:
-    """Where a host keeps its deploys."""
+    """Directory of the kept deploys."""
     return str(PurePosixPath(receipt_path).parent / "deploys")
 
 
 def name_of(text: str) -> str:
-    """What a deploy with this receipt is called; empty without a receipt."""
+    """Name of the deploy with this receipt; empty without a receipt."""
     record = receipt.parse(text)
     return receipt.archive_name(record) if record else ""
 
@@ -152,7 +152,7 @@ def _images_of(text: str) -> Mapping[str, str]:
 
 
 def keep_script(text: str, places: DeployPaths) -> str:
-    """Shell script that keeps the deploy as it is on the disk; its receipt, `text`, on stdin."""
+    """Shell script that archives the deploy from disk; reads its receipt, `text`, from stdin."""
     return render(
         "history/keep.sh.j2",
         kept=shlex.quote(places.kept),
@@ -163,43 +163,43 @@ def keep_script(text: str, places: DeployPaths) -> str:
 
 
 def chosen(found: KeptState, steps: int) -> Kept | str:
-    """The deploy so many steps before the present one, or why there is none to return to."""
+    """The deploy this many steps before the current one, or the reason why there is none."""
     earlier = found.earlier
     if not found.present:
-        return "there is no receipt: nothing was deployed to its end yet"
+        return "there is no receipt: no deploy has completed on this host yet"
     if not earlier:
-        return "no earlier deploy is kept; the next deploy that changes something keeps this one"
+        return "no earlier deploy is kept; the next deploy with changes will keep the current one"
     if steps > len(earlier):
-        many = "1 earlier deploy is" if len(earlier) == 1 else f"{len(earlier)} earlier ones are"
-        return f"only {many} kept, so there is none {steps} steps back; --list shows them"
+        many = "1 earlier deploy is" if len(earlier) == 1 else f"{len(earlier)} earlier deploys are"
+        return f"cannot go back {steps} deploys: only {many} kept; --list shows them"
     kept = earlier[steps - 1]
     if gone := missing_images(kept, found.images):
         return (
-            f"the deploy of {kept.time} needs images that are gone or are others by now:"
-            f" {', '.join(gone)}; deploy its inventory (revision {kept.revision}) instead,"
-            " which builds them"
+            f"the deploy of {kept.time} needs images that were removed or replaced:"
+            f" {', '.join(gone)}; to rebuild them, deploy its inventory (revision {kept.revision})"
+            " instead"
         )
     return kept
 
 
 def missing_images(kept: Kept, images: Sequence[Image]) -> list[str]:
-    """References that do not mean the same image any more."""
+    """References that no longer point to the same image."""
     there = {reference: image.id for image in images for reference in image.references}
     return [reference for reference, id in kept.images.items() if there.get(reference) != id]
 
 
 def other_places(kept: Kept, places: DeployPaths) -> bool:
-    """Whether a deploy's files lie elsewhere than the inventory now says."""
+    """Whether a deploy's files are at other paths than the inventory now declares."""
     files = {path.lstrip("/") for path in (places.compose_file, f"{places.nginx}/nginx.conf")}
     of_stack = bool(kept.images) and places.compose_file.lstrip("/") not in kept.paths
     return of_stack or not files & kept.paths
 
 
 def return_script(kept: Kept, found: KeptState, places: DeployPaths, marker: str) -> str:
-    """Shell script that lets the kept deploy take the present one's place.
+    """Shell script that replaces the current deploy with a kept one.
 
-    `marker` is a text that no other run has: the running nginx is to tell this configuration from
-    all others, also from the kept one, which it differs from where a key was revoked since.
+    `marker` is unique to this run. It distinguishes this configuration in the running nginx from
+    all others, including the kept one, which differs if a key was revoked since then.
     """
     digest = hashlib.sha256(f"{kept.name} {marker}".encode()).hexdigest()
     port, compose = kept.status_port, places.compose_file
@@ -225,5 +225,5 @@ def return_script(kept: Kept, found: KeptState, places: DeployPaths, marker: str
 
 
 def valid_name(name: str) -> bool:
-    """Whether a file can be a kept deploy's: names reach shell scripts."""
+    """Whether a file name can be that of a kept deploy; names are used in shell scripts."""
     return bool(re.fullmatch(r"[\w-]+", name, re.ASCII))

@@ -1,7 +1,7 @@
-"""The runs of a host's deploys, and who runs one now.
+"""The history of a host's deploys, and the owner of its lock.
 
-Pure: operations/lock.py and journal.py talk to the host; files/history/lock.sh keeps the lock and
-the history there.
+Pure: operations/lock.py and journal.py communicate with the host; files/history/lock.sh keeps the
+lock and the history there.
 """
 
 import json
@@ -14,8 +14,8 @@ Result = Literal["done", "failed", "cut off"]
 
 @dataclass(frozen=True)
 class Run:
-    """One deploy of one host. `run` tells two runs apart; `begun` is ISO 8601, UTC; `changed` are
-    the names of operations that changed something, in order; `failed` is the one that failed."""
+    """One deploy of one host. `run` identifies the run; `begun` is ISO 8601, UTC; `changed` are the
+    names of operations that changed something, in order; `failed` is the one that failed."""
 
     run: str
     by: str
@@ -29,11 +29,11 @@ class Run:
     failed: str = ""
 
     def with_change(self, operation: str) -> "Run":
-        """The same run, one change later."""
+        """The run with one more change."""
         return replace(self, changed=(*self.changed, operation))
 
     def ended(self, result: Result, failed: str = "") -> "Run":
-        """The same run at its end."""
+        """The run with its result."""
         return replace(self, result=result, failed=failed)
 
     @property
@@ -43,7 +43,7 @@ class Run:
 
 
 def parse(line: str) -> Run | None:
-    """A run from its line; None if the line does not hold one."""
+    """A run from a line of the history; None if the line is not valid."""
     try:
         data = json.loads(line)
         return Run(**data | {"changed": tuple(data["changed"])})
@@ -52,7 +52,7 @@ def parse(line: str) -> Run | None:
 
 
 def history(lines: Iterable[str]) -> list[Run]:
-    """All runs, oldest first; of a run that lost its connection, only the latest entry."""
+    """All runs, oldest first; only the latest entry of a run that lost its connection."""
     found: dict[str, Run] = {}
     for run in filter(None, map(parse, lines)):
         found.pop(run.run, None)
@@ -61,23 +61,23 @@ def history(lines: Iterable[str]) -> list[Run]:
 
 
 def taken(owner: str, host: str) -> str:
-    """The sentence for an operator whose host is locked by another run."""
+    """The message for an operator whose host is locked by another run."""
     run = parse(owner)
-    who = f"{run.by} (process {run.process})" if run else "somebody"
+    who = f"{run.by} (process {run.process})" if run else "someone"
     since = f" since {run.begun}" if run else ""
     return (
-        f"{who} has been deploying this host{since}; wait until that run ends, or if it hangs,"
-        f" unlock the host: llmhost unlock INVENTORY {host}"
+        f"{who} has been deploying to this host{since}; wait for that run to end, or, if it hangs,"
+        f" run: llmhost unlock INVENTORY {host}"
     )
 
 
 def table_row(run: Run) -> Sequence[str]:
-    """Time, who, revision, result and changes, for people."""
+    """Time, user, revision, result and changes, for display."""
     revision = (run.revision or run.version)[:8] + ("+" if run.modified else "")
     result = f"{run.result}: {run.failed}" if run.failed else run.result
     return run.begun, run.by, revision, result, "\n".join(run.changed)
 
 
 def as_data(run: Run) -> dict[str, Any]:
-    """A run for JSON."""
+    """A run as JSON data."""
     return asdict(run)

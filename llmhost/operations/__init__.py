@@ -1,1 +1,1 @@
-"""Operations: they compare facts with what is declared and yield only what is missing."""
+"""Operations: each compares facts with the declared state and yields only what is missing."""

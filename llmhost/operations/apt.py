@@ -46,11 +46,10 @@ def packages(
     prefetch=lambda source, **_: [ask(RepositoryFiles, key=source.key_path, paths=source.paths)]
 )
 def repository(source: Repository, *, present: bool = True) -> Commands:
-    """Let apt take packages from a repository, whose key must have the pinned fingerprint; or, if
-    it must not be present, forget it.
+    """Add a repository whose key has the pinned fingerprint or, without `present`, remove it.
 
-    The key is compared on the controller before it is put in place; a wrong one fails this host
-    and leaves everything as it was.
+    The controller checks the key before it is installed; a wrong key fails this host without a
+    change.
     """
     found = get_fact(RepositoryFiles, key=source.key_path, paths=source.paths)
     if wrong := repository_differences(source, found, present=present):
@@ -61,7 +60,7 @@ def repository(source: Repository, *, present: bool = True) -> Commands:
 def repository_differences(
     source: Repository, found: RepositoryState, *, present: bool
 ) -> list[str]:
-    """What of a repository is not as declared, in words."""
+    """What differs from the declared repository, in sentences."""
     if present and _mistrust(source, found.key):
         return [f"apt does not trust the key of {source.label}"]
     entries = source.entries(found.key) if present else source.removal
@@ -69,11 +68,11 @@ def repository_differences(
 
 
 def repository_commands(source: Repository, found: RepositoryState, *, present: bool) -> Commands:
-    """The commands that settle the differences."""
+    """The commands that correct the differences."""
     if not present:
         yield apply_command(source.removal)
         return
-    # Something harmless first: a dry run ends at the first command, and shall fetch nothing.
+    # A dry run ends at the first command and must not fetch anything.
     yield StringCommand("true")
     key = source.key or found.key
     if _mistrust(source, key):
@@ -85,14 +84,14 @@ def repository_commands(source: Repository, found: RepositoryState, *, present: 
 
 
 def _mistrust(source: Repository, key: bytes) -> str:
-    """Why a key must not be trusted; empty if it is the right one."""
+    """Why a key is not trusted; empty if it is the right one."""
     origin = f"The key of {source.label} at {source.key_url}"
     if not key:
         return f"{origin} could not be fetched"
     try:
         found = fingerprint(key)
     except UnreadableKey as error:
-        return f"{origin} can not be used: {error}"
+        return f"{origin} cannot be used: {error}"
     if found != source.fingerprint:
         return f"{origin} has the fingerprint {found}, not {source.fingerprint}"
     return ""

@@ -21,15 +21,15 @@ def _question(certificate: str | None, label: str) -> Question:
 
 def _prefetch(authority: Path | None, *, label: str) -> list[Question]:
     if authority and not has_authority(authority):
-        return []  # the authority that will be asked for is made while the deploy runs
+        return []  # the authority is created during the deploy
     return [_question(_certificate(authority, create=False), label)]
 
 
 @declared(prefetch=_prefetch)
 def trusted(authority: Path | None, *, label: str) -> Commands:
-    """Trust the site's authority, kept in this directory of the controller, and under this label
-    no other; without one, none."""
-    # A dry run leaves nothing behind on the controller.
+    """Trust the site's authority, from this directory on the controller, as the only one with this
+    label; without a directory, trust none."""
+    # A dry run creates no authority on the controller.
     certificate = _certificate(authority, create=host.state.is_executing)
     wanted = entry(label, certificate)
     state = get_fact(TrustedCertificate, **_question(certificate, label).arguments)

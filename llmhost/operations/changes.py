@@ -1,7 +1,7 @@
-"""Why an operation is about to change something, or refuses to.
+"""Why an operation changes something, or refuses to.
 
-pyinfra knows that an operation changes, not why; operators want both. Reasons are given twice: on
-the terminal while running, and to `llmhost plan` through `reasons`.
+pyinfra reports that an operation changes something, but not why. Reasons are shown on the terminal
+during a run, and `llmhost plan` reads them through `reasons`.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from llmhost.operations.run_state import Reasons, host_run, title
 
 
 def reasons(host: Host, operation: str) -> Reasons:
-    """What an operation said on a host; empty if it had nothing to say."""
+    """The reasons of an operation on a host; empty if there are none."""
     return host_run(host).reasons.get(operation, Reasons())
 
 
@@ -28,7 +28,7 @@ def refusals(host: Host) -> list[str]:
 
 
 def explain(sentences: Iterable[str]) -> None:
-    """Say, before the first command is yielded, what differs from what is declared."""
+    """Report, before the first command is yielded, what differs from the declared state."""
     current = _current()
     current.changes = list(sentences)
     if host.state.is_executing:
@@ -39,7 +39,7 @@ def explain(sentences: Iterable[str]) -> None:
 
 
 def note(sentences: Iterable[str]) -> None:
-    """Say what the operator should know about the host's state although it stays as it is."""
+    """Report a state that the operator should know about but that is not changed."""
     current = _current()
     current.notes = list(sentences)
     if host.state.is_executing:
@@ -48,7 +48,7 @@ def note(sentences: Iterable[str]) -> None:
 
 
 def refuse(sentences: Iterable[str]) -> FunctionCommand:
-    """A command that fails the operation on this host alone, after saying why."""
+    """A command that prints the reasons and fails the operation on this host only."""
     current = _current()
     current.refusals = list(sentences)
     return FunctionCommand(_refuse, [tuple(current.refusals)], {})

@@ -12,10 +12,10 @@ from llmhost.system.clock import TIMESYNCD, ClockState, unsynchronized, wrong_zo
 
 @declared(prefetch=lambda *_, **__: [ask(Clock)])
 def right(zone: str) -> Commands:
-    """Show the time of an IANA zone, and let a daemon keep the clock right.
+    """Set an IANA time zone and let a daemon synchronize the clock.
 
-    Whichever of the usual daemons the operator chose is enough; where there is none, it is
-    systemd-timesyncd. A container's clock is its host's.
+    Any of the usual daemons is accepted; if there is none, systemd-timesyncd is used. A container
+    uses its host's clock.
     """
     state = get_fact(Clock)
     zone_reason, daemon_reason = wrong_zone(zone, state), unsynchronized(state)

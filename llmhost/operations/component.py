@@ -1,4 +1,4 @@
-"""What tasks need of pyinfra: a label above their operations, and a warning to the operator."""
+"""pyinfra for tasks: a label for their operations, and warnings to the operator."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec
@@ -20,5 +20,5 @@ def component(label: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
 
 
 def warn(sentence: str) -> None:
-    """Warn the operator while the deploy is prepared; nothing is refused."""
+    """Warn the operator while the deploy is prepared, without refusing it."""
     logger.warning(sentence)

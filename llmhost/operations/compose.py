@@ -34,7 +34,7 @@ def _prefetch(
     gpus: Mapping[str, GpuRequest] | None = None,
     with_devices: Callable[[Devices], Project] | None = None,
 ) -> list[Question]:
-    """Services that ask for GPUs depend on which GPUs there are."""
+    """Services with GPUs depend on the host's GPUs, so those are read first."""
     return [nvidia_question(wanted=True) if gpus and with_devices else _question(project)]
 
 
@@ -45,20 +45,20 @@ def project(
     gpus: Mapping[str, GpuRequest] | None = None,
     with_devices: Callable[[Devices], Project] | None = None,
 ) -> Commands:
-    """Let exactly these services run, healthy, from these files; others of the project go.
+    """Run exactly these services, healthy, from these files; remove other services of the project.
 
-    Their named volumes stay. A container counts as different when it was stopped, changed, made
-    from another configuration or image, is not healthy, has lost its GPUs' devices, its network or
-    its limits, or has settings that were changed in the running service; one that was made by hand
-    under a service's name gives way. `gpus` is what services ask for; `with_devices` makes the
-    project for those that they get.
+    Named volumes stay. A container is recreated if it was stopped or changed, was created from
+    another configuration or image, is unhealthy, has lost its GPU devices, its network or its
+    limits, or if settings were changed in the running service. A container that was created by hand
+    with a service's name is replaced. `gpus` are the requests of services; `with_devices` returns
+    the project for the devices that they get.
     """
     notes: list[str] = []
     if gpus and with_devices:
         try:
             devices = _granted(gpus)
         except Unsatisfiable as error:
-            # In a dry run the driver may be what the deploy begins with.
+            # In a dry run, an earlier operation of the deploy may install the driver.
             if host.state.is_executing:
                 yield refuse(error.sentences)
                 return
@@ -76,5 +76,7 @@ def project(
 def _granted(gpus: Mapping[str, GpuRequest]) -> Devices:
     state = read_state(wanted=True)
     if state is None:
-        raise Unsatisfiable("nothing could be read of this host's GPUs; the lines above say why")
+        raise Unsatisfiable(
+            "this host's GPUs could not be read; see the lines above for the reason"
+        )
     return devices_of(gpus, state)

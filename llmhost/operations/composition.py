@@ -1,6 +1,6 @@
 """Operations inside an operation.
 
-Only inside a body can the need for them be decided from a fact, as a dry run must.
+The body of an operation can decide from a fact whether it needs them; a dry run depends on that.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ from llmhost.operations.declaration import Commands
 
 
 def inner(operation: Callable[..., OperationMeta]) -> Callable[..., Commands]:
-    """The body of an operation, to be used with `yield from`."""
+    """The body of an operation, for `yield from`."""
     return cast(Callable[..., Commands], operation._inner)  # type: ignore[attr-defined]
 
 
-def told(reasons: Sequence[str], commands: Commands) -> Commands:
-    """The commands, under these reasons, if there are any, instead of those of the operation that
-    they come from. Nothing is said when there is nothing to run."""
+def with_reasons(reasons: Sequence[str], commands: Commands) -> Commands:
+    """The commands of an inner operation, with these reasons, if any, instead of its own. Nothing
+    is reported if there is nothing to run."""
     first = next(commands, None)
     if first is not None:
         if reasons:

@@ -1,7 +1,7 @@
-"""Changes that could lock the operator out: tried, and kept only once the controller came back.
+"""Changes that could lock the operator out: kept only if the controller can connect again.
 
-What is tried is a script on the host, made from templates/trial.sh.j2: `load SECONDS` makes the
-change and has the host undo it after that time, `confirm` keeps it.
+A script on the host, from templates/trial.sh.j2, applies the change: `load SECONDS` makes the
+change and schedules its undo on the host after that time, `confirm` keeps it.
 """
 
 import socket
@@ -21,14 +21,14 @@ from llmhost.operations.connection_arguments import connection_arguments
 from llmhost.operations.declaration import Commands
 
 _UNDO_SECONDS = 30
-"""More than an undo takes once its time has come."""
+"""Longer than an undo takes after its time has come."""
 _CONNECT_SECONDS = 3
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """`arrived` is a shell condition: the change is made, or undone again. `contacts` are the
-    addresses that the host is reached at then, empty if they stay."""
+    """`arrived` is a shell condition: the change was made, or undone again. `contacts` are the
+    addresses of the host after the change, empty if they stay the same."""
 
     script: str
     seconds: int
@@ -40,9 +40,10 @@ class _Trial:
 def on_trial(
     script: str, seconds: int, *, arrived: str = "true", contacts: Sequence[str] = ()
 ) -> Commands:
-    """Load the change that `script` makes, come in by a new connection, and confirm.
+    """Load the change of `script`, open a new connection, and confirm.
 
-    If nobody could come in for `seconds`, the host has undone the change, and `confirm` says so.
+    If no connection succeeds within `seconds`, the host undoes the change, and `confirm` reports
+    it.
     """
     trial = _Trial(script, seconds, arrived, tuple(contacts), connection_arguments(current_host))
     yield FunctionCommand(_try, [trial], {})
@@ -50,11 +51,11 @@ def on_trial(
 
 
 def _try(state: State, host: Host, trial: _Trial) -> bool:
-    """Load the change, then come in by a new connection, or wait until it is undone."""
+    """Load the change, then open a new connection, or wait until the change is undone."""
     load = StringCommand(f"sh {trial.script} load {trial.seconds}")
     try:
         loaded, output = host.run_shell_command(load, **{**trial.arguments, "_timeout": 30})
-    except (OSError, SSHException):  # cut off: the undo will let us in again
+    except (OSError, SSHException):  # disconnected: the undo restores the access
         return _come_in(state, host, trial)
     if not loaded:
         host.log_styled(output.output, fg="red", log_func=logger.error)
@@ -63,12 +64,12 @@ def _try(state: State, host: Host, trial: _Trial) -> bool:
 
 
 def _come_in(state: State, host: Host, trial: _Trial) -> bool:
-    """Put a new connection in the place of the present one, which `confirm` then travels over."""
+    """Replace the connection with a new one, which `confirm` then uses."""
     begun = time.monotonic()
     old = getattr(host.connector, "client", None)
     port = old.get_transport().getpeername()[1] if old and trial.contacts else 0
     while (waited := time.monotonic() - begun) < trial.seconds + _UNDO_SECONDS:
-        # Once the change is undone, the host is where it was.
+        # After an undo, the host has its old address.
         moved = trial.contacts if waited <= trial.seconds else ()
         for contact in moved or ("",):
             if _connect(host, contact, port) and _arrived(host, trial):
@@ -76,23 +77,23 @@ def _come_in(state: State, host: Host, trial: _Trial) -> bool:
                     old.close()
                 state.trigger_callbacks("host_connect", host)
                 if contact:
-                    told = f"The host is reached at {contact} from now on: set its ssh_hostname"
-                    host.log_styled(told, fg="yellow", log_func=logger.warning)
+                    sentence = f"The host's address is now {contact}: set its ssh_hostname"
+                    host.log_styled(sentence, fg="yellow", log_func=logger.warning)
                 return True
         time.sleep(0.5)
-    sentence = f"The host can not be reached since {waited:.0f} s; go to its console"
+    sentence = f"The host has been unreachable for {waited:.0f} s: use its console"
     host.log_styled(sentence, fg="red", log_func=logger.error)
     return False
 
 
 def _connect(host: Host, contact: str, port: int) -> bool:
-    """A fresh connection; nobody comes to a host by a network that is the controller itself."""
+    """Open a new connection; a loopback address on the controller does not lead to the host."""
     connector = host.connector
     if not isinstance(connector, SSHConnector):
         return True
     _lead(connector, contact, port)
     try:
-        connector.disconnect()  # forgets what hangs on the old connection
+        connector.disconnect()  # drops the hanging connection
         connector.connect()
     except ConnectError:
         return False
@@ -100,10 +101,10 @@ def _connect(host: Host, contact: str, port: int) -> bool:
 
 
 def _lead(connector: SSHConnector, contact: str, port: int) -> None:
-    """Let this and all later connections of the run go to another address of the same host.
+    """Redirect this and all later connections of the run to another address of the same host.
 
-    By a socket, because everything else stays what the inventory and ssh_config say of the host:
-    above all the key that it has to prove itself with.
+    Replaces only the socket: everything else in the inventory and ssh_config still applies, above
+    all the host key.
     """
 
     def led() -> dict[str, Any]:
@@ -118,7 +119,7 @@ def _lead(connector: SSHConnector, contact: str, port: int) -> None:
 
 
 def _arrived(host: Host, trial: _Trial) -> bool:
-    """Whether the change is made; an answer to this is what proves that the way in is open."""
+    """Whether the change was made; an answer to this command proves that the host is reachable."""
     command = StringCommand(trial.arrived)
     try:
         succeeded, _ = host.run_shell_command(command, **{**trial.arguments, "_timeout": 5})

@@ -1,6 +1,7 @@
-"""How commands are run on a host: sudo, su, environment and the like, for commands of our own.
+"""Connection arguments (sudo, su, environment and so on) for commands outside operations.
 
-pyinfra works these out for operations and facts; whatever else runs a command on a host asks here.
+pyinfra determines them for operations and facts; all other code that runs a command on a host uses
+this module.
 """
 
 from collections.abc import Mapping
@@ -14,22 +15,22 @@ from pyinfra.connectors.util import extract_control_arguments, make_unix_command
 def connection_arguments(host: Host) -> dict[str, Any]:
     """Keyword arguments for `host.run_shell_command`.
 
-    Inside an operation they are that operation's, elsewhere those of the inventory.
+    Inside an operation, they are those of the operation; elsewhere, those of the inventory.
     """
     arguments: Any = host.current_op_global_arguments
     return of_connection(arguments or pop_global_arguments(host.state, host, {})[0])
 
 
 def of_connection(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of an operation's global arguments that `connection_arguments` returns."""
+    """The subset of an operation's global arguments that `connection_arguments` returns."""
     return {key: arguments[key] for key in CONNECTOR_ARGUMENT_KEYS if key in arguments}
 
 
 def shell_line(host: Host, command: StringCommand, arguments: Mapping[str, Any]) -> str:
-    """The command as the host's login shell gets it, for a channel that pyinfra does not run.
+    """The command line for the host's login shell, for a channel that pyinfra does not run.
 
-    `arguments` are what `connection_arguments` returned.
+    `arguments` come from `connection_arguments`.
     """
     own: Any = dict(arguments)
-    extract_control_arguments(own)  # takes out what is not part of the command
+    extract_control_arguments(own)  # removes what is not part of the command
     return str(make_unix_command_for_host(host.state, host, command, **own).get_raw_value())

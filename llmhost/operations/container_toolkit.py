@@ -15,7 +15,7 @@ from llmhost.nvidia.packages import TOOLKIT
 from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import apt, docker, systemd
 from llmhost.operations.changes import explain, refuse
-from llmhost.operations.composition import inner, told
+from llmhost.operations.composition import inner, with_reasons
 from llmhost.operations.declaration import Commands, declared
 from llmhost.operations.nvidia_packages import nvidia_question, read_state, then_read
 from llmhost.system.apt_repository import Repository
@@ -38,7 +38,9 @@ def present(
     state = read_state(wanted=False)
     if state is None or not state.has_gpu:
         return
-    installed = told(toolkit_reasons(state, version), _installed(version, repository(state)))
+    installed = with_reasons(
+        toolkit_reasons(state, version), _installed(version, repository(state))
+    )
     state = yield from then_read(installed, state)
     yield from inner(systemd.service)(REFRESH_PATH)
     # The specs are on a tmpfs: without it no container gets a GPU after a reboot.

@@ -1,4 +1,4 @@
-"""How an operation is declared: its body, and the facts that it asks for first."""
+"""Declaration of operations: a body, and the facts that it reads first."""
 
 from collections.abc import Callable, Generator, Sequence
 from functools import wraps
@@ -13,7 +13,7 @@ from llmhost.operations.fact_prefetch import Question
 from llmhost.operations.run_state import add_callbacks, host_run
 
 Commands = Generator[PyinfraCommand, None, None]
-"""What an operation's body returns."""
+"""The return type of an operation's body."""
 
 _Body = Callable[..., Commands]
 _T = TypeVar("_T")
@@ -22,11 +22,11 @@ _T = TypeVar("_T")
 def declared(
     prefetch: Callable[..., Sequence[Question]] | None,
 ) -> Callable[[_Body], Callable[..., OperationMeta]]:
-    """Make an operation of its body.
+    """Turn a body into an operation.
 
-    `prefetch` takes the body's arguments and returns the facts that the body asks for first,
-    whatever the host's state; they are then read together with those of other operations. It
-    must not ask the host. None: the operation's facts are only true at the moment, or it has none.
+    `prefetch` takes the body's arguments and returns the facts that the body always reads first;
+    they are read together with those of other operations. It must not read facts itself. None: the
+    operation has no facts, or they must be read at the time of use.
 
     pyinfra's own annotation puts its global arguments before an operation's positional ones, so
     that no call with a positional argument would pass the type checker.
@@ -59,10 +59,10 @@ def declared(
 def _expect(
     prefetch: Callable[..., Sequence[Question]] | None, args: Any, kwargs: dict[str, Any]
 ) -> None:
-    """Note the questions of the operation that was just added to the present host."""
+    """Record the questions of the operation that was just added to the current host."""
     host: Host = ctx_host.get()
     if host.state.is_executing:
-        return  # it has run already
+        return  # it has already run
     own = {key: value for key, value in kwargs.items() if key != "name" and key[0] != "_"}
     questions = prefetch(*args, **own) if prefetch else ()
     host_run(host).prefetch.expect(host.op_hash_order[-1], questions)
@@ -70,7 +70,7 @@ def _expect(
 
 
 class _Foreign(BaseStateCallback):
-    """An operation that is not ours may change anything: prefetched facts end there."""
+    """Another operation may change anything: it invalidates prefetched facts."""
 
     @staticmethod
     def operation_host_start(state: State, host: Host, op_hash: str) -> None:
@@ -81,7 +81,7 @@ class _Foreign(BaseStateCallback):
 
 
 def get_fact(fact: type[FactBase[_T]], **arguments: Any) -> _T:
-    """A fact of the present host, prefetched if nothing has changed since, otherwise read now."""
+    """A fact of the current host: prefetched if nothing changed since then, otherwise read now."""
     host: Host = ctx_host.get()
     value: _T = host_run(host).prefetch.value(host, Question(fact, arguments))
     return value

@@ -1,4 +1,4 @@
-"""Docker Engine: its packages, and the configuration of its daemon."""
+"""Docker Engine: packages, and the configuration of the daemon."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -45,7 +45,7 @@ def _engine_question(repository_url: str, key_fingerprint: str) -> Question:
 
 
 def _record(owner: str) -> str:
-    """Where the keys of daemon.json are listed that an owner has set."""
+    """The file that lists the keys of daemon.json that an owner has set."""
     return f"{_RECORDS}/{owner}.json"
 
 
@@ -62,10 +62,11 @@ def engine(
     key_fingerprint: str,
     key: bytes | None = None,
 ) -> Commands:
-    """Install Docker Engine with compose and buildx from one source, and remove the other's.
+    """Install Docker Engine with compose and buildx from one source, and remove the packages of the
+    other source.
 
-    `version` pins the engine's package and holds all of them. A new engine is not started: its
-    first start, without a configuration, would take address ranges that may be the site's.
+    `version` pins the engine's package and holds all packages. A new engine is not started: without
+    a configuration, it could use address ranges of the site.
     """
     vendor = partial(docker_repository, repository_url, key_fingerprint, key)
     found = get_fact(Engine, **_engine_question(repository_url, key_fingerprint).arguments)
@@ -93,18 +94,18 @@ def engine(
     ]
 )
 def daemon(config: Mapping[str, Any], *, owner: str = "docker") -> Commands:
-    """Keep keys of daemon.json as declared, and leave everybody else's alone.
+    """Set the declared keys of daemon.json and leave all other keys alone.
 
-    `owner` names whose keys these are: keys that an earlier run set for the same owner, and that
-    are no longer in `config`, are removed. dockerd examines the file before it is put in place.
-    It takes effect when the daemon is restarted: systemd.service(…, newer_than=[CONFIG]).
+    Keys that an earlier run set for the same `owner` and that `config` no longer contains are
+    removed. dockerd validates the file before it is installed. It takes effect when the daemon is
+    restarted: systemd.service(…, newer_than=[CONFIG]).
     """
     record = _record(owner)
     found = get_fact(DaemonConfig, config=CONFIG, record=record)
     try:
         existing = parse_config(found.config, CONFIG)
     except BrokenConfig as error:
-        yield refuse([str(error), "Mend it, or move it away to start from an empty one."])
+        yield refuse([str(error), "Fix the file, or move it away to start from an empty one."])
         return
     earlier, ours = parse_owned(found.record), key_paths(config)
     merged = merge(existing, config, earlier)
@@ -119,8 +120,8 @@ def daemon(config: Mapping[str, Any], *, owner: str = "docker") -> Commands:
 def _install_config(
     text: str, record: str, union: set[KeyPath], ours: set[KeyPath]
 ) -> StringCommand:
-    """The record first lists every key that may be ours, then those that are: a run that is killed
-    in between forgets none of them."""
+    """The record first lists every key that may be ours, then the actual ones, so that a run that
+    is killed in between loses none of them."""
     before, after = candidate_path(f"{record}.before"), candidate_path(record)
     candidate = candidate_path(CONFIG)
     contents = {

@@ -15,10 +15,10 @@ from llmhost.template import render
 def present(
     path: str, *, template: str, owner: str, secret: str, values: dict[str, str]
 ) -> Commands:
-    """A file of mode 0600 from `template`, which gets `values` and the secret as `secret`.
+    """A file of mode 0600 from `template`, rendered with `values` and the secret as `secret`.
 
-    `secret` is a reference. What it refers to is read here, so that it is no operation's argument
-    and stands in no plan; a difference is told by the variable's name.
+    `secret` is a reference, resolved here, so that the secret itself is in no operation argument
+    and no plan. A difference is reported by the name of the variable only.
     """
     state = get_fact(EnvironmentFile, path=path, owner=owner)
     try:
@@ -30,7 +30,7 @@ def present(
         yield refuse([f"the secret for {path} {mistake}"])
         return
     if not state.owner_exists:
-        yield refuse([f"there is no user {owner} on the host, who is to own {path}: make it first"])
+        yield refuse([f"there is no user {owner} on the host to own {path}: create the user first"])
         return
     file = File(path, render(template, secret=content, **values), mode="0600", owner=owner)
     if wrong := reasons(file, state):

@@ -1,4 +1,4 @@
-"""Files, directories and absences."""
+"""Files and directories, present or absent."""
 
 from pyinfra.api import StringCommand
 
@@ -11,9 +11,9 @@ from llmhost.system.files import Entry, File, apply_script, archive, candidate_p
 
 @declared(prefetch=lambda *entries: [ask(PathStates, paths=[each.path for each in entries])])
 def present(*entries: Entry) -> Commands:
-    """Make every entry as declared: one round trip to look, one to correct.
+    """Correct every entry that differs: one round trip to read, one to write.
 
-    A file is complete in its place or not there at all, never half-written.
+    Files are replaced atomically.
     """
     found = get_fact(PathStates, paths=[each.path for each in entries])
     wrong = differences(entries, found)
@@ -23,7 +23,7 @@ def present(*entries: Entry) -> Commands:
 
 
 def apply_command(entries: list[Entry]) -> StringCommand:
-    """The command that brings entries about; contents travel on its stdin."""
+    """The command that writes the entries; it reads their contents from stdin."""
     files = [entry for entry in entries if isinstance(entry, File)]
     contents = archive({candidate_path(file.path): file for file in files})
     return StringCommand(apply_script(entries), _stdin=contents)

@@ -1,6 +1,6 @@
-"""A shell on a host that runs beside the deploy: its output by line, and lines to its input.
+"""A shell on a host that runs during the deploy, with line-based input and output.
 
-Over SSH it is a channel of pyinfra's connection, and ends with it. For `@local` it is a process.
+Over SSH, it is a channel of pyinfra's connection and ends with it. For `@local`, it is a process.
 """
 
 import subprocess
@@ -15,15 +15,14 @@ from pyinfra.api import Host, StringCommand
 from llmhost.operations.connection_arguments import shell_line
 
 LOST = (OSError, EOFError, SSHException)
-"""What is raised when the connection has ended."""
+"""Exceptions of a lost connection."""
 _END_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class HostChannel:
-    """`read_line` and `read_error`, a line of its standard error, return an empty string once the
-    shell has ended. `send` and `close` do nothing then: that the connection is lost is reported by
-    the command that needs it."""
+    """`read_line` and `read_error` (standard error) return an empty string after the shell has
+    ended. `send` and `close` then do nothing: the next command reports the lost connection."""
 
     read_line: Callable[[], str]
     read_error: Callable[[], str]
@@ -32,8 +31,8 @@ class HostChannel:
 
 
 def open_channel(host: Host, command: StringCommand, arguments: Mapping[str, Any]) -> HostChannel:
-    """Start a command on a connected host, with what `connection_arguments` returned. Raises what
-    is in LOST."""
+    """Start a command on a connected host, with arguments from `connection_arguments`. Raises the
+    exceptions in LOST."""
     raw = shell_line(host, command, arguments)
     client = getattr(host.connector, "client", None)
     return _over_ssh(client.get_transport(), raw) if client else _local(raw)

@@ -1,4 +1,4 @@
-"""What a host calls itself."""
+"""A host's name."""
 
 from pyinfra.api import StringCommand
 
@@ -14,10 +14,10 @@ _PATH = "/etc/hostname"
 
 @declared(prefetch=lambda *_, **__: [ask(Hostname)])
 def present(wanted: str) -> Commands:
-    """Let the host call itself this, now and at boot."""
+    """Set the host's name, now and at boot."""
     found = get_fact(Hostname)
     wrong = [
-        f"the host calls itself {name or 'nothing'} {when}, and {wanted} is declared"
+        f"the hostname {when} is {name or 'empty'}, but {wanted} is declared"
         for name, when in ((found.at_boot, "at boot"), (found.now, "now"))
         if name != wanted
     ]

@@ -13,7 +13,7 @@ from llmhost.system.files import File
 
 @declared(prefetch=lambda *_, **__: [ask(HostsFile)])
 def entries(entries: Mapping[str, str], *, component: str) -> Commands:
-    """Give names (keys) their addresses, in a block of the component; every other line stays."""
+    """Map names (keys) to addresses, in a block for the component; all other lines stay."""
     text = get_fact(HostsFile)
     if wrong := hosts_file.conflicts(text, entries, component):
         yield refuse(wrong)

@@ -1,4 +1,4 @@
-"""Images built on the host, or brought to it."""
+"""Images: built on the host, or loaded from a bundle."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from llmhost.models.files import sha256_of
 from llmhost.operations.changes import explain, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
-from llmhost.operations.progress import told
+from llmhost.operations.progress import reported
 from llmhost.secret import read_secret
 from llmhost.system.files import archive
 
@@ -32,14 +32,14 @@ def _question(images: Sequence[ServiceImage], uploads: str, waiting: str) -> Que
 def built(
     *images: ServiceImage, uploads: str, waiting: str = WAITING, check_room: bool = True
 ) -> Commands:
-    """Make every image whose inputs differ from what is there under its name, and no other.
+    """Build every image whose inputs differ from the image with its name.
 
-    One whose archive a bundle brought to the directory `waiting` is loaded and not built.
+    If a bundle has copied its archive to the directory `waiting`, an image is loaded instead.
 
-    Weights come to the host only when a service's image has to be built and their own image is not
-    there. They pass through the directory `uploads`, which is removed in the end. Weights whose
-    SHA-256 is not the declared one are refused, those on the controller before anything is changed,
-    and so is with `check_room` what will not fit on the host's disks.
+    Weights are transferred only if a service's image must be built and the image of the weights
+    does not exist. They go through the directory `uploads`, which is removed at the end. Weights
+    with a wrong SHA-256 are refused; those on the controller are checked before the first change.
+    With `check_room`, the operation refuses what does not fit on the host's disks.
     """
     store = get_fact(Images, **_question(images, uploads, waiting).arguments)
     services = missing(images, store.images)
@@ -48,7 +48,7 @@ def built(
     weights = missing([model for image in building for model in image.models], store.images)
     reasons = [*weights.values(), *services.values()]
     if store.uploads:
-        reasons.append(f"{uploads} holds what an interrupted run left")
+        reasons.append(f"{uploads} contains files from an interrupted run")
     files = [(model.model, file) for model in weights for file in model.files]
     arriving = {model: _arriving(model, store.uploads) for model in weights}
     if mistakes := [mistake for name, file in files if (mistake := _mistake(name, file))]:
@@ -67,31 +67,31 @@ def built(
         for model in weights:
             for file in arriving[model]:
                 yield from _obtain(model.model, file, uploads, sizes[model][file.sha256])
-            with told(f"making the image of {model.model}'s weights"):
+            with reported(f"building the image of {model.model}'s weights"):
                 yield StringCommand(core.import_script(model, uploads))
         for image in brought:
-            with told(f"loading the image of {image.service}"):
+            with reported(f"loading the image of {image.service}"):
                 yield StringCommand(core.load_script(image, waiting))
         for image in building:
             contents = archive({file.path: file for file in image.build_files})
-            with told(f"building the image of {image.service}"):
+            with reported(f"building the image of {image.service}"):
                 yield StringCommand(core.build_script(image), _stdin=contents)
         yield StringCommand(core.tidy_script(uploads))
 
 
 Sizes = Mapping[ModelImage, Mapping[str, int]]
-"""Bytes by SHA-256 of the files that have to be brought; 0 where nobody knows."""
+"""Bytes by SHA-256 of the files to transfer; 0 if unknown."""
 
 
 def _arriving(model: ModelImage, waiting: Sequence[str]) -> tuple[WeightsFile, ...]:
-    """Files that have to be brought; equal files of one model are brought once."""
+    """Files to transfer; identical files of a model are transferred once."""
     return tuple({f.sha256: f for f in model.files if f.sha256 not in waiting}.values())
 
 
 def _room(
     uploads: str, arriving: Iterable[Sequence[WeightsFile]], building: Sequence[ServiceImage]
 ) -> Room:
-    # Who asks for a token is not asked for a size.
+    # Sources that need a token are not asked for sizes.
     remote = {f.source for files in arriving for f in files if f.remote and not f.token}
     return get_fact(
         HostRoom,
@@ -106,20 +106,20 @@ def _size(file: WeightsFile, room: Room) -> int:
 
 
 def _obtain(model: str, file: WeightsFile, uploads: str, size: int) -> Commands:
-    """Bring weights to the host."""
+    """Transfer weights to the host."""
     part = core.partial_path(file, uploads)
     if file.remote:
         secret = core.authorization(read_secret(file.token)) if file.token else ""
-        with told(f"downloading the weights of {model}", part, size):
+        with reported(f"downloading the weights of {model}", part, size):
             yield StringCommand(core.download_script(model, file, uploads), _stdin=secret)
     else:
-        with told(f"uploading the weights of {model}", part, size):
-            # As the user who logged in: with sudo, pyinfra would go through /tmp, which is small.
+        with reported(f"uploading the weights of {model}", part, size):
+            # As the login user: with sudo, pyinfra would go through /tmp, which may be small.
             yield FileUploadCommand(file.source, part, _sudo=False)
 
 
 def _mistake(model: str, file: WeightsFile) -> str:
-    """Why weights can not be had; empty if they can, as far as the controller knows."""
+    """Why weights are unavailable; empty if the controller finds no problem."""
     if file.remote:
         return _unreadable(model, file.token)
     path = Path(file.source)

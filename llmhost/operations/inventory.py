@@ -1,4 +1,4 @@
-"""The site that a pyinfra inventory declares, checked as a whole before any host changes."""
+"""The site that a pyinfra inventory declares; the whole site is checked before any host changes."""
 
 from collections.abc import Iterable
 
@@ -38,7 +38,7 @@ def site_of(state: State) -> Site:
 
 
 def site_host(host: Host) -> SiteHost:
-    """The host that a deploy is about. Raises DeployError with the mistakes of the whole run."""
+    """The current host of a deploy. Raises DeployError with the mistakes of the whole run."""
     try:
         return site_of(host.state)[host.name]
     except SiteError as error:
@@ -47,7 +47,7 @@ def site_host(host: Host) -> SiteHost:
 
 
 def llm_endpoint_of(host: Host) -> LlmEndpoint | None:
-    """What an application server calls; None for a host of another role."""
+    """The LLM endpoint of an application server; None for a host of another role."""
     here = site_host(host)
     if here.role is not Role.APP_SERVER:
         return None

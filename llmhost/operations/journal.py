@@ -1,6 +1,6 @@
-"""What a host's history learns of a run: sent to the shell that holds the lock, as it happens.
+"""The journal of a run: records for the host's history, sent to the shell that holds the lock.
 
-The shell writes the last line that it has received when it ends, however the run ends.
+When the shell ends, it writes the last record that it received, however the run ended.
 """
 
 import os
@@ -18,31 +18,31 @@ from llmhost.version import toolkit
 
 @dataclass
 class Journal:
-    """The run's record, and how to send a line to the host. A run without changes or failures
-    sends nothing and leaves no trace."""
+    """The run's record, and a function that sends a line to the host. A run without changes or
+    failures sends nothing and is not recorded."""
 
     record: Run
     send: Callable[[str], None]
 
     def changed(self, operation: str) -> None:
-        """An operation is about to change something."""
+        """Record that an operation is about to change something."""
         self.record = self.record.with_change(operation)
         self.send(self.record.line)
 
     def ended(self, result: Result, failed: str = "") -> None:
-        """The run is at its end on this host."""
+        """Record the end of the run on this host."""
         self.record = self.record.ended(result, failed)
         self.send(self.record.line)
 
     def resume(self, send: Callable[[str], None]) -> None:
-        """Go on over a new connection."""
+        """Continue over a new connection."""
         self.send = send
         if self.record.changed:
             send(self.record.line)
 
 
 def new_record() -> Run:
-    """The record of a run that begins now."""
+    """The record of a run that starts now."""
     begun = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     found: Any = toolkit()
     by = f"{getuser()}@{gethostname()}"

@@ -1,7 +1,7 @@
 """One deploy at a time on a host (docs/decisions/0007).
 
-A shell on the host holds a lock while its standard input is open: our connection. Whatever ends
-the run ends the connection, and with it the lock.
+A shell on the host holds a lock as long as its standard input, our connection, is open. When the
+run ends in any way, the connection ends, and the lock is released.
 """
 
 import shlex
@@ -27,10 +27,10 @@ _SCRIPT = FILES / "history/lock.sh"
 
 @declared(prefetch=None)
 def locked(directory: str) -> Commands:
-    """Lock this host until the run ends, or refuse it while another run has it locked.
+    """Lock this host until the run ends, or refuse it if another run has locked it.
 
-    This happens when operations are executed: a dry run never comes to that. `directory` is where
-    the host keeps its history. Facts that the run will ask for are read once the host is locked.
+    Runs only when operations are executed, never in a dry run. `directory` contains the host's
+    history. The facts of the run are prefetched once the host is locked.
     """
     if not host.state.is_executing:
         return
@@ -38,13 +38,13 @@ def locked(directory: str) -> Commands:
     if problems := _acquire(here, directory):
         yield refuse(problems)
     elif failure := host_run(here).prefetch.read(here):
-        host.log(f"  facts are read one by one: {failure}")
+        host.log(f"  reading facts one by one: {failure}")
 
 
 @dataclass
 class HostLock:
-    """The lock of one host, and what is needed to take it again over a new connection.
-    `connection` are pyinfra's connector arguments."""
+    """The lock of one host, with the data to take it again over a new connection. `connection` are
+    pyinfra's connector arguments."""
 
     directory: str
     connection: Mapping[str, Any]
@@ -52,7 +52,7 @@ class HostLock:
     channel: HostChannel
 
     def take_again(self, host: Host) -> str:
-        """Lock the host over a new connection; returns why it is not locked, or nothing."""
+        """Lock the host over a new connection; returns why that failed, or nothing."""
         record = self.journal.record
         self.channel, problem = _start(host, self.directory, self.connection, record)
         self.journal.resume(self.channel.send)
@@ -69,7 +69,7 @@ def _acquire(host: Host, directory: str) -> list[str]:
         channel, problem = _start(host, directory, connection, record)
     except LOST as error:
         why = str(error) or "it ended"
-        return [f"the connection to {host.name} was lost ({why}); rerun this when it answers"]
+        return [f"the connection to {host.name} was lost ({why}); rerun the command"]
     if problem:
         return [problem]
     run.lock = HostLock(directory, connection, Journal(record, channel.send), channel)
@@ -80,7 +80,8 @@ def _acquire(host: Host, directory: str) -> list[str]:
 def _start(
     host: Host, directory: str, connection: Mapping[str, Any], record: run_record.Run
 ) -> tuple[HostChannel, str]:
-    """Start the shell that takes the lock; why it could not, or nothing. Raises what is in LOST."""
+    """Start the shell that takes the lock; returns why that failed, or nothing. Raises the
+    exceptions in LOST."""
     script = shlex.join([_SCRIPT.read_text(), "lock", directory, record.line])
     channel = open_channel(host, StringCommand("sh", "-c", script), connection)
     answer = channel.read_line().strip()
@@ -91,19 +92,19 @@ def _start(
     return channel, not_locked(answer or channel.read_error().strip())
 
 
-def not_locked(said: str) -> str:
-    """Why a host is not locked, from what the shell printed instead of an answer."""
-    if "sudo" in said and "not found" in said:
+def not_locked(output: str) -> str:
+    """Why a host is not locked, from the unexpected output of the shell."""
+    if "sudo" in output and "not found" in output:
         return "this host has no sudo: install it, or connect as root without `_sudo`"
-    return f"the host cannot be locked: {said or 'the shell printed nothing'}"
+    return f"the host cannot be locked: {output or 'the shell printed nothing'}"
 
 
 class _Callbacks(BaseStateCallback):
-    """Keeps lock and journal up with the run."""
+    """Updates lock and journal during the run."""
 
     @staticmethod
     def host_connect(state: State, host: Host) -> None:
-        """Over a new connection (after a reboot, or a change of the firewall): lock again."""
+        """Lock again over a new connection, such as after a reboot or a change of the firewall."""
         del state
         lock = host_run(host).lock
         if not lock:
@@ -111,7 +112,7 @@ class _Callbacks(BaseStateCallback):
         try:
             problem = lock.take_again(host)
         except LOST:
-            return  # still going down: the next connection tries again
+            return  # the host is still shutting down: the next connection tries again
         if problem:
             lost = f"the lock was lost with the connection: {problem}"
             host.log_styled(lost, fg="yellow", log_func=logger.warning)

@@ -1,4 +1,4 @@
-"""Static addresses, changed so that the operator can not be locked out."""
+"""Static addresses, changed without the risk of locking the operator out."""
 
 from collections.abc import Sequence
 
@@ -24,16 +24,16 @@ _ARRIVED = f"[ ! -e {core.STAGE}/pending ] || [ -e {core.STAGE}/changed ]"
 
 @declared(prefetch=lambda *_, **__: [ask(HostNetworking)])
 def addresses(wanted: core.Addressing, *, confirm_seconds: int) -> Commands:
-    """Give an interface exactly these addresses and default routes, by netplan or networkd.
+    """Give an interface exactly these addresses and default routes, with netplan or networkd.
 
-    They are made in /run first, where no reboot finds them. They reach the disk only when the
-    controller has come in again after the change, at the new address if the one in use goes away;
-    the host undoes them by itself if it has not after `confirm_seconds`.
+    The configuration is first applied from /run, where a reboot discards it. It is saved to disk
+    only after the controller has connected again, to the new address if the current one is removed.
+    If that does not happen within `confirm_seconds`, the host undoes the change.
     """
     state = get_fact(HostNetworking)
     if not state.macs:
-        return  # nothing is known of a host that could not be asked
-    if not state.has_ip:  # in a dry run: a deploy has just installed it
+        return  # the host could not be read
+    if not state.has_ip:  # only in a dry run: a deploy has installed it before
         explain(["addresses are unknown until iproute2 is installed"])
         yield StringCommand("command -v ip")
         return
@@ -46,8 +46,8 @@ def addresses(wanted: core.Addressing, *, confirm_seconds: int) -> Commands:
         return
     contacts = core.contacts(wanted, state)
     if contacts and _by_a_jump_host():
-        what = f"connections to {state.server} end, and the host is reached through another host"
-        yield refuse([f"{what}: change its address from a controller on its own network"])
+        what = f"connections to {state.server} would end, and this host is behind a jump host"
+        yield refuse([f"{what}: change its address from a controller on the same network"])
         return
     explain([*reasons, *core.moving(wanted, state)])
     yield _stage(wanted, files, state)
@@ -57,7 +57,7 @@ def addresses(wanted: core.Addressing, *, confirm_seconds: int) -> Commands:
 def _stage(
     wanted: core.Addressing, files: Sequence[File], state: core.NetworkState
 ) -> StringCommand:
-    """Lay the new configuration out beside the old one, and check it."""
+    """Stage the new configuration beside the old one and check it."""
     script = render(
         "network/trial.sh.j2",
         stage=core.STAGE,

@@ -46,12 +46,12 @@ def configuration(
 ) -> Commands:
     """Make nginx run exactly this configuration: nginx.conf, and `directory` beside it.
 
-    Nothing else remains in `directory`. The tree is tested whole before a file of it becomes live;
-    if nginx refuses it, the operation fails with nginx's own words and the old one goes on running.
-    The running nginx serves the digest of what it has loaded on `status_port` of 127.0.0.1, so a
-    run that was killed between the files and the reload is healed by the next. With `tls` the
-    configuration may include names.conf and other-names.conf, and its certificate is kept valid;
-    with `pool` upstreams.conf, in which drained servers stay drained.
+    All other files in `directory` are removed. The whole tree is tested before it becomes live; if
+    nginx rejects it, the operation fails with nginx's message, and the old configuration keeps
+    running. The running nginx serves the digest of its configuration on `status_port` of 127.0.0.1,
+    so that the next run repairs one that was killed between the files and the reload. With `tls`,
+    the configuration may include names.conf and other-names.conf, and its certificate is kept
+    valid; with `pool`, it may include upstreams.conf, in which drained servers stay drained.
     """
     desired = _DesiredState(files, directory, status_port, tls, pool)
     state = desired.state()
@@ -78,10 +78,10 @@ def drain(
     tls: Tls | None,
     pool: Pool,
 ) -> Commands:
-    """Send a server of the pool no more requests, or with `undo` send it some again.
+    """Stop sending requests to a server of the pool, or with `undo` start again.
 
-    Changes nothing else: a host that is not as declared beside that is refused. Requests that a
-    server is answering go on.
+    Changes nothing else: a host that differs from its inventory in other ways is refused. Open
+    requests are not interrupted.
     """
     desired = _DesiredState(files, directory, status_port, tls, pool)
     state = desired.state()
@@ -89,18 +89,18 @@ def drain(
     after = before - {server} if undo else before | {server}
     tree, _ = desired.tree(state, before)
     if tree.wrong(state) or service_drift(state, tree.digest):
-        yield refuse([f"{host.name} is not as the inventory declares it: deploy it first"])
+        yield refuse([f"{host.name} differs from its inventory: deploy it first"])
     elif not undo and (refusal := drain_refusal(pool, before, server)):
         yield refuse([refusal])
     elif before != after:
         tree, _ = desired.tree(state, after)
-        explain([f"{server} is taken in again" if undo else _drained(server)])
+        explain([f"{server} is returned to the pool" if undo else _drained(server)])
         yield from _apply(tree, state)
 
 
 @dataclass(frozen=True)
 class _DesiredState:
-    """What is declared; it becomes a tree when the host's state is known."""
+    """The declared configuration; `tree` completes it with the host's state."""
 
     files: tuple[File, ...]
     directory: str
@@ -109,14 +109,14 @@ class _DesiredState:
     pool: Pool | None
 
     def state(self) -> NginxState:
-        asked = _question(self.files, self.directory, self.status_port)
-        return get_fact(Nginx, **asked.arguments)
+        question = _question(self.files, self.directory, self.status_port)
+        return get_fact(Nginx, **question.arguments)
 
     def tree(self, state: NginxState, drained: Collection[str]) -> tuple[Tree, str]:
-        """The tree, and why the certificate is a new one, if it is."""
+        """The tree, and the reason for a new certificate, if there is one."""
         tree = Tree(self.files, self.directory, self.status_port)
         if self.pool:
-            # A dry run leaves nothing behind on the controller either.
+            # A dry run creates no authority on the controller.
             create = host.state.is_executing
             directory = self.pool.authority
             authority = open_authority(directory, create=create).certificate if directory else b""
@@ -125,7 +125,7 @@ class _DesiredState:
 
 
 def _with_tls(tree: Tree, tls: Tls | None, state: NginxState) -> tuple[Tree, str]:
-    """The tree with all that TLS needs, and why the certificate is a new one, if it is."""
+    """The tree with the files for TLS, and the reason for a new certificate, if there is one."""
     if tls is None:
         return tree, ""
     names = served_names(tls, host.name, state)
@@ -143,4 +143,4 @@ def _apply(tree: Tree, state: NginxState) -> Commands:
 
 
 def _drained(server: str) -> str:
-    return f"{server} is drained and gets no requests; llmhost drain --undo takes it in again"
+    return f"{server} is drained and gets no requests; to undo this, run llmhost drain --undo"

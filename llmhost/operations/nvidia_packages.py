@@ -12,7 +12,7 @@ from llmhost.nvidia.plan import DriverPlan, fabric_fits, unheld, userspace_versi
 from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import apt
 from llmhost.operations.changes import refuse
-from llmhost.operations.composition import inner, told
+from llmhost.operations.composition import inner, with_reasons
 from llmhost.operations.declaration import Commands, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.files import apply_command
@@ -64,7 +64,7 @@ def installed(
     reasons = [*plan.reasons, *wrong.values()]
     if state.initramfs_stale:
         reasons.append("the initramfs may still load nouveau")
-    yield from told(reasons, _install(plan, state, repository, list(wrong)))
+    yield from with_reasons(reasons, _install(plan, state, repository, list(wrong)))
 
 
 def _install(

@@ -1,4 +1,4 @@
-"""The check that precedes every change."""
+"""The check before the first change."""
 
 import time
 
@@ -10,7 +10,7 @@ from llmhost.operations.nvidia_packages import read_state
 from llmhost.preflight import findings
 
 
-@declared(prefetch=None)  # what it asks is compared with the controller's clock
+@declared(prefetch=None)  # its clock is compared with the controller's
 def fit(
     *,
     paths: list[str],
@@ -21,14 +21,14 @@ def fit(
     max_clock_skew_seconds: float,
     gpus: DriverPolicy | None = None,
 ) -> Commands:
-    """Refuse the host, with all reasons at once, if it can not become a server.
+    """Refuse the host, with all reasons, if it does not meet the requirements.
 
-    `gpus` says what the services ask of its GPUs, which are looked at only if they ask; none: it
-    runs no services.
+    `gpus` are the services' requirements for its GPUs, which are read only if there are any. None:
+    the host runs no services.
     """
     identity = get_fact(HostIdentityFact, paths=paths, receipt=receipt)
     if identity is None:
-        yield refuse(["nothing could be read from the host; the lines above say why"])
+        yield refuse(["the host could not be read; see the lines above for the reason"])
         return
     wrong = list(
         findings(

@@ -1,4 +1,4 @@
-"""What takes long is told while it goes on: what, how much, how long."""
+"""Progress of long steps: what, how much, how long."""
 
 import time
 from collections.abc import Iterator
@@ -15,11 +15,10 @@ PATIENCE_SECONDS, EVERY_SECONDS = 5, 10
 
 
 @contextmanager
-def told(what: str, path: str = "", size: int = 0) -> Iterator[None]:
-    """Around the commands of an operation that may take long; short ones say nothing.
+def reported(what: str, path: str = "", size: int = 0) -> Iterator[None]:
+    """Report the progress of commands that take long; short ones print nothing.
 
-    `path` is a file on the host that grows to `size` bytes. Whoever looks at it is the user who
-    logged in.
+    `path` is a file on the host that grows to `size` bytes. It is read as the login user.
     """
     host: Host = ctx_host.get()
     if not host.state.is_executing:
@@ -46,13 +45,13 @@ def _tell(host: Host, what: str, path: str, size: int) -> None:
 
 
 def _bytes(host: Host, path: str) -> int:
-    """Of a file that grows; 0 while it can not be seen."""
+    """Size of a growing file; 0 if it cannot be read."""
     try:
-        _, said = host.connector.run_shell_command(
+        _, output = host.connector.run_shell_command(
             StringCommand("stat", "-c", "%s", QuoteString(path)),
             print_output=False,
             print_input=False,
         )
     except (OSError, EOFError, SSHException):
-        return 0  # the command that it is for says so too
-    return int(said.stdout) if said.stdout.isdecimal() else 0
+        return 0  # the command itself reports the error
+    return int(output.stdout) if output.stdout.isdecimal() else 0

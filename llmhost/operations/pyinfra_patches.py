@@ -1,11 +1,11 @@
-"""Everything that llmhost changes in pyinfra (docs/decisions/0077): one function for each change.
+"""All patches of pyinfra (docs/decisions/0077), one function for each.
 
-Each gives the same results as pyinfra's own code, in less time or with less harm. They touch
-private parts of pyinfra 3.10: with any other minor version, or LLMHOST_PYINFRA_PATCHES=0, none is
-applied, and everything works without them.
+Each patch gives the same results as pyinfra's own code, but faster or with fewer side effects. They
+use private parts of pyinfra 3.10: with any other minor version, or LLMHOST_PYINFRA_PATCHES=0, none
+is applied, and everything works without them.
 
-Those for the process are applied on import, which has to come before that of the facts: pyinfra
-works out the types of its arguments for each fact that is defined.
+Patches of the process are applied on import, which must precede the import of facts: pyinfra
+determines the types of its arguments for each fact that is defined.
 """
 
 import os
@@ -30,12 +30,12 @@ SWITCH = "LLMHOST_PYINFRA_PATCHES"
 
 
 def applicable() -> bool:
-    """Whether the patches are made for this pyinfra, and not switched off."""
+    """Whether the patches fit this pyinfra version and are not disabled."""
     return pyinfra.__version__.startswith(PYINFRA) and os.environ.get(SWITCH) != "0"
 
 
 def patch_process() -> None:
-    """What holds for all runs of this process. May be repeated."""
+    """Apply the patches for all runs of this process. Idempotent."""
     if applicable():
         order_by_frames()
         remember_argument_types()
@@ -44,7 +44,7 @@ def patch_process() -> None:
 
 
 def patch_run(state: State, host: Host) -> None:
-    """What holds for one host of a run, before its first operation is declared. May be repeated."""
+    """Apply the patches for one host of a run, before its first operation. Idempotent."""
     if applicable():
         merge_host_data(host)
         set_no_delay(host)
@@ -52,15 +52,15 @@ def patch_run(state: State, host: Host) -> None:
 
 
 def order_by_frames() -> None:
-    """pyinfra orders operations by line numbers of the call stack. It asks `inspect`, which reads
-    the sources and looks for the modules of all frames: 30 % of the time of a run that changes
+    """pyinfra orders operations by line numbers of the call stack. It uses `inspect`, which reads
+    the sources and finds the modules of all frames: 30 % of the time of a run that changes
     nothing."""
     # (As an attribute of pyinfra.api, `operation` is the decorator and not the module.)
     vars(import_module("pyinfra.api.operation"))["get_operation_order_from_stack"] = operation_order
 
 
 def operation_order(state: State) -> list[int]:
-    """An operation's place in the deploy: the numbers of the lines that lead to it from there."""
+    """An operation's position in the deploy: the line numbers of the calls that lead to it."""
     frames = []
     frame: FrameType | None = sys._getframe(1)
     while frame:
@@ -69,14 +69,14 @@ def operation_order(state: State) -> list[int]:
     frames.reverse()
     files = [file for file, _ in frames]
     deploy = state.current_deploy_filename
-    # Like pyinfra's: from the last frame alone where the deploy is none of them.
+    # As in pyinfra: only the last frame if the deploy is not in the stack.
     first = (files.index(deploy) if deploy in files else len(files) - 1) if deploy else 0
     lines = [line for file, line in frames[first:] if not file.startswith(PYINFRA_INSTALL_DIR)]
     return [*([state.current_op_file_number] if pyinfra.is_cli else []), *lines]
 
 
 def remember_argument_types() -> None:
-    """The types of pyinfra's global arguments are always the same, but are worked out again for
+    """The types of pyinfra's global arguments never change, but pyinfra determines them again for
     each operation, deploy and fact."""
     if not hasattr(arguments.all_global_arguments, "cache_clear"):
         once = cache(arguments.all_global_arguments)
@@ -84,8 +84,8 @@ def remember_argument_types() -> None:
 
 
 def fail_one_host_on_eof() -> None:
-    """paramiko raises EOFError when a connection ends. pyinfra expects an OSError, which fails the
-    host; any other error ends the run of all hosts."""
+    """paramiko raises EOFError when a connection ends. pyinfra expects an OSError, which fails only
+    the host; any other error ends the run for all hosts."""
     for name in ("run_shell_command", "put_file", "rsync"):
         method = getattr(Host, name)
         if not hasattr(method, "__wrapped__"):
@@ -111,19 +111,18 @@ def print_no_traceback_of_pyinfra_errors() -> None:
 
 
 def merge_host_data(host: Host) -> None:
-    """Merge a host's data once: each operation asks for thirty arguments, each of which is looked
-    for in six layers. What a deploy sets itself (`host.data.key = …`, data of `@deploy`) is still
-    found."""
+    """Merge a host's data once: each operation reads thirty arguments, each from up to six layers.
+    Values that a deploy sets itself (`host.data.key = …`, data of `@deploy`) still apply."""
     layers = host.data.__dict__
     deploy = layers["datas"][-1]
     known: dict[str, Any] = {}
     for layer in reversed(layers["datas"][1:-1]):
-        known |= layer() if callable(layer) else layer  # merged already: two deploy files
+        known |= layer() if callable(layer) else layer  # already merged: two deploy files
     layers["datas"] = (host.data.override_datas, known, deploy)
 
 
 def set_no_delay(host: Host) -> None:
-    """Switch Nagle's algorithm off; paramiko leaves it on, which costs about 40 ms a command."""
+    """Disable Nagle's algorithm; paramiko leaves it on, which costs about 40 ms per command."""
     client = getattr(host.connector, "client", None)
     transport = client.get_transport() if client else None
     connection = getattr(transport, "sock", None)
@@ -132,7 +131,7 @@ def set_no_delay(host: Host) -> None:
 
 
 class _NoDelay(BaseStateCallback):
-    """Over later connections too."""
+    """Also applies it to later connections."""
 
     @staticmethod
     def host_connect(state: State, host: Host) -> None:

@@ -1,4 +1,4 @@
-"""A reboot that the run waits for."""
+"""Reboot a host and wait until it is back."""
 
 import time
 
@@ -9,18 +9,18 @@ from pyinfra.connectors.util import clear_askpass_cache, remove_any_sudo_askpass
 
 from llmhost.operations.declaration import Commands
 
-# The kernel's own name for the present boot: it tells a host that has rebooted from one that has
-# not gone down yet, which neither the time nor the uptime does.
+# The kernel's id of the current boot. Unlike time or uptime, it distinguishes a host that has
+# rebooted from one that is not down yet.
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
 def reboot(timeout_seconds: int) -> Commands:
-    """Reboot and wait until the host answers with another boot id; fails after the time given."""
+    """Reboot and wait until the host has another boot id; fails after the timeout."""
     before: list[str] = []
 
     def remember(state: State, host: Host) -> bool:
         del state
-        # It would be looked for on the new connection, and /tmp is empty after a reboot.
+        # It would be expected on the new connection, but /tmp is empty after a reboot.
         remove_any_sudo_askpass_file(host)
         before.append(_boot_id(host))
         return bool(before[0])
@@ -33,12 +33,12 @@ def reboot(timeout_seconds: int) -> Commands:
             time.sleep(1)
             if _boot_id(host) not in {"", before[0]}:
                 return True
-        late = f"the host did not come back within {timeout_seconds} s of its reboot"
+        late = f"the host was not back within {timeout_seconds} s after its reboot"
         host.log_styled(late, fg="red", log_func=logger.error)
         return False
 
     yield FunctionCommand(remember, [], {})
-    # Detached and a little later, so that the command itself has ended in good order by then.
+    # Detached and delayed, so that this command ends normally first.
     yield StringCommand(
         "sync; nohup sh -c 'sleep 2; systemctl reboot' </dev/null >/dev/null 2>&1 &"
     )
@@ -46,7 +46,7 @@ def reboot(timeout_seconds: int) -> Commands:
 
 
 def _boot_id(host: Host) -> str:
-    """Over a new connection; empty while the host is away."""
+    """The boot id, over a new connection; empty while the host is down."""
     try:
         host.disconnect()
         host.connect(show_errors=False)

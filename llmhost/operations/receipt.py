@@ -18,11 +18,11 @@ from llmhost.operations.files import apply_command
 def written(
     path: str, record: Mapping[str, Any], images: Sequence[str], keep: rollback.DeployPaths
 ) -> Commands:
-    """Write `record`, and the host's versions and images, unless the newest receipt says the same.
+    """Write `record` with the host's versions and images, unless the newest receipt is equal.
 
-    `record` is readable for everyone: it must hold no secret. `images` are references. The receipt
-    before stays beside the new one. What the deploy has made is kept for a rollback: first that,
-    so that a run which ends in between does it again.
+    `record` is readable by everyone: it must not contain a secret. `images` are references. The
+    previous receipt is archived beside the new one. The deploy is kept for a rollback first, so
+    that the next run repeats this after an interruption in between.
     """
     found = get_fact(Receipts, path=path, images=images)
     wanted = receipt.content(record, found)
@@ -37,8 +37,8 @@ def written(
     wrong = receipt.misplaced(path, found)
     lost = rollback.name_of(found.newest) not in found.kept
     if wrong or lost:
-        told = ["the present deploy is not kept for a rollback"] if lost else []
-        explain([*wrong.values(), *told])
+        kept = ["the current deploy is not kept for a rollback"] if lost else []
+        explain([*wrong.values(), *kept])
     if wrong:
         yield apply_command(list(wrong))
     if lost:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from llmhost.facts.resolver import Resolver
 from llmhost.operations import systemd
 from llmhost.operations.changes import explain, refuse
-from llmhost.operations.composition import inner, told
+from llmhost.operations.composition import inner, with_reasons
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import ask
 from llmhost.operations.files import apply_command
@@ -15,10 +15,10 @@ from llmhost.system.files import differences
 
 @declared(prefetch=lambda *_, **__: [ask(Resolver)])
 def nameservers(servers: Sequence[str], *, domains: Sequence[str] = ()) -> Commands:
-    """Let the host ask these name servers, by addresses, and complete short names by `domains`.
+    """Use these name servers, given by address, and `domains` as search domains.
 
-    Where systemd-resolved answers, it is told by a file of its own and restarted; elsewhere
-    /etc/resolv.conf is written. A host whose resolv.conf another program writes is refused.
+    If systemd-resolved is active, writes a drop-in for it and restarts it; otherwise writes
+    /etc/resolv.conf. Refuses a host whose resolv.conf another program manages.
     """
     state = get_fact(Resolver)
     if wrong := resolver.refusal(state):
@@ -30,4 +30,4 @@ def nameservers(servers: Sequence[str], *, domains: Sequence[str] = ()) -> Comma
         yield apply_command([*reasons])
     if state.asks_resolved:
         restart = inner(systemd.service)("systemd-resolved.service", newer_than=[resolver.DROP_IN])
-        yield from told([*reasons.values()], restart)
+        yield from with_reasons([*reasons.values()], restart)

@@ -1,4 +1,4 @@
-"""Back to an earlier deploy, and rid of what none needs any more."""
+"""Return to an earlier deploy, and remove what no deploy needs."""
 
 import uuid
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from llmhost.operations.fact_prefetch import Question, ask
 
 
 def read_kept(places: DeployPaths, uploads: str) -> KeptState:
-    """What the present host keeps."""
+    """The kept deploys and images of the current host."""
     return get_fact(KeptDeploys, **_question(places, uploads).arguments)
 
 
@@ -29,10 +29,10 @@ def _question(places: DeployPaths, uploads: str) -> Question:
 
 @declared(prefetch=lambda steps, *, places, uploads: [_question(places, uploads)])
 def returned(steps: int, *, places: DeployPaths, uploads: str) -> Commands:
-    """Let stack and gateway be those of an earlier deploy, `steps` before the present one.
+    """Return stack and gateway to an earlier deploy, `steps` before the current one.
 
-    Both are tested as a whole before the first file changes. The receipt becomes that of the
-    earlier deploy; everything else of the host stays as it is.
+    Both are tested completely before the first file changes. The receipt becomes that of the
+    earlier deploy; everything else on the host stays.
     """
     found = read_kept(places, uploads)
     kept = chosen(found, steps)
@@ -41,19 +41,19 @@ def returned(steps: int, *, places: DeployPaths, uploads: str) -> Commands:
     elif other_places(kept, places):
         yield refuse(
             [
-                f"the deploy of {kept.time} has its files elsewhere than the inventory says now;"
-                f" deploy its inventory (revision {kept.revision}) instead"
+                f"the files of the deploy of {kept.time} are not at the paths that the inventory"
+                f" declares now; deploy its inventory (revision {kept.revision}) instead"
             ]
         )
     else:
-        explain([f"stack and gateway become those of {kept.time}"])
+        explain([f"stack and gateway return to {kept.time}"])
         yield StringCommand(return_script(kept, found, places, uuid.uuid4().hex))
 
 
 @declared(prefetch=lambda declared_images, *, places, uploads: [_question(places, uploads)])
 def pruned(declared_images: Collection[str], *, places: DeployPaths, uploads: str) -> Commands:
-    """Remove the images of ours, and the uploads, that nothing needs."""
+    """Remove llmhost images and uploads that nothing needs."""
     todo = superfluous(read_kept(places, uploads), declared_images)
     if todo.images or todo.uploads:
-        explain([*(f"{name} is not needed any more" for name in todo.references), *todo.uploads])
+        explain([*(f"{name} is no longer needed" for name in todo.references), *todo.uploads])
         yield StringCommand(prune_script(todo, uploads))

@@ -1,6 +1,6 @@
-"""What llmhost knows about one run: one object for each pyinfra State, with a record for each host.
+"""The state of a run: one object for each pyinfra State, with a record for each host.
 
-Nothing about a run is kept in modules: a process may hold several States, and hosts of the same
+No run state is kept in module globals: a process may have several States, with hosts of the same
 name in each.
 """
 
@@ -41,8 +41,8 @@ class HostRun:
 
 @dataclass
 class RunState:
-    """One run. `site` holds the checked settings of every host, once they are read; `summary` tells
-    whether the process ends with the list of failed hosts."""
+    """One run. `site` holds the checked settings of every host, once they are read; with `summary`,
+    the process ends with the list of failed hosts."""
 
     hosts: dict[str, HostRun] = field(default_factory=lambda: defaultdict(HostRun))
     site: Mapping[str, SiteHost] | None = None
@@ -50,8 +50,8 @@ class RunState:
 
 
 def run_of(state: State) -> RunState:
-    """The run of a State, made when it is first asked for."""
-    # Through pyinfra's `state` of a deploy file too, which passes attributes on to the real one.
+    """The run of a State, created on first use."""
+    # pyinfra's `state` in a deploy file also works: it passes attributes on to the real one.
     run: RunState | None = getattr(state, _ATTRIBUTE, None)
     if run is None:
         run = RunState()
@@ -60,21 +60,21 @@ def run_of(state: State) -> RunState:
 
 
 def host_run(host: Host) -> HostRun:
-    """The record of a host in its run."""
+    """The record of a host in the run."""
     return run_of(host.state).hosts[host.name]
 
 
 def add_callbacks(state: State, handler: type[BaseStateCallback]) -> None:
-    """Let a class handle pyinfra's callbacks in this run; a second call changes nothing."""
+    """Register a handler of pyinfra's callbacks for this run. Idempotent."""
     if not any(isinstance(known, handler) for known in state.callback_handlers):
         state.add_callback_handler(handler())
 
 
 def title(state: State, operation: str) -> str:
-    """An operation's name with its component's, as pyinfra prints it."""
+    """An operation's name with its component, as pyinfra prints it."""
     return str(min(state.get_op_meta(operation).names))
 
 
 def is_ignored(state: State, host: Host, operation: str) -> bool:
-    """Whether the run goes on although the operation failed."""
+    """Whether the run continues if the operation fails."""
     return bool(state.ops[host][operation].global_arguments["_ignore_errors"])

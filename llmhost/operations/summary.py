@@ -1,7 +1,7 @@
-"""What a run ends with: which hosts failed, where and why.
+"""The summary at the end of a run: which hosts failed, where and why.
 
-pyinfra counts at the end, and says the reasons when they occur: among many hosts they have scrolled
-away by then.
+pyinfra prints errors when they occur and only counts at the end; with many hosts, the errors have
+scrolled away by then.
 """
 
 import atexit
@@ -16,12 +16,12 @@ from llmhost.operations.changes import reasons
 from llmhost.operations.run_state import add_callbacks, host_run, is_ignored, run_of, title
 
 _LINES = 3
-"""Most lines of a command's last words that are repeated."""
+"""How many of the last lines of a failed command's output are repeated."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A host that failed; `operation` is empty if it was before the first one."""
+    """A host that failed; `operation` is empty if it failed before the first one."""
 
     host: str
     operation: str
@@ -29,7 +29,7 @@ class Failure:
 
 
 class _Failures(BaseStateCallback):
-    """Notes at which operation a host failed."""
+    """Records the operation at which a host failed."""
 
     @staticmethod
     def operation_host_error(
@@ -38,12 +38,12 @@ class _Failures(BaseStateCallback):
         del retry_count, max_retries
         if not is_ignored(state, host, op_hash):
             host_run(host).failed_at = op_hash
-            # With --no-wait pyinfra itself forgets it, and ends as if nothing had failed.
+            # With --no-wait, pyinfra does not record this and ends as if nothing had failed.
             state.failed_hosts.add(host)
 
 
 def summarise(state: State) -> None:
-    """Let the process end with the failed hosts of this run, unless whoever runs it reports them
+    """Print the failed hosts of this run when the process ends, unless the caller reports them
     itself (`RunState.summary`)."""
     run = run_of(state)
     if run.summary:
@@ -62,30 +62,32 @@ def _print_summary(state: State) -> None:
 
 def _failure(state: State, host: Host) -> Failure:
     if host not in state.activated_hosts:
-        return Failure(host.name, "", ("it could not be reached: the reason stands at the top",))
+        return Failure(host.name, "", ("unreachable; see the top of the output for the reason",))
     op_hash = host_run(host).failed_at
     if not op_hash:
-        return Failure(host.name, "", ("its state could not be read: the reason stands above",))
-    said = reasons(host, op_hash).refusals or _last_words(state, host, op_hash)
-    return Failure(host.name, title(state, op_hash), tuple(said))
+        return Failure(
+            host.name, "", ("its state could not be read; see the lines above for the reason",)
+        )
+    why = reasons(host, op_hash).refusals or _last_words(state, host, op_hash)
+    return Failure(host.name, title(state, op_hash), tuple(why))
 
 
 def _last_words(state: State, host: Host, op_hash: str) -> Sequence[str]:
     meta = state.ops[host][op_hash].operation_meta
-    said = [line for line in meta.stderr_lines if line.strip()] if meta.is_complete() else []
-    return said[-_LINES:] or ["the reason stands above, at this operation"]
+    tail = [line for line in meta.stderr_lines if line.strip()] if meta.is_complete() else []
+    return tail[-_LINES:] or ["see the output of this operation above for the reason"]
 
 
 def lines(failures: Sequence[Failure], hosts: int) -> list[str]:
     """The summary; nothing if no host failed."""
     if not failures:
         return []
-    told = [f"--> {len(failures)} of {hosts} host(s) failed:"]
+    summary = [f"--> {len(failures)} of {hosts} host(s) failed:"]
     for failure in failures:
         where = f"{failure.host}: {failure.operation}" if failure.operation else failure.host
-        told += [f"    {where}", *(f"        {sentence}" for sentence in failure.why)]
+        summary += [f"    {where}", *(f"        {sentence}" for sentence in failure.why)]
     if hosts > 1:
-        # Not the whole command: there may be a password in it.
+        # Not the whole command: it may contain a password.
         alone = shlex.join(f"--limit={failure.host}" for failure in failures)
-        told.append(f"    For them alone, repeat the command with: {alone}")
-    return told
+        summary.append(f"    To retry only these hosts, rerun the command with: {alone}")
+    return summary

@@ -1,4 +1,4 @@
-"""Parameters of the kernel."""
+"""Kernel parameters."""
 
 from collections.abc import Mapping
 
@@ -15,15 +15,20 @@ from llmhost.system.sysctl import deviations, render, script, settable, unknown
 
 @declared(prefetch=lambda values, *, path: [ask(KernelParameters, names=list(values), path=path)])
 def parameters(values: Mapping[str, str], *, path: str) -> Commands:
-    """Set parameters now, and at boot by the file at `path`.
+    """Set parameters now, and at boot with the file at `path`.
 
-    In a container only those that it has of its own are set: the others are its host's to set,
-    and are left as they are without being counted as a difference.
+    A container sets only its own parameters. The others belong to its host; they are left alone and
+    not reported as differences.
     """
     state, files = get_fact(KernelParameters, names=list(values), path=path)
     own = settable(values, state)
     if state.values and (strange := unknown(own, state)):
-        yield refuse([f"This kernel has no parameter {name}: remove it" for name in strange])
+        yield refuse(
+            [
+                f"this kernel has no parameter {name}: remove it from system_sysctl"
+                for name in strange
+            ]
+        )
         return
     reasons = deviations(own, state)
     wrong = differences([File(path, render(own))], files)

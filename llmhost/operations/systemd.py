@@ -1,4 +1,4 @@
-"""Units of systemd."""
+"""systemd units."""
 
 from collections.abc import Sequence
 
@@ -34,29 +34,30 @@ def service(
     others: Sequence[str] = (),
     question: str = "",
 ) -> Commands:
-    """Keep a unit running the configuration that is on disk.
+    """Keep a unit running with the configuration on disk.
 
-    It is restarted, or with `reload` only reloaded, when a path of `newer_than` (a directory
-    counts with all below it) was changed after the process started. That is a fact of the host,
-    not of this run: a run that was killed between file and restart is healed by the next. `others`
-    are units that this one starts, which must not be masked and whose files systemd has to have
-    read anew as well. It is restarted too when it is active and the shell command `question` fails,
-    or hangs.
+    The unit is restarted, or with `reload` only reloaded, if a path in `newer_than` (a directory
+    includes everything below it) changed after the process started. That is a fact of the host, not
+    of this run: if a run is killed between file and restart, the next one restarts the unit.
+    `others` are units that this one starts: they must not be masked, and systemd must have loaded
+    their current files. The unit is also restarted if it is active but the shell command `question`
+    fails or hangs.
     """
-    asked = _question(unit, newer_than=newer_than, others=others, question=question)
-    state = get_fact(Unit, **asked.arguments)
-    todo = steps(unit, state, running=running, enabled=enabled, reload=reload)
-    if todo:
-        explain([step.reason for step in todo])
-        yield StringCommand(script(unit, todo))
+    unit_question = _question(unit, newer_than=newer_than, others=others, question=question)
+    state = get_fact(Unit, **unit_question.arguments)
+    required = steps(unit, state, running=running, enabled=enabled, reload=reload)
+    if required:
+        explain([step.reason for step in required])
+        yield StringCommand(script(unit, required))
 
 
 @declared(prefetch=lambda *units: [ask(EnabledUnits, units=list(units))])
 def starts_at_boot(*units: str) -> Commands:
-    """Let at least one of several alternatives start at boot; the first that exists if none does.
+    """Make sure that one of several alternative units starts at boot: enable the first that exists
+    if none is enabled.
 
-    For what the distributions start in different ways. Nothing is started or stopped now, and
-    where none of the units exists there is nothing to do.
+    For services that distributions start in different ways. Nothing is started or stopped now. If
+    none of the units exists, there is nothing to do.
     """
     states = get_fact(EnabledUnits, units=list(units))
     existing = [unit for unit in units if unit in states]

@@ -1,4 +1,4 @@
-"""ufw, changed so that the operator can not be locked out."""
+"""ufw, changed without the risk of locking the operator out."""
 
 from pyinfra.api import StringCommand
 
@@ -17,11 +17,11 @@ _TRIAL = f"{ufw.STAGE}/trial.sh"
 
 @declared(prefetch=lambda *_, **__: [ask(Ufw)])
 def rules(*rules: ufw.Rule, confirm_seconds: int) -> Commands:
-    """Admit what the rules name, over IPv4 and IPv6, and nothing else.
+    """Admit only what the rules declare, over IPv4 and IPv6.
 
-    The connection in use is admitted too. New rules replace the old ones at once, connections
-    that exist go on; they reach the disk only when the controller has come in again by a new
-    connection, and are undone by the host itself if it has not after `confirm_seconds`.
+    The current connection is also admitted. New rules replace the old ones at once; existing
+    connections continue. The rules are saved to disk only after the controller has opened a new
+    connection. If that does not happen within `confirm_seconds`, the host undoes the change.
     """
     state = get_fact(Ufw)
     if state.other_backend:
@@ -62,7 +62,7 @@ def _files(rules: tuple[ufw.Rule, ...], state: ufw.UfwState) -> list[File]:
 
 
 def _stage(files: list[File]) -> StringCommand:
-    """Lay the new configuration out beside the old one and let ufw work out what it amounts to."""
+    """Stage the new configuration beside the old one and let ufw generate its rules."""
     script = render(
         "firewall/trial.sh.j2",
         stage=ufw.STAGE,
@@ -84,13 +84,13 @@ def _stage(files: list[File]) -> StringCommand:
 def _kept_open(rule: ufw.Rule) -> str:
     client = rule.sources[0].network_address
     return (
-        f"port {rule.port}/tcp stays open to {client}, which this deploy comes from and no"
-        " declared rule admits"
+        f"port {rule.port}/tcp stays open to {client}, the address of this deploy, although no"
+        " declared rule admits it"
     )
 
 
 def _two_backends(other: str) -> str:
     return (
-        f"{other} still holds rules of ufw, though iptables is set to another backend by now:"
-        " both are in force; reboot the host, then deploy again"
+        f"{other} still has rules of ufw, but iptables now uses another backend; both rule sets are"
+        " in force: reboot the host, then deploy again"
     )

@@ -112,7 +112,7 @@ def create(site: Site, lan: Lan, builder: Machine) -> None:
     command = ["bundle", "create", str(site.inventory), *options]
     first = llmhost(*command, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(site.place / "none"))
     assert first.returncode == 1, first.stdout + first.stderr
-    assert "pip could not download requirements.lock" in first.stderr
+    assert "pip could not download the packages of requirements.lock" in first.stderr
     assert "building the images of server on builder" in first.stdout
     assert not site.bundle.exists()
     second = llmhost(*command)

@@ -266,7 +266,7 @@ def test_second_operator_is_refused_until_the_first_is_gone(
 ) -> None:
     second = demo.deploy("-y")
     assert second.returncode != 0
-    assert f"(process {deploying.pid}) has been deploying this host since" in second.stderr
+    assert f"(process {deploying.pid}) has been deploying to this host since" in second.stderr
     assert demo.run("llmhost", "plan", "inventory/demo.py").returncode == 0, "plan needs no lock"
     deploying.kill()
     deploying.wait()
@@ -280,13 +280,13 @@ def test_host_that_a_hanging_run_has_locked_can_be_unlocked(
     assert f"(process {deploying.pid})" in unlock.stdout, unlock.stderr
     assert demo.deploy("-y").returncode == 0
     again = demo.run("llmhost", "unlock", "inventory/demo.py", "llm-demo")
-    assert (again.returncode, again.stdout) == (0, "llm-demo: it was not locked\n")
+    assert (again.returncode, again.stdout) == (0, "llm-demo: not locked\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["inventory/nowhere.py"], "there is no inventory file inventory/nowhere.py"),
+        (["inventory/nowhere.py"], "inventory file inventory/nowhere.py not found"),
         (["inventory/demo.py", "--limit", "nobody"], "no host matches --limit nobody"),
     ],
 )

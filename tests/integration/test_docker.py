@@ -177,7 +177,7 @@ def test_broken_file_is_refused_and_kept(host: Machine, content: str, sentence: 
 def test_what_dockerd_refuses_never_becomes_live(host: Machine, options: dict[str, Any]) -> None:
     before, good = _started(host), _config(host)
     outcome = deploy(host, _install, {"docker_daemon_options": options})
-    assert not outcome.succeeded and "dockerd refuses these settings" in outcome.output
+    assert not outcome.succeeded and "dockerd rejects these settings" in outcome.output
     assert _config(host) == good and _started(host) == before
     assert host.ssh("ls -A /etc/docker /var/lib/llmhost/docker").stdout.count("llmhost-new") == 0
 

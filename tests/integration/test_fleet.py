@@ -119,5 +119,5 @@ def test_host_that_somebody_else_deploys_is_left_to_them(site: Fleet) -> None:
     machine(site, 1).ssh("systemctl stop other")
     assert run.status == 1 and is_there(site, 2)
     summary = run.said.rpartition("--> 1 of 4 host(s) failed:")[2]
-    assert "gate-01: Lock" in summary and "has been deploying this host" in summary
+    assert "gate-01: Lock" in summary and "has been deploying to this host" in summary
     assert site.deploy("--json").changed == {}

@@ -150,7 +150,7 @@ def test_haste_is_the_openai_client_s_own_exception(gateway: LocalGateway) -> No
     with pytest.raises(openai.RateLimitError) as caught:
         for _ in range(3):
             client.models.list()
-    assert "Too many requests: slow down." in caught.value.message
+    assert "Too many requests: retry later." in caught.value.message
     assert caught.value.response.headers["retry-after"] == "1"
 
 
@@ -165,7 +165,7 @@ def test_openai_client_that_may_retry_waits_as_it_is_told(gateway: LocalGateway)
 def test_route_that_is_closed_is_not_found(gateway: LocalGateway) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         openai_client(gateway, APP).files.list()
-    assert "There is no such route." in caught.value.message
+    assert "This route does not exist." in caught.value.message
 
 
 def test_ollama_client_streams_word_by_word(gateway: LocalGateway) -> None:
@@ -201,4 +201,4 @@ def test_haste_is_the_ollama_client_s_own_exception(gateway: LocalGateway) -> No
         for _ in range(3):
             next(iter(client.chat(model="tiny", messages=QUESTION, stream=True)))
     assert caught.value.status_code == 429
-    assert "Too many requests: slow down." in str(caught.value)
+    assert "Too many requests: retry later." in str(caught.value)

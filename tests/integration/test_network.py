@@ -249,7 +249,7 @@ def test_changed_address_is_followed_and_kept(mover: Mover, renderer: str) -> No
         session.kill()
     assert outcome.succeeded, outcome.output
     assert f"connections to {old} will end; the deploy continues at {new}" in outcome.output
-    assert f"reached at {new} from now on: set its ssh_hostname" in outcome.output
+    assert f"address is now {new}: set its ssh_hostname" in outcome.output
     mover.address = new
     assert mover.live == {f"{new}/24", f"{mover.machine.address6}/64"}
     assert mover.gateway in mover.ssh("ip route show default")
@@ -266,7 +266,7 @@ def test_address_that_was_taken_away_comes_back(mover: Mover) -> None:
 def test_name_servers_are_declared_where_the_host_looks(mover: Mover) -> None:
     data = mover.data(mover.address, network_dns=["192.0.2.53"], network_search_domains=["lan"])
     mover.ssh("cp -p /etc/resolv.conf /root")
-    assert "Network | Ask the declared name servers" in mover.deploy(data).changed
+    assert "Network | Use the declared name servers" in mover.deploy(data).changed
     asked = mover.ssh("grep -v '^#' /etc/resolv.conf")
     assert asked == "nameserver 192.0.2.53\nsearch lan\n"
     assert_converged(mover, data)

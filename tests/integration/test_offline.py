@@ -60,7 +60,7 @@ def test_quiet_service_passes_with_new_containers(site: Site) -> None:
     verified = site.verify()
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "passed: llamacpp: POST /v1/completions" in verified.stdout
-    assert "no container tried to get out" in verified.stdout
+    assert "no container tried to connect out" in verified.stdout
     assert site.machine.ssh(shown).stdout != before
     assert not site.is_cut() and site.reaches_out()
     # As it was declared: nothing is left for a deploy to do.

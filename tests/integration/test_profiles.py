@@ -160,7 +160,7 @@ def test_server_tests_agree(site: Site, tmp_path: Path) -> None:
 def test_all_of_it_comes_up_and_answers_without_a_network(site: Site) -> None:
     verified = site.run("llmhost", "verify", str(site.inventory), "--offline")
     assert verified.returncode == 0, verified.stdout + verified.stderr
-    assert "no container tried to get out" in verified.stdout
+    assert "no container tried to connect out" in verified.stdout
     assert site.deploy() == []
 
 

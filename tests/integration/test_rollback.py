@@ -98,7 +98,7 @@ def test_stack_and_gateway_return_to_the_deploy_before(site: Site) -> None:
     assert second != first
     returned = site.rollback()
     assert returned.returncode == 0, returned.stdout + returned.stderr
-    assert "stack and gateway are those of" in returned.stdout
+    assert "stack and gateway are back at" in returned.stdout
     assert site.files() == first and site.image() == image
     assert site.status(key) == "200" and site.status("other-key") == "401"
     plan = json.loads(site.run("llmhost", "plan", INVENTORY, "--json").stdout)
@@ -153,7 +153,7 @@ def test_deploy_whose_image_is_gone_is_not_returned_to(site: Site) -> None:
     image = site.image().split()[0]
     site.server.ssh(f"docker tag {image} keep:1 && docker rmi {image}")
     refused = site.rollback()
-    assert refused.returncode == 1 and f"gone or are others by now: {image}" in refused.stderr
+    assert refused.returncode == 1 and f"were removed or replaced: {image}" in refused.stderr
     site.server.ssh(f"docker tag keep:1 {image} && docker rmi keep:1")
 
 
@@ -175,4 +175,4 @@ def test_prune_shows_first_and_frees_only_what_is_ours(site: Site) -> None:
     freed = site.prune("--yes")
     assert freed.returncode == 0, freed.stdout + freed.stderr
     assert before - set(site.server.ssh(listed).stdout.split()) == {"llmhost/old:0"}
-    assert "there is nothing to free" in site.prune("--yes").stdout
+    assert "nothing to remove" in site.prune("--yes").stdout

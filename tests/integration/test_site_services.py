@@ -217,7 +217,7 @@ def test_unhealthy_container_is_restarted_by_the_timers_service(site: Site) -> N
     _wait_for(site, "healthy")
     assert _started(site) != started
     journal = site.machine.ssh("journalctl -u llmhost-heal.service -o cat").stdout
-    assert "llmhost-notes-1 is unhealthy: restarting it; its check said: " in journal
+    assert "llmhost-notes-1 is unhealthy: restarting it; its health check printed: " in journal
     others = site.machine.ssh("docker ps --format '{{.Names}} {{.Status}}'").stdout
     assert others.count("(healthy)") == 7
 

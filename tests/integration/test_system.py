@@ -88,4 +88,4 @@ def test_updates_can_be_switched_off(host: Machine) -> None:
 def test_parameter_that_does_not_exist_is_refused(host: Machine) -> None:
     outcome = deploy(host, _configure, {"system_sysctl": {"net.ipv4.no_such_thing": 1}})
     assert not outcome.succeeded
-    assert "This kernel has no parameter net.ipv4.no_such_thing" in outcome.output
+    assert "this kernel has no parameter net.ipv4.no_such_thing" in outcome.output

@@ -322,7 +322,7 @@ def test_rules_that_shut_the_controller_out_are_undone(guarded: Scene, packets: 
     outcome = deploy(guarded.server, _guard, {"firewall_ssh_sources": ["0.0.0.0/0"]})
     assert time.monotonic() - began < CONFIRM_SECONDS + 35
     assert not outcome.succeeded
-    assert "kept the controller out and were undone; nothing has changed" in outcome.output
+    assert "locked the controller out and were undone; nothing has changed" in outcome.output
     after = guarded.server.ssh(f"cat /etc/ufw/*.rules; {RULES}").stdout
     assert after == before
     assert deploy(guarded.server, _guard, guarded.declared).changed == []
@@ -396,7 +396,7 @@ USE = "for f in iptables ip6tables; do update-alternatives --set $f /usr/sbin/$f
 def test_two_backends_at_once_are_refused(guarded: Scene) -> None:
     guarded.server.ssh(USE % "legacy")
     outcome = deploy(guarded.server, _guard, guarded.declared)
-    assert not outcome.succeeded and "iptables-nft still holds rules of ufw" in outcome.output
+    assert not outcome.succeeded and "iptables-nft still has rules of ufw" in outcome.output
     guarded.server.ssh(USE % "nft")
     assert deploy(guarded.server, _guard, guarded.declared).changed == []
 

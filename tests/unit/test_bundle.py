@@ -109,7 +109,7 @@ def test_bundle_that_is_cut_off_is_refused(bundle: Path, lost: int) -> None:
 @pytest.mark.parametrize("left", [0, 1, 100, 700])
 def test_bundle_of_which_hardly_anything_is_left_is_refused(bundle: Path, left: int) -> None:
     bundle.write_bytes(bundle.read_bytes()[:left])
-    assert refusal(bundle).startswith(("is no bundle:", "is cut off:"))
+    assert refusal(bundle).startswith(("is not a bundle:", "is cut off:"))
 
 
 def test_no_altered_byte_goes_unnoticed(bundle: Path) -> None:
@@ -131,7 +131,7 @@ def test_altered_part_is_named(bundle: Path) -> None:
     whole = bundle.read_bytes()
     bundle.write_bytes(whole.replace(b"d" * 3000, b"d" * 2999 + b"e"))
     assert refusal(bundle).startswith(
-        "was altered: packages/pool/nginx_1.26.3-3_amd64.deb is not what was put into it"
+        "was altered: packages/pool/nginx_1.26.3-3_amd64.deb does not match the manifest"
     )
 
 
@@ -139,11 +139,11 @@ def test_part_altered_together_with_its_hash_is_refused(bundle: Path, manifest: 
     whole = bundle.read_bytes()
     old, new = manifest.parts[0].sha256.encode(), b"0" * 64
     bundle.write_bytes(whole.replace(old, new))
-    assert f"is not signed by the key {fingerprint(KEY.public_key())}" in refusal(bundle)
+    assert f"is not signed with the key {fingerprint(KEY.public_key())}" in refusal(bundle)
 
 
 def test_bundle_of_another_maker_is_refused(bundle: Path) -> None:
-    assert refusal(bundle, Ed25519PrivateKey.generate()).startswith("is not signed by the key ")
+    assert refusal(bundle, Ed25519PrivateKey.generate()).startswith("is not signed with the key ")
 
 
 def repacked(file: Path, change: Callable[[list[tuple[str, bytes]]], None]) -> None:
@@ -163,10 +163,19 @@ def repacked(file: Path, change: Callable[[list[tuple[str, bytes]]], None]) -> N
     [
         (lambda members: members.pop(2), "lacks packages/Packages: copy it again"),
         (lambda members: members.append(("packages/evil.deb", b"")), "was altered: packages/evil"),
-        (lambda members: members.append(members[2]), "was altered: it holds a part twice"),
-        (lambda members: members.pop(1), "is no bundle: it does not begin with a signed manifest"),
-        (lambda members: members.pop(0), "is no bundle: it does not begin with a signed manifest"),
-        (lambda members: members.clear(), "is no bundle: it does not begin with a signed manifest"),
+        (lambda members: members.append(members[2]), "was altered: it contains a part twice"),
+        (
+            lambda members: members.pop(1),
+            "is not a bundle: it does not begin with a signed manifest",
+        ),
+        (
+            lambda members: members.pop(0),
+            "is not a bundle: it does not begin with a signed manifest",
+        ),
+        (
+            lambda members: members.clear(),
+            "is not a bundle: it does not begin with a signed manifest",
+        ),
     ],
 )
 def test_archive_with_other_members_is_refused(
@@ -179,21 +188,21 @@ def test_archive_with_other_members_is_refused(
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "notes.txt"
     other.write_text("a" * 20480)
-    assert refusal(other).startswith("is no bundle: it is no tar archive")
-    assert refusal(tmp_path / "nowhere") == "can not be read: No such file or directory"
+    assert refusal(other).startswith("is not a bundle: it is no tar archive")
+    assert refusal(tmp_path / "nowhere") == "cannot be read: No such file or directory"
 
 
 @pytest.mark.parametrize(
     "text", [b"", b"[]", b'{"format": 1}', b"\xff", b'{"format": 1, "parts": 1}']
 )
 def test_signed_manifest_that_makes_no_sense_is_refused(text: bytes) -> None:
-    with pytest.raises(BundleError, match="can not be read"):
+    with pytest.raises(BundleError, match="cannot be read"):
         read_manifest(text)
 
 
 def test_bundle_of_another_format_is_refused(manifest: Manifest) -> None:
     text = manifest.write().replace(b'"format": 1', b'"format": 2')
-    with pytest.raises(BundleError, match="made by another llmhost: make it anew"):
+    with pytest.raises(BundleError, match="created by another llmhost version: recreate it"):
         read_manifest(text)
 
 
@@ -205,7 +214,7 @@ def test_host_of_another_release_or_architecture_is_refused(
 ) -> None:
     assert [*unfit(manifest, "llm-server", TRIXIE)] == []
     assert [*unfit(manifest, "llm-server", found)] == [
-        f"llm-server runs {found}, and the bundle is for debian 13 on amd64: make one for it"
+        f"llm-server runs {found}, but the bundle is for debian 13 on amd64: create one for it"
     ]
 
 
@@ -276,11 +285,11 @@ def test_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
 
 
 def test_missing_or_broken_keys_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"there is no key .*: copy bundle\.pub from the machine"):
+    with pytest.raises(BundleError, match=r"no key .*: copy bundle\.pub from the machine"):
         verifying_key(tmp_path / PUBLIC)
     (tmp_path / PUBLIC).write_text("no key")
-    with pytest.raises(BundleError, match="holds no public key of bundles"):
+    with pytest.raises(BundleError, match="is not a bundle's public key"):
         verifying_key(tmp_path / PUBLIC)
     (tmp_path / PRIVATE).write_text("no key")
-    with pytest.raises(BundleError, match="holds no Ed25519 key"):
+    with pytest.raises(BundleError, match="is not an Ed25519 key"):
         signing_key(tmp_path)

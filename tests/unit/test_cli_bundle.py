@@ -80,9 +80,7 @@ def test_truncated_bundle_is_refused(
 ) -> None:
     file = bundle(tmp_path, key, (), {})
     file.write_bytes(file.read_bytes()[:15_000])
-    assert refusal(apply(file, inventory)) == (
-        f"{file} is cut off: copy it again from where it was made"
-    )
+    assert refusal(apply(file, inventory)) == (f"{file} is cut off: copy it again from its source")
 
 
 def test_bundle_without_what_the_inventory_needs_is_refused(
@@ -92,7 +90,7 @@ def test_bundle_without_what_the_inventory_needs_is_refused(
     names = tuple(host_packages(host, "debian", "13"))
     sentence = refusal(apply(bundle(tmp_path, key, names, {}), inventory))
     assert sentence.startswith("llm-server needs the image llmhost/llamacpp:")
-    assert sentence.endswith("make the bundle anew from this inventory, with this llmhost")
+    assert sentence.endswith("recreate the bundle from this inventory with this llmhost")
 
 
 def test_missing_key_is_told_with_what_to_do(
@@ -101,15 +99,14 @@ def test_missing_key_is_told_with_what_to_do(
     file = bundle(tmp_path, key, (), {})
     (tmp_path / "keys/bundle.pub").unlink()
     assert refusal(apply(file, inventory)).startswith(
-        "there is no key to check the bundle with: copy bundle.pub from the machine that made it"
+        "no key to check the bundle with: copy bundle.pub from the machine that created the"
     )
 
 
 def test_missing_file_is_told(tmp_path: Path, inventory: Path, key: Ed25519PrivateKey) -> None:
     nowhere = tmp_path / "nowhere"
     assert (
-        refusal(apply(nowhere, inventory))
-        == f"{nowhere} can not be read: No such file or directory"
+        refusal(apply(nowhere, inventory)) == f"{nowhere} cannot be read: No such file or directory"
     )
 
 

@@ -132,7 +132,7 @@ def test_nothing_is_overwritten(place: Path, present: str) -> None:
     mine = place / "site" / present
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    assert refusal(*GIVEN) == f"error: site has {present} already: name another directory"
+    assert refusal(*GIVEN) == f"error: site already contains {present}: choose another directory"
     assert files(place / "site") == {present} and mine.read_text() == "mine"
 
 
@@ -140,10 +140,10 @@ def test_nothing_is_overwritten(place: Path, present: str) -> None:
     ("option", "value", "sentence"),
     [
         ("--host", "not a host", "write a host name or an IP address"),
-        ("--user", "a b", "is not a user's name"),
+        ("--user", "a b", "is not a valid user name"),
         ("--profile", "olama", "did you mean ollama?"),
         ("--allow", "10.0.0.1/8", "write 10.0.0.0/8 for the whole network"),
-        ("--time-zone", "Asia/Soul", "write a time zone from"),
+        ("--time-zone", "Asia/Soul", "is 'Asia/Soul'; write a time zone"),
         ("--client", "Main App", "'Main App'"),
     ],
 )
@@ -159,7 +159,7 @@ def test_mistaken_option_is_told_before_anything_is_written(
     ("options", "missing"), [([], "--host"), (["--host", "llm.site.example"], "--allow")]
 )
 def test_without_a_terminal_nothing_is_asked(place: Path, options: list[str], missing: str) -> None:
-    assert refusal(*options).startswith(f"error: {missing} has no default here")
+    assert refusal(*options).startswith(f"error: {missing} is required")
     assert not (place / "site").exists()
 
 
@@ -216,7 +216,7 @@ class Terminal:
 
 def test_terminal_asks_again_after_a_mistake(place: Path) -> None:
     terminal = Terminal(place)
-    terminal.reply("Address of the server", "10.9.8.7\n")
+    terminal.reply("Address or SSH host name of the server", "10.9.8.7\n")
     terminal.reply("[root]: ", "\n")
     terminal.reply("Profile [ollama]: ", "embedings\n")
     terminal.reply("did you mean embeddings?", "")
@@ -236,7 +236,7 @@ def test_terminal_asks_again_after_a_mistake(place: Path) -> None:
 @pytest.mark.parametrize("end", ["\x03", "\x04"], ids=["ctrl-c", "ctrl-d"])
 def test_interrupted_questions_leave_nothing(place: Path, end: str) -> None:
     terminal = Terminal(place)
-    terminal.reply("Address of the server", "10.9.8.7\n")
+    terminal.reply("Address or SSH host name of the server", "10.9.8.7\n")
     terminal.reply("[root]: ", end)
     assert terminal.end(end) not in (0, -signal.SIGKILL)
     assert "Traceback" not in terminal.shown and "Aborted" in terminal.shown

@@ -69,7 +69,7 @@ def test_new_client_is_written_into_the_inventory(inventory: Path) -> None:
 def test_name_that_would_not_deploy_is_refused() -> None:
     result = key("new", "My Bot")
     assert result.exit_code == 1
-    assert "cannot be a name" in result.output and "llmhost-" not in result.output
+    assert "is not a valid name" in result.output and "llmhost-" not in result.output
 
 
 def test_existing_client_gets_no_second_record(inventory: Path) -> None:

@@ -66,7 +66,7 @@ def test_page_that_can_not_be_written_is_told_before_anything_is_tried(inventory
     command: list[str | Path] = [LLMHOST, "verify", inventory, "--html", "/nowhere/page.html"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
-    assert "there is no directory /nowhere" in result.stderr and result.stdout == ""
+    assert "the directory /nowhere does not exist" in result.stderr and result.stdout == ""
 
 
 def test_terminal_shows_the_check_that_is_made_and_then_the_results(inventory: Path) -> None:

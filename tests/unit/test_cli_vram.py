@@ -49,7 +49,7 @@ def test_plan_that_fits_is_shown_with_status_0(tmp_path: Path, model: dict[str, 
     assert "llm, GPU 0" in shown.stdout
     for figure in (" 7.02 ", " 0.75 ", " 0.53 ", " 8.30 "):
         assert figure in shown.stdout
-    assert "fits: 3.20 GiB free, beside 0.50 GiB in reserve" in shown.stdout
+    assert "fits: 3.20 GiB free, plus 0.50 GiB in reserve" in shown.stdout
 
 
 def test_bar_shows_used_free_and_reserved_parts(tmp_path: Path, model: dict[str, Any]) -> None:
@@ -129,7 +129,7 @@ def test_gpu_named_by_uuid_is_left_to_the_host(tmp_path: Path, model: dict[str, 
     uuid = "GPU-5b1c3ad6-0000-4000-8000-00000000000a"
     shown = run(tmp_path, DATA | {"models": [model], "llamacpp_gpu": uuid})
     assert shown.returncode == 0
-    assert "'llamacpp' names its GPU by UUID" in shown.stdout
+    assert "'llamacpp' selects its GPU by UUID" in shown.stdout
     assert "at its peak: nothing" in shown.stdout
 
 
@@ -153,7 +153,7 @@ def test_error_ends_with_status_1(
 def test_missing_inventory_and_unknown_host_are_errors(tmp_path: Path) -> None:
     shown = vram(tmp_path / "none.py")
     assert shown.returncode == 1
-    assert "there is no inventory file" in shown.stderr
+    assert "not found; give a file" in shown.stderr
     shown = run(tmp_path, DATA, "--limit", "other")
     assert shown.returncode == 1
     assert "no host matches" in shown.stderr

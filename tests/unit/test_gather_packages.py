@@ -134,7 +134,7 @@ def test_package_that_is_damaged_in_the_builders_cache_is_refused(
     # Of the same size: apt would not look closer.
     deb.write_bytes(b"?" * deb.stat().st_size)
     (builder.place / "parts/parts.json").unlink()
-    with pytest.raises(BundleError, match=r"base-double_2_all\.deb on builder is not what its"):
+    with pytest.raises(BundleError, match=r"base-double_2_all\.deb on builder does not match its"):
         vendor.gather(builder, "base-double")
 
 

@@ -54,8 +54,8 @@ def host(tmp_path: Path) -> Host:
 
 def test_unhealthy_containers_are_restarted_and_named(host: Host) -> None:
     assert host.heal() == [
-        "llmhost-a-1 is unhealthy: restarting it; its check said: no answer within 10 s",
-        "llmhost-b-1 is unhealthy: restarting it; its check said: no answer within 10 s",
+        "llmhost-a-1 is unhealthy: restarting it; its health check printed: no answer within 10 s",
+        "llmhost-b-1 is unhealthy: restarting it; its health check printed: no answer within 10 s",
         "llmhost-b-1 could not be restarted",
     ]
     assert host.restarted == ["llmhost-a-1", "llmhost-b-1"]
@@ -64,7 +64,7 @@ def test_unhealthy_containers_are_restarted_and_named(host: Host) -> None:
 def test_container_is_left_alone_beyond_the_limit(host: Host) -> None:
     host.heal()
     host.heal()
-    told = "is unhealthy and was restarted 2 times within an hour: it is left as it is"
+    told = "is unhealthy but was restarted 2 times within an hour: not restarting it"
     assert host.heal() == [f"llmhost-a-1 {told}", f"llmhost-b-1 {told}"]
     assert len(host.restarted) == 4
 

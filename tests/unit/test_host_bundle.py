@@ -93,7 +93,7 @@ def test_part_that_arrived_damaged_is_not_kept(tmp_path: Path) -> None:
     run(append_script(PART, keep=False), tmp_path, CONTENT[:-1] + b"!")
     finished = run(finish_script(PART), tmp_path)
     assert finished.returncode == 1
-    assert b"arrived damaged: apply the bundle again" in finished.stderr
+    assert b"was damaged in transfer: rerun llmhost bundle apply" in finished.stderr
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -130,4 +130,4 @@ def test_image_is_loaded_only_if_it_is_the_wanted_one(
     assert ran.returncode == status
     assert archive.exists() == bool(status)
     if status:
-        assert f"does not hold the image {IMAGE.reference}: apply the bundle again" in ran.stderr
+        assert f"does not contain the image {IMAGE.reference}: rerun" in ran.stderr

@@ -68,9 +68,9 @@ def test_closure_is_read_as_apt_prints_it() -> None:
 @pytest.mark.parametrize(
     ("output", "sentence"),
     [
-        ("", "apt on the builder names no packages"),
-        (CLOSURE.replace("Version: 3.22.0-1", "Version: 3.21"), "does not describe logrotate_"),
-        (CLOSURE.replace("SHA256: bb22\n", ""), "does not describe logrotate_3.22.0-1_all.deb"),
+        ("", "apt on the builder found no packages"),
+        (CLOSURE.replace("Version: 3.22.0-1", "Version: 3.21"), "has no entry for logrotate_"),
+        (CLOSURE.replace("SHA256: bb22\n", ""), "has no entry for logrotate_3.22.0-1_all.deb"),
     ],
 )
 def test_closure_that_is_not_described_is_refused(output: str, sentence: str) -> None:

@@ -17,9 +17,13 @@ GLOSSARY = ROOT / "docs" / "glossary.md"
 CODE = (
     "benchmarks",
     "inventory",
+    "llmhost/bundle",
+    "llmhost/cli",
     "llmhost/docker",
     "llmhost/docs",
+    "llmhost/facts",
     "llmhost/gateway",
+    "llmhost/history",
     "llmhost/inventory",
     "llmhost/models",
     "llmhost/options",
@@ -28,6 +32,7 @@ CODE = (
     "llmhost/system",
     "llmhost/verify",
     "llmhost/vram",
+    "tasks",
     "testbed",
     "tests/server",
 )

@@ -34,17 +34,17 @@ def test_same_truth_at_another_time_is_not_written_again() -> None:
     ],
 )
 def test_other_truth_is_told_by_its_key(found: ReceiptState, told: str) -> None:
-    assert reasons(content(RECORD, found), _text()) == [f"the receipt tells other {told}"]
+    assert reasons(content(RECORD, found), _text()) == [f"the receipt differs in {told}"]
 
 
 def test_receipt_of_an_older_llmhost_with_other_keys_is_replaced() -> None:
     old = json.dumps({**json.loads(_text()), "gone": 1})
-    assert reasons(content(RECORD, FOUND), old) == ["the receipt tells other gone"]
+    assert reasons(content(RECORD, FOUND), old) == ["the receipt differs in gone"]
 
 
 @pytest.mark.parametrize("broken", ["{", "[]", "17"])
 def test_unreadable_receipt_is_replaced_and_not_kept(broken: str) -> None:
-    assert reasons(content(RECORD, FOUND), broken) == ["the receipt can not be read"]
+    assert reasons(content(RECORD, FOUND), broken) == ["the receipt cannot be read"]
     made = entries(PATH, _text(), replace(FOUND, newest=broken))
     assert [entry.path for entry in made if isinstance(entry, File)] == [PATH]
 

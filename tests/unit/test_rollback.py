@@ -77,10 +77,10 @@ def test_after_a_return_steps_count_from_where_it_led() -> None:
 @pytest.mark.parametrize(
     ("found", "steps", "told"),
     [
-        (KeptState(), 1, "there is no receipt: nothing was deployed to its end yet"),
+        (KeptState(), 1, "there is no receipt: no deploy has completed on this host yet"),
         (KeptState(present=receipt(1)), 1, "no earlier deploy is kept"),
-        (FOUND, 4, "only 3 earlier ones are kept, so there is none 4 steps back"),
-        (replace(FOUND, images=FOUND.images[3:]), 1, "gone or are others by now: llmhost/ollama:3"),
+        (FOUND, 4, "cannot go back 4 deploys: only 3 earlier deploys are kept; --list"),
+        (replace(FOUND, images=FOUND.images[3:]), 1, "were removed or replaced: llmhost/ollama:3"),
         (
             replace(FOUND, images=(replace(FOUND.images[2], id="sha256:other"),)),
             1,

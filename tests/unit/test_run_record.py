@@ -30,13 +30,13 @@ def test_damaged_lines_are_passed_over() -> None:
 def test_who_comes_second_is_told_who_was_first_and_how_to_free_the_host() -> None:
     sentence = taken(RUN.line, "llm")
     assert sentence.startswith(
-        "ann@desk (process 4711) has been deploying this host since 2026-01-02"
+        "ann@desk (process 4711) has been deploying to this host since 2026-01-02"
     )
     assert "llmhost unlock INVENTORY llm" in sentence
 
 
 def test_owner_that_can_not_be_read_is_told_as_somebody() -> None:
-    assert taken("", "llm").startswith("somebody has been deploying this host;")
+    assert taken("", "llm").startswith("someone has been deploying to this host;")
 
 
 def test_row_shows_a_modified_revision_and_what_failed() -> None:

@@ -83,12 +83,14 @@ print(json.dumps([known(first), before, between, known(second)]))
 
 def record(number: int, service: str, *, refused: bool) -> dict[str, Any]:
     """What a run must know of a host: its own settings, reasons and facts."""
-    strange = ["This kernel has no parameter no.such: remove it"] if refused else []
+    strange = (
+        ["this kernel has no parameter no.such: remove it from system_sysctl"] if refused else []
+    )
     return {
         "services": [service],
         "changes": [
-            f"the host calls itself nothing at boot, and name-{number} is declared",
-            f"the host calls itself nothing now, and name-{number} is declared",
+            f"the hostname at boot is empty, but name-{number} is declared",
+            f"the hostname now is empty, but name-{number} is declared",
             *([] if refused else [f"/{number} is missing"]),
         ],
         "refusals": strange,

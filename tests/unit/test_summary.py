@@ -29,15 +29,15 @@ def test_run_without_failures_says_nothing_more() -> None:
 def test_failed_hosts_are_named_with_place_and_reason() -> None:
     failures = [
         ("gpu-3", "Docker | Install Docker Engine", ["E: Unable to locate package"]),
-        ("gpu-7", "", ["it could not be reached: the reason stands at the top"]),
+        ("gpu-7", "", ["unreachable; see the top of the output for the reason"]),
     ]
     assert summary(failures, 16) == [
         "--> 2 of 16 host(s) failed:",
         "    gpu-3: Docker | Install Docker Engine",
         "        E: Unable to locate package",
         "    gpu-7",
-        "        it could not be reached: the reason stands at the top",
-        "    For them alone, repeat the command with: --limit=gpu-3 --limit=gpu-7",
+        "        unreachable; see the top of the output for the reason",
+        "    To retry only these hosts, rerun the command with: --limit=gpu-3 --limit=gpu-7",
     ]
 
 

@@ -219,4 +219,4 @@ def test_command_prints_the_certificate_and_never_the_key(tmp_path: Path) -> Non
 def test_command_tells_what_is_wrong_with_the_directory(tmp_path: Path) -> None:
     (tmp_path / "ca").write_text("a file")
     result = CliRunner().invoke(app, ["ca", str(tmp_path / "ca")])
-    assert result.exit_code == 1 and "can not be used" in result.output
+    assert result.exit_code == 1 and "cannot be used" in result.output

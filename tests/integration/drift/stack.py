@@ -105,7 +105,7 @@ STACK = (
         (
             "uploads-left-behind",
             "mkdir -p /opt/llmhost/uploads && touch /opt/llmhost/uploads/x.part",
-            "holds what an interrupted run left",
+            "contains files from an interrupted run",
         ),
     ),
     *drifts(

@@ -51,12 +51,12 @@ RECEIPT = (
         (
             "receipt-edited",
             'sed -i \'s/"settings": "[^"]*"/"settings": "0"/\' /var/lib/llmhost/receipt.json',
-            "the receipt tells other settings",
+            "the receipt differs in settings",
         ),
         (
             "receipt-broken",
             "echo '{' >/var/lib/llmhost/receipt.json",
-            "the receipt can not be read",
+            "the receipt cannot be read",
         ),
     ),
     *drifts(

@@ -95,7 +95,7 @@ FAULTS = (
     Fault(
         "docker-settings-broken",
         "cp -p /etc/docker/daemon.json /root/daemon.json; echo '{' >/etc/docker/daemon.json",
-        ("/etc/docker/daemon.json is not valid JSON at line", "Mend it, or move it away"),
+        ("/etc/docker/daemon.json is not valid JSON at line", "Fix the file, or move it away"),
         "cp -p /root/daemon.json /etc/docker/daemon.json",
         "docker ps | grep -q llmhost-llamacpp-1",
     ),
