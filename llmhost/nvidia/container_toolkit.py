@@ -95,5 +95,5 @@ def stale_specs(state: NvidiaState) -> list[str]:
             found += [f"{spec.path} describes {uuid}, which is not on this host" for uuid in extra]
     unreadable = [spec.path for spec in state.cdi if spec.kind == "unreadable"]
     if found and unreadable:
-        found += [f"{path} can not be read as a CDI spec" for path in unreadable]
+        found += [f"{path} cannot be read as a CDI spec" for path in unreadable]
     return found

@@ -35,7 +35,7 @@ def unknown(services: Mapping[str, str]) -> Iterator[str]:
 
 
 def too_old(driver: Version, services: Mapping[str, str]) -> Iterator[str]:
-    """A sentence for each service (name to CUDA version) that can not run on this driver."""
+    """A sentence for each service (name to CUDA version) that cannot run on this driver."""
     for service, cuda in services.items():
         if driver[0] < floor(cuda):
             yield (
@@ -47,8 +47,8 @@ def too_old(driver: Version, services: Mapping[str, str]) -> Iterator[str]:
 def at_risk(driver: Version, services: Mapping[str, str]) -> Iterator[str]:
     """A sentence for each service that runs only by minor-version compatibility.
 
-    Such a program works as long as it carries machine code for the GPU; PTX of a newer CUDA can
-    not be compiled by an older driver (seen: a CUDA 13.2 vLLM on R580 ended with
+    Such a program works as long as it carries machine code for the GPU; an older
+    driver cannot compile PTX of a newer CUDA (seen: a CUDA 13.2 vLLM on R580 ended with
     cudaErrorUnsupportedPtxVersion).
     """
     for service, cuda in services.items():

@@ -18,8 +18,8 @@ Version = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Branch:
-    """A driver branch: `ends` is the last day with security fixes, `ended` says that there are
-    none any more where no day is known; `floor` is the first version without known holes, empty
+    """A driver branch: `ends` is the last day with security fixes, `ended` says so where
+    no day is known; `floor` is the first version without known holes, empty
     where no bulletin names one."""
 
     number: int

@@ -108,7 +108,7 @@ def _module(wish: Wish, found: frozenset[Generation], release: str, source: Sour
     wanted = module if wish.module == "auto" else wish.module
     if wanted not in possible:
         raise Unsatisfiable(
-            f"the {wanted} module that {release} packages can not be installed beside its security "
+            f"the {wanted} module that {release} packages cannot be installed beside its security "
             'updates: set nvidia_driver_source = "nvidia"'
         )
     return wanted

@@ -134,7 +134,7 @@ def cdi_names(uuids: Sequence[str], *, wsl: bool) -> tuple[str, ...]:
 
 
 def wsl_note(devices: Devices) -> list[str]:
-    """What becomes of requests that WSL can not honour, for the plan."""
+    """Sentences for the plan about requests that WSL cannot fulfil."""
     seeing = [service for service, names in devices.items() if f"{KIND}=all" in names]
     if not seeing:
         return []

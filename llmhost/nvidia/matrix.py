@@ -82,7 +82,7 @@ def branch_rows(today: date) -> Iterator[tuple[str, str, str, str]]:
     """Branch, kind, end and security floor."""
     for each in MATRIX.branches.values():
         end = f"{each.ends}" if each.ends else each.ended or "no date"
-        state = end if not each.end(today) else f"{end} (no fixes any more)"
+        state = end if not each.end(today) else f"{end} (without fixes now)"
         yield f"{each.number}", each.kind, state, each.floor or "none named"
 
 

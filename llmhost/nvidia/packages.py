@@ -53,7 +53,7 @@ prebuilt modules are not in it: see `follows_the_kernel`."""
 class Packages:
     """A driver as packages. `pinning` goes first, in an apt run of its own, because it decides
     which versions the next run sees; `fabric` goes last, with exactly the driver's version.
-    `signed` tells that the module carries the distribution's signature; `module` is the one
+    `signed`: the module carries the distribution's signature; `module` is the one
     prebuilt for the kernel that boots next, empty where DKMS builds it; `kernel_modules` are to be
     loaded at boot."""
 
@@ -99,7 +99,7 @@ def packages(
     if not fabric or (infiniband and choice.source != "nvidia"):
         parts = "NVLink subnet manager" if infiniband else "fabric manager"
         raise Unsatisfiable(
-            f"{release} packages no {parts}, without which a host with NVSwitches can not "
+            f"{release} packages no {parts}, without which a host with NVSwitches cannot "
             'use CUDA: set nvidia_driver_source = "nvidia"'
         )
     if infiniband:
@@ -152,7 +152,7 @@ def check_signature(
 ) -> None:
     """Refuse a module that Secure Boot would not load.
 
-    `enrolled` tells that the machine owner key (MOK) of this host's DKMS is. Raises Unsatisfiable.
+    `enrolled`: the machine owner key (MOK) of this host's DKMS is enrolled. Raises Unsatisfiable.
     """
     if not secure_boot or found.signed or enrolled:
         return
@@ -194,7 +194,7 @@ def driver_packages(installed: Iterable[str]) -> frozenset[str]:
 def follows_the_kernel(package: str) -> bool:
     """Whether a part of a driver must be free to move with the kernel: Ubuntu's prebuilt modules.
 
-    Held, they would leave the next kernel without a module. They can not run ahead of the driver:
+    Held, they would leave the next kernel without a module. They cannot run ahead of the driver:
     each depends on `nvidia-kernel-common` of its own version or newer, which is held.
     """
     return bool(_PREBUILT.match(package))

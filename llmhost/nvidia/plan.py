@@ -48,8 +48,8 @@ class DriverPolicy:
 @dataclass(frozen=True)
 class DriverPlan:
     """What apt has to do. `pinning`, `install` and `fabric` are packages for three runs in this
-    order, `remove` goes with the first two. `switching` tells that packages stay and only their
-    branch changes: then their versions must be named, for apt goes back only if told so."""
+    order, `remove` goes with the first two. `switching`: packages stay and only
+    their branch changes; their versions must be named, because apt does not downgrade by itself."""
 
     choice: Choice
     packages: Packages
@@ -107,7 +107,7 @@ def lacks_module(wanted: Packages, state: NvidiaState) -> bool:
 
 
 def foreign_platform(state: NvidiaState, *, managed: bool) -> list[str]:
-    """Hosts whose GPU needs a driver that llmhost can not install: a vGPU works with one that
+    """Hosts whose GPU needs a driver that llmhost cannot install: a vGPU works with one that
     somebody else installed, a Jetson not at all."""
     tegra = [name for name in state.board.split() if name.startswith("nvidia,tegra")]
     thor = any(device.device_id in MATRIX.jetson for device in state.pci)
@@ -272,7 +272,7 @@ def _off_limit(policy: DriverPolicy, state: NvidiaState) -> Iterator[Gpu]:
 
 
 def impossible(policy: DriverPolicy, state: NvidiaState) -> list[str]:
-    """What the services ask for in vain, as far as it can be told before anything is changed."""
+    """Requests of services that cannot be fulfilled, as far as is known before any change."""
     if not policy.requests:
         return []
     if sentences := foreign_platform(state, managed=policy.managed):
@@ -303,9 +303,9 @@ def unusable(policy: DriverPolicy, state: NvidiaState) -> list[str]:
             f"'apt-get purge {' '.join(parts)}'"
         ]
     if state.smi_error or not state.gpus:
-        said = state.smi_error or "nvidia-smi is not there"
+        error = state.smi_error or "nvidia-smi is not installed"
         reasons = [WINDOWS_DRIVER] if state.is_wsl else reboot_reasons(state, None)
-        return [f"the driver can not be used: {said}", *reasons]
+        return [f"the driver does not work: {error}", *reasons]
     return [*_driver_problems(policy, state), *_gpu_problems(policy, state)]
 
 
@@ -326,7 +326,7 @@ def _driver_problems(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
 def _gpu_problems(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
     there, listed = len(state.generations), len(state.gpus)
     if listed < there:
-        yield f"{there} GPUs are on the PCI bus, and the driver lists {listed}: dmesg tells why"
+        yield f"{there} GPUs are on the PCI bus, but the driver lists {listed}: see dmesg"
     yield from _allocation_problems(policy, state)
 
 

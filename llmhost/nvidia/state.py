@@ -43,7 +43,7 @@ class DriverPackage:
 @dataclass(frozen=True)
 class Gpu:
     """A GPU as nvidia-smi lists it. `power_limit_watts` is unset where the GPU has none to set,
-    `mig` tells whether it is cut into MIG instances; `memory_bytes` is 0 where the GPU has no
+    `mig`: it is split into MIG instances; `memory_bytes` is 0 where the GPU has no
     memory of its own; `fault` is what nvidia-smi says instead of a value: `GPU is lost`."""
 
     index: int

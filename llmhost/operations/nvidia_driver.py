@@ -50,9 +50,9 @@ def present(
     """A driver that fits the GPUs: installed, held, loaded and usable; nothing on a host without.
 
     `repository` makes NVIDIA's repository for a host, `files` are the configuration of driver and
-    apt, `probe` is what asks NVML, whoever installed the driver. Without `reboot_timeout_seconds`
-    the host is never rebooted: it is refused until somebody has. A host whose GPUs can not be used
-    in the end is refused too, with the reasons, so that no container is recreated on it.
+    apt, `probe` queries NVML, however the driver was installed. Without `reboot_timeout_seconds`
+    the deploy never reboots the host; it refuses it until somebody has. It also refuses a host whose
+    GPUs do not work in the end, with the reasons, so that no container is recreated on it.
     """
     wanted = bool(policy.requests)
     state = read_state(wanted=wanted)

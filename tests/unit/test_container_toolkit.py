@@ -78,7 +78,7 @@ UNREADABLE = CdiSpec("/etc/cdi/x.yaml", "unreadable", ())
         ),
         (
             replace(HOST, gpus=GPUS[:1], cdi=(replace(FRESH, kind="amd.com/gpu"), UNREADABLE)),
-            ["no CDI spec describes GPU-0", "/etc/cdi/x.yaml can not be read as a CDI spec"],
+            ["no CDI spec describes GPU-0", "/etc/cdi/x.yaml cannot be read as a CDI spec"],
         ),
         (replace(WSL, gpus=GPUS, cdi=(replace(FRESH, devices=("all",), nodes=()),)), []),
         (replace(WSL, gpus=GPUS), ["no CDI spec describes the GPUs of this host"]),

@@ -297,7 +297,7 @@ WSL = replace(
     ("policy", "state", "sentence"),
     [
         (DriverPolicy(requests=ASKS), replace(BARE, pci=()), "no NVIDIA GPU is on this host"),
-        (DriverPolicy(), BARE, "nvidia-smi is not there"),
+        (DriverPolicy(), BARE, "nvidia-smi is not installed"),
         (
             DriverPolicy(),
             replace(DONE, gpus=(), smi_error="Failed to initialize NVML: Driver/library mismatch"),

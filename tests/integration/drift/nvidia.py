@@ -107,7 +107,7 @@ NVIDIA = (
             f"sed -i 's/name: GPU-......../name: GPU-00000000/' {_SPEC}",
             "no CDI spec describes GPU-",
         ),
-        ("cdi-broken", f"echo '}}' >{_SPEC}", "can not be read as a CDI spec"),
+        ("cdi-broken", f"echo '}}' >{_SPEC}", "cannot be read as a CDI spec"),
     ),
     *drifts(
         "Container toolkit",
