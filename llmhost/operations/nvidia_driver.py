@@ -51,8 +51,8 @@ def present(
 
     `repository` makes NVIDIA's repository for a host, `files` are the configuration of driver and
     apt, `probe` queries NVML, however the driver was installed. Without `reboot_timeout_seconds`
-    the deploy never reboots the host; it refuses it until somebody has. It also refuses a host whose
-    GPUs do not work in the end, with the reasons, so that no container is recreated on it.
+    the deploy never reboots the host; it refuses it until somebody has. It also refuses a host
+    whose GPUs do not work in the end, with the reasons, so that no container is recreated on it.
     """
     wanted = bool(policy.requests)
     state = read_state(wanted=wanted)
