@@ -10,9 +10,9 @@ def main() -> None:
     place = PLACES.get(next(iter(sys.argv[1:]), ""))
     if place and place.pyinfra:
         # gevent must replace sockets and threads before any module that uses them is imported.
-        from gevent import monkey
+        from llmhost.cli.gevent_start import use_gevent
 
-        monkey.patch_all()
+        use_gevent()
     app()
 
 

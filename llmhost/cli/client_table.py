@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llmhost.cli.errors import stop
-from llmhost.cli.session import inventory_data
+from llmhost.cli.inventory_file import inventory_data
 from llmhost.options.gateway import ApiClient
 
 

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from llmhost.cli.errors import stop
+from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.locked_operations import Call, run_locked
-from llmhost.cli.session import checked_site, connected, load_inventory
+from llmhost.cli.session import checked_site, connected
 from llmhost.facts.connections import Connections
 from llmhost.gateway import tree
 from llmhost.operations import nginx

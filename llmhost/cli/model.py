@@ -12,7 +12,7 @@ from rich.table import Table
 
 from llmhost.cli.errors import stop
 from llmhost.cli.hub import HubError, Hubs
-from llmhost.cli.session import inventory_data
+from llmhost.cli.inventory_file import inventory_data
 from llmhost.inventory.profiles import with_profile
 from llmhost.models.lock import LockError, is_pinned, read_lock, with_pins, write_lock
 from llmhost.options.model_source import HubSource, OllamaSource, parse_source

@@ -18,6 +18,7 @@ from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_config, ctx_inventory, ctx_state
 
 from llmhost.cli.errors import stop
+from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.progress import comparing
 from llmhost.inventory.rules import broken_rules
 from llmhost.inventory.site import Site, SiteHost
@@ -38,29 +39,6 @@ class Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(record.getMessage())
-
-
-def load_inventory(path: str) -> Inventory:
-    """The inventory in this file; stops with a sentence if it is missing, broken or empty."""
-    # Imported late: it patches sockets and threads on import.
-    from pyinfra_cli.exceptions import UnexpectedExternalError
-    from pyinfra_cli.inventory import make_inventory
-
-    if not Path(path).is_file():
-        stop(f"inventory file {path} not found; give a file such as inventory/llm.py")
-    try:
-        with ctx_state.use(State()):
-            inventory: Inventory = make_inventory(path, cwd=str(Path.cwd()))
-    except UnexpectedExternalError as error:  # an inventory is the operator's Python code
-        stop(f"{path} cannot be read: {type(error.exception).__name__}: {error.exception}")
-    if len(inventory) == 0:
-        stop(f"{path} declares no host; add one to a group, such as llm_servers")
-    return inventory
-
-
-def inventory_data(path: str) -> dict[str, dict[str, object]]:
-    """Merged data of every host in an inventory file, by host name."""
-    return {host.name: host.data.dict() for host in load_inventory(path)}
 
 
 def hosts_within(inventory: Inventory, limit: Sequence[str]) -> list[Host]:

@@ -39,3 +39,24 @@ def test_command_that_needs_no_host_loads_nothing_that_reaches_one(arguments: li
     loaded = set(json.loads(ran.stdout.splitlines()[-1]))
     assert "typer" in loaded
     assert not loaded & {"gevent", "paramiko", "pyinfra", "pyinfra_cli"}
+
+
+_GEVENT = """
+import socket
+from importlib import metadata
+from llmhost.cli.gevent_start import use_gevent
+own, entry_points = socket.socket, metadata.entry_points
+scans = []
+metadata.entry_points = lambda **group: scans.append(1) or entry_points(**group)
+mine = metadata.entry_points
+use_gevent()
+assert socket.socket is not own and socket.socket.__module__.startswith("gevent.")
+assert metadata.entry_points is mine
+assert [each.name for each in metadata.entry_points(group="console_scripts", name="pyinfra")]
+print(scans)
+"""
+
+
+def test_gevent_reads_the_entry_points_of_installed_packages_once() -> None:
+    ran = subprocess.run([sys.executable, "-c", _GEVENT], capture_output=True, text=True)
+    assert ran.stdout == "[1, 1]\n", ran.stderr  # the second one is the test's own
