@@ -84,6 +84,6 @@ def _too_small(
         free = free_kib * 1024
         if free < gib_to_bytes(needed):
             yield (
-                f"{path} has {gib(free)} free and {needed:g} GiB are required for images; free"
-                " space, move docker_data_root, or lower preflight_min_free_disk_gib"
+                f"{path} has {gib(free)} free, but images need {needed:g} GiB: free space, move"
+                " docker_data_root, or lower preflight_min_free_disk_gib at your own risk"
             )

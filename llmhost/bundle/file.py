@@ -114,7 +114,7 @@ def _members(path: Path, file: BinaryIO) -> list[tarfile.TarInfo]:
     except tarfile.ReadError as error:
         if "unexpected end" in str(error):
             raise _cut_off(path) from None
-        raise BundleError(f"{path} is not a bundle: it is no tar archive, or is cut off") from None
+        raise BundleError(f"{path} is not a bundle: not a tar archive, or truncated") from None
     except tarfile.TarError:
         raise BundleError(f"{path} was altered: copy it again from its source") from None
     ends = (member.offset_data + member.size for member in members)

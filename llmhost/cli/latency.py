@@ -58,9 +58,7 @@ def _report(
     host: Host, site_host: SiteHost, asked: dict[str, object], messages: Messages
 ) -> Report:
     if site_host.role is not Role.APP_SERVER:
-        stop(
-            f"{host.name} is not in the group {APP_SERVERS}: --limit the command to hosts that are"
-        )
+        stop(f"{host.name} is not in the group {APP_SERVERS}: add --limit {APP_SERVERS}")
     if host not in host.state.active_hosts:
         about = [line for line in messages.lines if f"[{host.name}]" in line]
         return Report(host.name, error=" ".join(about) or "no connection was made")

@@ -24,7 +24,7 @@ def verify_offline(host: SiteHost) -> bool:
     service answered and no container tried to connect out. The network is always restored."""
     name, settings = host.name, host.settings
     if not settings.services:
-        stop(f"{name}: nothing to verify offline: the inventory declares no service for it")
+        stop(f"{name}: the inventory declares no service, so there is nothing to verify offline")
     with remote(name, host.data) as reached:
         try:
             return _verify(name, settings, reached)

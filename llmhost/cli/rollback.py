@@ -52,7 +52,7 @@ def return_to(
         kept = chosen(found, steps)
         if isinstance(kept, str):
             stop(f"{host}: {kept}")
-        session.run(rollback.returned, steps, title=f"Return to the deploy of {kept.time}")
+        session.run(rollback.returned, steps, title=f"Roll back to the deploy of {kept.time}")
     _console.print(
         f"{escape(host)}: stack and gateway are back at {kept.time} (revision {kept.revision})\n"
         "The inventory is unchanged, and the next deploy applies it again. To see the difference,"

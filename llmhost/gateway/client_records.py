@@ -51,7 +51,7 @@ def field(source: str, client: str, name: str) -> Value | None:
         return None
     value = _literal(found.value)
     if value is None:
-        raise EditError(f"{name} of '{client}' is computed: change it manually")
+        raise EditError(f"{name} of '{client}' is computed; edit the file by hand")
     return value
 
 
@@ -108,7 +108,7 @@ def _record(module: cst.Module, client: str) -> Record:
     values = [each.value for clients in _lists(module) for each in clients.elements]
     found = [value for value in values if _name(value) == client]
     if len(found) != 1:
-        raise EditError(f"this file has {len(found)} records of '{client}': change it manually")
+        raise EditError(f"this file has {len(found)} records of '{client}'; leave one")
     assert isinstance(found[0], cst.Dict | cst.Call)
     return found[0]
 

@@ -137,7 +137,7 @@ def service_drift(state: NginxState, digest: str) -> list[str]:
     if not state.active:
         sentences.append("nginx does not run")
     elif state.loaded != digest:
-        sentences.append("nginx runs a configuration other than the declared one")
+        sentences.append("the running configuration of nginx is not the declared one")
     return sentences
 
 

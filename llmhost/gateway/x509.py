@@ -111,7 +111,7 @@ def pair_faults(
     except TypeError:
         return {"certificate_key": "is encrypted, so nginx could not start unattended"}
     except ValueError:
-        return {"certificate_key": "contains no private key in PEM format"}
+        return {"certificate_key": "contains no PEM private key (-----BEGIN PRIVATE KEY-----)"}
     if found.public_key() != private.public_key():
         return {"certificate_key": "does not belong to the certificate"}
     if found.not_valid_after_utc <= now:

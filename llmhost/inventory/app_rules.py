@@ -49,7 +49,7 @@ def _unfit_context(key: str, name: str, directory: Path) -> Iterator[Problem]:
         if size > MOST_CONTEXT_MIB * MIB:
             yield Problem(
                 key,
-                f"'{name}' would send {gib(size)} to the host, more than {MOST_CONTEXT_MIB} MiB",
+                f"the context of '{name}' has {gib(size)}; the limit is {MOST_CONTEXT_MIB} MiB",
                 "list files that the build does not need in a .dockerignore",
             )
 

@@ -40,7 +40,8 @@ def _problems_of(settings: Settings, model: Model) -> Iterator[Problem]:
     try:
         gguf = gguf_at(model.source) if holds_gguf(model) else None
     except GgufError as error:
-        yield _problem(model, f"its file {error}", "compare its SHA-256 with the publisher's")
+        fix = "download it again, and compare its SHA-256 with the publisher's"
+        yield _problem(model, f"its file {error}", fix)
         return
     if gguf:
         yield from _file_problems(model, gguf)
@@ -64,7 +65,7 @@ def _file_problems(model: Model, gguf: Gguf) -> Iterator[Problem]:
         if model.vram_gib is None and model.shape is None:
             check_known(gguf)
     except GgufError as error:
-        fix = "if the engine can run it, measure its GPU memory and set vram_gib"
+        fix = "if the engine can run it, read its GPU memory in nvidia-smi and set vram_gib"
         yield _problem(model, f"its file {error}", fix)
 
 

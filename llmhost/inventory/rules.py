@@ -97,7 +97,9 @@ def _containers_in_the_lan(settings: Settings) -> Iterator[Problem]:
         if overlap(address.network, pool):
             what = f"overlaps {address.network}, the host's own network in network_addresses"
             yield Problem(
-                "docker_address_pool", what, "write a private range that the site does not use"
+                "docker_address_pool",
+                what,
+                "write a private range that your network does not use",
             )
 
 
@@ -108,7 +110,7 @@ def _missing_services(settings: Settings) -> Iterator[Problem]:
                 yield Problem(
                     "services",
                     f"'{service.name}' needs '{needed}', which is not declared",
-                    f"add '{needed}', or write the URL of one elsewhere: docs/options.md",
+                    f"add '{needed}', or set the URL of an existing one (docs/options.md)",
                 )
 
 

@@ -19,7 +19,7 @@ def upstream_problems(settings: Settings) -> Iterator[Problem]:
     if not gateway.upstreams:
         given = gateway.upstream_services or gateway.upstream_key or gateway.upstream_name
         if given or gateway.upstream_authority:
-            what = "is missing, and other gateway_upstream_* options are set"
+            what = "is required by the other gateway_upstream_* options"
             yield Problem("gateway_upstreams", what, "list the servers, or remove those options")
         return
     if settings.services:

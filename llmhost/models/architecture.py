@@ -92,7 +92,7 @@ def check_whole(gguf: Gguf) -> None:
 def check_known(gguf: Gguf) -> None:
     """Raise GgufError if the architecture is not in these lists of llama.cpp's architectures."""
     if gguf.architecture not in CACHED | ENCODERS | UNSIZED:
-        raise GgufError(f"has the architecture '{gguf.architecture}', which llmhost does not know")
+        raise GgufError(f"has the unsupported architecture '{gguf.architecture}'")
 
 
 def _embeds(gguf: Gguf) -> bool:
@@ -130,7 +130,7 @@ def _sliding_layers(gguf: Gguf, layers: int) -> set[int]:
     if isinstance(pattern, list):
         return {layer for layer, slides in enumerate(pattern[:layers]) if slides}
     if not isinstance(pattern, int) or pattern < 1:
-        raise GgufError("is damaged: its pattern of sliding layers is not a number")
+        raise GgufError("is damaged: its sliding-window pattern is not a number")
     return {layer for layer in range(layers) if layer % pattern < pattern - 1}
 
 

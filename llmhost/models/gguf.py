@@ -79,7 +79,7 @@ class Gguf:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise GgufError(f"has no whole number under {self.architecture}.{key}")
+            raise GgufError(f"has no integer metadata key {self.architecture}.{key}")
         return value
 
 
@@ -113,12 +113,12 @@ class _Header:
     def take(self, count: int) -> bytes:
         self.position += count
         if self.position > self.size:
-            raise GgufError("is truncated: it ends inside its header")
+            raise GgufError("is truncated inside its header")
         if self.position > LARGEST_HEADER:
             raise GgufError(f"is damaged: its header is longer than {gib(LARGEST_HEADER)}")
         data = self.stream.read(count)
         if len(data) < count:
-            raise GgufError("is truncated: it ends inside its header")
+            raise GgufError("is truncated inside its header")
         return data
 
     def number(self, code: str) -> int:
@@ -158,7 +158,7 @@ def _single(header: _Header, code: int) -> int | float | bool | str:
     if code == _STRING:
         return header.text()
     if code not in _SCALARS:
-        raise GgufError(f"is damaged or too new: metadata type {code} is unknown")
+        raise GgufError(f"is damaged or too new: it has the unknown metadata type {code}")
     return header.scalar(_SCALARS[code])
 
 
@@ -187,7 +187,9 @@ def _tensors(header: _Header, count: int) -> dict[str, Tensor]:
 def _tensor(header: _Header) -> Tensor:
     name, dimensions = header.text(), header.number("I")
     if not 1 <= dimensions <= _MOST_DIMENSIONS:
-        raise GgufError(f"is damaged: a tensor has {dimensions} dimensions")
+        raise GgufError(
+            f"is damaged: a tensor has {dimensions} dimensions instead of 1 to {_MOST_DIMENSIONS}"
+        )
     shape = tuple(header.number("Q") for _ in range(dimensions))
     code, offset = header.number("I"), header.number("Q")
     if code not in TENSOR_TYPES:

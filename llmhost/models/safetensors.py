@@ -34,7 +34,7 @@ def read_safetensors(stream: BinaryIO, size: int) -> TensorTotals:
     """
     length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
     if size < _LENGTH_BYTES or length > LARGEST_HEADER:
-        raise SafetensorsError("is not a safetensors file: it does not begin with a header")
+        raise SafetensorsError("is not a safetensors file, because it has no valid header")
     if _LENGTH_BYTES + length > size:
         raise SafetensorsError("is truncated or not a safetensors file: its header is cut")
     header = _json_object(stream.read(length), "is not a safetensors file: its header is no JSON")

@@ -28,8 +28,8 @@ def unknown(services: Mapping[str, str]) -> Iterator[str]:
     for service, cuda in services.items():
         if version(cuda) > version(MATRIX.newest_cuda):
             yield (
-                f"service '{service}' is built with CUDA {cuda}, which is newer than the matrix of "
-                f"{MATRIX.checked} (CUDA {MATRIX.newest_cuda}): it is assumed to need driver "
+                f"service '{service}' uses CUDA {cuda}, newer than `llmhost nvidia` knows "
+                f"({MATRIX.newest_cuda} on {MATRIX.checked}): assuming that it needs driver "
                 f"{dotted(own_driver(cuda))} or newer"
             )
 

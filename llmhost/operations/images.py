@@ -67,7 +67,7 @@ def built(
         for model in weights:
             for file in arriving[model]:
                 yield from _obtain(model.model, file, uploads, sizes[model][file.sha256])
-            with reported(f"building the image of {model.model}'s weights"):
+            with reported(f"building the weights image of {model.model}"):
                 yield StringCommand(core.import_script(model, uploads))
         for image in brought:
             with reported(f"loading the image of {image.service}"):
@@ -129,8 +129,8 @@ def _mistake(model: str, file: WeightsFile) -> str:
     if found == file.sha256:
         return ""
     return (
-        f"The weights of {model}, {path}, have the SHA-256 {found}, not {file.sha256}:"
-        " correct its pins or its source in models"
+        f"The weights of {model} ({path}) have SHA-256 {found} instead of {file.sha256}:"
+        " download the file again, or correct its pin or source in models"
     )
 
 

@@ -114,7 +114,7 @@ class _Callbacks(BaseStateCallback):
         except LOST:
             return  # the host is still shutting down: the next connection tries again
         if problem:
-            lost = f"the lock was lost with the connection: {problem}"
+            lost = f"the lock was lost with the connection ({problem}); deploy again after this run"
             host.log_styled(lost, fg="yellow", log_func=logger.warning)
 
     @staticmethod

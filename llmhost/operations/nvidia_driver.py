@@ -111,7 +111,7 @@ def _loaded(plan: DriverPlan, state: NvidiaState, timeout_seconds: int | None) -
     if not reasons:
         return
     if timeout_seconds is None:
-        yield refuse([f"reboot the host, then deploy again: {reason}" for reason in reasons])
+        yield refuse([f"{reason}: reboot the host, then deploy again" for reason in reasons])
         return
     explain([f"the host is rebooted: {reason}" for reason in reasons])
     yield from reboot(timeout_seconds)

@@ -103,7 +103,7 @@ class HostNetwork(Section):
     @model_validator(mode="after")
     def _addresses_fit(self) -> Self:
         if self.gateways and not self.addresses:
-            raise Mistake("only work with addresses; declare both", "gateways")
+            raise Mistake("require network_addresses; declare both", "gateways")
         if self.addresses and self.dns is None:
             raise Mistake(
                 "is missing, and a host with static addresses gets no name servers from DHCP; list"
@@ -120,7 +120,7 @@ class HostNetwork(Section):
 def _unfit_gateways(network: HostNetwork) -> Iterable[str]:
     versions = [gateway.version for gateway in network.gateways]
     for version in {version for version in versions if versions.count(version) > 1}:
-        yield f"holds more than one for IPv{version}; keep one"
+        yield f"has more than one IPv{version} gateway; keep one"
     for gateway in network.gateways:
         if any(gateway == address.ip for address in network.addresses):
             yield f"holds {gateway}, which is the host's own address; give the router's"

@@ -133,8 +133,8 @@ def _host_name(value: str) -> str:
 def _reference(value: object) -> object:
     if isinstance(value, str) and not is_reference(value):
         raise Mistake(
-            "is not a reference to a secret; write 'env:NAME' for an environment variable of the"
-            " controller or 'file:PATH' for a file on it, never the secret itself"
+            "is not a reference to a secret; write 'env:NAME' or 'file:PATH' (an environment"
+            " variable or a file of the controller), never the secret itself"
         )
     if not isinstance(value, str):
         raise TypeError
@@ -274,7 +274,7 @@ LocalName = Annotated[
     str, text(r"\S(?:[^\r\n\x00]*\S)?", "a path on the controller", "models.lock.json")
 ]
 SecretReference = Annotated[
-    str, Kind(_reference, "where a secret is on the controller", "env:NAME")
+    str, Kind(_reference, "a reference to a secret on the controller", "env:NAME")
 ]
 """`env:NAME`, or `file:PATH` relative to the working directory of pyinfra."""
 
@@ -284,7 +284,7 @@ MemorySize = Annotated[
 ]
 Time = Annotated[
     datetime,
-    parsed(datetime, _time, "a time with its time zone", "2027-01-31T00:00:00+09:00"),
+    parsed(datetime, _time, "a time with a time zone", "2027-01-31T00:00:00+09:00"),
 ]
 TimeZone = Annotated[
     str,

@@ -143,7 +143,9 @@ def drift(declared: Addressing, wanted: Sequence[File], state: NetworkState) -> 
     ]
     ours = [file for file in wanted if file.path in PATHS]
     sentences += differences(ours, state.paths).values()
-    return sentences + [f"{f.path} sets other addresses of {name}" for f in wanted if f not in ours]
+    return sentences + [
+        f"{f.path} also configures addresses of {name}" for f in wanted if f not in ours
+    ]
 
 
 def contacts(declared: Addressing, state: NetworkState) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def unfit(secret: str) -> str:
     """
     if _TOKEN.fullmatch(secret):
         return ""
-    return "refers to a value with characters other than letters, digits and ._~+/=-"
+    return "refers to a secret that contains characters other than letters, digits and ._~+/=-"
 
 
 def reasons(file: File, state: EnvironmentState) -> list[str]:

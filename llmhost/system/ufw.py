@@ -208,7 +208,9 @@ def _live_drift(lines: Sequence[str], most: int = 3) -> list[str]:
     gone = [line.split(" ", 2)[2] for line in lines if " < " in line]
     foreign = [line.split(" ", 2)[2] for line in lines if " > " in line]
     sentences = [f"'{rule}' is no longer loaded" for rule in gone[:most]]
-    sentences += [f"'{rule}' is loaded, but not by ufw" for rule in foreign[:most]]
+    sentences += [
+        f"firewall rule '{rule}' is loaded, but ufw did not add it" for rule in foreign[:most]
+    ]
     if more := max(0, len(gone) - most) + max(0, len(foreign) - most):
         sentences.append(f"{more} more loaded rules are not as ufw loaded them")
     return sentences

@@ -83,15 +83,15 @@ def sentence(result: Mapping[str, Any]) -> str:
         return f"{server} answers with {status} {code}".rstrip() + f": {why}"
     return {
         "python": "this host has no python3: install it, or measure from another host",
-        "environment": "the file of environment variables cannot be read; deploy the host first",
-        "certificate": f"the certificate of {server} is not trusted ({detail}); deploy this host"
-        " again, from the controller that holds the site's authority",
-        "tls": f"{server} refuses the TLS handshake ({detail}); is its name in the server's"
-        " gateway_names?",
+        "environment": "the environment file of this host cannot be read; deploy the host first",
+        "certificate": f"this host does not trust the certificate of {server} ({detail}); deploy"
+        " this host again from the controller with the site's CA",
+        "tls": f"{server} refuses the TLS handshake ({detail}); check that its name is in the"
+        " server's gateway_names",
         "name": f"the name {result.get('host')} is unknown on this host ({detail}); deploy this"
         " host again",
-        "silent": f"{server} did not answer for {detail} s; is this host in the server's"
-        " gateway_sources, and the server up?",
-        "unreachable": f"{server} cannot be reached ({detail}); is the server up?",
+        "silent": f"{server} did not answer for {detail} s; check that it is up and this host is in"
+        " its gateway_sources",
+        "unreachable": f"{server} cannot be reached ({detail}); check that it is up",
         "answer": f"{server} sent an answer that cannot be parsed ({detail})",
     }[result["error"]]

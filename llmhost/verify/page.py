@@ -25,7 +25,11 @@ from llmhost.verify.report import (
 _PROOFS = (
     (ON_HARDWARE, "hardware", "used a real GPU"),
     (ON_THE_SERVER, "server", "needed no GPU"),
-    (ON_A_DOUBLE, "double", "used a stand-in for a GPU: NVIDIA's part is not proven"),
+    (
+        ON_A_DOUBLE,
+        "double",
+        "ran with a simulated GPU: NVIDIA's driver was not tested",
+    ),
 )
 """Label, CSS class and meaning of the proof of a passed check."""
 
@@ -75,7 +79,7 @@ def verdict(report: Report) -> tuple[str, str]:
     servers = len(report.servers)
     grades = [standing(report, server)[0] for server in report.servers]
     if bad := grades.count("bad"):
-        return "bad", f"{_some(bad, servers)} not what the inventory declares"
+        return "bad", f"{_some(bad, servers)} not as the inventory declares"
     if not servers or report.failed:
         return "bad", "Nothing was proven" if not servers else "A check failed"
     if warn := grades.count("warn"):

@@ -118,7 +118,9 @@ def _shape(model: Model) -> Shape:
     try:
         shape = shape_of(model)
     except ValueError as error:
-        raise ValueError(f"its file {error}; measure its GPU memory and set vram_gib") from None
+        raise ValueError(
+            f"its file {error}; read its GPU memory in nvidia-smi and set vram_gib"
+        ) from None
     if shape is None:
         raise ValueError("its sizes are unknown; set its shape, or its measured vram_gib")
     return shape

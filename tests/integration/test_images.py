@@ -252,8 +252,8 @@ def test_gated_weights_are_downloaded_with_a_token_that_nobody_sees(
 @pytest.mark.parametrize(
     ("token", "said"),
     [
-        (None, "are gated: accept their terms, and set the model's option token"),
-        ("wrong", "are gated, and the model's token gives no access"),
+        (None, "gated: accept their terms, and set the model's option token"),
+        ("wrong", "gated, and the model's token gives no access"),
     ],
 )
 def test_gated_weights_need_the_right_token(

@@ -106,7 +106,7 @@ def test_stack_and_gateway_return_to_the_deploy_before(site: Site) -> None:
     assert {"Gateway", "Stack", "Receipt"} <= components
     history = site.run("llmhost", "history", INVENTORY, "llm-demo", "--json").stdout
     run = json.loads(history)["runs"][-1]
-    assert run["result"] == "done" and run["changed"][0].startswith("Return to the deploy of")
+    assert run["result"] == "done" and run["changed"][0].startswith("Roll back to the deploy of")
 
 
 def test_next_deploy_goes_by_the_inventory_again(site: Site) -> None:

@@ -119,7 +119,7 @@ def test_every_architecture_of_llama_cpp_is_sorted() -> None:
 
 
 REFUSED = {
-    "unknown": (described("hal9000"), "architecture 'hal9000', which llmhost does not know"),
+    "unknown": (described("hal9000"), "unsupported architecture 'hal9000'"),
     "recurrent": (described("mamba", block_count=3), "architecture 'mamba', whose memory"),
     "adapter": (llama_8b(**{"general.type": "adapter"}), "is an adapter, not a model"),
     "part": (llama_8b(**{"split.count": 3}), "is one of 3 parts"),
@@ -144,7 +144,7 @@ REFUSED = {
             attention__sliding_window=8,
             attention__sliding_window_pattern="x",
         ),
-        "pattern of sliding layers",
+        "sliding-window pattern",
     ),
 }
 

@@ -188,7 +188,7 @@ def test_archive_with_other_members_is_refused(
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "notes.txt"
     other.write_text("a" * 20480)
-    assert refusal(other).startswith("is not a bundle: it is no tar archive")
+    assert refusal(other).startswith("is not a bundle: not a tar archive")
     assert refusal(tmp_path / "nowhere") == "cannot be read: No such file or directory"
 
 

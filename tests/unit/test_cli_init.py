@@ -104,7 +104,7 @@ def test_models_are_pinned_later_where_no_hub_answers(place: Path) -> None:
     made = llmhost(place, "init", "site", *GIVEN)
     assert made.returncode == 0 and "Traceback" not in made.stderr
     assert files(place / "site") == FILES
-    assert "The models are not pinned yet: hf:" in made.stderr
+    assert "Models that are not pinned yet: hf:" in made.stderr
     assert "  llmhost model lock inventory/site.py\n  llmhost plan inventory/site.py" in made.stderr
     planned = llmhost(place / "site", "plan", "inventory/site.py")
     mistakes = [line for line in planned.stderr.splitlines() if "llm.site.example" in line]

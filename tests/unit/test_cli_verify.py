@@ -57,7 +57,7 @@ def test_page_tells_of_a_server_that_does_not_answer(inventory: Path, tmp_path: 
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1, result.stdout + result.stderr
     text = page.read_text()
-    assert "The server is not what the inventory declares</h1>" in text
+    assert "The server is not as the inventory declares</h1>" in text
     assert "does not answer" in text and "port 1: Connection refused" in text
     assert list(tmp_path.glob(".*")) == []
 

@@ -68,7 +68,7 @@ def declared_pool() -> Pool:
         ({"gateway_upstreams": [{"name": "a", "address": "10.0.0.1", "port": 0}]}, ".port: "),
         (
             {"gateway_upstreams": []},
-            "gateway_upstreams: is missing, and other gateway_upstream_* options are set",
+            "gateway_upstreams: is required by the other gateway_upstream_* options",
         ),
         ({"gateway_upstream_services": []}, "gateway_upstream_services: is empty"),
         ({"gateway_upstream_services": ["lamacpp"]}, "'lamacpp' is not a service"),

@@ -120,13 +120,13 @@ def test_certificate_of_an_unknown_authority_is_told(tmp_path: Path) -> None:
     context.load_cert_chain(tmp_path / "tls.pem")
     with serving(context) as port:
         url = f"https://localhost:{port}"
-        assert "is not trusted" in report("app", measure(tmp_path, url)).error
+        assert "does not trust the certificate" in report("app", measure(tmp_path, url)).error
         trusted = measure(tmp_path, url, SSL_CERT_FILE=str(tmp_path / "ca.pem"))
         assert report("app", trusted).error == ""
         other = measure(
             tmp_path, f"https://127.0.0.1:{port}", SSL_CERT_FILE=str(tmp_path / "ca.pem")
         )
-        assert "is not trusted" in report("app", other).error
+        assert "does not trust the certificate" in report("app", other).error
 
 
 def test_missing_environment_is_told(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
         (told,) = problems(tmp_path / "page.gguf")
         assert told == (
             "host: models: 'm': its file is not a GGUF: it does not begin with the letters GGUF;"
-            " compare its SHA-256 with the publisher's"
+            " download it again, and compare its SHA-256 with the publisher's"
         )
 
 
@@ -79,7 +79,7 @@ def test_unreadable_file_is_refused(good: Path, monkeypatch: pytest.MonkeyPatch)
 def test_unknown_architecture_is_refused_unless_measured(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", TENSORS, {}, "hal9000")
     (told,) = problems(path)
-    assert "has the architecture 'hal9000', which llmhost does not know" in told
+    assert "has the unsupported architecture 'hal9000'" in told
     assert "set vram_gib" in told
     assert problems(path, vram_gib=3.5) == []
 

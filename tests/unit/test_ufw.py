@@ -153,7 +153,10 @@ REORDERED = rendered(OPEN, SSH)
         ({"recorded": False}, "llmhost has not yet loaded rules on this host"),
         ({"edited": True}, "files of ufw were edited after they were loaded"),
         ({"live": ["ip < -A INPUT -j ufw-x"]}, "'-A INPUT -j ufw-x' is no longer loaded"),
-        ({"live": ["ip6 > -A INPUT -j ACCEPT"]}, "'-A INPUT -j ACCEPT' is loaded, but not by ufw"),
+        (
+            {"live": ["ip6 > -A INPUT -j ACCEPT"]},
+            "'-A INPUT -j ACCEPT' is loaded, but ufw did not add it",
+        ),
         ({"paths": {}}, "/etc/ufw/user.rules is missing"),
         ({"paths": {FILE.path: replace(STATE, mode="0666")}}, "has mode 0666"),
         ({"texts": {**GOOD.texts, FILE.path: ""}}, "port 22/tcp is not open to 10.0.0.0/8"),

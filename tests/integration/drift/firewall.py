@@ -49,7 +49,7 @@ FIREWALL = (
         (
             "iptables-accepts-a-port",
             "iptables -I INPUT -p tcp --dport 8081 -j ACCEPT",
-            "-j ACCEPT' is loaded, but not by ufw",
+            "-j ACCEPT' is loaded, but ufw did not add it",
         ),
         (
             "iptables-flushed",
@@ -61,7 +61,7 @@ FIREWALL = (
         (
             "ip6tables-accepts-all",
             "ip6tables -I INPUT -j ACCEPT",
-            "-A INPUT -j ACCEPT' is loaded, but not by ufw",
+            "-A INPUT -j ACCEPT' is loaded, but ufw did not add it",
         ),
         (
             "ufw-base-rules-edited",
@@ -76,7 +76,7 @@ FIREWALL = (
         (
             "guard-of-docker-passed-by",
             "iptables -I FORWARD -j ACCEPT",
-            "-A FORWARD -j ACCEPT' is loaded, but not by ufw",
+            "-A FORWARD -j ACCEPT' is loaded, but ufw did not add it",
         ),
         (
             "guard-of-docker-cut-out",

@@ -60,7 +60,7 @@ GATEWAY = (
             "cp -a /etc/nginx/nginx.conf /root/nginx.conf; sed -i s/8079/8078/"
             " /etc/nginx/llmhost/status.conf; systemctl reload nginx; sleep 1;"
             " sed -i s/8078/8079/ /etc/nginx/llmhost/status.conf",
-            "nginx runs a configuration other than the declared one",
+            "the running configuration of nginx is not the declared one",
         ),
     ),
     *drifts(
