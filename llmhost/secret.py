@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 from pathlib import Path
 
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*")
@@ -32,3 +33,16 @@ def read_secret(reference: str) -> str:
     if not secret:
         raise ValueError(f"refers to the file {place}, which is empty")
     return secret
+
+
+def create_secret(reference: str) -> bool:
+    """Write 32 random bytes, in hexadecimal, to the file that is referred to, which only its owner
+    may read. False if the file exists or the reference is to a variable. Raises OSError."""
+    kind, _, place = reference.partition(":")
+    path = Path(place).expanduser()
+    if kind != "file" or path.exists():
+        return False
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{secrets.token_hex(32)}\n")
+    return True

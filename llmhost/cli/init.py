@@ -21,6 +21,8 @@ from llmhost.inventory.reader import LOCK_KEY, read_settings
 from llmhost.models.lock import write_lock
 from llmhost.options.model_source import HubSource, OllamaSource, parse_source
 from llmhost.options.stack import Stack
+from llmhost.secret import create_secret
+from llmhost.services import catalogue
 from llmhost.template import render
 
 INVENTORY = "inventory/site.py"
@@ -56,14 +58,16 @@ def init(
     """Write a site: an inventory with one server, and a deploy.py.
 
     Also writes a README and a .gitignore. Asks for values that are not given as options, and pins
-    the models if their hub answers. Creates an API key for the first client and prints it once,
-    as the only line on standard output.
+    the models if their hub answers. Creates the secrets of the profile's services where they are
+    missing, and an API key for the first client: it is printed once, as the only line on standard
+    output.
     """
     _check_directory(directory)
     answers = _answers(Questions(accept=yes), host, user, profile, allow, time_zone, client)
     key = new_key()
     pins, unpinned = _pins(answers.profile)
     _write(directory, _texts(answers, digest(key), pins))
+    _create_secrets(answers.profile)
     _report(directory, answers, key, unpinned)
 
 
@@ -142,6 +146,18 @@ def _write(directory: Path, texts: Mapping[str, str]) -> None:
     _say("", *(f"wrote {directory / name}" for name in texts))
 
 
+def _create_secrets(profile: str) -> None:
+    """Create the files that the services' secrets are in by default, such as passwords."""
+    for service in PROFILES[profile].services:
+        for reference in catalogue()[service].options.model_validate({}).secret_variables.values():
+            place = reference.partition(":")[2]
+            try:
+                if create_secret(reference):
+                    _say(f"wrote {place}, a secret of {service}: back it up")
+            except OSError as error:
+                stop(f"{place}: {error.strerror}")
+
+
 def _report(directory: Path, answers: Answers, key: str, unpinned: str) -> None:
     """Print the key, what is left to do before the first deploy, and the next commands."""
     _say("", f"The API key of {answers.client}. It is shown once and stored nowhere:")
@@ -158,7 +174,7 @@ def _report(directory: Path, answers: Answers, key: str, unpinned: str) -> None:
 
 
 def _problems(directory: Path, answers: Answers, *, pinned: bool) -> list[str]:
-    """What the operator must add, such as a profile's secrets."""
+    """What the operator must add."""
     data = {
         PROFILE: answers.profile,
         LOCK_KEY: str(directory / _LOCK),

@@ -111,11 +111,23 @@ def test_models_are_pinned_later_where_no_hub_answers(place: Path) -> None:
     assert mistakes and all("model lock" in line for line in mistakes), planned.stderr
 
 
-def test_what_only_the_operator_can_add_is_named(place: Path) -> None:
+def test_secrets_of_services_are_created_once(place: Path) -> None:
     made = llmhost(place, "init", "site", *GIVEN, "--profile", "vllm")
     assert made.returncode == 0
-    todo = made.stderr.partition("To do before the first deploy:")[2]
-    assert "open_webui_secret_key" in todo and "models" not in todo.partition("Next:")[0]
+    assert "To do before" not in made.stderr
+    secrets = sorted((place / ".config" / "llmhost").iterdir())
+    assert [each.name for each in secrets] == [
+        "open_webui-admin-password",
+        "open_webui-secret-key",
+    ]
+    assert {each.stat().st_mode & 0o777 for each in secrets} == {0o600}
+    assert len({each.read_text() for each in secrets}) == 2
+    assert all(str(each).replace(str(place), "~") in made.stderr for each in secrets)
+    before = [each.read_text() for each in secrets]
+    assert llmhost(place, "init", "other", *GIVEN, "--profile", "vllm").returncode == 0
+    assert [each.read_text() for each in secrets] == before
+    planned = llmhost(place / "site", "plan", "inventory/site.py")
+    assert "open_webui" not in planned.stderr
 
 
 def test_address_gets_a_name_and_a_user_without_root_gets_sudo(place: Path) -> None:
