@@ -20,12 +20,17 @@ from llmhost.system.apt import AptPlan, script
 from llmhost.system.apt_repository import Repository
 from llmhost.system.files import Entry, differences
 
+UNREADABLE = "this host's GPUs could not be read; see the lines above for the reason"
+
 MODPROBE_FILE = "/etc/modprobe.d/llmhost-nvidia.conf"
 """Where nouveau is kept from loading; the initramfs must have taken it in."""
 
 
 def read_state(*, wanted: bool) -> NvidiaState | None:
-    """The host's NVIDIA hardware and software; with `wanted` all of it even without hardware."""
+    """The host's NVIDIA hardware and software; with `wanted` all of it even without hardware.
+
+    None if it could not be read.
+    """
     return get_fact(Nvidia, **nvidia_question(wanted=wanted).arguments)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
-from llmhost.tasks.preflight import check_host
+from llmhost.tasks.nvidia_driver import install_nvidia_driver
 from testbed import Lan, tiny_model
 from testbed.engine import push_engine
 from testbed.image_registry import ImageRegistry
@@ -89,7 +89,7 @@ def test_flavour_converges_and_is_proven(site: Site, flavour: str, tmp_path: Pat
         assert converge(machine, gpu_server, read_settings(data)).changed
         if not wanted.has_gpu:
             asking = read_settings(data | {"llamacpp_gpu_count": 1})
-            refused = deploy(machine, check_host, asking)
+            refused = deploy(machine, install_nvidia_driver, asking)
             assert not refused.succeeded, refused.output
             assert "no NVIDIA GPU is on this host, and service 'llamacpp'" in refused.output
         place = tmp_path / "site.json"
