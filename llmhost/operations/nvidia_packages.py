@@ -93,6 +93,9 @@ def _install(
         yield from _fabric(plan)
     changed = bool(plan.pinning or plan.install or plan.remove or plan.fabric or wrong)
     now = (read_state(wanted=True) if changed else state) or state
+    if plan.build and now.next_module is None:
+        # The headers' own hook has done that if they were missing.
+        yield StringCommand("dkms", "autoinstall", "-k", plan.build)
     if parts := unheld(now):
         yield _transaction(hold=parts)
     if now.initramfs_stale:
