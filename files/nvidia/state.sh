@@ -6,7 +6,17 @@ root=$1 wanted=$2 patterns=$3 mok_keys=$4 blacklist=$5
 
 say() { printf '%s %s\n' "$1" "$2"; }
 first() { head -n 1 "$@" 2>/dev/null; }
-short() { if command -v timeout >/dev/null; then timeout 30 "$@"; else "$@"; fi; }
+
+# Output and status of a program. One that waits in the kernel for a broken GPU cannot be killed: it
+# is left behind after 30 s.
+short() {
+  place=$(mktemp -d) && mkfifo "$place/status" || return
+  { timeout 30 "$@" >"$place/output" 2>&1; echo $? >"$place/status"; } >/dev/null 2>&1 </dev/null &
+  status=$(timeout 32 cat "$place/status") || status=124
+  [ "$status" = 124 ] && echo "$1 did not answer within 30 s" >>"$place/output"
+  cat "$place/output"; rm -r "$place"
+  return "$status"
+}
 
 kernel=$(first "$root/proc/sys/kernel/osrelease")
 say running_kernel "$kernel"
@@ -85,7 +95,7 @@ if [ -z "$smi" ]; then smi=$root/usr/bin/nvidia-smi; fi
 if [ -x "$smi" ]; then
   query=index,uuid,pci.bus_id,driver_version,persistence_mode,power.limit,mig.mode.current
   query=$query,memory.total,name
-  answer=$(short "$smi" --query-gpu=$query --format=csv,noheader,nounits 2>&1) && tag=gpu ||
+  answer=$(short "$smi" --query-gpu=$query --format=csv,noheader,nounits) && tag=gpu ||
     tag=smi_error
   printf '%s\n' "$answer" | sed "s/^/$tag /"
 fi

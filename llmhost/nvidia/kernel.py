@@ -69,6 +69,12 @@ def _metapackage(kernel: Kernel) -> str | None:
     return max(found, default=None)
 
 
+def own_headers(kernel: Kernel) -> str:
+    """The package with the headers of exactly this kernel."""
+    source = "proxmox" if _PROXMOX.search(kernel.release) else "linux"
+    return f"{source}-headers-{kernel.release}"
+
+
 def headers_package(distribution: str, kernel: Kernel) -> str:
     """What DKMS builds against: the metapackage where there is one, so that updates bring it.
 

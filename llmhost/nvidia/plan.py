@@ -1,5 +1,6 @@
 """What is to be done to a host's driver, and whether the outcome can be used. Pure."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -9,7 +10,7 @@ from llmhost.nvidia.cuda import too_old
 from llmhost.nvidia.data import MATRIX, version
 from llmhost.nvidia.driver import Choice, Unsatisfiable, Wish, choose
 from llmhost.nvidia.gpu_allocation import GpuRequest, allocate, allocate_numbers
-from llmhost.nvidia.kernel import Kernel
+from llmhost.nvidia.kernel import Kernel, own_headers
 from llmhost.nvidia.packages import (
     DKMS_KEYS,
     Packages,
@@ -23,6 +24,8 @@ from llmhost.nvidia.state import Gpu, NvidiaState
 
 # Parts of the userspace, of which every driver has at least one; all carry the driver's version.
 _USERSPACE = ("nvidia-utils", "libnvidia-compute", "nvidia-smi", "nvidia-driver-cuda", "libcuda1")
+
+_DKMS = re.compile(r"nvidia-((open-)?kernel-|kernel-open-)?dkms")
 
 WINDOWS_DRIVER = "on WSL the driver is that of Windows: install or update it there"
 
@@ -48,8 +51,9 @@ class DriverPolicy:
 @dataclass(frozen=True)
 class DriverPlan:
     """What apt has to do. `pinning`, `install` and `fabric` are packages for three runs in this
-    order, `remove` goes with the first two. `switching`: packages stay and only
-    their branch changes; their versions must be named, because apt does not downgrade by itself."""
+    order, `remove` goes with the first two. `switching`: packages stay and only their branch
+    changes, so that their versions must be named, because apt downgrades nothing by itself. `build`
+    is the kernel for which DKMS must build the module."""
 
     choice: Choice
     packages: Packages
@@ -59,6 +63,7 @@ class DriverPlan:
     remove: tuple[str, ...] = ()
     unhold: tuple[str, ...] = ()
     switching: bool = False
+    build: str = ""
     reasons: tuple[str, ...] = ()
 
 
@@ -81,8 +86,11 @@ def plan_driver(policy: DriverPolicy, state: NvidiaState) -> DriverPlan:
     lacking = ours and lacks_module(wanted, state)
     everything = bool(holes) or switching or lacking
     install = tuple(name for name in wanted.names if everything or name not in installed)
+    build = state.next_kernel if _unbuilt(wanted, state) else ""
     if lacking:
         install = (wanted.module, *install)
+    elif build and own_headers(kernel) not in installed:
+        install = (own_headers(kernel), *install)
     touched = driver_packages(installed) if everything or (remove and install) else {*remove}
     return DriverPlan(
         choice=choice,
@@ -95,8 +103,25 @@ def plan_driver(policy: DriverPolicy, state: NvidiaState) -> DriverPlan:
             sorted({*wrongly_held(state), *(n for n in touched if state.packages[n].held)})
         ),
         switching=switching,
-        reasons=tuple(_reasons(choice, wanted, state, remove, holes)),
+        build=build,
+        reasons=tuple(_reasons(choice, wanted, state, remove, holes))
+        + _build_reasons(build, state),
     )
+
+
+def _unbuilt(wanted: Packages, state: NvidiaState) -> bool:
+    """Whether DKMS has the module's source and built none for the kernel that boots next."""
+    source = any(_DKMS.match(name) for name in state.packages)
+    return source and not wanted.module and state.next_module is None
+
+
+def _build_reasons(build: str, state: NvidiaState) -> tuple[str, ...]:
+    """Why DKMS must build a module for a kernel."""
+    if not build:
+        return ()
+    headers = own_headers(Kernel(build, ()))
+    missing = () if headers in state.packages else (f"{headers} is not installed",)
+    return (f"kernel {build} boots next and has no nvidia module", *missing)
 
 
 def lacks_module(wanted: Packages, state: NvidiaState) -> bool:

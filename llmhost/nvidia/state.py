@@ -166,6 +166,8 @@ def parse_state(lines: Iterable[str]) -> NvidiaState:
         if value.strip():
             values.setdefault(key, []).append(value.strip())
     single = {key: found[0] for key, found in values.items()}
+    rows = values.get("gpu", [])
+    faulty = [value for value in rows if not _ROW.match(value)]
     return NvidiaState(
         release=single.get("release", ""),
         machine=single.get("machine", ""),
@@ -184,8 +186,8 @@ def parse_state(lines: Iterable[str]) -> NvidiaState:
         packages=dict(found for value in values.get("package", []) if (found := _package(value))),
         units=tuple(values.get("unit", [])),
         cdi=tuple(_cdi(value, values.get("cdi_gone", [])) for value in values.get("cdi", [])),
-        gpus=tuple(_gpu(value) for value in values.get("gpu", []) if value.count(",") >= 8),
-        smi_error=" ".join(values.get("smi_error", [])),
+        gpus=tuple(_gpu(value) for value in rows if _ROW.match(value)),
+        smi_error=" ".join([*values.get("smi_error", []), *faulty]),
         reboot_packages=_reboot_packages(values),
         board=single.get("board", ""),
         offered=tuple(values.get("offered", [])),
@@ -268,6 +270,8 @@ def _cdi(value: str, gone: Iterable[str]) -> CdiSpec:
 
 
 _NONE = {"[N/A]", "[Not Supported]"}
+_ROW = re.compile(r"\d+(,[^,]*){7},")
+"""A row of nvidia-smi that names a GPU; any other line is a message."""
 
 
 def _gpu(value: str) -> Gpu:

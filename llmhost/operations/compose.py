@@ -13,7 +13,7 @@ from llmhost.nvidia.gpu_allocation import Devices, GpuRequest, devices_of, wsl_n
 from llmhost.operations.changes import explain, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
-from llmhost.operations.nvidia_packages import nvidia_question, read_state
+from llmhost.operations.nvidia_packages import UNREADABLE, nvidia_question, read_state
 from llmhost.system.files import archive
 
 
@@ -76,7 +76,5 @@ def project(
 def _granted(gpus: Mapping[str, GpuRequest]) -> Devices:
     state = read_state(wanted=True)
     if state is None:
-        raise Unsatisfiable(
-            "this host's GPUs could not be read; see the lines above for the reason"
-        )
+        raise Unsatisfiable(UNREADABLE)
     return devices_of(gpus, state)

@@ -17,7 +17,12 @@ from llmhost.operations import apt, docker, systemd
 from llmhost.operations.changes import explain, refuse
 from llmhost.operations.composition import inner, with_reasons
 from llmhost.operations.declaration import Commands, declared
-from llmhost.operations.nvidia_packages import nvidia_question, read_state, then_read
+from llmhost.operations.nvidia_packages import (
+    UNREADABLE,
+    nvidia_question,
+    read_state,
+    then_read,
+)
 from llmhost.system.apt_repository import Repository
 
 HOOK = "/usr/bin/nvidia-cdi-hook"
@@ -36,7 +41,10 @@ def present(
     `repository` makes the toolkit's repository for a host.
     """
     state = read_state(wanted=False)
-    if state is None or not state.has_gpu:
+    if state is None:
+        yield refuse([UNREADABLE])
+        return
+    if not state.has_gpu:
         return
     installed = with_reasons(
         toolkit_reasons(state, version), _installed(version, repository(state))

@@ -9,6 +9,7 @@ from llmhost.nvidia.plan import (
     DriverPlan,
     DriverPolicy,
     gpu_drift,
+    impossible,
     module_problems,
     plan_driver,
     reboot_reasons,
@@ -24,6 +25,7 @@ from llmhost.operations.declaration import Commands, declared
 from llmhost.operations.files import apply_command
 from llmhost.operations.files import present as present_files
 from llmhost.operations.nvidia_packages import (
+    UNREADABLE,
     installed,
     nvidia_question,
     read_state,
@@ -52,11 +54,18 @@ def present(
     `repository` makes NVIDIA's repository for a host, `files` are the configuration of driver and
     apt, `probe` queries NVML, however the driver was installed. Without `reboot_timeout_seconds`
     the deploy never reboots the host; it refuses it until somebody has. It also refuses a host
-    whose GPUs do not work in the end, with the reasons, so that no container is recreated on it.
+    whose GPUs do not work, with the reasons: before any change if they are known then, otherwise
+    in the end, so that no container is recreated on it.
     """
     wanted = bool(policy.requests)
     state = read_state(wanted=wanted)
-    if state is None or not (state.has_gpu or wanted) or not (policy.managed or wanted):
+    if state is None:
+        yield refuse([UNREADABLE])
+        return
+    if not (state.has_gpu or wanted) or not (policy.managed or wanted):
+        return
+    if sentences := impossible(policy, state):
+        yield refuse(sentences)
         return
     if state.is_wsl and state.init != "systemd":
         yield from _without_systemd(state)

@@ -20,12 +20,17 @@ from llmhost.system.apt import AptPlan, script
 from llmhost.system.apt_repository import Repository
 from llmhost.system.files import Entry, differences
 
+UNREADABLE = "this host's GPUs could not be read; see the lines above for the reason"
+
 MODPROBE_FILE = "/etc/modprobe.d/llmhost-nvidia.conf"
 """Where nouveau is kept from loading; the initramfs must have taken it in."""
 
 
 def read_state(*, wanted: bool) -> NvidiaState | None:
-    """The host's NVIDIA hardware and software; with `wanted` all of it even without hardware."""
+    """The host's NVIDIA hardware and software; with `wanted` all of it even without hardware.
+
+    None if it could not be read.
+    """
     return get_fact(Nvidia, **nvidia_question(wanted=wanted).arguments)
 
 
@@ -88,6 +93,9 @@ def _install(
         yield from _fabric(plan)
     changed = bool(plan.pinning or plan.install or plan.remove or plan.fabric or wrong)
     now = (read_state(wanted=True) if changed else state) or state
+    if plan.build and now.next_module is None:
+        # The headers' own hook has done that if they were missing.
+        yield StringCommand("dkms", "autoinstall", "-k", plan.build)
     if parts := unheld(now):
         yield _transaction(hold=parts)
     if now.initramfs_stale:

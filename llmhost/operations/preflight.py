@@ -2,9 +2,11 @@
 
 import time
 
+from pyinfra import host
+
 from llmhost.facts.system import HostIdentityFact
 from llmhost.nvidia.plan import DriverPolicy, impossible
-from llmhost.operations.changes import refuse
+from llmhost.operations.changes import note, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.nvidia_packages import read_state
 from llmhost.preflight import findings
@@ -23,8 +25,9 @@ def fit(
 ) -> Commands:
     """Refuse the host, with all reasons, if it does not meet the requirements.
 
-    `gpus` are the services' requirements for its GPUs, which are read only if there are any. None:
-    the host runs no services.
+    `gpus` are the services' requirements for its GPUs, which are read only if there are any. Those
+    that cannot be met are a warning: they stop only what needs the GPUs (docs/decisions/0087).
+    None: the host runs no services.
     """
     identity = get_fact(HostIdentityFact, paths=paths, receipt=receipt)
     if identity is None:
@@ -40,7 +43,7 @@ def fit(
             controller_clock=time.time(),
         )
     )
-    if gpus and gpus.requests and identity.uid == 0 and (state := read_state(wanted=True)):
-        wrong += impossible(gpus, state)
     if wrong:
         yield refuse(wrong)
+    elif gpus and gpus.requests and host.state.is_executing and (state := read_state(wanted=True)):
+        note(impossible(gpus, state))

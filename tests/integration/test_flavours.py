@@ -1,33 +1,28 @@
-"""Every machine flavour: the whole deploy, its rerun without a change, and the proof on the double.
+"""Every machine flavour: the whole deploy, its rerun without a change, and every check of verify.
 
-A machine each, which takes long: `script/test flavours`.
+WSL runs by default, a GPU in test_gpu_server.py. The others take long: `script/test flavours`.
 """
 
 import json
-import os
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
-from llmhost.tasks.preflight import check_host
-from testbed import Lan, tiny_model
+from llmhost.tasks.nvidia_driver import install_nvidia_driver
+from testbed import Client, Lan, tiny_model
 from testbed.engine import push_engine
 from testbed.image_registry import ImageRegistry
 from tests.doubles.apt_repository import serving
 from tests.doubles.nvidia.engine import push_gpu_engine
 from tests.doubles.nvidia.flavours import FLAVOURS, build_site, dress, site_data
-from tests.integration.gpu_site import gpu_server
-from tests.integration.harness import converge, deploy
+from tests.integration.gpu_site import GpuInventory
+from tests.integration.harness import deploy
 
-pytestmark = [pytest.mark.machines, pytest.mark.flavours]
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.machines
+_BY_DEFAULT = ("wsl",)
 
 
 @dataclass(frozen=True)
@@ -38,21 +33,20 @@ class Site:
     packages: Path
     fingerprints: dict[str, str]
     url: str
-    key: str
+    client: Client
     engines: dict[bool, str]
     data: dict[str, object]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    top, key = tmp_path_factory.mktemp("site"), new_key()
+    top = tmp_path_factory.mktemp("site")
     fingerprints = build_site(top / "apt")
     with (
         Lan.create("flavours") as lan,
         serving(top / "apt", lan.gateway) as url,
         ImageRegistry(lan.gateway, top / "registry") as registry,
     ):
-        lan.client("client")
         model = {"name": "tiny", "service": "llamacpp", "context_tokens": 512}
         model |= {"source": str(top / "tiny.gguf"), "sha256": tiny_model.write(top / "tiny.gguf")}
         data: dict[str, object] = {
@@ -61,10 +55,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "docker_insecure_registries": [registry.name],
             "services": ["llamacpp"],
             "models": [model],
-            "api_clients": [{"name": "test", "sha256": digest(key)}],
+            "gateway_ca_directory": str(top / "ca"),
         }
         engines = {False: push_engine(registry), True: push_gpu_engine(registry)}
-        yield Site(lan, top / "apt", fingerprints, url, key, engines, data)
+        client = lan.client("client")
+        yield Site(lan, top / "apt", fingerprints, url, client, engines, data)
 
 
 # What can not be proven there, even on a double.
@@ -74,8 +69,12 @@ NOT_CHECKED = {
 }
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_flavour_converges_and_is_proven(site: Site, flavour: str, tmp_path: Path) -> None:
+def _lanes(flavour: str) -> list[pytest.MarkDecorator]:
+    return [] if flavour in _BY_DEFAULT else [pytest.mark.flavours]
+
+
+@pytest.mark.parametrize("flavour", [pytest.param(each, marks=_lanes(each)) for each in FLAVOURS])
+def test_flavour_converges_and_is_verified(site: Site, flavour: str, tmp_path: Path) -> None:
     wanted = FLAVOURS[flavour]
     machine = site.lan.machine(f"host-{flavour.replace('.', '-')}")
     try:
@@ -83,38 +82,28 @@ def test_flavour_converges_and_is_proven(site: Site, flavour: str, tmp_path: Pat
             dress(machine, wanted, site.packages, site.url)
         data = site.data | site_data(wanted, site.fingerprints, site.url)
         data["llamacpp_image"] = site.engines[wanted.has_gpu]
+        inventory = GpuInventory.write(tmp_path, machine, data, ["test"])
         # Before there is a driver, its GPUs have no names: the plan can be made nevertheless.
-        planned = deploy(machine, gpu_server, read_settings(data), dry=True)
-        assert planned.succeeded and planned.changed[-1].endswith("services"), planned.output
-        assert converge(machine, gpu_server, read_settings(data)).changed
+        planned = inventory.llmhost("plan", "FILE", "--json")
+        assert planned.returncode == 2 and "Run the declared services" in planned.stdout, planned
+        first = inventory.deploy()
+        assert first.returncode == 0, first.stdout + first.stderr
+        again = inventory.deploy("--json")
+        assert again.returncode == 0, again.stdout + again.stderr
+        operations = json.loads(again.stdout)["results"]["operations"]
+        assert [each["name"] for each in operations if each["success"]] == [], again.stderr
+        settled = inventory.llmhost("plan", "FILE")
+        assert settled.returncode == 0, settled.stdout
         if not wanted.has_gpu:
-            asking = read_settings(data | {"llamacpp_gpu_count": 1})
-            refused = deploy(machine, check_host, asking)
+            asking = read_settings(inventory.data | {"llamacpp_gpu_count": 1})
+            refused = deploy(machine, install_nvidia_driver, asking)
             assert not refused.succeeded, refused.output
             assert "no NVIDIA GPU is on this host, and service 'llamacpp'" in refused.output
-        place = tmp_path / "site.json"
-        config = {"ssh_config_file": str(machine.ssh_config)}
-        place.write_text(json.dumps({machine.name: data | config}))
-        result = verify(place, shlex.join(site.lan.clients["client"].command([])), site.key)
+        result = inventory.verify(site.client)
     finally:
         machine.destroy()
-    assert result.returncode == 0, result.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("GPU: ")]
     assert line.startswith("GPU: 0 proven on hardware, "), result.stdout
     assert (", 0 proven on a double" not in line) is wanted.has_gpu, result.stdout
     assert NOT_CHECKED.get(flavour, "") in result.stdout, result.stdout
-
-
-def verify(site: Path, outside: str, key: str) -> "subprocess.CompletedProcess[str]":
-    """The server tests of everything NVIDIA, as `llmhost verify` runs them."""
-    tests = [f"llmhost/checks/test_{name}.py" for name in ("nvidia_driver", "container_toolkit")]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
-    command += ["llmhost/checks/test_gpu.py", "--site", str(site), "--outside", outside]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "LLMHOST_API_KEY": key},
-        capture_output=True,
-        text=True,
-        check=False,
-    )

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.gateway.keys import digest, new_key
+from llmhost.gateway.keys import digest
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
+from llmhost.tasks.nvidia_driver import install_nvidia_driver
 from llmhost.tasks.preflight import check_host
 from llmhost.tasks.stack import run_stack
 from testbed import Client, Lan, Machine, tiny_model
@@ -22,11 +23,13 @@ from testbed.image_registry import ImageRegistry
 from tests.doubles.apt_repository import serving
 from tests.doubles.nvidia.engine import push_gpu_engine
 from tests.doubles.nvidia.flavours import FLAVOURS, build_site, dress, site_data
-from tests.integration.gpu_site import gpu_server
+from tests.integration.gpu_site import FAILURES, GpuInventory, gpu_server
 from tests.integration.harness import converge, deploy
 
 pytestmark = pytest.mark.machines
 CONTAINER = "llmhost-llamacpp-1"
+_CLIENTS = {name: f"client-{number}" for number, name in enumerate(FAILURES)}
+"""A client for each failure, whose key is revoked meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,19 @@ class Server:
     client: Client
     data: dict[str, object]
     key: str
+    inventory: GpuInventory
+
+    def status(self, key: str) -> str:
+        """The gateway's answer to a client with this key."""
+        gateway = self.settings().gateway
+        url = f"https://{self.machine.address}:{gateway.port}/v1/models"
+        command = ["curl", "-sk", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", url]
+        return self.client.run([*command, "-H", f"Authorization: Bearer {key}"]).stdout
+
+    def container(self) -> str:
+        """Which container runs, and since when."""
+        form = "{{.Id}} {{.State.StartedAt}} {{.State.Running}}"
+        return self.machine.ssh(f"docker inspect -f '{form}' {CONTAINER}").stdout
 
     def settings(self, **changes: object) -> Settings:
         return read_settings(self.data | changes)
@@ -58,7 +74,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     top, flavour = tmp_path_factory.mktemp("site"), FLAVOURS["two-gpus"]
-    fingerprints, key = build_site(top / "apt"), new_key()
+    fingerprints = build_site(top / "apt")
     with Lan.create("gpu-server") as lan, serving(top / "apt", lan.gateway) as url:
         client, machine = lan.client("client"), lan.machine("gpu-server")
         dress(machine, flavour, top / "apt", url)
@@ -79,10 +95,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
                         "context_tokens": 512,
                     }
                 ],
-                "api_clients": [{"name": "test", "sha256": digest(key)}],
+                "gateway_ca_directory": str(top / "ca"),
             }
+            inventory = GpuInventory.write(top, machine, data, ["test", *_CLIENTS.values()])
+            key = inventory.keys["test"]
+            data["api_clients"] = [{"name": "test", "sha256": digest(key)}]
             converge(machine, gpu_server, read_settings(data))
-        yield Server(machine, client, data, key)
+        yield Server(machine, client, data, key, inventory)
 
 
 def test_completion_is_proven_to_run_on_the_gpu_of_its_service(
@@ -158,10 +177,12 @@ def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
         ({"vram_reserve_gib": 23.75}, "GPU 1 has 24.00 GiB, of which 0.25 GiB are available"),
     ],
 )
-def test_what_the_gpus_can_not_give_is_refused_before_anything_is_changed(
+def test_what_the_gpus_cannot_give_is_a_warning_at_first_and_then_refused(
     server: Server, changes: dict[str, object], sentence: str
 ) -> None:
-    refused = deploy(server.machine, check_host, server.settings(**changes))
+    warned = deploy(server.machine, check_host, server.settings(**changes))
+    assert warned.succeeded and sentence in warned.output, warned.output
+    refused = deploy(server.machine, install_nvidia_driver, server.settings(**changes))
     assert not refused.succeeded and sentence in refused.output, refused.output
 
 
@@ -178,3 +199,44 @@ def test_a_container_that_lost_its_gpu_is_found(server: Server, tmp_path: Path) 
         undo = f"docker rename kept {CONTAINER}; docker start {CONTAINER}"
         server.machine.ssh(f"docker rm -f stray; {undo}")
     assert result.returncode == 1 and "llamacpp" in result.stdout, result.stdout
+
+
+def test_the_server_is_complete_and_verified(server: Server) -> None:
+    run = server.inventory.deploy()
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert {server.status(key) for key in server.inventory.keys.values()} == {"200"}
+    verified = server.inventory.verify(server.client)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_key_is_revoked_while_the_gpu_fails(server: Server, name: str) -> None:
+    failure, site, client = FAILURES[name], server.inventory, _CLIENTS[name]
+    assert server.status(site.keys[client]) == "200"
+    container = server.container()
+    server.machine.ssh(failure.cause)
+    try:
+        with site.changed(failure.data):
+            assert site.llmhost("key", "revoke", client, "FILE").returncode == 0
+            planned = site.llmhost("plan", "FILE", "--json")
+            run = site.deploy()
+            history = site.llmhost("history", "FILE", server.machine.name, "--json")
+    finally:
+        server.machine.ssh(failure.undo)
+    said = run.stdout + run.stderr
+    assert run.returncode == 1 and failure.reported in said.rpartition("failed:")[2], said
+    assert server.status(site.keys[client]) == "401"
+    assert server.status(site.keys["test"]) == "200"
+    assert server.container() == container
+    (plan,) = json.loads(planned.stdout)["hosts"]
+    assert plan["status"] == ("refused" if failure.foreseen else "drift"), plan
+    assert "Gateway" in [step["component"] for step in plan["steps"]], plan
+    (last,) = json.loads(history.stdout)["runs"][-1:]
+    assert last["result"] == "failed", history.stdout
+
+
+def test_the_server_is_complete_again_when_its_gpus_are(server: Server) -> None:
+    for _ in range(2):
+        run = server.inventory.deploy()
+        assert run.returncode == 0, run.stdout + run.stderr
+    assert "No changes" in run.stderr

@@ -81,8 +81,8 @@ def test_each_role_has_its_components_in_order(state: State) -> None:
     found = {host.name: components(state, host) for host in state.inventory}
     assert found == {
         "llm": [
-            *("Lock", "Preflight", "System", "Network", "NVIDIA driver", "Docker"),
-            *("Container toolkit", "Firewall", "Gateway", "Stack", "Healing", "Receipt"),
+            *("Lock", "Preflight", "System", "Network", "Firewall", "Gateway", "Docker"),
+            *("NVIDIA driver", "Container toolkit", "Stack", "Healing", "Receipt"),
         ],
         "door": ["Lock", "Preflight", "System", "Network", "Firewall", "Gateway", "Receipt"],
         "app": ["Lock", "Preflight", "Network", "Firewall", "Application server"],

@@ -228,6 +228,39 @@ def test_dkms_under_secure_boot_is_refused_until_its_key_is_enrolled() -> None:
         plan_driver(DriverPolicy(), replace(state, mok_keys=("/var/lib/shim-signed/mok/MOK.der",)))
 
 
+ON_DEBIAN = (
+    *("linux-headers-amd64", "nvidia-kernel-open-dkms", "nvidia-driver-cuda"),
+    *("nvidia-persistenced", "nvidia-driver-pinning-595"),
+)
+DKMS = replace(
+    DONE,
+    release="debian-13",
+    running_kernel="6.12.48+deb13-amd64",
+    next_kernel="6.12.57+deb13-amd64",
+    next_module=None,
+    loaded=KernelModule("595.91.07", "open"),
+    packages={name: DriverPackage("595.91.07-1", held=True) for name in ON_DEBIAN},
+)
+
+
+def test_a_kernel_that_dkms_built_no_module_for_gets_its_headers_and_a_build() -> None:
+    plan = plan_driver(DriverPolicy(), DKMS)
+    headers = "linux-headers-6.12.57+deb13-amd64"
+    assert plan.install == (headers,) and plan.build == DKMS.next_kernel
+    assert plan.unhold == () and f"{headers} is not installed" in plan.reasons
+    with_headers = replace(DKMS, packages={**DKMS.packages, headers: DriverPackage("1", False)})
+    plan = plan_driver(DriverPolicy(), with_headers)
+    assert plan.install == () and plan.build == DKMS.next_kernel
+    assert plan.reasons == ("kernel 6.12.57+deb13-amd64 boots next and has no nvidia module",)
+    proxmox = replace(DKMS, next_kernel="6.14.11-4-pve")
+    assert "proxmox-headers-6.14.11-4-pve" in plan_driver(DriverPolicy(), proxmox).install
+    built = replace(with_headers, next_module=KernelModule("595.91.07", "open"))
+    assert (plan_driver(DriverPolicy(), built).build, plan_driver(DriverPolicy(), BARE).build) == (
+        "",
+        "",
+    )
+
+
 @pytest.mark.parametrize(
     ("state", "reason"),
     [

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -408,3 +409,28 @@ def test_no_dash_specific_shell_is_needed() -> None:
         pytest.skip("no bash here")
     command = Nvidia().command([], [], BLACKLIST)
     subprocess.run(["bash", "--posix", "-n", "-c", command], check=True)
+
+
+def test_an_nvidia_smi_that_hangs_in_the_kernel_does_not_hang_the_run(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    put(root, "usr/bin/nvidia-smi", "#!/bin/sh\ntrap '' TERM INT HUP\nsleep 60\n").chmod(0o755)
+    # Its 30 s are one here.
+    put(root, "usr/bin/timeout", '#!/bin/sh\nshift\nexec /usr/bin/timeout 1 "$@"\n').chmod(0o755)
+    begun = time.monotonic()
+    state = read(root)
+    assert time.monotonic() - begun < 20
+    assert "did not answer" in state.smi_error
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "Unable to determine the device handle for GPU0000:01:00.0: Unknown Error",
+        "[Unknown Error], a, b, c, d, e, f, g, h",
+    ],
+)
+def test_a_row_that_names_no_gpu_is_an_error_of_nvidia_smi(root: Path, row: str) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    put(root, "usr/bin/nvidia-smi", f"#!/bin/sh\necho '{row}'\n").chmod(0o755)
+    state = read(root)
+    assert state.gpus == () and row in state.smi_error
