@@ -1,92 +1,29 @@
 """The whole proof on a double: a completion through the gateway, the process that NVML lists, its
 cgroup, the container of the service that was asked, and the engine's own word."""
 
-import json
-import os
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from llmhost.gateway.keys import digest, new_key
-from llmhost.inventory.reader import read_settings
-from llmhost.settings import Settings
 from llmhost.tasks.preflight import check_host
 from llmhost.tasks.stack import run_stack
-from testbed import Client, Lan, Machine, tiny_model
-from testbed.image_registry import ImageRegistry
-from tests.doubles.apt_repository import serving
-from tests.doubles.nvidia.engine import push_gpu_engine
-from tests.doubles.nvidia.flavours import FLAVOURS, build_site, dress, site_data
-from tests.integration.gpu_site import gpu_server
-from tests.integration.harness import converge, deploy
+from tests.integration.gpu_site import CONTAINER, GpuServer, gpu_machine
+from tests.integration.harness import deploy
+from tests.integration.outage import late_spec, restarted, wait_for_answer
 
 pytestmark = pytest.mark.machines
-CONTAINER = "llmhost-llamacpp-1"
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server with two GPUs, of which its one service asks for the second by UUID."""
-
-    machine: Machine
-    client: Client
-    data: dict[str, object]
-    key: str
-
-    def settings(self, **changes: object) -> Settings:
-        return read_settings(self.data | changes)
-
-    def verify(self, directory: Path, *only: str) -> "subprocess.CompletedProcess[str]":
-        """Run the server tests of the GPU, as `llmhost verify` does."""
-        site = directory / "site.json"
-        config = {"ssh_config_file": str(self.machine.ssh_config)}
-        site.write_text(json.dumps({self.machine.name: self.data | config}))
-        outside = shlex.join(self.client.command([]))
-        command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider"]
-        command += ["llmhost/checks/test_gpu.py", "--site", str(site), "--outside", outside]
-        environment = {**os.environ, "LLMHOST_API_KEY": self.key}
-        return subprocess.run(
-            [*command, *only], env=environment, capture_output=True, text=True, check=False
-        )
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    top, flavour = tmp_path_factory.mktemp("site"), FLAVOURS["two-gpus"]
-    fingerprints, key = build_site(top / "apt"), new_key()
-    with Lan.create("gpu-server") as lan, serving(top / "apt", lan.gateway) as url:
-        client, machine = lan.client("client"), lan.machine("gpu-server")
-        dress(machine, flavour, top / "apt", url)
-        with ImageRegistry(lan.gateway, top / "registry") as registry:
-            data: dict[str, object] = {
-                **site_data(flavour, fingerprints, url),
-                "preflight_min_memory_gib": 1.0,
-                "preflight_min_free_disk_gib": 3.0,
-                "docker_insecure_registries": [registry.name],
-                "services": ["llamacpp"],
-                "llamacpp_image": push_gpu_engine(registry),
-                "models": [
-                    {
-                        "name": "tiny",
-                        "service": "llamacpp",
-                        "source": str(top / "tiny.gguf"),
-                        "sha256": tiny_model.write(top / "tiny.gguf"),
-                        "context_tokens": 512,
-                    }
-                ],
-                "api_clients": [{"name": "test", "sha256": digest(key)}],
-            }
-            converge(machine, gpu_server, read_settings(data))
-        yield Server(machine, client, data, key)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GpuServer]:
+    """Two GPUs, of which the service asks for the second by UUID."""
+    with gpu_machine(tmp_path_factory.mktemp("site"), "two-gpus") as server:
+        yield server
 
 
 def test_completion_is_proven_to_run_on_the_gpu_of_its_service(
-    server: Server, tmp_path: Path
+    server: GpuServer, tmp_path: Path
 ) -> None:
     result = server.verify(tmp_path, "--evidence", str(tmp_path / "evidence"))
     assert result.returncode == 0, result.stdout
@@ -106,7 +43,7 @@ def test_completion_is_proven_to_run_on_the_gpu_of_its_service(
     ],
 )
 def test_an_engine_that_speaks_of_a_gpu_is_no_proof_without_nvml(
-    server: Server, tmp_path: Path, failure: str, sentence: str
+    server: GpuServer, tmp_path: Path, failure: str, sentence: str
 ) -> None:
     server.machine.ssh(f"echo '{failure}' >/etc/llmhost-double/failures")
     try:
@@ -118,7 +55,7 @@ def test_an_engine_that_speaks_of_a_gpu_is_no_proof_without_nvml(
 
 
 def test_memory_on_the_gpu_is_no_proof_when_the_engine_speaks_of_the_cpu(
-    server: Server, tmp_path: Path
+    server: GpuServer, tmp_path: Path
 ) -> None:
     on_cpu = server.settings(llamacpp_extra_arguments=["--n-gpu-layers", "0"])
     assert deploy(server.machine, run_stack, on_cpu).succeeded
@@ -132,7 +69,7 @@ def test_memory_on_the_gpu_is_no_proof_when_the_engine_speaks_of_the_cpu(
 
 
 def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
-    server: Server, tmp_path: Path
+    server: GpuServer, tmp_path: Path
 ) -> None:
     identify = f"docker inspect -f '{{{{.Id}}}}' {CONTAINER}"
     container = server.machine.ssh(identify).stdout.strip()
@@ -150,6 +87,12 @@ def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
     assert deploy(server.machine, run_stack, server.settings()).changed == []
 
 
+def test_service_answers_after_a_reboot_with_a_late_spec(server: GpuServer) -> None:
+    restarted(server.machine, "reboot", late=True)
+    late_spec(server.machine)
+    wait_for_answer(server)
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -159,13 +102,13 @@ def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
     ],
 )
 def test_what_the_gpus_can_not_give_is_refused_before_anything_is_changed(
-    server: Server, changes: dict[str, object], sentence: str
+    server: GpuServer, changes: dict[str, object], sentence: str
 ) -> None:
     refused = deploy(server.machine, check_host, server.settings(**changes))
     assert not refused.succeeded and sentence in refused.output, refused.output
 
 
-def test_a_container_that_lost_its_gpu_is_found(server: Server, tmp_path: Path) -> None:
+def test_a_container_that_lost_its_gpu_is_found(server: GpuServer, tmp_path: Path) -> None:
     server.machine.ssh(f"docker rename {CONTAINER} kept && docker stop kept")
     server.machine.ssh("apt-get -qq -y install busybox-static")
     server.machine.ssh("tar -C / -c bin/busybox | docker import - box")
