@@ -32,7 +32,8 @@ _LISTED += '|{{.Label "com.docker.compose.oneoff"}}'
 
 
 class ComposeProject(FactBase[ProjectState]):
-    """Files, configurations, containers, images and the network of a project, in one round trip.
+    """Files, configurations, containers, images, the network and the stopped services of a project,
+    in one round trip.
 
     Containers of `docker compose run` are excluded: an operator created them temporarily. A
     container that was created by hand with a name in `containers` is included. `questions` are
@@ -66,7 +67,9 @@ class ComposeProject(FactBase[ProjectState]):
             " 2>/dev/null;"
             f" {DOCKER} ps --all --format '{_LISTED}' 2>/dev/null | {ours}"
             f" | xargs -r {DOCKER} inspect --format '{_CONTAINER}' | {script('docker/cut_off.sh')};"
-            f"{''.join(map(_ask, (questions or {}).items()))} {inspect_command(images)}; true"
+            f"{''.join(map(_ask, (questions or {}).items()))} {inspect_command(images)};"
+            f" (cd {shlex.quote(f'{directory}/stopped')} 2>/dev/null &&"
+            " grep -H -m1 . -- * 2>/dev/null | sed 's/^/stopped|/'); true"
         )
 
     def process(self, output: list[str]) -> ProjectState:
@@ -74,7 +77,8 @@ class ComposeProject(FactBase[ProjectState]):
         containers = [line.split("|")[1:] for line in output if line.startswith("container|")]
         networks = [line.split()[1:] for line in output if line.startswith("network ")]
         settings = [line.split("|", 2)[1:] for line in output if line.startswith("setting|")]
-        prefixes = ("config ", "container|", "image|", "network ", "setting|")
+        marks = [line.split("|", 1)[1] for line in output if line.startswith("stopped|")]
+        prefixes = ("config ", "container|", "image|", "network ", "setting|", "stopped|")
         return ProjectState(
             paths=parse_states([line for line in output if not line.startswith(prefixes)]),
             configs=dict(configs),
@@ -85,6 +89,7 @@ class ComposeProject(FactBase[ProjectState]):
                 container: [sentence for name, sentence in settings if name == container]
                 for container, _ in settings
             },
+            stopped=dict(mark.split(":", 1) for mark in marks),
         )
 
 

@@ -16,7 +16,7 @@ _LATE_SECONDS = 30
 _KILL = f"""
 systemctl mask --quiet --runtime docker.service
 init=$(docker inspect -f '{{{{.State.Pid}}}}' {CONTAINER})
-kill -9 $(pidof dockerd) $(pgrep -f containerd-shim) $init
+kill -9 $(pidof dockerd) $(pgrep -x containerd-shim) $init
 while kill -0 $init 2>/dev/null; do sleep 0.1; done
 systemctl unmask --quiet --runtime docker.service
 """

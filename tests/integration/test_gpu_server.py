@@ -1,6 +1,8 @@
 """The whole proof on a double: a completion through the gateway, the process that NVML lists, its
 cgroup, the container of the service that was asked, and the engine's own word."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from llmhost.tasks.preflight import check_host
 from llmhost.tasks.stack import run_stack
-from tests.integration.gpu_site import CONTAINER, GpuServer, gpu_machine
+from tests.integration.gpu_site import CONTAINER, GpuServer, gpu_machine, gpu_server
 from tests.integration.harness import deploy
 from tests.integration.outage import late_spec, restarted, wait_for_answer
 
@@ -20,6 +22,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GpuServer]:
     """Two GPUs, of which the service asks for the second by UUID."""
     with gpu_machine(tmp_path_factory.mktemp("site"), "two-gpus") as server:
         yield server
+
+
+def llmhost(*words: str | Path) -> "subprocess.CompletedProcess[str]":
+    """Run a command of llmhost."""
+    program = Path(sys.executable).with_name("llmhost")
+    return subprocess.run([program, *words], capture_output=True, text=True, timeout=900)
 
 
 def test_completion_is_proven_to_run_on_the_gpu_of_its_service(
@@ -91,6 +99,32 @@ def test_service_answers_after_a_reboot_with_a_late_spec(server: GpuServer) -> N
     restarted(server.machine, "reboot", late=True)
     late_spec(server.machine)
     wait_for_answer(server)
+
+
+def test_service_that_an_operator_stopped_stays_so_until_it_is_started(
+    server: GpuServer, tmp_path: Path
+) -> None:
+    inventory, machine = server.inventory(tmp_path), server.machine
+    running = f"docker ps --quiet --filter name={CONTAINER}"
+    stopped = llmhost("stop", "llamacpp", inventory)
+    assert stopped.returncode == 0, stopped.stderr
+    machine.reboot()
+    machine.ssh("systemctl start llmhost-heal.service")
+    mark = machine.ssh("cat /opt/llmhost/stopped/llamacpp").stdout.strip()
+    deployed = deploy(machine, gpu_server, server.settings(llamacpp_threads=1))
+    assert deployed.succeeded and f"service llamacpp was {mark}" in deployed.output, deployed.output
+    planned = llmhost("plan", inventory)
+    assert f"service llamacpp was {mark}" in " ".join(planned.stdout.split()), planned.stdout
+    checked = server.verify(tmp_path, "llmhost/checks/test_stack.py", "llmhost/checks/services")
+    assert checked.returncode == 0, checked.stdout
+    assert f"not checked: the service llamacpp was {mark}" in checked.stdout, checked.stdout
+    refused = llmhost("restart", "llamacpp", inventory)
+    assert refused.returncode == 1 and mark in refused.stderr, refused.stderr
+    assert machine.ssh(running).stdout == ""
+    started = llmhost("start", "llamacpp", inventory)
+    assert started.returncode == 0, started.stderr
+    wait_for_answer(server)
+    assert deploy(machine, gpu_server, server.settings()).succeeded
 
 
 @pytest.mark.parametrize(

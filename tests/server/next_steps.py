@@ -246,6 +246,8 @@ NEXT_STEPS = {
     "do not trust what the old receipt says.",
     "stack.exactly-the-declared-services-run": "Deploy again. A container that is not declared "
     "was started by hand in llmhost's project: remove it, or give it its own project.",
+    "stack.service-that-an-operator-stopped-does-not-run": "It was started without llmhost. Run "
+    "`llmhost start SERVICE INVENTORY` to keep it, or deploy to stop it again.",
     "stack.every-service-is-healthy": "`docker inspect -f '{{json .State.Health}}' CONTAINER` "
     "shows what its health check said, and `docker logs CONTAINER` why.",
     "stack.services-come-back-after-a-reboot": "Deploy again to restore the restart policy, and "

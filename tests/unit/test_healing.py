@@ -48,6 +48,8 @@ elif verb == "inspect":
 elif verb in ("start", "restart", "rm", "compose"):
     if (place / "fails").exists():
         print("Error response from daemon: " + (place / "fails").read_text(), file=sys.stderr)
+        if verb == "start":
+            print("Error: failed to start containers: " + words[-1], file=sys.stderr)
         sys.exit(1)
     print(words[-1])
 else:
