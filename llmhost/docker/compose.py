@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from llmhost.docker.confinement import Confinement, additions
 from llmhost.docker.image import ImageState
 from llmhost.resources import script
 from llmhost.system.files import UNPACK, Absent, Directory, Entry, File, PathState, differences
@@ -103,6 +104,7 @@ class Container:
     cut_off: bool = False
     networks: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = Limits()
+    confinement: Confinement = field(default_factory=Confinement)
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,9 @@ def _beyond_compose(project: Project, container: Container, found: ProjectState)
     # By id: a recreated network has the same name, but the container is not connected to it.
     if container.networks.get(project.network) != (found.network.id if found.network else None):
         yield f"service {service} is not on the network {project.network}"
+    text = project.services[service]
+    for sentence in additions(project.name, service, text, container.confinement):
+        yield f"service {service} {sentence}"
     for sentence in found.settings.get(container.name, ()):
         yield f"service {service} has a setting that was changed manually: {sentence}"
     if (limits := project.limits.get(service)) and (changed := _updated(limits, container.limits)):

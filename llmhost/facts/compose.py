@@ -1,11 +1,13 @@
 """The state of a Docker Compose project."""
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 
 from pyinfra.api import FactBase
 
 from llmhost.docker.compose import Container, Limits, ProjectNetwork, ProjectState
+from llmhost.docker.confinement import Confinement
 from llmhost.facts.files import PathStates, parse_states
 from llmhost.facts.images import DOCKER, inspect_command, parse_images
 from llmhost.resources import script
@@ -23,7 +25,8 @@ _LIMITS += ["{{.HostConfig." + "}},{{.HostConfig.".join(_CPUS) + "}}"]
 # container is paused, too.
 _GIVEN = "{{if and .HostConfig.DeviceRequests (not .State.Paused)}}{{.State.Pid}}{{end}}"
 _STATE = ["{{.State.Status}}", _HEALTH, _NETWORKS, *_LIMITS]
-_CONTAINER = "|".join(["container", *_FIELDS, *_STATE, _GIVEN])
+_CONFINED = "[{{json .HostConfig}},{{json .Mounts}},{{json .Config.User}}]"
+_CONTAINER = "|".join(["container", *_FIELDS, *_STATE, _CONFINED, _GIVEN])
 # Compose recognizes its networks by these labels.
 _NETWORK = '{{.Id}} {{.Name}} {{index .Labels "com.docker.compose.project"}}'
 _NETWORK += ' {{index .Labels "com.docker.compose.network"}}'
@@ -74,7 +77,7 @@ class ComposeProject(FactBase[ProjectState]):
 
     def process(self, output: list[str]) -> ProjectState:
         configs = [line.split()[1:3] for line in output if line.startswith("config ")]
-        containers = [line.split("|")[1:] for line in output if line.startswith("container|")]
+        containers = [line for line in output if line.startswith("container|")]
         networks = [line.split()[1:] for line in output if line.startswith("network ")]
         settings = [line.split("|", 2)[1:] for line in output if line.startswith("setting|")]
         marks = [line.split("|", 1)[1] for line in output if line.startswith("stopped|")]
@@ -99,15 +102,19 @@ def _ask(question: tuple[str, str]) -> str:
     return f" {command} 2>/dev/null | sed 's/^/setting|{container}|/';"
 
 
-def _container(fields: list[str]) -> Container:
-    path, service, config, image, state, health, networks, *limits, cut_off = fields
-    pairs = [network.split("=", 1) for network in networks.split()]
+def _container(line: str) -> Container:
+    fields = line.split("|", 12)
+    path, service, config, image, state, health, networks, *limits, rest = fields[1:]
+    confined, _, cut_off = rest.rpartition("|")
+    host, mounts, user = json.loads(confined)
+    pairs = dict(network.split("=", 1) for network in networks.split())
     return Container(
         path.lstrip("/"),
         *(service, config, image, state, health),
         cut_off=bool(cut_off),
-        networks=dict(pairs),
+        networks=pairs,
         limits=_limits(*limits),
+        confinement=Confinement(host, mounts, frozenset(pairs), user),
     )
 
 

@@ -254,6 +254,8 @@ NEXT_STEPS = {
     "`systemctl enable docker`.",
     "stack.no-process-is-root-or-can-become-it": "The container was not created from llmhost's "
     "Compose files, or from older ones. Deploy again.",
+    "stack.containers-reach-nothing-that-is-not-declared": "The container was changed by hand. "
+    "`llmhost plan INVENTORY` names what was added; deploy to recreate the container.",
     "stack.root-file-systems-are-read-only": "Remove `read_only: false` from your own Compose "
     "overrides, then deploy again.",
     "stack.ports-are-published-on-the-loopback-only": "Deploy again, now: the engine answers "

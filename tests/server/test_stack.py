@@ -86,6 +86,19 @@ def test_no_process_is_root_or_can_become_it(processes: Mapping[str, dict[str, s
         assert status["Seccomp"] == "2", service
 
 
+def test_containers_reach_nothing_that_is_not_declared(
+    containers: Containers, settings: Settings
+) -> None:
+    for service, each in containers.items():
+        assert {*each["NetworkSettings"]["Networks"]} == {f"{settings.stack.project}_default"}
+        host = each["HostConfig"]
+        assert not host["Privileged"] and host["PidMode"] == "", service
+        for key in ("CapAdd", "Devices", "DeviceCgroupRules", "VolumesFrom", "GroupAdd"):
+            assert not host[key], (service, key)
+        kinds = {mount["Type"] for mount in each["Mounts"]}
+        assert kinds <= {"volume", "tmpfs"}, service  # nothing of the host
+
+
 def test_root_file_systems_are_read_only(host: Any, containers: Containers) -> None:
     for service, each in containers.items():
         mounts = host.check_output(f"cat /proc/{each['State']['Pid']}/mounts").splitlines()
