@@ -83,7 +83,7 @@ def test_docker_starts_after_the_specs_or_after_a_limited_wait(host: Any) -> Non
     refresh = "nvidia-cdi-refresh.service"
     assert refresh in host.check_output("systemctl show docker.service -P After").split()
     assert unit(host, refresh).endswith("enabled")
-    assert host.check_output(f"systemctl show {refresh} -P JobTimeoutUSec") != "infinity"
+    assert host.check_output(f"systemctl show {refresh} -P JobRunningTimeoutUSec") != "infinity"
 
 
 def test_no_unit_was_left_out_because_of_an_ordering_cycle(host: Any) -> None:

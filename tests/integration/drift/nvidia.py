@@ -147,7 +147,7 @@ NVIDIA = (
         ),
         (
             "docker-waits-for-ever",
-            "sed -i /JobTimeoutSec/d"
+            "sed -i /JobRunningTimeoutSec/d"
             " /etc/systemd/system/nvidia-cdi-refresh.service.d/50-llmhost.conf",
             "50-llmhost.conf has other content",
         ),
