@@ -1,14 +1,23 @@
 """NVIDIA's container toolkit."""
 
 from functools import partial
+from pathlib import PurePosixPath
 
 from llmhost.nvidia.container_toolkit import toolkit_repository
 from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import container_toolkit
 from llmhost.operations.component import component
 from llmhost.options.container_toolkit import ContainerToolkit
+from llmhost.resources import FILES
 from llmhost.settings import Settings
 from llmhost.system.apt_repository import Repository
+from llmhost.system.files import Directory, Entry, File
+
+_UNITS = "/etc/systemd/system"
+_DROP_INS = {
+    f"{_UNITS}/docker.service.d/50-llmhost-gpu.conf": "docker.conf",
+    f"{_UNITS}/nvidia-cdi-refresh.service.d/50-llmhost.conf": "cdi-refresh.conf",
+}
 
 
 @component("Container toolkit")
@@ -19,6 +28,7 @@ def install_container_toolkit(settings: Settings) -> None:
         name="Install the NVIDIA container toolkit and tell Docker of it",
         version=options.version,
         repository=partial(_repository, options),
+        units=_units(),
     )
 
 
@@ -29,3 +39,10 @@ def _repository(options: ContainerToolkit, state: NvidiaState) -> Repository:
         options.key_url,
         "arm64" if state.machine == "aarch64" else "amd64",
     )
+
+
+def _units() -> list[Entry]:
+    """Drop-ins that start Docker after the CDI specs are written, or after a limited wait."""
+    text = {path: (FILES / "container_toolkit" / name) for path, name in _DROP_INS.items()}
+    directories = [Directory(str(PurePosixPath(path).parent)) for path in _DROP_INS]
+    return [*directories, *(File(path, file.read_text()) for path, file in text.items())]

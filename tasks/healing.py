@@ -1,6 +1,7 @@
-"""Healing: a timer restarts containers whose health checks fail."""
+"""Healing: containers whose health checks fail, or that should run and do not, are restarted."""
 
 import hashlib
+import shlex
 
 from llmhost.operations import files, systemd
 from llmhost.operations.component import component
@@ -15,30 +16,32 @@ TIMER = "/etc/systemd/system/llmhost-heal.timer"
 
 @component("Healing")
 def heal_containers(settings: Settings) -> None:
-    """Restart unhealthy containers of the stack, with a limit; or remove the timer that does."""
+    """Restart containers that are unhealthy or do not run, with a limit; or remove what does."""
     wanted = settings.healing.enabled and bool(settings.services)
     if not wanted:
-        systemd.service(
-            "llmhost-heal.timer",
-            running=False,
-            enabled=False,
-            name="Stop healing unhealthy containers",
-        )
+        off = {"running": False, "enabled": False}
+        systemd.service("llmhost-heal.timer", **off, name="Stop healing containers")
+        systemd.service("llmhost-heal.service", **off, name="Do not heal when Docker starts")
     files.present(
         *(_files(settings) if wanted else [Absent(path) for path in (SCRIPT, SERVICE, TIMER)]),
-        name="Declare how unhealthy containers are restarted",
+        name="Declare how containers are healed",
     )
     if wanted:
         systemd.service(
             "llmhost-heal.timer",
             others=["llmhost-heal.service"],
-            name="Run the timer that heals unhealthy containers",
+            name="Run the timer that heals containers",
         )
+        systemd.starts_at_boot("llmhost-heal.service", name="Heal containers when Docker starts")
 
 
 def _files(settings: Settings) -> list[File]:
     script = render(
-        "healing/llmhost-heal.j2", project=settings.stack.project, healing=settings.healing
+        "healing/llmhost-heal.j2",
+        project=settings.stack.project,
+        compose_file=shlex.quote(settings.stack.compose_file),
+        stopped=shlex.quote(settings.stack.stopped),
+        healing=settings.healing,
     )
     service = render("healing/llmhost-heal.service.j2")
     digest = hashlib.sha256(service.encode()).hexdigest()[:16]

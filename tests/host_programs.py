@@ -20,7 +20,7 @@ MINIMAL = {
     "libc-bin": "getent",
     "mawk": "awk",
     "sed": "sed",
-    "systemd": "networkctl systemctl systemd-detect-virt systemd-run",
+    "systemd": "journalctl networkctl systemctl systemd-detect-virt systemd-run",
     "tar": "tar",
     "util-linux": "flock unshare",
 }

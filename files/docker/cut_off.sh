@@ -17,5 +17,6 @@ cut_off() {
   return 1
 }
 while IFS= read -r line; do
-  if cut_off "${line##*|}"; then echo "${line%|*}|cut"; else echo "${line%|*}|"; fi
+  if cut_off "${line##*|}"; then lost=cut; else lost=; fi
+  printf '%s\n' "${line%|*}|$lost" # echo would change the backslashes of JSON
 done

@@ -58,6 +58,14 @@ PLACES = {
     "drain": Place(
         "drain:drain", "Stop sending requests to a server and wait for open requests to finish."
     ),
+    "stop": Place(
+        "service:stop_service",
+        "Stop a service until it is started again: deploys and reboots leave it stopped.",
+    ),
+    "start": Place(
+        "service:start_service", "Start a stopped service and wait until it is healthy."
+    ),
+    "restart": Place("service:restart_service", "Restart a service and wait until it is healthy."),
     "bundle": Place("bundle:app", "Deploy to hosts without a network, from one signed file."),
     "key": Place("key:app", "Create, rotate, revoke and list API keys.", pyinfra=False),
     "model": Place("model:app", "List models and pin their sources."),

@@ -1,5 +1,6 @@
 """`llmhost verify --offline`: check that the services start and answer without a network."""
 
+import shlex
 import time
 
 from rich.console import Console
@@ -51,8 +52,12 @@ def _verify(name: str, settings: Settings, reached: Remote) -> bool:
         # Attempts to connect out may be the reason.
         _console.print(f"[red]failed[/red]: {escape(str(error))}")
         good = False
+    stopped = reached.run(f"ls {shlex.quote(settings.stack.stopped)} 2>/dev/null || true").split()
     for service in settings.catalogue if good else ():
-        good &= _ask(service, settings, reached)
+        if service.name in stopped:
+            _console.print(f"[dim]noted[/dim]: {escape(service.name)} was stopped by an operator")
+        else:
+            good &= _ask(service, settings, reached)
     time.sleep(_LISTEN_SECONDS)
     for attempt in offline.parse_attempts(reached.run(offline.attempts_script())):
         verdict = "[red]failed[/red]" if attempt.container else "[dim]noted[/dim]"

@@ -4,9 +4,10 @@ Pure: the state comes from facts/compose.py, the commands are run by operations/
 """
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from llmhost.docker.confinement import Confinement, additions
 from llmhost.docker.image import ImageState
 from llmhost.resources import script
 from llmhost.system.files import UNPACK, Absent, Directory, Entry, File, PathState, differences
@@ -64,6 +65,15 @@ class Project:
         return (File(self.file, self.root), *parts) if parts else ()
 
     @property
+    def stopped(self) -> str:
+        """Directory with a file for each service that an operator stopped."""
+        return f"{self.directory}/stopped"
+
+    def mark(self, service: str) -> str:
+        """The file that says that an operator stopped a service."""
+        return f"{self.stopped}/{service}"
+
+    @property
     def candidate(self) -> str:
         """Directory of new files until Compose has validated them."""
         return f"{self.directory}/.candidate"
@@ -94,6 +104,7 @@ class Container:
     cut_off: bool = False
     networks: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = Limits()
+    confinement: Confinement = field(default_factory=Confinement)
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,8 @@ class ProjectNetwork:
 class ProjectState:
     """What is on the host: files by path, Compose's hash of each service in those files, the
     project's containers, the declared images that are there, and the project's network. `settings`
-    are sentences about settings that were changed in the running service, by container."""
+    are sentences about settings that were changed in the running service, by container. `stopped`
+    says by whom and when a service was stopped, by service."""
 
     paths: Mapping[str, PathState]
     configs: Mapping[str, str]
@@ -116,6 +128,15 @@ class ProjectState:
     images: Mapping[str, ImageState]
     network: ProjectNetwork | None = None
     settings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    stopped: Mapping[str, str] = field(default_factory=dict)
+
+    def notes(self, services: Iterable[str]) -> list[str]:
+        """Sentences about those of the services that an operator stopped."""
+        return [
+            f"service {name} was {self.stopped[name]}, and stays so until `llmhost start {name}`"
+            for name in services
+            if name in self.stopped
+        ]
 
 
 @dataclass(frozen=True)
@@ -148,6 +169,9 @@ def plan(project: Project, found: ProjectState) -> ComposePlan:
     remake = []
     for service in project.services:
         containers = [each for each in found.containers if each.service == service]
+        if service in found.stopped:
+            reasons += _stopped_reasons(service, containers, found)
+            continue
         reasons += _service_reasons(project, service, containers, found)
         if containers and (
             foreign
@@ -168,8 +192,17 @@ def _entries(project: Project, found: ProjectState) -> tuple[Entry, ...]:
         for path, state in sorted(found.paths.items())
         if path not in declared and state.kind != "directory"
     )
+    marks = (Absent(project.mark(name)) for name in found.stopped if name not in project.services)
     directories = (Directory(project.directory), Directory(f"{project.directory}/services"))
-    return (*(directories if declared else ()), *project.files, *others)
+    return (*(directories if declared else ()), *project.files, *others, *marks)
+
+
+def _stopped_reasons(
+    service: str, containers: Sequence[Container], found: ProjectState
+) -> Iterator[str]:
+    """A service that an operator stopped may have a container, but none that runs."""
+    if any(each.state not in ("exited", "created", "dead") for each in containers):
+        yield f"service {service} runs, although it was {found.stopped[service]}"
 
 
 def _service_reasons(
@@ -205,6 +238,9 @@ def _beyond_compose(project: Project, container: Container, found: ProjectState)
     # By id: a recreated network has the same name, but the container is not connected to it.
     if container.networks.get(project.network) != (found.network.id if found.network else None):
         yield f"service {service} is not on the network {project.network}"
+    text = project.services[service]
+    for sentence in additions(project.name, service, text, container.confinement):
+        yield f"service {service} {sentence}"
     for sentence in found.settings.get(container.name, ()):
         yield f"service {service} has a setting that was changed manually: {sentence}"
     if (limits := project.limits.get(service)) and (changed := _updated(limits, container.limits)):
@@ -251,11 +287,11 @@ def apply_script(project: Project, todo: ComposePlan) -> str:
 def start_script(name: str, file: str, timeout_seconds: int) -> str:
     """Shell script that starts a project's containers and waits until they are healthy.
 
-    If a service does not become healthy, the script shows the end of its log and fails.
+    If a service does not become healthy, the script shows the end of its log and fails. Services
+    that an operator stopped stay so.
     """
-    up = f"up --detach --remove-orphans --wait --wait-timeout {timeout_seconds}"
-    compose = f"docker compose --file {shlex.quote(file)}"
-    return f"{compose} {up} || {script('docker/last_words.sh', name)}"
+    up = script("docker/up.sh", file, str(timeout_seconds), "--remove-orphans")
+    return f"{up} || {script('docker/last_words.sh', name)}"
 
 
 def candidate_path(project: Project, file: File) -> str:

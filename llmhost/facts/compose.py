@@ -1,11 +1,13 @@
 """The state of a Docker Compose project."""
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 
 from pyinfra.api import FactBase
 
 from llmhost.docker.compose import Container, Limits, ProjectNetwork, ProjectState
+from llmhost.docker.confinement import Confinement
 from llmhost.facts.files import PathStates, parse_states
 from llmhost.facts.images import DOCKER, inspect_command, parse_images
 from llmhost.resources import script
@@ -23,7 +25,8 @@ _LIMITS += ["{{.HostConfig." + "}},{{.HostConfig.".join(_CPUS) + "}}"]
 # container is paused, too.
 _GIVEN = "{{if and .HostConfig.DeviceRequests (not .State.Paused)}}{{.State.Pid}}{{end}}"
 _STATE = ["{{.State.Status}}", _HEALTH, _NETWORKS, *_LIMITS]
-_CONTAINER = "|".join(["container", *_FIELDS, *_STATE, _GIVEN])
+_CONFINED = "[{{json .HostConfig}},{{json .Mounts}},{{json .Config.User}}]"
+_CONTAINER = "|".join(["container", *_FIELDS, *_STATE, _CONFINED, _GIVEN])
 # Compose recognizes its networks by these labels.
 _NETWORK = '{{.Id}} {{.Name}} {{index .Labels "com.docker.compose.project"}}'
 _NETWORK += ' {{index .Labels "com.docker.compose.network"}}'
@@ -32,7 +35,8 @@ _LISTED += '|{{.Label "com.docker.compose.oneoff"}}'
 
 
 class ComposeProject(FactBase[ProjectState]):
-    """Files, configurations, containers, images and the network of a project, in one round trip.
+    """Files, configurations, containers, images, the network and the stopped services of a project,
+    in one round trip.
 
     Containers of `docker compose run` are excluded: an operator created them temporarily. A
     container that was created by hand with a name in `containers` is included. `questions` are
@@ -66,15 +70,18 @@ class ComposeProject(FactBase[ProjectState]):
             " 2>/dev/null;"
             f" {DOCKER} ps --all --format '{_LISTED}' 2>/dev/null | {ours}"
             f" | xargs -r {DOCKER} inspect --format '{_CONTAINER}' | {script('docker/cut_off.sh')};"
-            f"{''.join(map(_ask, (questions or {}).items()))} {inspect_command(images)}; true"
+            f"{''.join(map(_ask, (questions or {}).items()))} {inspect_command(images)};"
+            f" (cd {shlex.quote(f'{directory}/stopped')} 2>/dev/null &&"
+            " grep -H -m1 . -- * 2>/dev/null | sed 's/^/stopped|/'); true"
         )
 
     def process(self, output: list[str]) -> ProjectState:
         configs = [line.split()[1:3] for line in output if line.startswith("config ")]
-        containers = [line.split("|")[1:] for line in output if line.startswith("container|")]
+        containers = [line for line in output if line.startswith("container|")]
         networks = [line.split()[1:] for line in output if line.startswith("network ")]
         settings = [line.split("|", 2)[1:] for line in output if line.startswith("setting|")]
-        prefixes = ("config ", "container|", "image|", "network ", "setting|")
+        marks = [line.split("|", 1)[1] for line in output if line.startswith("stopped|")]
+        prefixes = ("config ", "container|", "image|", "network ", "setting|", "stopped|")
         return ProjectState(
             paths=parse_states([line for line in output if not line.startswith(prefixes)]),
             configs=dict(configs),
@@ -85,6 +92,7 @@ class ComposeProject(FactBase[ProjectState]):
                 container: [sentence for name, sentence in settings if name == container]
                 for container, _ in settings
             },
+            stopped=dict(mark.split(":", 1) for mark in marks),
         )
 
 
@@ -94,15 +102,19 @@ def _ask(question: tuple[str, str]) -> str:
     return f" {command} 2>/dev/null | sed 's/^/setting|{container}|/';"
 
 
-def _container(fields: list[str]) -> Container:
-    path, service, config, image, state, health, networks, *limits, cut_off = fields
-    pairs = [network.split("=", 1) for network in networks.split()]
+def _container(line: str) -> Container:
+    fields = line.split("|", 12)
+    path, service, config, image, state, health, networks, *limits, rest = fields[1:]
+    confined, _, cut_off = rest.rpartition("|")
+    host, mounts, user = json.loads(confined)
+    pairs = dict(network.split("=", 1) for network in networks.split())
     return Container(
         path.lstrip("/"),
         *(service, config, image, state, health),
         cut_off=bool(cut_off),
-        networks=dict(pairs),
+        networks=pairs,
         limits=_limits(*limits),
+        confinement=Confinement(host, mounts, frozenset(pairs), user),
     )
 
 

@@ -10,14 +10,14 @@ from llmhost.docker.compose import Project
 from llmhost.facts.compose import ComposeProject
 from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.gpu_allocation import Devices, GpuRequest, devices_of, wsl_note
-from llmhost.operations.changes import explain, refuse
+from llmhost.operations.changes import explain, note, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.nvidia_packages import UNREADABLE, nvidia_question, read_state
 from llmhost.system.files import archive
 
 
-def _question(project: Project) -> Question:
+def project_question(project: Project) -> Question:
     return ask(
         ComposeProject,
         project=project.name,
@@ -35,7 +35,7 @@ def _prefetch(
     with_devices: Callable[[Devices], Project] | None = None,
 ) -> list[Question]:
     """Services with GPUs depend on the host's GPUs, so those are read first."""
-    return [nvidia_question(wanted=True) if gpus and with_devices else _question(project)]
+    return [nvidia_question(wanted=True) if gpus and with_devices else project_question(project)]
 
 
 @declared(prefetch=_prefetch)
@@ -50,8 +50,8 @@ def project(
     Named volumes stay. A container is recreated if it was stopped or changed, was created from
     another configuration or image, is unhealthy, has lost its GPU devices, its network or its
     limits, or if settings were changed in the running service. A container that was created by hand
-    with a service's name is replaced. `gpus` are the requests of services; `with_devices` returns
-    the project for the devices that they get.
+    with a service's name is replaced. Services that an operator stopped stay so. `gpus` are the
+    requests of services; `with_devices` returns the project for the devices that they get.
     """
     notes: list[str] = []
     if gpus and with_devices:
@@ -65,7 +65,9 @@ def project(
             notes = [*error.sentences]
         else:
             project, notes = with_devices(devices), wsl_note(devices)
-    found = get_fact(ComposeProject, **_question(project).arguments)
+    found = get_fact(ComposeProject, **project_question(project).arguments)
+    if stopped := found.notes(project.services):
+        note(stopped)
     todo = compose.plan(project, found)
     if todo.reasons:
         explain([*todo.reasons, *notes])

@@ -1,6 +1,6 @@
 """NVIDIA's container toolkit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pyinfra.api import StringCommand
 
@@ -13,7 +13,7 @@ from llmhost.nvidia.container_toolkit import (
 )
 from llmhost.nvidia.packages import TOOLKIT
 from llmhost.nvidia.state import NvidiaState
-from llmhost.operations import apt, docker, systemd
+from llmhost.operations import apt, docker, files, systemd
 from llmhost.operations.changes import explain, refuse
 from llmhost.operations.composition import inner, with_reasons
 from llmhost.operations.declaration import Commands, declared
@@ -24,6 +24,7 @@ from llmhost.operations.nvidia_packages import (
     then_read,
 )
 from llmhost.system.apt_repository import Repository
+from llmhost.system.files import Entry
 
 HOOK = "/usr/bin/nvidia-cdi-hook"
 """dockerd looks for it when it starts, and offers GPUs only if it was there."""
@@ -34,11 +35,13 @@ def present(
     *,
     version: str,
     repository: Callable[[NvidiaState], Repository],
+    units: Sequence[Entry],
 ) -> Commands:
     """The toolkit in this version, fresh CDI specs, and a dockerd that knows of both.
 
     Nothing on a host without NVIDIA hardware. All four packages get the same version and are held.
-    `repository` makes the toolkit's repository for a host.
+    `repository` makes the toolkit's repository for a host; `units` are files of systemd that order
+    its units and Docker's.
     """
     state = read_state(wanted=False)
     if state is None:
@@ -50,7 +53,8 @@ def present(
         toolkit_reasons(state, version), _installed(version, repository(state))
     )
     state = yield from then_read(installed, state)
-    yield from inner(systemd.service)(REFRESH_PATH)
+    yield from inner(files.present)(*units)
+    yield from inner(systemd.service)(REFRESH_PATH, others=[REFRESH_SERVICE])
     # The specs are on a tmpfs: without it no container gets a GPU after a reboot.
     yield from inner(systemd.starts_at_boot)(REFRESH_SERVICE)
     if stale := stale_specs(state):

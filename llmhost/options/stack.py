@@ -37,3 +37,8 @@ class Stack(Section):
     def uploads(self) -> str:
         """Directory for weights while an image is built."""
         return f"{self.directory}/uploads"
+
+    @property
+    def stopped(self) -> str:
+        """Directory with a file for each service that an operator stopped."""
+        return f"{self.directory}/stopped"

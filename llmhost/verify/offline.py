@@ -44,10 +44,9 @@ def cut_script(controller: str, ssh_port: int, seconds: int) -> str:
 
 def recreate_script(compose_file: str, seconds: int) -> str:
     """Recreate all containers, and wait until they are healthy."""
-    compose = f"docker compose --file {shlex.quote(compose_file)}"
+    up = script("docker/up.sh", compose_file, str(seconds), "--force-recreate")
     return (
-        f"{compose} up --detach --force-recreate --wait --wait-timeout {seconds} 2>&1"
-        " || { echo 'not every service became healthy without a network' >&2; exit 1; }"
+        f"{up} 2>&1 || {{ echo 'not every service became healthy without a network' >&2; exit 1; }}"
     )
 
 

@@ -1,32 +1,40 @@
-"""A server whose GPUs are doubles: its inventory, its deploys, and ways in which GPUs break."""
+"""GPU servers whose GPUs are doubles: their inventory, their deploys, and machines."""
 
 import json
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from llmhost.gateway.keys import digest, new_key
+from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
 from llmhost.tasks.container_toolkit import install_container_toolkit
 from llmhost.tasks.docker import install_docker
 from llmhost.tasks.firewall import guard_host
 from llmhost.tasks.gateway import configure_gateway
+from llmhost.tasks.healing import heal_containers
 from llmhost.tasks.nvidia_driver import install_nvidia_driver
 from llmhost.tasks.preflight import check_host
 from llmhost.tasks.stack import run_stack
 from llmhost.tasks.system import configure_system
-from testbed import Client, Machine
+from testbed import Client, Lan, Machine, tiny_model
+from testbed.image_registry import ImageRegistry
+from tests.doubles.apt_repository import serving
+from tests.doubles.nvidia.engine import push_gpu_engine
+from tests.doubles.nvidia.flavours import FLAVOURS, build_site, dress, site_data
+from tests.integration.harness import converge
 
 ROOT = Path(__file__).parents[2]
+CONTAINER = "llmhost-llamacpp-1"
 _TASKS = (
     *(check_host, configure_system, guard_host, configure_gateway, install_docker),
-    *(install_nvidia_driver, install_container_toolkit, run_stack),
+    *(install_nvidia_driver, install_container_toolkit, run_stack, heal_containers),
 )
 
 
@@ -35,69 +43,6 @@ def gpu_server(settings: Settings) -> None:
     for task in _TASKS:
         # pyinfra's annotation of @deploy puts its own arguments first.
         cast(Callable[[Settings], object], task)(settings)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A way in which GPUs fail: commands that cause and undo it, what a deploy reports, data of
-    the inventory, and whether `llmhost plan` sees it, which changes nothing."""
-
-    cause: str
-    undo: str
-    reported: str
-    data: dict[str, object] = field(default_factory=dict)
-    foreseen: bool = True
-
-
-_SMI, _CTK = "/usr/bin/nvidia-smi", "/usr/bin/nvidia-ctk"
-_KEEP = "cp -a {0} /root/kept"
-_RESTORE = "cp -a /root/kept {0}"
-_SAY = "printf '#!/bin/sh\\necho \"{1}\"; exit 255\\n' >{0}"
-_PCI = "/etc/llmhost-double/pci/0000:0[12]:00.*"
-_OLD = "sed -i s/595[.]91[.]07/470.256.02/ /usr/bin/nvidia-smi /proc/driver/nvidia/version"
-
-FAILURES = {
-    "all GPUs are gone": Failure(
-        f"mkdir /root/gone; mv {_PCI} /root/gone/",
-        "mv /root/gone/* /etc/llmhost-double/pci/",
-        "no NVIDIA GPU is on this host",
-    ),
-    "one GPU is lost": Failure(
-        "mkdir -p /run/llmhost-double; touch /run/llmhost-double/1.lost",
-        "rm /run/llmhost-double/1.lost",
-        "nvidia-smi says 'GPU is lost'",
-    ),
-    "the next kernel has no module": Failure(
-        "touch /boot/vmlinuz-9.1.0-1-amd64",
-        "rm /boot/vmlinuz-9.1.0-1-amd64",
-        "linux-headers-9.1.0-1-amd64",
-        foreseen=False,
-    ),
-    "the driver is too old": Failure(
-        _OLD,
-        "sed -i s/470[.]256[.]02/595.91.07/ /usr/bin/nvidia-smi /proc/driver/nvidia/version",
-        "needs driver branch 580",
-        {"nvidia_driver_managed": False, "llamacpp_cuda": "13.0"},
-    ),
-    "NVML fails": Failure(
-        f"{_KEEP} && {_SAY}".format(_SMI, "Failed to initialize NVML: Unknown Error"),
-        _RESTORE.format(_SMI),
-        "Failed to initialize NVML: Unknown Error",
-    ),
-    "the CDI spec fails": Failure(
-        f"{_KEEP} && {_SAY} && rm /var/run/cdi/nvidia.yaml".format(_CTK, "no spec"),
-        f"{_RESTORE} && systemctl reset-failed 'nvidia-cdi-refresh.*'".format(_CTK),
-        "nvidia-cdi-refresh.service",
-        foreseen=False,
-    ),
-    "its packages cannot be installed": Failure(
-        "dpkg --remove --force-depends nvidia-persistenced && rm -r /var/lib/apt/lists/* &&"
-        " echo 'Acquire::http::Proxy \"http://127.0.0.1:9\";' >/etc/apt/apt.conf.d/99broken",
-        "rm /etc/apt/apt.conf.d/99broken",
-        "nvidia-persistenced",
-        foreseen=False,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -162,3 +107,78 @@ class GpuInventory:
         return subprocess.run(
             command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900
         )
+
+
+@dataclass(frozen=True)
+class GpuServer:
+    """A deployed server whose service llamacpp has a GPU, a client on its LAN, and a key."""
+
+    machine: Machine
+    client: Client
+    data: dict[str, object]
+    inventory: GpuInventory
+
+    @property
+    def key(self) -> str:
+        return self.inventory.keys["test"]
+
+    def status(self, key: str) -> str:
+        """The gateway's answer to a client with this key."""
+        url = f"https://{self.machine.address}:{self.settings().gateway.port}/v1/models"
+        command = ["curl", "-sk", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", url]
+        return self.client.run([*command, "-H", f"Authorization: Bearer {key}"]).stdout
+
+    def container(self) -> str:
+        """Which container runs, and since when."""
+        form = "{{.Id}} {{.State.StartedAt}} {{.State.Running}}"
+        return self.machine.ssh(f"docker inspect -f '{form}' {CONTAINER}").stdout
+
+    def settings(self, **changes: object) -> Settings:
+        return read_settings(self.data | changes)
+
+    def verify(self, directory: Path, *only: str) -> "subprocess.CompletedProcess[str]":
+        """Run the server tests of the GPU, as `llmhost verify` does."""
+        site = directory / "site.json"
+        config = {"ssh_config_file": str(self.machine.ssh_config)}
+        site.write_text(json.dumps({self.machine.name: self.data | config}))
+        outside = shlex.join(self.client.command([]))
+        command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider"]
+        command += ["llmhost/checks/test_gpu.py", "--site", str(site), "--outside", outside]
+        environment = {**os.environ, "LLMHOST_API_KEY": self.key}
+        return subprocess.run(
+            [*command, *only], env=environment, capture_output=True, text=True, check=False
+        )
+
+
+@contextmanager
+def gpu_machine(
+    top: Path, flavour: str, suite: str | None = None, clients: Sequence[str] = ()
+) -> Iterator[GpuServer]:
+    """A machine of a flavour that was deployed, on a LAN of its own. `suite` names the release that
+    its packages come from, if it is not the one that the machine seems to run. Its inventory has
+    the clients `test` and `clients`; the first deploy knows only `test`."""
+    wanted = FLAVOURS[flavour]
+    fingerprints = build_site(top / "apt")
+    with (
+        Lan.create(f"gpu-{suite or flavour}") as lan,
+        serving(top / "apt", lan.gateway) as url,
+        ImageRegistry(lan.gateway, top / "registry") as registry,
+    ):
+        client, machine = lan.client("client"), lan.machine("gpu-server", suite=suite)
+        dress(machine, wanted, top / "apt", url)
+        model = {"name": "tiny", "service": "llamacpp", "context_tokens": 512}
+        model |= {"source": str(top / "tiny.gguf"), "sha256": tiny_model.write(top / "tiny.gguf")}
+        data: dict[str, object] = {
+            **site_data(wanted, fingerprints, url),
+            "preflight_min_memory_gib": 1.0,
+            "preflight_min_free_disk_gib": 3.0,
+            "docker_insecure_registries": [registry.name],
+            "services": ["llamacpp"],
+            "llamacpp_image": push_gpu_engine(registry),
+            "models": [model],
+            "gateway_ca_directory": str(top / "ca"),
+        }
+        inventory = GpuInventory.write(top, machine, data, ["test", *clients])
+        data["api_clients"] = [{"name": "test", "sha256": digest(inventory.keys["test"])}]
+        converge(machine, gpu_server, read_settings(data))
+        yield GpuServer(machine, client, data, inventory)

@@ -2,110 +2,34 @@
 cgroup, the container of the service that was asked, and the engine's own word."""
 
 import json
-import os
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from llmhost.gateway.keys import digest
-from llmhost.inventory.reader import read_settings
-from llmhost.settings import Settings
 from llmhost.tasks.nvidia_driver import install_nvidia_driver
 from llmhost.tasks.preflight import check_host
 from llmhost.tasks.stack import run_stack
-from testbed import Client, Lan, Machine, tiny_model
-from testbed.image_registry import ImageRegistry
-from tests.doubles.apt_repository import serving
-from tests.doubles.nvidia.engine import push_gpu_engine
-from tests.doubles.nvidia.flavours import FLAVOURS, build_site, dress, site_data
-from tests.integration.gpu_site import FAILURES, GpuInventory, gpu_server
-from tests.integration.harness import converge, deploy
+from tests.integration.gpu_failures import FAILURES
+from tests.integration.gpu_site import CONTAINER, GpuServer, gpu_machine, gpu_server
+from tests.integration.harness import deploy
+from tests.integration.outage import late_spec, restarted, wait_for_answer
 
 pytestmark = pytest.mark.machines
-CONTAINER = "llmhost-llamacpp-1"
 _CLIENTS = {name: f"client-{number}" for number, name in enumerate(FAILURES)}
 """A client for each failure, whose key is revoked meanwhile."""
 
 
-@dataclass(frozen=True)
-class Server:
-    """A server with two GPUs, of which its one service asks for the second by UUID."""
-
-    machine: Machine
-    client: Client
-    data: dict[str, object]
-    key: str
-    inventory: GpuInventory
-
-    def status(self, key: str) -> str:
-        """The gateway's answer to a client with this key."""
-        gateway = self.settings().gateway
-        url = f"https://{self.machine.address}:{gateway.port}/v1/models"
-        command = ["curl", "-sk", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", url]
-        return self.client.run([*command, "-H", f"Authorization: Bearer {key}"]).stdout
-
-    def container(self) -> str:
-        """Which container runs, and since when."""
-        form = "{{.Id}} {{.State.StartedAt}} {{.State.Running}}"
-        return self.machine.ssh(f"docker inspect -f '{form}' {CONTAINER}").stdout
-
-    def settings(self, **changes: object) -> Settings:
-        return read_settings(self.data | changes)
-
-    def verify(self, directory: Path, *only: str) -> "subprocess.CompletedProcess[str]":
-        """Run the server tests of the GPU, as `llmhost verify` does."""
-        site = directory / "site.json"
-        config = {"ssh_config_file": str(self.machine.ssh_config)}
-        site.write_text(json.dumps({self.machine.name: self.data | config}))
-        outside = shlex.join(self.client.command([]))
-        command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider"]
-        command += ["llmhost/checks/test_gpu.py", "--site", str(site), "--outside", outside]
-        environment = {**os.environ, "LLMHOST_API_KEY": self.key}
-        return subprocess.run(
-            [*command, *only], env=environment, capture_output=True, text=True, check=False
-        )
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    top, flavour = tmp_path_factory.mktemp("site"), FLAVOURS["two-gpus"]
-    fingerprints = build_site(top / "apt")
-    with Lan.create("gpu-server") as lan, serving(top / "apt", lan.gateway) as url:
-        client, machine = lan.client("client"), lan.machine("gpu-server")
-        dress(machine, flavour, top / "apt", url)
-        with ImageRegistry(lan.gateway, top / "registry") as registry:
-            data: dict[str, object] = {
-                **site_data(flavour, fingerprints, url),
-                "preflight_min_memory_gib": 1.0,
-                "preflight_min_free_disk_gib": 3.0,
-                "docker_insecure_registries": [registry.name],
-                "services": ["llamacpp"],
-                "llamacpp_image": push_gpu_engine(registry),
-                "models": [
-                    {
-                        "name": "tiny",
-                        "service": "llamacpp",
-                        "source": str(top / "tiny.gguf"),
-                        "sha256": tiny_model.write(top / "tiny.gguf"),
-                        "context_tokens": 512,
-                    }
-                ],
-                "gateway_ca_directory": str(top / "ca"),
-            }
-            inventory = GpuInventory.write(top, machine, data, ["test", *_CLIENTS.values()])
-            key = inventory.keys["test"]
-            data["api_clients"] = [{"name": "test", "sha256": digest(key)}]
-            converge(machine, gpu_server, read_settings(data))
-        yield Server(machine, client, data, key, inventory)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GpuServer]:
+    """Two GPUs, of which the service asks for the second by UUID."""
+    top = tmp_path_factory.mktemp("site")
+    with gpu_machine(top, "two-gpus", clients=[*_CLIENTS.values()]) as server:
+        yield server
 
 
 def test_completion_is_proven_to_run_on_the_gpu_of_its_service(
-    server: Server, tmp_path: Path
+    server: GpuServer, tmp_path: Path
 ) -> None:
     result = server.verify(tmp_path, "--evidence", str(tmp_path / "evidence"))
     assert result.returncode == 0, result.stdout
@@ -125,7 +49,7 @@ def test_completion_is_proven_to_run_on_the_gpu_of_its_service(
     ],
 )
 def test_an_engine_that_speaks_of_a_gpu_is_no_proof_without_nvml(
-    server: Server, tmp_path: Path, failure: str, sentence: str
+    server: GpuServer, tmp_path: Path, failure: str, sentence: str
 ) -> None:
     server.machine.ssh(f"echo '{failure}' >/etc/llmhost-double/failures")
     try:
@@ -137,7 +61,7 @@ def test_an_engine_that_speaks_of_a_gpu_is_no_proof_without_nvml(
 
 
 def test_memory_on_the_gpu_is_no_proof_when_the_engine_speaks_of_the_cpu(
-    server: Server, tmp_path: Path
+    server: GpuServer, tmp_path: Path
 ) -> None:
     on_cpu = server.settings(llamacpp_extra_arguments=["--n-gpu-layers", "0"])
     assert deploy(server.machine, run_stack, on_cpu).succeeded
@@ -151,7 +75,7 @@ def test_memory_on_the_gpu_is_no_proof_when_the_engine_speaks_of_the_cpu(
 
 
 def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
-    server: Server, tmp_path: Path
+    server: GpuServer, tmp_path: Path
 ) -> None:
     identify = f"docker inspect -f '{{{{.Id}}}}' {CONTAINER}"
     container = server.machine.ssh(identify).stdout.strip()
@@ -169,6 +93,38 @@ def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
     assert deploy(server.machine, run_stack, server.settings()).changed == []
 
 
+def test_service_answers_after_a_reboot_with_a_late_spec(server: GpuServer) -> None:
+    restarted(server.machine, "reboot", late=True)
+    late_spec(server.machine)
+    wait_for_answer(server)
+
+
+def test_service_that_an_operator_stopped_stays_so_until_it_is_started(
+    server: GpuServer, tmp_path: Path
+) -> None:
+    llmhost, machine = server.inventory.llmhost, server.machine
+    running = f"docker ps --quiet --filter name={CONTAINER}"
+    stopped = llmhost("stop", "llamacpp", "FILE")
+    assert stopped.returncode == 0, stopped.stderr
+    machine.reboot()
+    machine.ssh("systemctl start llmhost-heal.service")
+    mark = machine.ssh("cat /opt/llmhost/stopped/llamacpp").stdout.strip()
+    deployed = deploy(machine, gpu_server, server.settings(llamacpp_threads=1))
+    assert deployed.succeeded and f"service llamacpp was {mark}" in deployed.output, deployed.output
+    planned = llmhost("plan", "FILE")
+    assert f"service llamacpp was {mark}" in " ".join(planned.stdout.split()), planned.stdout
+    checked = server.verify(tmp_path, "llmhost/checks/test_stack.py", "llmhost/checks/services")
+    assert checked.returncode == 0, checked.stdout
+    assert f"not checked: the service llamacpp was {mark}" in checked.stdout, checked.stdout
+    refused = llmhost("restart", "llamacpp", "FILE")
+    assert refused.returncode == 1 and mark in refused.stderr, refused.stderr
+    assert machine.ssh(running).stdout == ""
+    started = llmhost("start", "llamacpp", "FILE")
+    assert started.returncode == 0, started.stderr
+    wait_for_answer(server)
+    assert deploy(machine, gpu_server, server.settings()).succeeded
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -178,7 +134,7 @@ def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
     ],
 )
 def test_what_the_gpus_cannot_give_is_a_warning_at_first_and_then_refused(
-    server: Server, changes: dict[str, object], sentence: str
+    server: GpuServer, changes: dict[str, object], sentence: str
 ) -> None:
     warned = deploy(server.machine, check_host, server.settings(**changes))
     assert warned.succeeded and sentence in warned.output, warned.output
@@ -186,7 +142,7 @@ def test_what_the_gpus_cannot_give_is_a_warning_at_first_and_then_refused(
     assert not refused.succeeded and sentence in refused.output, refused.output
 
 
-def test_a_container_that_lost_its_gpu_is_found(server: Server, tmp_path: Path) -> None:
+def test_a_container_that_lost_its_gpu_is_found(server: GpuServer, tmp_path: Path) -> None:
     server.machine.ssh(f"docker rename {CONTAINER} kept && docker stop kept")
     server.machine.ssh("apt-get -qq -y install busybox-static")
     server.machine.ssh("tar -C / -c bin/busybox | docker import - box")
@@ -201,7 +157,7 @@ def test_a_container_that_lost_its_gpu_is_found(server: Server, tmp_path: Path) 
     assert result.returncode == 1 and "llamacpp" in result.stdout, result.stdout
 
 
-def test_the_server_is_complete_and_verified(server: Server) -> None:
+def test_the_server_is_complete_and_verified(server: GpuServer) -> None:
     run = server.inventory.deploy()
     assert run.returncode == 0, run.stdout + run.stderr
     assert {server.status(key) for key in server.inventory.keys.values()} == {"200"}
@@ -210,7 +166,7 @@ def test_the_server_is_complete_and_verified(server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_key_is_revoked_while_the_gpu_fails(server: Server, name: str) -> None:
+def test_a_key_is_revoked_while_the_gpu_fails(server: GpuServer, name: str) -> None:
     failure, site, client = FAILURES[name], server.inventory, _CLIENTS[name]
     assert server.status(site.keys[client]) == "200"
     container = server.container()
@@ -235,7 +191,7 @@ def test_a_key_is_revoked_while_the_gpu_fails(server: Server, name: str) -> None
     assert last["result"] == "failed", history.stdout
 
 
-def test_the_server_is_complete_again_when_its_gpus_are(server: Server) -> None:
+def test_the_server_is_complete_again_when_its_gpus_are(server: GpuServer) -> None:
     for _ in range(2):
         run = server.inventory.deploy()
         assert run.returncode == 0, run.stdout + run.stderr

@@ -153,6 +153,15 @@ def _said(error: RuntimeError) -> str:
 
 
 @pytest.fixture(scope="session")
+def stopped(host: Host, settings: Settings) -> dict[str, str]:
+    """By whom and when services were stopped with `llmhost stop`, by service."""
+    place = shlex.quote(settings.stack.stopped)
+    marks = host.run(f"cd {place} 2>/dev/null && grep -H -m1 . -- *").stdout.splitlines()
+    found = dict(mark.split(":", 1) for mark in marks)
+    return {name: told for name, told in found.items() if name in settings.services}
+
+
+@pytest.fixture(scope="session")
 def address(server_name: str, ssh_config_path: Path) -> str:
     """The server's address as clients use it."""
     if server_name == "@local":

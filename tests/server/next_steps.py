@@ -112,6 +112,11 @@ NEXT_STEPS = {
     "again.",
     "container_toolkit.specs-are-kept-fresh": "Deploy again, then run "
     "`systemctl status nvidia-cdi-refresh.path`.",
+    "container_toolkit.docker-starts-after-the-specs-or-after-a-limited-wait": "Deploy again. "
+    "`systemctl cat docker.service nvidia-cdi-refresh.service` shows the drop-ins of llmhost.",
+    "container_toolkit.no-unit-was-left-out-because-of-an-ordering-cycle": "Run "
+    "`journalctl -b _PID=1 -g 'ordering cycle'`. It names the units; remove the drop-in that "
+    "orders one of them, then reboot.",
     "container_toolkit.docker-knows-the-runtime-and-does-not-use-it-by-default": "Remove "
     "`default-runtime` from `docker_daemon_options` and /etc/docker/daemon.json, then deploy "
     "again.",
@@ -191,6 +196,8 @@ NEXT_STEPS = {
     "little memory.",
     "healing.timer-runs-where-it-is-declared": "Deploy again, then run "
     "`systemctl status llmhost-heal.timer`.",
+    "healing.containers-are-healed-as-soon-as-docker-runs": "Deploy again: until then a container "
+    "that Docker could not start at boot waits for the timer.",
     "healing.last-look-ended-well": "`journalctl -u llmhost-heal -n 50` names the container that "
     "it could not restart.",
     "network.host-calls-itself-by-its-name": "Deploy again. Cloud images may reset the name: set "
@@ -239,12 +246,16 @@ NEXT_STEPS = {
     "do not trust what the old receipt says.",
     "stack.exactly-the-declared-services-run": "Deploy again. A container that is not declared "
     "was started by hand in llmhost's project: remove it, or give it its own project.",
+    "stack.service-that-an-operator-stopped-does-not-run": "It was started without llmhost. Run "
+    "`llmhost start SERVICE INVENTORY` to keep it, or deploy to stop it again.",
     "stack.every-service-is-healthy": "`docker inspect -f '{{json .State.Health}}' CONTAINER` "
     "shows what its health check said, and `docker logs CONTAINER` why.",
     "stack.services-come-back-after-a-reboot": "Deploy again to restore the restart policy, and "
     "`systemctl enable docker`.",
     "stack.no-process-is-root-or-can-become-it": "The container was not created from llmhost's "
     "Compose files, or from older ones. Deploy again.",
+    "stack.containers-reach-nothing-that-is-not-declared": "The container was changed by hand. "
+    "`llmhost plan INVENTORY` names what was added; deploy to recreate the container.",
     "stack.root-file-systems-are-read-only": "Remove `read_only: false` from your own Compose "
     "overrides, then deploy again.",
     "stack.ports-are-published-on-the-loopback-only": "Deploy again, now: the engine answers "

@@ -79,6 +79,19 @@ def test_specs_are_kept_fresh(host: Any) -> None:
     assert unit(host, "nvidia-cdi-refresh.path") == "active, enabled"
 
 
+def test_docker_starts_after_the_specs_or_after_a_limited_wait(host: Any) -> None:
+    refresh = "nvidia-cdi-refresh.service"
+    assert refresh in host.check_output("systemctl show docker.service -P After").split()
+    assert unit(host, refresh).endswith("enabled")
+    assert host.check_output(f"systemctl show {refresh} -P JobRunningTimeoutUSec") != "infinity"
+
+
+def test_no_unit_was_left_out_because_of_an_ordering_cycle(host: Any) -> None:
+    """systemd breaks a cycle by not starting one of its units."""
+    cycles = host.run("journalctl --boot --quiet --output=cat _PID=1 --grep='ordering cycle'")
+    assert cycles.stdout == ""
+
+
 def test_docker_knows_the_runtime_and_does_not_use_it_by_default(host: Any) -> None:
     info = json.loads(host.run("docker info --format '{{json .}}'").stdout)
     assert "nvidia" in info["Runtimes"]

@@ -1,4 +1,4 @@
-"""The timer that restarts unhealthy containers on a provisioned server."""
+"""The units that heal containers on a provisioned server."""
 
 from typing import Any
 
@@ -10,6 +10,14 @@ def test_timer_runs_where_it_is_declared(host: Any, settings: Settings) -> None:
     wanted = settings.healing.enabled and bool(settings.services)
     asked = [host.run(f"systemctl {ask} llmhost-heal.timer") for ask in ("is-active", "is-enabled")]
     assert [answer.succeeded for answer in asked] == [wanted, wanted]
+
+
+def test_containers_are_healed_as_soon_as_docker_runs(host: Any, settings: Settings) -> None:
+    if not (settings.healing.enabled and settings.services):
+        does_not_apply("healing_enabled is off, or no service is declared")
+    show = "systemctl show llmhost-heal.service -P"
+    for dependency in ("WantedBy", "After"):
+        assert "docker.service" in host.check_output(f"{show} {dependency}").split(), dependency
 
 
 def test_last_look_ended_well(host: Any, settings: Settings) -> None:

@@ -15,12 +15,24 @@ Containers = Mapping[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def containers(host: Any, settings: Settings) -> Containers:
+def all_containers(host: Any, settings: Settings) -> Containers:
     """All containers of the project, including stopped ones, from `docker inspect`."""
     label = f"label=com.docker.compose.project={settings.stack.project}"
     ids = host.check_output(f"docker ps --all --quiet --filter {label}").split()
     found = json.loads(host.check_output(f"docker inspect {' '.join(ids)}")) if ids else []
     return {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in found}
+
+
+@pytest.fixture(scope="module")
+def services(settings: Settings, stopped: Mapping[str, str]) -> list[str]:
+    """The services that should run: those that no operator stopped."""
+    return [name for name in settings.services if name not in stopped]
+
+
+@pytest.fixture(scope="module")
+def containers(all_containers: Containers, stopped: Mapping[str, str]) -> Containers:
+    """The containers of all other services than those that an operator stopped."""
+    return {name: each for name, each in all_containers.items() if name not in stopped}
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +48,28 @@ def processes(host: Any, containers: Containers) -> dict[str, dict[str, str]]:
     }
 
 
-def test_exactly_the_declared_services_run(containers: Containers, settings: Settings) -> None:
-    assert sorted(containers) == sorted(settings.services)
+def test_exactly_the_declared_services_run(containers: Containers, services: list[str]) -> None:
+    assert sorted(containers) == sorted(services)
 
 
-def test_every_service_is_healthy(containers: Containers) -> None:
+def test_service_that_an_operator_stopped_does_not_run(
+    all_containers: Containers, stopped: Mapping[str, str]
+) -> None:
+    if not stopped:
+        does_not_apply("no service was stopped with llmhost stop")
+    states = {name: each["State"]["Status"] for name, each in all_containers.items()}
+    assert {name: states.get(name, "exited") for name in stopped} == dict.fromkeys(
+        stopped, "exited"
+    )
+
+
+def test_every_service_is_healthy(containers: Containers, stopped: Mapping[str, str]) -> None:
     states = {service: each["State"] for service, each in containers.items()}
     assert {state["Status"] for state in states.values()} <= {"running"}
     health = {service: state["Health"]["Status"] for service, state in states.items()}
     assert set(health.values()) <= {"healthy"}, health
+    if told := [f"the service {name} was {how}" for name, how in stopped.items()]:
+        pytest.skip(f"not checked: {'; '.join(told)}")
 
 
 def test_services_come_back_after_a_reboot(host: Any, containers: Containers) -> None:
@@ -61,6 +86,19 @@ def test_no_process_is_root_or_can_become_it(processes: Mapping[str, dict[str, s
         assert status["Seccomp"] == "2", service
 
 
+def test_containers_reach_nothing_that_is_not_declared(
+    containers: Containers, settings: Settings
+) -> None:
+    for service, each in containers.items():
+        assert {*each["NetworkSettings"]["Networks"]} == {f"{settings.stack.project}_default"}
+        host = each["HostConfig"]
+        assert not host["Privileged"] and host["PidMode"] == "", service
+        for key in ("CapAdd", "Devices", "DeviceCgroupRules", "VolumesFrom", "GroupAdd"):
+            assert not host[key], (service, key)
+        kinds = {mount["Type"] for mount in each["Mounts"]}
+        assert kinds <= {"volume", "tmpfs"}, service  # nothing of the host
+
+
 def test_root_file_systems_are_read_only(host: Any, containers: Containers) -> None:
     for service, each in containers.items():
         mounts = host.check_output(f"cat /proc/{each['State']['Pid']}/mounts").splitlines()
@@ -69,7 +107,7 @@ def test_root_file_systems_are_read_only(host: Any, containers: Containers) -> N
 
 
 def test_ports_are_published_on_the_loopback_only(
-    host: Any, containers: Containers, settings: Settings
+    host: Any, containers: Containers, settings: Settings, services: list[str]
 ) -> None:
     published = {
         service: {
@@ -79,7 +117,7 @@ def test_ports_are_published_on_the_loopback_only(
         }
         for service, each in containers.items()
     }
-    ports = {name: settings.options(name).port for name in settings.services}
+    ports = {name: settings.options(name).port for name in services}
     assert published == {
         name: {("127.0.0.1", port)} if port else set() for name, port in ports.items()
     }
@@ -103,7 +141,8 @@ def test_declared_weights_are_in_the_running_container(
     host: Any, containers: Containers, settings: Settings
 ) -> None:
     for model in settings.models:
-        container = containers[model.service]
+        if not (container := containers.get(model.service)):
+            continue  # stopped, or reported by another check
         for path, sha256 in model.baked.items():
             file = f"/proc/{container['State']['Pid']}/root{path}"
             assert host.check_output(f"sha256sum {file}").split()[0] == sha256, model.name

@@ -15,6 +15,7 @@ from llmhost.docker.compose import (
     apply_script,
     plan,
 )
+from llmhost.docker.confinement import Confinement
 from llmhost.docker.image import ImageState
 from llmhost.facts.compose import ComposeProject
 from llmhost.system.files import Absent, PathState
@@ -196,8 +197,9 @@ def test_fact_tells_files_configurations_containers_and_images_apart() -> None:
         "config engine c0",
         "network n1 llmhost_default llmhost default",
         "container|/llmhost-engine-1|engine|c0|sha256:1|running|healthy|llmhost_default=n1 "
-        "|unless-stopped|512|0|0,0,0,|",
-        "container|/llmhost-chat-1|chat|c1|sha256:1|running|healthy||no|<nil>|1024|0,0,0,0-3|cut",
+        '|unless-stopped|512|0|0,0,0,|[{"CapAdd":["A|B"]},[],"7"]|',
+        "container|/llmhost-chat-1|chat|c1|sha256:1|running|healthy||no|<nil>|1024|0,0,0,0-3"
+        '|[{},[],""]|cut',
         "setting|llmhost-chat-1|a is b|c",
         "setting|llmhost-chat-1|d is on",
         "image|sha256:1|12ab|llmhost/engine:1 llmhost/engine:also ",
@@ -206,7 +208,8 @@ def test_fact_tells_files_configurations_containers_and_images_apart() -> None:
     path = PathState("file", "root", "root", "0644", 1.5, "ab" * 32)
     assert state.paths == {"/opt/llmhost/compose.yaml": path}
     assert state.configs == {"engine": "c0"}
-    assert state.containers[0] == RUNNING
+    confinement = Confinement({"CapAdd": ["A|B"]}, [], frozenset(["llmhost_default"]), "7")
+    assert state.containers[0] == replace(RUNNING, confinement=confinement)
     assert [each.cut_off for each in state.containers] == [False, True]
     assert state.containers[1].limits == Limits("no", 0, 1024, ("0-3",))
     assert state.network == ProjectNetwork("n1", made_by_compose=True)

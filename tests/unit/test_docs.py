@@ -31,6 +31,8 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What runs a command that is too dear for here: the beginning of the command, and a test's name.
 DEMO, TRIAL, HERE = "integration/test_demo.py", "integration/test_trial.py", "unit/test_docs.py"
 ROLLBACK = "integration/test_rollback.py"
+GPU_SERVER = "integration/test_gpu_server.py"
+STOPPED = "test_service_that_an_operator_stopped_stays_so_until_it_is_started"
 LIFETIME = "testbed/test_lan_lifetime.py"
 RUN_BY = {
     "llmhost init": "integration/test_package.py::"
@@ -41,6 +43,9 @@ RUN_BY = {
     "llmhost unlock": f"{DEMO}::test_host_that_a_hanging_run_has_locked_can_be_unlocked",
     "llmhost rollback": f"{ROLLBACK}::test_stack_and_gateway_return_to_the_deploy_before",
     "llmhost prune": f"{ROLLBACK}::test_prune_shows_first_and_frees_only_what_is_ours",
+    "llmhost stop": f"{GPU_SERVER}::{STOPPED}",
+    "llmhost start": f"{GPU_SERVER}::{STOPPED}",
+    "llmhost restart": f"{GPU_SERVER}::{STOPPED}",
     "llmhost vram": "unit/test_cli_vram.py::test_plan_that_fits_is_shown_with_status_0",
     "llmhost bundle create": "integration/test_airgap.py::"
     "test_bundle_holds_all_that_a_deploy_would_fetch",

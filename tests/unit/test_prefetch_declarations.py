@@ -36,11 +36,12 @@ from llmhost.docker.packages import docker_repository
 from llmhost.gateway.authority import open_authority
 from llmhost.gateway.keys import digest
 from llmhost.history.rollback import places_of
-from llmhost.operations import apt, lock, nginx, rollback
+from llmhost.operations import apt, lock, nginx, rollback, services
 from llmhost.operations.fact_prefetch import Question
 from llmhost.operations.run_state import host_run, title
 from llmhost.operations.inventory import site_host
 from llmhost.gateway import tree
+from llmhost.stack.project import compose_project
 from llmhost.resources import DEPLOY
 
 place = Path(sys.argv[1])
@@ -113,6 +114,9 @@ with ctx_state.use(state), ctx_config.use(config), ctx_inventory.use(inventory):
     kept = {"places": places_of(settings), "uploads": "/uploads"}
     add_op(state, rollback.returned, 1, host=gate, name="Return", **kept)
     add_op(state, rollback.pruned, [], host=gate, name="Prune", **kept)
+    project = compose_project(settings)
+    for operation in (services.stopped, services.started, services.restarted):
+        add_op(state, operation, project, "redis", host=gate, name="Change a service")
     source = docker_repository("https://x.example", "A" * 40, None, "debian", "trixie")
     add_op(state, apt.repository, source, host=gate, name="Repository")
     state.set_stage(StateStage.Execute)

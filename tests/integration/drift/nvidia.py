@@ -139,6 +139,21 @@ NVIDIA = (
     ),
     *drifts(
         "Container toolkit",
+        "container_toolkit.docker-starts-after-the-specs-or-after-a-limited-wait",
+        (
+            "docker-before-the-specs",
+            "rm /etc/systemd/system/docker.service.d/50-llmhost-gpu.conf; systemctl daemon-reload",
+            "50-llmhost-gpu.conf is missing",
+        ),
+        (
+            "docker-waits-for-ever",
+            "sed -i /JobRunningTimeoutSec/d"
+            " /etc/systemd/system/nvidia-cdi-refresh.service.d/50-llmhost.conf",
+            "50-llmhost.conf has other content",
+        ),
+    ),
+    *drifts(
+        "Container toolkit",
         "container_toolkit.docker-knows-the-runtime-and-does-not-use-it-by-default",
         (
             "docker-without-gpus",

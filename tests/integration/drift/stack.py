@@ -2,6 +2,19 @@
 
 from tests.integration.drift.case import APP, ENGINE, IMAGE, UP, drifts
 
+_RECREATED = (
+    "labels=$(docker inspect -f '{{{{range $key, $value := .Config.Labels}}}}--label"
+    " {{{{$key}}}}={{{{$value}}}} {{{{end}}}}' {engine}); image={image}; docker rm -f {engine};"
+    " docker run -d --name {engine} --network llmhost_default --restart unless-stopped $labels"
+    " {options} $image --model /models/tiny.gguf"
+)
+
+
+def _recreated(options: str) -> str:
+    """The engine's container created again by hand, with Compose's labels and these options."""
+    return _RECREATED.format(engine=ENGINE, image=IMAGE, options=options)
+
+
 STACK = (
     *drifts(
         "Stack",
@@ -73,6 +86,27 @@ STACK = (
             " cp -p /root/kept /opt/llmhost/services/notes.yaml",
             "service notes runs with another configuration",
         ),
+    ),
+    *drifts(
+        "Stack",
+        "stack.containers-reach-nothing-that-is-not-declared",
+        (
+            "container-on-another-network",
+            f"docker network create other; docker network connect other {ENGINE}",
+            "service llamacpp has undeclared networks (other)",
+        ),
+        (
+            "container-with-a-directory-of-the-host",
+            _recreated("--volume /etc:/host:ro"),
+            "undeclared mounts (/host)",
+        ),
+        (
+            "container-with-a-capability",
+            _recreated("--cap-add NET_ADMIN --user 0"),
+            "capabilities (",
+        ),
+        ("container-with-a-device", _recreated("--device /dev/null:/dev/x"), "devices (/dev/null)"),
+        ("container-privileged", _recreated("--privileged"), "privileges (Privileged True)"),
     ),
     *drifts(
         "Stack",

@@ -20,6 +20,15 @@ HEALING = (
     ),
     *drifts(
         "Healing",
+        "healing.containers-are-healed-as-soon-as-docker-runs",
+        (
+            "healing-without-docker",
+            "systemctl disable llmhost-heal.service",
+            "llmhost-heal.service does not start at boot",
+        ),
+    ),
+    *drifts(
+        "Healing",
         "healing.last-look-ended-well",
         (
             "healing-without-effect",
