@@ -4,7 +4,7 @@ from functools import partial
 
 from llmhost.nvidia.container_toolkit import toolkit_repository
 from llmhost.nvidia.state import NvidiaState
-from llmhost.operations import container_toolkit
+from llmhost.operations import container_toolkit, systemd
 from llmhost.operations.component import component
 from llmhost.options.container_toolkit import ContainerToolkit
 from llmhost.settings import Settings
@@ -15,6 +15,13 @@ from llmhost.system.apt_repository import Repository
 def install_container_toolkit(settings: Settings) -> None:
     """GPUs for containers, through CDI; nothing on a host without GPUs. Comes after Docker."""
     options = settings.container_toolkit
+    systemd.without_overrides(
+        *("nvidia-cdi-refresh.service", "nvidia-cdi-refresh.path"),
+        *("nvidia-persistenced.service", "llmhost-gpu.service"),
+        known=settings.system.accepted_overrides,
+        then="reload",
+        name="Remove overrides of NVIDIA's units",
+    )
     container_toolkit.present(
         name="Install the NVIDIA container toolkit and tell Docker of it",
         version=options.version,
