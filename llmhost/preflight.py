@@ -1,10 +1,14 @@
 """Whether a host can become an LLM server: sentences, each with a fix."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
 from llmhost.docker.packages import unsupported
 from llmhost.system.host_identity import HostIdentity
 from llmhost.units import gib, gib_to_bytes
+
+Address = IPv4Address | IPv6Address
 
 SUPPORTED = {
     "ubuntu": ("22.04", "24.04", "26.04"),
@@ -15,25 +19,54 @@ ARCHITECTURES = ("amd64", "arm64")
 FREE_GIB_WHEN_DEPLOYED = 1.0
 
 
+@dataclass(frozen=True)
+class Requirements:
+    """What a host must have. `docker_source` is empty for a host that gets no Docker; `listens` are
+    the addresses of its gateway, none without one."""
+
+    docker_source: str = ""
+    min_memory_gib: float = 0
+    min_free_disk_gib: float = 0
+    max_clock_skew_seconds: float = 60
+    listens: tuple[Address, ...] = ()
+
+
 def findings(
-    identity: HostIdentity,
-    *,
-    docker_source: str,
-    min_memory_gib: float,
-    min_free_disk_gib: float,
-    max_clock_skew_seconds: float,
-    controller_clock: float,
+    identity: HostIdentity, requirements: Requirements, *, controller_clock: float
 ) -> Iterator[str]:
     """Every reason to refuse the host; none if it is suitable. `controller_clock` in epoch
     seconds."""
-    yield from _wrong_system(identity, docker_source)
+    yield from _wrong_system(identity, requirements.docker_source)
     yield from _no_power(identity)
-    yield from _too_small(identity, min_memory_gib, min_free_disk_gib)
+    yield from _too_small(identity, requirements.min_memory_gib, requirements.min_free_disk_gib)
+    if requirements.docker_source:
+        yield from _another_docker(identity)
+    yield from _no_ipv6(identity, requirements.listens)
     skew = identity.clock - controller_clock
-    if abs(skew) > max_clock_skew_seconds:
+    if abs(skew) > requirements.max_clock_skew_seconds:
         yield (
             f"the host's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the"
             " controller's; set it with: timedatectl set-ntp true"
+        )
+
+
+def occupied(sites: Sequence[str]) -> Iterator[str]:
+    """Refuses an nginx that serves sites of others; `sites` are their files."""
+    if sites:
+        shown = ", ".join(sites[:3]) + (f" and {len(sites) - 3} more" if len(sites) > 3 else "")
+        yield (
+            f"nginx already serves other sites on this host ({shown}), and llmhost would replace"
+            " its configuration; move them to another host, or set gateway_replaces_nginx = True to"
+            " end them"
+        )
+
+
+def unreachable(silent: Iterable[str], servers: Mapping[str, tuple[str, int]]) -> Iterator[str]:
+    """Servers of a gateway that it cannot reach; `servers` are addresses and ports by name."""
+    for name in silent:
+        yield (
+            f"{name} accepts no connection at {' port '.join(map(str, servers[name]))}: deploy the"
+            " servers first (--limit), and make sure that their firewall admits this host"
         )
 
 
@@ -44,7 +77,9 @@ def _wrong_system(identity: HostIdentity, docker_source: str) -> Iterator[str]:
             f"the host runs {identity.distribution} {identity.version}; reinstall it with one of:"
             f" {known}"
         )
-    elif problem := unsupported(docker_source, identity.distribution, identity.version):
+    elif docker_source and (
+        problem := unsupported(docker_source, identity.distribution, identity.version)
+    ):
         yield problem
     if identity.package_architecture not in ARCHITECTURES:
         yield (
@@ -66,6 +101,29 @@ def _no_power(identity: HostIdentity) -> Iterator[str]:
         )
     elif identity.init != "systemd":
         yield f"process 1 is {identity.init}, not systemd; llmhost requires systemd as init"
+
+
+def _another_docker(identity: HostIdentity) -> Iterator[str]:
+    if identity.docker_of == "snap":
+        yield (
+            "Docker is installed as a snap, and a second engine beside it would have other"
+            " containers and settings; save what its containers need, then run: snap remove docker"
+        )
+    elif identity.docker_of == "podman":
+        yield (
+            "the command docker belongs to Podman; remove it with: apt-get remove podman-docker"
+            " (Podman itself may stay)"
+        )
+
+
+def _no_ipv6(identity: HostIdentity, listens: Sequence[Address]) -> Iterator[str]:
+    wanted = [str(address) for address in listens if address.version == 6]
+    if wanted and not identity.ipv6:
+        others = [str(address) for address in listens if address.version == 4] or ["0.0.0.0"]  # noqa: S104
+        yield (
+            f"the host's kernel has IPv6 switched off, and gateway_addresses has {wanted[0]}; set"
+            f" gateway_addresses = {others}, or boot without ipv6.disable=1"
+        )
 
 
 def _too_small(

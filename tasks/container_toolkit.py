@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from llmhost.nvidia.container_toolkit import toolkit_repository
 from llmhost.nvidia.state import NvidiaState
-from llmhost.operations import container_toolkit
+from llmhost.operations import container_toolkit, systemd
 from llmhost.operations.component import component
 from llmhost.options.container_toolkit import ContainerToolkit
 from llmhost.resources import FILES
@@ -24,6 +24,13 @@ _DROP_INS = {
 def install_container_toolkit(settings: Settings) -> None:
     """GPUs for containers, through CDI; nothing on a host without GPUs. Comes after Docker."""
     options = settings.container_toolkit
+    systemd.without_overrides(
+        *("nvidia-cdi-refresh.service", "nvidia-cdi-refresh.path"),
+        *("nvidia-persistenced.service", "llmhost-gpu.service"),
+        known=settings.system.accepted_overrides,
+        then="reload",
+        name="Remove overrides of NVIDIA's units",
+    )
     container_toolkit.present(
         name="Install the NVIDIA container toolkit and tell Docker of it",
         version=options.version,

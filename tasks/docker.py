@@ -6,6 +6,8 @@ from llmhost.resources import FILES
 from llmhost.settings import Settings
 
 _KEY = FILES / "docker/docker.asc"
+# A daemon that was started with other arguments than those on disk.
+_NO_NETWORK_API = '! ss -Hltnp | grep -q "pid=$(systemctl show -P MainPID docker.service),"'
 
 
 @component("Docker")
@@ -19,6 +21,13 @@ def install_docker(settings: Settings) -> None:
         key_fingerprint=settings.docker.repository_key_fingerprint,
         key=_KEY.read_bytes(),
     )
+    systemd.without_overrides(
+        "containerd.service",
+        "docker.socket",
+        "docker.service",
+        known=settings.system.accepted_overrides,
+        name="Remove overrides of Docker's units",
+    )
     docker.daemon(
         settings.docker.daemon_config(),
         name="Configure the Docker daemon",
@@ -26,9 +35,10 @@ def install_docker(settings: Settings) -> None:
     # The daemon depends on these units.
     systemd.service("containerd.service", name="Run containerd")
     systemd.service("docker.socket", others=["docker.service"], name="Offer Docker's socket")
+    docker.api_socket(name="Keep Docker's API for root and the group docker")
     systemd.service(
         "docker.service",
         name="Run the Docker daemon with its configuration",
-        newer_than=[docker.CONFIG],
-        question="docker version",
+        newer_than=[docker.CONFIG, *docker.OVERRIDES],
+        question=f"docker version && {_NO_NETWORK_API}",
     )

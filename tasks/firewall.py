@@ -1,7 +1,7 @@
 """Firewall: which networks may reach the host."""
 
 from llmhost import host_packages
-from llmhost.operations import apt, ufw
+from llmhost.operations import apt, systemd, ufw
 from llmhost.operations.component import component
 from llmhost.settings import Settings
 from llmhost.system.ufw import Rule
@@ -26,6 +26,12 @@ def _guard(settings: Settings, *gateway: Rule) -> None:
         *host_packages.FIREWALL,
         absent=["iptables-persistent", "netfilter-persistent"],  # ufw declares that it breaks them
         name="Install ufw",
+    )
+    systemd.without_overrides(
+        "ufw.service",
+        known=settings.system.accepted_overrides,
+        then="reload",
+        name="Remove overrides of ufw's unit",
     )
     ufw.rules(
         Rule(settings.firewall.ssh_port, "tcp", settings.firewall.ssh_sources, "SSH"),

@@ -27,6 +27,12 @@ def configure_gateway(settings: Settings) -> None:
         name="Install nginx with its Perl module",
     )
     files.present(*_log_readers(settings, places), name="Declare what reads the access log")
+    systemd.without_overrides(
+        *("nginx.service", "mtail.service", "logrotate.timer", "logrotate.service"),
+        known=[MTAIL_OPTIONS, *settings.system.accepted_overrides],
+        then="restart",
+        name="Remove overrides of the gateway's units",
+    )
     nginx.configuration(
         *tree.configuration(settings, places),
         directory=places.own,

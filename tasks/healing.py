@@ -27,6 +27,13 @@ def heal_containers(settings: Settings) -> None:
         name="Declare how containers are healed",
     )
     if wanted:
+        systemd.without_overrides(
+            "llmhost-heal.timer",
+            "llmhost-heal.service",
+            known=settings.system.accepted_overrides,
+            then="reload",
+            name="Remove overrides of the healing units",
+        )
         systemd.service(
             "llmhost-heal.timer",
             others=["llmhost-heal.service"],

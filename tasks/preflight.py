@@ -2,8 +2,9 @@
 
 from llmhost.driver_policy import driver_policy
 from llmhost.gateway.tree import NginxPaths
-from llmhost.operations import preflight, upstreams
+from llmhost.operations import preflight
 from llmhost.operations.component import component
+from llmhost.preflight import Requirements
 from llmhost.settings import Settings
 
 # Since Docker 29, a new engine keeps layers in containerd's directory, regardless of data-root.
@@ -14,13 +15,17 @@ CONTAINERD_ROOT = "/var/lib/containerd"
 def check_host(settings: Settings) -> None:
     """Stop before the first change if the host does not meet the requirements of an LLM server."""
     preflight.fit(
+        Requirements(
+            docker_source=settings.docker.source,
+            min_memory_gib=settings.preflight.min_memory_gib,
+            min_free_disk_gib=settings.preflight.min_free_disk_gib,
+            max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
+            listens=settings.gateway.addresses,
+        ),
         name="Check that the host can become an LLM server",
         paths=[settings.docker.data_root, CONTAINERD_ROOT],
         receipt=settings.receipt.path,
-        docker_source=settings.docker.source,
-        min_memory_gib=settings.preflight.min_memory_gib,
-        min_free_disk_gib=settings.preflight.min_free_disk_gib,
-        max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
+        gateway=_gateway(settings),
         gpus=driver_policy(settings),
     )
 
@@ -29,13 +34,10 @@ def check_host(settings: Settings) -> None:
 def check_app_server(settings: Settings) -> None:
     """Stop before the first change if the host cannot become an application server."""
     preflight.fit(
+        Requirements(max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds),
         name="Check that the host can become an application server",
         paths=[],
         receipt=settings.receipt.path,
-        docker_source="docker",  # nothing is installed from there
-        min_memory_gib=0,
-        min_free_disk_gib=0,
-        max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
     )
 
 
@@ -43,16 +45,21 @@ def check_app_server(settings: Settings) -> None:
 def check_gateway(settings: Settings) -> None:
     """Stop before the first change if the host cannot become the gateway of other servers."""
     preflight.fit(
+        Requirements(
+            max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
+            listens=settings.gateway.addresses,
+        ),
         name="Check that the host can become a gateway",
         paths=[],
         receipt=settings.receipt.path,
-        docker_source="docker",  # nothing is installed from there
-        min_memory_gib=0,
-        min_free_disk_gib=0,
-        max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
+        gateway=_gateway(settings),
     )
-    upstreams.reachable(
-        name="Check that the servers behind the gateway can be reached",
-        servers={each.name: (str(each.address), each.port) for each in settings.gateway.upstreams},
-        marks=NginxPaths().own,
+
+
+def _gateway(settings: Settings) -> preflight.GatewayPlan:
+    servers = settings.gateway.upstreams
+    return preflight.GatewayPlan(
+        directory=NginxPaths().own,
+        replaces_nginx=settings.gateway.replaces_nginx,
+        servers={each.name: (str(each.address), each.port) for each in servers},
     )

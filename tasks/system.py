@@ -4,25 +4,42 @@ from llmhost import host_packages
 from llmhost.operations import apt, clock, files, sysctl, systemd
 from llmhost.operations.component import component
 from llmhost.settings import Settings
-from llmhost.system.files import File
+from llmhost.system.files import Absent, File
 from llmhost.template import render
+
+# The last file of its directory, so that no other file overrides it.
+_APT = "/etc/apt/apt.conf.d/zz-llmhost"
+_UPDATES = ("apt-daily", "apt-daily-upgrade")
 
 
 @component("System")
 def configure_system(settings: Settings) -> None:
     """Prepare the operating system for the other components."""
     system = settings.system
+    updates = int(system.unattended_upgrades)
     files.present(
-        File(
-            "/etc/apt/apt.conf.d/60llmhost",
-            render("system/60llmhost.j2", system=system, updates=int(system.unattended_upgrades)),
-        ),
+        File(_APT, render("system/zz-llmhost.j2", system=system, updates=updates)),
+        Absent("/etc/apt/apt.conf.d/60llmhost"),  # before llmhost 0.3
         name="Configure apt and its automatic updates",
     )
     apt.packages(*host_packages.system(settings), name="Install the base packages")
+    apt.settled(name="Finish interrupted installations")
+    systemd.without_overrides(
+        *(f"{unit}.{kind}" for unit in _UPDATES for kind in ("timer", "service")),
+        known=system.accepted_overrides,
+        then="reload",
+        name="Remove overrides of the automatic updates",
+    )
+    systemd.without_overrides(
+        "ssh.service",
+        "ssh.socket",
+        known=system.accepted_overrides,
+        correct=False,  # one of them may be the only way in
+        name="Find overrides of sshd",
+    )
     if system.unattended_upgrades:
-        for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):
-            systemd.service(timer, name=f"Update by {timer}")
+        for unit in _UPDATES:
+            systemd.service(f"{unit}.timer", name=f"Update by {unit}.timer")
     clock.right(system.timezone, name="Set the time zone and keep the clock right")
     sysctl.parameters(
         system.kernel_parameters,

@@ -7,9 +7,9 @@ tests/integration/test_fresh.py with a minimal machine, and with what a deploy c
 MINIMAL = {
     "apt": "apt-cache apt-config apt-get apt-helper apt-mark",
     "bash": "bash",
-    "coreutils": "base64 cat chmod chown cp cut date df dirname head id install ln ls mkdir mktemp"
-    " mv nohup od paste readlink rm seq sha256sum sleep sort stat sync tail timeout touch tr uname"
-    " wc",
+    "coreutils": "base64 cat chmod chown cp cut date df dirname head id install ln ls md5sum mkdir"
+    " mktemp mv nohup od paste readlink rm seq sha256sum sleep sort stat sync tail timeout touch tr"
+    " uname wc",
     "dash": "sh",
     "diffutils": "diff",
     "dpkg": "dpkg dpkg-query",

@@ -22,7 +22,7 @@ from llmhost.inventory.reader import read_settings
 
 DEMO = Path(os.environ.get("LLMHOST_DEMO", ".demo")).resolve()
 SERVER = Server("llm-demo", DEMO / "ssh_config")
-CHANGED = "/etc/apt/apt.conf.d/60llmhost"
+CHANGED = "/etc/apt/apt.conf.d/zz-llmhost"
 CHANGE = "System | Configure apt and its automatic updates"
 
 

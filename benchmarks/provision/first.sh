@@ -7,7 +7,7 @@ export DEBIAN_FRONTEND=noninteractive
 put() { tar -cp "$@" | tar -xp --no-same-owner -C /; }
 install_packages() { apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
 
-put etc/apt/apt.conf.d/60llmhost
+put etc/apt/apt.conf.d/zz-llmhost
 apt-get update -qq
 install_packages apparmor ca-certificates tzdata unattended-upgrades
 put etc/sysctl.d/60-llmhost.conf

@@ -1,7 +1,9 @@
 """Resolve model sources to pins, with the APIs of Hugging Face and Ollama's library.
 
-HF_ENDPOINT (as for Hugging Face's own tools) and LLMHOST_OLLAMA_LIBRARY name a mirror. The token
-for gated models comes from HF_TOKEN and is sent to Hugging Face only.
+The inventory's `stack_huggingface_url` and `stack_ollama_library_url` name a mirror, also for the
+servers' downloads. Without them, HF_ENDPOINT (as for Hugging Face's own tools) and
+LLMHOST_OLLAMA_LIBRARY do, for locking only. The token for gated models comes from HF_TOKEN and is
+sent to Hugging Face or its mirror only.
 """
 
 import hashlib
@@ -22,17 +24,29 @@ _LEFT_OUT = re.compile(r"(^|/)(\.|original/|onnx/|openvino/|metal/)")
 # The hub knows the SHA-256 of large files (LFS); files that git stores itself are hashed here.
 _LARGEST_TEXT = 64 * 1024 * 1024
 
+ADDRESSES = {
+    "stack_huggingface_url": ("HF_ENDPOINT", HUB),
+    "stack_ollama_library_url": ("LLMHOST_OLLAMA_LIBRARY", OLLAMA_LIBRARY),
+}
+"""By option of the inventory: the environment variable for locking alone, and the default."""
+
 
 class HubError(Exception):
     """Why a source cannot be locked; the text continues a sentence that begins with its name."""
 
 
 class Hubs:
-    """Connections to both hubs, as a context manager. `seconds` is the timeout of a request."""
+    """Connections to both hubs, as a context manager. `seconds` is the timeout of a request,
+    `addresses` are the inventory's `stack_*_url` options."""
 
-    def __init__(self, seconds: float = 60) -> None:
-        self._hub = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
-        self._library = os.environ.get("LLMHOST_OLLAMA_LIBRARY", OLLAMA_LIBRARY).rstrip("/")
+    def __init__(self, seconds: float = 60, addresses: Mapping[str, str] | None = None) -> None:
+        given = addresses or {}
+        found = {
+            option: given.get(option) or os.environ.get(variable) or default
+            for option, (variable, default) in ADDRESSES.items()
+        }
+        self._hub = found["stack_huggingface_url"].rstrip("/")
+        self._library = found["stack_ollama_library_url"].rstrip("/")
         token = os.environ.get("HF_TOKEN", "")
         self._token = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(timeout=seconds, follow_redirects=True)

@@ -1,7 +1,9 @@
 """`llmhost model`: list an inventory's models and pin their sources."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmhost.cli.errors import stop
-from llmhost.cli.hub import HubError, Hubs
+from llmhost.cli.hub import ADDRESSES, HubError, Hubs
 from llmhost.cli.inventory_file import inventory_data
 from llmhost.inventory.profiles import with_profile
 from llmhost.models.lock import LockError, is_pinned, read_lock, with_pins, write_lock
@@ -55,15 +57,16 @@ def lock(
     Existing entries stay as they are, unless --update is given. Entries that the inventory no
     longer needs are removed.
     """
-    for file, records in _by_lock_file(inventory).items():
+    for file, locked in _by_lock_file(inventory).items():
+        _warn_of_variables(locked)
         known = {} if update else _read(file)
         entries: Entries = {}
-        for record in records:
+        for record in locked.records:
             if is_pinned(record):
                 continue
             source = str(record.get("source"))
-            locked = is_pinned(with_pins(record, known))
-            entries |= {source: known[source]} if locked else _resolve(record)
+            pinned = is_pinned(with_pins(record, known))
+            entries |= {source: known[source]} if pinned else _resolve(record, locked.addresses)
         file.write_text(write_lock(entries))
         typer.echo(f"{file}: {len(entries)} source(s) locked")
 
@@ -74,9 +77,9 @@ def list_models(inventory: InventoryFile) -> None:
     table = Table(box=None)
     for column in ("name", "service", "source", "revision", "pinned by", "GiB"):
         table.add_column(column, overflow="fold")
-    for file, records in _by_lock_file(inventory).items():
+    for file, locked in _by_lock_file(inventory).items():
         entries = _read(file)
-        for record in records:
+        for record in locked.records:
             table.add_row(*map(escape, _row(record, entries)))
     Console(soft_wrap=False).print(table)
 
@@ -97,17 +100,36 @@ def _row(record: Mapping[str, Any], entries: Entries) -> Iterator[str]:
     yield in_gib(size) if size else ""
 
 
-def _by_lock_file(inventory: str) -> dict[Path, Records]:
-    """Records of all hosts' models, without duplicates, by their lock file."""
-    found: dict[Path, Records] = {}
+@dataclass
+class _Locked:
+    """What a lock file is for: records of all hosts' models, without duplicates, and the addresses
+    of the hubs in the inventory, by option."""
+
+    records: Records = field(default_factory=list)
+    addresses: dict[str, str] = field(default_factory=dict)
+
+
+def _by_lock_file(inventory: str) -> dict[Path, _Locked]:
+    found: dict[Path, _Locked] = {}
     for host in inventory_data(inventory).values():
         data = with_profile(host)
         file = Path(str(data.get("stack_models_lock") or Stack().models_lock)).expanduser()
         models = data.get("models", ())
         records = [dict(each) for each in models if isinstance(each, Mapping)]
-        known = found.setdefault(file, [])
-        known += [record for record in records if record not in known]
+        known = found.setdefault(file, _Locked())
+        known.records += [record for record in records if record not in known.records]
+        known.addresses |= {name: str(data[name]) for name in ADDRESSES if name in data}
     return found
+
+
+def _warn_of_variables(locked: _Locked) -> None:
+    for option, (variable, _) in ADDRESSES.items():
+        if variable in os.environ and option not in locked.addresses:
+            typer.echo(
+                f"{variable} is for locking only: set {option} in the inventory, so that servers"
+                " download from there too",
+                err=True,
+            )
 
 
 def _read(file: Path) -> Entries:
@@ -119,7 +141,7 @@ def _read(file: Path) -> Entries:
         stop(f"{file}: the lock file {error}; remove it, then run llmhost model lock")
 
 
-def _resolve(record: Mapping[str, Any]) -> Entries:
+def _resolve(record: Mapping[str, Any], addresses: Mapping[str, str] | None = None) -> Entries:
     """The lock file's entry for a source; stops with a sentence if it cannot be resolved."""
     source = str(record.get("source"))
     try:
@@ -130,7 +152,7 @@ def _resolve(record: Mapping[str, Any]) -> Entries:
         stop(f"{source} is not in a hub: set its sha256 in the inventory, as sha256sum prints it")
     typer.echo(f"resolving {source}", err=True)
     try:
-        with Hubs() as hubs:
+        with Hubs(addresses=addresses) as hubs:
             return {source: hubs.pins(origin, record.get("revision"))}
     except HubError as error:
         stop(f"{source} {error}")

@@ -1,11 +1,13 @@
 """nginx's configuration on disk, and the one that is running."""
 
 import shlex
+from collections.abc import Sequence
 
 from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
 from llmhost.gateway.nginx import NginxState, loaded_command, parse_state
+from llmhost.resources import script
 
 _MARK = "service "
 
@@ -47,3 +49,20 @@ class Nginx(FactBase[NginxState]):
         service = [line.removeprefix(_MARK) for line in output if line.startswith(_MARK)]
         paths = parse_states([line for line in output if not line.startswith(_MARK)])
         return parse_state(paths, service)
+
+
+class OtherSites(FactBase[Sequence[str]]):
+    """Files with which an nginx that llmhost has not set up serves sites.
+
+    `directory` is that of llmhost's own configuration: if it exists, nginx is llmhost's.
+    """
+
+    @staticmethod
+    def default() -> Sequence[str]:
+        return ()
+
+    def command(self, directory: str) -> str:
+        return script("gateway/other_sites.sh", directory)
+
+    def process(self, output: list[str]) -> Sequence[str]:
+        return output

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from pyinfra.api import FactBase
 
+from llmhost.resources import script
+from llmhost.system.overrides import Overrides, parse_overrides
 from llmhost.system.systemd import OTHER, UnitState, parse_unit
 
 _PROPERTIES = ",".join(
@@ -75,3 +77,17 @@ class EnabledUnits(FactBase[dict[str, str]]):
 
     def process(self, output: list[str]) -> dict[str, str]:
         return {unit: state for unit, state, *_ in map(str.split, output)}
+
+
+class UnitOverrides(FactBase[Overrides]):
+    """Files that override the packaged configuration of units."""
+
+    @staticmethod
+    def default() -> Overrides:
+        return Overrides()
+
+    def command(self, units: list[str]) -> str:
+        return script("system/overrides.sh", *units)
+
+    def process(self, output: list[str]) -> Overrides:
+        return parse_overrides(output)

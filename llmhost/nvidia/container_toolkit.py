@@ -26,6 +26,7 @@ _STALE_LISTS = (
 DAEMON_CONFIG = {
     "features": {"cdi": True},
     "runtimes": {"nvidia": {"path": "nvidia-container-runtime", "args": []}},
+    "default-runtime": "runc",
 }
 """What dockerd must know of GPUs; merged into daemon.json."""
 

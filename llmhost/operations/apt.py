@@ -9,6 +9,7 @@ from llmhost.operations.changes import explain, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import ask
 from llmhost.operations.files import apply_command
+from llmhost.resources import script_text
 from llmhost.system.apt import plan, script
 from llmhost.system.apt_repository import Repository
 from llmhost.system.files import differences
@@ -40,6 +41,22 @@ def packages(
     if todo.reasons:
         explain(todo.reasons)
         yield StringCommand(script(todo, keep_stopped))
+
+
+@declared(prefetch=lambda: [ask(InstalledPackages, packages=[])])
+def settled() -> Commands:
+    """Finish installations that were interrupted, of any package.
+
+    A package that cannot be configured does not fail the host: what needs it does.
+    """
+    found = get_fact(InstalledPackages, packages=[])
+    if found.unfinished or found.journal:
+        explain(
+            [f"{name} is {found.packages[name].status}" for name in found.unfinished]
+            or ["dpkg was interrupted"]
+        )
+        finish = "finish_interrupted\napt --fix-broken install || true"
+        yield StringCommand(f"{script_text('apt/functions.sh')}\n{finish}")
 
 
 @declared(

@@ -26,6 +26,7 @@ from llmhost.docker.packages import (
     unsupported,
 )
 from llmhost.facts.docker import DaemonConfig, Engine
+from llmhost.facts.files import PathStates
 from llmhost.operations.apt import repository_commands, repository_differences
 from llmhost.operations.changes import explain, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
@@ -35,6 +36,17 @@ from llmhost.system import apt
 from llmhost.system.files import UNPACK, File, archive, candidate_path, differences
 
 CONFIG = "/etc/docker/daemon.json"
+SOCKET = "/run/docker.sock"
+REMOVED = ("hosts",)
+"""Keys of daemon.json that are always removed: `hosts` opens the API on the network, and
+dockerd does not start with it beside the `-H` of its unit."""
+OVERRIDES = (
+    "/etc/default/docker",
+    "/etc/systemd/system/docker.service.d",
+    "/run/systemd/system/docker.service.d",
+)
+"""The daemon is restarted if an override was removed from these places after its start."""
+
 _RECORDS = "/var/lib/llmhost/docker"
 _UNITS = ("containerd.service", "docker.service", "docker.socket")
 
@@ -94,7 +106,7 @@ def engine(
     ]
 )
 def daemon(config: Mapping[str, Any], *, owner: str = "docker") -> Commands:
-    """Set the declared keys of daemon.json and leave all other keys alone.
+    """Set the declared keys of daemon.json and leave all other keys alone, except REMOVED.
 
     Keys that an earlier run set for the same `owner` and that `config` no longer contains are
     removed. dockerd validates the file before it is installed. It takes effect when the daemon is
@@ -108,13 +120,31 @@ def daemon(config: Mapping[str, Any], *, owner: str = "docker") -> Commands:
         yield refuse([str(error), "Fix the file, or move it away to start from an empty one."])
         return
     earlier, ours = parse_owned(found.record), key_paths(config)
-    merged = merge(existing, config, earlier)
+    merged = merge(
+        {key: value for key, value in existing.items() if key not in REMOVED}, config, earlier
+    )
     changed = changed_keys(existing, merged)
     text = render_config(merged) if changed else found.config
     wrong = differences([File(CONFIG, text), File(record, render_owned(ours))], found.states)
     if wrong:
         explain([f"{CONFIG} differs in {key}" for key in changed] or wrong.values())
         yield _install_config(text, record, earlier | ours, ours)
+
+
+@declared(prefetch=lambda: [ask(PathStates, paths=[SOCKET])])
+def api_socket() -> Commands:
+    """Only root and the group `docker` may use Docker's API, which is as good as root's access. A
+    socket that does not exist yet is left to systemd."""
+    found = get_fact(PathStates, paths=[SOCKET]).get(SOCKET)
+    if found is None:
+        return
+    if found.mode != "0660":
+        explain([f"{SOCKET} has mode {found.mode}"])
+    elif found.owner != "root" or found.group not in ("root", "docker"):
+        explain([f"{SOCKET} belongs to {found.owner}:{found.group}"])
+    else:
+        return
+    yield StringCommand(f"chown root:docker {SOCKET} && chmod 0660 {SOCKET}")
 
 
 def _install_config(

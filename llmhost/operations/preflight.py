@@ -1,49 +1,68 @@
 """The check before the first change."""
 
 import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from pyinfra import host
 
+from llmhost.facts.nginx import OtherSites
 from llmhost.facts.system import HostIdentityFact
+from llmhost.facts.upstreams import SilentUpstreams
 from llmhost.nvidia.plan import DriverPolicy, impossible
 from llmhost.operations.changes import note, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.nvidia_packages import read_state
-from llmhost.preflight import findings
+from llmhost.preflight import Requirements, findings, occupied, unreachable
+
+
+@dataclass(frozen=True)
+class GatewayPlan:
+    """A gateway that a host will run: `directory` is that of its configuration, with the marks of
+    drained servers; `servers` are the addresses and ports behind it, by name."""
+
+    directory: str
+    replaces_nginx: bool
+    servers: Mapping[str, tuple[str, int]]
 
 
 @declared(prefetch=None)  # its clock is compared with the controller's
 def fit(
+    requirements: Requirements,
     *,
     paths: list[str],
     receipt: str,
-    docker_source: str,
-    min_memory_gib: float,
-    min_free_disk_gib: float,
-    max_clock_skew_seconds: float,
+    gateway: GatewayPlan | None = None,
     gpus: DriverPolicy | None = None,
 ) -> Commands:
     """Refuse the host, with all reasons, if it does not meet the requirements.
 
     `gpus` are the services' requirements for its GPUs, which are read only if there are any. Those
     that cannot be met are a warning: they stop only what needs the GPUs (docs/decisions/0087).
-    None: the host runs no services.
+    None: the host runs no services. Servers behind a gateway that do not answer are a warning once
+    the gateway is deployed: its keys must remain changeable while they are down.
     """
     identity = get_fact(HostIdentityFact, paths=paths, receipt=receipt)
     if identity is None:
         yield refuse(["the host could not be read; see the lines above for the reason"])
         return
-    wrong = list(
-        findings(
-            identity,
-            docker_source=docker_source,
-            min_memory_gib=min_memory_gib,
-            min_free_disk_gib=min_free_disk_gib,
-            max_clock_skew_seconds=max_clock_skew_seconds,
-            controller_clock=time.time(),
-        )
-    )
+    wrong = [*findings(identity, requirements, controller_clock=time.time())]
+    warnings: list[str] = []
+    if gateway:
+        if not gateway.replaces_nginx:
+            wrong += occupied(get_fact(OtherSites, directory=gateway.directory))
+        silent = warnings if identity.deployed else wrong
+        silent += _silent_servers(gateway)
     if wrong:
         yield refuse(wrong)
-    elif gpus and gpus.requests and host.state.is_executing and (state := read_state(wanted=True)):
-        note(impossible(gpus, state))
+        return
+    if gpus and gpus.requests and host.state.is_executing and (state := read_state(wanted=True)):
+        warnings += impossible(gpus, state)
+    note(warnings)
+
+
+def _silent_servers(gateway: GatewayPlan) -> Iterator[str]:
+    if gateway.servers:
+        servers, marks = gateway.servers, gateway.directory
+        silent = get_fact(SilentUpstreams, servers=servers, marks=marks)
+        yield from unreachable(silent, servers)

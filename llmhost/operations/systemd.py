@@ -1,13 +1,16 @@
 """systemd units."""
 
+import shlex
 from collections.abc import Sequence
+from typing import Literal
 
 from pyinfra.api import QuoteString, StringCommand
 
-from llmhost.facts.systemd import EnabledUnits, Unit
-from llmhost.operations.changes import explain
+from llmhost.facts.systemd import EnabledUnits, Unit, UnitOverrides
+from llmhost.operations.changes import explain, note
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
+from llmhost.system.overrides import KEPT, Override
 from llmhost.system.systemd import script, steps
 
 
@@ -69,3 +72,52 @@ def starts_at_boot(*units: str) -> Commands:
             runtime = ["--runtime"] if states[unit] == "masked-runtime" else []
             yield StringCommand("systemctl", "unmask", *runtime, QuoteString(unit))
         yield StringCommand("systemctl", "enable", "--quiet", QuoteString(unit))
+
+
+Then = Literal["nothing", "reload", "restart"]
+
+
+@declared(prefetch=lambda *units, **_: [ask(UnitOverrides, units=list(units))])
+def without_overrides(
+    *units: str, known: Sequence[str] = (), then: Then = "nothing", correct: bool = True
+) -> Commands:
+    """Run units as their packages and llmhost declare them: remove drop-ins and unit files of
+    others, and unset what was added to environment files. A copy is kept in KEPT.
+
+    `known` are paths to leave alone. Afterwards, the units are reloaded by systemd, and with
+    `restart` those that run are restarted; with `nothing`, a later `systemd.service` does so.
+    Without `correct`, and for drop-ins of all units of a type, overrides are only reported.
+    """
+    found = get_fact(UnitOverrides, units=list(units))
+    foreign = found.foreign(known)
+    wrong = [each for each in foreign if correct and each.kind != "shared"]
+    note(
+        f"{each.sentence}; llmhost leaves it alone: remove it if it is a mistake, or list it in"
+        " system_accepted_overrides"
+        for each in foreign
+        if each not in wrong
+    )
+    outdated = found.outdated if then != "nothing" else ()
+    if wrong or outdated:
+        explain(
+            [
+                *(_unless_accepted(each) for each in wrong),
+                *(f"systemd has loaded an older {unit} than the one on disk" for unit in outdated),
+            ]
+        )
+        yield StringCommand(_end_overrides(wrong, units, then))
+
+
+def _unless_accepted(override: Override) -> str:
+    verb = "unset" if override.kind == "environment" else "removed"
+    return f"{override.sentence}; it is {verb} unless system_accepted_overrides has this path"
+
+
+def _end_overrides(wrong: Sequence[Override], units: Sequence[str], then: Then) -> str:
+    lines = ["set -e", f"install -d -m 0700 {KEPT}", *(each.correction for each in wrong)]
+    if then != "nothing":
+        lines.append("systemctl daemon-reload")
+    if then == "restart":
+        # The component's next operations start what does not run, and report why it cannot.
+        lines += [f"systemctl try-restart {shlex.quote(unit)} || true" for unit in units]
+    return "\n".join(lines)

@@ -115,6 +115,10 @@ class Gateway(Section):
     )
     """Addresses of the host to listen on."""
 
+    replaces_nginx: Flag = False
+    """Take over an nginx that already serves other sites on the host. They end: llmhost replaces
+    nginx.conf. Without it, such a host is refused."""
+
     sources: Networks = EVERYONE
     """Networks that may connect; a request still needs a key."""
 

@@ -1,11 +1,21 @@
 """Sources of models: the forms of `models[].source`, and their URLs. Pure."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 HUB = "https://huggingface.co"
 OLLAMA_LIBRARY = "https://registry.ollama.ai"
+
+
+def at_mirror(url: str, mirrors: Mapping[str, str]) -> str:
+    """The URL of a hub's file, at the mirror of that hub; `mirrors` are by the hub's URL."""
+    for hub, mirror in mirrors.items():
+        if url.startswith(f"{hub}/"):
+            return mirror.rstrip("/") + url.removeprefix(hub)
+    return url
+
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _HUB = re.compile(rf"^hf:(?P<repository>{_PART}/{_PART})(?:/(?P<file>[\w./-]+))?$")

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from llmhost.options.base import Section
 from llmhost.options.kind import Kind
-from llmhost.options.types import LINE, Flag, Table, TimeZone, text, whole
+from llmhost.options.types import LINE, Flag, HostPath, Items, Table, TimeZone, text, whole
 
 ParameterName = Annotated[
     str,
@@ -45,6 +45,12 @@ class System(Section):
 
     sysctl: Table[ParameterName, ParameterValue] = Field(default_factory=dict)
     """Additional kernel parameters, name to value; they override those of llmhost."""
+
+    accepted_overrides: Items[HostPath] = ()
+    """Paths of drop-ins, unit files and environment files that change a unit that llmhost relies on
+    (such as docker.service) and that a deploy leaves alone. It removes all others, except those of
+    packages, drop-ins that only set proxies, and those of sshd; a copy is kept in
+    `/var/lib/llmhost/overrides`."""
 
     @property
     def kernel_parameters(self) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The declared stack: its images, and the Compose project that runs them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llmhost.docker.build_context import context_files
@@ -10,6 +10,7 @@ from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
 from llmhost.models.files import sha256_of
 from llmhost.nvidia.gpu_allocation import Devices
 from llmhost.options.model import Model
+from llmhost.options.model_source import at_mirror
 from llmhost.resources import FILES
 from llmhost.secret import read_secret
 from llmhost.services.app import App
@@ -29,7 +30,7 @@ def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
         ServiceImage(
             service=service.name,
             engine=settings.options(service.name).image,
-            models=_images_of(settings.models_of(service.name)),
+            models=_images_of(settings.models_of(service.name), settings.stack.hubs),
             context=tuple(_context(settings, service)),
         )
         for service in settings.catalogue
@@ -116,13 +117,14 @@ def _quoted(text: str) -> str:
     return json.dumps(text.replace("$", "$$"))
 
 
-def _images_of(models: Sequence[Model]) -> tuple[ModelImage, ...]:
-    return (*map(_weights, models), *_adapters(models))
+def _images_of(models: Sequence[Model], hubs: Mapping[str, str]) -> tuple[ModelImage, ...]:
+    return (*(_weights(model, hubs) for model in models), *_adapters(models))
 
 
-def _weights(model: Model) -> ModelImage:
+def _weights(model: Model, hubs: Mapping[str, str]) -> ModelImage:
     remote = model.kind == "url"
-    places = model.places
+    mirrors = {} if isinstance(model.origin, str) else hubs
+    places = {path: at_mirror(place, mirrors) for path, place in model.places.items()}
     token = model.token or ""
     return ModelImage(
         model.name,

@@ -13,7 +13,8 @@ _PACKAGE_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 class HostIdentity:
     """One host. Memory and free space in KiB, `clock` in seconds since the epoch, `free_kib` by
     path, `virtualization` as systemd-detect-virt names it (`none`, `kvm`, `wsl`,
-    `systemd-nspawn`, …), `init` the name of process 1."""
+    `systemd-nspawn`, …), `init` the name of process 1, `docker_of` what provides the command
+    `docker` instead of Docker Engine (`snap`, `podman`)."""
 
     distribution: str
     version: str
@@ -28,6 +29,8 @@ class HostIdentity:
     memory_kib: int
     clock: float
     deployed: bool
+    ipv6: bool = True
+    docker_of: str = ""
     free_kib: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -60,5 +63,7 @@ def parse_identity(lines: Iterable[str]) -> HostIdentity:
         memory_kib=int(values["memory_kib"]),
         clock=float(values["clock"]),
         deployed="deployed" in values,
+        ipv6=values.get("ipv6") != "off",
+        docker_of=values.get("docker_of", ""),
         free_kib=free,
     )

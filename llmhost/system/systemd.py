@@ -152,7 +152,7 @@ def _running(unit: str, state: UnitState, *, reload: bool) -> Step | None:
     if not state.running:
         return Step("start", f"{unit} is {state.active}")
     if state.silent:
-        return Step("restart", f"{unit} does not answer")
+        return Step("restart", f"{unit} does not answer as declared")
     if state.needs_daemon_reload:
         return Step("restart", f"{unit} runs with an older unit file than the one on disk")
     if reload and state.configured > state.loaded:

@@ -160,7 +160,7 @@ def test_environment_is_its_owners_alone(prepared: Site) -> None:
 
 
 def test_nothing_else_of_the_host_was_touched(prepared: Site) -> None:
-    left = "/etc/sysctl.d/60-llmhost.conf /etc/apt/apt.conf.d/60llmhost"
+    left = "/etc/sysctl.d/60-llmhost.conf /etc/apt/apt.conf.d/zz-llmhost"
     assert prepared.machine.ssh(f"ls -d {left} 2>/dev/null || true").stdout == ""
 
 

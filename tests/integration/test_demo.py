@@ -229,7 +229,7 @@ def last_run(demo: Demo) -> dict[str, Any]:
 
 
 def test_history_tells_what_the_last_run_did(demo: Demo) -> None:
-    demo.server.ssh("rm /etc/apt/apt.conf.d/60llmhost")
+    demo.server.ssh("rm /etc/apt/apt.conf.d/zz-llmhost")
     assert demo.deploy("-y").returncode == 0
     run = last_run(demo)
     assert run["result"] == "done" and "@" in run["by"]

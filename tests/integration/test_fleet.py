@@ -13,7 +13,7 @@ from testbed import Lan, Machine
 from testbed.fleet import Fleet, fleet
 
 pytestmark = [pytest.mark.machines, pytest.mark.scale]
-PROOF = "/etc/apt/apt.conf.d/60llmhost"
+PROOF = "/etc/apt/apt.conf.d/zz-llmhost"
 
 
 @pytest.fixture(scope="module")

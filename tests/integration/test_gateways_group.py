@@ -201,6 +201,26 @@ def test_drained_server_may_be_switched_off_and_stays_drained(site: Site) -> Non
     assert site.changes() == []
 
 
+def test_key_is_revoked_while_a_server_is_down(site: Site) -> None:
+    before = site.inventory.read_text()
+    site.machine.ssh("systemctl stop llm-1")
+    try:
+        site.inventory.write_text(
+            before.replace("'name': 'app',", "'name': 'app', 'revoked': True,")
+        )
+        outcome = site.deploy()
+        said = outcome.stdout + outcome.stderr
+        assert outcome.returncode == 0, said
+        assert "llm-1 accepts no connection at 127.0.0.1 port 9001" in said
+        assert set(site.answered_by(2)) == {"401 "}
+    finally:
+        site.inventory.write_text(before)
+        start = f"systemd-run -q --unit=llm-1 python3 -c {shlex.quote(DOUBLE)}"
+        site.machine.ssh(f"{start} llm-1 {PORTS['llm-1']}; sleep 1")
+    restored = site.deploy()
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+
+
 def test_gateway_that_differs_is_not_deployed_by_a_drain(site: Site) -> None:
     site.machine.ssh("echo '# edited' >> /etc/nginx/nginx.conf")
     refused = site.run("llmhost", "drain", "llm-1", str(site.inventory))

@@ -16,6 +16,11 @@ OPTIONS = {
     "system_apt_lock_timeout_seconds": 77,
     "system_sysctl": {"net.ipv4.tcp_rmem": "4096 131072 6291456", "net.core.somaxconn": 8192},
 }
+OTHERS = """\
+DPkg::Lock::Timeout "1";
+Unattended-Upgrade::Automatic-Reboot "true";
+Unattended-Upgrade::Origins-Pattern:: "origin=*";
+"""
 ZONE = "System | Set the time zone and keep the clock right"
 KERNEL = "System | Set the kernel parameters"
 APT = "System | Configure apt and its automatic updates"
@@ -28,7 +33,8 @@ def _configure(options: dict[str, object]) -> None:
 
 @pytest.fixture(scope="module")
 def host(machine: Machine) -> Machine:
-    """The machine with the system configured."""
+    """The machine with the system configured, next to settings of somebody else's."""
+    machine.ssh("cat >/etc/apt/apt.conf.d/99mine", input=OTHERS)
     converge(machine, _configure, OPTIONS)
     return machine
 
@@ -64,7 +70,7 @@ def test_container_leaves_its_hosts_kernel_alone(host: Machine) -> None:
 
 def test_drift_is_corrected_and_nothing_else(host: Machine) -> None:
     host.ssh("ln -sfn /usr/share/zoneinfo/Etc/UTC /etc/localtime; systemctl disable ssh.service")
-    host.ssh("echo 128 > /proc/sys/net/core/somaxconn; rm /etc/apt/apt.conf.d/60llmhost")
+    host.ssh("echo 128 > /proc/sys/net/core/somaxconn; rm /etc/apt/apt.conf.d/zz-llmhost")
     assert converge(host, _configure, OPTIONS).changed == [APT, ZONE, KERNEL, SSH]
     assert host.ssh("systemctl is-enabled ssh.service").stdout == "enabled\n"
     assert host.ssh("cat /proc/sys/net/core/somaxconn").stdout == "8192\n"

@@ -275,7 +275,7 @@ NEXT_STEPS = {
     "system.something-keeps-the-clock-right": "Deploy again; `timedatectl` shows which service "
     "synchronizes the clock.",
     "system.apt-waits-for-another-package-manager": "Deploy again to restore "
-    "/etc/apt/apt.conf.d/60llmhost.",
+    "/etc/apt/apt.conf.d/zz-llmhost.",
     "system.security-fixes-install-themselves-without-a-reboot": "Deploy again; "
     "`unattended-upgrade --dry-run -v` on the server shows what it would install.",
     "system.kernel-has-the-declared-parameters": "Another file in /etc/sysctl.d sets the "
@@ -284,6 +284,8 @@ NEXT_STEPS = {
     "/etc/sysctl.d/60-llmhost.conf: deploy again.",
     "system.sshd-starts-at-boot": "Run `systemctl enable ssh`. Otherwise no one can log in after "
     "a reboot.",
+    "system.no-unit-has-undeclared-overrides": "`llmhost plan INVENTORY` names them; a deploy "
+    "removes them. List those that must stay in `system_accepted_overrides`.",
     "system.packages-are-all-in-order": "`dpkg --audit` names them. `dpkg --configure -a` and "
     "`apt-get -f install` finish an interrupted installation.",
 }

@@ -9,6 +9,7 @@ import pytest
 from llmhost.checks.applies import does_not_apply
 from llmhost.checks.nvidia import on_wsl
 from llmhost.settings import Settings
+from llmhost.system.overrides import OWN
 from llmhost.system.sysctl import proc_path
 
 
@@ -80,3 +81,32 @@ def test_sshd_starts_at_boot(host: Any) -> None:
 
 def test_packages_are_all_in_order(host: Any) -> None:
     assert host.check_output("dpkg --audit") == ""
+
+
+UNITS = (
+    *("docker.service", "docker.socket", "containerd.service", "ufw.service", "nginx.service"),
+    *("mtail.service", "logrotate.timer", "logrotate.service"),
+    *("apt-daily.timer", "apt-daily.service"),
+    *("apt-daily-upgrade.timer", "apt-daily-upgrade.service"),
+    *("llmhost-heal.timer", "llmhost-heal.service", "llmhost-gpu.service"),
+)
+_VENDORS = ("/usr/lib/", "/lib/", "/run/systemd/generator")
+
+
+def test_no_unit_has_undeclared_overrides(host: Any, settings: Settings) -> None:
+    """What systemd has loaded; a deploy compares what is on disk."""
+    shown = host.check_output(f"systemctl show -P DropInPaths {' '.join(UNITS)}")
+    own = (*_VENDORS, *OWN, *settings.system.accepted_overrides)
+    paths = [path for path in shown.split() if not path.startswith(own)]
+    specific = [path for path in paths if any(f"/{unit}.d/" in path for unit in UNITS)]
+    assert [path for path in specific if not _is_harmless(host, path)] == []
+    for unit in UNITS:
+        if host.run(f"test -e /usr/lib/systemd/system/{unit}").succeeded:
+            loaded = host.check_output(f"systemctl show -P FragmentPath {unit}")
+            assert loaded.startswith(own) or host.run(f"dpkg -S {loaded}").succeeded, loaded
+
+
+def _is_harmless(host: Any, path: str) -> bool:
+    """A package's drop-in, or one that only sets proxies."""
+    others = rf"grep -qviE '^[[:space:]]*([#;[]|$|Environment=\"?[a-z]+_proxy=)' {path}"
+    return bool(host.run(f"dpkg -S {path}").succeeded or host.run(others).rc == 1)

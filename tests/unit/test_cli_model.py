@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from llmhost.cli.hub import HubError, Hubs
+from llmhost.docker.image import download_script, upload_path, verify_script
 from llmhost.inventory.reader import read_settings
 from llmhost.options.model_source import parse_source
+from llmhost.stack.project import service_images
 from tests.doubles.hub import COMMIT, Hub, hub
 
 Said = subprocess.CompletedProcess[str]
@@ -43,8 +45,10 @@ def served() -> Iterator[Hub]:
         yield double
 
 
-def run(folder: Path, served: Hub, *arguments: str, token: str = "") -> Said:
-    addresses = {"HF_ENDPOINT": served.url, "LLMHOST_OLLAMA_LIBRARY": served.url}
+def run(folder: Path, served: Hub | None, *arguments: str, token: str = "") -> Said:
+    addresses = {}
+    if served:
+        addresses = {"HF_ENDPOINT": served.url, "LLMHOST_OLLAMA_LIBRARY": served.url}
     return subprocess.run(
         [sys.executable, "-m", "llmhost.cli", "model", *arguments],
         cwd=folder,
@@ -54,11 +58,12 @@ def run(folder: Path, served: Hub, *arguments: str, token: str = "") -> Said:
     )
 
 
-def inventory(folder: Path, *models: dict[str, Any]) -> dict[str, Any]:
+def inventory(folder: Path, *models: dict[str, Any], **options: str) -> dict[str, Any]:
     data: dict[str, Any] = {
         "services": ["ollama", "vllm"],
         "models": [*models],
         "api_clients": [{"name": "app", "sha256": "ab" * 32}],
+        **options,
     }
     (folder / "site.py").write_text(f"servers = [('llm', {data!r})]\n")
     return data | {"stack_models_lock": str(folder / "models.lock.json")}
@@ -101,6 +106,34 @@ def test_locked_source_is_not_asked_for_again_and_is_listed(tmp_path: Path, serv
     assert not any("small-GGUF" in path for path in served.asked)
     listed = run(tmp_path, served, "list", "site.py").stdout
     assert SHA256[:12] in listed and COMMIT[:12] in listed and "3 files" in listed
+
+
+def test_mirror_of_the_inventory_is_for_locking_and_for_downloading(
+    tmp_path: Path, served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrors = {"stack_huggingface_url": served.url, "stack_ollama_library_url": f"{served.url}/"}
+    data = inventory(tmp_path, *MODELS, **mirrors)
+    nowhere = "http://127.0.0.1:1"
+    monkeypatch.setenv("HF_ENDPOINT", nowhere)
+    monkeypatch.setenv("LLMHOST_OLLAMA_LIBRARY", nowhere)
+    locked = run(tmp_path, None, "lock", "site.py")
+    assert locked.returncode == 0, locked.stderr
+    images = service_images(read_settings(data))
+    files = [file for image in images for model in image.models for file in model.files]
+    assert all(file.source.startswith(f"{served.url}/") for file in files) and len(files) == 6
+    (weights,) = [file for file in files if file.source.endswith(".gguf")]
+    uploads = str(tmp_path)
+    for script in (download_script, verify_script):
+        subprocess.run(["sh", "-c", script("brain", weights, uploads)], check=True, text=True)
+    assert Path(upload_path(weights, uploads)).read_bytes() == WEIGHTS
+
+
+def test_mirror_of_the_environment_is_named_as_for_locking_only(
+    tmp_path: Path, served: Hub
+) -> None:
+    inventory(tmp_path, MODELS[0])
+    locked = run(tmp_path, served, "lock", "site.py")
+    assert "HF_ENDPOINT is for locking only: set stack_huggingface_url" in locked.stderr
 
 
 def pins(served: Hub, source: str, monkeypatch: pytest.MonkeyPatch, token: str = "") -> Any:

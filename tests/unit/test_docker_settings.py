@@ -58,7 +58,7 @@ def test_kernel_parameters_of_the_site_override() -> None:
 
 @pytest.mark.parametrize("updates", [0, 1])
 def test_apt_configuration_says_who_manages_it(updates: int) -> None:
-    text = render("system/60llmhost.j2", system=read_settings({}).system, updates=updates)
+    text = render("system/zz-llmhost.j2", system=read_settings({}).system, updates=updates)
     assert text.startswith("// Managed by llmhost")
     assert f'APT::Periodic::Unattended-Upgrade "{updates}";' in text
     assert 'DPkg::Lock::Timeout "300";' in text

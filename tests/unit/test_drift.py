@@ -6,11 +6,14 @@ from itertools import chain
 import pytest
 
 from llmhost.checks.catalogue import entries
+from llmhost.checks.corrections import correction
 from tests.integration.drift.case import Drift
 from tests.integration.drift.cases import CASES, PAGE, PLAIN, page
 from tests.integration.drift.foreign import FOREIGN
 from tests.integration.drift.test_drift import MUCH
 
+# Checks of what each component has.
+_OF_SEVERAL = {"system.no-unit-has-undeclared-overrides", "system.packages-are-all-in-order"}
 ALL = tuple(chain(*CASES.values()))
 
 
@@ -36,3 +39,10 @@ def test_what_is_left_alone_is_shown_while_every_kind_of_thing_is_corrected() ->
     for foreign in FOREIGN:
         for command in (foreign.by_hand, foreign.look, foreign.undo):
             subprocess.run(["sh", "-n"], input=command, text=True, check=True)
+
+
+@pytest.mark.parametrize("case", ALL, ids=lambda case: case.id)
+def test_case_is_corrected_by_the_component_that_its_check_names(case: Drift) -> None:
+    if case.guard in _OF_SEVERAL:
+        return
+    assert correction(case.guard).partition(": ")[0] == case.component

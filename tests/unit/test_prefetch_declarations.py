@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from llmhost.checks.catalogue import entries
+from llmhost.checks.corrections import CORRECTED_BY, NOT_CORRECTED, correction
+
 ROOT = Path(__file__).parents[2]
 
 # Hosts of every role, none of them real. deploy.py declares their operations; then each body is run
@@ -144,7 +147,7 @@ print(json.dumps([found, operations]))
 """
 
 # Why nothing of theirs can be prefetched stands at each.
-_NOT_PREFETCHED = {"lock.locked", "preflight.fit", "upstreams.reachable"}
+_NOT_PREFETCHED = {"lock.locked", "preflight.fit"}
 
 Found = tuple[list[list[Any]], list[str]]
 
@@ -173,3 +176,14 @@ def test_every_operation_is_among_them(found: Found) -> None:
     asked, operations = found
     assert sorted({operation for _, _, operation, _, _ in asked}) == operations
     assert len(operations) > 20
+
+
+def test_every_check_has_an_operation_that_corrects_it_or_a_reason(found: Found) -> None:
+    """What `verify` checks and a deploy could correct, `plan` finds."""
+    asked, _ = found
+    titles = ((title.partition(" | ")[0], operation) for _, title, operation, _, _ in asked)
+    operations = {f"{component}: {operation}" for component, operation in titles}
+    checks = {each.id for each in entries()}
+    assert {correction(check) for check in checks if check not in NOT_CORRECTED} <= operations
+    rows = [*NOT_CORRECTED, *(check for row in CORRECTED_BY.values() for check in row)]
+    assert set(rows) <= checks and len(set(rows)) == len(rows)

@@ -1,10 +1,11 @@
 """Findings of the preflight check."""
 
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from llmhost.preflight import findings
+from llmhost.preflight import Requirements, findings, occupied
 from llmhost.system.host_identity import HostIdentity, parse_identity
 
 LINES = """distribution=debian
@@ -23,17 +24,14 @@ free_kib /var/lib/docker=104857600""".splitlines()
 GOOD = parse_identity(LINES)
 
 
-def told(identity: HostIdentity, controller_clock: float = 1000.0) -> list[str]:
-    return list(
-        findings(
-            identity,
-            docker_source="distribution",
-            min_memory_gib=4,
-            min_free_disk_gib=20,
-            max_clock_skew_seconds=60,
-            controller_clock=controller_clock,
-        )
-    )
+NEEDED = Requirements("distribution", min_memory_gib=4, min_free_disk_gib=20)
+LISTENS = (IPv4Address("192.0.2.1"), IPv6Address("::"))
+
+
+def told(
+    identity: HostIdentity, controller_clock: float = 1000.0, needed: Requirements = NEEDED
+) -> list[str]:
+    return list(findings(identity, needed, controller_clock=controller_clock))
 
 
 def test_good_host_has_no_findings() -> None:
@@ -60,6 +58,8 @@ def test_identity_is_read_from_lines() -> None:
         ({"memory_kib": 1048576}, "has 1.0 GiB of memory and 4 GiB are required"),
         ({"free_kib": {"/var/lib/docker": 1048576}}, "has 1.0 GiB free and 20 GiB are required"),
         ({"clock": 4000.0}, "3000 s ahead of the controller's"),
+        ({"docker_of": "snap"}, "snap remove docker"),
+        ({"docker_of": "podman"}, "apt-get remove podman-docker"),
         ({"clock": 10.0}, "behind the controller's"),
     ],
 )
@@ -76,3 +76,21 @@ def test_all_findings_come_at_once() -> None:
 def test_deployed_host_may_be_nearly_full() -> None:
     full = replace(GOOD, deployed=True, free_kib={"/var/lib/docker": 2 * 1024 * 1024})
     assert told(full) == []
+
+
+def test_ipv6_is_missed_only_by_a_gateway_that_listens_on_it() -> None:
+    off = replace(GOOD, ipv6=False)
+    (sentence,) = told(off, needed=replace(NEEDED, listens=LISTENS))
+    assert "gateway_addresses has ::; set gateway_addresses = ['192.0.2.1']" in sentence
+    assert told(off, needed=replace(NEEDED, listens=LISTENS[:1])) == []
+    assert told(GOOD, needed=replace(NEEDED, listens=LISTENS)) == []
+
+
+def test_host_without_docker_is_not_asked_for_it() -> None:
+    assert told(replace(GOOD, version="12", docker_of="snap"), needed=Requirements()) == []
+
+
+def test_other_sites_are_named() -> None:
+    assert [*occupied([])] == []
+    (sentence,) = occupied([f"/etc/nginx/conf.d/{each}.conf" for each in "abcd"])
+    assert "conf.d/c.conf and 1 more)" in sentence and "gateway_replaces_nginx = True" in sentence

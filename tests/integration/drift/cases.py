@@ -6,6 +6,8 @@ python -m tests.integration.drift.cases        writes docs/drift.md
 from itertools import chain, groupby
 from pathlib import Path
 
+from llmhost.checks.catalogue import entries
+from llmhost.checks.corrections import correction
 from tests.integration.drift.case import Drift
 from tests.integration.drift.docker import DOCKER
 from tests.integration.drift.firewall import FIREWALL
@@ -39,6 +41,9 @@ def page() -> str:
         for guard, cases in groupby(of_component, lambda case: case.guard):
             lines.append(f"\nCheck `{guard}`:\n")
             lines += [f"- {case.id}: `{case.sign}`" for case in cases]
+    lines.append("\n## Checks and operations\n")
+    lines.append("The operation of a deploy that corrects what a check finds:\n")
+    lines += [f"- `{check.id}`: {correction(check.id)}" for check in entries()]
     lines.append("\n## Left alone\n")
     lines += [f"- {each.id}" for each in FOREIGN]
     return "\n".join(lines) + "\n"

@@ -2,7 +2,71 @@
 
 from tests.integration.drift.case import OTHER_VERSION, drifts
 
+_OPEN = "-H fd:// -H tcp://0.0.0.0:2375"
+
 DOCKER = (
+    *drifts(
+        "Docker",
+        "docker.api-is-for-root-on-the-host-alone",
+        (
+            "docker-api-opened-by-a-drop-in",
+            "mkdir -p /etc/systemd/system/docker.service.d; printf '[Service]\\nExecStart=\\n"
+            f"ExecStart=/usr/sbin/dockerd {_OPEN}\\n'"
+            " >/etc/systemd/system/docker.service.d/open.conf;"
+            " systemctl daemon-reload; systemctl restart docker",
+            "docker.service.d/open.conf changes docker.service: it sets ExecStart",
+        ),
+        (
+            "docker-api-opened-until-boot",
+            "mkdir -p /run/systemd/system/docker.service.d; printf '[Service]\\nExecStart=\\n"
+            f"ExecStart=/usr/sbin/dockerd {_OPEN}\\n'"
+            " >/run/systemd/system/docker.service.d/open.conf;"
+            " systemctl daemon-reload; systemctl restart docker",
+            "/run/systemd/system/docker.service.d/open.conf changes docker.service",
+        ),
+        (
+            "docker-api-opened-by-its-environment",
+            "echo 'DOCKER_OPTS=\"-H tcp://0.0.0.0:2375\"' >>/etc/default/docker;"
+            " systemctl restart docker",
+            "/etc/default/docker sets DOCKER_OPTS for docker.service",
+        ),
+        (
+            "docker-api-opened-by-another-unit-file",
+            "sed 's|-H fd://|& -H tcp://0.0.0.0:2375|' /usr/lib/systemd/system/docker.service"
+            " >/etc/systemd/system/docker.service; systemctl daemon-reload;"
+            " systemctl restart docker",
+            "/etc/systemd/system/docker.service hides the packaged docker.service",
+        ),
+        (
+            "docker-api-opened-by-a-drop-in-and-its-settings",
+            "mkdir -p /etc/systemd/system/docker.service.d; printf '[Service]\\nExecStart=\\n"
+            "ExecStart=/usr/sbin/dockerd\\n' >/etc/systemd/system/docker.service.d/open.conf;"
+            ' sed -i \'1s|{|{"hosts": ["fd://", "tcp://0.0.0.0:2375"],|\''
+            " /etc/docker/daemon.json; systemctl daemon-reload; systemctl restart docker",
+            "/etc/docker/daemon.json differs in hosts",
+        ),
+        (
+            "docker-socket-for-everybody",
+            "mkdir -p /etc/systemd/system/docker.socket.d; printf '[Socket]\\nSocketMode=0666\\n'"
+            " >/etc/systemd/system/docker.socket.d/mode.conf; systemctl daemon-reload;"
+            " systemctl restart docker.socket docker.service",
+            "docker.socket.d/mode.conf changes docker.socket: it sets SocketMode",
+        ),
+        (
+            "docker-socket-opened-at-run-time",
+            "chmod 0666 /run/docker.sock",
+            "/run/docker.sock has mode 0666",
+        ),
+    ),
+    *drifts(
+        "Docker",
+        "system.no-unit-has-undeclared-overrides",
+        (
+            "containerd-changed-by-systemctl",
+            "systemctl set-property containerd.service MemoryMax=64G",
+            "50-MemoryMax.conf changes containerd.service: it sets MemoryMax",
+        ),
+    ),
     *drifts(
         "Docker",
         "docker.pinned-version-is-installed-and-held",

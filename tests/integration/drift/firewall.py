@@ -5,6 +5,16 @@ from tests.integration.drift.case import drifts
 FIREWALL = (
     *drifts(
         "Firewall",
+        "system.no-unit-has-undeclared-overrides",
+        (
+            "ufw-not-started",
+            "mkdir -p /etc/systemd/system/ufw.service.d; printf '[Unit]\\n"
+            "ConditionPathExists=/nonexistent\\n' >/etc/systemd/system/ufw.service.d/no.conf",
+            "no.conf changes ufw.service: it sets ConditionPathExists",
+        ),
+    ),
+    *drifts(
+        "Firewall",
         "firewall.exactly-the-declared-rules-are-there",
         (
             "rule-added",

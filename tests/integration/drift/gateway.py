@@ -13,6 +13,25 @@ _SELF_SIGNED = (
 GATEWAY = (
     *drifts(
         "Gateway",
+        "system.no-unit-has-undeclared-overrides",
+        (
+            "nginx-started-with-another-file",
+            "mkdir -p /etc/systemd/system/nginx.service.d; printf '[Service]\\nExecStart=\\n"
+            'ExecStart=/usr/sbin/nginx -c /root/other.conf -g "daemon on; master_process on;"\\n\''
+            " >/etc/systemd/system/nginx.service.d/other.conf; sed s/75s/74s/ /etc/nginx/nginx.conf"
+            " >/etc/nginx/other.conf; mv /etc/nginx/other.conf /root/; systemctl daemon-reload",
+            "nginx.service.d/other.conf changes nginx.service: it sets ExecStart",
+        ),
+        (
+            "log-rotation-hardly-ever",
+            "mkdir -p /etc/systemd/system/logrotate.timer.d; printf '[Timer]\\nOnCalendar=\\n"
+            "OnCalendar=yearly\\n' >/etc/systemd/system/logrotate.timer.d/never.conf;"
+            " systemctl daemon-reload",
+            "never.conf changes logrotate.timer: it sets OnCalendar",
+        ),
+    ),
+    *drifts(
+        "Gateway",
         "gateway.nginx-runs-and-starts-at-boot",
         ("nginx-stopped", "systemctl stop nginx", "nginx does not run"),
         ("nginx-killed", "systemctl kill -s KILL nginx; sleep 1", "nginx does not run"),

@@ -5,22 +5,33 @@ from tests.integration.drift.case import drifts
 SYSTEM = (
     *drifts(
         "System",
+        "system.no-unit-has-undeclared-overrides",
+        (
+            "updates-once-a-year",
+            "mkdir -p /usr/local/lib/systemd/system/apt-daily-upgrade.timer.d; printf '[Timer]\\n"
+            "OnCalendar=\\nOnCalendar=yearly\\n'"
+            " >/usr/local/lib/systemd/system/apt-daily-upgrade.timer.d/year.conf",
+            "year.conf changes apt-daily-upgrade.timer: it sets OnCalendar",
+        ),
+    ),
+    *drifts(
+        "System",
         "system.apt-waits-for-another-package-manager",
-        ("apt-settings-deleted", "rm /etc/apt/apt.conf.d/60llmhost", "60llmhost is missing"),
+        ("apt-settings-deleted", "rm /etc/apt/apt.conf.d/zz-llmhost", "zz-llmhost is missing"),
         (
             "apt-settings-edited",
-            "sed -i s/300/1/ /etc/apt/apt.conf.d/60llmhost",
-            "60llmhost has other content",
+            "sed -i s/300/1/ /etc/apt/apt.conf.d/zz-llmhost",
+            "zz-llmhost has other content",
         ),
         (
             "apt-settings-writable",
-            "chmod 0666 /etc/apt/apt.conf.d/60llmhost",
-            "60llmhost has mode 0666",
+            "chmod 0666 /etc/apt/apt.conf.d/zz-llmhost",
+            "zz-llmhost has mode 0666",
         ),
         (
             "apt-settings-somebody-elses",
-            "chown nobody /etc/apt/apt.conf.d/60llmhost",
-            "60llmhost belongs to nobody:root",
+            "chown nobody /etc/apt/apt.conf.d/zz-llmhost",
+            "zz-llmhost belongs to nobody:root",
         ),
     ),
     *drifts(
@@ -40,6 +51,16 @@ SYSTEM = (
             "updates-timer-masked",
             "systemctl mask --now apt-daily.timer",
             "apt-daily.timer is masked",
+        ),
+    ),
+    *drifts(
+        "System",
+        "system.packages-are-all-in-order",
+        (
+            "package-half-configured",
+            "sed -i '/^Package: hostname$/,/^Status/s/^Status.*/Status: install ok"
+            " half-configured/' /var/lib/dpkg/status",
+            "hostname is half-configured",
         ),
     ),
     *drifts(

@@ -5,6 +5,17 @@ from tests.integration.drift.case import drifts
 HEALING = (
     *drifts(
         "Healing",
+        "system.no-unit-has-undeclared-overrides",
+        (
+            "healing-changed-by-a-drop-in",
+            "mkdir -p /etc/systemd/system/llmhost-heal.service.d; printf '[Service]\\n"
+            "ExecStart=\\nExecStart=/bin/true\\n'"
+            " >/etc/systemd/system/llmhost-heal.service.d/no.conf; systemctl daemon-reload",
+            "no.conf changes llmhost-heal.service: it sets ExecStart",
+        ),
+    ),
+    *drifts(
+        "Healing",
         "healing.timer-runs-where-it-is-declared",
         ("healing-stopped", "systemctl stop llmhost-heal.timer", "llmhost-heal.timer is inactive"),
         (

@@ -43,11 +43,11 @@ FAULTS = (
     Fault(
         "disk-full-while-a-file-is-written",
         f"mkdir -p /root/kept; cp -a {_APT}/. /root/kept/; mount -t tmpfs -o size=64k tmpfs {_APT};"
-        f" cp -a /root/kept/. {_APT}/; rm {_APT}/60llmhost;"
+        f" cp -a /root/kept/. {_APT}/; rm {_APT}/zz-llmhost;"
         f" cat /dev/zero >{_APT}/full.ignored 2>/dev/null; true",
-        ("No space left on device", "60llmhost"),
+        ("No space left on device", "zz-llmhost"),
         f"umount {_APT}; rm -r /root/kept",
-        f"[ ! -e {_APT}/60llmhost ]",
+        f"[ ! -e {_APT}/zz-llmhost ]",
     ),
     Fault(
         "disk-full-while-apt-installs",

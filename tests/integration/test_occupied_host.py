@@ -1,0 +1,93 @@
+"""What another program on a host does, and preflight finds: real nginx, real shims of Docker."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from llmhost.inventory.reader import read_settings
+from llmhost.tasks.preflight import check_host
+from testbed import Machine
+from tests.integration.harness import Outcome, deploy
+
+pytestmark = pytest.mark.machines
+
+SITE = "server { listen 8088; location / { return 200 mine; } }\n"
+FOUND = {
+    "nginx already serves other sites on this host (/etc/nginx/conf.d/mine.conf)",
+    "the command docker belongs to Podman",
+    "the host has",  # too little memory for this test's demand
+}
+BASE = {"preflight_min_free_disk_gib": 0.1, "gateway_tls": "off"}
+
+
+def _check(options: dict[str, Any]) -> None:
+    check_host(read_settings(BASE | options))
+
+
+@pytest.fixture(scope="module")
+def host(machine: Machine) -> Iterator[Machine]:
+    """The machine with nginx as Debian installs it."""
+    machine.ssh("command -v nginx || { apt-get -q update && apt-get -y -q install nginx; }")
+    machine.ssh("mv /etc/nginx/llmhost /root/set-aside", check=False)
+    machine.ssh("mv /usr/local/bin/docker /root/docker-aside", check=False)
+    yield machine
+    machine.ssh("rm -f /etc/nginx/conf.d/mine.conf /usr/local/bin/docker")
+    machine.ssh("mv /root/set-aside /etc/nginx/llmhost", check=False)
+
+
+def _asked(machine: Machine, **options: Any) -> Outcome:
+    return deploy(machine, _check, {"preflight_min_memory_gib": 0.1} | options)
+
+
+def test_nginx_as_it_is_packaged_is_nobody_s(host: Machine) -> None:
+    outcome = _asked(host)
+    assert outcome.succeeded, outcome.output
+
+
+def test_all_findings_of_a_host_come_at_once(host: Machine) -> None:
+    host.ssh("cat >/etc/nginx/conf.d/mine.conf && nginx -t", input=SITE)
+    # What podman-docker installs, with the answer of its `docker --version`.
+    host.ssh("printf '#!/bin/sh\\necho podman version 5.4.2\\n' >/usr/local/bin/docker")
+    host.ssh("chmod +x /usr/local/bin/docker")
+    outcome = _asked(host, preflight_min_memory_gib=100_000)
+    assert not outcome.succeeded
+    assert [each for each in FOUND if each not in outcome.output] == []
+    host.ssh("rm /usr/local/bin/docker")
+    assert not _asked(host).succeeded
+    agreed = _asked(host, gateway_replaces_nginx=True)
+    assert agreed.succeeded, agreed.output
+
+
+def test_sites_of_an_nginx_that_refuses_its_configuration_are_found(host: Machine) -> None:
+    host.ssh("cat >/etc/nginx/conf.d/mine.conf", input=SITE + "nonsense\n")
+    outcome = _asked(host)
+    assert not outcome.succeeded and "conf.d/mine.conf" in outcome.output
+
+
+def test_nginx_of_llmhost_is_its_own(host: Machine) -> None:
+    host.ssh("mkdir /etc/nginx/llmhost")
+    try:
+        assert _asked(host).succeeded
+    finally:
+        host.ssh("rmdir /etc/nginx/llmhost")
+
+
+def test_kernel_without_ipv6_is_found_before_nginx_fails_on_it(host: Machine) -> None:
+    """The login, and what it starts, gets no IPv6 sockets, as with ipv6.disable=1."""
+    host.ssh("rm -f /etc/nginx/conf.d/mine.conf; mkdir -p /etc/systemd/system/ssh.service.d")
+    families = "[Service]\nRestrictAddressFamilies=AF_UNIX AF_INET AF_NETLINK\n"
+    host.ssh("cat >/etc/systemd/system/ssh.service.d/no-ipv6.conf", input=families)
+    host.ssh("systemctl daemon-reload; systemctl restart ssh")
+    try:
+        host.ssh("cat >/root/six.conf", input="events {} http { server { listen [::]:8089; } }")
+        limited = "systemd-run -q --pipe --wait -p RestrictAddressFamilies='AF_UNIX AF_INET'"
+        failing = host.ssh(f"{limited} nginx -t -c /root/six.conf 2>&1", check=False)
+        assert "Address family not supported" in failing.stdout
+        outcome = _asked(host)
+        assert not outcome.succeeded
+        assert "gateway_addresses has ::; set gateway_addresses = ['0.0.0.0']" in outcome.output
+        assert _asked(host, gateway_addresses=["0.0.0.0"]).succeeded
+    finally:
+        host.ssh("rm -r /etc/systemd/system/ssh.service.d; systemctl daemon-reload")
+        host.ssh("systemctl restart ssh")

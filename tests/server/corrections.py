@@ -1,0 +1,167 @@
+"""Which operation of a deploy corrects what a check finds, or why none can.
+
+What `llmhost verify` checks and a deploy could correct, `llmhost plan` must find. A unit test
+requires a row for each check, and compares the operations with those of real deploys.
+"""
+
+CORRECTED_BY: dict[str, tuple[str, ...]] = {
+    "System: apt.settled": ("system.packages-are-all-in-order",),
+    "System: files.present": (
+        "system.apt-waits-for-another-package-manager",
+        "system.security-fixes-install-themselves-without-a-reboot",
+    ),
+    "System: clock.right": (
+        "system.clock-shows-the-declared-zone",
+        "system.something-keeps-the-clock-right",
+    ),
+    "System: sysctl.parameters": (
+        "system.kernel-has-the-declared-parameters",
+        "system.container-is-not-told-to-change-its-hosts-kernel",
+    ),
+    "System: systemd.starts_at_boot": ("system.sshd-starts-at-boot",),
+    "System: systemd.without_overrides": ("system.no-unit-has-undeclared-overrides",),
+    "Network: hostname.present": ("network.host-calls-itself-by-its-name",),
+    "Network: hosts_file.entries": ("network.declared-names-lead-to-their-addresses",),
+    "Network: network.addresses": (
+        "network.host-has-its-addresses-for-good",
+        "network.addresses-are-on-disk-and-on-trial-no-more",
+    ),
+    "Network: resolver.nameservers": ("network.host-asks-the-declared-name-servers",),
+    "NVIDIA driver: nvidia_driver.present": (
+        "nvidia_driver.nvml-works",
+        "nvidia_driver.loaded-module-is-the-one-of-the-libraries",
+        "nvidia_driver.nvidia-smi-and-nvml-agree",
+        "nvidia_driver.driver-has-no-known-security-hole",
+        "nvidia_driver.no-part-of-the-driver-is-upgraded-behind-our-back",
+        "nvidia_driver.the-next-kernel-gets-its-module-with-it",
+        "nvidia_driver.nouveau-is-not-loaded",
+        "nvidia_driver.gpus-are-set-as-declared",
+        "nvidia_driver.fabric-manager-runs-in-the-drivers-version",
+    ),
+    "Docker: docker.engine": (
+        "docker.compose-and-buildx-are-there",
+        "docker.pinned-version-is-installed-and-held",
+    ),
+    "Docker: docker.daemon": ("docker.every-declared-key-is-in-the-file",),
+    "Docker: docker.api_socket": ("docker.api-is-for-root-on-the-host-alone",),
+    "Docker: systemd.service": (
+        "docker.engine-runs-now-and-at-boot",
+        "docker.daemon-runs-the-declared-configuration",
+        "docker.daemon-is-younger-than-its-configuration",
+    ),
+    "Container toolkit: container_toolkit.present": (
+        "container_toolkit.all-four-packages-have-the-declared-version-and-are-held",
+        "container_toolkit.apt-knows-the-toolkits-repository-once",
+        "container_toolkit.cdi-describes-just-the-gpus-that-are-there",
+        "container_toolkit.what-cdi-hands-out-is-there-and-enough-for-cuda",
+        "container_toolkit.specs-are-kept-fresh",
+        "container_toolkit.docker-starts-after-the-specs-or-after-a-limited-wait",
+        "container_toolkit.no-unit-was-left-out-because-of-an-ordering-cycle",
+        "container_toolkit.docker-knows-the-runtime-and-does-not-use-it-by-default",
+    ),
+    "Firewall: ufw.rules": (
+        "firewall.ufw-is-active-and-starts-at-boot",
+        "firewall.incoming-and-routed-packets-are-denied-by-default",
+        "firewall.netfilter-is-loaded-with-it",
+        "firewall.exactly-the-declared-rules-are-there",
+        "firewall.published-ports-are-guarded-before-docker-opens-them",
+        "firewall.undeclared-ports-are-refused-from-outside",
+        "firewall.declared-ports-are-reached-from-outside",
+    ),
+    "Gateway: nginx.configuration": (
+        "gateway.nginx-runs-and-starts-at-boot",
+        "gateway.nginx-finds-its-configuration-sound",
+        "gateway.nginx-listens-where-it-is-declared-and-nowhere-else",
+        "gateway.certificate-is-nobody-s-who-does-not-ask-for-the-host",
+        "gateway.key-of-the-certificate-is-readable-by-root-only",
+        "gateway.digests-of-keys-are-readable-by-root-only",
+        "gateway.every-route-is-closed-without-a-valid-key",
+        "gateway.refusal-names-its-reason-and-not-the-server",
+        "gateway.what-is-not-declared-is-closed-to-clients-too",
+        "gateway.client-reaches-the-engine",
+        "gateway.key-in-the-address-is-refused",
+        "open_webui.browsers-find-it-at-its-own-port",
+    ),
+    "Gateway: systemd.service": (
+        "gateway.access-log-is-rotated",
+        "gateway.metrics-are-offered-to-the-host-alone",
+    ),
+    "Stack: images.built": (
+        "stack.images-were-built-here",
+        "stack.weights-are-not-kept-a-second-time-beside-their-image",
+    ),
+    "Stack: compose.project": (
+        "docker.networks-of-the-stack-publish-on-loopback",
+        "gpu.containers-may-open-the-devices-of-their-gpus",
+        "gpu.every-service-has-exactly-the-gpus-it-asks-for",
+        "gpu.no-gpu-has-two-services-unless-both-agreed",
+        "stack.compose-files-name-who-manages-them",
+        "stack.containers-reach-nothing-that-is-not-declared",
+        "stack.declared-weights-are-in-the-running-container",
+        "stack.every-service-is-healthy",
+        "stack.exactly-the-declared-services-run",
+        "stack.logs-are-capped",
+        "stack.no-process-is-root-or-can-become-it",
+        "stack.no-volume-hides-what-is-baked",
+        "stack.ports-are-published-on-the-loopback-only",
+        "stack.root-file-systems-are-read-only",
+        "stack.services-come-back-after-a-reboot",
+        "stack.service-that-an-operator-stopped-does-not-run",
+    ),
+    "Healing: files.present": (
+        "healing.last-look-ended-well",
+        "healing.containers-are-healed-as-soon-as-docker-runs",
+    ),
+    "Healing: systemd.service": ("healing.timer-runs-where-it-is-declared",),
+    "Receipt: receipt.written": (
+        "receipt.receipt-is-of-these-settings",
+        "receipt.receipt-names-the-models-by-hash",
+        "receipt.receipt-names-the-images-that-run",
+        "receipt.receipt-names-what-is-installed",
+        "receipt.receipt-names-the-toolkit",
+        "receipt.receipt-is-written-by-root-alone",
+    ),
+    "Application server: environment_file.present": (
+        "app_server.environment-is-readable-for-its-owner-alone",
+        "app_server.environment-names-all-that-a-program-needs",
+    ),
+    "Application server: hosts_file.entries": ("app_server.llm-server-has-its-name",),
+    "Application server: ca_certificates.trusted": (
+        "app_server.certificate-is-trusted-by-the-system",
+    ),
+}
+"""Checks by component and operation."""
+
+_SERVICE = "Stack: compose.project"
+"""What runs in a container is decided by its image and its Compose file."""
+
+SERVICES = (
+    *("chroma", "docling", "embeddings", "llamacpp", "ollama", "open_webui"),
+    *("qdrant", "redis", "search_api", "vllm"),
+)
+
+NOT_CORRECTED = {
+    "app_server.llm-server-admits-the-key-and-nobody-without": "the other server decides",
+    "connection.server-answers-and-commands-run-as-root": "a deploy needs the connection itself",
+    "docker.no-port-is-published-beyond-loopback": "the container is not llmhost's",
+    "firewall.no-change-of-rules-waits-for-confirmation": "the host undoes the change by itself",
+    "gateway.log-is-json-without-keys": "what is in the log stays there until it is rotated",
+    "gpu.completion-is-computed-on-the-gpus-that-the-service-was-given": "the engine decides",
+    "gpu.engine-itself-says-that-it-computes-on-the-gpu": "the engine decides",
+    "gpu.processes-on-the-gpus-belong-to-services-that-were-given-them": "the process is foreign",
+    "nvidia_driver.every-gpu-on-the-bus-is-listed-by-the-driver": "a GPU has failed",
+    "nvidia_driver.no-linux-driver-is-installed-on-wsl": "the packages are not llmhost's",
+}
+"""Checks that no deploy can satisfy, with the reason."""
+
+
+def correction(check: str) -> str:
+    """The component and operation that correct what a check finds; a KeyError without a row."""
+    for operation, checks in CORRECTED_BY.items():
+        if check in checks:
+            return operation
+    if check in NOT_CORRECTED:
+        return f"no deploy: {NOT_CORRECTED[check]}"
+    if check.partition(".")[0] in SERVICES:
+        return _SERVICE
+    raise KeyError(check)

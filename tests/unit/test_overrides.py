@@ -1,0 +1,73 @@
+"""Overrides of units: the script on a tree of files, and which of them are foreign."""
+
+import base64
+
+import pytest
+
+from llmhost.system.overrides import Override, parse_overrides
+
+OPEN = "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H tcp://0.0.0.0:2375\n"
+PLACE = "/etc/systemd/system/docker.service.d/open.conf"
+
+
+def override(content: str, kind: str = "drop-in", packaged: bool = False) -> Override:
+    path = "/etc/default/docker" if kind == "environment" else PLACE
+    return Override("docker.service", kind, path, packaged, content)
+
+
+def lines(*overrides: Override, outdated: str = "no") -> list[str]:
+    told = [f"unit docker.service {outdated}"]
+    for each in overrides:
+        told.append(f"{each.kind} {'yes' if each.packaged else 'no'} {each.path}")
+        told.append(base64.b64encode(each.content.encode()).decode())
+    return told
+
+
+def foreign(*overrides: Override, known: tuple[str, ...] = ()) -> list[str]:
+    return [each.sentence for each in parse_overrides(lines(*overrides)).foreign(known)]
+
+
+def test_drop_in_is_named_with_what_it_sets() -> None:
+    assert foreign(override(OPEN)) == [f"{PLACE} changes docker.service: it sets ExecStart"]
+
+
+def test_packaged_and_accepted_ones_stay() -> None:
+    assert foreign(override(OPEN, packaged=True)) == []
+    assert foreign(override(OPEN), known=(PLACE,)) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[Service]\nEnvironment=HTTP_PROXY=http://proxy.example:3128\n",
+        '[Service]\nEnvironment="HTTPS_PROXY=http://p.example" "NO_PROXY=localhost,.example"\n',
+        "[Service]\nEnvironment=http_proxy=http://p.example \\\n  no_proxy=localhost\n",
+        "# Nothing yet.\n[Service]\n",
+    ],
+)
+def test_proxies_and_comments_change_nothing_that_is_declared(content: str) -> None:
+    assert foreign(override(content)) == []
+
+
+def test_proxy_does_not_hide_what_stands_beside_it() -> None:
+    proxy = "[Service]\nEnvironment=HTTP_PROXY=http://proxy.example:3128\n"
+    assert foreign(override(proxy + "ExecStart=/usr/sbin/dockerd -H tcp://0.0.0.0\n"))
+    assert foreign(override(proxy + 'Environment="LD_PRELOAD=/tmp/x.so"\n'))
+    assert foreign(override("[Service]\nEnvironment=HTTP_PROXY=x LD_PRELOAD=/tmp/x.so\n"))
+
+
+def test_environment_file_is_named_by_its_variables() -> None:
+    text = '# DOCKER_OPTS="--dns 192.0.2.1"\nDOCKER_OPTS="-H tcp://0.0.0.0:2375"\nHTTP_PROXY=x\n'
+    assert foreign(override(text, "environment")) == [
+        "/etc/default/docker sets DOCKER_OPTS for docker.service"
+    ]
+    assert foreign(override("SSHD_OPTS=\n", "environment")) == []
+
+
+def test_unit_file_that_hides_the_packaged_one_is_foreign_even_if_it_is_empty() -> None:
+    assert foreign(override("", "unit-file")) == [f"{PLACE} hides the packaged docker.service"]
+
+
+def test_outdated_units_are_listed() -> None:
+    assert parse_overrides(lines(outdated="yes")).outdated == ("docker.service",)
+    assert parse_overrides(lines()).outdated == ()
