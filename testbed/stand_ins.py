@@ -23,7 +23,7 @@ DOUBLES = {
     "docling": "it gives back the text of plain documents",
     "ollama": "it makes and finds models, and says one sentence",
     "open_webui": "its login and its models, no interface",
-    "qdrant": "its REST interface, exact and in memory",
+    "qdrant": "Qdrant's own core behind a REST interface of ours",
     "vllm": "it reads its arguments and its files, and says one sentence",
 }
 """Services that are not available here, and what their doubles do."""

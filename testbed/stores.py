@@ -1,7 +1,8 @@
 """One image for the services of test machines other than engines.
 
-Redis is Debian's, Chroma the real server from its Python package; Qdrant, docling, Open WebUI and
-the embedding model are doubles. The search API is built on Python with pip.
+Redis is Debian's, Chroma the real server from its Python package, and Qdrant its own core behind
+an interface of ours; docling, Open WebUI and the embedding model are doubles. The search API is
+built on Python with pip.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ _CHROMA = (
     "chromadb==1.5.9"
     " --hash=sha256:cc09b3df76e5a5cb386aed2715a2eea152e3949f9e1ba93c7119505377749929\n"
 )
+# For x86-64.
+_QDRANT = (
+    "qdrant-edge-py==0.9.0"
+    " --hash=sha256:7bc734ea493d1f92e6b8af74bc68c4f903b2ca90593f899cd1b998cd12744da4\n"
+)
 _CHROMA_PROGRAM = """\
 #!/usr/bin/python3
 import sys
@@ -38,6 +44,10 @@ chromadb_rust_bindings.cli(sys.argv)
 _DOUBLE_PROGRAM = """\
 #!/bin/sh
 exec python3 /usr/lib/doubles/{} {}
+"""
+_QDRANT_PROGRAM = """\
+#!/bin/sh
+PYTHONPATH=/usr/lib/doubles exec python3 -m tests.doubles.qdrant 6333
 """
 # pip's own certificates do not include those of the controller's proxy.
 _PIP = "[global]\ncert = /etc/ssl/certs/ca-certificates.crt\nbreak-system-packages = true\n"
@@ -56,18 +66,21 @@ def _lay_out(root: Path) -> None:
     """Files that are not in packages."""
     root.chmod(0o755)
     _program(root / "usr/local/bin/chroma", _CHROMA_PROGRAM)
-    _program(root / "qdrant/qdrant", _DOUBLE_PROGRAM.format("qdrant.py", 6333))
+    _program(root / "qdrant/qdrant", _QDRANT_PROGRAM)
     _program(root / "usr/local/bin/docling-serve", _DOUBLE_PROGRAM.format("docling.py", 5001))
     _program(root / "app/backend/start.sh", _DOUBLE_PROGRAM.format("open_webui.py", ""))
     doubles = root / "usr/lib/doubles"
     doubles.mkdir(parents=True)
-    for name in ("docling.py", "embeddings.py", "open_webui.py", "qdrant.py"):
+    for name in ("docling.py", "embeddings.py", "open_webui.py"):
         shutil.copy(ROOT / "tests/doubles" / name, doubles)
+    shutil.copytree(ROOT / "tests/doubles/qdrant", doubles / "tests/doubles/qdrant")
     certificates = root / "etc/ssl/certs"
     certificates.mkdir(parents=True)
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", certificates)
     (root / "etc/pip.conf").write_text(_PIP)
-    _unpack_chroma(root / "usr/lib/python3/dist-packages")
+    packages = root / "usr/lib/python3/dist-packages"
+    _unpack(_CHROMA, "chromadb_rust_bindings/", packages)
+    _unpack(_QDRANT, "qdrant_edge/", packages)
 
 
 def _program(path: Path, text: str) -> None:
@@ -76,14 +89,15 @@ def _program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def _unpack_chroma(target: Path) -> None:
-    """The server is one library; the rest of the package is the client."""
+def _unpack(package: str, part: str, target: Path) -> None:
+    """A part of a wheel; the rest of Chroma's is the client."""
     with tempfile.TemporaryDirectory() as directory:
         wanted = Path(directory, "requirements")
-        wanted.write_text(_CHROMA)
+        wanted.write_text(package)
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+        pip += ["--python-version", "3.13", "--only-binary", ":all:"]
         subprocess.run([*pip, "-d", directory, "-r", wanted], check=True)
-        (package,) = Path(directory).glob("*.whl")
-        with ZipFile(package) as archive:
-            members = [name for name in archive.namelist() if "rust_bindings/" in name]
+        (wheel,) = Path(directory).glob("*.whl")
+        with ZipFile(wheel) as archive:
+            members = [name for name in archive.namelist() if name.startswith(part)]
             archive.extractall(target, members)

@@ -1,10 +1,14 @@
 """search_api: hybrid search in documents, by vectors and words (files/images/search_api)."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
+from pydantic import Field
+
+from llmhost.options.kind import WORD
 from llmhost.options.model import Model
 from llmhost.options.types import (
+    AnyText,
     EngineUrl,
     Image,
     IndexUrl,
@@ -12,13 +16,26 @@ from llmhost.options.types import (
     LocalPort,
     MemorySize,
     ModelName,
+    OneOf,
     RedisUrl,
+    Table,
+    number,
     text,
     whole,
 )
 from llmhost.services.addresses import services_in
 from llmhost.services.base import Route, Service, ServiceOptions
 from llmhost.system.files import File
+
+Language = Literal[
+    "none", "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek",
+    "hungarian", "italian", "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish",
+    "turkish",
+]  # fmt: skip
+FieldKind = Literal["keyword", "integer", "float", "boolean", "path"]
+FieldName = Annotated[
+    str, text(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "a key of the metadata", "lang", WORD)
+]
 
 
 class SearchApiOptions(ServiceOptions):
@@ -50,19 +67,66 @@ class SearchApiOptions(ServiceOptions):
     """Base URL of an OpenAI-compatible API that embeds."""
 
     embedding_model: ModelName = "embedding"
-    """Name of the embedding model. After a change, add all documents again, to another
-    collection."""
+    """Name of the embedding model. After a change, re-embed all collections."""
+
+    query_prefix: AnyText = ""
+    """Text before each query, for models that require it, such as `query: `."""
+
+    document_prefix: AnyText = ""
+    """Text before each document, such as `passage: `."""
+
+    rerank_model: ModelName | None = None
+    """Name of a reranking model in the same service; none: results are not reranked."""
+
+    rerank_top: Annotated[int, whole(1, 1000, "results", 30)] = 30
+    """Number of best results that the reranking model reorders."""
+
+    rerank_timeout_seconds: Annotated[float, number(0.01, 60, "seconds", 1.0)] = 1.0
+    """Time budget for reranking; results that exceed it keep their order."""
 
     collection: Annotated[
-        str, text(r"[\w-]{1,64}", "up to 64 letters, digits, hyphens, underscores", "documents")
+        str,
+        text(
+            r"[A-Za-z0-9_][\w-]{0,63}",
+            "up to 64 letters, digits, hyphens, underscores",
+            "documents",
+        ),
     ] = "documents"
-    """Qdrant collection for the documents; it is created if it does not exist."""
+    """Default collection; it is created if it does not exist."""
+
+    language: OneOf[Language] = "english"
+    """Language of new collections, for stems and stop words; `none` for Chinese, Japanese, Korean
+    and mixed texts."""
+
+    fields: Table[FieldName, OneOf[FieldKind]] = Field(default_factory=dict)
+    """Indexed metadata of new collections, for fast filters; a `path` has prefixes."""
+
+    passage_characters: Annotated[int, whole(0, 100_000, "characters", 2000)] = 2000
+    """Maximum length of a passage; longer documents are split. 0: never."""
+
+    passage_overlap: Annotated[int, whole(0, 10_000, "characters", 200)] = 200
+    """Characters that neighboring passages share."""
 
     candidates: Annotated[int, whole(1, 10_000, "documents", 100)] = 100
     """Documents of each ranking that are fused."""
 
+    rrf_k: Annotated[int, whole(1, 10_000, example=60)] = 60
+    """k of Reciprocal Rank Fusion: a larger k gives less weight to the first ranks."""
+
+    meaning_weight: Annotated[float, number(0.01, 100, example=1.0)] = 1.0
+    """Weight of the ranking by meaning."""
+
+    words_weight: Annotated[float, number(0.01, 100, example=0.5)] = 1.0
+    """Weight of the ranking by words."""
+
+    hnsw_ef: Annotated[int, whole(10, 10_000, "candidates", 128)] = 128
+    """Candidates that Qdrant's index follows; more find more and take longer."""
+
     cache_seconds: KeepSeconds = 300
     """How long an answer is cached; 0: not at all. A change of a document invalidates the cache."""
+
+    workers: Annotated[int, whole(1, 64, "processes", 2)] = 1
+    """Worker processes."""
 
     @property
     def needed_services(self) -> tuple[str, ...]:
@@ -87,8 +151,15 @@ SERVICE = SearchApi(
     container_port=8000,
     routes=(
         Route("/v1/search", ("POST",)),
+        Route("/search/hybrid", ("POST",)),
         Route("/v1/documents", ("PUT",), "admin"),
         Route("/v1/documents/delete", ("POST",), "admin"),
+        Route("/v1/collections", ("GET",)),
+        Route("/v1/collections", ("POST",), "admin"),
+        Route("/v1/collections/{name}", ("GET",)),
+        Route("/v1/collections/{name}", ("DELETE",), "admin"),
+        Route("/v1/collections/{name}/documents", ("PUT",), "admin"),
+        Route("/v1/collections/{name}/reembed", ("POST",), "admin"),
         Route("/openapi.json", ("GET",)),
         Route("/health", ("GET",)),
     ),

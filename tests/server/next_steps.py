@@ -76,6 +76,8 @@ NEXT_STEPS = {
     "search_api.second-answer-comes-from-the-cache": "Run `docker logs llmhost-redis-1`: the "
     "search API answers without its cache when Redis is down.",
     "search_api.mistake-is-told-in-the-declared-shape": "An older image runs. Deploy again.",
+    "search_api.default-collection-is-described": "Run `docker logs llmhost-search_api-1`: a "
+    "collection of an earlier release must be re-embedded.",
     "search_api.metrics-are-offered": "Run `docker logs llmhost-search_api-1`; then restart it.",
     "vllm.model-is-offered-under-its-declared-name": "Run `docker logs llmhost-vllm-1`: it names "
     "the model that was loaded.",

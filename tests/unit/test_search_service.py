@@ -1,6 +1,6 @@
 """The search API as a service of the stack."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -8,8 +8,10 @@ import yaml
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.resources import FILES
+from llmhost.services import search_api as service_module
 from llmhost.stack.project import compose_project, service_images
-from search_api.config import Config
+from search_api.config import CollectionDefaults, Config, Ranking
+from search_api.keywords import LANGUAGES
 
 
 def _site(**options: Any) -> dict[str, Any]:
@@ -57,13 +59,43 @@ def test_service_elsewhere_is_not_needed_here() -> None:
     assert "depends_on" not in _service(**elsewhere)
 
 
-def test_program_understands_what_it_is_given() -> None:
-    environment = _service(search_api_candidates=7, search_api_cache_seconds=0)["environment"]
-    config = Config.from_environment(environment)
+def test_program_reads_every_option() -> None:
+    options: dict[str, Any] = {
+        "candidates": 7,
+        "rrf_k": 20,
+        "meaning_weight": 2.0,
+        "words_weight": 0.5,
+        "hnsw_ef": 64,
+        "cache_seconds": 0,
+        "query_prefix": "query: ",
+        "document_prefix": "passage: ",
+        "rerank_model": "reranker",
+        "rerank_top": 5,
+        "rerank_timeout_seconds": 0.2,
+        "language": "german",
+        "fields": {"lang": "keyword", "file": "path"},
+        "passage_characters": 1000,
+        "passage_overlap": 50,
+    }
+    rendered = _service(**{f"search_api_{name}": value for name, value in options.items()})
+    config = Config.from_environment(rendered["environment"])
     assert (config.qdrant_url, config.redis_url) == ("http://qdrant:6333", "redis://redis:6379/0")
     assert config.embeddings_url == "http://10.0.0.9:8080/v1"
-    assert (config.candidates, config.cache_seconds) == (7, 0)
-    assert set(environment) >= {"SEARCH_COLLECTION", "EMBEDDING_MODEL"}
+    assert config.ranking == Ranking(20, 2.0, 0.5, 7, 64)
+    assert config.defaults == CollectionDefaults("german", 1000, 50, options["fields"])
+    assert (config.query_prefix, config.document_prefix) == ("query: ", "passage: ")
+    assert (config.rerank_model, config.rerank_top, config.rerank_seconds) == ("reranker", 5, 0.2)
+    assert config.cache_seconds == 0
+
+
+def test_defaults_of_the_options_are_those_of_the_program() -> None:
+    config = Config.from_environment(_service()["environment"])
+    assert (config.ranking, config.defaults) == (Ranking(), CollectionDefaults())
+    assert config.rerank_model == ""
+
+
+def test_languages_are_those_of_the_program() -> None:
+    assert set(get_args(service_module.Language)) == set(LANGUAGES)
 
 
 def _context(**options: Any) -> dict[str, str]:

@@ -64,11 +64,18 @@ def test_mistake_is_told_in_the_declared_shape(api: Api) -> None:
     assert status == 400 and json.loads(answer)["error"]["type"] == "invalid_request"
 
 
+def test_default_collection_is_described(api: Api, settings: Settings) -> None:
+    name = settings.options("search_api").model_dump()["collection"]
+    status, _, answer = api.ask(f"/v1/collections/{name}")
+    assert status == 200 and json.loads(answer)["vector_length"] > 0
+
+
 def test_metrics_are_offered(api: Api) -> None:
     _, _, metrics = api.ask("/metrics")
     for name in (
         "search_requests_total",
         "search_request_duration_seconds",
+        "search_stage_duration_seconds",
         "gpu_memory_usage_bytes",
         "model_load_duration_seconds",
     ):

@@ -1,17 +1,24 @@
 """Errors in the shape that OpenAI's clients know, which the gateway uses too."""
 
 import logging
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 
 _log = logging.getLogger(__name__)
 
 Kind = Literal[
-    "invalid_request", "not_found", "store_unavailable", "embeddings_unavailable", "internal"
+    "invalid_request",
+    "not_found",
+    "conflict",
+    "overloaded",
+    "store_unavailable",
+    "embeddings_unavailable",
+    "internal",
 ]
 
 
@@ -20,10 +27,11 @@ class ErrorDetail(BaseModel):
 
     type: Kind
     message: str
+    stored_lines: int | None = None
 
 
 class ErrorBody(BaseModel):
-    """Body of every answer that is no success."""
+    """Body of every response that reports an error."""
 
     error: ErrorDetail
 
@@ -31,30 +39,52 @@ class ErrorBody(BaseModel):
 class ServiceError(Exception):
     """Ends a request with this status and body."""
 
-    def __init__(self, status: int, kind: Kind, message: str) -> None:
+    def __init__(self, status: int, kind: Kind, message: str, lines: int | None = None) -> None:
         super().__init__(message)
-        self.status, self.kind = status, kind
+        self.status, self.kind, self.stored_lines = status, kind, lines
 
     @property
     def response(self) -> JSONResponse:
-        detail = ErrorDetail(type=self.kind, message=str(self))
-        return JSONResponse(ErrorBody(error=detail).model_dump(), self.status)
+        """Status, body and, where a retry can help, `Retry-After`."""
+        detail = ErrorDetail(type=self.kind, message=str(self), stored_lines=self.stored_lines)
+        headers = {"Retry-After": "1"} if self.status == 503 else None
+        body = ErrorBody(error=detail).model_dump(exclude_none=True)
+        return JSONResponse(body, self.status, headers)
 
 
 class StoreUnavailable(ServiceError):
-    """Qdrant did not answer, or not as expected."""
+    """Qdrant did not respond, or not as expected."""
 
     def __init__(self) -> None:
-        super().__init__(503, "store_unavailable", "The vector store does not answer.")
+        super().__init__(503, "store_unavailable", "The vector store does not respond.")
 
 
 class EmbeddingsUnavailable(ServiceError):
-    """The embedding service did not answer, or not as expected."""
+    """The embedding service did not respond, or not as expected."""
 
     def __init__(self) -> None:
         super().__init__(
-            503, "embeddings_unavailable", "The embedding service does not answer as expected."
+            503, "embeddings_unavailable", "The embedding service does not respond as expected."
         )
+
+
+class Overloaded(ServiceError):
+    """More requests wait than can be answered soon."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "overloaded", "Too many requests are waiting.")
+
+
+class NoCollection(ServiceError):
+    """The collection does not exist."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(404, "not_found", f"There is no collection {name!r}.")
+
+
+def invalid(message: str) -> ServiceError:
+    """The request is wrong."""
+    return ServiceError(400, "invalid_request", message)
 
 
 async def refuse(_request: Request, error: Exception) -> JSONResponse:
@@ -68,11 +98,20 @@ async def refuse(_request: Request, error: Exception) -> JSONResponse:
 async def refuse_invalid(_request: Request, error: Exception) -> JSONResponse:
     """Handler of what FastAPI finds wrong with a request: every mistake, by its place."""
     assert isinstance(error, RequestValidationError)
-    told = (
-        f"{'.'.join(str(part) for part in each['loc'][1:]) or 'body'}: {each['msg']}"
-        for each in error.errors()
-    )
-    return ServiceError(400, "invalid_request", "; ".join(told)).response
+    return invalid("; ".join(map(_mistake, error.errors()))).response
+
+
+def _mistake(found: Any) -> str:
+    return f"{'.'.join(str(part) for part in found['loc'][1:]) or 'body'}: {found['msg']}"
+
+
+async def refuse_http(_request: Request, error: Exception) -> JSONResponse:
+    """Handler of unknown paths and wrong methods, which keep their status."""
+    assert isinstance(error, HTTPException)
+    kind: Kind = "not_found" if error.status_code == 404 else "invalid_request"
+    response = ServiceError(error.status_code, kind, str(error.detail)).response
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def fail(_request: Request, _error: Exception) -> JSONResponse:

@@ -1,54 +1,60 @@
-"""BM25 as sparse vectors: a document's weights are made here, how rare a word is Qdrant knows.
-
-Robertson and Zaragoza: The Probabilistic Relevance Framework: BM25 and Beyond (2009).
-"""
+"""Keywords: Qdrant splits a text into words, stems and weighs them (BM25); scripts without spaces
+are split here."""
 
 import re
 import unicodedata
-import zlib
-from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, Literal, get_args
 
-K1 = 1.2
-B = 0.75
-USUAL_LENGTH = 256
-"""Length in words that counts as average: the true average would change with every document."""
+from qdrant_client import models
 
-_WORD = re.compile(r"\w+")
+Language = Literal[
+    "none", "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek",
+    "hungarian", "italian", "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish",
+    "turkish",
+]  # fmt: skip
+"""Languages with both a stemmer and stop words in Qdrant; `none` has neither: Chinese, Japanese,
+Korean and mixed collections."""
+
+LANGUAGES: tuple[str, ...] = get_args(Language)
+MODEL = "qdrant/bm25"
+K1, B = 1.2, 0.75
+USUAL_WORDS = 100.0
+"""Mean length of a text in words, before the first texts of a collection show the true one."""
+
 # Scripts whose words are not the unit of meaning: Korean endings stick to their nouns, Chinese and
 # Japanese put no spaces.
 _SYLLABLES = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]+")
 
 
-def words(text: str) -> list[str]:
-    """What a text is searched by: words in lower case, and pairs of letters of such scripts."""
-    found: list[str] = []
-    for word in _WORD.findall(unicodedata.normalize("NFKC", text).casefold()):
-        found += [word] if not _SYLLABLES.search(word) else _pairs(word)
-    return found
+def spaced(text: str) -> str:
+    """The text in normal form, with pairs of letters for words in such scripts."""
+    return _SYLLABLES.sub(
+        lambda match: f" {' '.join(pairs(match[0]))} ", unicodedata.normalize("NFKC", text)
+    )
 
 
-def _pairs(word: str) -> list[str]:
-    pieces = [word[slice(*match.span())] for match in _SYLLABLES.finditer(word)]
-    rest = [piece for piece in _SYLLABLES.split(word) if piece]
-    pairs = [
-        "".join(pair) for piece in pieces for pair in (pairwise(piece) if piece[1:] else [piece])
-    ]
-    return rest + pairs
+def pairs(letters: str) -> list[str]:
+    """Each two neighbours; a single letter is a word."""
+    return ["".join(pair) for pair in pairwise(letters)] if letters[1:] else [letters]
 
 
-def document_vector(text: str) -> dict[int, float]:
-    """Weight of each word of a document, by the word's number."""
-    counts = Counter(map(_number, words(text)))
-    norm = K1 * (1 - B + B * counts.total() / USUAL_LENGTH)
-    return {number: count * (K1 + 1) / (count + norm) for number, count in counts.items()}
+def document(text: str, language: str, mean_words: float) -> models.Document:
+    """A text that Qdrant turns into a sparse vector."""
+    options: dict[str, Any] = {"k": K1, "b": B, "avg_len": mean_words}
+    if language == "none":
+        # The language would be English.
+        options |= {"stemmer": {"type": "none"}, "stopwords": {"languages": [], "custom": []}}
+    else:
+        options["language"] = language
+    return models.Document(text=spaced(text), model=MODEL, options=options)
 
 
-def query_vector(text: str) -> dict[int, float]:
-    """Each word of a query once; a word's rarity is Qdrant's to add."""
-    return dict.fromkeys(map(_number, words(text)), 1.0)
+def length(weights: Sequence[float], mean_words: float) -> float:
+    """Length in words of a text with these weights, that were computed with `mean_words`.
 
-
-def _number(word: str) -> int:
-    """32 bits of a word. Two words of the same number would be one: one pair in four billion."""
-    return zlib.crc32(word.encode())
+    A word that occurs once weighs (k + 1) / (1 + k (1 - b + b · length / mean)), so
+    the least weight shows Qdrant's own count of words, without stop words.
+    """
+    return max(1.0, (((K1 + 1) / min(weights) - 1) / K1 - 1 + B) * mean_words / B)

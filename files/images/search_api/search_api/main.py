@@ -9,8 +9,11 @@ from redis.asyncio import Redis
 
 from search_api.app import create_app
 from search_api.cache import Cache
+from search_api.collections import Collections
 from search_api.config import Config
-from search_api.embeddings import Embeddings
+from search_api.embeddings import EmbeddingModel, Embeddings
+from search_api.qdrant import Queries
+from search_api.reranker import Reranker
 from search_api.search import Search
 from search_api.store import Store
 
@@ -19,19 +22,38 @@ def app() -> FastAPI:
     """Connect to the services that the environment names."""
     logging.basicConfig(level=logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request twice
-    config = Config.from_environment()
-    seconds = config.timeout_seconds
-    http = httpx.AsyncClient(timeout=seconds)
-    qdrant = AsyncQdrantClient(config.qdrant_url, timeout=int(seconds), check_compatibility=False)
+    return create_app(connect(Config.from_environment()))
+
+
+def connect(config: Config) -> Search:
+    """The search over the services that the configuration names."""
+    http = httpx.AsyncClient(timeout=config.timeout_seconds)
+    # The server turns texts into keyword vectors, so the client must not try.
+    qdrant = AsyncQdrantClient(
+        config.qdrant_url,
+        timeout=int(config.timeout_seconds),
+        check_compatibility=False,
+        cloud_inference=True,
+    )
     # Shorter than a search: a cache that hangs must not cost more than it saves.
-    redis = Redis.from_url(
-        config.redis_url, decode_responses=True, socket_timeout=0.5, socket_connect_timeout=0.5
+    redis = Redis.from_url(config.redis_url, socket_timeout=0.5, socket_connect_timeout=0.5)
+    model = EmbeddingModel(config.embedding_model, config.query_prefix, config.document_prefix)
+    collections = Collections(qdrant)
+    return Search(
+        Store(qdrant, Queries(http, config.qdrant_url), collections),
+        collections,
+        Embeddings(http, config.embeddings_url, model),
+        Cache(redis, config.cache_seconds),
+        default=config.collection,
+        ranking=config.ranking,
+        defaults=config.defaults,
+        reranker=_reranker(http, config),
+        rerank_top=config.rerank_top,
     )
-    return create_app(
-        Search(
-            Store(qdrant, config.collection),
-            Embeddings(http, config.embeddings_url, config.embedding_model),
-            Cache(redis, config.collection, config.cache_seconds),
-            config.candidates,
-        )
-    )
+
+
+def _reranker(http: httpx.AsyncClient, config: Config) -> Reranker | None:
+    if not config.rerank_model:
+        return None
+    url, budget = config.embeddings_url, config.rerank_seconds
+    return Reranker(http, url, config.rerank_model, budget)

@@ -1,29 +1,50 @@
-"""What Prometheus is told."""
+"""Metrics for Prometheus."""
 
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
 
 import pynvml
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-SEARCH_REQUESTS = Counter(
-    "search_requests_total", "Searches, by what came of them", ["outcome", "cache"]
-)
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10)
+
+SEARCH_REQUESTS = Counter("search_requests_total", "Searches, by outcome", ["outcome", "cache"])
 SEARCH_SECONDS = Histogram(
     "search_request_duration_seconds",
-    "Time from a search's arrival to its answer",
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10),
+    "Time from the arrival of a search to its answer",
+    buckets=_SECONDS,
+)
+STAGE_SECONDS = Histogram(
+    "search_stage_duration_seconds",
+    "Time of one stage of a search: cache, embed, store, rerank",
+    ["stage"],
+    buckets=_SECONDS,
 )
 MODEL_LOAD_SECONDS = Gauge(
     "model_load_duration_seconds", "Time until the embedding model first answered", ["model"]
 )
+DOCUMENTS_STORED = Counter("search_documents_stored_total", "Documents added or replaced")
+
+
+@contextmanager
+def stage(name: Literal["cache", "embed", "store", "rerank"]) -> Iterator[None]:
+    """Measure a stage of a search."""
+    begun = time.perf_counter()
+    try:
+        yield
+    finally:
+        STAGE_SECONDS.labels(name).observe(time.perf_counter() - begun)
 
 
 class GpuMemory(Collector):
     """Used memory of each GPU that the container sees; none where it sees none."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One sample a GPU."""
         family = GaugeMetricFamily(
             "gpu_memory_usage_bytes", "Memory of the GPU in use", labels=["gpu"]
         )

@@ -2,121 +2,226 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+import orjson
+from qdrant_client import models
 
 from search_api.cache import Cache
+from search_api.collections import Collection, Collections, Settings
+from search_api.config import CollectionDefaults, Ranking
 from search_api.embeddings import Embeddings
-from search_api.errors import ServiceError, StoreUnavailable
-from search_api.fusion import fuse
-from search_api.store import Document, Store
+from search_api.errors import NoCollection, ServiceError, StoreUnavailable
+from search_api.filters import qdrant_filter
+from search_api.highlights import highlights
+from search_api.metrics import DOCUMENTS_STORED, stage
+from search_api.reranker import Reranker
+from search_api.schema import CollectionState, NewCollection, NewDocument, Question
+from search_api.store import Document, Store, Wanted, points_of
 
-Name = Annotated[str, Field(min_length=1, max_length=512)]
 _log = logging.getLogger(__name__)
-
-
-class Body(BaseModel):
-    """A request's body; an unknown key is a mistake."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Question(Body):
-    """What is looked for."""
-
-    query: str = Field(min_length=1, max_length=8192)
-    limit: int = Field(default=10, ge=1, le=100, description="Most results.")
-    threshold: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="Least score of a result: the sum of 1 / (60 + rank) over both rankings, so"
-        " 2 / 61 at most.",
-    )
-
-
-class Result(BaseModel):
-    """A document that was found."""
-
-    id: str
-    score: float
-    text: str
-    metadata: dict[str, Any]
-
-
-class Results(BaseModel):
-    """The best first."""
-
-    results: list[Result]
-
-
-class NewDocument(Body):
-    """A document to be found; one with the same `id` is replaced."""
-
-    id: Name
-    text: str = Field(min_length=1, max_length=100_000)
-    metadata: dict[str, Any] = Field(default_factory=dict)
+_FIRST_PASSAGES = models.Filter(
+    must=[models.FieldCondition(key="passage", match=models.MatchValue(value=0))]
+)
 
 
 class Search:
-    """Hybrid search over one collection."""
+    """Hybrid search over collections."""
 
-    def __init__(self, store: Store, embeddings: Embeddings, cache: Cache, candidates: int) -> None:
-        self._store, self._embeddings, self._cache = store, embeddings, cache
-        self._candidates = candidates
+    def __init__(
+        self,
+        store: Store,
+        collections: Collections,
+        embeddings: Embeddings,
+        cache: Cache,
+        *,
+        default: str,
+        ranking: Ranking,
+        defaults: CollectionDefaults,
+        reranker: Reranker | None = None,
+        rerank_top: int = 30,
+    ) -> None:
+        self.store, self.collections, self.embeddings = store, collections, embeddings
+        self._cache, self._default = cache, default
+        self._ranking, self._defaults = ranking, defaults
+        self._reranker, self._rerank_top = reranker, rerank_top
+        self.length = 0
         self.ready = False
 
     async def prepare(self, pause_seconds: float = 2.0) -> None:
-        """Wait until the other services answer, and make the collection if it is not there."""
+        """Wait until the other services answer, and create the default collection."""
         while not self.ready:
             try:
-                await self._store.prepare(await self._embeddings.length())
+                self.length = await self.embeddings.length()
+                await self._prepare_default()
                 self.ready = True
             except ServiceError as error:
                 _log.warning("waiting: %s", error)
                 await asyncio.sleep(pause_seconds)
 
-    async def find(self, question: Question) -> tuple[str, bool]:
+    async def _prepare_default(self) -> None:
+        try:
+            await self.collections.stored_as(self._default)
+        except NoCollection:
+            try:
+                await self.create(NewCollection(name=self._default))
+            except ServiceError as error:
+                if error.status != 409:  # another process was first
+                    raise
+
+    async def find(self, question: Question) -> tuple[bytes, bool]:
         """`Results` as JSON, and whether they were kept from an earlier search."""
-        self._require_ready()
-        key = await self._cache.key(question.model_dump())
-        if kept := await self._cache.get(key):
+        self.require_ready()
+        name = question.collection or self._default
+        asked = orjson.dumps(question.model_dump(), option=orjson.OPT_SORT_KEYS)
+        with stage("cache"):
+            kept, generation = await self._cache.get(name, asked)
+        if kept is not None:
             return kept, True
-        (vector,) = await self._embeddings.of([question.query])
-        # Fusion can raise what neither ranking has among its very first.
-        depth = max(self._candidates, question.limit)
-        rankings = await self._store.rankings(question.query, vector, depth)
-        scores = {
-            point: score
-            for point, score in fuse(*rankings)[: question.limit]
-            if score >= question.threshold
-        }
-        found = await self._store.documents([*scores])
-        results = [
-            Result(score=score, **asdict(found[point]))
-            for point, score in scores.items()
-            if point in found
-        ]
-        answer = Results(results=results).model_dump_json()
-        await self._cache.put(key, answer)
+        collection = await self._searchable(name)
+        results, reranked = await self._ranked(collection, question)
+        page = results[question.offset : question.offset + question.limit]
+        if question.highlight:
+            language = collection.settings.language
+            for result in page:
+                result["highlights"] = highlights(result["text"], question.query, language)
+        end = question.offset + len(page)
+        following = end if len(results) > end and end <= 1000 else None
+        answer = orjson.dumps({"results": page, "reranked": reranked, "next_offset": following})
+        if reranked or not self._reranks(question):  # the next search may be in time
+            await self._cache.put(name, asked, generation, answer)
         return answer, False
 
-    async def put(self, documents: Sequence[NewDocument]) -> None:
-        """Add documents, or replace those with the same names."""
-        self._require_ready()
-        vectors = await self._embeddings.of([document.text for document in documents])
-        await self._store.put([Document(**each.model_dump()) for each in documents], vectors)
-        await self._cache.forget()
+    async def _searchable(self, name: str) -> Collection:
+        collection = await self.collections.get(name, fresh=False)
+        if collection.settings.length != self.length:
+            raise ServiceError(
+                409,
+                "conflict",
+                f"The collection {name!r} has vectors of {collection.settings.length} numbers and"
+                f" the embedding model makes {self.length}: re-embed it.",
+            )
+        return collection
 
-    async def remove(self, names: Sequence[str]) -> None:
+    def _reranks(self, question: Question) -> bool:
+        return self._reranker is not None and question.rerank is not False
+
+    async def _ranked(
+        self, collection: Collection, question: Question
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """All results up to the end of the page, and one more."""
+        vector = None
+        if question.mode != "words":
+            with stage("embed"):
+                vector = await self.embeddings.of_query(question.query)
+        end = question.offset + question.limit + 1
+        if self._reranks(question):
+            end = max(end, self._rerank_top)
+        wanted = Wanted(
+            question.query,
+            vector,
+            question.mode != "meaning",
+            qdrant_filter(question.filter),
+            # Several passages of a document count once.
+            end * 3 if collection.settings.split else end,
+        )
+        with stage("store"):
+            points = await self.store.find(collection, self._ranking, wanted)
+        results = _documents(points, question.threshold)[:end]
+        if not self._reranks(question):
+            return results, False
+        return await self._rerank(question.query, results)
+
+    async def _rerank(
+        self, query: str, results: list[dict[str, Any]]
+    ) -> tuple[list[dict[str, Any]], bool]:
+        assert self._reranker
+        best, rest = results[: self._rerank_top], results[self._rerank_top :]
+        with stage("rerank"):
+            scores = await self._reranker.scores(query, [each["text"] for each in best])
+        if scores is None:
+            return results, False
+        for result, score in zip(best, scores, strict=True):
+            result["rerank_score"] = score
+        return sorted(best, key=lambda each: -each["rerank_score"]) + rest, True
+
+    async def put(self, name: str | None, documents: Sequence[NewDocument]) -> None:
+        """Add documents, or replace those with the same names; of two with one name, the last."""
+        collection = await self._writable(name)
+        last = {document.id: document for document in documents}.values()
+        points = [
+            point
+            for document in last
+            for point in points_of(collection, Document(**document.model_dump()))
+        ]
+        vectors = await self.embeddings.of([point.text for point in points])
+        await self.store.put(collection, points, vectors)
+        DOCUMENTS_STORED.inc(len(last))
+        await self._cache.forget(collection.name)
+
+    async def remove(self, name: str | None, documents: Sequence[str]) -> None:
         """Remove documents by name."""
-        self._require_ready()
-        await self._store.remove(names)
-        await self._cache.forget()
+        collection = await self._writable(name)
+        await self.store.remove(collection, documents)
+        await self._cache.forget(collection.name)
 
-    def _require_ready(self) -> None:
+    async def _writable(self, name: str | None) -> Collection:
+        self.require_ready()
+        collection = await self.collections.get(name or self._default)
+        if collection.locked:
+            raise ServiceError(
+                409, "conflict", f"{collection.name!r} is being re-embedded; try again later."
+            )
+        return await self._searchable(collection.name)
+
+    async def create(self, new: NewCollection) -> None:
+        """Raises ServiceError where there is one of this name."""
+        given = new.model_dump(exclude_none=True, exclude={"name"})
+        await self.collections.create(new.name, self.settings(**given))
+
+    def settings(self, **given: Any) -> Settings:
+        """Of a new collection."""
+        known = {**vars(self._defaults), **given}
+        known["passage_overlap"] = min(known["passage_overlap"], known["passage_characters"] // 2)
+        return Settings(**known, model=self.embeddings.model, length=self.length)
+
+    async def delete(self, name: str) -> None:
+        """Raises NoCollection."""
+        self.require_ready()
+        await self.collections.delete(name)
+        await self._cache.forget(name)
+
+    async def forget(self, name: str) -> None:
+        """Keep no answer of a collection."""
+        await self._cache.forget(name)
+
+    async def describe(self, name: str) -> CollectionState:
+        """Raises NoCollection."""
+        self.require_ready()
+        collection = await self.collections.get(name)
+        settings = collection.settings
+        return CollectionState(
+            name=name,
+            documents=await self.collections.count(name, _FIRST_PASSAGES),
+            passages=await self.collections.count(name),
+            language=settings.language,
+            mean_words=settings.mean_words,
+            fields=dict(settings.fields),
+            model=settings.model,
+            vector_length=settings.length,
+        )
+
+    def require_ready(self) -> None:
         if not self.ready:
             raise StoreUnavailable
+
+
+def _documents(points: Sequence[Mapping[str, Any]], threshold: float) -> list[dict[str, Any]]:
+    """One result a document: its best passage."""
+    found: dict[str, dict[str, Any]] = {}
+    for point in points:
+        payload = point["payload"]
+        if point["score"] >= threshold and payload["id"] not in found:
+            found[payload["id"]] = {"id": payload["id"], "score": point["score"], **payload}
+    return [*found.values()]

@@ -1,0 +1,152 @@
+"""Speed of the search API: `python -m benchmarks.search.speed [--documents 100000]`.
+
+Vectors of queries cost nothing, so the figures are those of the API, of Qdrant's core and of wrk,
+which share the processors. The same questions go to a thin API as a site would write it, in the
+same run. Needs wrk and redis-server.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.search.site import Site, program, site, wait
+from benchmarks.search.topics import documents, embed, questions
+from tests.integration.local_gateway import free_ports
+
+CLIENTS = 16
+_SCRIPT = """
+local bodies = {{}}
+for line in io.lines("{bodies}") do bodies[#bodies + 1] = line end
+local next = 0
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+request = function()
+  next = next % #bodies + 1
+  return wrk.format(nil, nil, nil, bodies[next])
+end
+done = function(summary, latency, requests)
+  for _, part in pairs({{50, 95}}) do
+    io.write(string.format("p%d=%f\\n", part, latency:percentile(part) / 1000))
+  end
+end
+"""
+Row = Mapping[str, Any]
+
+
+def load(url: str, bodies: list[dict[str, Any]], directory: Path, seconds: int) -> Row:
+    """Requests per second and durations, with all questions in turn."""
+    lines, script = directory / "bodies", directory / "script.lua"
+    lines.write_text("".join(json.dumps(body) + "\n" for body in bodies))
+    script.write_text(_SCRIPT.format(bodies=lines))
+    command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--latency", "--timeout", "30s"]
+    run = subprocess.run(
+        [*command, "-s", str(script), url], capture_output=True, text=True, check=True
+    )
+    if "Non-2xx" in run.stdout or "Socket errors" in run.stdout:
+        raise SystemExit(f"error: some requests failed:\n{run.stdout}")
+    return {
+        "requests_per_second": float(_figure(r"Requests/sec:\s+([\d.]+)", run.stdout)),
+        "p50_ms": float(_figure(r"p50=([\d.]+)", run.stdout)),
+        "p95_ms": float(_figure(r"p95=([\d.]+)", run.stdout)),
+    }
+
+
+def _figure(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    assert found, text
+    return found[1]
+
+
+def fill(found: Site, name: str, count: int) -> float:
+    """Load all documents as lines; documents per second."""
+    lines = b"".join(json.dumps(each).encode() + b"\n" for each in documents(count))
+    begun = time.perf_counter()
+    url = f"{found.url}/v1/collections/{name}/documents"
+    httpx.put(url, content=lines, timeout=3600).raise_for_status()
+    return count / (time.perf_counter() - begun)
+
+
+def recall(found: Site, name: str, asked: list[str], ef: int) -> float:
+    """Share of the ten nearest that the index finds, against exact search."""
+    url, shares = f"{found.qdrant}/collections/{name}/points/query", []
+    with httpx.Client(timeout=60) as client:
+        for text in asked:
+            body = {"query": embed(text).tolist(), "using": "dense", "limit": 10}
+            ids = []
+            for params in ({"exact": True}, {"hnsw_ef": ef}):
+                answer = client.post(url, json={**body, "params": params}).raise_for_status()
+                ids.append({point["id"] for point in answer.json()["result"]["points"]})
+            shares.append(len(ids[0] & ids[1]) / 10)
+    return sum(shares) / len(shares)
+
+
+@contextmanager
+def thin(found: Site, name: str) -> Iterator[str]:
+    """The API to compare with."""
+    (port,) = free_ports(1)
+    environment = {
+        "QDRANT_URL": found.qdrant,
+        "EMBEDDINGS_URL": found.embeddings,
+        "SEARCH_COLLECTION": name,
+    }
+    command = ["-m", "uvicorn", "--factory", "benchmarks.search.thin:app", "--no-access-log"]
+    with program(sys.executable, *command, "--port", str(port), **environment):
+        wait(f"http://127.0.0.1:{port}/health")
+        yield f"http://127.0.0.1:{port}/search/hybrid"
+
+
+def measure(count: int, workers: int, seconds: int, directory: Path) -> Iterator[Row]:
+    """One row a measurement."""
+    name = "speed"
+    model = ("uvicorn", "benchmarks.search.topics:app", "--no-access-log")
+    options = {"SEARCH_COLLECTION": name}
+    asked = questions(20_000, count)
+    with site(directory, embeddings=model, workers=workers, **options) as found:
+        yield {"measured": "load", "documents_per_second": fill(found, name, count)}
+        yield {"measured": "index", "recall_at_10": recall(found, name, asked[:200], 128)}
+        bodies = [{"query": text, "limit": 10} for text in asked]
+        # In turns, as other work on this machine comes and goes.
+        for _ in range(2):
+            with thin(found, name) as url:
+                yield {"measured": "thin", **load(url, bodies, directory, seconds)}
+            yield {
+                "measured": "search",
+                **load(f"{found.url}/v1/search", bodies, directory, seconds),
+            }
+            bodies = [{**body, "offset": 1} for body in bodies]
+        few = bodies[:50]
+        load(f"{found.url}/v1/search", few, directory, 2)
+        yield {"measured": "cache", **load(f"{found.url}/v1/search", few, directory, seconds)}
+
+
+def main() -> None:
+    """Lines as they are measured, or with --json all at the end."""
+    parser = argparse.ArgumentParser(description="Measure the speed of the search API")
+    parser.add_argument("--documents", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    rows = list[Row]()
+    with tempfile.TemporaryDirectory(prefix="llmhost-search-") as directory:
+        wanted = (options.documents, options.workers, options.seconds, Path(directory))
+        for row in measure(*wanted):
+            rows.append(row)
+            if not options.json:
+                print("  ".join(f"{k}={v}" for k, v in row.items()), flush=True)
+    if options.json:
+        print(json.dumps(rows, indent=2))
+
+
+if __name__ == "__main__":
+    main()

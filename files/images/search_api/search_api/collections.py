@@ -1,0 +1,183 @@
+"""Collections: created, listed, deleted, and re-embedded behind their names.
+
+A collection `docs` is an alias in Qdrant of `docs--1`; re-embedding fills `docs--2` and moves the
+alias. Its settings are in Qdrant's metadata of the collection.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from qdrant_client import AsyncQdrantClient, models
+
+from search_api.errors import NoCollection, ServiceError
+from search_api.qdrant import asked
+
+DENSE = "dense"
+KEYWORDS = "keywords"
+FRESH_SECONDS = 5.0
+"""How long a search trusts what it knows of a collection; another process may have changed it."""
+LEASE_SECONDS = 120.0
+"""After so long without progress, re-embedding has been interrupted."""
+
+_SCHEMAS: Mapping[str, Any] = {
+    "keyword": models.PayloadSchemaType.KEYWORD,
+    "integer": models.PayloadSchemaType.INTEGER,
+    "float": models.PayloadSchemaType.FLOAT,
+    "boolean": models.PayloadSchemaType.BOOL,
+    "path": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, prefix=True),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one collection."""
+
+    language: str
+    passage_characters: int
+    passage_overlap: int
+    fields: Mapping[str, str]
+    model: str
+    length: int
+    mean_words: float | None = None
+    measured: int = 0
+    """Texts that `mean_words` is the mean of."""
+    split: bool = False
+    """Whether any document is more than one passage."""
+    locked_until: float = 0.0
+    """Seconds since 1970 until which re-embedding is sure to be at work."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Where a collection is in Qdrant."""
+
+    name: str
+    stored_as: str
+    settings: Settings
+
+    @property
+    def locked(self) -> bool:
+        """Whether it is being re-embedded."""
+        return self.settings.locked_until > time.time()
+
+
+class Collections:
+    """All collections; every method raises StoreUnavailable when Qdrant fails."""
+
+    def __init__(self, client: AsyncQdrantClient) -> None:
+        self._client = client
+        self._known: dict[str, tuple[float, Collection]] = {}
+
+    async def get(self, name: str, fresh: bool = True) -> Collection:
+        """Raises NoCollection, and ServiceError for a collection of an earlier release."""
+        until, known = self._known.get(name, (0.0, None))
+        if known and not fresh and time.monotonic() < until:
+            return known
+        self._known.pop(name, None)
+        found = await asked(self._client.get_collection(name), name)
+        metadata = found.config.metadata or {}
+        if "language" not in metadata:
+            raise ServiceError(
+                409,
+                "conflict",
+                f"The collection {name!r} is from an earlier release: re-embed it.",
+            )
+        settings = Settings(**{key: metadata[key] for key in asdict(_NOTHING) if key in metadata})
+        collection = Collection(name, await self.stored_as(name), settings)
+        self._known[name] = (time.monotonic() + FRESH_SECONDS, collection)
+        return collection
+
+    async def stored_as(self, name: str) -> str:
+        """The name in Qdrant behind a name. Raises NoCollection."""
+        aliases = (await asked(self._client.get_aliases(), name)).aliases
+        stored = {each.alias_name: each.collection_name for each in aliases}.get(name)
+        if stored:
+            return stored
+        if not await asked(self._client.collection_exists(name), name):
+            raise NoCollection(name)
+        return name
+
+    async def names(self) -> list[str]:
+        """All names; collections that are only half filled have none."""
+        aliases = (await asked(self._client.get_aliases())).aliases
+        return sorted(each.alias_name for each in aliases if _ours(each.collection_name))
+
+    async def create(self, name: str, settings: Settings) -> None:
+        """Raises ServiceError where there is one of this name."""
+        if await asked(self._client.collection_exists(name)):
+            raise ServiceError(409, "conflict", f"There is a collection {name!r} already.")
+        await self.store(f"{name}--1", settings)
+        await self.point(name, f"{name}--1")
+
+    async def store(self, stored_as: str, settings: Settings) -> None:
+        """Create the collection in Qdrant, in place of one that was not finished."""
+        await asked(self._client.delete_collection(stored_as))
+        await asked(
+            self._client.create_collection(
+                stored_as,
+                vectors_config={
+                    DENSE: models.VectorParams(
+                        size=settings.length, distance=models.Distance.COSINE
+                    )
+                },
+                sparse_vectors_config={
+                    KEYWORDS: models.SparseVectorParams(modifier=models.Modifier.IDF)
+                },
+                metadata=asdict(settings),
+            )
+        )
+        indexed = {f"metadata.{key}": _SCHEMAS[kind] for key, kind in settings.fields.items()}
+        for key, schema in ({"id": _SCHEMAS["keyword"]} | indexed).items():
+            await asked(self._client.create_payload_index(stored_as, key, schema))
+
+    async def point(self, name: str, stored_as: str) -> None:
+        """Let the name mean this collection from now on."""
+        create = models.CreateAlias(collection_name=stored_as, alias_name=name)
+        operation = models.CreateAliasOperation(create_alias=create)
+        await asked(self._client.update_collection_aliases([operation]))
+        self._known.pop(name, None)
+
+    async def note(self, collection: Collection, **changed: Any) -> Collection:
+        """Change settings."""
+        settings = replace(collection.settings, **changed)
+        await asked(
+            self._client.update_collection(collection.stored_as, metadata=asdict(settings)),
+            collection.name,
+        )
+        self._known.pop(collection.name, None)
+        return replace(collection, settings=settings)
+
+    async def delete(self, name: str) -> None:
+        """Raises NoCollection."""
+        stored_as = await self.stored_as(name)
+        self._known.pop(name, None)
+        await asked(self._client.delete_collection(stored_as))
+
+    async def replace(self, old: Collection, new: Collection) -> None:
+        """Give the name of a collection to another, and delete it."""
+        if old.stored_as == old.name:  # of an earlier release: its name is no alias
+            await asked(self._client.delete_collection(old.name))
+        await self.point(old.name, new.stored_as)
+        if old.stored_as != old.name:
+            await asked(self._client.delete_collection(old.stored_as))
+
+    async def count(self, name: str, filter_: models.Filter | None = None) -> int:
+        """Points of a collection: passages, or documents by a filter for first passages."""
+        found = await asked(self._client.count(name, count_filter=filter_, exact=True), name)
+        return found.count
+
+
+_NOTHING = Settings("none", 0, 0, {}, "", 0)
+
+
+def _ours(stored_as: str) -> bool:
+    return re.search(r"--\d+$", stored_as) is not None
+
+
+def following(name: str, stored_as: str) -> str:
+    """The name in Qdrant of the next filling of a collection."""
+    number = re.search(r"--(\d+)$", stored_as)
+    return f"{name}--{int(number[1]) + 1 if number else 1}"

@@ -1,0 +1,104 @@
+"""Re-embedding: a new collection is filled from the old one, and then takes its name."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from qdrant_client import models
+
+from search_api.collections import LEASE_SECONDS, Collection, following
+from search_api.errors import ServiceError
+from search_api.search import Search
+from search_api.store import MEASURED, Document, Point, points_of, words_of
+
+BATCH = 64
+_log = logging.getLogger(__name__)
+
+
+class Reembedding:
+    """With the present model, the true mean length, and other settings where they are given.
+
+    Searches go on in the old collection; changes are refused until the end, so none is lost.
+    """
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+
+    async def begin(self, name: str) -> Collection:
+        """Lock the collection. Raises ServiceError where it is locked already."""
+        collection = await self._source(name)
+        if collection.locked:
+            raise ServiceError(409, "conflict", f"{name!r} is being re-embedded already.")
+        return await self._renew(collection)
+
+    async def _source(self, name: str) -> Collection:
+        collections = self._search.collections
+        try:
+            return await collections.get(name)
+        except ServiceError as error:
+            if error.status != 409:
+                raise
+        # From an earlier release: without settings, and with other keyword vectors.
+        stored_as = await collections.stored_as(name)
+        return Collection(name, stored_as, self._search.settings())
+
+    async def _renew(self, collection: Collection) -> Collection:
+        until = time.time() + LEASE_SECONDS
+        return await self._search.collections.note(collection, locked_until=until)
+
+    async def finish(self, source: Collection) -> None:
+        """Fill the new collection, give it the name, delete the old one."""
+        search = self._search
+        target = await self._new(source)
+        try:
+            await self._copy(source, target)
+            await search.collections.replace(source, target)
+            await search.forget(source.name)
+        except ServiceError:
+            _log.exception("%s was not re-embedded", source.name)
+            await search.collections.note(source, locked_until=0.0)
+
+    async def _new(self, source: Collection) -> Collection:
+        settings = replace(
+            source.settings,
+            model=self._search.embeddings.model,
+            length=self._search.length,
+            locked_until=0.0,
+        )
+        if source.settings.mean_words:
+            mean = await self._mean(source, source.settings.mean_words)
+            settings = replace(settings, mean_words=mean, measured=MEASURED)
+        stored_as = following(source.name, source.stored_as)
+        await self._search.collections.store(stored_as, settings)
+        return Collection(source.name, stored_as, settings)
+
+    async def _mean(self, source: Collection, known: float) -> float:
+        """Mean length of all texts, in words."""
+        lengths: list[float] = []
+        offset = None
+        while True:
+            points, offset = await self._search.store.scroll(source.stored_as, 512, offset, True)
+            lengths += words_of(points, known)
+            if offset is None:
+                return sum(lengths) / len(lengths) if lengths else known
+
+    async def _copy(self, source: Collection, target: Collection) -> None:
+        search, offset = self._search, None
+        while True:
+            records, offset = await search.store.scroll(source.stored_as, BATCH, offset)
+            points = [point for each in records for point in _points(target, each)]
+            if points:
+                vectors = await search.embeddings.of([point.text for point in points])
+                target = await search.store.add(target, points, vectors)
+            if offset is None:
+                return
+            source = await self._renew(source)
+
+
+def _points(target: Collection, record: models.Record) -> Iterator[Point]:
+    payload = record.payload or {}
+    if "passage" in payload:
+        yield Point(str(record.id), payload["text"], payload)
+    else:
+        yield from points_of(target, Document(**payload))
