@@ -56,6 +56,16 @@ _ROUTE = re.compile(r"(?=/)(/([\w.~-]+|\{\w+\}))*(/|/\{\w+\.\.\.\})?", re.ASCII)
 
 
 @dataclass(frozen=True)
+class Fields:
+    """Fields of a JSON body that only an administrator may send: they change the engine for all.
+
+    `refused` are fields of the body; in its object `options`, all but `options` are refused."""
+
+    refused: tuple[str, ...]
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Route:
     """A request that the gateway passes on: a path and its methods.
 
@@ -67,6 +77,7 @@ class Route:
     path: str
     methods: tuple[Method, ...]
     scope: Literal["inference", "admin"] = "inference"
+    fields: Fields | None = None
 
     def __post_init__(self) -> None:
         if not _ROUTE.fullmatch(self.path):

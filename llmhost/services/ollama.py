@@ -10,7 +10,7 @@ from llmhost.models.memory import Estimate
 from llmhost.options.model import Model
 from llmhost.options.types import Image, KeepSeconds, LoadSeconds, LocalPort
 from llmhost.services.abilities import Abilities
-from llmhost.services.base import Request, Route, Service, ServiceOptions
+from llmhost.services.base import Fields, Request, Route, Service, ServiceOptions
 from llmhost.services.ollama_store import PARAMETERS, store_files, weights_of
 from llmhost.services.requests import task_request
 from llmhost.system.files import File
@@ -139,6 +139,19 @@ def _prompt_cache_mib(memory_limit: str | None, processes: int) -> int:
     return min(bytes_of(memory_limit) // MIB // 4 // processes, _LARGEST_CACHE_MIB)
 
 
+# Anybody's keep_alive unloads a model or makes it stay; other contexts, threads and GPU layers
+# reload it, and so does `shift` (needsReload in server/sched.go). /v1 has no such fields. Those of
+# `options` that are allowed are what api/types.go does not count among `Runner`, and older ones.
+_FIELDS = Fields(
+    refused=("keep_alive", "shift"),
+    options=(
+        *("num_keep", "seed", "num_predict", "top_k", "top_p", "min_p", "typical_p"),
+        *("repeat_last_n", "temperature", "repeat_penalty", "presence_penalty"),
+        *("frequency_penalty", "stop", "tfs_z", "mirostat", "mirostat_eta", "mirostat_tau"),
+        "penalize_newline",
+    ),
+)
+
 # Pull, push, create, copy and delete are not passed on, not even for administrators. They would
 # change baked models, which fails in a read-only container, and have had vulnerabilities
 # (CVE-2026-7482). Several public projects pin the digest of the default image for its tag.
@@ -156,10 +169,10 @@ SERVICE = Ollama(
         on_demand=True,
     ),
     routes=(
-        Route("/api/generate", ("POST",)),
-        Route("/api/chat", ("POST",)),
-        Route("/api/embed", ("POST",)),
-        Route("/api/embeddings", ("POST",)),
+        Route("/api/generate", ("POST",), fields=_FIELDS),
+        Route("/api/chat", ("POST",), fields=_FIELDS),
+        Route("/api/embed", ("POST",), fields=_FIELDS),
+        Route("/api/embeddings", ("POST",), fields=_FIELDS),
         Route("/api/tags", ("GET",)),
         Route("/api/ps", ("GET",)),
         Route("/api/show", ("POST",)),
