@@ -824,7 +824,7 @@ def parsed(content: bytes) -> Json:
         raise Refused(400, f"invalid character {what}") from None
     if not isinstance(body, dict):
         raise Refused(400, "json: cannot unmarshal into Go value of an object")
-    return body
+    return {name.casefold(): value for name, value in body.items()}
 
 
 class Server(ThreadingHTTPServer):

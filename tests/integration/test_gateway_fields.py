@@ -119,6 +119,15 @@ def test_client_can_not_unload_resize_or_move_a_model(
     assert state(loaded) == before
 
 
+UNLOAD = ("unload", "other case", "Kelvin sign", "escaped Kelvin sign", "escaped", "after null")
+
+
+@pytest.mark.parametrize("body", [CONTROLS[name] for name in UNLOAD], ids=UNLOAD)
+def test_what_is_refused_would_have_had_an_effect(loaded: httpx.Client, body: bytes) -> None:
+    loaded.post("/api/generate", content=body).raise_for_status()
+    assert "brain:latest" not in dict(state(loaded))
+
+
 def test_refusal_names_the_field_and_is_logged(gateway: LocalGateway) -> None:
     headers = {"Authorization": f"Bearer {APP}", "X-Request-ID": "refused-field"}
     body = {"model": "brain", "options": {"num_ctx": 9}}
