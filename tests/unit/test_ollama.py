@@ -196,6 +196,14 @@ def test_manifest_of_a_library_is_downloaded_by_its_digest(tmp_path: Path) -> No
     assert address == f"https://registry.ollama.ai/v2/maker/small/blobs/sha256:{pin}"
 
 
+def test_adapter_is_a_link_to_its_own_layer(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "lora.gguf", {}, {"general.type": "adapter"})
+    store = bake([model(tmp_path, "brain", adapter=str(path))], tmp_path)
+    assert layer(store, "brain", "adapter") == path.read_bytes()
+    (entry,) = [e for e in manifest(store, "brain")["layers"] if "adapter" in e["mediaType"]]
+    assert str(blob(store, entry["digest"]).readlink()).endswith("/models/brain.adapter.gguf")
+
+
 def test_file_that_is_no_gguf_stops_the_build_with_a_reason(tmp_path: Path) -> None:
     path = tmp_path / "weights.gguf"
     path.write_bytes(b"a double has no weights")
