@@ -2,7 +2,9 @@
 of Ollama: only an administrator may send them."""
 
 import json
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,28 +31,31 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="module")
-def gateway(
-    engine: httpx.Client, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalGateway]:
+def inventory(engine: httpx.Client, **more: object) -> Data:
     port, status = free_ports(2)
-    data = {
+    brain = {"name": "brain", "service": "ollama", "source": "https://x/m", "sha256": "1" * 64}
+    return {
         "services": ["ollama"],
-        "models": [
-            {"name": "brain", "service": "ollama", "source": "https://x/m", "sha256": "1" * 64}
-        ],
+        "models": [brain],
         "ollama_port": engine.base_url.port,
         "gateway_port": port,
         "gateway_status_port": status,
         "gateway_addresses": ["127.0.0.1"],
-        "gateway_tls": "off",
         "gateway_max_body_mib": 8,
         "api_clients": [
             {"name": "app", "sha256": digest(APP)},
             {"name": "only-ollama", "sha256": digest(ONLY_OLLAMA), "scope": ["ollama"]},
             {"name": "admin", "sha256": digest(ADMIN), "scope": "admin"},
         ],
+        **more,
     }
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    engine: httpx.Client, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalGateway]:
+    data = inventory(engine, gateway_tls="off")
     with local_gateway(data, tmp_path_factory.mktemp("fields") / "nginx") as running:
         yield running
 
@@ -179,6 +184,28 @@ def test_chunked_body_is_read_too(gateway: LocalGateway, loaded: httpx.Client) -
         answer = httpx.post(f"{gateway.url}/api/generate", content=chunks, headers=headers)
         assert answer.status_code == status
     assert state(loaded)
+
+
+def test_body_of_http_2_is_read_too(loaded: httpx.Client, tmp_path: Path) -> None:
+    data = inventory(loaded, gateway_ca_directory=str(tmp_path / "ca"))
+    with local_gateway(data, tmp_path / "nginx") as gateway:
+        for part, status in (('"keep_alive":0}', "2 403"), ('"stream":false}', "2 200")):
+            command = [
+                "curl",
+                "-sS",
+                "--http2",
+                "--cacert",
+                str(gateway.settings.gateway.ca_certificate),
+            ]
+            command += ["-H", f"Authorization: Bearer {APP}", "-o", str(tmp_path / "answer")]
+            command += ["-w", "%{http_version} %{http_code}", f"{gateway.url}/api/generate", "-d"]
+            body = '{"model":"brain","prompt":"Hi",' + part
+            run = subprocess.run([*command, body], capture_output=True, text=True, timeout=60)
+            assert run.stdout == status, run.stderr
+        # Of a length that is not known when the request begins.
+        command[-1:] = ["-T", "-", "-X", "POST"]
+        run = subprocess.run(command, input=body, capture_output=True, text=True, timeout=60)
+        assert run.stdout == "2 200", run.stderr
 
 
 def test_checked_paths_are_not_reached_from_outside(gateway: LocalGateway) -> None:
