@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import RLock
+from threading import Condition
 from typing import Any, BinaryIO
 
 STORE = Path(os.environ.get("OLLAMA_MODELS", "/root/.ollama/models"))
@@ -31,6 +31,7 @@ IMAGE = "application/vnd.ollama.image."
 JSON, JSON_UTF8 = "application/json", "application/json; charset=utf-8"
 FOREVER = 2**63 / 1e9
 VECTOR = 32
+LONG = 100
 RUNNER_OPTIONS = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread")
 INTEGERS = ("num_keep", "seed", "num_predict", "top_k", "repeat_last_n", *RUNNER_OPTIONS[:3])
 FLOATS = ("top_p", "min_p", "typical_p", "temperature", "repeat_penalty", "presence_penalty")
@@ -231,18 +232,21 @@ class Runner:
     def __init__(self, model: Model, options: Json, duration: float) -> None:
         self.model, self.options, self.duration = model, options, duration
         self.expires = time.time() + duration
+        self.busy = 0
 
 
 class Scheduler:
-    """Runners by path of their weights; when all are taken, the shortest stay goes first."""
+    """Runners by path of their weights; when all are taken, the idle one with the shortest stay
+    goes first."""
 
     def __init__(self) -> None:
         self.runners: dict[Path, Runner] = {}
-        self.lock = RLock()
+        self.lock = Condition()
         self.most = int(os.environ.get("OLLAMA_MAX_LOADED_MODELS", "0")) or 3
         self.default = seconds(os.environ.get("OLLAMA_KEEP_ALIVE", "5m"))
 
-    def use(self, model: Model, options: Json, keep_alive: object) -> None:
+    def use(self, model: Model, options: Json, keep_alive: object, *, hold: bool = False) -> Runner:
+        """The runner for a request. One that is held stays busy until it is released."""
         given = None if keep_alive is None else seconds(keep_alive)
         wanted = {name: options[name] for name in RUNNER_OPTIONS if name in options}
         wanted["num_ctx"] = min(int(wanted.get("num_ctx", 4096)), model.trained_context)
@@ -250,20 +254,34 @@ class Scheduler:
             self._expire()
             runner = self.runners.get(model.weights)
             if runner and (runner.options, runner.model.adapters) != (wanted, model.adapters):
-                del self.runners[model.weights]
+                while runner.busy:
+                    self.lock.wait(60)
+                self.runners.pop(model.weights, None)
                 runner = None
             if runner is None:
                 runner = self._start(model, wanted, self.default if given is None else given)
             if given is not None:
                 runner.duration = given
+            runner.busy += 1
+        if not hold:
+            self.release(runner)
+        return runner
+
+    def release(self, runner: Runner) -> None:
+        with self.lock:
+            runner.busy -= 1
             runner.expires = time.time() + runner.duration
-            if runner.duration <= 0:
-                del self.runners[model.weights]
+            if runner.duration <= 0 and not runner.busy:
+                self.runners.pop(runner.model.weights, None)
+            self.lock.notify_all()
 
     def _start(self, model: Model, options: Json, duration: float) -> Runner:
         while len(self.runners) >= self.most:
-            first = min(self.runners, key=lambda path: (self.runners[path].duration, str(path)))
-            del self.runners[first]
+            idle = [path for path, each in self.runners.items() if not each.busy]
+            if idle:
+                del self.runners[min(idle, key=lambda p: (self.runners[p].duration, str(p)))]
+            else:
+                self.lock.wait(60)
         self.runners[model.weights] = runner = Runner(model, options, duration)
         sys.stderr.write(f'msg="loaded runners" count={len(self.runners)} model={model.weights}\n')
         return runner
@@ -328,10 +346,11 @@ class Text:
 
 
 class Stream:
-    """An answer in parts."""
+    """An answer in parts; a long one takes its time, and keeps its runner busy."""
 
-    def __init__(self, kind: str, lines: list[str]) -> None:
-        self.kind, self.lines = kind, lines
+    def __init__(self, kind: str, lines: list[str], runner: Runner | None = None) -> None:
+        self.kind, self.lines, self.runner = kind, lines, runner
+        self.pause = 0.02 if len(lines) > LONG else 0.0
 
 
 class Said:
@@ -342,6 +361,8 @@ class Said:
         self.options = model.options | checked_options(body)
         words = ['{"ok":', " true}"] if body.get("format") else WORDS
         most = int(self.options.get("num_predict", -1))
+        if most > LONG and words is WORDS:
+            words = WORDS * (most // len(WORDS) + 1)
         self.words = words if most < 0 else words[:most]
         self.reason = "length" if 0 <= most < len(words) else "stop"
         self.prompt_tokens = len(f"{model.system} {asked}".split()) + 1
@@ -406,13 +427,15 @@ def native(body: Json, name: str, asked: str, *, chat: bool) -> object:
         return part("") | {"done": True, "done_reason": "unload"}
     _check_able(body, model, name, "chat" if chat else "generate")
     said = Said(body, model, asked)
-    scheduler.use(model, said.options, body.get("keep_alive"))
+    streams = bool(asked and body.get("stream", True))
+    runner = scheduler.use(model, said.options, body.get("keep_alive"), hold=streams)
     if not asked:
         return part("") | {"done": True, "done_reason": "load"}
     last = said.last if chat else said.last | {"context": [1] * said.prompt_tokens}
-    if body.get("stream", True):
+    if streams:
         parts = [*(part(word) for word in said.words), part("") | last]
-        return Stream("application/x-ndjson", [json.dumps(each) + "\n" for each in parts])
+        lines = [json.dumps(each) + "\n" for each in parts]
+        return Stream("application/x-ndjson", lines, runner)
     return part(said.text) | last
 
 
@@ -803,9 +826,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", stream.kind)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for line in [*stream.lines, ""]:
-            self.wfile.write(f"{len(line.encode()):x}\r\n{line}\r\n".encode())
-            self.wfile.flush()
+        try:
+            for line in [*stream.lines, ""]:
+                self.wfile.write(f"{len(line.encode()):x}\r\n{line}\r\n".encode())
+                self.wfile.flush()
+                time.sleep(stream.pause)
+        finally:
+            if stream.runner:
+                scheduler.release(stream.runner)
 
 
 def _error_type(status: int) -> str:

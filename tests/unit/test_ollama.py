@@ -318,6 +318,33 @@ def test_resident_that_was_unloaded_comes_back_and_stays(
         assert until(lambda: health(variables))
 
 
+def test_resident_that_other_models_pushed_out_comes_back(
+    tmp_path: Path, inside: dict[str, str]
+) -> None:
+    """Two roles on demand: while one is busy, an idle resident makes room for the other."""
+    roles = [record(tmp_path, "brain"), record(tmp_path, "vector", task="embed", resident=False)]
+    roles[1]["context_tokens"] = 256
+    path = write_gguf(tmp_path / "long.gguf", {"a.weight": ((64, 64), Kind.F32)}, {})
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    long = model(tmp_path, "long", source=str(path), sha256=sha256, resident=False)
+    variables = {**environment(site(*roles)), **inside}
+    assert variables["OLLAMA_MAX_LOADED_MODELS"] == "2"
+    bake([*(Model(**each) for each in roles), long], tmp_path)
+
+    def running() -> set[str]:
+        return {each["name"] for each in engine.get("/api/ps").json()["models"]}
+
+    variables["LLMHOST_RESIDENT_SECONDS"] = "3"
+    body = {"model": "long", "prompt": "Hi", "options": {"num_predict": 500}}
+    with started(variables) as engine:
+        assert until(lambda: health(variables))
+        with engine.stream("POST", "/api/generate", json=body) as answer:
+            next(answer.iter_lines())
+            engine.post("/api/embed", json={"model": "vector", "input": "Hi"})
+            assert running() == {"long:latest", "vector:latest"}
+        assert until(lambda: health(variables) and "brain:latest" in running())
+
+
 def test_health_fails_while_a_resident_is_not_loaded_for_good(
     tmp_path: Path, inside: dict[str, str]
 ) -> None:
