@@ -46,3 +46,8 @@ def so_far(seconds: float, done: int = 0, size: int = 0, begun_with: int = 0) ->
 def gib_to_bytes(size: float) -> int:
     """GiB in bytes."""
     return int(size * GIB)
+
+
+def bytes_of(size: str) -> int:
+    """Bytes of a size for Docker, such as `16g`."""
+    return int(size[:-1]) << {"k": 10, "m": 20, "g": 30}[size[-1]]

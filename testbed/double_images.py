@@ -13,8 +13,17 @@ from testbed.image_registry import ImageRegistry
 
 DOUBLES = Path(__file__).resolve().parents[1] / "tests/doubles"
 
-# Tools of the real images that are used: a shell to bake, curl for a health check.
-_PACKAGES = ("python3", "dash", "coreutils", "curl", "base-files", "base-passwd")
+# Tools of the real images that are used: Perl to bake, a shell to start, curl for a health check.
+_PACKAGES = (
+    "python3",
+    "perl-base",
+    "dash",
+    "grep",
+    "coreutils",
+    "curl",
+    "base-files",
+    "base-passwd",
+)
 
 
 def push_double(registry: ImageRegistry, engine: str) -> str:

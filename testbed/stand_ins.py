@@ -21,7 +21,7 @@ Data = dict[str, Any]
 
 DOUBLES = {
     "docling": "it gives back the text of plain documents",
-    "ollama": "it makes and finds models, and says one sentence",
+    "ollama": "it finds, loads and unloads models, and says one sentence",
     "open_webui": "its login and its models, no interface",
     "qdrant": "Qdrant's own core behind a REST interface of ours",
     "vllm": "it reads its arguments and its files, and says one sentence",

@@ -44,9 +44,14 @@ class ClientPolicy:
             client.concurrent_streams,
         )
 
+    @property
+    def controls(self) -> bool:
+        """Whether its clients may change engines for all others."""
+        return self.scope == "admin"
+
     def admits(self, service: str, scope: str) -> bool:
         """Whether a route of that service and scope may be called."""
-        if self.scope == "admin":
+        if self.controls:
             return True
         return scope == "inference" and (self.scope == scope or service in self.scope.split())
 

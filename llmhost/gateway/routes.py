@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from llmhost.gateway.policy import ClientPolicy
-from llmhost.services.base import Method
+from llmhost.services.base import Fields, Method
 from llmhost.settings import Settings
 
 
@@ -23,6 +23,7 @@ class ExposedRoute:
     upstream_path: str
     methods: tuple[Method, ...]
     scope: str
+    fields: Fields | None = None
 
     @property
     def prefix(self) -> str:
@@ -65,6 +66,7 @@ def exposed_routes(settings: Settings) -> tuple[ExposedRoute, ...]:
             route.path,
             route.methods,
             route.scope,
+            route.fields,
         )
         for position, service in enumerate(settings.offered)
         for route in service.routes

@@ -66,6 +66,7 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
     policies, routes = policies_of(settings.api_clients), exposed_routes(settings)
     return render(
         "gateway/nginx.conf.j2",
+        fields={route.path: route.fields for route in routes if route.fields},
         gateway=settings.gateway,
         grants=grants(policies, routes),
         listen=listen_addresses(settings, settings.gateway.port),

@@ -45,10 +45,18 @@ def _problems_of(settings: Settings, model: Model) -> Iterator[Problem]:
         return
     if gguf:
         yield from _file_problems(model, gguf)
+        for sentence in _refusals(settings, model, gguf):
+            yield _problem(model, f"its file {sentence}", "use another file, or another service")
     yield from _context_problems(model)
     yield from _adapter_problems(model, gguf)
     for sentence in violations(settings.policy, lineage_of(model)):
         yield _problem(model, sentence, "use another model, or change the policy")
+
+
+def _refusals(settings: Settings, model: Model, gguf: Gguf) -> Iterator[str]:
+    for service in settings.catalogue:
+        if service.name == model.service:
+            yield from service.check_file(model, gguf)
 
 
 def _problem(model: Model, what: str, fix: str) -> Problem:

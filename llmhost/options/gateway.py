@@ -72,8 +72,9 @@ class ApiClient(Section):
     """When the previous key expires, with a time zone: `2027-01-31T00:00:00+09:00`."""
 
     scope: Scope = "inference"
-    """`inference`: requests to models. `admin`: also routes that change or reveal a service's data.
-    A list of services: inference on these services only."""
+    """`inference`: requests to models. `admin`: also routes that change or reveal a service's data,
+    and fields that change an engine for all clients, such as Ollama's `keep_alive`. A list of
+    services: inference on these services only."""
 
     sources: Networks | None = None
     """Networks that the client may call from; none: all networks that can reach the gateway."""

@@ -212,6 +212,6 @@ class Model(Section):
             case HubSource() as hub:
                 return hub.url(self.revision or "", path or hub.file)
             case OllamaSource() as library:
-                return library.url(path)
+                return library.url(path, self.baked.get(f"{self.path}/{path}", ""))
             case str() as source:
                 return f"{source.rstrip('/')}/{path}" if path else source

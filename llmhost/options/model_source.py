@@ -43,22 +43,16 @@ class OllamaSource:
     name: str
     tag: str
 
-    def url(self, file: str) -> str:
-        """URL of a file in the registry's protocol (ollama, server/images.go)."""
+    def url(self, file: str, sha256: str = "") -> str:
+        """URL of a file in the registry's protocol.
+
+        The manifest is named by its tag, or if its digest is given by that, as in upstream's own
+        client (ollama, server/internal/client/ollama/registry.go, Resolve): tags move.
+        """
         base = f"{OLLAMA_LIBRARY}/v2/{self.publisher}/{self.name}"
         if file == MANIFEST:
-            return f"{base}/manifests/{self.tag}"
+            return f"{base}/blobs/sha256:{sha256}" if sha256 else f"{base}/manifests/{self.tag}"
         return f"{base}/blobs/{file.replace('sha256-', 'sha256:', 1)}"
-
-    @property
-    def reference(self) -> str:
-        """Its name in Ollama."""
-        return f"{self.publisher}/{self.name}:{self.tag}"
-
-    @property
-    def manifest_path(self) -> str:
-        """Path of the manifest in Ollama's store (ollama, types/model/name.go, Filepath)."""
-        return f"manifests/registry.ollama.ai/{self.publisher}/{self.name}/{self.tag}"
 
 
 MANIFEST = "manifest"

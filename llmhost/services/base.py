@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
+from llmhost.models.gguf import Gguf
 from llmhost.models.memory import Estimate
 from llmhost.nvidia.gpu_allocation import GpuRequest
 from llmhost.options.base import Section
@@ -55,6 +56,16 @@ _ROUTE = re.compile(r"(?=/)(/([\w.~-]+|\{\w+\}))*(/|/\{\w+\.\.\.\})?", re.ASCII)
 
 
 @dataclass(frozen=True)
+class Fields:
+    """Fields of a JSON body that only an administrator may send: they change the engine for all.
+
+    `refused` are fields of the body; in its object `options`, all but `options` are refused."""
+
+    refused: tuple[str, ...]
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Route:
     """A request that the gateway passes on: a path and its methods.
 
@@ -66,6 +77,7 @@ class Route:
     path: str
     methods: tuple[Method, ...]
     scope: Literal["inference", "admin"] = "inference"
+    fields: Fields | None = None
 
     def __post_init__(self) -> None:
         if not _ROUTE.fullmatch(self.path):
@@ -191,6 +203,14 @@ class Service(Generic[OptionsT]):
     def check_models(self, _models: Sequence[Model], /) -> Iterable[str]:
         """Further mistakes in its models, beyond options that it would ignore."""
         return ()
+
+    def check_file(self, _model: Model, _gguf: Gguf, /) -> Iterable[str]:
+        """Why it cannot run a model's file; each text continues "its file"."""
+        return ()
+
+    def loaded(self, models: Sequence[Model], /) -> Sequence[Model]:
+        """Models that have GPU memory of their own."""
+        return models
 
     def arguments(self, _options: OptionsT, _models: Sequence[Model], /) -> Sequence[str]:
         """Arguments of the engine's command line that its template cannot calculate."""

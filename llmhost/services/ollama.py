@@ -1,30 +1,20 @@
 """Ollama: several models, resident or loaded on demand."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from llmhost.models.files import sha256_of
+from llmhost.models.gguf import Gguf
 from llmhost.models.llama_memory import llama_memory
 from llmhost.models.memory import Estimate
 from llmhost.options.model import Model
-from llmhost.options.model_source import MANIFEST, OllamaSource
 from llmhost.options.types import Image, KeepSeconds, LoadSeconds, LocalPort
 from llmhost.services.abilities import Abilities
-from llmhost.services.base import Request, Route, Service, ServiceOptions
+from llmhost.services.base import Fields, Request, Route, Service, ServiceOptions
+from llmhost.services.ollama_store import PARAMETERS, store_files, weights_of
 from llmhost.services.requests import task_request
 from llmhost.system.files import File
-
-PARAMETERS = {
-    "temperature": "temperature",
-    "top_k": "top_k",
-    "top_p": "top_p",
-    "min_p": "min_p",
-    "repeat_penalty": "repeat_penalty",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-    "seed": "seed",
-    "max_tokens": "num_predict",
-    "stop": "stop",
-}
-"""Ollama's names of the model parameters (ollama, docs/modelfile.mdx)."""
+from llmhost.units import MIB, bytes_of
 
 
 class OllamaOptions(ServiceOptions):
@@ -47,51 +37,78 @@ class OllamaOptions(ServiceOptions):
     """Maximum time to load the resident models; after that the container is unhealthy."""
 
 
-def _links(models: Sequence[Model]) -> Iterator[tuple[str, str]]:
-    """Paths in Ollama's store, each with the file of the weights to link."""
+def _groups(models: Sequence[Model]) -> list[list[Model]]:
+    """Roles by their weights: Ollama has one process for each file of weights (server/sched.go)."""
+    groups: dict[str, list[Model]] = {}
     for model in models:
-        for path, sha256 in model.baked.items():
-            yield f"blobs/sha256-{sha256}", path
-        if isinstance(model.origin, OllamaSource):
-            yield model.origin.manifest_path, f"{model.path}/{MANIFEST}"
+        groups.setdefault(weights_of(model), []).append(model)
+    return list(groups.values())
 
 
-def _modelfile(model: Model) -> Iterator[str]:
-    """Lines of a Modelfile. Text between triple double quotes is literal."""
-    origin = model.origin
-    yield f"FROM {origin.reference if isinstance(origin, OllamaSource) else model.path}"
-    if model.adapter:
-        yield f"ADAPTER {model.adapter_path}"
-    yield f"PARAMETER num_ctx {model.context_tokens}"
-    for name, value in model.parameters.given.items():
-        for each in value if isinstance(value, tuple) else (value,):
-            text = f'"""{each}"""' if isinstance(each, str) else str(each)
-            yield f"PARAMETER {PARAMETERS[name]} {text}"
-    if model.system_prompt is not None:
-        yield f'SYSTEM """{model.system_prompt}"""'
+def _adapter(model: Model) -> str:
+    path = Path(model.adapter or "")
+    return sha256_of(path) if path.is_file() else str(model.adapter or "")
 
 
 class Ollama(Service[OllamaOptions]):
     """One process that starts another one for each loaded model."""
 
     def check_models(self, models: Sequence[Model]) -> Iterator[str]:
-        """Options for which Ollama has one setting for all models."""
+        """Options for which Ollama has one setting for all models, or for the same weights."""
         if not models:
             yield "needs at least one model"
         for option in ("parallel", "cache_type"):
             if len({getattr(model, option) for model in models}) > 1:
                 yield f"has one {option} for all of its models, and they declare different ones"
-        for model in models:
-            texts = (model.system_prompt or "", *model.parameters.stop)
-            if any('"""' in text for text in texts):
-                yield f"cannot pass '{model.name}' a text with three double quotes in a row"
+        for first, *others in _groups(models):
+            for other in others:
+                same_adapter = _adapter(first) == _adapter(other)
+                if first.context_tokens != other.context_tokens or not same_adapter:
+                    what = "context_tokens" if same_adapter else "adapters"
+                    yield (
+                        f"loads the same weights only once, and '{first.name}' and '{other.name}'"
+                        f" declare different {what} for them; make them equal, or run one of them"
+                        " with another service"
+                    )
+
+    def check_file(self, model: Model, gguf: Gguf) -> Iterator[str]:
+        """Ollama decides by the file alone whether a model embeds (server/images.go)."""
+        embeds = gguf.number("pooling_type") is not None
+        if model.task == "embed" and not embeds:
+            yield "has no pooling_type, and Ollama embeds only with such files"
+        if model.task == "generate" and embeds:
+            yield "is an embedding model, and Ollama refuses to generate text with it"
 
     def context(self, _options: OllamaOptions, models: Sequence[Model]) -> Iterator[File]:
-        """A Modelfile for each model, and a list of links from Ollama's store to the weights."""
-        links = dict(_links(models))
-        yield File("links", "".join(f"{target} {link}\n" for link, target in sorted(links.items())))
-        for model in models:
-            yield File(f"modelfiles/{model.name}", "\n".join([*_modelfile(model), ""]))
+        """What the store is made of."""
+        return store_files(models)
+
+    def variables(self, options: OllamaOptions, models: Sequence[Model]) -> dict[str, str]:
+        """Variables that depend on which models stay loaded.
+
+        `LLAMA_ARG_…` are those of llama.cpp, which Ollama starts for each model with its own
+        environment (llm/llama_server.go).
+        """
+        residents = [group for group in _groups(models) if any(m.resident for m in group)]
+        on_demand = len(_groups(models)) > len(residents)
+        most = len(residents) + on_demand
+        return {
+            # What it would otherwise decide by what it finds of GPU memory.
+            "OLLAMA_NUM_PARALLEL": str(models[0].parallel),
+            "OLLAMA_MAX_LOADED_MODELS": str(most),
+            "OLLAMA_KEEP_ALIVE": f"{options.keep_alive_seconds}s" if on_demand else "-1s",
+            "LLAMA_ARG_CACHE_RAM": str(_prompt_cache_mib(options.memory_limit, most)),
+            "LLAMA_ARG_THREADS_HTTP": str(models[0].parallel + _SPARE_THREADS),
+            "LLMHOST_GENERATE": _words(residents, "generate"),
+            "LLMHOST_EMBED": _words(residents, "embed"),
+        }
+
+    def loaded(self, models: Sequence[Model]) -> Sequence[Model]:
+        """One of the roles with the same weights; it stays loaded if one of them does."""
+        return [
+            group[0].model_copy(update={"resident": any(model.resident for model in group)})
+            for group in _groups(models)
+        ]
 
     def memory(self, _options: OllamaOptions) -> Estimate:
         """The estimate for llama.cpp."""
@@ -101,6 +118,39 @@ class Ollama(Service[OllamaOptions]):
         """A request for the first model."""
         return task_request(models[0])
 
+
+def _words(groups: Sequence[Sequence[Model]], task: str) -> str:
+    """Groups of this task for files/images/ollama/start."""
+    return " ".join("|".join(m.name for m in group) for group in groups if group[0].task == task)
+
+
+_SPARE_THREADS = 4
+"""HTTP threads in addition to those of the answers, as llama.cpp has them by default."""
+
+_CACHE_MIB = 2048
+_LARGEST_CACHE_MIB = 8192  # llama.cpp's default (common/common.h, cache_ram_mib)
+
+
+def _prompt_cache_mib(memory_limit: str | None, processes: int) -> int:
+    """MiB of host memory for finished prompts in each process: together a quarter of the
+    container's memory limit."""
+    if memory_limit is None:
+        return _CACHE_MIB
+    return min(bytes_of(memory_limit) // MIB // 4 // processes, _LARGEST_CACHE_MIB)
+
+
+# Anybody's keep_alive unloads a model or makes it stay; other contexts, threads and GPU layers
+# reload it, and so does `shift` (needsReload in server/sched.go). /v1 has no such fields. Those of
+# `options` that are allowed are what api/types.go does not count among `Runner`, and older ones.
+_FIELDS = Fields(
+    refused=("keep_alive", "shift"),
+    options=(
+        *("num_keep", "seed", "num_predict", "top_k", "top_p", "min_p", "typical_p"),
+        *("repeat_last_n", "temperature", "repeat_penalty", "presence_penalty"),
+        *("frequency_penalty", "stop", "tfs_z", "mirostat", "mirostat_eta", "mirostat_tau"),
+        "penalize_newline",
+    ),
+)
 
 # Pull, push, create, copy and delete are not passed on, not even for administrators. They would
 # change baked models, which fails in a read-only container, and have had vulnerabilities
@@ -119,17 +169,20 @@ SERVICE = Ollama(
         on_demand=True,
     ),
     routes=(
-        Route("/api/generate", ("POST",)),
-        Route("/api/chat", ("POST",)),
-        Route("/api/embed", ("POST",)),
-        Route("/api/embeddings", ("POST",)),
+        Route("/api/generate", ("POST",), fields=_FIELDS),
+        Route("/api/chat", ("POST",), fields=_FIELDS),
+        Route("/api/embed", ("POST",), fields=_FIELDS),
+        Route("/api/embeddings", ("POST",), fields=_FIELDS),
         Route("/api/tags", ("GET",)),
         Route("/api/ps", ("GET",)),
         Route("/api/show", ("POST",)),
         Route("/api/version", ("GET",)),
         Route("/v1/models", ("GET",)),
+        Route("/v1/models/{model}", ("GET",)),
         Route("/v1/chat/completions", ("POST",)),
         Route("/v1/completions", ("POST",)),
+        Route("/v1/responses", ("POST",)),
+        Route("/v1/messages", ("POST",)),
         Route("/v1/embeddings", ("POST",)),
     ),
 )

@@ -18,6 +18,7 @@ from llmhost.services.base import AnyService, ServiceOptions
 from llmhost.settings import Settings
 from llmhost.system.files import File
 from llmhost.template import render
+from llmhost.units import bytes_of
 
 _AS_IT_IS = File("Dockerfile", "FROM engine\n")
 """Dockerfile for a site's own image: the built image has the inputs label and is available
@@ -92,8 +93,9 @@ def compose_project(settings: Settings, devices: Devices | None = None) -> Proje
         start_timeout_seconds=settings.stack.start_timeout_seconds,
         private=frozenset(n for n in settings.services if settings.options(n).secret_variables),
         limits={
-            service.name: Limits(memory=_bytes(settings.options(service.name).memory_limit))
+            service.name: Limits(memory=bytes_of(limit) if limit else 0)
             for service in settings.catalogue
+            for limit in (settings.options(service.name).memory_limit,)
         },
         questions={
             service.name: program
@@ -101,11 +103,6 @@ def compose_project(settings: Settings, devices: Devices | None = None) -> Proje
             if (program := service.changed_settings(settings.options(service.name)))
         },
     )
-
-
-def _bytes(size: str | None) -> int:
-    """Bytes of a size such as `16g`; 0 without a limit."""
-    return int(size[:-1]) << {"k": 10, "m": 20, "g": 30}[size[-1]] if size else 0
 
 
 def _template(options: ServiceOptions, service: str) -> str:

@@ -69,7 +69,7 @@ def _all_loads(
     for service in settings.catalogue:
         estimate = service.memory(settings.options(service.name))
         gpus = [(gpu, gpu_bytes[gpu]) for gpu in granted.get(service.name, ())]
-        for model in settings.models_of(service.name) if gpus else ():
+        for model in service.loaded(settings.models_of(service.name)) if gpus else ():
             try:
                 loads += _loads(model, estimate, gpus) if estimate else ()
             except ValueError as error:

@@ -1,156 +1,766 @@
 #!/usr/bin/python3 -B
-"""A double of Ollama: its commands, its store on disk and its HTTP interface, and no model at all.
+"""A double of Ollama 0.31.1: its HTTP interface, its store on disk and its scheduler, and no model.
 
-It proves that models are made, found and asked for as Ollama demands (docs/api.md,
-docs/modelfile.mdx and server/create.go of ollama/ollama 0.31); it says nothing about inference. One
-file without dependencies, for it is the only program of an image (testbed/double_images.py).
+It answers as the real one did in tests/unit/data/ollama-0.31.1.json, which the contract tests
+compare; what is not in there follows upstream's source (server/, manifest/, openai/, anthropic/).
+It says nothing about inference. One file without dependencies, for it is the only program of an
+image (testbed/double_images.py). The store is always read-only, as it is in llmhost's container.
 """
 
+import base64
 import hashlib
 import json
 import os
 import re
+import struct
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock
-from typing import Any
+from threading import Condition
+from typing import Any, BinaryIO
 
 STORE = Path(os.environ.get("OLLAMA_MODELS", "/root/.ollama/models"))
 HOST, _, PORT = os.environ.get("OLLAMA_HOST", "127.0.0.1:11434").rpartition(":")
 WORDS = ["The", " double", " of", " Ollama", " says", " this", "."]
-MODEL, ADAPTER, SYSTEM, PARAMS = (
-    f"application/vnd.ollama.image.{kind}" for kind in ("model", "adapter", "system", "params")
-)
-
-
-def manifest_path(reference: str) -> Path:
-    """types/model/name.go: `name`, `name:tag`, `publisher/name:tag`."""
-    name, _, tag = reference.partition(":")
-    publisher, _, model = name.rpartition("/")
-    return (
-        STORE
-        / "manifests/registry.ollama.ai"
-        / (publisher or "library")
-        / model
-        / (tag or "latest")
-    )
-
-
-def blob_path(digest: str) -> Path:
-    return STORE / "blobs" / digest.replace(":", "-")
-
-
-def digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+IMAGE = "application/vnd.ollama.image."
+JSON, JSON_UTF8 = "application/json", "application/json; charset=utf-8"
+FOREVER = 2**63 / 1e9
+VECTOR = 32
+LONG = 100
+RUNNER_OPTIONS = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread")
+INTEGERS = ("num_keep", "seed", "num_predict", "top_k", "repeat_last_n", *RUNNER_OPTIONS[:3])
+FLOATS = ("top_p", "min_p", "typical_p", "temperature", "repeat_penalty", "presence_penalty")
+Json = dict[str, Any]
 
 
 class Refused(Exception):
-    """An error that the client is told."""
+    """An error answer."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, kind: str = JSON_UTF8) -> None:
         super().__init__(text)
-        self.status = status
+        self.status, self.kind = status, kind
 
 
-class Models:
-    """What is in the store, and what is loaded until when."""
+# --- The store -------------------------------------------------------------------------------
+
+
+def read_header(path: Path) -> tuple[Json, list[Json]]:
+    """Metadata and tensors of a GGUF file; arrays are None, as `/api/show` gives them."""
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise Refused(500, "unable to load model: invalid file magic")
+        _, tensor_count, entry_count = struct.unpack("<IQQ", file.read(20))
+        entries = (_entry(file) for _ in range(entry_count))
+        return dict(entries), [_tensor(file) for _ in range(tensor_count)]
+
+
+def _unpack(file: BinaryIO, code: str) -> Any:
+    return struct.unpack(f"<{code}", file.read(struct.calcsize(f"<{code}")))[0]
+
+
+def _text(file: BinaryIO) -> str:
+    return file.read(_unpack(file, "Q")).decode(errors="replace")
+
+
+def _value(file: BinaryIO, kind: int) -> Any:
+    if kind == 8:
+        return _text(file)
+    if kind == 9:
+        each, count = _unpack(file, "I"), _unpack(file, "Q")
+        for _ in range(count):
+            _value(file, each)
+        return None
+    return _unpack(file, {10: "Q", 11: "q", 12: "d"}.get(kind) or "BbHhIif?"[kind])
+
+
+def _entry(file: BinaryIO) -> tuple[str, Any]:
+    return _text(file), _value(file, _unpack(file, "I"))
+
+
+def _tensor(file: BinaryIO) -> Json:
+    name = _text(file)
+    shape = [_unpack(file, "Q") for _ in range(_unpack(file, "I"))]
+    kind, _ = _unpack(file, "I"), _unpack(file, "Q")
+    return {"name": name, "type": "F32" if kind == 0 else str(kind), "shape": shape}
+
+
+def full_name(model: str) -> tuple[str, str, str, str]:
+    """types/model/name.go: host, namespace, model and tag, with their defaults."""
+    rest, _, tag = model.partition(":")
+    parts = ["registry.ollama.ai", "library", *rest.split("/")][-3:]
+    return parts[0], parts[1], parts[2], tag or "latest"
+
+
+def blob(digest: str) -> Path:
+    return STORE / "blobs" / digest.replace(":", "-")
+
+
+class Model:
+    """A manifest of the store, and what its layers say."""
+
+    def __init__(self, path: Path) -> None:
+        text = path.read_bytes()
+        manifest = json.loads(text)
+        self.full = "/".join(path.parts[-4:-1]) + f":{path.name}"
+        self.short = self.full.removeprefix("registry.ollama.ai/").removeprefix("library/")
+        self.digest = hashlib.sha256(text).hexdigest()
+        self.modified = path.stat().st_mtime
+        self.config: Json = json.loads(blob(manifest["config"]["digest"]).read_text())
+        self.size = sum(each["size"] for each in (manifest["config"], *manifest["layers"]))
+        self.options: Json = {}
+        self.system, self.template = "", ""
+        self.weights, self.adapters = Path(), list[Path]()
+        for layer in manifest["layers"]:
+            self._add(layer["mediaType"].removeprefix(IMAGE), blob(layer["digest"]))
+        self.header, self.tensors = read_header(self.weights)
+
+    def _add(self, kind: str, path: Path) -> None:
+        match kind:
+            case "model":
+                self.weights = path
+            case "adapter":
+                self.adapters.append(path)
+            case "params":
+                self.options |= json.loads(path.read_text())
+            case "system":
+                self.system = path.read_text()
+            case "template":
+                self.template = path.read_text()
+
+    @property
+    def architecture(self) -> str:
+        return str(self.header["general.architecture"])
+
+    @property
+    def embeds(self) -> bool:
+        return f"{self.architecture}.pooling_type" in self.header
+
+    @property
+    def capabilities(self) -> list[str]:
+        chat = self.template or str(self.header.get("tokenizer.chat_template", ""))
+        tools = ["tools"] if re.search(r"tools|tool_call", chat) else []
+        return ["embedding" if self.embeds else "completion", *tools]
+
+    @property
+    def trained_context(self) -> int:
+        return int(self.header.get(f"{self.architecture}.context_length", 4096))
+
+    @property
+    def details(self) -> Json:
+        return {
+            "parent_model": "",
+            "format": self.config.get("model_format", ""),
+            "family": self.config.get("model_family", ""),
+            "families": self.config.get("model_families"),
+            "parameter_size": self.config.get("model_type", ""),
+            "quantization_level": self.config.get("file_type", ""),
+        }
+
+    @property
+    def listed(self) -> Json:
+        width = self.header.get(f"{self.architecture}.embedding_length", 0)
+        lengths = {"context_length": self.trained_context, "embedding_length": width}
+        return {
+            "name": self.short,
+            "model": self.short,
+            "modified_at": stamp(self.modified),
+            "size": self.size,
+            "digest": self.digest,
+            "details": self.details | lengths,
+            "capabilities": self.capabilities,
+        }
+
+    @property
+    def shown(self) -> Json:
+        template = self.template or "{{ .Prompt }}"
+        lines = [f"FROM {self.weights}", f"TEMPLATE {template}"]
+        parameters = "\n".join(
+            f"{name:<30} {json.dumps(each, ensure_ascii=False)}"
+            for name, value in self.options.items()
+            for each in (value if isinstance(value, list) else [value])
+        )
+        count = sum(_product(tensor["shape"]) for tensor in self.tensors)
+        told = {"parameters": parameters} if parameters else {}
+        return {
+            "modelfile": "\n".join(lines) + "\n",
+            **told,
+            "template": template,
+            **({"system": self.system} if self.system else {}),
+            "details": self.details,
+            "model_info": self.header | {"general.parameter_count": count},
+            "tensors": self.tensors,
+            "capabilities": self.capabilities,
+            "modified_at": stamp(self.modified),
+        }
+
+
+def _product(shape: list[int]) -> int:
+    result = 1
+    for each in shape:
+        result *= each
+    return result
+
+
+def all_models() -> list[Model]:
+    paths = (STORE / "manifests").glob("*/*/*/*")
+    return sorted(map(Model, paths), key=lambda model: -model.modified)
+
+
+def find(name: str, refusal: Refused) -> Model:
+    path = STORE.joinpath("manifests", *full_name(name))
+    if not name or not path.is_file():
+        raise refusal
+    return Model(path)
+
+
+def stamp(seconds: float) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(min(seconds, 1e11)))
+    return f"{whole}.{int(seconds % 1 * 1e9):09}Z"
+
+
+# --- The scheduler (server/sched.go) ---------------------------------------------------------
+
+
+class Runner:
+    """One llama-server: weights with the options and adapters that it was started with."""
+
+    def __init__(self, model: Model, options: Json, duration: float) -> None:
+        self.model, self.options, self.duration = model, options, duration
+        self.expires = time.time() + duration
+        self.busy = 0
+
+
+class Scheduler:
+    """Runners by path of their weights; when all are taken, the idle one with the shortest stay
+    goes first."""
 
     def __init__(self) -> None:
-        self.loaded: dict[str, float] = {}
-        self.lock = Lock()
+        self.runners: dict[Path, Runner] = {}
+        self.lock = Condition()
         self.most = int(os.environ.get("OLLAMA_MAX_LOADED_MODELS", "0")) or 3
+        self.default = seconds(os.environ.get("OLLAMA_KEEP_ALIVE", "5m"))
 
-    def manifest(self, model: str) -> dict[str, Any]:
-        path = manifest_path(model)
-        if not path.is_file():
-            raise Refused(404, f"model '{model}' not found")
-        return dict(json.loads(path.read_text()))
-
-    def names(self) -> Iterator[str]:
-        for path in sorted((STORE / "manifests").glob("*/*/*/*")):
-            publisher, name, tag = path.parts[-3:]
-            yield f"{name}:{tag}" if publisher == "library" else f"{publisher}/{name}:{tag}"
-
-    def create(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        layers = []
-        if "from" in wanted:
-            layers += self.manifest(wanted["from"])["layers"]
-        for kind, files in ((MODEL, wanted.get("files")), (ADAPTER, wanted.get("adapters"))):
-            layers += [self._layer(kind, digest) for digest in (files or {}).values()]
-        if not any(layer["mediaType"] == MODEL for layer in layers):
-            raise Refused(400, "neither 'from' or 'files' was specified")
-        for kind, content in ((SYSTEM, wanted.get("system")), (PARAMS, wanted.get("parameters"))):
-            if content:
-                text = content if isinstance(content, str) else json.dumps(content)
-                layers.append(self._layer(kind, self._write(text.encode())))
-        config = self._write(json.dumps({"model_format": "gguf"}).encode())
-        path = manifest_path(wanted["model"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps({"schemaVersion": 2, "config": {"digest": config}, "layers": layers})
-        )
-        return {"status": "success"}
-
-    def _layer(self, kind: str, digest: str) -> dict[str, Any]:
-        path = blob_path(digest)
-        if not path.is_file():
-            raise Refused(400, f"blob {digest} not found")
-        with path.open("rb") as file:
-            if kind in (MODEL, ADAPTER) and file.read(4) != b"GGUF":
-                raise Refused(400, "supplied file was not in GGUF format")
-        return {"mediaType": kind, "digest": digest, "size": path.stat().st_size}
-
-    def _write(self, content: bytes) -> str:
-        digest = "sha256:" + hashlib.sha256(content).hexdigest()
-        path = blob_path(digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.write_bytes(content)
-            path.chmod(0o600)  # os.CreateTemp's, as it was in some versions
-        return digest
-
-    def load(self, model: str, keep_alive: object) -> dict[str, Any]:
-        manifest = self.manifest(model)
-        for layer in manifest["layers"]:
-            with blob_path(layer["digest"]).open("rb") as file:  # the weights are really read
-                file.read(4)
-        seconds = _seconds(
-            keep_alive if keep_alive is not None else os.environ.get("OLLAMA_KEEP_ALIVE", "5m")
-        )
+    def use(self, model: Model, options: Json, keep_alive: object, *, hold: bool = False) -> Runner:
+        """The runner for a request. One that is held stays busy until it is released."""
+        given = None if keep_alive is None else seconds(keep_alive)
+        wanted = {name: options[name] for name in RUNNER_OPTIONS if name in options}
+        wanted["num_ctx"] = min(int(wanted.get("num_ctx", 4096)), model.trained_context)
         with self.lock:
-            until = float("inf") if seconds < 0 else time.time() + seconds
-            if keep_alive is None and model in self.loaded:
-                until = max(until, self.loaded[model])
-            self.loaded[model] = until
-            for other in sorted(self.loaded, key=lambda name: self.loaded[name]):
-                if len(self.loaded) > self.most and other != model:
-                    del self.loaded[other]
-        return manifest
+            self._expire()
+            runner = self.runners.get(model.weights)
+            if runner and (runner.options, runner.model.adapters) != (wanted, model.adapters):
+                while runner.busy:
+                    self.lock.wait(60)
+                self.runners.pop(model.weights, None)
+                runner = None
+            if runner is None:
+                runner = self._start(model, wanted, self.default if given is None else given)
+            if given is not None:
+                runner.duration = given
+            runner.busy += 1
+        if not hold:
+            self.release(runner)
+        return runner
 
-    def running(self) -> list[str]:
+    def release(self, runner: Runner) -> None:
         with self.lock:
-            self.loaded = {name: end for name, end in self.loaded.items() if end > time.time()}
-            return sorted(self.loaded)
+            runner.busy -= 1
+            runner.expires = time.time() + runner.duration
+            if runner.duration <= 0 and not runner.busy:
+                self.runners.pop(runner.model.weights, None)
+            self.lock.notify_all()
 
-    def text(self, manifest: dict[str, Any], kind: str) -> str:
-        digests = [layer["digest"] for layer in manifest["layers"] if layer["mediaType"] == kind]
-        return blob_path(digests[-1]).read_text() if digests else ""
+    def _start(self, model: Model, options: Json, duration: float) -> Runner:
+        while len(self.runners) >= self.most:
+            idle = [path for path, each in self.runners.items() if not each.busy]
+            if idle:
+                del self.runners[min(idle, key=lambda p: (self.runners[p].duration, str(p)))]
+            else:
+                self.lock.wait(60)
+        self.runners[model.weights] = runner = Runner(model, options, duration)
+        sys.stderr.write(f'msg="loaded runners" count={len(self.runners)} model={model.weights}\n')
+        return runner
+
+    def unload(self, model: Model) -> None:
+        with self.lock:
+            self.runners.pop(model.weights, None)
+
+    def _expire(self) -> None:
+        for path in [path for path, each in self.runners.items() if each.expires < time.time()]:
+            del self.runners[path]
+
+    def running(self) -> list[Json]:
+        with self.lock:
+            self._expire()
+            found = sorted(self.runners.values(), key=lambda runner: -runner.expires)
+        return [
+            {
+                "name": runner.model.short,
+                "model": runner.model.short,
+                "size": runner.model.size,
+                "digest": runner.model.digest,
+                "details": runner.model.details,
+                "expires_at": stamp(runner.expires),
+                "size_vram": 0,
+                "context_length": runner.options["num_ctx"],
+            }
+            for runner in found
+        ]
 
 
-def _seconds(duration: object) -> float:
-    match = re.fullmatch(r"(-?\d+)([smh]?)", str(duration))
-    if not match:
-        raise Refused(400, f"invalid duration {duration}")
-    return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+def seconds(duration: object) -> float:
+    """Of a number, or of a text such as `5m`; negative: for ever."""
+    match = re.fullmatch(r"(-?\d+(?:\.\d+)?)([smh]?)", str(duration))
+    if not match or isinstance(duration, bool):
+        raise Refused(400, f'time: invalid duration "{duration}"')
+    number = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    return FOREVER if number < 0 else number
 
 
-models = Models()
+scheduler = Scheduler()
+
+
+def checked_options(body: Json) -> Json:
+    given = body.get("options") or {}
+    for name, value in given.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        kind = "integer" if name in INTEGERS else "float32" if name in FLOATS else ""
+        if kind and value is not None and not number:
+            raise Refused(500, f'option "{name}" must be of type {kind}')
+    return {name: value for name, value in given.items() if value is not None}
+
+
+# --- Answers ---------------------------------------------------------------------------------
+
+
+class Text:
+    """An answer that is not JSON."""
+
+    def __init__(self, text: str, kind: str = "text/plain; charset=utf-8") -> None:
+        self.text, self.kind = text, kind
+
+
+class Stream:
+    """An answer in parts; a long one takes its time, and keeps its runner busy."""
+
+    def __init__(self, kind: str, lines: list[str], runner: Runner | None = None) -> None:
+        self.kind, self.lines, self.runner = kind, lines, runner
+        self.pause = 0.02 if len(lines) > LONG else 0.0
+
+
+class Said:
+    """The words of an answer, and how it ended."""
+
+    def __init__(self, body: Json, model: Model, asked: str) -> None:
+        self.started = time.time()
+        self.options = model.options | checked_options(body)
+        words = ['{"ok":', " true}"] if body.get("format") else WORDS
+        most = int(self.options.get("num_predict", -1))
+        if most > LONG and words is WORDS:
+            words = WORDS * (most // len(WORDS) + 1)
+        self.words = words if most < 0 else words[:most]
+        self.reason = "length" if 0 <= most < len(words) else "stop"
+        self.prompt_tokens = len(f"{model.system} {asked}".split()) + 1
+
+    @property
+    def text(self) -> str:
+        return "".join(self.words)
+
+    @property
+    def last(self) -> Json:
+        """What only the last part of an answer has."""
+        return {
+            "done": True,
+            "done_reason": self.reason,
+            "total_duration": max(1, int((time.time() - self.started) * 1e9)),
+            "load_duration": 1000,
+            "prompt_eval_count": self.prompt_tokens,
+            "prompt_eval_duration": 1000,
+            "eval_count": len(self.words),
+            "eval_duration": 1000,
+        }
+
+    def usage(self) -> Json:
+        sent, got = self.prompt_tokens, len(self.words)
+        return {"prompt_tokens": sent, "completion_tokens": got, "total_tokens": sent + got}
+
+
+def required(body: Json, name: str, kind: type, go_name: str) -> Any:
+    value = body.get(name)
+    if value is not None and not isinstance(value, kind):
+        kinds: dict[type, str] = {list: "array", dict: "object", str: "string"}
+        json_kind = kinds.get(type(value), "number")
+        place = f"{go_name}.{name} of type {'string' if kind is str else '[]api.Message'}"
+        raise Refused(400, f"json: cannot unmarshal {json_kind} into Go struct field {place}")
+    return value
+
+
+def generate(body: Json) -> object:
+    name = required(body, "model", str, "GenerateRequest") or ""
+    prompt = required(body, "prompt", str, "GenerateRequest") or ""
+    return native(body, name, prompt, chat=False)
+
+
+def chat(body: Json) -> object:
+    name = required(body, "model", str, "ChatRequest") or ""
+    messages = required(body, "messages", list, "ChatRequest") or []
+    return native(body, name, " ".join(str(each.get("content")) for each in messages), chat=True)
+
+
+def native(body: Json, name: str, asked: str, *, chat: bool) -> object:
+    _refuse_cloud(name)
+    missing = Refused(404, f"model '{name}' not found")
+    model = find(name, missing if name or not chat else Refused(400, "model is required"))
+
+    def part(text: str) -> Json:
+        head = {"model": name, "created_at": stamp(time.time())}
+        said = {"message": {"role": "assistant", "content": text}} if chat else {"response": text}
+        return {**head, **said, "done": False}
+
+    if not asked and body.get("keep_alive") is not None and seconds(body["keep_alive"]) == 0:
+        scheduler.unload(model)
+        return part("") | {"done": True, "done_reason": "unload"}
+    _check_able(body, model, name, "chat" if chat else "generate")
+    said = Said(body, model, asked)
+    streams = bool(asked and body.get("stream", True))
+    runner = scheduler.use(model, said.options, body.get("keep_alive"), hold=streams)
+    if not asked:
+        return part("") | {"done": True, "done_reason": "load"}
+    last = said.last if chat else said.last | {"context": [1] * said.prompt_tokens}
+    if streams:
+        parts = [*(part(word) for word in said.words), part("") | last]
+        lines = [json.dumps(each) + "\n" for each in parts]
+        return Stream("application/x-ndjson", lines, runner)
+    return part(said.text) | last
+
+
+def _refuse_cloud(name: str) -> None:
+    if name.endswith(("-cloud", ":cloud")):
+        raise Refused(403, "ollama cloud is disabled: remote model is unavailable")
+
+
+def _check_able(body: Json, model: Model, name: str, what: str) -> None:
+    form = body.get("format")
+    if model.embeds:
+        raise Refused(400, f'"{name}" does not support {what}')
+    for wanted, capability in (("tools", "tools"), ("suffix", "insert")):
+        if body.get(wanted) and capability not in model.capabilities:
+            raise Refused(400, f"{model.full} does not support {capability}")
+    if form and form != "json" and not isinstance(form, dict):
+        shown = json.dumps(json.dumps(form))
+        expected = 'expected "json" or a valid JSON Schema object'
+        raise Refused(500, f"invalid format: {shown}; {expected}")
+
+
+def embed(body: Json) -> Json:
+    name, given = str(body.get("model") or ""), body.get("input")
+    texts = [given] if isinstance(given, str) else [] if given is None else given
+    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+        raise Refused(400, "invalid input type")
+    model = find(name, Refused(404, f'model "{name}" not found, try pulling it first'))
+    scheduler.use(model, model.options | checked_options(body), body.get("keep_alive"))
+    if not texts:
+        return {"model": name, "embeddings": []}
+    if not model.embeds:
+        raise Refused(501, "This server does not support embeddings. Start it with `--embeddings`")
+    count = sum(len(text.split()) for text in texts)
+    return {
+        "model": name,
+        "embeddings": [vector(text)[: int(body.get("dimensions") or VECTOR)] for text in texts],
+        "total_duration": 2000,
+        "load_duration": 1000,
+        "prompt_eval_count": count,
+    }
+
+
+def embeddings(body: Json) -> Json:
+    found = embed({**body, "input": body.get("prompt") or ""})["embeddings"]
+    return {"embedding": found[0] if found else []}
+
+
+def vector(text: str) -> list[float]:
+    return [byte / 255 for byte in hashlib.sha256(text.encode()).digest()[:VECTOR]]
+
+
+# --- The interfaces of OpenAI and Anthropic (openai/, anthropic/, middleware/) ----------------
+
+
+def number(prefix: str) -> str:
+    return f"{prefix}{int(time.time() * 1e6) % 1000000}"
+
+
+def native_body(body: Json) -> Json:
+    """What the middleware makes of a request: temperature and top_p are never the model's own."""
+    most = body.get("max_tokens", body.get("max_output_tokens"))
+    options = {name: body.get(name, 1.0) for name in ("temperature", "top_p")}
+    wanted = body.get("response_format") or {}
+    schema = (wanted.get("json_schema") or {}).get("schema")
+    form = schema or ("json" if wanted.get("type") == "json_object" else None)
+    if most is not None:
+        options["num_predict"] = most
+    tools = {"tools": body["tools"]} if body.get("tools") else {}
+    return {"model": body.get("model"), "options": options, "format": form, **tools}
+
+
+def speak(body: Json, asked: str, *, chat: bool = True) -> Said:
+    """The engine's answer to a request of another interface."""
+    name, wanted = str(body.get("model") or ""), native_body(body)
+    _refuse_cloud(name)
+    model = find(name, Refused(404, f"model '{name}' not found", JSON))
+    _check_able(wanted, model, name, "chat" if chat else "generate")
+    said = Said(wanted, model, asked)
+    scheduler.use(model, said.options, None)
+    return said
+
+
+def complete(body: Json, *, chat: bool) -> object:
+    if chat and not body.get("messages"):
+        raise Refused(400, "[] is too short - 'messages'")
+    if not chat:
+        required(body, "prompt", str, "CompletionRequest")
+    said = speak(body, str(body.get("messages") or body.get("prompt")), chat=chat)
+    kind = "chat.completion" if chat else "text_completion"
+    head = {
+        "id": number("chatcmpl-" if chat else "cmpl-"),
+        "object": kind,
+        "created": int(time.time()),
+        "model": body["model"],
+        "system_fingerprint": "fp_ollama",
+    }
+
+    def choice(text: str, key: str, reason: str | None) -> Json:
+        told = {key: {"role": "assistant", "content": text}} if chat else {"text": text}
+        return {"index": 0, **told, "finish_reason": reason}
+
+    if not body.get("stream"):
+        choices = [choice(said.text, "message", said.reason)]
+        return Text(
+            json.dumps({**head, "choices": choices, "usage": said.usage()}) + "\n", kind=JSON
+        )
+    head["object"] = "chat.completion.chunk" if chat else kind
+    chunks: list[Json] = [
+        *({**head, "choices": [choice(word, "delta", None)]} for word in said.words),
+        {**head, "choices": [choice("", "delta", said.reason)]},
+    ]
+    if (body.get("stream_options") or {}).get("include_usage"):
+        chunks.append({**head, "choices": [], "usage": said.usage()})
+    lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
+    return Stream("text/event-stream", [*lines, "data: [DONE]\n\n"])
+
+
+def openai_embeddings(body: Json) -> Text:
+    if not body.get("input"):
+        raise Refused(400, "invalid input")
+    found = embed(body)
+    data = [
+        {"object": "embedding", "embedding": _encoded(each, body), "index": index}
+        for index, each in enumerate(found["embeddings"])
+    ]
+    tokens = found["prompt_eval_count"]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    told = {"object": "list", "data": data, "model": body["model"], "usage": usage}
+    return Text(json.dumps(told) + "\n", kind=JSON)
+
+
+def _encoded(values: list[float], body: Json) -> object:
+    if body.get("encoding_format") != "base64":
+        return values
+    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
+
+
+def responses(body: Json) -> object:
+    said = speak(body, str(body.get("input")))
+    now, item = int(time.time()), number("msg_")
+    content = [{"type": "output_text", "text": said.text, "annotations": [], "logprobs": []}]
+    message = {"id": item, "type": "message", "status": "completed", "role": "assistant"}
+    usage = said.usage()
+    told: Json = {
+        "id": number("resp_"),
+        "object": "response",
+        "created_at": now,
+        "completed_at": now,
+        "status": "completed",
+        "model": body["model"],
+        "output": [message | {"content": content}],
+        "text": {"format": {"type": "text"}},
+        "tools": body.get("tools", []),
+        "tool_choice": "auto",
+        "truncation": "disabled",
+        "parallel_tool_calls": True,
+        "store": False,
+        "background": False,
+        "service_tier": "default",
+        "metadata": {},
+        "temperature": body.get("temperature", 1),
+        "top_p": body.get("top_p", 1),
+        "presence_penalty": 0,
+        "frequency_penalty": 0,
+        "top_logprobs": 0,
+        "max_output_tokens": body.get("max_output_tokens"),
+        "usage": {
+            "input_tokens": usage["prompt_tokens"],
+            "output_tokens": usage["completion_tokens"],
+            "total_tokens": usage["total_tokens"],
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": 0},
+        },
+    }
+    absent = "error incomplete_details instructions max_tool_calls reasoning"
+    absent += " previous_response_id prompt_cache_key safety_identifier"
+    told |= dict.fromkeys(absent.split())
+    return _response_events(told, said) if body.get("stream") else Text(_line(told), kind=JSON)
+
+
+def _response_events(told: Json, said: Said) -> Stream:
+    (message,) = told["output"]
+    begun = told | {"status": "in_progress", "output": [], "usage": None, "completed_at": None}
+    place = {"item_id": message["id"], "output_index": 0, "content_index": 0}
+    part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+    empty = message | {"status": "in_progress", "content": []}
+    events: list[tuple[str, Json]] = [
+        ("response.created", {"response": begun}),
+        ("response.in_progress", {"response": begun}),
+        ("response.output_item.added", {"output_index": 0, "item": empty}),
+        ("response.content_part.added", place | {"part": part}),
+        *(("response.output_text.delta", place | {"delta": w, "logprobs": []}) for w in said.words),
+        ("response.output_text.done", place | {"text": said.text, "logprobs": []}),
+        ("response.content_part.done", place | {"part": message["content"][0]}),
+        ("response.output_item.done", {"output_index": 0, "item": message}),
+        ("response.completed", {"response": told}),
+    ]
+    return _events([(n, d | {"sequence_number": i}) for i, (n, d) in enumerate(events)])
+
+
+def messages(body: Json) -> object:
+    said = speak(body, str(body.get("messages")))
+    usage = {"input_tokens": said.prompt_tokens, "output_tokens": len(said.words)}
+    reason = {"length": "max_tokens", "stop": "end_turn"}[said.reason]
+    head = {"id": number("msg_"), "type": "message", "role": "assistant", "model": body["model"]}
+    if not body.get("stream"):
+        content = [{"type": "text", "text": said.text}]
+        told = head | {"content": content, "stop_reason": reason, "usage": usage}
+        return Text(_line(told), kind=JSON)
+    begun = head | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 0}}
+    block = {"index": 0, "content_block": {"type": "text", "text": ""}}
+    deltas = ({"index": 0, "delta": {"type": "text_delta", "text": word}} for word in said.words)
+    events: list[tuple[str, Json]] = [
+        ("message_start", {"message": begun}),
+        ("content_block_start", block),
+        *(("content_block_delta", delta) for delta in deltas),
+        ("content_block_stop", {"index": 0}),
+        ("message_delta", {"delta": {"stop_reason": reason}, "usage": usage}),
+        ("message_stop", {}),
+    ]
+    return _events(events)
+
+
+def _events(events: list[tuple[str, Json]]) -> Stream:
+    lines = [
+        f"event: {name}\ndata: {json.dumps({'type': name, **told})}\n\n" for name, told in events
+    ]
+    return Stream("text/event-stream", lines)
+
+
+def _line(told: Json) -> str:
+    return json.dumps(told) + "\n"
+
+
+def openai_model(model: Model, name: str) -> Json:
+    created, owner = int(model.modified), model.full.split("/")[1]
+    return {"id": name, "object": "model", "created": created, "owned_by": owner}
+
+
+def openai_models() -> Text:
+    data = [openai_model(model, model.short) for model in all_models()]
+    return Text(_line({"object": "list", "data": data}), kind=JSON)
+
+
+def retrieve(name: str) -> Text:
+    model = find(name, Refused(404, f"model '{name}' not found", JSON))
+    return Text(_line(openai_model(model, name)), kind=JSON)
+
+
+# --- What changes the store ------------------------------------------------------------------
+
+
+def read_only(what: str, path: str) -> Callable[[Json], object]:
+    def refuse(_: Json) -> object:
+        raise Refused(500, f"{what} {STORE}/{path}: read-only file system")
+
+    return refuse
+
+
+def create(body: Json) -> object:
+    if not body.get("from") and not body.get("files"):
+        raise Refused(400, "neither 'from' or 'files' was specified", JSON)
+    raise Refused(500, f"open {STORE}/blobs/sha256-new: read-only file system", JSON)
+
+
+def remote(body: Json) -> object:
+    lookup = "lookup registry.ollama.ai: connect: network is unreachable"
+    raise Refused(500, f"pull model manifest of {body.get('model')}: dial tcp: {lookup}", JSON)
+
+
+def refuse_cloud(what: str) -> Callable[[Json], object]:
+    def refuse(_: Json) -> object:
+        raise Refused(403, f"ollama cloud is disabled: {what} is unavailable")
+
+    return refuse
+
+
+def show(body: Json) -> Json:
+    name = str(body.get("model") or body.get("name") or "")
+    return find(name, Refused(404, f"model '{':'.join(_tagged(name))}' not found")).shown
+
+
+def _tagged(name: str) -> tuple[str, str]:
+    model, _, tag = name.partition(":")
+    return model, tag or "latest"
+
+
+def transcribe(_: Json) -> object:
+    reason = "request Content-Type isn't multipart/form-data"
+    raise Refused(400, f"failed to parse multipart form: {reason}")
+
+
+READ: dict[str, Callable[[], object]] = {
+    "/": lambda: Text("Ollama is running"),
+    "/api/version": lambda: {"version": "0.31.1"},
+    "/api/status": lambda: {"cloud": {"disabled": True, "source": "env"}},
+    "/api/tags": lambda: {"models": [model.listed for model in all_models()]},
+    "/api/ps": lambda: {"models": scheduler.running()},
+    "/api/experimental/model-recommendations": lambda: {
+        "recommendations": [
+            {"model": "a:cloud", "description": "A", "context_length": 1, "max_output_tokens": 1}
+        ]
+    },
+    "/v1/models": openai_models,
+}
+WRITE: dict[str, Callable[[Json], object]] = {
+    "/api/show": show,
+    "/api/generate": generate,
+    "/api/chat": chat,
+    "/api/embed": embed,
+    "/api/embeddings": embeddings,
+    "/api/create": create,
+    "/api/copy": read_only("mkdir", "manifests/registry.ollama.ai/library"),
+    "/api/pull": remote,
+    "/api/push": remote,
+    "/api/experimental/web_search": refuse_cloud("web search"),
+    "/api/experimental/web_fetch": refuse_cloud("web fetch"),
+    "/v1/chat/completions": lambda body: complete(body, chat=True),
+    "/v1/completions": lambda body: complete(body, chat=False),
+    "/v1/embeddings": openai_embeddings,
+    "/v1/responses": responses,
+    "/v1/messages": messages,
+    "/v1/audio/transcriptions": transcribe,
+}
+HEAD = ("/", "/api/version", "/api/tags")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -159,165 +769,110 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         sys.stderr.write(f"[GIN] {format % args}\n")
 
-    def do_GET(self) -> None:
-        self._answer(
-            {
-                "/": lambda: "Ollama is running",
-                "/api/version": lambda: {"version": "0.0.0-double"},
-                "/api/tags": lambda: {
-                    "models": [{"name": name, "model": name} for name in models.names()]
-                },
-                "/api/ps": lambda: {
-                    "models": [
-                        {"name": f"{name}:latest", "size": 1, "size_vram": 0}
-                        for name in models.running()
-                    ]
-                },
-                "/v1/models": lambda: {
-                    "object": "list",
-                    "data": [
-                        {"id": name.removesuffix(":latest"), "object": "model"}
-                        for name in models.names()
-                    ],
-                },
-            }
-        )
-
-    def do_HEAD(self) -> None:
-        there = blob_path(self.path.rpartition("/")[2]).exists()
-        self.send_response(200 if there else 404)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def do_POST(self) -> None:
+    def handle_any(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path.startswith("/api/blobs/"):
-            blob_path(self.path.rpartition("/")[2]).write_bytes(content)
-            self._send(201, "")
-            return
         try:
-            body = json.loads(content or b"{}")
-        except ValueError:
-            self._send(400, {"error": "invalid character"})
-            return
-        self._answer(
-            {
-                "/api/create": lambda: models.create(body),
-                "/api/show": lambda: self._show(body),
-                "/api/generate": lambda: self._generate(body, chat=False),
-                "/api/chat": lambda: self._generate(body, chat=True),
-                "/api/embed": lambda: self._embed(body),
-                "/v1/completions": lambda: self._complete(body, "text"),
-                "/v1/chat/completions": lambda: self._complete(body, "chat"),
-                "/v1/embeddings": lambda: self._complete(body, "embedding"),
-            }
-        )
-
-    def _answer(self, routes: dict[str, Any]) -> None:
-        try:
-            if self.path not in routes:
-                raise Refused(404, "404 page not found")
-            said = routes[self.path]()
+            self._send(200, self._answer(self.path.partition("?")[0], content))
         except Refused as refused:
-            self._send(refused.status, {"error": str(refused)})
-        except OSError as error:
-            self._send(500, {"error": str(error)})
-        else:
-            self._send(200, said)
+            self._refuse(refused)
 
-    def _send(self, status: int, said: object) -> None:
-        if isinstance(said, Stream):
-            self._stream(said)
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = handle_any
+
+    def _answer(self, path: str, content: bytes) -> object:
+        if path.startswith("/api/blobs/") and self.command in ("HEAD", "POST"):
+            if self.command == "POST":
+                return read_only("open", "blobs/sha256-new")({})
+            if not blob(path.rpartition("/")[2]).exists():
+                raise Refused(404, "blob not found")
+            return Text("", JSON_UTF8)
+        known = path in READ or path in WRITE or path.startswith("/v1/models/")
+        if self.command == "GET" and path.startswith("/v1/models/"):
+            return retrieve(path.removeprefix("/v1/models/"))
+        if path in READ and (self.command == "GET" or (self.command == "HEAD" and path in HEAD)):
+            return READ[path]()
+        if path in WRITE and self.command == "POST":
+            return WRITE[path](parsed(content))
+        status, what = (405, "method not allowed") if known else (404, "page not found")
+        raise Refused(status, f"{status} {what}", "text/plain")
+
+    def _refuse(self, refused: Refused) -> None:
+        told: object = {"error": str(refused)}
+        if refused.kind == "text/plain":
+            told = Text(str(refused), refused.kind)
+        elif self.path.startswith("/v1/messages"):
+            error = {"type": _error_type(refused.status), "message": str(refused)}
+            told = {"type": "error", "error": error, "request_id": number("req_")}
+        elif self.path.startswith("/v1/"):
+            kind = _error_type(refused.status)
+            told = {"error": {"message": str(refused), "type": kind, "param": None, "code": None}}
+        text = told.text if isinstance(told, Text) else json.dumps(told)
+        self._send(refused.status, Text(text, refused.kind))
+
+    def _send(self, status: int, told: object) -> None:
+        if isinstance(told, Stream):
+            self._stream(told)
             return
-        data = said.encode() if isinstance(said, str) else json.dumps(said).encode()
+        answer = told if isinstance(told, Text) else Text(json.dumps(told), JSON_UTF8)
+        data = answer.text.encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Type", answer.kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
-    def _stream(self, stream: "Stream") -> None:
+    def _stream(self, stream: Stream) -> None:
         self.send_response(200)
         self.send_header("Content-Type", stream.kind)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for line in [*stream.lines, ""]:
-            self.wfile.write(f"{len(line.encode()):x}\r\n{line}\r\n".encode())
-            self.wfile.flush()
-
-    def _show(self, body: dict[str, Any]) -> dict[str, Any]:
-        manifest = models.manifest(body.get("model", ""))
-        return {
-            "system": models.text(manifest, SYSTEM),
-            "parameters": models.text(manifest, PARAMS),
-            "details": {"format": "gguf"},
-            "layers": manifest["layers"],
-        }
-
-    def _generate(self, body: dict[str, Any], *, chat: bool) -> object:
-        name = body["model"]
-        models.load(name, body.get("keep_alive"))
-        asked = body.get("messages") if chat else body.get("prompt")
-        words = WORDS if asked else []
-        said = ['{"ok": true}'] if body.get("format") == "json" and words else words
-
-        def part(text: str, *, done: bool) -> dict[str, Any]:
-            key, value = (
-                ("message", {"role": "assistant", "content": text}) if chat else ("response", text)
-            )
-            return {"model": name, key: value, "done": done} | (
-                {"done_reason": "stop"} if done else {}
-            )
-
-        if body.get("stream", True):
-            parts = [*(part(word, done=False) for word in said), part("", done=True)]
-            return Stream("application/x-ndjson", [json.dumps(each) + "\n" for each in parts])
-        return part("".join(said), done=True)
-
-    def _embed(self, body: dict[str, Any]) -> dict[str, Any]:
-        models.load(body["model"], body.get("keep_alive"))
-        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
-        return {"model": body["model"], "embeddings": [vector(text) for text in texts]}
-
-    def _complete(self, body: dict[str, Any], kind: str) -> object:
-        models.load(body["model"], None)
-        if kind == "embedding":
-            data = [{"object": "embedding", "index": 0, "embedding": vector(str(body["input"]))}]
-            return {"object": "list", "model": body["model"], "data": data}
-
-        def choice(text: str) -> dict[str, Any]:
-            if kind == "text":
-                return {"index": 0, "text": text}
-            return {"index": 0, "delta" if body.get("stream") else "message": {"content": text}}
-
-        if body.get("stream"):
-            events = [f"data: {json.dumps({'choices': [choice(word)]})}\n\n" for word in WORDS]
-            return Stream("text/event-stream", [*events, "data: [DONE]\n\n"])
-        return {"model": body["model"], "choices": [choice("".join(WORDS))]}
+        try:
+            for line in [*stream.lines, ""]:
+                self.wfile.write(f"{len(line.encode()):x}\r\n{line}\r\n".encode())
+                self.wfile.flush()
+                time.sleep(stream.pause)
+        finally:
+            if stream.runner:
+                scheduler.release(stream.runner)
 
 
-class Stream:
-    """An answer in parts."""
-
-    def __init__(self, kind: str, lines: list[str]) -> None:
-        self.kind, self.lines = kind, lines
+def _error_type(status: int) -> str:
+    return {400: "invalid_request_error", 404: "not_found_error"}.get(status, "api_error")
 
 
-def vector(text: str) -> list[float]:
-    return [byte / 255 for byte in hashlib.sha256(text.encode()).digest()[:8]]
+def parsed(content: bytes) -> Json:
+    """The body as Go reads it, with its errors."""
+    if not content:
+        raise Refused(400, "missing request body")
+    try:
+        body = json.loads(content)
+    except ValueError:
+        found = re.match(rb'\s*\{\s*([^"}\s])', content)
+        what = f"'{found[1].decode()}' looking for beginning of object key string" if found else ""
+        raise Refused(400, f"invalid character {what}") from None
+    if not isinstance(body, dict):
+        raise Refused(400, "json: cannot unmarshal into Go value of an object")
+    return {name.casefold(): value for name, value in body.items()}
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = True
 
 
 def serve() -> None:
-    # As the real one does at its start: a key for the library, and a look at its store.
+    # As the real one does at its start: a key for the library.
     home = Path(os.environ["HOME"], ".ollama")
     home.mkdir(parents=True, exist_ok=True)
     (home / "id_ed25519").write_text("a double's key\n")
-    (STORE / "blobs").mkdir(parents=True, exist_ok=True)
-    ThreadingHTTPServer((HOST, int(PORT)), Handler).serve_forever()
+    with suppress(KeyboardInterrupt):
+        Server((HOST, int(PORT)), Handler).serve_forever()
 
 
-def call(path: str, body: dict[str, Any] | None = None) -> Any:
-    """The command line is a client of the server."""
+# --- The command line, a client of the server ------------------------------------------------
+
+
+def call(path: str, body: Json | None = None) -> Any:
     place = "127.0.0.1" if HOST == "0.0.0.0" else HOST
     request = urllib.request.Request(f"http://{place}:{PORT}{path}")
     request.data = None if body is None else json.dumps(body).encode()
@@ -330,59 +885,38 @@ def call(path: str, body: dict[str, Any] | None = None) -> Any:
         sys.exit("Error: could not connect to ollama server, run 'ollama serve' to start it")
 
 
-def create(model: str, modelfile: Path) -> None:
-    body: dict[str, Any] = {"model": model, "parameters": {}}
-    text = modelfile.read_text()
-    command = re.compile(
-        r'^(FROM|ADAPTER|SYSTEM|PARAMETER \w+)\s+(?:"""(.*?)"""|(.*?))$', re.M | re.S
-    )
-    for found in command.finditer(text):
-        what, value = found[1], found[2] if found[2] is not None else found[3]
-        if what in ("FROM", "ADAPTER") and Path(value).is_file():
-            key = "files" if what == "FROM" else "adapters"
-            body[key] = {Path(value).name: upload(Path(value))}
-        elif what == "FROM":
-            body["from"] = value
-        elif what == "SYSTEM":
-            body["system"] = value
-        elif what.startswith("PARAMETER"):
-            body["parameters"].setdefault(what.split()[1], []).append(value)
-    call("/api/create", body)
-    print("success")
-
-
-def upload(path: Path) -> str:
-    digest = digest_of(path)
-    if not blob_path(digest).exists():
-        print(f"copying file {digest}", flush=True)
-        blob_path(digest).write_bytes(path.read_bytes())
-    return digest
+def table(path: str) -> Iterator[str]:
+    yield "NAME    ID    SIZE    PROCESSOR    CONTEXT    UNTIL"
+    for each in call(path)["models"]:
+        until = "Forever" if each.get("expires_at", "") > "2100" else "4 minutes from now"
+        yield f"{each['name']}    {each['digest'][:12]}    1 MB    100% CPU    512    {until}    "
 
 
 def main(command: str, *arguments: str) -> None:
-    options = [each for each in arguments if each.startswith("--")]
     names = [each for each in arguments if not each.startswith("--")]
-    keep_alive = next((each.partition("=")[2] for each in options), None)
+    options = dict(each[2:].partition("=")[::2] for each in arguments if each.startswith("--"))
     match command:
         case "serve":
             serve()
         case "list":
-            print("\n".join(["NAME", *(each["name"] for each in call("/api/tags")["models"])]))
+            print("\n".join(table("/api/tags")))
         case "ps":
-            print("\n".join(["NAME", *(each["name"] for each in call("/api/ps")["models"])]))
-        case "create":
-            create(names[0], Path(names[2]))
+            print("\n".join(table("/api/ps")))
         case "run":
-            call("/api/show", {"model": names[0]})
-            body = {
-                "model": names[0],
-                "prompt": " ".join(names[1:]),
-                "keep_alive": keep_alive,
-                "stream": False,
-            }
-            print(call("/api/generate", body)["response"])
+            run(names[0], " ".join(names[1:]), options.get("keepalive"))
         case _:
             sys.exit(f'Error: unknown command "{command}" for "ollama"')
+
+
+def run(model: str, prompt: str, keep_alive: str | None) -> None:
+    """cmd/cmd.go: an embedding model embeds the prompt, and refuses to have none."""
+    body = {"model": model, "keep_alive": keep_alive, "stream": False}
+    if "embedding" in call("/api/show", {"model": model})["capabilities"]:
+        if not prompt:
+            sys.exit('Error: embedding models require input text. Usage: ollama run MODEL "text"')
+        print(json.dumps(call("/api/embed", body | {"input": prompt})["embeddings"][0]))
+        return
+    print(call("/api/generate", body | {"prompt": prompt})["response"])
 
 
 if __name__ == "__main__":

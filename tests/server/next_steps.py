@@ -33,11 +33,11 @@ NEXT_STEPS = {
     "ollama.every-role-is-a-model-of-its-own": "Run `docker exec llmhost-ollama-1 ollama list` "
     "and compare it with `models`, then deploy again.",
     "ollama.resident-models-are-loaded-before-anybody-asks": "Run "
-    "`docker exec llmhost-ollama-1 ollama ps`. If a model is missing, run "
+    "`docker exec llmhost-ollama-1 ollama ps`. If a model is missing, or is not there forever, run "
     "`llmhost vram INVENTORY`: it may not fit.",
     "ollama.system-prompt-and-parameters-are-in-the-model": "An older image runs. Deploy again.",
-    "ollama.weights-were-not-copied-into-the-store": "Rebuild the image: remove it with "
-    "`docker image rm`, then deploy again.",
+    "ollama.weights-that-run-are-the-pinned-ones": "A volume, or an image from elsewhere, replaced "
+    "the file. Remove the image with `docker image rm`, then deploy again.",
     "ollama.every-role-answers-in-a-stream": "Run `docker logs llmhost-ollama-1`: it says why the "
     "model was not loaded.",
     "ollama.json-is-answered-with-json": "The model ignores the schema. Try a larger one, or "

@@ -79,38 +79,6 @@ def problems(data: Data) -> list[str]:
     return [problem.what for problem in refused.value.problems]
 
 
-def test_ollama_makes_each_role_of_its_modelfile(directory: Path) -> None:
-    brain = model(
-        directory,
-        "brain",
-        "ollama",
-        context_tokens=2048,
-        system_prompt='You say "no".',
-        parameters={"temperature": 0.2, "stop": ["<end>", "a b"], "max_tokens": 99},
-    )
-    context = built_from(site("ollama", brain, of_library("embed", task="embed")))
-    assert context["modelfiles/brain"].splitlines() == [
-        "FROM /models/brain.gguf",
-        "PARAMETER num_ctx 2048",
-        "PARAMETER temperature 0.2",
-        "PARAMETER num_predict 99",
-        'PARAMETER stop """<end>"""',
-        'PARAMETER stop """a b"""',
-        'SYSTEM """You say "no"."""',
-    ]
-    assert context["modelfiles/embed"].startswith("FROM bona/bge-m3-korean:latest\n")
-
-
-def test_ollama_s_store_links_to_the_weights(directory: Path) -> None:
-    models = (model(directory, "brain", "ollama"), of_library("embed", task="embed"))
-    assert built_from(site("ollama", *models))["links"].splitlines() == [
-        f"/models/brain.gguf blobs/sha256-{tiny_model.SHA256}",
-        f"/models/embed/manifest blobs/sha256-{'aa' * 32}",
-        f"/models/embed/sha256-{'bb' * 32} blobs/sha256-{'bb' * 32}",
-        "/models/embed/manifest manifests/registry.ollama.ai/bona/bge-m3-korean/latest",
-    ]
-
-
 def test_ollama_s_prompt_changes_its_image_and_no_weights(directory: Path) -> None:
     before, after = (
         service_images(read_settings(site("ollama", model(directory, "a", "ollama", **more))))[0]
@@ -119,24 +87,10 @@ def test_ollama_s_prompt_changes_its_image_and_no_weights(directory: Path) -> No
     assert before.reference != after.reference and before.models == after.models
 
 
-def test_ollama_keeps_resident_models_and_room_for_one_other(directory: Path) -> None:
-    models = [
-        model(directory, name, "ollama", resident=name in ("brain", "coder"))
-        for name in ("brain", "coder", "search", "router")
-    ]
-    environment = container(site("ollama", *models))["environment"]
-    assert environment["OLLAMA_MAX_LOADED_MODELS"] == "3"
-    assert environment["LLMHOST_GENERATE"] == "brain coder"
-    environment = container(site("ollama", *models[:2]))["environment"]
-    assert environment["OLLAMA_MAX_LOADED_MODELS"] == "2"
-
-
 def test_ollama_says_what_it_has_only_once(directory: Path) -> None:
     two = [model(directory, name, "ollama", parallel=at) for at, name in enumerate("ab", start=1)]
     (told,) = problems(site("ollama", *two))
     assert "has one parallel for all of its models" in told
-    (told,) = problems(site("ollama", model(directory, "a", "ollama", system_prompt='a"""b')))
-    assert "three double quotes" in told
 
 
 def test_ollama_s_dangerous_routes_are_nobody_s() -> None:

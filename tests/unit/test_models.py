@@ -106,7 +106,7 @@ def test_model_of_ollama_s_library_is_its_manifest_and_blobs() -> None:
     model = Model(name="m", source="ollama:bona/bge-m3-korean:latest", files=files)
     library = "https://registry.ollama.ai/v2/bona/bge-m3-korean"
     assert list(model.places.values()) == [
-        f"{library}/manifests/latest",
+        f"{library}/blobs/sha256:{'ab' * 32}",
         f"{library}/blobs/sha256:12",
     ]
 

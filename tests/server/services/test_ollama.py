@@ -8,6 +8,7 @@ from testinfra.host import Host
 from llmhost.checks.applies import does_not_apply
 from llmhost.checks.services.api import Api, api_of
 from llmhost.options.model import Model
+from llmhost.services.ollama_store import weights_of
 from llmhost.settings import Settings
 
 
@@ -25,12 +26,18 @@ def writers(api: Api, settings: Settings) -> list[Model]:
 
 def test_every_role_is_a_model_of_its_own(api: Api, settings: Settings) -> None:
     names = {each["name"].removesuffix(":latest") for each in api.ask("/api/tags")["models"]}
-    assert names >= {model.name for model in settings.models_of("ollama")}
+    assert names == {model.name for model in settings.models_of("ollama")}
 
 
 def test_resident_models_are_loaded_before_anybody_asks(api: Api, settings: Settings) -> None:
-    loaded = {each["name"].removesuffix(":latest") for each in api.ask("/api/ps")["models"]}
-    assert loaded >= {model.name for model in settings.models_of("ollama") if model.resident}
+    running = api.ask("/api/ps")["models"]
+    # A model that stays has an end centuries from now. Roles with the same weights are one entry.
+    staying = {
+        each["name"].removesuffix(":latest") for each in running if each["expires_at"] > "2100"
+    }
+    for model in settings.models_of("ollama"):
+        same = {m.name for m in settings.models_of("ollama") if weights_of(m) == weights_of(model)}
+        assert not model.resident or same & staying, f"{model.name} is not loaded"
 
 
 def test_system_prompt_and_parameters_are_in_the_model(api: Api, writers: list[Model]) -> None:
@@ -40,14 +47,23 @@ def test_system_prompt_and_parameters_are_in_the_model(api: Api, writers: list[M
         assert shown.get("system", "") == (model.system_prompt or "") or not model.system_prompt
 
 
-def test_weights_were_not_copied_into_the_store(host: Host, api: Api, settings: Settings) -> None:
+def test_weights_that_run_are_the_pinned_ones(host: Host, settings: Settings) -> None:
+    """Reads all weights: Ollama does not compare them with their digests."""
+    if "ollama" not in settings.services:
+        does_not_apply("the service ollama is not declared")
     container = f"{settings.stack.project}-ollama-1"
+    store = "/opt/ollama"
     for model in settings.models_of("ollama"):
-        for sha256 in model.baked.values():
-            link = f"/opt/ollama/blobs/sha256-{sha256}"
-            place = host.check_output(f"docker exec {container} readlink {link}")
-            # Two roles may have the same weights.
-            assert any(other.baked.get(place) == sha256 for other in settings.models)
+        path = f"{store}/manifests/registry.ollama.ai/library/{model.name}/latest"
+        manifest = json.loads(host.check_output(f"docker exec {container} cat {path}"))
+        (layer,) = [e for e in manifest["layers"] if e["mediaType"].endswith("image.model")]
+        sha256 = layer["digest"].removeprefix("sha256:")
+        assert sha256 in model.baked.values(), f"{model.name} runs another file"
+        blob = f"{store}/blobs/sha256-{sha256}"
+        read = host.check_output(f"docker exec {container} sha256sum {blob}").split()[0]
+        assert read == sha256, f"the weights of {model.name} are another file"
+        # In its own layer, and not copied into the store.
+        assert host.check_output(f"docker exec {container} readlink {blob}").startswith("/models/")
 
 
 def test_every_role_answers_in_a_stream(api: Api, writers: list[Model]) -> None:
@@ -60,9 +76,11 @@ def test_every_role_answers_in_a_stream(api: Api, writers: list[Model]) -> None:
 
 
 def test_json_is_answered_with_json(api: Api, writers: list[Model]) -> None:
-    asked = {"model": writers[0].name, "prompt": "A JSON object:", "format": "json"}
+    # One short field: without a schema, small models write until they are cut off.
+    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+    asked = {"model": writers[0].name, "prompt": "Is it on?", "format": schema}
     body = {**asked, "stream": False, "options": {"num_predict": 200}}
-    assert isinstance(json.loads(api.ask("/api/generate", body)["response"]), dict)
+    assert isinstance(json.loads(api.ask("/api/generate", body)["response"])["ok"], bool)
 
 
 def test_nobody_can_change_what_is_baked(api: Api, settings: Settings) -> None:
