@@ -16,6 +16,8 @@ eval "$(apt-config shell lists Dir::State::lists/d)"
 lists=${lists%/}
 refreshed=
 fetched=
+# Set if no package of a transaction is there yet in its version.
+lacking=
 not_offered="
   s/^E: Unable to locate package //p
   s/^E: Package '\(.*\)' has no installation candidate/\1/p
@@ -86,10 +88,28 @@ attempt() {
   return 1
 }
 
+# Version of a package that is installed completely.
+version_of() {
+  dpkg-query -W -f '${db:Status-Status} ${Version}\n' "$1" 2>/dev/null | sed -n 's/^installed //p'
+}
+
+# Whether these packages are there, or gone, although apt failed: then it failed at others, such as
+# a kernel whose DKMS module cannot be built.
+reached() {
+  for spec in "$@"; do
+    case $spec in
+      --*) ;;
+      *-) [ -z "$(version_of "${spec%-}")" ] || return 1 ;;
+      *=*) [ "$(version_of "${spec%%=*}")" = "${spec#*=}" ] || return 1 ;;
+      *) [ -n "$(version_of "$spec")" ] || return 1 ;;
+    esac
+  done
+}
+
 transact() {
   fresh || refresh
-  if attempt "$@"; then return; fi
+  if attempt "$@" || { [ -n "$lacking" ] && reached "$@"; }; then return; fi
   [ -z "$refreshed" ] || exit 1
   refresh
-  attempt "$@" || exit 1
+  attempt "$@" || { [ -n "$lacking" ] && reached "$@"; } || exit 1
 }

@@ -6,11 +6,22 @@ Pure: the state comes from facts/nvidia.py.
 from llmhost.nvidia.packages import TOOLKIT
 from llmhost.nvidia.state import CdiSpec, NvidiaState
 from llmhost.system.apt_repository import Repository
+from llmhost.system.files import Absent, Entry, File
 
 REFRESH_PATH = "nvidia-cdi-refresh.path"
 REFRESH_SERVICE = "nvidia-cdi-refresh.service"
 """The toolkit's own units, since 1.18: they write the CDI spec at boot and when the driver changes;
 they miss a driver that was removed, and MIG."""
+
+_CONDITION = """\
+# Managed by llmhost: edit the inventory instead.
+# NVIDIA's condition does not know what Debian calls its open module.
+[Service]
+ExecCondition=
+ExecCondition=/bin/sh -c 'grep -q "/nvidia-current-open[.]ko" \
+  "/lib/modules/$$(cat /proc/sys/kernel/osrelease)/modules.dep"'
+"""
+_CONDITION_PATH = f"/etc/systemd/system/{REFRESH_SERVICE}.d/60-llmhost-condition.conf"
 
 # Found on hosts that had the toolkit's predecessors, and set up by earlier instructions. apt
 # refuses two keys for one source.
@@ -42,6 +53,13 @@ def toolkit_repository(url: str, fingerprint: str, key_url: str, architecture: s
         key_url=key_url,
         replaces=_STALE_LISTS,
     )
+
+
+def refresh_condition(state: NvidiaState) -> Entry:
+    """The condition on which NVIDIA's unit writes the CDI spec, where its own does not hold."""
+    if "nvidia-open-kernel-dkms" in state.packages:
+        return File(_CONDITION_PATH, _CONDITION)
+    return Absent(_CONDITION_PATH)
 
 
 def toolkit_reasons(state: NvidiaState, version: str) -> list[str]:

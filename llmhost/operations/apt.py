@@ -34,13 +34,14 @@ def packages(
     `False` lifts a hold, `None` leaves it as it is. Package lists are fetched only when there is
     something to install and they are older than the sources or than an hour. Nothing is removed
     that `absent` does not name, and configuration files are never purged: purging docker.io
-    deletes /var/lib/docker. `keep_stopped` names units that a new package must not start yet.
+    deletes /var/lib/docker. Packages of others that apt cannot configure are no failure.
+    `keep_stopped` names units that a new package must not start yet.
     """
     found = get_fact(InstalledPackages, packages=[*packages, *absent])
     todo = plan(packages, versions or {}, absent, hold, found)
     if todo.reasons:
         explain(todo.reasons)
-        yield StringCommand(script(todo, keep_stopped))
+        yield StringCommand(script(todo, keep_stopped, lacking=True))
 
 
 @declared(prefetch=lambda: [ask(InstalledPackages, packages=[])])

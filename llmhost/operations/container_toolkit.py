@@ -8,6 +8,7 @@ from llmhost.nvidia.container_toolkit import (
     DAEMON_CONFIG,
     REFRESH_PATH,
     REFRESH_SERVICE,
+    refresh_condition,
     stale_specs,
     toolkit_reasons,
 )
@@ -53,7 +54,7 @@ def present(
         toolkit_reasons(state, version), _installed(version, repository(state))
     )
     state = yield from then_read(installed, state)
-    yield from inner(files.present)(*units)
+    yield from inner(files.present)(*units, refresh_condition(state))
     yield from inner(systemd.service)(REFRESH_PATH, others=[REFRESH_SERVICE])
     # The specs are on a tmpfs: without it no container gets a GPU after a reboot.
     yield from inner(systemd.starts_at_boot)(REFRESH_SERVICE)

@@ -97,12 +97,14 @@ def _spec(name: str, versions: Mapping[str, str]) -> str:
     return f"{name}={versions[name]}" if name in versions else name
 
 
-def script(todo: AptPlan, keep_stopped: Sequence[str] = ()) -> str:
+def script(todo: AptPlan, keep_stopped: Sequence[str] = (), *, lacking: bool = False) -> str:
     """POSIX shell script that executes a plan; if it fails, it prints the reason in one sentence.
 
-    Packages must not start the units in `keep_stopped`.
+    Packages must not start the units in `keep_stopped`. `lacking`: the plan installs only what is
+    missing, so that it is done once that is there, even if apt fails at other packages.
     """
     parts = [script_text("apt/functions.sh")]
+    parts += ["lacking=yes"] if lacking else []
     parts += ["finish_interrupted"] if todo.repair else []
     parts += [_mark("unhold", todo.unhold)] if todo.unhold else []
     if todo.install or todo.remove or todo.repair:

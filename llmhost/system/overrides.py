@@ -16,6 +16,7 @@ OWN = frozenset(
     {
         "/etc/systemd/system/docker.service.d/50-llmhost-gpu.conf",
         "/etc/systemd/system/nvidia-cdi-refresh.service.d/50-llmhost.conf",
+        "/etc/systemd/system/nvidia-cdi-refresh.service.d/60-llmhost-condition.conf",
     }
 )
 """Drop-ins of llmhost itself; other operations compare their content."""

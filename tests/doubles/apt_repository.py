@@ -59,11 +59,13 @@ def build_repository(
     suite: str = "/",
     component: str = "stable",
     key_name: str = "gpg",
+    release: Mapping[str, str] | None = None,
 ) -> Repository:
     """Write a repository of these packages, signed with a key made for it.
 
     `suite` "/" makes a flat one (NVIDIA's), a codename one with dists/ and a component (Docker's).
-    A repository that is there already is replaced, key included.
+    `release` are fields of its Release file, by which unattended-upgrades knows a repository. A
+    repository that is there already is replaced, key included.
     """
     if directory.exists():
         shutil.rmtree(directory)
@@ -77,8 +79,8 @@ def build_repository(
         (top / place).mkdir(parents=True, exist_ok=True)
         (top / place / "Packages").write_text(index)
         (top / place / "Packages.gz").write_bytes(gzip.compress(index.encode()))
-    release = _release(top, places, suite, component, architectures)
-    (top / "Release").write_text(release)
+    text = _release(top, places, suite, component, architectures, release or {})
+    (top / "Release").write_text(text)
     fingerprint = _sign(top, directory / key_name)
     return Repository(directory, fingerprint, directory / key_name)
 
@@ -148,7 +150,12 @@ def _lay_out(package: DebDouble, stanza: str, tree: Path) -> None:
 
 
 def _release(
-    top: Path, places: Sequence[str], suite: str, component: str, architectures: Sequence[str]
+    top: Path,
+    places: Sequence[str],
+    suite: str,
+    component: str,
+    architectures: Sequence[str],
+    others: Mapping[str, str],
 ) -> str:
     """The Release file: hashes of the indexes."""
     fields = {
@@ -158,6 +165,7 @@ def _release(
     }
     if suite != "/":
         fields |= {"Suite": suite, "Codename": suite, "Components": component}
+    fields |= others
     lines = [f"{key}: {value}" for key, value in fields.items()] + ["SHA256:"]
     for place in places:
         for file in (top / place / "Packages", top / place / "Packages.gz"):

@@ -23,6 +23,8 @@ PACKAGES = [
     DebDouble("double-user", "5:1.0", fields={"Depends": "double-tool"}),
     # Its installation can be made to hang, so that it can be killed.
     DebDouble("double-slow", "1.0", postinst="[ ! -e /run/double-slow ] || sleep 60"),
+    # As a kernel whose DKMS module cannot be built.
+    DebDouble("double-broken", "1.0", postinst="echo 'no module was built' >&2; exit 1"),
 ]
 CLEAN = """
 rm -f /run/double-slow /etc/apt/sources.list.d/double.* /etc/apt/keyrings/double.*
@@ -183,6 +185,15 @@ def test_killed_installation_is_finished(host: Machine) -> None:
     assert _versions(host) == ["iF  double-slow 1.0"]
     assert converge(host, _install, "double-slow").changed == ["Install packages"]
     assert _versions(host) == ["ii  double-slow 1.0"]
+
+
+def test_package_of_others_that_cannot_be_configured_stops_nothing(host: Machine) -> None:
+    assert not deploy(host, _install, "double-broken").succeeded
+    assert converge(host, _install, "double-tool").changed
+    assert converge(host, _pin, {"double-tool": "1.0"}).changed
+    assert converge(host, _remove, "double-tool").changed
+    refused = deploy(host, _install, "double-broken")
+    assert not refused.succeeded and "no module was built" in refused.output
 
 
 @pytest.mark.parametrize("lock", ["/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock"])

@@ -18,17 +18,21 @@ from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
 from llmhost.tasks.container_toolkit import install_container_toolkit
 from llmhost.tasks.nvidia_driver import install_nvidia_driver
+from llmhost.tasks.system import configure_system
 from testbed import Lan, Machine
-from tests.doubles.apt_repository import Repository, build_repository, serving
+from tests.doubles.apt_repository import DebDouble, Repository, build_repository, serving
 from tests.doubles.nvidia.hardware import PROFILES
-from tests.doubles.nvidia.machine import furnish
+from tests.doubles.nvidia.machine import OS_RELEASES, furnish
 from tests.doubles.nvidia.packages import (
+    DEBIAN_KERNEL,
     KERNEL,
+    debian_dkms_driver,
     debian_driver,
     debians_own_driver,
     distinct,
     fabric,
     headers,
+    kernel_headers,
     kernel_image,
     pinning,
     toolkit,
@@ -48,22 +52,6 @@ UBUNTU = distinct(
         *ubuntu_driver(LONG_TERM, open_module=False),
         *ubuntu_driver(NEWER, open_module=True),
         *fabric("-580", "580.182.01-0ubuntu0.24.04.1"),
-    ]
-)
-# The kernel was updated: with a module of the same driver, and with one of a newer driver.
-NEXT = distinct(
-    [
-        *UBUNTU,
-        *kernel_image(NEXT_KERNEL, "linux-image-generic"),
-        *ubuntu_modules(LONG_TERM, open_module=True, kernel=NEXT_KERNEL),
-    ]
-)
-NEXT_AND_NEWER = distinct(
-    [
-        *UBUNTU,
-        *kernel_image(NEXT_KERNEL, "linux-image-generic"),
-        *ubuntu_driver("580.182.01", open_module=True)[4:],
-        *ubuntu_modules("580.182.01", open_module=True, kernel=NEXT_KERNEL),
     ]
 )
 BAD_MODULE = "bad exit status: 2 (double of a build of the module)"
@@ -103,13 +91,34 @@ class Site:
     ubuntu: Repository
     old_ubuntu: Repository
     broken_ubuntu: Repository
-    next_ubuntu: Repository
-    newer_ubuntu: Repository
     debians_own: Repository
     nvidia: Repository
     debian_13: Repository
     toolkit: Repository
     url: str
+
+    def dkms(self) -> Settings:
+        """Options for NVIDIA's driver for Debian 13, whose module DKMS builds."""
+        directory = self.toolkit.directory.parents[1] / "dkms/debian13/x86_64"
+        packages = [*debian_dkms_driver(NEWER), pinning(595)]
+        repository = build_repository(directory, packages)
+        key = directory / f"{repository.fingerprint[-8:]}.pub"
+        key.write_bytes(repository.key_path.read_bytes())
+        return settings(
+            nvidia_driver_repository_url=f"{self.url}/dkms",
+            nvidia_driver_repository_fingerprint=repository.fingerprint,
+        )
+
+    def secure(self, machine: Machine, release: str, packages: list[DebDouble]) -> None:
+        """Offer these packages as security updates of a machine's release."""
+        name, _, codename = OS_RELEASES[release]
+        fields = {"Origin": "Ubuntu", "Label": "Ubuntu", "Codename": codename}
+        if name == "debian":
+            fields = {"Origin": "Debian", "Label": "Debian-Security"}
+            fields["Codename"] = f"{codename}-security"
+        fields["Suite"] = f"{codename}-security"
+        directory = self.toolkit.directory.parents[1] / "security"
+        self.offer(machine, build_repository(directory, packages, release=fields))
 
     def offer(self, machine: Machine, repository: Repository) -> None:
         """Make a repository the distribution's own, as far as apt is concerned."""
@@ -126,8 +135,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     ubuntu = build_repository(top / "ubuntu", UBUNTU)
     old = build_repository(top / "old", OLD)
     broken = build_repository(top / "broken", BROKEN)
-    following = build_repository(top / "next", NEXT)
-    newer = build_repository(top / "newer", NEXT_AND_NEWER)
     own = build_repository(top / "own", OWN)
     nvidia = build_repository(top / "debian12/x86_64", DEBIAN_12)
     debian_13 = build_repository(top / "debian13/x86_64", DEBIAN_13)
@@ -137,7 +144,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         key.write_bytes(each.key_path.read_bytes())
     toolkit = build_repository(top / "toolkit/amd64", TOOLKIT)
     with Lan.create("nvidia") as lan, serving(top, lan.gateway) as url:
-        repositories = (ubuntu, old, broken, following, newer, own, nvidia, debian_13, toolkit)
+        repositories = (ubuntu, old, broken, own, nvidia, debian_13, toolkit)
         yield Site(lan, *repositories, url)
 
 
@@ -280,37 +287,120 @@ def test_a_driver_with_known_holes_is_upgraded_and_another_branch_replaces_it(
     assert probe(host, settings())["driver"] == NEWER
 
 
-def test_module_and_kernel_move_together_by_apt_alone(site: Site, host: Machine) -> None:
-    ubuntu_host(site, host, "rtx-5070-ti")
+def upgrade_unattended(machine: Machine) -> str:
+    """What apt-daily-upgrade.service runs at night; returns what it did."""
+    return machine.ssh("unattended-upgrade --verbose 2>&1").stdout
+
+
+def with_kernel(
+    kernel: str, meta: str, version: str = LONG_TERM, *older: DebDouble
+) -> list[DebDouble]:
+    """Ubuntu with this kernel, and an open driver of this version with a module for it."""
+    driver = ubuntu_driver(version, open_module=True, meta=meta)
+    modules = ubuntu_modules(version, open_module=True, meta=meta, kernel=kernel)
+    image = kernel_image(kernel, f"linux-image-{meta}")
+    return distinct([*older, *image, *modules, *driver[4:]])
+
+
+def modules_of(machine: Machine, kernel: str) -> list[str]:
+    """Modules that are on the disk for a kernel, by modinfo."""
+    find = f"find /lib/modules/{kernel}/ -name 'nvidia*.ko' -exec modinfo -F version {{}} +"
+    return machine.ssh(find, check=False).stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("release", "meta"),
+    [
+        pytest.param("ubuntu-22.04", "generic", marks=pytest.mark.flavours),
+        ("ubuntu-24.04", "generic-hwe-24.04"),
+        pytest.param("ubuntu-26.04", "generic", marks=pytest.mark.flavours),
+    ],
+)
+def test_unattended_upgrades_bring_kernel_and_module_together(
+    site: Site, host: Machine, release: str, meta: str
+) -> None:
+    furnish(host, "rtx-5070-ti", release)
+    before = with_kernel(KERNEL, meta)
+    site.secure(host, release, before)
+    host.ssh(f"apt-get -qq -y install linux-image-{meta}")
+    assert deploy(host, configure_system, settings()).succeeded
     changed_by(host, settings())
-    site.offer(host, site.next_ubuntu)
-    host.ssh("apt-get -qq -y --with-new-pkgs upgrade")
-    found = installed(host)
-    assert f"linux-modules-nvidia-580-server-open-{NEXT_KERNEL}" in found
+    driver = installed(host)["libnvidia-compute-580-server"]
+
+    site.secure(host, release, with_kernel(NEXT_KERNEL, meta, LONG_TERM, *before))
+    said = upgrade_unattended(host)
+    # The kernel that runs keeps its module until it is removed itself.
+    for kernel in (KERNEL, NEXT_KERNEL):
+        assert modules_of(host, kernel) == [LONG_TERM], said
     host.reboot()
-    assert host.ssh("uname -r; cat /proc/sys/kernel/osrelease").stdout.endswith(f"{NEXT_KERNEL}\n")
+    upgrade_unattended(host)
+    assert modules_of(host, NEXT_KERNEL) == [LONG_TERM]
+    assert installed(host)["libnvidia-compute-580-server"] == driver
     assert probe(host, settings())["driver"] == LONG_TERM
     assert changed_by(host, settings()) == []
 
 
-def test_a_kernel_that_came_without_a_module_gets_it_by_the_next_deploy(
+def test_a_module_that_unattended_upgrades_left_behind_comes_by_the_next_deploy(
     site: Site, host: Machine
 ) -> None:
-    ubuntu_host(site, host, "rtx-5070-ti")
+    release, meta, newer = "ubuntu-24.04", "generic", "580.182.01"
+    furnish(host, "rtx-5070-ti", release)
+    before = with_kernel(KERNEL, meta)
+    site.secure(host, release, before)
+    host.ssh(f"apt-get -qq -y install linux-image-{meta}")
+    assert deploy(host, configure_system, settings()).succeeded
     changed_by(host, settings())
-    # Its module needs a newer driver, whose parts are held: apt leaves both behind.
-    site.offer(host, site.newer_ubuntu)
-    host.ssh("apt-get -qq -y --with-new-pkgs upgrade")
-    own = f"linux-modules-nvidia-580-server-open-{NEXT_KERNEL}"
-    assert own not in installed(host)
+
+    # The new kernel's module needs a driver that is held and on the blacklist.
+    site.secure(host, release, with_kernel(NEXT_KERNEL, meta, newer, *before))
+    said = upgrade_unattended(host)
     host.ssh(f"test -e /boot/vmlinuz-{NEXT_KERNEL}")
-    outcome = deploy(host, install_nvidia_driver, settings())
-    assert outcome.succeeded, outcome.output
-    assert f"kernel {NEXT_KERNEL} boots next and has no nvidia module" in outcome.output
-    assert changed_by(host, settings()) == []
-    assert own in installed(host)
-    assert probe(host, settings())["driver"] == "580.182.01"
+    assert modules_of(host, NEXT_KERNEL) == [] and modules_of(host, KERNEL) == [LONG_TERM], said
+    assert (
+        f"kernel {NEXT_KERNEL} boots next" in deploy(host, install_nvidia_driver, settings()).output
+    )
+    assert modules_of(host, NEXT_KERNEL) == [newer]
     assert "libnvidia-compute-580-server" in held(host)
+    assert probe(host, settings())["driver"] == newer
+    assert changed_by(host, settings()) == []
+
+
+def test_dkms_builds_the_module_of_a_kernel_that_unattended_upgrades_bring(
+    site: Site, host: Machine
+) -> None:
+    release, following = "debian-13", "6.12.57+deb13-amd64"
+    furnish(host, "rtx-5070-ti", release)
+    before = [
+        *kernel_image(DEBIAN_KERNEL, "linux-image-amd64"),
+        *kernel_headers(DEBIAN_KERNEL, "linux-headers-amd64"),
+    ]
+    site.secure(host, release, before)
+    host.ssh("apt-get -qq -y install linux-image-amd64")
+    assert deploy(host, configure_system, settings()).succeeded
+    options = site.dkms()
+    changed_by(host, options)
+
+    # Once with its headers, which the metapackage of the headers brings, and once without.
+    image = kernel_image(following, "linux-image-amd64")
+    site.secure(host, release, [*before, *image, *kernel_headers(following, "linux-headers-amd64")])
+    said = upgrade_unattended(host)
+    assert modules_of(host, following) == [NEWER], said
+    host.reboot()
+    assert probe(host, options)["driver"] == NEWER
+    assert changed_by(host, options) == []
+
+    last = "6.12.63+deb13-amd64"
+    host.ssh("apt-mark hold linux-headers-amd64")
+    image = kernel_image(last, "linux-image-amd64")
+    site.secure(host, release, [*before, *image, *kernel_headers(last, "linux-headers-amd64")])
+    said = upgrade_unattended(host)
+    assert modules_of(host, last) == [], said
+    outcome = deploy(host, install_nvidia_driver, options)
+    assert outcome.succeeded, outcome.output
+    assert f"linux-headers-{last} is not installed" in outcome.output
+    assert modules_of(host, last) == [NEWER]
+    assert probe(host, options)["driver"] == NEWER
+    assert changed_by(host, options) == []
 
 
 def test_debians_own_open_driver_is_found_by_what_its_module_says(
@@ -322,6 +412,12 @@ def test_debians_own_open_driver_is_found_by_what_its_module_says(
     assert changed_by(host, options)
     host.ssh("ls /lib/modules/*/updates/dkms/nvidia-current-open.ko")
     assert probe(host, options)["driver"] == "550.163.01"
+    # NVIDIA's unit that writes the CDI spec does not know this name.
+    host.ssh("apt-get -qq -y install --no-install-recommends docker.io")
+    assert converge(host, install_container_toolkit, toolkit_of(site)).changed
+    host.ssh("rm /var/run/cdi/nvidia.yaml && systemctl restart nvidia-cdi-refresh")
+    spec = host.ssh("cat /var/run/cdi/nvidia.yaml").stdout
+    assert all(gpu.uuid in spec for gpu in PROFILES["two-rtx-4090"].gpus)
 
 
 def test_a_gpu_that_takes_no_power_limit_is_asked_once(site: Site, host: Machine) -> None:

@@ -6,9 +6,15 @@ import pytest
 
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.nvidia.container_toolkit import stale_specs, toolkit_reasons, toolkit_repository
+from llmhost.nvidia.container_toolkit import (
+    refresh_condition,
+    stale_specs,
+    toolkit_reasons,
+    toolkit_repository,
+)
 from llmhost.nvidia.packages import TOOLKIT
 from llmhost.nvidia.state import CdiSpec, DriverPackage, Gpu, NvidiaState
+from llmhost.system.files import Absent, File
 
 HOST = NvidiaState("ubuntu-24.04", "x86_64", "systemd", "6.8.0-85-generic")
 WSL = replace(HOST, running_kernel="6.6.87.2-microsoft-standard-WSL2")
@@ -120,3 +126,9 @@ def test_a_version_with_a_known_hole_is_refused() -> None:
     (problem,) = error.value.problems
     assert "CVE-2026-24260" in problem.sentence("host")
     assert read_settings({"container_toolkit_version": "1.19.1-1"}).container_toolkit.version
+
+
+def test_nvidias_condition_is_replaced_only_where_it_does_not_know_the_module() -> None:
+    own = replace(HOST, packages={"nvidia-open-kernel-dkms": DriverPackage("550.163.01-2", True)})
+    assert isinstance(refresh_condition(own), File)
+    assert isinstance(refresh_condition(HOST), Absent)

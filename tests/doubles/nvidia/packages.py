@@ -125,13 +125,60 @@ def debians_own_driver(version: str) -> list[DebDouble]:
 
 
 def kernel_image(kernel: str, *names: str) -> list[DebDouble]:
-    """A kernel and the metapackages that bring it, newer than those of `headers`."""
+    """A kernel and the metapackages that bring it, newer than those of `headers`. It runs the hooks
+    of other packages, as the real one does."""
     abi = kernel.rpartition("-")[0]
     own = f"linux-image-{kernel}"
     return [
-        DebDouble(own, abi, {f"/boot/vmlinuz-{kernel}": "double\n"}),
+        DebDouble(own, abi, {f"/boot/vmlinuz-{kernel}": "double\n"}, postinst=_hooks(kernel)),
         *(DebDouble(name, f"9:{abi}", fields={"Depends": own}) for name in names),
     ]
+
+
+def kernel_headers(kernel: str, *names: str) -> list[DebDouble]:
+    """Headers of a kernel and the metapackages that bring them."""
+    abi = kernel.rpartition("-")[0]
+    own = f"linux-headers-{kernel}"
+    source = f"/usr/src/linux-headers-{kernel}"
+    link = f"mkdir -p /lib/modules/{kernel} && ln -sfn {source} /lib/modules/{kernel}/build"
+    return [
+        DebDouble(
+            own,
+            abi,
+            {f"{source}/include/double.h": "\n"},
+            postinst=f"{link}\n{_hooks(kernel, 'header_postinst.d')}",
+        ),
+        *(DebDouble(name, f"9:{abi}", fields={"Depends": own}) for name in names),
+    ]
+
+
+def _hooks(kernel: str, directory: str = "postinst.d") -> str:
+    """What linux-run-hooks(1) does after an installation."""
+    hooks = f"/etc/kernel/{directory}"
+    return f"! test -d {hooks} || run-parts --exit-on-error --arg={kernel} {hooks}"
+
+
+def debian_dkms_driver(version: str) -> list[DebDouble]:
+    """NVIDIA's open driver for Debian with a module that Debian's real DKMS builds for each kernel
+    that has headers; its build copies what was compiled before."""
+    name, full = "nvidia-kernel-open-dkms", f"{version}-1"
+    source = f"/usr/src/nvidia-{version}"
+    configuration = (
+        f'PACKAGE_NAME="nvidia"\nPACKAGE_VERSION="{version}"\nAUTOINSTALL="yes"\n'
+        'BUILT_MODULE_NAME[0]="nvidia"\nDEST_MODULE_LOCATION[0]="/updates/dkms"\n'
+        'MAKE[0]="cp compiled nvidia.ko"\nCLEAN="true"\nSTRIP[0]="no"\n'
+    )
+    (compiled,) = _module(version, True, "", kernel="").values()
+    files: dict[str, str | bytes] = {
+        f"{source}/dkms.conf": configuration,
+        f"{source}/compiled": compiled,
+    }
+    build = (
+        f"dkms add nvidia/{version}\nfor each in /lib/modules/*/build; do\n"
+        '  kernel=${each#/lib/modules/}; dkms autoinstall -k "${kernel%/build}"\ndone'
+    )
+    dkms = DebDouble(name, full, files, {"Depends": "dkms, kmod"}, postinst=build)
+    return [dkms, *debian_driver(version, open_module=True)[1:]]
 
 
 def distinct(packages: Iterable[DebDouble]) -> list[DebDouble]:
