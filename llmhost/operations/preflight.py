@@ -41,9 +41,10 @@ def fit(
     """Refuse the host, with all reasons, if it does not meet the requirements.
 
     `roots` are the directories of Docker and containerd. `gpus` are the services' requirements for
-    its GPUs, which are read only if there are any. Those that cannot be met are a warning: they stop only what needs the GPUs (docs/decisions/0087).
-    None: the host runs no services. Servers behind a gateway that do not answer are a warning once
-    the gateway is deployed: its keys must remain changeable while they are down.
+    its GPUs, which are read only if there are any. Those that cannot be met are a warning: they
+    stop only what needs the GPUs (docs/decisions/0087). None: the host runs no services. Servers
+    behind a gateway that do not answer are a warning once the gateway is deployed: its keys must
+    remain changeable while they are down.
     """
     identity = get_fact(HostIdentityFact, paths=paths, receipt=receipt)
     if identity is None:
