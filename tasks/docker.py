@@ -1,6 +1,7 @@
 """Docker: the engine, its configuration, and its daemon."""
 
-from llmhost.operations import docker, systemd
+from llmhost.docker.containerd import CONFIG
+from llmhost.operations import containerd, docker, systemd
 from llmhost.operations.component import component
 from llmhost.resources import FILES
 from llmhost.settings import Settings
@@ -28,17 +29,22 @@ def install_docker(settings: Settings) -> None:
         known=settings.system.accepted_overrides,
         name="Remove overrides of Docker's units",
     )
+    containerd.rooted(
+        settings.docker.data_root,
+        settings.docker.containerd_root,
+        name="Keep containerd's data beside Docker's",
+    )
     docker.daemon(
         settings.docker.daemon_config(),
         name="Configure the Docker daemon",
     )
     # The daemon depends on these units.
-    systemd.service("containerd.service", name="Run containerd")
+    systemd.service("containerd.service", newer_than=[CONFIG], name="Run containerd")
     systemd.service("docker.socket", others=["docker.service"], name="Offer Docker's socket")
     docker.api_socket(name="Keep Docker's API for root and the group docker")
     systemd.service(
         "docker.service",
         name="Run the Docker daemon with its configuration",
-        newer_than=[docker.CONFIG, *docker.OVERRIDES],
+        newer_than=[docker.CONFIG, CONFIG, *docker.OVERRIDES],
         question=f"docker version && {_NO_NETWORK_API}",
     )

@@ -7,7 +7,7 @@ from llmhost.operations.component import component
 from llmhost.preflight import Requirements
 from llmhost.settings import Settings
 
-# Since Docker 29, a new engine keeps layers in containerd's directory, regardless of data-root.
+# With containerd's image store, images are there; it is the default of new hosts since Docker 29.
 CONTAINERD_ROOT = "/var/lib/containerd"
 
 
@@ -23,7 +23,8 @@ def check_host(settings: Settings) -> None:
             listens=settings.gateway.addresses,
         ),
         name="Check that the host can become an LLM server",
-        paths=[settings.docker.data_root, CONTAINERD_ROOT],
+        paths=[settings.docker.data_root, settings.docker.containerd_root or CONTAINERD_ROOT],
+        roots=(settings.docker.data_root, settings.docker.containerd_root),
         receipt=settings.receipt.path,
         gateway=_gateway(settings),
         gpus=driver_policy(settings),

@@ -29,6 +29,7 @@ systemd."""
 
 INSTALLED = {
     "ca-certificates": "update-ca-certificates",
+    "containerd": "containerd",
     "curl": "curl",
     "docker.io": "docker dockerd",
     "iproute2": "ip ss",

@@ -30,9 +30,14 @@ engine() {
   docker manifest inspect --verbose $insecure "$1" 2>/dev/null | sed "s,^,engine|$1|,"
 }
 
+containerd_root() {
+  found=$(containerd config dump 2>/dev/null | sed -n "s/^root = [\"']\(.*\)[\"']$/\1/p")
+  echo "${found:-/var/lib/containerd}"
+}
+
 found=$(docker info --format '{{.DockerRootDir}}|{{.DriverStatus}}')
 case $found in
-  *io.containerd.snapshotter*) root=/var/lib/containerd; echo twice ;;
+  *io.containerd.snapshotter*) root=$(containerd_root); echo twice ;;
   *) root=${found%%|*} ;;
 esac
 place images "${root:-/var/lib/docker}"

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
+from llmhost.docker.containerd import EngineRoots
 from llmhost.facts.apt import InstalledPackages, RepositoryFiles, RepositoryState
 from llmhost.facts.files import PathStates, parse_states
+from llmhost.resources import script
 from llmhost.system.apt import PackageDatabase
 from llmhost.system.files import PathState
 
@@ -75,6 +77,23 @@ class DaemonConfig(FactBase[DaemonFiles]):
     def process(self, output: list[str]) -> DaemonFiles:
         config, record, *states = output
         return DaemonFiles(_text(config), _text(record), parse_states(states))
+
+
+class EngineRootsFact(FactBase[EngineRoots]):
+    """Where Docker and containerd keep their data, compared with the declared directories."""
+
+    @staticmethod
+    def default() -> EngineRoots:
+        return EngineRoots()
+
+    def command(self, docker: str, containerd: str) -> str:
+        return script("docker/roots.sh", docker, containerd)
+
+    def process(self, output: list[str]) -> EngineRoots:
+        config, root, *more = output
+        moves = [line.split(" ", 2) for line in more if line.startswith("moves ")]
+        found = {program: directory for _, program, directory in moves}
+        return EngineRoots(_text(config), root, found, "busy" in more)
 
 
 def _text(encoded: str) -> str:

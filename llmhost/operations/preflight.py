@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from pyinfra import host
 
+from llmhost.docker.containerd import refused_moves
+from llmhost.facts.docker import EngineRootsFact
 from llmhost.facts.nginx import OtherSites
 from llmhost.facts.system import HostIdentityFact
 from llmhost.facts.upstreams import SilentUpstreams
@@ -32,21 +34,24 @@ def fit(
     *,
     paths: list[str],
     receipt: str,
+    roots: tuple[str, str] | None = None,
     gateway: GatewayPlan | None = None,
     gpus: DriverPolicy | None = None,
 ) -> Commands:
     """Refuse the host, with all reasons, if it does not meet the requirements.
 
-    `gpus` are the services' requirements for its GPUs, which are read only if there are any. Those
-    that cannot be met are a warning: they stop only what needs the GPUs (docs/decisions/0087).
-    None: the host runs no services. Servers behind a gateway that do not answer are a warning once
-    the gateway is deployed: its keys must remain changeable while they are down.
+    `roots` are the directories of Docker and containerd. `gpus` are the services' requirements for
+    its GPUs, which are read only if there are any. Those that cannot be met are a warning: they
+    stop only what needs the GPUs (docs/decisions/0087). None: the host runs no services. Servers
+    behind a gateway that do not answer are a warning once the gateway is deployed: its keys must
+    remain changeable while they are down.
     """
     identity = get_fact(HostIdentityFact, paths=paths, receipt=receipt)
     if identity is None:
         yield refuse(["the host could not be read; see the lines above for the reason"])
         return
     wrong = [*findings(identity, requirements, controller_clock=time.time())]
+    wrong += _elsewhere(*roots) if roots else ()
     warnings: list[str] = []
     if gateway:
         if not gateway.replaces_nginx:
@@ -59,6 +64,11 @@ def fit(
     if gpus and gpus.requests and host.state.is_executing and (state := read_state(wanted=True)):
         warnings += impossible(gpus, state)
     note(warnings)
+
+
+def _elsewhere(docker: str, containerd: str) -> Iterator[str]:
+    found = get_fact(EngineRootsFact, docker=docker, containerd=containerd)
+    return refused_moves(found.moves, docker, containerd)
 
 
 def _silent_servers(gateway: GatewayPlan) -> Iterator[str]:

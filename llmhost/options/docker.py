@@ -23,6 +23,7 @@ from llmhost.options.types import (
 
 # https://docs.docker.com/engine/install/debian/; a unit test compares files/docker/docker.asc.
 DOCKER_KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+DATA_ROOT = "/var/lib/docker"
 
 
 def _daemon_options(value: object) -> object:
@@ -72,8 +73,9 @@ class Docker(Section):
     """Fingerprint of the repository's signing key. If it is not Docker's, the key is downloaded
     from `<repository_url>/<debian or ubuntu>/gpg`."""
 
-    data_root: HostPath = "/var/lib/docker"
-    """Directory for images, containers and volumes."""
+    data_root: HostPath = DATA_ROOT
+    """Directory for images, containers and volumes. If it is not Docker's default, containerd's
+    data is in it, too. A host whose data is elsewhere is refused, with the steps to move it."""
 
     log_max_size_mib: Mib = 50
     """Size at which a container's log file is rotated."""
@@ -108,6 +110,11 @@ class Docker(Section):
                 "address_pool_prefix",
             )
         return self
+
+    @property
+    def containerd_root(self) -> str:
+        """containerd's directory; empty: as the host has it."""
+        return "" if self.data_root == DATA_ROOT else f"{self.data_root}/containerd-root"
 
     def daemon_config(self) -> dict[str, Any]:
         """The keys of daemon.json that llmhost sets.

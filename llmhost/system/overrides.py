@@ -21,6 +21,8 @@ OWN = frozenset(
 )
 """Drop-ins of llmhost itself; other operations compare their content."""
 
+# LXC's generator writes it at each boot: without it, services do not start in a container.
+_OF_LXC = re.compile(r"/run/systemd/system/[^/]+\.d/zzz-lxc-service\.conf")
 _PROXIES = frozenset(
     {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy", "socks_proxy"}
 )
@@ -91,8 +93,7 @@ class Overrides:
         return tuple(
             each
             for each in self.files
-            if not each.packaged
-            and each.path not in paths
+            if not (each.packaged or each.path in paths or _OF_LXC.fullmatch(each.path))
             and (each.kind == "unit-file" or each.settings)
         )
 

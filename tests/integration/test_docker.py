@@ -189,6 +189,55 @@ def test_reboot_changes_nothing(host: Machine) -> None:
     assert host.ssh("docker info --format '{{.LiveRestoreEnabled}}'").stdout == "true\n"
 
 
+STORE = {"docker_daemon_options": {"features": {"containerd-snapshotter": True}}}
+# Below the machine's only directory that is not on an overlay.
+ELSEWHERE = "/var/lib/docker/elsewhere"
+WIPE = (
+    "systemctl stop docker.socket docker containerd; rm -rf /var/lib/docker/* /var/lib/containerd/*"
+    " /etc/docker/daemon.json /var/lib/llmhost/docker; sed -i '/^root/d'"
+    " /etc/containerd/config.toml; systemctl start containerd docker"
+)
+BLOBS = "find {} -path '*/blobs/sha256/*' 2>/dev/null | wc -l"
+
+
+def _images_follow_the_data_root(machine: Machine) -> None:
+    moved = STORE | {"docker_data_root": ELSEWHERE}
+    machine.ssh(WIPE)
+    converge(machine, _install, moved)
+    machine.ssh(IMAGE)
+    root = f"{ELSEWHERE}/containerd-root"
+    assert int(machine.ssh(BLOBS.format(root)).stdout) > 0
+    assert machine.ssh(BLOBS.format("/var/lib/containerd")).stdout == "0\n"
+    room = f"sh -s {ELSEWHERE}/uploads -- < /dev/stdin | grep ^images"
+    assert (
+        machine.ssh(room, input=Path("files/docker/room.sh").read_text())
+        .stdout.strip()
+        .endswith(f"|{root}")
+    )
+    again = deploy(machine, _install, moved | {"docker_data_root": "/var/lib/docker/third"})
+    assert not again.succeeded
+    assert f"containerd keeps data in {root}, and docker_data_root puts it in" in again.output
+    machine.ssh(WIPE)
+
+
+def test_data_elsewhere_is_refused_with_the_steps_and_images_follow_the_data_root(
+    host: Machine,
+) -> None:
+    refused = deploy(host, _install, {"docker_data_root": ELSEWHERE}, dry=True)
+    assert f"cp -a /var/lib/docker/. {ELSEWHERE}/" in refused.output
+    _images_follow_the_data_root(host)
+
+
+@pytest.mark.flavours
+def test_images_follow_the_data_root_on_docker_28(lan: Lan) -> None:
+    machine = lan.machine("docker28", suite="forky")
+    packages = "docker.io docker-cli docker-compose docker-buildx busybox-static iproute2"
+    machine.ssh(f"apt-get -q update; apt-get -y -q --no-install-recommends install {packages}")
+    assert machine.ssh("docker version -f '{{.Server.Version}}'").stdout.startswith(("28", "29"))
+    with _release(machine, ID="debian", VERSION_ID="13", VERSION_CODENAME="trixie"):
+        _images_follow_the_data_root(machine)
+
+
 # --- Docker's own packages -------------------------------------------------------------------
 
 VERSION = "5:29.10.0-1~debian.13~trixie"

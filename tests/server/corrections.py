@@ -43,6 +43,7 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
         "docker.pinned-version-is-installed-and-held",
     ),
     "Docker: docker.daemon": ("docker.every-declared-key-is-in-the-file",),
+    "Docker: containerd.rooted": ("docker.images-are-in-the-declared-directory",),
     "Docker: docker.api_socket": ("docker.api-is-for-root-on-the-host-alone",),
     "Docker: systemd.service": (
         "docker.engine-runs-now-and-at-boot",

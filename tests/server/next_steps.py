@@ -127,6 +127,8 @@ NEXT_STEPS = {
     "docker.compose-and-buildx-are-there": "Deploy again: it installs the plugins.",
     "docker.daemon-runs-the-declared-configuration": "`llmhost plan INVENTORY` names the keys of "
     "daemon.json that differ; a deploy restores them and restarts Docker.",
+    "docker.images-are-in-the-declared-directory": "`llmhost plan INVENTORY` prints the steps to "
+    "move containerd's data.",
     "docker.daemon-is-younger-than-its-configuration": "Deploy again: it restarts the daemon. "
     "With `live-restore`, containers keep running.",
     "docker.every-declared-key-is-in-the-file": "Deploy again: someone removed keys from "

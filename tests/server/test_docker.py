@@ -40,6 +40,18 @@ def test_daemon_runs_the_declared_configuration(engine: dict[str, Any], settings
     assert {mirror.rstrip("/") for mirror in settings.docker.registry_mirrors} <= mirrors
 
 
+def test_images_are_in_the_declared_directory(
+    host: Any, engine: dict[str, Any], settings: Settings
+) -> None:
+    if not settings.docker.containerd_root:
+        does_not_apply("docker_data_root is Docker's default")
+    if "io.containerd.snapshotter" not in json.dumps(engine["DriverStatus"]):
+        does_not_apply("Docker's own store is in its directory")
+    dump = host.check_output("containerd config dump").splitlines()
+    (root,) = [line for line in dump if line.startswith("root = ")]
+    assert root[7:].strip("\"'") == settings.docker.containerd_root
+
+
 def test_daemon_is_younger_than_its_configuration(host: Any) -> None:
     shown = "systemctl show --timestamp=us+utc -P ExecMainStartTimestamp docker.service"
     moment = datetime.strptime(host.check_output(shown)[4:], "%Y-%m-%d %H:%M:%S.%f UTC")

@@ -1,10 +1,11 @@
 """Overrides of units: the script on a tree of files, and which of them are foreign."""
 
 import base64
+from dataclasses import replace
 
 import pytest
 
-from llmhost.system.overrides import Override, parse_overrides
+from llmhost.system.overrides import OWN, Override, parse_overrides
 
 OPEN = "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H tcp://0.0.0.0:2375\n"
 PLACE = "/etc/systemd/system/docker.service.d/open.conf"
@@ -34,6 +35,13 @@ def test_drop_in_is_named_with_what_it_sets() -> None:
 def test_packaged_and_accepted_ones_stay() -> None:
     assert foreign(override(OPEN, packaged=True)) == []
     assert foreign(override(OPEN), known=(PLACE,)) == []
+
+
+def test_drop_ins_of_lxc_and_of_llmhost_stay() -> None:
+    for path in ("/run/systemd/system/docker.service.d/zzz-lxc-service.conf", *OWN):
+        assert foreign(replace(override(OPEN), path=path)) == []
+    elsewhere = "/etc/systemd/system/docker.service.d/zzz-lxc-service.conf"
+    assert foreign(replace(override(OPEN), path=elsewhere))
 
 
 @pytest.mark.parametrize(
