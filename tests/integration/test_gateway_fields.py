@@ -113,7 +113,7 @@ CONTROLS = {
 
 @pytest.mark.parametrize("body", CONTROLS.values(), ids=CONTROLS)
 @pytest.mark.parametrize("path", ["/api/generate", "/api/chat", "/api/embed", "/api/embeddings"])
-def test_client_can_not_unload_resize_or_move_a_model(
+def test_client_cannot_unload_resize_or_move_a_model(
     gateway: LocalGateway, loaded: httpx.Client, path: str, body: bytes
 ) -> None:
     before = state(loaded)
