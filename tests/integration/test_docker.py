@@ -223,7 +223,8 @@ def _images_follow_the_data_root(machine: Machine) -> None:
 def test_data_elsewhere_is_refused_with_the_steps_and_images_follow_the_data_root(
     host: Machine,
 ) -> None:
-    refused = deploy(host, _install, {"docker_data_root": ELSEWHERE}, dry=True)
+    refused = deploy(host, _install, {"docker_data_root": ELSEWHERE})
+    assert not refused.succeeded
     assert f"cp -a /var/lib/docker/. {ELSEWHERE}/" in refused.output
     _images_follow_the_data_root(host)
 
