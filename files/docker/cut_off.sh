@@ -17,6 +17,6 @@ cut_off() {
   return 1
 }
 while IFS= read -r line; do
-  if cut_off "${line##*|}"; then lost=cut; else lost=; fi
+  if cut_off "${line##*|}"; then lost="cut"; else lost=""; fi
   printf '%s\n' "${line%|*}|$lost" # echo would change the backslashes of JSON
 done

@@ -234,7 +234,7 @@ def test_running_nginx_with_an_older_configuration_is_found() -> None:
         converged(tree()).paths, ["active=active", "enablement=enabled", "loaded=0"]
     )
     [sentence] = service_drift(state, tree().digest)
-    assert "runs a configuration other than" in sentence
+    assert "the running configuration of nginx is not" in sentence
 
 
 def test_stray_file_is_removed() -> None:

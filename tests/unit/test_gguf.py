@@ -148,7 +148,7 @@ def test_number_that_is_no_number_is_refused() -> None:
     values: tuple[Value, ...] = ("many", True, -1, 1.5, [1])
     for value in values:
         found = Gguf({"general.architecture": "llama", "llama.block_count": value}, ())
-        with pytest.raises(GgufError, match=r"no whole number under llama\.block_count"):
+        with pytest.raises(GgufError, match=r"no integer metadata key llama\.block_count"):
             found.number("block_count")
 
 

@@ -61,7 +61,9 @@ def test_the_sentences_name_service_version_and_driver() -> None:
 def test_cuda_newer_than_the_matrix_is_a_warning_that_says_what_is_assumed() -> None:
     assert own_driver("14.0") == own_driver("13.5") == (620, 70, 6)
     (sentence,) = unknown({"vllm": "14.0", "ollama": "13.5"})
-    assert "CUDA 14.0" in sentence and "assumed to need driver 620.70.06 or newer" in sentence
+    assert (
+        "CUDA 14.0" in sentence and "assuming that it needs driver 620.70.06 or newer" in sentence
+    )
 
 
 def test_no_cuda_version_is_newer_than_its_floor_demands() -> None:

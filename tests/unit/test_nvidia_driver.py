@@ -210,7 +210,7 @@ def test_newer_cuda_selects_the_newest_branch_that_is_offered(cuda: str, branch:
 
 def test_cuda_newer_than_the_matrix_is_a_note_and_no_refusal() -> None:
     notes = choose(wish(cuda={"vllm": "14.0"}), "ubuntu-24.04", [G.ADA]).notes
-    assert "newer than the matrix" in notes[0]
+    assert "newer than `llmhost nvidia` knows" in notes[0]
 
 
 def test_an_old_gpu_keeps_its_branch_and_newer_cuda_is_noted_as_a_risk() -> None:

@@ -56,7 +56,7 @@ def test_identity_is_read_from_lines() -> None:
         ({"init": "docker-init"}, "process 1 is docker-init"),
         ({"init": "init", "kernel": "5.15.0-microsoft-standard-WSL2"}, "systemd=true"),
         ({"memory_kib": 1048576}, "has 1.0 GiB of memory and 4 GiB are required"),
-        ({"free_kib": {"/var/lib/docker": 1048576}}, "has 1.0 GiB free and 20 GiB are required"),
+        ({"free_kib": {"/var/lib/docker": 1048576}}, "has 1.0 GiB free, but images need 20 GiB"),
         ({"clock": 4000.0}, "3000 s ahead of the controller's"),
         ({"docker_of": "snap"}, "snap remove docker"),
         ({"docker_of": "podman"}, "apt-get remove podman-docker"),

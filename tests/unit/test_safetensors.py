@@ -41,10 +41,10 @@ def test_sizes_are_summed(tmp_path: Path) -> None:
 
 
 BAD = {
-    "empty": (b"", "does not begin with a header"),
-    "short": (b"\1\2\3", "does not begin with a header"),
-    "text": (b"This is the README.", "does not begin with a header"),
-    "long header": (struct.pack("<Q", LARGEST_HEADER + 1), "does not begin with a header"),
+    "empty": (b"", "it has no valid header"),
+    "short": (b"\1\2\3", "it has no valid header"),
+    "text": (b"This is the README.", "it has no valid header"),
+    "long header": (struct.pack("<Q", LARGEST_HEADER + 1), "it has no valid header"),
     "header cut": (file_of(described())[:20], "its header is cut"),
     "no object": (file_of([1]), "no JSON"),
     "deep": (file_of(b"[" * 100_000), "no JSON"),

@@ -172,7 +172,7 @@ def test_certificate_of_the_site_is_taken(authority: Authority, tmp_path: Path) 
     ("changes", "options", "sentence"),
     [
         ({"certificate": b"x"}, {}, "gateway_certificate: contains no certificate in PEM format"),
-        ({"certificate_key": b"x"}, {}, "gateway_certificate_key: contains no private key in PEM"),
+        ({"certificate_key": b"x"}, {}, "gateway_certificate_key: contains no PEM private key"),
         ({}, {"gateway_certificate": "/nonexistent"}, "cannot be read: No such file"),
         ({}, {"gateway_certificate": None}, "gateway_certificate: is missing"),
         (
