@@ -35,9 +35,9 @@ TASKS: dict[Role, tuple[Task, ...]] = {
         check_host,
         configure_system,
         configure_network,
-        guard_host,
-        configure_gateway,
         install_docker,
+        guard_host,  # a start of Docker puts its rules ahead of others
+        configure_gateway,
         # A broken or missing GPU fails the host from here on (docs/decisions/0087).
         install_nvidia_driver,
         install_container_toolkit,

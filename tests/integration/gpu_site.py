@@ -33,7 +33,7 @@ from tests.integration.harness import converge
 ROOT = Path(__file__).parents[2]
 CONTAINER = "llmhost-llamacpp-1"
 _TASKS = (
-    *(check_host, configure_system, guard_host, configure_gateway, install_docker),
+    *(check_host, configure_system, install_docker, guard_host, configure_gateway),
     *(install_nvidia_driver, install_container_toolkit, run_stack, heal_containers),
 )
 
