@@ -148,7 +148,8 @@ NVIDIA = (
         (
             "docker-waits-for-ever",
             "sed -i /JobRunningTimeoutSec/d"
-            " /etc/systemd/system/nvidia-cdi-refresh.service.d/50-llmhost.conf",
+            " /etc/systemd/system/nvidia-cdi-refresh.service.d/50-llmhost.conf;"
+            " systemctl daemon-reload",
             "50-llmhost.conf has other content",
         ),
     ),
