@@ -125,9 +125,6 @@ class SearchApiOptions(ServiceOptions):
     cache_seconds: KeepSeconds = 300
     """How long an answer is cached; 0: not at all. A change of a document invalidates the cache."""
 
-    workers: Annotated[int, whole(1, 64, "processes", 2)] = 1
-    """Worker processes."""
-
     @property
     def needed_services(self) -> tuple[str, ...]:
         """Services of the stack in its URLs."""
