@@ -148,6 +148,7 @@ def main() -> None:
     """Lines as they are measured, or with --json all at the end."""
     parser = argparse.ArgumentParser(description="Measure the speed of the search API")
     parser.add_argument("--documents", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
