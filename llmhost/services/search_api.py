@@ -107,7 +107,7 @@ class SearchApiOptions(ServiceOptions):
     passage_overlap: Annotated[int, whole(0, 10_000, "characters", 200)] = 200
     """Characters that neighboring passages share."""
 
-    candidates: Annotated[int, whole(1, 10_000, "documents", 100)] = 100
+    candidates: Annotated[int, whole(1, 10_000, "documents", 30)] = 30
     """Documents of each ranking that are fused."""
 
     rrf_k: Annotated[int, whole(1, 10_000, example=60)] = 60
@@ -124,9 +124,6 @@ class SearchApiOptions(ServiceOptions):
 
     cache_seconds: KeepSeconds = 300
     """How long an answer is cached; 0: not at all. A change of a document invalidates the cache."""
-
-    workers: Annotated[int, whole(1, 64, "processes", 2)] = 1
-    """Worker processes."""
 
     @property
     def needed_services(self) -> tuple[str, ...]:

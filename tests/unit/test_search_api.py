@@ -5,8 +5,9 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from qdrant_client import AsyncQdrantClient
 
 from search_api.app import create_app
 from search_api.cache import Cache
+from search_api.client import Client
 from search_api.collections import Collections
 from search_api.config import CollectionDefaults, Ranking
 from search_api.embeddings import EmbeddingModel, Embeddings
@@ -43,6 +45,7 @@ class Site:
     """The service, and the services that it uses, which a test can break."""
 
     qdrant_url: str
+    embeddings_url: str = ""
     redis: FakeServer = field(default_factory=FakeServer)
     asked: list[list[str]] = field(default_factory=list)
     embeddings_status: int = 200
@@ -50,30 +53,29 @@ class Site:
     defaults: CollectionDefaults = field(default_factory=CollectionDefaults)
     rerank_budget: float = 0.0
 
-    async def embed(self, request: httpx.Request) -> httpx.Response:
-        body = json.loads(request.content)
-        if request.url.path.endswith("/rerank"):
-            await asyncio.sleep(self.rerank_seconds)
-            return httpx.Response(self.embeddings_status, json=_reranked(body))
+    def embed(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if path.endswith("/rerank"):
+            time.sleep(self.rerank_seconds)
+            return self.embeddings_status, _reranked(body)
         self.asked.append(body["input"])
-        return httpx.Response(self.embeddings_status, json=double.answer(body))
+        return self.embeddings_status, double.answer(body)
 
     def search(self, model: EmbeddingModel | None = None) -> Search:
-        http = httpx.AsyncClient(transport=httpx.MockTransport(self.embed))
+        client = Client(5)
         qdrant = AsyncQdrantClient(
             self.qdrant_url, check_compatibility=False, cloud_inference=True, timeout=5
         )
         collections = Collections(qdrant)
-        url = "http://embeddings/v1"
+        url = self.embeddings_url
         return Search(
-            Store(qdrant, Queries(httpx.AsyncClient(timeout=5), self.qdrant_url), collections),
+            Store(qdrant, Queries(client, self.qdrant_url), collections),
             collections,
-            Embeddings(http, url, model or EmbeddingModel("double")),
+            Embeddings(client, url, model or EmbeddingModel("double")),
             Cache(FakeAsyncRedis(server=self.redis), 60),
             default="documents",
             ranking=Ranking(candidates=50),
             defaults=self.defaults,
-            reranker=Reranker(http, url, "r", self.rerank_budget) if self.rerank_budget else None,
+            reranker=Reranker(client, url, "r", self.rerank_budget) if self.rerank_budget else None,
             rerank_top=3,
         )
 
@@ -85,11 +87,41 @@ def _reranked(body: dict[str, Any]) -> dict[str, Any]:
     return {"results": scores[::-1]}
 
 
+@contextmanager
+def embeddings_of(site: Site) -> Iterator[str]:
+    """The embedding service of a site; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or each answer waits 40 ms
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            status, answer = site.embed(self.path, body)
+            data = json.dumps(answer).encode()
+            with suppress(ConnectionError):  # a late reranker
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     with serve(0, tmp_path / "qdrant") as server:
         threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        yield Site(f"http://127.0.0.1:{server.server_port}")
+        site = Site(f"http://127.0.0.1:{server.server_port}")
+        with embeddings_of(site) as site.embeddings_url:
+            yield site
         server.shutdown()
 
 
@@ -294,8 +326,12 @@ def test_queries_that_wait_share_a_request(site: Site) -> None:
 
 def test_query_and_document_get_the_prefixes_of_the_model(site: Site) -> None:
     embeddings = site.search(EmbeddingModel("double", "query: ", "passage: ")).embeddings
-    asyncio.run(embeddings.of_query("x"))
-    asyncio.run(embeddings.of(["y"]))
+
+    async def ask() -> None:
+        await embeddings.of_query("x")
+        await embeddings.of(["y"])
+
+    asyncio.run(ask())
     assert site.asked == [["query: x"], ["passage: y"]]
 
 
@@ -452,7 +488,7 @@ def test_best_results_are_reranked(site: Site) -> None:
 
 
 def test_results_are_fused_where_the_reranker_is_late(site: Site) -> None:
-    site.rerank_budget, site.rerank_seconds = 0.05, 5
+    site.rerank_budget, site.rerank_seconds = 0.05, 0.5
     with started(site.search()) as client:
         client.put("/v1/documents", json={"documents": DOCUMENTS})
         answers = [client.post("/v1/search", json={"query": "warm cat"}) for _ in range(2)]

@@ -16,7 +16,7 @@ class Ranking:
     """Cormack, Clarke and Buettcher: Reciprocal Rank Fusion outperforms Condorcet (SIGIR 2009)."""
     meaning_weight: float = 1.0
     words_weight: float = 1.0
-    candidates: int = 100
+    candidates: int = 30
     """Documents of each ranking."""
     hnsw_ef: int = 128
     """Candidates that Qdrant's index follows; more are slower and miss less."""

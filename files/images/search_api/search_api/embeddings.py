@@ -5,14 +5,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import httpx
-import orjson
-
+from search_api.client import Client, Failed
 from search_api.errors import EmbeddingsUnavailable, Overloaded
 from search_api.metrics import MODEL_LOAD_SECONDS
 
 BATCH = 32
 """Texts in one request: an engine computes them together, in memory that it has reserved."""
+_PATIENCE = 10
+"""Times the timeout of a query: documents are long, and nobody waits at a screen for them."""
 REQUESTS = 2
 """Requests for queries at a time. Queries that arrive meanwhile share the next request: none waits
 for more than one request of others."""
@@ -40,8 +40,8 @@ class _Waiting:
 class Embeddings:
     """Turns texts into vectors of one length."""
 
-    def __init__(self, http: httpx.AsyncClient, url: str, model: EmbeddingModel) -> None:
-        self._http, self._url, self._model = http, f"{url}/embeddings", model
+    def __init__(self, client: Client, url: str, model: EmbeddingModel) -> None:
+        self._client, self._url, self._model = client, f"{url}/embeddings", model
         self._waiting = _Waiting()
 
     @property
@@ -53,7 +53,7 @@ class Embeddings:
         """One vector a document, in order. Raises EmbeddingsUnavailable."""
         prefixed = [f"{self._model.document_prefix}{text}" for text in texts]
         batches = (prefixed[start : start + BATCH] for start in range(0, len(texts), BATCH))
-        return [vector for batch in batches for vector in await self._batch(batch)]
+        return [vector for batch in batches for vector in await self._batch(batch, _PATIENCE)]
 
     async def of_query(self, query: str) -> list[float]:
         """The vector of a query, asked for together with others that wait. Raises
@@ -92,13 +92,12 @@ class Embeddings:
         for future, vector in zip(batch.values(), vectors, strict=True):
             future.set_result(vector)
 
-    async def _batch(self, texts: Sequence[str]) -> list[list[float]]:
-        body = orjson.dumps({"model": self._model.name, "input": [*texts]})
+    async def _batch(self, texts: Sequence[str], patience: int = 1) -> list[list[float]]:
         try:
-            answer = await self._http.post(self._url, content=body, headers=_JSON)
-            data = orjson.loads(answer.raise_for_status().content)["data"]
+            body = {"model": self._model.name, "input": [*texts]}
+            data = (await self._client.post(self._url, body, patience))["data"]
             vectors = [each["embedding"] for each in sorted(data, key=lambda each: each["index"])]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        except (Failed, KeyError, TypeError) as error:
             raise EmbeddingsUnavailable from error
         if len(vectors) != len(texts):
             raise EmbeddingsUnavailable
@@ -110,6 +109,3 @@ class Embeddings:
         (vector,) = await self.of(["length"])
         MODEL_LOAD_SECONDS.labels(self._model.name).set(time.monotonic() - begun)
         return len(vector)
-
-
-_JSON = {"Content-Type": "application/json"}

@@ -2,13 +2,13 @@
 
 import logging
 
-import httpx
 from fastapi import FastAPI
 from qdrant_client import AsyncQdrantClient
 from redis.asyncio import Redis
 
 from search_api.app import create_app
 from search_api.cache import Cache
+from search_api.client import Client
 from search_api.collections import Collections
 from search_api.config import Config
 from search_api.embeddings import EmbeddingModel, Embeddings
@@ -27,7 +27,7 @@ def app() -> FastAPI:
 
 def connect(config: Config) -> Search:
     """The search over the services that the configuration names."""
-    http = httpx.AsyncClient(timeout=config.timeout_seconds)
+    client = Client(config.timeout_seconds)
     # The server turns texts into keyword vectors, so the client must not try.
     qdrant = AsyncQdrantClient(
         config.qdrant_url,
@@ -40,20 +40,20 @@ def connect(config: Config) -> Search:
     model = EmbeddingModel(config.embedding_model, config.query_prefix, config.document_prefix)
     collections = Collections(qdrant)
     return Search(
-        Store(qdrant, Queries(http, config.qdrant_url), collections),
+        Store(qdrant, Queries(client, config.qdrant_url), collections),
         collections,
-        Embeddings(http, config.embeddings_url, model),
+        Embeddings(client, config.embeddings_url, model),
         Cache(redis, config.cache_seconds),
         default=config.collection,
         ranking=config.ranking,
         defaults=config.defaults,
-        reranker=_reranker(http, config),
+        reranker=_reranker(client, config),
         rerank_top=config.rerank_top,
     )
 
 
-def _reranker(http: httpx.AsyncClient, config: Config) -> Reranker | None:
+def _reranker(client: Client, config: Config) -> Reranker | None:
     if not config.rerank_model:
         return None
     url, budget = config.embeddings_url, config.rerank_seconds
-    return Reranker(http, url, config.rerank_model, budget)
+    return Reranker(client, url, config.rerank_model, budget)

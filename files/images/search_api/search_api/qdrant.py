@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
 import httpx
-import orjson
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
+from search_api.client import Client, Failed
 from search_api.errors import NoCollection, ServiceError, StoreUnavailable, invalid
 
 Answer = TypeVar("Answer")
@@ -27,23 +27,21 @@ class Queries:
     """Queries, without the models of qdrant-client: building and reading those takes longer than
     everything else that a search does in this process."""
 
-    def __init__(self, http: httpx.AsyncClient, url: str) -> None:
-        self._http, self._url = http, url.rstrip("/")
+    def __init__(self, client: Client, url: str) -> None:
+        self._client, self._url = client, url.rstrip("/")
 
     async def ask(self, stored_as: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Points, the best first. Raises as `asked` does."""
         try:
-            answer = await self._http.post(
-                f"{self._url}/collections/{stored_as}/points/query",
-                content=orjson.dumps(body),
-                headers={"Content-Type": "application/json"},
+            answer = await self._client.post(
+                f"{self._url}/collections/{stored_as}/points/query", body
             )
-            if answer.is_success:
-                found: list[dict[str, Any]] = orjson.loads(answer.content)["result"]["points"]
-                return found
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            found: list[dict[str, Any]] = answer["result"]["points"]
+        except Failed as error:
+            raise _error(error.status, error.content, stored_as) from error
+        except (KeyError, TypeError) as error:
             raise StoreUnavailable from error
-        raise _error(answer.status_code, answer.content, stored_as)
+        return found
 
 
 def _error(status: int, content: bytes, collection: str) -> ServiceError:

@@ -187,7 +187,9 @@ def points_of(collection: Collection, document_: Document) -> Iterator[Point]:
 def _rankings(
     collection: Collection, ranking: Ranking, wanted: Wanted
 ) -> Iterator[tuple[float, dict[str, Any]]]:
-    depth = max(ranking.candidates, wanted.limit)
+    depth = ranking.candidates
+    while depth < wanted.limit:  # in large steps: pages of one depth never overlap
+        depth *= 4
     common = {"limit": depth, **({"filter": wanted.filter} if wanted.filter else {})}
     if wanted.vector is not None:
         params = {"hnsw_ef": max(ranking.hnsw_ef, depth)}
