@@ -8,8 +8,8 @@ MINIMAL = {
     "apt": "apt-cache apt-config apt-get apt-helper apt-mark",
     "bash": "bash",
     "coreutils": "base64 cat chmod chown cp cut date df dirname head id install ln ls md5sum mkdir"
-    " mkfifo mktemp mv nohup od paste readlink rm seq sha256sum sleep sort stat sync tail timeout touch"
-    " tr uname wc",
+    " mkfifo mktemp mv nohup od paste readlink rm seq sha256sum sleep sort stat sync tail timeout"
+    " touch tr uname wc",
     "dash": "sh",
     "diffutils": "diff",
     "dpkg": "dpkg dpkg-query",
