@@ -124,7 +124,8 @@ def measure(count: int, workers: int, seconds: int, directory: Path) -> Iterator
     """One row a measurement."""
     name = "speed"
     model = ("uvicorn", "benchmarks.search.topics:app", "--no-access-log")
-    options = {"SEARCH_COLLECTION": name}
+    # Building the index stops the core (tests/doubles/qdrant).
+    options = {"SEARCH_COLLECTION": name, "SEARCH_TIMEOUT_SECONDS": "600"}
     asked = questions(20_000, count)
     with site(directory, embeddings=model, workers=workers, **options) as found:
         yield {"measured": "load", "documents_per_second": fill(found, name, count)}
