@@ -81,7 +81,7 @@ def test_ordinary_user_with_sudo_can_bake(site: DockerSite) -> None:
 def test_weights_with_another_hash_are_refused_before_anything_changes(site: DockerSite) -> None:
     outcome = deploy(site.machine, bake, site.settings(model={"sha256": "12" * 32}))
     assert not outcome.succeeded
-    assert f"SHA-256 {site.model_sha256}, not {'12' * 32}" in outcome.output
+    assert f"SHA-256 {site.model_sha256} instead of {'12' * 32}" in outcome.output
     assert _images(site) == []
     assert site.machine.ssh("test -e /opt/llmhost", check=False).returncode == 1
 

@@ -128,7 +128,7 @@ def test_port_that_is_taken_fails_with_the_reason(
     try:
         outcome = deploy(machine, configure_gateway, settings(gateway_port=8099))
         assert not outcome.succeeded
-        assert "did not take up the new configuration" in outcome.output
+        assert "did not load the new configuration" in outcome.output
         assert "0.0.0.0:8099 failed" in outcome.output
         assert status(outside, machine, KEY) == "502"
     finally:

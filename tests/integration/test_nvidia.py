@@ -340,6 +340,7 @@ def test_unattended_upgrades_bring_kernel_and_module_together(
     assert changed_by(host, settings()) == []
 
 
+@pytest.mark.flavours
 def test_a_module_that_unattended_upgrades_left_behind_comes_by_the_next_deploy(
     site: Site, host: Machine
 ) -> None:
@@ -365,6 +366,7 @@ def test_a_module_that_unattended_upgrades_left_behind_comes_by_the_next_deploy(
     assert changed_by(host, settings()) == []
 
 
+@pytest.mark.flavours
 def test_dkms_builds_the_module_of_a_kernel_that_unattended_upgrades_bring(
     site: Site, host: Machine
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from llmhost.inventory.reader import read_settings
 from llmhost.tasks.preflight import check_host
-from testbed import Machine
+from testbed import Lan, Machine
 from tests.integration.harness import Outcome, deploy
 
 pytestmark = pytest.mark.machines
@@ -73,21 +73,19 @@ def test_nginx_of_llmhost_is_its_own(host: Machine) -> None:
         host.ssh("rmdir /etc/nginx/llmhost")
 
 
-def test_kernel_without_ipv6_is_found_before_nginx_fails_on_it(host: Machine) -> None:
+def test_kernel_without_ipv6_is_found_before_nginx_fails_on_it(lan: Lan) -> None:
     """The login, and what it starts, gets no IPv6 sockets, as with ipv6.disable=1."""
-    host.ssh("rm -f /etc/nginx/conf.d/mine.conf; mkdir -p /etc/systemd/system/ssh.service.d")
+    machine = lan.machine("no-ipv6")  # of its own: its sshd is restarted
+    machine.ssh("apt-get -q update && apt-get -y -q install nginx")
     families = "[Service]\nRestrictAddressFamilies=AF_UNIX AF_INET AF_NETLINK\n"
-    host.ssh("cat >/etc/systemd/system/ssh.service.d/no-ipv6.conf", input=families)
-    host.ssh("systemctl daemon-reload; systemctl restart ssh")
-    try:
-        host.ssh("cat >/root/six.conf", input="events {} http { server { listen [::]:8089; } }")
-        limited = "systemd-run -q --pipe --wait -p RestrictAddressFamilies='AF_UNIX AF_INET'"
-        failing = host.ssh(f"{limited} nginx -t -c /root/six.conf 2>&1", check=False)
-        assert "Address family not supported" in failing.stdout
-        outcome = _asked(host)
-        assert not outcome.succeeded
-        assert "gateway_addresses has ::; set gateway_addresses = ['0.0.0.0']" in outcome.output
-        assert _asked(host, gateway_addresses=["0.0.0.0"]).succeeded
-    finally:
-        host.ssh("rm -r /etc/systemd/system/ssh.service.d; systemctl daemon-reload")
-        host.ssh("systemctl restart ssh")
+    machine.ssh("mkdir -p /etc/systemd/system/ssh.service.d")
+    machine.ssh("cat >/etc/systemd/system/ssh.service.d/no-ipv6.conf", input=families)
+    machine.ssh("systemctl daemon-reload; systemctl restart ssh")
+    machine.ssh("cat >/root/six.conf", input="events {} http { server { listen [::]:8089; } }")
+    limited = "systemd-run -q --pipe --wait -p RestrictAddressFamilies='AF_UNIX AF_INET'"
+    failing = machine.ssh(f"{limited} nginx -t -c /root/six.conf 2>&1", check=False)
+    assert "Address family not supported" in failing.stdout
+    outcome = _asked(machine)
+    assert not outcome.succeeded
+    assert "gateway_addresses has ::; set gateway_addresses = ['0.0.0.0']" in outcome.output
+    assert _asked(machine, gateway_addresses=["0.0.0.0"]).succeeded
