@@ -27,15 +27,18 @@ environment() { # PATH: as the package ships it, or changed
 }
 
 for unit; do
-  echo "unit $unit $(systemctl show -P NeedDaemonReload "$unit" 2>/dev/null)"
+  state=$(systemctl show -p Names -p NeedDaemonReload -p EnvironmentFiles "$unit" 2>/dev/null)
+  of() { printf '%s\n' "$state" | sed -n "s/^$1=//p"; }
+  echo "unit $unit $(of NeedDaemonReload)"
+  names=$(of Names)
   for place in $places; do
-    for name in $(systemctl show -P Names "$unit" 2>/dev/null); do
+    for name in $names; do
       [ -f "$place/$name" ] && fragment "$place/$name" "$name"
       for file in "$place/$name.d"/*.conf; do [ -f "$file" ] && show drop-in "$file"; done
     done
     for file in "$place/${unit##*.}.d"/*.conf; do [ -f "$file" ] && show shared "$file"; done
   done
-  systemctl show -P EnvironmentFiles "$unit" 2>/dev/null | sed 's/ (.*//' | while read -r file; do
+  of EnvironmentFiles | sed 's/ (.*//' | while read -r file; do
     [ -f "$file" ] && environment "$file"
   done
 done
