@@ -74,8 +74,8 @@ def _run(
         for host in calls:
             if host.name not in failed:
                 notes = [note for op in host.op_hash_order for note in reasons(host, op).notes]
-                told = f"{host.name}: {service} is {result}" + "".join(f"; {n}" for n in notes)
-                _console.print(escape(told))
+                line = f"{host.name}: {service} is {result}" + "".join(f"; {n}" for n in notes)
+                _console.print(escape(line))
         _report(projects, failed, state, messages)
 
 

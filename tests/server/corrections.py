@@ -16,7 +16,7 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
     ),
     "System: sysctl.parameters": (
         "system.kernel-has-the-declared-parameters",
-        "system.container-is-not-told-to-change-its-hosts-kernel",
+        "system.container-does-not-change-its-hosts-kernel",
     ),
     "System: systemd.starts_at_boot": ("system.sshd-starts-at-boot",),
     "System: systemd.without_overrides": ("system.no-unit-has-undeclared-overrides",),

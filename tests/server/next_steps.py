@@ -63,7 +63,7 @@ NEXT_STEPS = {
     "`open_webui_ui_sources`, then `nginx -t` on the server.",
     "qdrant.collections-can-be-listed": "Run `docker logs llmhost-qdrant-1`. If a collection is "
     "damaged, restore the volume `llmhost_qdrant-data` from a backup.",
-    "qdrant.nothing-is-told-to-its-makers": "Deploy again: the container runs without "
+    "qdrant.telemetry-is-off": "Deploy again: the container runs without "
     "`QDRANT__TELEMETRY_DISABLED`.",
     "redis.value-is-kept-and-expires": "Run `docker logs llmhost-redis-1`. `OOM` means that "
     "`redis_memory_mib` is too small.",
@@ -75,7 +75,7 @@ NEXT_STEPS = {
     "embeddings and qdrant.",
     "search_api.second-answer-comes-from-the-cache": "Run `docker logs llmhost-redis-1`: the "
     "search API answers without its cache when Redis is down.",
-    "search_api.mistake-is-told-in-the-declared-shape": "An older image runs. Deploy again.",
+    "search_api.error-has-the-declared-shape": "An older image runs. Deploy again.",
     "search_api.default-collection-is-described": "Run `docker logs llmhost-search_api-1`: a "
     "collection of an earlier release must be re-embedded.",
     "search_api.metrics-are-offered": "Run `docker logs llmhost-search_api-1`; then restart it.",
@@ -284,7 +284,7 @@ NEXT_STEPS = {
     "`unattended-upgrade --dry-run -v` on the server shows what it would install.",
     "system.kernel-has-the-declared-parameters": "Another file in /etc/sysctl.d sets the "
     "parameter. `sysctl --system` shows the order.",
-    "system.container-is-not-told-to-change-its-hosts-kernel": "Remove the parameters from "
+    "system.container-does-not-change-its-hosts-kernel": "Remove the parameters from "
     "/etc/sysctl.d/60-llmhost.conf: deploy again.",
     "system.sshd-starts-at-boot": "Run `systemctl enable ssh`. Otherwise no one can log in after "
     "a reboot.",

@@ -67,7 +67,7 @@ def test_kernel_has_the_declared_parameters(
     assert found == {name: " ".join(value.split()) for name, value in own.items()}
 
 
-def test_container_is_not_told_to_change_its_hosts_kernel(host: Any, shared_kernel: bool) -> None:
+def test_container_does_not_change_its_hosts_kernel(host: Any, shared_kernel: bool) -> None:
     if not shared_kernel:
         does_not_apply("the server has its own kernel")
     assert "vm." not in host.file("/etc/sysctl.d/60-llmhost.conf").content_string

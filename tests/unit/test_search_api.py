@@ -319,8 +319,8 @@ def test_queries_that_wait_share_a_request(site: Site) -> None:
 
     vectors = asyncio.run(ask())
     assert vectors == [double.embed(f"q{n % 10}") for n in range(40)]
-    # The first two go at once; the others together, each text once.
-    assert len(site.asked[0]) == 1
+    # Two go at once, and may arrive in any order; the others together, each text once.
+    assert sorted(map(len, site.asked))[:2] == [1, 1]
     assert len(site.asked) <= 4 and sum(map(len, site.asked)) <= 12
 
 

@@ -20,5 +20,5 @@ def test_collections_can_be_listed(qdrant: Inside) -> None:
     assert answer["status"] == "ok" and isinstance(answer["result"]["collections"], list)
 
 
-def test_nothing_is_told_to_its_makers(qdrant: Inside) -> None:
+def test_telemetry_is_off(qdrant: Inside) -> None:
     assert qdrant.run("printenv", "QDRANT__TELEMETRY_DISABLED") == "true"

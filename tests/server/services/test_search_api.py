@@ -59,7 +59,7 @@ def test_second_answer_comes_from_the_cache(api: Api, settings: Settings) -> Non
     assert api.ask("/v1/search", body)[:2] == (200, "hit")
 
 
-def test_mistake_is_told_in_the_declared_shape(api: Api) -> None:
+def test_error_has_the_declared_shape(api: Api) -> None:
     status, _, answer = api.ask("/v1/search", {"limit": 3})
     assert status == 400 and json.loads(answer)["error"]["type"] == "invalid_request"
 
