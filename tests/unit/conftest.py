@@ -33,3 +33,14 @@ def own_machine() -> Iterator[None]:
     with Path(tempfile.gettempdir(), "llmhost-tests-deploy.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@pytest.fixture
+def unreachable(tmp_path: Path) -> Path:
+    """An inventory with one server that cannot be reached."""
+    place = tmp_path / "site.py"
+    # Nothing listens on this port of the loopback.
+    data = {"ssh_hostname": "127.0.0.1", "ssh_port": 1, "services": ["redis"]}
+    data["api_clients"] = [{"name": "app", "sha256": "cd" * 32}]
+    place.write_text(f"hosts = [('far', {data!r})]\n")
+    return place

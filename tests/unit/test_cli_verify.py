@@ -13,16 +13,6 @@ import pytest
 LLMHOST = Path(sys.executable).with_name("llmhost")
 
 
-@pytest.fixture
-def inventory(tmp_path: Path) -> Path:
-    place = tmp_path / "site.py"
-    # Nothing listens on this port of the loopback.
-    data = {"ssh_hostname": "127.0.0.1", "ssh_port": 1, "services": ["redis"]}
-    data["api_clients"] = [{"name": "app", "sha256": "cd" * 32}]
-    place.write_text(f"hosts = [('far', {data!r})]\n")
-    return place
-
-
 def on_a_terminal(*command: str | Path) -> str:
     """All that a terminal is shown."""
     ours, theirs = pty.openpty()
@@ -42,12 +32,12 @@ def on_a_terminal(*command: str | Path) -> str:
     return shown.decode()
 
 
-def test_page_tells_of_a_server_that_does_not_answer(inventory: Path, tmp_path: Path) -> None:
+def test_page_tells_of_a_server_that_does_not_answer(unreachable: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     command: list[str | Path] = [
         LLMHOST,
         "verify",
-        inventory,
+        unreachable,
         "--html",
         page,
         "--",
@@ -62,34 +52,34 @@ def test_page_tells_of_a_server_that_does_not_answer(inventory: Path, tmp_path: 
     assert list(tmp_path.glob(".*")) == []
 
 
-def test_page_that_can_not_be_written_is_told_before_anything_is_tried(inventory: Path) -> None:
-    command: list[str | Path] = [LLMHOST, "verify", inventory, "--html", "/nowhere/page.html"]
+def test_page_that_can_not_be_written_is_told_before_anything_is_tried(unreachable: Path) -> None:
+    command: list[str | Path] = [LLMHOST, "verify", unreachable, "--html", "/nowhere/page.html"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert "the directory /nowhere does not exist" in result.stderr and result.stdout == ""
 
 
-def test_terminal_shows_the_check_that_is_made_and_then_the_results(inventory: Path) -> None:
-    shown = on_a_terminal(LLMHOST, "verify", inventory, "--", "-k", "connection")
+def test_terminal_shows_the_check_that_is_made_and_then_the_results(unreachable: Path) -> None:
+    shown = on_a_terminal(LLMHOST, "verify", unreachable, "--", "-k", "connection")
     assert "far" in shown and "0:00:0" in shown
     assert "does not answer" in shown
     assert shown.index("0:00:0") < shown.index("ERRORS")
 
 
-def test_terminal_shows_how_far_a_plan_has_come(inventory: Path) -> None:
-    shown = on_a_terminal(LLMHOST, "plan", inventory)
+def test_terminal_shows_how_far_a_plan_has_come(unreachable: Path) -> None:
+    shown = on_a_terminal(LLMHOST, "plan", unreachable)
     progress = re.search(r"far  (connecting|failed)\s+\d+ s", shown)
     assert progress and progress.end() < shown.index("1 host(s): 0 to change, 1 failed")
 
 
-def test_no_progress_is_shown_where_nobody_looks(inventory: Path) -> None:
-    result = subprocess.run([LLMHOST, "plan", inventory], capture_output=True, text=True)
+def test_no_progress_is_shown_where_nobody_looks(unreachable: Path) -> None:
+    result = subprocess.run([LLMHOST, "plan", unreachable], capture_output=True, text=True)
     assert "\x1b" not in result.stdout + result.stderr
     assert not re.search(r"\d+ s\b", result.stdout + result.stderr)
 
 
 def test_operators_own_pytest_configuration_does_not_count(
-    inventory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unreachable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
     (tmp_path / "conftest.py").write_text("raise RuntimeError('the operator tests something')\n")
@@ -98,7 +88,7 @@ def test_operators_own_pytest_configuration_does_not_count(
     (tmp_path / "tests/test_own.py").write_text("def test_own() -> None:\n    assert False\n")
     monkeypatch.setenv("PYTEST_ADDOPTS", "--another-option")
     monkeypatch.setenv("PYTEST_PLUGINS", "no_such_plugin")
-    command: list[str | Path] = [LLMHOST, "verify", inventory, "--", "-k", "connection or own"]
+    command: list[str | Path] = [LLMHOST, "verify", unreachable, "--", "-k", "connection or own"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
     assert "does not answer" in result.stdout, result.stdout + result.stderr

@@ -101,16 +101,6 @@ def test_deploy_rollback_and_offline_check_leave_a_stopped_service(host: Host) -
         assert host.run(script)[0].endswith(" --scale engine=0")
 
 
-@pytest.fixture
-def inventory(tmp_path: Path) -> Path:
-    place = tmp_path / "site.py"
-    # Nothing listens on this port of the loopback.
-    data = {"ssh_hostname": "127.0.0.1", "ssh_port": 1, "services": ["redis"]}
-    data["api_clients"] = [{"name": "app", "sha256": "cd" * 32}]
-    place.write_text(f"hosts = [('far', {data!r})]\n")
-    return place
-
-
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -121,12 +111,12 @@ def inventory(tmp_path: Path) -> Path:
 )
 @pytest.mark.parametrize("command", ["stop", "start", "restart"])
 def test_mistake_is_one_sentence(
-    inventory: Path, command: str, words: list[str], sentence: str
+    unreachable: Path, command: str, words: list[str], sentence: str
 ) -> None:
     service, *hosts = words
     ran = subprocess.run(
-        [LLMHOST, command, service, inventory, *hosts], capture_output=True, text=True
+        [LLMHOST, command, service, unreachable, *hosts], capture_output=True, text=True
     )
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr.startswith(sentence.format(inventory)), ran.stderr
+    assert ran.stderr.startswith(sentence.format(unreachable)), ran.stderr
     assert len(ran.stderr.splitlines()) == 1
