@@ -308,6 +308,17 @@ def modules_of(machine: Machine, kernel: str) -> list[str]:
     return machine.ssh(find, check=False).stdout.split()
 
 
+def deployed_with_kernel(site: Site, host: Machine, release: str, meta: str) -> list[DebDouble]:
+    """Deploy a host with one kernel of Ubuntu; the packages of its repository."""
+    furnish(host, "rtx-5070-ti", release)
+    before = with_kernel(KERNEL, meta)
+    site.secure(host, release, before)
+    host.ssh(f"apt-get -qq -y install linux-image-{meta}")
+    assert deploy(host, configure_system, settings()).succeeded
+    changed_by(host, settings())
+    return before
+
+
 @pytest.mark.parametrize(
     ("release", "meta"),
     [
@@ -319,12 +330,7 @@ def modules_of(machine: Machine, kernel: str) -> list[str]:
 def test_unattended_upgrades_bring_kernel_and_module_together(
     site: Site, host: Machine, release: str, meta: str
 ) -> None:
-    furnish(host, "rtx-5070-ti", release)
-    before = with_kernel(KERNEL, meta)
-    site.secure(host, release, before)
-    host.ssh(f"apt-get -qq -y install linux-image-{meta}")
-    assert deploy(host, configure_system, settings()).succeeded
-    changed_by(host, settings())
+    before = deployed_with_kernel(site, host, release, meta)
     driver = installed(host)["libnvidia-compute-580-server"]
 
     site.secure(host, release, with_kernel(NEXT_KERNEL, meta, LONG_TERM, *before))
@@ -345,12 +351,7 @@ def test_a_module_that_unattended_upgrades_left_behind_comes_by_the_next_deploy(
     site: Site, host: Machine
 ) -> None:
     release, meta, newer = "ubuntu-24.04", "generic", "580.182.01"
-    furnish(host, "rtx-5070-ti", release)
-    before = with_kernel(KERNEL, meta)
-    site.secure(host, release, before)
-    host.ssh(f"apt-get -qq -y install linux-image-{meta}")
-    assert deploy(host, configure_system, settings()).succeeded
-    changed_by(host, settings())
+    before = deployed_with_kernel(site, host, release, meta)
 
     # The new kernel's module needs a driver that is held and on the blacklist.
     site.secure(host, release, with_kernel(NEXT_KERNEL, meta, newer, *before))
