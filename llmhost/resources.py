@@ -25,6 +25,10 @@ def script_text(name: str) -> str:
     return (FILES / name).read_text(encoding="utf-8")
 
 
-def script(name: str, *arguments: str) -> str:
-    """Shell command that runs the script `files/<name>` with these arguments in a new shell."""
-    return shlex.join(["sh", "-c", script_text(name), name, *arguments])
+def script(name: str, *arguments: str, functions: str = "") -> str:
+    """Shell command that runs the script `files/<name>` with these arguments in a new shell.
+
+    `functions` is another script, which defines functions that this one calls.
+    """
+    text = "\n".join(script_text(each) for each in (functions, name) if each)
+    return shlex.join(["sh", "-c", text, name, *arguments])

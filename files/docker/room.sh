@@ -1,6 +1,6 @@
 #!/bin/sh
 # Free space for images and for uploads, sizes of downloads and of engines, for
-# llmhost/facts/disk_space.py. Values that cannot be read are left out.
+# llmhost/facts/disk_space.py. Values that cannot be read are left out. Needs functions.sh.
 # usage: room.sh UPLOADS [ADDRESS...] -- [ENGINE...]
 
 # With a timeout, because the daemon may hang.
@@ -30,17 +30,9 @@ engine() {
   docker manifest inspect --verbose $insecure "$1" 2>/dev/null | sed "s,^,engine|$1|,"
 }
 
-containerd_root() {
-  found=$(containerd config dump 2>/dev/null | sed -n "s/^root = [\"']\(.*\)[\"']$/\1/p")
-  echo "${found:-/var/lib/containerd}"
-}
-
-found=$(docker info --format '{{.DockerRootDir}}|{{.DriverStatus}}')
-case $found in
-  *io.containerd.snapshotter*) root=$(containerd_root); echo twice ;;
-  *) root=${found%%|*} ;;
-esac
-place images "${root:-/var/lib/docker}"
+found=$(docker_root)
+case $found in *io.containerd.snapshotter*) echo twice ;; esac
+place images "$(image_root "$found")"
 place uploads "$1"
 shift
 # All in parallel: without a network, each one runs into its timeout.

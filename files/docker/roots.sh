@@ -1,16 +1,20 @@
 #!/bin/sh
-# Directories of Docker and containerd on the host, for llmhost/facts/docker.py.
+# Directories of Docker and containerd on the host, for llmhost/facts/docker.py. Needs functions.sh.
 # usage: roots.sh DOCKER_ROOT CONTAINERD_ROOT, the declared ones; the second is empty if any will do
-# Prints containerd's configuration as base64 and its directory; then `moves NAME DIRECTORY` for each
-# directory with data that is not the declared one, and `busy` if containers run.
-base64 -w0 /etc/containerd/config.toml 2>/dev/null; echo
-containerd=$(containerd config dump 2>/dev/null | sed -n "s/^root = [\"']\(.*\)[\"']$/\1/p")
-echo "$containerd"
+# Prints containerd's configuration as base64 and its directory, if one is declared; then `moves NAME
+# DIRECTORY` for each directory with data that is not the declared one, and `busy` if containers run.
+containerd=
+if [ -n "$2" ]; then
+  base64 -w0 /etc/containerd/config.toml 2>/dev/null
+  containerd=$(containerd_root)
+fi
+printf '\n%s\n' "$containerd"
 
-other() { [ "$(readlink -m "$1")" != "$(readlink -m "$2")" ]; }
+other() { [ "$1" != "$2" ] && [ "$(readlink -m "$1")" != "$(readlink -m "$2")" ]; }
 anything() { find "$@" -print -quit 2>/dev/null | grep -q .; }
 
-docker=$(timeout 20 docker info --format '{{.DockerRootDir}}' 2>/dev/null)
+docker=$(docker_root)
+docker=${docker%%|*}
 [ -n "$docker" ] || docker=$(sed -n 's/.*"data-root": *"\([^"]*\)".*/\1/p' /etc/docker/daemon.json 2>/dev/null)
 docker=${docker:-/var/lib/docker}
 if other "$docker" "$1" && anything "$docker"/containers "$docker"/volumes "$docker"/image/*/imagedb/content/* \

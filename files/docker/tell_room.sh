@@ -1,12 +1,8 @@
 #!/bin/sh
 # Prefix of a script in which Docker may run out of disk space: reports that, and how to fix it.
+# Needs functions.sh.
 tell_room() {
-  root=$(timeout 20 docker info --format '{{.DockerRootDir}} {{.DriverStatus}}')
-  case $root in
-    *io.containerd.snapshotter*)
-      root=$(containerd config dump | sed -n "s/^root = [\"']\(.*\)[\"']$/\1/p") ;;
-    *) root=${root%% *} ;;
-  esac
+  root=$(image_root "$(docker_root)")
   free=$(df -Pk "$root" | awk 'NR == 2 { print int($4 / 1024) }')
   [ "$free" -ge 1024 ] || echo "Only $free MiB are free below $root (df -h $root):" \
     "free disk space or move docker_data_root, then deploy again" >&2

@@ -3,11 +3,12 @@
 # usage: overrides.sh UNIT...
 # Prints `unit NAME NEED_DAEMON_RELOAD`, then for each file `KIND PACKAGED PATH`, and its content as
 # base64 on the next line. systemd itself is not asked for the files, because it names those that it
-# has loaded.
+# has loaded. Starts few programs: a host has many units, and few overrides.
 places="/etc/systemd/system.control /run/systemd/system.control /run/systemd/transient
   /etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system"
+conffiles=
 
-show() {
+show() { # KIND PATH
   packaged=no; dpkg-query -S "$2" >/dev/null 2>&1 && packaged=yes
   echo "$1 $packaged $2"; base64 -w0 "$2"; echo
 }
@@ -20,26 +21,50 @@ fragment() { # PATH NAME: a unit file that hides the packaged one
   esac
 }
 
-environment() { # PATH: as the package ships it, or changed
-  package=$(dpkg-query -S "$1" 2>/dev/null | cut -d: -f1)
-  shipped=$(dpkg-query -W -f '${Conffiles}\n' "${package:-/}" 2>/dev/null | grep -F " $1 " | cut -d' ' -f3)
-  [ "$(md5sum <"$1" | cut -d' ' -f1)" = "$shipped" ] || { echo "environment no $1"; base64 -w0 "$1"; echo; }
+environment() { # PATH: as a package ships it, or changed
+  [ -n "$conffiles" ] || conffiles=$(dpkg-query -W -f '${Conffiles}\n' 2>/dev/null)
+  sum=$(md5sum <"$1")
+  case $conffiles in
+    *" $1 ${sum%% *}"*) ;;
+    *) echo "environment no $1"; base64 -w0 "$1"; echo ;;
+  esac
 }
 
-for unit; do
-  state=$(systemctl show -p Names -p NeedDaemonReload -p EnvironmentFiles "$unit" 2>/dev/null)
-  of() { printf '%s\n' "$state" | sed -n "s/^$1=//p"; }
-  echo "unit $unit $(of NeedDaemonReload)"
-  names=$(of Names)
+look() { # UNIT NAMES NEED_DAEMON_RELOAD ENVIRONMENT_FILES
+  echo "unit $1 $3"
   for place in $places; do
-    for name in $names; do
+    for name in $2; do
       [ -f "$place/$name" ] && fragment "$place/$name" "$name"
       for file in "$place/$name.d"/*.conf; do [ -f "$file" ] && show drop-in "$file"; done
     done
-    for file in "$place/${unit##*.}.d"/*.conf; do [ -f "$file" ] && show shared "$file"; done
+    for file in "$place/${1##*.}.d"/*.conf; do [ -f "$file" ] && show shared "$file"; done
   done
-  of EnvironmentFiles | sed 's/ (.*//' | while read -r file; do
+  while read -r file; do
+    file=${file%% (*}
     [ -f "$file" ] && environment "$file"
-  done
-done
+  done <<FILES
+$4
+FILES
+}
+
+# For each unit lines of properties, and an empty line between units.
+state=$(systemctl show -p Names -p NeedDaemonReload -p EnvironmentFiles "$@" 2>/dev/null)
+names='' reload='' files=''
+while IFS= read -r line; do
+  case $line in
+    Names=*) names=${line#*=} ;;
+    NeedDaemonReload=*) reload=${line#*=} ;;
+    EnvironmentFiles=*) files="$files${line#*=}
+" ;;
+    '')
+      [ -n "$names" ] || continue
+      look "$1" "$names" "$reload" "$files"
+      names='' reload='' files=''
+      shift
+      ;;
+  esac
+done <<STATE
+$state
+
+STATE
 true

@@ -1,18 +1,19 @@
 """gevent in place of Python's own sockets and threads, as pyinfra needs it."""
 
 from importlib import metadata
-from unittest.mock import patch
+from typing import Any
 
 
 def use_gevent() -> None:
     """Patch the standard library like pyinfra's command does. Idempotent.
 
-    gevent looks for subscribers among the entry points at each of its 25 steps, and each time
-    Python reads those of every installed package: a quarter of the start-up time. Here it reads
-    them once.
+    gevent, pyinfra and pydantic look for plugins some 30 times, and each time Python reads the
+    entry points of every installed package: a quarter of the start-up time. Here it reads them
+    once for the process.
     """
     from gevent import monkey
 
-    found = metadata.entry_points()
-    with patch.object(metadata, "entry_points", found.select):
+    if not monkey.is_module_patched("socket"):
+        once: Any = metadata.entry_points().select
+        metadata.entry_points = once
         monkey.patch_all()

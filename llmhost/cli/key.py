@@ -84,7 +84,10 @@ def list_clients(
     inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
 ) -> None:
     """Show which clients may call which host, and until when."""
-    # The import takes half a second, and no other command here reads an inventory.
+    # The imports take half a second, and no other command here reads an inventory.
+    from llmhost.cli.gevent_start import use_gevent
+
+    use_gevent()  # before pyinfra is imported
     from llmhost.cli.client_table import print_clients
 
     print_clients(inventory)

@@ -23,6 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from llmhost.operations.run_state import host_run, title
 from llmhost.verify.report import Check, Extent, Record, Started, parse
 
 _ROWS = 16
@@ -46,12 +47,12 @@ def comparing(state: State) -> Iterator[None]:
 
 
 def comparison(state: State, seconds: float) -> Table:
-    """A row for each host: the last component compared, the number of operations, the time."""
+    """A row for each host: the component that is compared, the number of operations, the time."""
     hosts = sorted(filter(state.is_host_in_limit, state.inventory), key=lambda host: host.name)
     table = Table.grid(padding=(0, 2))
     for host in hosts[:_ROWS]:
-        compared = len(host.op_hash_order)
-        count = f"{compared} compared" if compared else ""
+        compared = host_run(host).compared
+        count = f"{compared} of {len(host.op_hash_order)} compared" if compared else ""
         table.add_row(escape(host.name), escape(_stage(state, host)), count, f"{seconds:.0f} s")
     if len(hosts) > _ROWS:
         table.add_row(f"and {len(hosts) - _ROWS} more")
@@ -61,10 +62,9 @@ def comparison(state: State, seconds: float) -> Table:
 def _stage(state: State, host: Host) -> str:
     if host in state.failed_hosts:
         return "failed"
-    if not host.op_hash_order:
+    if not (operation := host_run(host).comparing):
         return "reading facts" if host.connected else "connecting"
-    names = state.get_op_meta(host.op_hash_order[-1]).names
-    return min(names).partition(" | ")[0]
+    return title(state, operation).partition(" | ")[0]
 
 
 def run_checks(command: Sequence[str], records: Path) -> int:

@@ -24,6 +24,7 @@ from llmhost.inventory.rules import broken_rules
 from llmhost.inventory.site import Site, SiteHost
 from llmhost.inventory.site_reader import Rules, SiteError, SiteRules, no_site_rules
 from llmhost.inventory.site_rules import site_problems
+from llmhost.operations.comparison import compare
 from llmhost.operations.connection_arguments import connection_arguments
 from llmhost.operations.inventory import inventory_site, site_of
 from llmhost.operations.run_state import run_of
@@ -125,7 +126,7 @@ def connected(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages
     inventory = load_inventory(path)
     hosts = hosts_within(inventory, limit)
     messages = _capture()
-    state = State(check_for_changes=True)
+    state = State(check_for_changes=False)  # `compare` does it, with the facts read together
     run_of(state).summary = False  # each command reports failed hosts itself
     state.cwd = str(Path.cwd())
     pyinfra.is_cli = True  # deploy.py orders its operations by call position only then
@@ -155,18 +156,20 @@ def _connect(state: State) -> None:
 
 def _evaluate(state: State) -> None:
     from pyinfra_cli.exceptions import UnexpectedExternalError
-    from pyinfra_cli.util import load_deploy_file
+    from pyinfra_cli.util import load_deploy_file, load_func
 
     if not state.active_hosts:
         return
     state.set_stage(StateStage.Prepare)
     try:
         load_deploy_file(state, str(DEPLOY))
+        load_func(state, compare)
     except PyinfraError as error:
         if state.active_hosts:
             stop(*str(error).splitlines())
-    except UnexpectedExternalError as error:
-        stop(f"{DEPLOY.name} failed: {type(error.exception).__name__}: {error.exception}")
+    except Exception as error:  # deploy.py is Python code, and so are the bodies of operations
+        why = error.exception if isinstance(error, UnexpectedExternalError) else error
+        stop(f"{DEPLOY.name} failed: {type(why).__name__}: {why}")
 
 
 def _capture() -> Messages:

@@ -18,9 +18,9 @@ _TABLE = re.compile(r"^\s*\[", re.MULTILINE)
 
 @dataclass(frozen=True)
 class EngineRoots:
-    """`config` is the text of CONFIG, `containerd` the directory that it gives, empty without
-    containerd. `moves` are directories with data, by program, that are not the declared ones;
-    `busy`: containers run."""
+    """`config` is the text of CONFIG, `containerd` the directory that it gives; both are empty
+    without containerd, and if no directory of containerd is declared. `moves` are directories with
+    data, by program, that are not the declared ones; `busy`: containers run."""
 
     config: str = ""
     containerd: str = ""

@@ -179,10 +179,13 @@ def verify_script(model: str, file: WeightsFile, uploads: str) -> str:
     return script("docker/verify.sh", part, whole, file.sha256, model)
 
 
+_REPORTS_SPACE = (script_text("docker/functions.sh"), script_text("docker/tell_room.sh"))
+
+
 def import_script(model: ModelImage, uploads: str) -> str:
     """Verify weights and create their image without a builder, which would copy them twice more."""
     stage = f"{uploads}/{model.inputs}.tree"
-    lines = ["set -e", script_text("docker/tell_room.sh")]
+    lines = ["set -e", *_REPORTS_SPACE]
     lines += [verify_script(model.model, file, uploads) for file in model.files]
     lines.append(f"rm -rf {shlex.quote(stage)}")
     for file in model.files:
@@ -209,7 +212,7 @@ def build_script(image: ServiceImage) -> str:
     """
     build = "docker buildx build --builder default --provenance=false --progress plain"
     label = f"{INPUTS_LABEL}={image.inputs}"
-    lines = ["set -e", script_text("docker/tell_room.sh")]
+    lines = ["set -e", *_REPORTS_SPACE]
     if image.engine:
         lines.append(script("docker/pull.sh", image.engine, image.service))
     return "\n".join([*lines, f"base64 -d | {build} --label {label} --tag {image.reference} -"])

@@ -20,7 +20,8 @@ class HostRoom(FactBase[Room]):
         return Room(FreeSpace("", "", 0), FreeSpace("", "", 0))
 
     def command(self, uploads: str, addresses: Sequence[str], engines: Sequence[str]) -> str:
-        return script("docker/room.sh", uploads, *addresses, "--", *engines)
+        arguments = (uploads, *addresses, "--", *engines)
+        return script("docker/room.sh", *arguments, functions="docker/functions.sh")
 
     def process(self, output: list[str]) -> Room:
         rows = [line.split("|") for line in output if line != "twice"]

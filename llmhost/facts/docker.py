@@ -87,7 +87,7 @@ class EngineRootsFact(FactBase[EngineRoots]):
         return EngineRoots()
 
     def command(self, docker: str, containerd: str) -> str:
-        return script("docker/roots.sh", docker, containerd)
+        return script("docker/roots.sh", docker, containerd, functions="docker/functions.sh")
 
     def process(self, output: list[str]) -> EngineRoots:
         config, root, *more = output

@@ -39,7 +39,7 @@ class Nginx(FactBase[NginxState]):
             "enablement": "systemctl is-enabled nginx 2>/dev/null",
             "loaded": loaded_command(status_port),
             "version": "nginx -v 2>&1 | grep -o 'nginx/[0-9.]*'",
-            "certificate": f"{matches} && openssl x509 -in {file} 2>/dev/null | base64 -w0",
+            "certificate": f"[ -e {file} ] && {matches} && openssl x509 -in {file} 2>/dev/null | base64 -w0",
             "names": f"echo $(uname -n) $({_ADDRESSES})",
         }
         asked = [f'echo "{_MARK}{key}=$({command})"' for key, command in outputs.items()]

@@ -24,9 +24,9 @@ def declared(
 ) -> Callable[[_Body], Callable[..., OperationMeta]]:
     """Turn a body into an operation.
 
-    `prefetch` takes the body's arguments and returns the facts that the body always reads first;
-    they are read together with those of other operations. It must not read facts itself. None: the
-    operation has no facts, or they must be read at the time of use.
+    `prefetch` takes the body's arguments and returns the facts that the body reads, except those
+    that depend on an answer or must be read at the time of use; they are read together with those
+    of other operations. It must not read facts itself. None: there are no such facts.
 
     pyinfra's own annotation puts its global arguments before an operation's positional ones, so
     that no call with a positional argument would pass the type checker.
@@ -39,7 +39,8 @@ def declared(
             run = host_run(host)
             run.reasons.pop(str(host.current_op_hash), None)
             for command in body(*args, **kwargs):
-                run.prefetch.forget()
+                if host.state.is_executing:
+                    run.prefetch.forget()
                 yield command
 
         operated: Any = operation()(watched)

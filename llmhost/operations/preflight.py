@@ -14,6 +14,7 @@ from llmhost.facts.upstreams import SilentUpstreams
 from llmhost.nvidia.plan import DriverPolicy, impossible
 from llmhost.operations.changes import note, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.nvidia_packages import read_state
 from llmhost.preflight import Requirements, findings, occupied, unreachable
 
@@ -28,7 +29,36 @@ class GatewayPlan:
     servers: Mapping[str, tuple[str, int]]
 
 
-@declared(prefetch=None)  # its clock is compared with the controller's
+def _prefetch(
+    requirements: Requirements,
+    *,
+    roots: tuple[str, str] | None = None,
+    gateway: GatewayPlan | None = None,
+    **_: object,
+) -> list[Question]:
+    """Not the identity: its clock is compared with the controller's."""
+    del requirements
+    questions = [_roots_question(*roots)] if roots else []
+    if gateway and not gateway.replaces_nginx:
+        questions.append(_sites_question(gateway))
+    if gateway and gateway.servers:
+        questions.append(_silent_question(gateway))
+    return questions
+
+
+def _roots_question(docker: str, containerd: str) -> Question:
+    return ask(EngineRootsFact, docker=docker, containerd=containerd)
+
+
+def _sites_question(gateway: GatewayPlan) -> Question:
+    return ask(OtherSites, directory=gateway.directory)
+
+
+def _silent_question(gateway: GatewayPlan) -> Question:
+    return ask(SilentUpstreams, servers=gateway.servers, marks=gateway.directory)
+
+
+@declared(prefetch=_prefetch)
 def fit(
     requirements: Requirements,
     *,
@@ -55,7 +85,7 @@ def fit(
     warnings: list[str] = []
     if gateway:
         if not gateway.replaces_nginx:
-            wrong += occupied(get_fact(OtherSites, directory=gateway.directory))
+            wrong += occupied(get_fact(OtherSites, **_sites_question(gateway).arguments))
         silent = warnings if identity.deployed else wrong
         silent += _silent_servers(gateway)
     if wrong:
@@ -67,12 +97,11 @@ def fit(
 
 
 def _elsewhere(docker: str, containerd: str) -> Iterator[str]:
-    found = get_fact(EngineRootsFact, docker=docker, containerd=containerd)
+    found = get_fact(EngineRootsFact, **_roots_question(docker, containerd).arguments)
     return refused_moves(found.moves, docker, containerd)
 
 
 def _silent_servers(gateway: GatewayPlan) -> Iterator[str]:
     if gateway.servers:
-        servers, marks = gateway.servers, gateway.directory
-        silent = get_fact(SilentUpstreams, servers=servers, marks=marks)
-        yield from unreachable(silent, servers)
+        silent = get_fact(SilentUpstreams, **_silent_question(gateway).arguments)
+        yield from unreachable(silent, gateway.servers)

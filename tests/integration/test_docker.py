@@ -12,6 +12,7 @@ from llmhost.docker.packages import docker_repository
 from llmhost.inventory.reader import read_settings
 from llmhost.operations import apt, docker
 from llmhost.options.docker import DOCKER_KEY
+from llmhost.resources import script_text
 from llmhost.system.apt_repository import Repository
 from llmhost.tasks.docker import install_docker
 from testbed import Client, Lan, Machine
@@ -200,6 +201,9 @@ WIPE = (
 BLOBS = "find {} -path '*/blobs/sha256/*' 2>/dev/null | wc -l"
 
 
+SPACE_SCRIPTS = ("docker/functions.sh", "docker/room.sh")
+
+
 def _images_follow_the_data_root(machine: Machine) -> None:
     moved = STORE | {"docker_data_root": ELSEWHERE}
     machine.ssh(WIPE)
@@ -210,7 +214,7 @@ def _images_follow_the_data_root(machine: Machine) -> None:
     assert machine.ssh(BLOBS.format("/var/lib/containerd")).stdout == "0\n"
     room = f"sh -s {ELSEWHERE}/uploads -- < /dev/stdin | grep ^images"
     assert (
-        machine.ssh(room, input=Path("files/docker/room.sh").read_text())
+        machine.ssh(room, input="".join(map(script_text, SPACE_SCRIPTS)))
         .stdout.strip()
         .endswith(f"|{root}")
     )

@@ -53,6 +53,12 @@ def _of_fact(fact: type[FactBase[Any]]) -> str:
     return str(fact().command(**arguments))
 
 
+def _of_script(path: Path) -> str:
+    """A script, with the functions of its directory."""
+    functions = path.with_name("functions.sh")
+    return "\n".join(each.read_text() for each in (functions, path) if each.exists())
+
+
 def _of_template(path: Path) -> str:
     """A template as if it were a script: every branch of it, with variables for its values."""
     text = path.read_text()
@@ -81,7 +87,7 @@ def _literal(node: ast.expr) -> str:
 
 SCRIPTS = {
     **{fact.__name__: _of_fact(fact) for fact in _facts()},
-    **{str(path.relative_to(FILES)): path.read_text() for path in FILES.rglob("*.sh")},
+    **{str(path.relative_to(FILES)): _of_script(path) for path in FILES.rglob("*.sh")},
     **{
         str(path.relative_to(TEMPLATES)): _of_template(path)
         for path in TEMPLATES.glob("*/*.j2")

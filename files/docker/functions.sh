@@ -1,0 +1,20 @@
+#!/bin/sh
+# Functions of other scripts in this directory.
+
+# containerd's directory; nothing if it is unknown.
+containerd_root() {
+  containerd config dump 2>/dev/null | sed -n "s/^root = [\"']\(.*\)[\"']$/\1/p"
+}
+
+# Docker's directory, and its storage driver after `|`; nothing if the daemon does not answer.
+docker_root() {
+  timeout 20 docker info --format '{{.DockerRootDir}}|{{.DriverStatus}}' 2>/dev/null
+}
+
+# Where images are kept, from the output of docker_root.
+image_root() {
+  case $1 in
+    *io.containerd.snapshotter*) set -- "$(containerd_root)"; echo "${1:-/var/lib/containerd}" ;;
+    *) set -- "${1%%|*}"; echo "${1:-/var/lib/docker}" ;;
+  esac
+}
