@@ -29,8 +29,9 @@ def environment(path):
 class Api:
     """The gateway's interface; each request has a connection of its own."""
 
-    def __init__(self, variables, timeout):
+    def __init__(self, variables, timeout, chat):
         self.url = urlsplit(variables["OPENAI_BASE_URL"])
+        self.chat = chat or self.url.path + "/chat/completions"
         self.timeout = timeout
         self.headers = {
             "Authorization": "Bearer " + variables["OPENAI_API_KEY"],
@@ -54,7 +55,7 @@ class Api:
 
     def request(self, connection, method, path, body=None):
         data = None if body is None else json.dumps(body)
-        connection.request(method, self.url.path + path, body=data, headers=self.headers)
+        connection.request(method, path, body=data, headers=self.headers)
         answer = connection.getresponse()
         if answer.status != 200:
             raise Refused(answer.status, code_of(answer.read()))
@@ -62,7 +63,7 @@ class Api:
 
     def first_model(self):
         connection, _ = self.connect()
-        models = json.loads(self.request(connection, "GET", "/models").read())
+        models = json.loads(self.request(connection, "GET", self.url.path + "/models").read())
         connection.close()
         return models["data"][0]["id"]
 
@@ -78,7 +79,7 @@ class Api:
         asked = time.perf_counter()
         times = [
             time.perf_counter()
-            for line in self.request(connection, "POST", "/chat/completions", body)
+            for line in self.request(connection, "POST", self.chat, body)
             if carries_token(line)
         ]
         done = time.perf_counter()
@@ -111,9 +112,9 @@ def code_of(body):
         return ""
 
 
-def report(path, requests, tokens, model, timeout):
+def report(path, requests, tokens, model, timeout, chat):
     try:
-        api = Api(environment(path), timeout)
+        api = Api(environment(path), timeout, chat)
     except (OSError, KeyError):
         return {"error": "environment"}
     place = {"host": api.url.hostname, "port": api.url.port}
@@ -139,5 +140,5 @@ def report(path, requests, tokens, model, timeout):
 
 
 if __name__ == "__main__":
-    path, requests, tokens, model, timeout = sys.argv[1:]
-    print(json.dumps(report(path, int(requests), int(tokens), model, float(timeout))))
+    path, requests, tokens, model, timeout, chat = sys.argv[1:]
+    print(json.dumps(report(path, int(requests), int(tokens), model, float(timeout), chat)))

@@ -1,7 +1,7 @@
 """`llmhost latency`: measure how fast the gateway answers the application servers."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -15,8 +15,9 @@ from rich.table import Table
 from llmhost.cli.errors import ERROR, stop
 from llmhost.cli.session import Messages, connected
 from llmhost.facts.latency import Latency
+from llmhost.inventory.generating_roles import generating_roles
 from llmhost.inventory.role import APP_SERVERS, Role
-from llmhost.inventory.site import SiteHost
+from llmhost.inventory.site import LlmEndpoint, Site, SiteHost, llm_endpoint
 from llmhost.operations.inventory import site_of
 from llmhost.verify.latency import MEASURES, Report, report
 
@@ -32,21 +33,27 @@ def latency(
         int, typer.Option(min=1, max=10_000, help="Number of requests to measure")
     ] = 20,
     tokens: Annotated[int, typer.Option(min=1, help="Most tokens in an answer")] = 64,
-    model: Annotated[str, typer.Option(help="Model to call; default: the first one listed")] = "",
+    model: Annotated[str, typer.Option(help="Role to call; default: each that generates")] = "",
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds without data before a request fails")
     ] = 120.0,
     as_json: Annotated[bool, typer.Option("--json", help="For machines")] = False,
 ) -> None:
-    """Measure how fast the gateway answers each application server.
+    """Measure how fast the gateway answers each application server, for each role.
 
     Exit status: 0, or 1 if the measurement failed on a host.
     """
     with connected(inventory, limit or [APP_SERVERS]) as (state, messages):
         site = site_of(state)
         hosts = sorted(filter(state.is_host_in_limit, state.inventory), key=lambda each: each.name)
-        asked = {"requests": requests, "tokens": tokens, "model": model, "timeout_seconds": timeout}
-        reports = [_report(host, site[host.name], asked, messages) for host in hosts]
+        asked = {"requests": requests, "tokens": tokens, "timeout_seconds": timeout}
+        reports = [
+            report
+            for host in hosts
+            for report in _reports(
+                host, site, _roles(site[host.name], site, model), asked, messages
+            )
+        ]
     if as_json:
         typer.echo(json.dumps({"schema": SCHEMA, "hosts": [asdict(each) for each in reports]}))
     else:
@@ -54,25 +61,43 @@ def latency(
     raise typer.Exit(ERROR if any(each.error for each in reports) else 0)
 
 
-def _report(
-    host: Host, site_host: SiteHost, asked: dict[str, object], messages: Messages
-) -> Report:
-    if site_host.role is not Role.APP_SERVER:
+def _roles(app: SiteHost, site: Site, wanted: str) -> dict[str, str]:
+    """Chat routes by role. Without a declared one: the first model that the gateway lists."""
+    endpoint = llm_endpoint(app, site)
+    declared = generating_roles(endpoint.host, site) if isinstance(endpoint, LlmEndpoint) else {}
+    if wanted:
+        return {wanted: declared.get(wanted, "")}
+    return declared or {"": ""}
+
+
+def _reports(
+    host: Host,
+    site: Site,
+    roles: Mapping[str, str],
+    asked: Mapping[str, object],
+    messages: Messages,
+) -> Iterator[Report]:
+    if site[host.name].role is not Role.APP_SERVER:
         stop(f"{host.name} is not in the group {APP_SERVERS}: add --limit {APP_SERVERS}")
     if host not in host.state.active_hosts:
         about = [line for line in messages.lines if f"[{host.name}]" in line]
-        return Report(host.name, error=" ".join(about) or "no connection was made")
-    with ctx_host.use(host):
-        path = site_host.settings.app_server.environment_file
-        lines: list[str] = host.get_fact(Latency, path=path, **asked)
-    return report(host.name, lines)
+        yield Report(host.name, error=" ".join(about) or "no connection was made")
+        return
+    place = site[host.name].settings.app_server.environment_file
+    for role, path in roles.items():
+        with ctx_host.use(host):
+            lines: list[str] = host.get_fact(
+                Latency, path=place, model=role, chat_path=path, **asked
+            )
+        yield report(host.name, role, lines)
 
 
 def _print(reports: Sequence[Report]) -> None:
     console = Console(soft_wrap=False)
     for each in reports:
         if each.error:
-            console.print(f"[bold]{escape(each.host)}[/bold]: [red]{escape(each.error)}[/red]")
+            about = ", ".join(filter(None, (each.host, each.model)))
+            console.print(f"[bold]{escape(about)}[/bold]: [red]{escape(each.error)}[/red]")
         else:
             console.print(_table(each))
 

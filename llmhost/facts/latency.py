@@ -21,9 +21,15 @@ class Latency(FactBase[list[str]]):
         return []
 
     def command(
-        self, path: str, requests: int, tokens: int, model: str, timeout_seconds: float
+        self,
+        path: str,
+        requests: int,
+        tokens: int,
+        model: str,
+        timeout_seconds: float,
+        chat_path: str,
     ) -> str:
-        values = (path, requests, tokens, model, timeout_seconds)
+        values = (path, requests, tokens, model, timeout_seconds, chat_path)
         arguments = " ".join(shlex.quote(str(value)) for value in values)
         script = shlex.quote(_SCRIPT.read_text())
         return (

@@ -22,8 +22,8 @@ _BETTER_HIGH = {"tokens_per_second"}
 
 @dataclass(frozen=True)
 class Report:
-    """One application server. `measures` has `p50` and `p95` by measure; 95 of 100 requests are not
-    worse than p95. If `error` is a sentence, there is nothing else."""
+    """One application server and role (`model`). `measures` has `p50` and `p95` by measure; 95 of
+    100 requests are not worse than p95. If `error` is a sentence, there are no measures."""
 
     host: str
     model: str = ""
@@ -33,14 +33,14 @@ class Report:
     error: str = ""
 
 
-def report(host: str, lines: Sequence[str]) -> Report:
-    """From the output of the script."""
+def report(host: str, role: str, lines: Sequence[str]) -> Report:
+    """From the output of the script that called this role."""
     try:
         result = json.loads(lines[-1])
     except (IndexError, ValueError):
-        return Report(host, error="the measurement stopped without a result")
+        return Report(host, role, error="the measurement stopped without a result")
     if "error" in result:
-        return Report(host, error=sentence(result))
+        return Report(host, role, error=sentence(result))
     samples: list[dict[str, Any]] = result["samples"]
     measures = {}
     for measure in MEASURES:

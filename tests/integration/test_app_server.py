@@ -195,7 +195,7 @@ def test_latency_is_measured_from_there(prepared: Site) -> None:
     asked = ("--requests", "5", "--tokens", "8")
     shown = prepared.llmhost("latency", *asked)
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert "app, double: 5 answers, 40 tokens" in shown.stdout
+    assert "app, m: 5 answers, 40 tokens" in shown.stdout
     told = prepared.llmhost("latency", "--json", *asked)
     (host,) = json.loads(told.stdout)["hosts"]
     assert (host["host"], host["requests"], host["tokens"]) == ("app", 5, 40)

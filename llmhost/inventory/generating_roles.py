@@ -1,0 +1,35 @@
+"""The roles that an application server may ask for text. Pure."""
+
+from collections.abc import Iterator
+
+from llmhost.gateway.routes import exposed_routes
+from llmhost.inventory.role import Role
+from llmhost.inventory.site import Site, SiteHost
+from llmhost.settings import Settings
+
+_CHAT = "/v1/chat/completions"
+
+
+def generating_roles(gateway: SiteHost, site: Site) -> dict[str, str]:
+    """Path of the gateway's chat route by role, for every model that generates text: of this host,
+    or of the servers behind it. A role of two services is that of the first one."""
+    paths = {
+        route.service: route.path
+        for route in exposed_routes(gateway.settings)
+        if route.upstream_path == _CHAT
+    }
+    roles: dict[str, str] = {}
+    for settings in _servers(gateway, site):
+        for model in settings.models:
+            if model.task == "generate" and model.service in paths:
+                roles.setdefault(model.name, paths[model.service])
+    return roles
+
+
+def _servers(gateway: SiteHost, site: Site) -> Iterator[Settings]:
+    if not gateway.settings.gateway.upstreams:
+        yield gateway.settings
+        return
+    for host in site.values():
+        if host.role is Role.LLM_SERVER:
+            yield host.settings
