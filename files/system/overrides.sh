@@ -2,7 +2,7 @@
 # Files that override the packaged configuration of units, for llmhost/system/overrides.py.
 # usage: overrides.sh UNIT...
 # Prints `unit NAME NEED_DAEMON_RELOAD`, then for each file `KIND PACKAGED PATH`, and its content as
-# base64 on the next line. systemd itself is not asked for the files, because it names those that it
+# base64 on the next line; `failed NAME REASON` if systemd does not answer. systemd itself is not asked for the files, because it names those that it
 # has loaded.
 places="/etc/systemd/system.control /run/systemd/system.control /run/systemd/transient
   /etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system"
@@ -27,7 +27,8 @@ environment() { # PATH: as the package ships it, or changed
 }
 
 for unit; do
-  state=$(systemctl show -p Names -p NeedDaemonReload -p EnvironmentFiles "$unit" 2>/dev/null)
+  state=$(systemctl show -p Names -p NeedDaemonReload -p EnvironmentFiles "$unit" 2>&1) ||
+    { echo "failed $unit $(printf '%s\n' "$state" | tail -n 1)"; continue; }
   of() { printf '%s\n' "$state" | sed -n "s/^$1=//p"; }
   echo "unit $unit $(of NeedDaemonReload)"
   names=$(of Names)
