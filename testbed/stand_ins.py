@@ -20,7 +20,7 @@ from testbed.stores import push_stores
 Data = dict[str, Any]
 
 DOUBLES = {
-    "docling": "it gives back the text of plain documents",
+    "docling": "it returns the text of plain documents and simple PDFs",
     "ollama": "it finds, loads and unloads models, and says one sentence",
     "open_webui": "its login and its models, no interface",
     "qdrant": "Qdrant's own core behind a REST interface of ours",
@@ -105,7 +105,9 @@ def small(model: Data, directory: Path) -> Data:
 
 def _file_for(service: str, task: str, model: Data, directory: Path) -> Data:
     if service in ("vllm", "docling"):
-        return repository(directory / "repositories" / "example" / model["name"])
+        # docling identifies models by their names at the hub.
+        place = str(model.get("source", "")).removeprefix("hf:") or f"example/{model['name']}"
+        return repository(directory / "repositories" / place)
     if task == "generate":
         path = directory / "tiny.gguf"
         return _single(path, tiny_model.write(path), 512)

@@ -3,7 +3,8 @@
 Runs inside its container, with the standard library alone. Where its database does not count
 (ENABLE_PERSISTENT_CONFIG), what an administrator sets on its pages is kept by the process only: it
 has to be asked, and answers administrators (models/config.py and routers/configs.py of 0.10.2). The
-question is signed as a login of the first of them, good for a minute.
+question is signed as a login of the first of them, good for a minute. From 0.12 on, a login needs
+the account's stamp, and one that is not a person's needs a type (utils/auth.py, is_valid_token).
 """
 
 import base64
@@ -52,16 +53,23 @@ def _list(text: str) -> list[str]:
     return [each.strip() for each in text.split(";")]
 
 
-def administrator() -> str:
+def administrator() -> dict[str, object]:
+    """The claims that identify the first administrator."""
     with sqlite3.connect(f"file:{os.environ['DATA_DIR']}/webui.db?mode=ro", uri=True) as database:
         question = "select id from user where role = 'admin' order by created_at"
-        return str(database.execute(question).fetchone()[0])
+        (user,) = database.execute(question).fetchone()
+        columns = [column for _, column, *_ in database.execute("pragma table_info(auth)")]
+        if "session_stamp" not in columns:
+            return {"id": user}
+        question = "select session_stamp from auth where id = ?"
+        (stamp,) = database.execute(question, (user,)).fetchone()
+        return {"id": user, "typ": "automation", "session_stamp": stamp}
 
 
-def login(user: str) -> str:
+def login(account: dict[str, object]) -> str:
     """A JSON Web Token (RFC 7519) with HS256."""
     now = int(time.time())
-    claims = {"id": user, "iat": now, "exp": now + 60, "jti": str(uuid.uuid4())}
+    claims = {**account, "iat": now, "exp": now + 60, "jti": str(uuid.uuid4())}
     parts = [
         _encoded(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims)
     ]

@@ -2,8 +2,9 @@
 # Files that override the packaged configuration of units, for llmhost/system/overrides.py.
 # usage: overrides.sh UNIT...
 # Prints `unit NAME NEED_DAEMON_RELOAD`, then for each file `KIND PACKAGED PATH`, and its content as
-# base64 on the next line. systemd itself is not asked for the files, because it names those that it
-# has loaded. Starts few programs: a host has many units, and few overrides.
+# base64 on the next line; `failed NAME REASON` if systemd does not answer. systemd itself is not
+# asked for the files, because it names those that it has loaded. Starts few programs: a host has
+# many units, and few overrides.
 places="/etc/systemd/system.control /run/systemd/system.control /run/systemd/transient
   /etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system"
 conffiles=
@@ -48,7 +49,10 @@ FILES
 }
 
 # For each unit lines of properties, and an empty line between units.
-state=$(systemctl show -p Names -p NeedDaemonReload -p EnvironmentFiles "$@" 2>/dev/null)
+state=$(systemctl show -p Names -p NeedDaemonReload -p EnvironmentFiles "$@" 2>&1) || {
+  for unit; do echo "failed $unit $(printf '%s\n' "$state" | tail -n 1)"; done
+  exit
+}
 names='' reload='' files=''
 while IFS= read -r line; do
   case $line in

@@ -69,24 +69,32 @@ def _verify(name: str, settings: Settings, reached: Remote) -> bool:
 
 
 def _ask(service: AnyService, settings: Settings, reached: Remote) -> bool:
-    request = service.request(settings.models_of(service.name)) or _first_get(service)
+    requests = service.requests(settings.models_of(service.name)) or _first_get(service)
     port = settings.options(service.name).port
-    if request is None or not port:
+    if not requests or not port:
         _console.print(f"[dim]noted[/dim]: {escape(service.name)} has no request to test")
         return True
     seconds = settings.gateway.read_timeout_seconds
+    found = [answers(service.name, request, port, seconds, reached) for request in requests]
+    return all(found)
+
+
+def answers(name: str, request: Request, port: int, seconds: int, reached: Remote) -> bool:
+    """Send a request to the port of service `name`, and report whether the answer is correct."""
     script = offline.request_script(port, request.path, request.body, seconds)
     answer = reached.attempt(script)
-    answered = answer.returncode == 0 and bool(answer.stdout.strip() or request.body is None)
+    text = answer.stdout.decode(errors="replace")
+    answered = answer.returncode == 0 and bool(text.strip() or request.body is None)
+    answered = answered and request.expects in text
     verdict = "[green]passed[/green]" if answered else "[red]failed[/red]"
     method = "GET" if request.body is None else "POST"
-    _console.print(f"{verdict}: {escape(f'{service.name}: {method} {request.path}')}")
+    _console.print(f"{verdict}: {escape(f'{name}: {method} {request.path}')}")
     if not answered:
-        output = (answer.stdout + answer.stderr).decode(errors="replace")
+        output = text + answer.stderr.decode(errors="replace")
         _console.print(escape(output.strip()[-1000:]))
     return answered
 
 
-def _first_get(service: AnyService) -> Request | None:
+def _first_get(service: AnyService) -> tuple[Request, ...]:
     paths = [route.path for route in service.routes if "GET" in route.methods]
-    return Request(paths[0]) if paths else None
+    return (Request(paths[0]),) if paths else ()

@@ -119,8 +119,9 @@ class ProjectNetwork:
 class ProjectState:
     """What is on the host: files by path, Compose's hash of each service in those files, the
     project's containers, the declared images that are there, and the project's network. `settings`
-    are sentences about settings that were changed in the running service, by container. `stopped`
-    says by whom and when a service was stopped, by service."""
+    are sentences about settings that were changed in the running service, by container; `failed`
+    says why they could not be read. `stopped` says by whom and when a service was stopped, by
+    service."""
 
     paths: Mapping[str, PathState]
     configs: Mapping[str, str]
@@ -128,6 +129,7 @@ class ProjectState:
     images: Mapping[str, ImageState]
     network: ProjectNetwork | None = None
     settings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
     stopped: Mapping[str, str] = field(default_factory=dict)
 
     def notes(self, services: Iterable[str]) -> list[str]:
@@ -142,14 +144,15 @@ class ProjectState:
 @dataclass(frozen=True)
 class ComposePlan:
     """What to do, and why. `remake` are services whose containers Compose would not recreate;
-    `strays` are containers, and `stray_network` a network, that Compose refuses to replace. No
-    reasons: nothing to do."""
+    `strays` are containers, and `stray_network` a network, that Compose refuses to replace.
+    `unknown` says what could not be read. No reasons and nothing unknown: nothing to do."""
 
     entries: tuple[Entry, ...]
     remake: tuple[str, ...]
     reasons: tuple[str, ...]
     strays: tuple[str, ...] = ()
     stray_network: str = ""
+    unknown: tuple[str, ...] = ()
 
 
 def plan(project: Project, found: ProjectState) -> ComposePlan:
@@ -166,13 +169,17 @@ def plan(project: Project, found: ProjectState) -> ComposePlan:
     foreign = bool(project.services and found.network and not found.network.made_by_compose)
     if foreign:
         reasons.append(f"network {project.network} was not created by Compose")
-    remake = []
+    remake, unknown = [], list[str]()
     for service in project.services:
         containers = [each for each in found.containers if each.service == service]
         if service in found.stopped:
             reasons += _stopped_reasons(service, containers, found)
             continue
-        reasons += _service_reasons(project, service, containers, found)
+        own = [*_service_reasons(project, service, containers, found)]
+        reasons += own
+        # A container that is started or recreated is read by the next run.
+        if not own and (reason := found.failed.get(containers[0].name)):
+            unknown.append(f"the settings of service {service} could not be read: {reason}")
         if containers and (
             foreign
             or len(containers) > 1
@@ -181,7 +188,7 @@ def plan(project: Project, found: ProjectState) -> ComposePlan:
         ):
             remake.append(service)
     network = project.network if foreign else ""
-    return ComposePlan(entries, tuple(remake), tuple(reasons), strays, network)
+    return ComposePlan(entries, tuple(remake), tuple(reasons), strays, network, tuple(unknown))
 
 
 def _entries(project: Project, found: ProjectState) -> tuple[Entry, ...]:

@@ -80,10 +80,11 @@ class ComposeProject(FactBase[ProjectState]):
         containers = [line for line in output if line.startswith("container|")]
         networks = [line.split()[1:] for line in output if line.startswith("network ")]
         settings = [line.split("|", 2)[1:] for line in output if line.startswith("setting|")]
+        failed = [line.split("|", 2)[1:] for line in output if line.startswith("failed|")]
         marks = [line.split("|", 1)[1] for line in output if line.startswith("stopped|")]
-        prefixes = ("config ", "container|", "image|", "network ", "setting|", "stopped|")
+        kinds = ("config ", "container|", "image|", "network ", "setting|", "failed|", "stopped|")
         return ProjectState(
-            paths=parse_states([line for line in output if not line.startswith(prefixes)]),
+            paths=parse_states([line for line in output if not line.startswith(kinds)]),
             configs=dict(configs),
             containers=tuple(map(_container, containers)),
             images=parse_images(output),
@@ -92,14 +93,13 @@ class ComposeProject(FactBase[ProjectState]):
                 container: [sentence for name, sentence in settings if name == container]
                 for container, _ in settings
             },
+            failed=dict(failed),
             stopped=dict(mark.split(":", 1) for mark in marks),
         )
 
 
 def _ask(question: tuple[str, str]) -> str:
-    container, program = question
-    command = f"timeout 10 docker exec {container} python3 -c {shlex.quote(program)}"
-    return f" {command} 2>/dev/null | sed 's/^/setting|{container}|/';"
+    return f" {script('docker/question.sh', *question)};"
 
 
 def _container(line: str) -> Container:

@@ -50,8 +50,9 @@ def project(
     Named volumes stay. A container is recreated if it was stopped or changed, was created from
     another configuration or image, is unhealthy, has lost its GPU devices, its network or its
     limits, or if settings were changed in the running service. A container that was created by hand
-    with a service's name is replaced. Services that an operator stopped stay so. `gpus` are the
-    requests of services; `with_devices` returns the project for the devices that they get.
+    with a service's name is replaced. Services that an operator stopped stay so. It fails, after
+    all other changes, if the settings of a running service cannot be read. `gpus` are the requests
+    of services; `with_devices` returns the project for the devices that they get.
     """
     notes: list[str] = []
     if gpus and with_devices:
@@ -69,10 +70,13 @@ def project(
     if stopped := found.notes(project.services):
         note(stopped)
     todo = compose.plan(project, found)
+    refusal = refuse(todo.unknown) if todo.unknown else None
     if todo.reasons:
         explain([*todo.reasons, *notes])
         waiting = {compose.candidate_path(project, file): file for file in project.files}
         yield StringCommand(compose.apply_script(project, todo), _stdin=archive(waiting))
+    if refusal:
+        yield refusal
 
 
 def _granted(gpus: Mapping[str, GpuRequest]) -> Devices:

@@ -7,7 +7,7 @@ from typing import Literal
 from pyinfra.api import QuoteString, StringCommand
 
 from llmhost.facts.systemd import EnabledUnits, Unit, UnitOverrides
-from llmhost.operations.changes import explain, note
+from llmhost.operations.changes import explain, note, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.system.overrides import KEPT, Override
@@ -89,6 +89,9 @@ def without_overrides(
     Without `correct`, and for drop-ins of all units of a type, overrides are only reported.
     """
     found = get_fact(UnitOverrides, units=list(units))
+    if found.unknown:
+        yield refuse(found.unknown)
+        return
     foreign = found.foreign(known)
     wrong = [each for each in foreign if correct and each.kind != "shared"]
     note(

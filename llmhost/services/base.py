@@ -156,10 +156,13 @@ class UiOptions(ServiceOptions):
 
 @dataclass(frozen=True)
 class Request:
-    """A request that shows that a service works: a POST of `body` as JSON, or without it a GET."""
+    """A request that shows that a service works: a POST of `body` as JSON, or without it a GET.
+
+    `expects` is text of a correct answer: some failures have a success status."""
 
     path: str
     body: Mapping[str, object] | None = None
+    expects: str = ""
 
 
 OptionsT = TypeVar("OptionsT", bound=ServiceOptions)
@@ -223,6 +226,11 @@ class Service(Generic[OptionsT]):
     def request(self, _models: Sequence[Model], /) -> Request | None:
         """A request that exercises the whole service; none: its first GET route."""
         return None
+
+    def requests(self, models: Sequence[Model], /) -> Sequence[Request]:
+        """Requests that together exercise all models of the service; it may need several."""
+        found = self.request(models)
+        return (found,) if found else ()
 
     def memory(self, _options: OptionsT, /) -> Estimate | None:
         """The estimate of its models' GPU memory; none: it must be declared."""

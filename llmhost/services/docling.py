@@ -1,6 +1,7 @@
 """docling-serve: converts documents (PDF, Office, pictures) to structured text."""
 
-from collections.abc import Iterator, Sequence
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated
 
@@ -8,7 +9,8 @@ from llmhost.options.model import Model
 from llmhost.options.model_source import HubSource
 from llmhost.options.types import Image, LoadSeconds, LocalPort, MemorySize, Seconds, Threads, whole
 from llmhost.services.abilities import Abilities
-from llmhost.services.base import Route, Service, ServiceOptions
+from llmhost.services.base import Request, Route, Service, ServiceOptions
+from llmhost.services.documents import SENTENCE, sample_pdf
 from llmhost.system.files import File
 
 
@@ -36,10 +38,21 @@ class DoclingOptions(ServiceOptions):
     """Concurrent conversions; each worker loads the models."""
 
     wait_seconds: Seconds = 120
-    """Maximum time of one conversion."""
+    """Maximum time of a conversion that a client waits for; there is no limit for asynchronous
+    ones."""
 
     load_timeout_seconds: LoadSeconds = 600
     """Maximum time to load the models; after that the container is unhealthy."""
+
+
+FORMULAS = "docling-project/CodeFormulaV2"
+"""Reads formulas and code."""
+
+PICTURES = "HuggingFaceTB/SmolVLM-256M-Instruct"
+"""Describes pictures."""
+
+TOKENIZER = "sentence-transformers/all-MiniLM-L6-v2"
+"""Measures the chunks of `/v1/chunk/hybrid`."""
 
 
 def repository(model: Model) -> str:
@@ -70,17 +83,67 @@ class Docling(Service[DoclingOptions]):
         ]
         yield File("models", "".join(lines))
 
+    def variables(self, models: Sequence[Model]) -> Mapping[str, str]:
+        """Environment that depends on its models.
 
-# `source` fetches URLs from inside the host's network: only for trusted clients. Several public
-# projects pin the digest of the default image for its tag.
+        docling-jobkit 3.7 and newer read formulas with Granite Docling unless this is set
+        (convert/manager.py, _parse_code_formula_options)."""
+        if FORMULAS in map(repository, models):
+            return {"DOCLING_SERVE_DEFAULT_CODE_FORMULA_PRESET": "codeformulav2"}
+        return {}
+
+    def request(self, _models: Sequence[Model]) -> Request:
+        """A conversion by the models of the default pipeline."""
+        return Request("/v1/convert/source", {"sources": [_SAMPLE]}, expects=SENTENCE)
+
+    def requests(self, models: Sequence[Model]) -> Sequence[Request]:
+        """A conversion by all models, and chunks. `/health` does not depend on any model; without
+        its tokenizer, `/v1/chunk/hybrid` answers with no chunks."""
+        options = enrichments(models)
+        body = {"sources": [_SAMPLE], **({"options": options} if options else {})}
+        chunker = "hybrid" if TOKENIZER in map(repository, models) else "hierarchical"
+        return (
+            Request("/v1/convert/source", body, expects=SENTENCE),
+            Request(f"/v1/chunk/{chunker}/source", {"sources": [_SAMPLE]}, expects=SENTENCE),
+        )
+
+
+def enrichments(models: Sequence[Model]) -> dict[str, bool]:
+    """Options of a conversion that use the declared models: docling loads them for it, and fails
+    if one is missing."""
+    wanted = {"do_formula_enrichment": FORMULAS, "do_picture_description": PICTURES}
+    known = {*map(repository, models)}
+    return {option: True for option, model in wanted.items() if model in known}
+
+
+_SAMPLE = {
+    "kind": "file",
+    "filename": "check.pdf",
+    "base64_string": b64encode(sample_pdf()).decode(),
+}
+
+
+def _routes() -> Iterator[Route]:
+    """Each conversion and each chunker, from files and from sources, synchronous or not.
+
+    `source` is only for trusted clients: it fetches URLs from inside the host's network, and sends
+    results and notifications to URLs in the request."""
+    for task in ("convert", "chunk/hybrid", "chunk/hierarchical"):
+        for wait in ("", "/async"):
+            yield Route(f"/v1/{task}/file{wait}", ("POST",))
+            yield Route(f"/v1/{task}/source{wait}", ("POST",), "admin")
+    # A task's id is a random UUID, known only to the client that started it.
+    yield Route("/v1/status/poll/{task_id}", ("GET",))
+    yield Route("/v1/result/{task_id}", ("GET",))
+    for path in ("/health", "/ready", "/version"):
+        yield Route(path, ("GET",))
+
+
+# Several public projects pin the digest of the default image for its tag.
 SERVICE = Docling(
     name="docling",
     options=DoclingOptions,
     container_port=5001,
     runs=Abilities(tasks=("generate", "embed"), sources=("files",)),
-    routes=(
-        Route("/v1/convert/file", ("POST",)),
-        Route("/v1/convert/source", ("POST",), "admin"),
-        Route("/health", ("GET",)),
-    ),
+    routes=tuple(_routes()),
 )

@@ -79,10 +79,11 @@ class Override:
 @dataclass(frozen=True)
 class Overrides:
     """The overrides of some units. `outdated` are the units whose files changed since systemd
-    loaded them."""
+    loaded them, `unknown` says which could not be read and why."""
 
     files: tuple[Override, ...] = ()
     outdated: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     def foreign(self, known: Iterable[str]) -> tuple[Override, ...]:
         """Overrides that neither a package nor llmhost or the inventory (`known` paths) provides.
@@ -100,17 +101,19 @@ class Overrides:
 
 def parse_overrides(lines: Sequence[str]) -> Overrides:
     """Output of files/system/overrides.sh."""
-    files, outdated, unit = [], [], ""
+    files, outdated, unknown, unit = [], [], [], ""
     remaining = iter(lines)
     for line in remaining:
         first, second, third = line.split(" ", 2)
         if first == "unit":
             unit = second
             outdated += [unit] if third == "yes" else []
+        elif first == "failed":
+            unknown.append(f"the overrides of {second} could not be read: {third}")
         else:
             content = base64.b64decode(next(remaining)).decode(errors="replace")
             files.append(Override(unit, first, third, second == "yes", content))
-    return Overrides(tuple(files), tuple(outdated))
+    return Overrides(tuple(files), tuple(outdated), tuple(unknown))
 
 
 def _assignments(text: str) -> list[tuple[str, str]]:

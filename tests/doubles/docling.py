@@ -1,38 +1,246 @@
-"""A double of docling-serve: its interface, and the text of plain documents unchanged.
+"""A double of docling-serve 1.28: its routes, statuses and shapes, for plain text and simple PDFs.
 
-As a program it serves on a port: `python3 docling.py PORT`; it needs the standard library only.
+Checked against upstream's source (docs/evidence/docling.md). As a program it serves on a port:
+`python3 docling.py PORT`; it needs the standard library only.
 """
 
 import base64
+import email.parser
+import email.policy
+import html
 import json
+import os
+import re
 import signal
 import sys
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+Json = dict[str, Any]
+_TEXTS = (".md", ".txt", ".html", ".csv", ".adoc")
+_NO_RESULT = "Task result not found. Please wait for a completion status."
+_TOKENIZER = "sentence-transformers/all-MiniLM-L6-v2"
+_FORMULAS = {"codeformulav2": "docling-project--CodeFormulaV2"}
+_NEWER_FORMULAS = "ibm-granite--granite-docling-258M"
+_PICTURES = "HuggingFaceTB--SmolVLM-256M-Instruct"
+# Fields of a multipart form that are not text.
+_SWITCHES = ("do_formula_enrichment", "do_picture_description", "do_ocr")
 
-def convert(request: dict[str, Any]) -> dict[str, Any]:
-    """The body of `POST /v1/convert/source` for a source that the request itself holds."""
-    source = request["sources"][0]
-    text = base64.b64decode(source["base64_string"]).decode(errors="replace")
-    document = {"filename": source["filename"], "md_content": text}
-    return {"document": document, "status": "success", "errors": [], "processing_time": 0.0}
+
+class Refused(Exception):
+    """An answer other than 200, with its body's `detail`."""
+
+    def __init__(self, status: int, detail: object) -> None:
+        self.status, self.detail = status, detail
+
+
+@dataclass
+class Job:
+    """What a request asks for; `chunker` is empty for a conversion."""
+
+    chunker: str
+    files: list[tuple[str, bytes]]
+    options: Json
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+_jobs: dict[str, Job] = {}
+_lock = threading.Lock()
+
+
+def invalid(kind: str, message: str, *place: str | int) -> Refused:
+    """As FastAPI words a request that does not fit its schema."""
+    return Refused(422, [{"type": kind, "loc": ["body", *place], "msg": message}])
+
+
+def markdown(name: str, data: bytes) -> str:
+    """The document's text, as docling writes it anew: paragraphs on one line each, escaped."""
+    text = data.decode(errors="replace")
+    if name.endswith(".pdf"):
+        text = "\n\n".join(re.findall(r"\(([^)]*)\) Tj", text))
+    paragraphs = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
+    escaped = (html.escape(part, quote=False).replace("_", r"\_") for part in paragraphs if part)
+    return "\n\n".join(escaped)
+
+
+def missing_model(options: Json) -> bool:
+    """Whether a model that the options need is not among the artifacts: each conversion fails."""
+    artifacts = Path(os.environ.get("DOCLING_SERVE_ARTIFACTS_PATH", "/nowhere"))
+    preset = os.environ.get("DOCLING_SERVE_DEFAULT_CODE_FORMULA_PRESET", "")
+    wanted = {
+        "do_formula_enrichment": _FORMULAS.get(preset, _NEWER_FORMULAS),
+        "do_picture_description": _PICTURES,
+    }
+    return any(options.get(key) and not (artifacts / wanted[key]).is_dir() for key in wanted)
+
+
+def has_tokenizer() -> bool:
+    """Whether huggingface_hub finds the tokenizer of the hybrid chunker in its cache."""
+    hub = Path(os.environ.get("HF_HUB_CACHE", "/nowhere"))
+    cached = hub / f"models--{_TOKENIZER.replace('/', '--')}"
+    revision = cached / "refs/main"
+    return revision.is_file() and (cached / "snapshots" / revision.read_text()).is_dir()
+
+
+def converted(job: Job) -> Json:
+    """The body of a conversion's result."""
+    (name, data), *_ = job.files
+    document: Json = {"filename": name, "md_content": None, "json_content": None}
+    answer: Json = {"processing_time": 0.01, "timings": {}, "confidence": None}
+    if not name.endswith((*_TEXTS, ".pdf")):
+        error = {"component_type": "user_input", "module_name": ""}
+        error |= {"error_message": f"File format not allowed: {name}", "category": "policy"}
+        return {**answer, "document": document, "status": "skipped", "errors": [error]}
+    formats = job.options.get("to_formats") or ["md"]
+    if "md" in formats:
+        document["md_content"] = markdown(name, data)
+    if "json" in formats:
+        document["json_content"] = {"schema_name": "DoclingDocument", "pictures": []}
+    return {**answer, "document": document, "status": "success", "errors": []}
+
+
+def chunked(job: Job) -> Json:
+    """The body of a chunking's result; without its tokenizer, the hybrid chunker finds none."""
+    there = job.chunker == "hierarchical" or has_tokenizer()
+    texts = [
+        (name, text)
+        for name, data in (job.files if there else [])
+        for text in markdown(name, data).split("\n\n")
+    ]
+    chunks = [
+        {"filename": name, "chunk_index": index, "text": text.lstrip("# "), "raw_text": None}
+        | {"num_tokens": len(text.split()) if job.chunker == "hybrid" else None}
+        | {"headings": None, "captions": None, "doc_items": ["#/texts/0"]}
+        | {"page_numbers": [], "metadata": {"origin": {"filename": name}}}
+        for index, (name, text) in enumerate(texts)
+    ]
+    return {"chunks": chunks, "documents": [], "processing_time": 0.01}
+
+
+def result(job: Job) -> Json:
+    """The body of the result; raises Refused if a model is missing."""
+    if missing_model(job.options):
+        raise Refused(404, _NO_RESULT)
+    return chunked(job) if job.chunker else converted(job)
+
+
+def status(job: Job) -> Json:
+    """The body of `/v1/status/poll/{task_id}`."""
+    failed = missing_model(job.options)
+    return {
+        "task_id": job.id,
+        "task_type": "chunk" if job.chunker else "convert",
+        "task_status": "failure" if failed else "success",
+        "task_position": None,
+        "task_meta": {"num_docs": len(job.files), "num_processed": len(job.files)},
+        "error_message": "Task failed" if failed else None,
+        "failure": None,
+    }
+
+
+def from_source(chunker: str, body: bytes) -> Job:
+    """A request in JSON."""
+    try:
+        asked = json.loads(body)
+    except ValueError as error:
+        raise invalid("json_invalid", "JSON decode error", 0) from error
+    if not isinstance(asked, dict):
+        raise invalid("model_attributes_type", "Input should be a valid dictionary")
+    if not isinstance(asked.get("sources"), list):
+        raise invalid("missing", "Field required", "sources")
+    files = []
+    for index, source in enumerate(asked["sources"]):
+        if source.get("kind") not in ("file", "http"):
+            raise invalid("union_tag_invalid", "Input tag does not match", "sources", index)
+        if source["kind"] == "http":
+            raise Refused(404, _NO_RESULT)  # without a network
+        files.append((source["filename"], base64.b64decode(source["base64_string"])))
+    key = "convert_options" if chunker else "options"
+    return Job(chunker, files, asked.get(key) or {})
+
+
+def from_form(chunker: str, content_type: str, body: bytes) -> Job:
+    """A request in multipart/form-data."""
+    if not content_type.startswith("multipart/form-data"):
+        raise invalid("missing", "Field required", "files")
+    head = f"Content-Type: {content_type}\r\n\r\n".encode()
+    parts = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
+    files: list[tuple[str, bytes]] = []
+    options: Json = {}
+    for part in parts.iter_parts():
+        name = str(part.get_param("name", header="content-disposition"))
+        data = bytes(part.get_payload(decode=True) or b"")
+        if name == "files":
+            files.append((str(part.get_filename()), data))
+        elif (option := name.removeprefix("convert_" if chunker else "")) in _SWITCHES:
+            options[option] = data.decode() == "true"
+        elif option == "to_formats":
+            options.setdefault(option, []).append(data.decode())
+    if not files:
+        raise invalid("missing", "Field required", "files")
+    return Job(chunker, files, options)
+
+
+_TASK = re.compile(r"/v1/(?:convert|chunk/(hybrid|hierarchical))/(file|source)(/async)?")
 
 
 class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self) -> None:
-        self._send(200 if self.path == "/health" else 404, {"status": "ok"})
+        self._answer(self._read)
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        found = self.path == "/v1/convert/source"
-        self._send(200 if found else 404, convert(body) if found else {})
+        self._answer(self._start)
 
-    def _send(self, status: int, body: dict[str, Any]) -> None:
+    def _answer(self, work: Any) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        try:
+            self._send(200, work(self.path.partition("?")[0], body))
+        except Refused as refused:
+            self._send(refused.status, {"detail": refused.detail})
+
+    def _read(self, path: str, _body: bytes) -> Json:
+        if path in ("/health", "/ready"):
+            return {"status": "ok"}
+        if path == "/version":
+            return {"docling-serve": "1.28.0", "docling-jobkit": "3.0.0", "docling": "2.115.0"}
+        match = re.fullmatch(r"/v1/(status/poll|result)/([^/]+)", path)
+        if not match:
+            raise Refused(405 if _TASK.fullmatch(path) else 404, "Not Found")
+        with _lock:
+            job = _jobs.get(match[2])
+        if job is None:
+            raise Refused(404, "Task not found.")
+        return status(job) if match[1] == "status/poll" else result(job)
+
+    def _start(self, path: str, body: bytes) -> Json:
+        match = _TASK.fullmatch(path)
+        if not match:
+            raise Refused(404, "Not Found")
+        chunker, content_type = match[1] or "", self.headers.get("Content-Type", "")
+        by_source = match[2] == "source"
+        job = from_source(chunker, body) if by_source else from_form(chunker, content_type, body)
+        if match[3]:
+            with _lock:
+                _jobs[job.id] = job
+            return {**status(job), "task_status": "pending", "task_position": 1}
+        # The first look finds the task unfinished.
+        time.sleep(float(os.environ.get("DOCLING_SERVE_SYNC_POLL_INTERVAL", "2")))
+        return result(job)
+
+    def _send(self, status: int, body: Json) -> None:
+        data = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
+        self.wfile.write(data)
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass

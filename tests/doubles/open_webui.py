@@ -2,8 +2,9 @@
 engines that it is told of. No interface for people, no documents.
 
 It proves that it is told in words it understands (open_webui/env.py, config.py, main.py and
-routers/auths.py of 0.10.2). As a program it serves where HOST and PORT say; it needs the standard
-library only, so that an image for it is small.
+routers/auths.py of 0.10.2; with the argument `0.12`, logins as in utils/auth.py of 0.12.4). As a
+program it serves where HOST and PORT say; it needs the standard library only, so that an image for
+it is small.
 """
 
 import base64
@@ -30,6 +31,9 @@ ACCESS_PROHIBITED = (
     "You do not have permission to access this resource. Please contact your administrator for"
     " assistance."
 )
+STAMPED = "0.12" in sys.argv[1:]
+_COLUMNS = "email, salt, hash, name, role, id"
+_TYPES = ("session", "automation", "subagent")
 FOUR_WEEKS = 28 * 24 * 3600
 PAGE = b"<!doctype html><title>Open WebUI</title><p>A double of Open WebUI: it has no interface."
 
@@ -84,7 +88,9 @@ class Accounts:
     def __init__(self, directory: Path) -> None:
         self._path = directory / "webui.db"
         with self._open() as database:
-            database.execute("create table if not exists auth (email, salt, hash, name, role, id)")
+            stamp = ", session_stamp" if STAMPED else ""
+            columns = f"email, salt, hash, name, role, id{stamp}"
+            database.execute(f"create table if not exists auth ({columns})")
             database.execute("create table if not exists user (id, role, created_at)")
         email, password = (os.environ.get(f"WEBUI_ADMIN_{each}") for each in ("EMAIL", "PASSWORD"))
         if email and password and not self.any():
@@ -101,7 +107,10 @@ class Accounts:
         salt = os.urandom(16)
         row = (email.lower(), salt, _hash(password, salt), name, role, str(uuid.uuid4()))
         with self._open() as database:
-            database.execute("insert into auth values (?, ?, ?, ?, ?, ?)", row)
+            database.execute(f"insert into auth ({_COLUMNS}) values (?, ?, ?, ?, ?, ?)", row)
+            if STAMPED:
+                stamped = "update auth set session_stamp = ? where id = ?"
+                database.execute(stamped, (str(uuid.uuid4()), row[5]))
             database.execute("insert into user values (?, ?, ?)", (row[5], role, int(time.time())))
         return {"email": row[0], "name": name, "role": role, "id": row[5]}
 
@@ -112,6 +121,13 @@ class Accounts:
         if row is None:
             return None
         return dict(zip(("email", "name", "role", "id"), row, strict=False)), row[4], row[5]
+
+    def stamp(self, user: str) -> str | None:
+        """What a login must have, from 0.12 on."""
+        with self._open() as database:
+            question = "select session_stamp from auth where id = ?"
+            found = database.execute(question, (user,)).fetchone() if STAMPED else None
+        return found[0] if found else None
 
     def signed_in(self, email: str, password: str) -> dict[str, str]:
         found = self.find("email", email.lower())
@@ -133,22 +149,25 @@ def _signature(signed: str) -> str:
     return _b64(hmac.new(key, signed.encode(), hashlib.sha256).digest())
 
 
-def token_for(user: dict[str, str], expires: int) -> str:
+def token_for(user: dict[str, str], expires: int, stamp: str | None) -> str:
     """A JSON Web Token (RFC 7519) with HS256."""
-    claims = {"id": user["id"], "exp": expires, "jti": str(uuid.uuid4()), "iat": int(time.time())}
+    claims: dict[str, Any] = {"id": user["id"], "exp": expires, "jti": str(uuid.uuid4())}
+    claims["iat"] = int(time.time())
+    if STAMPED:
+        claims |= {"typ": "session", "session_stamp": stamp}
     parts = [_b64(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims)]
     return ".".join([*parts, _signature(".".join(parts))])
 
 
-def id_in(token: str) -> str:
+def claims_in(token: str) -> dict[str, Any]:
     signed, _, signature = token.rpartition(".")
     if not signed or not hmac.compare_digest(_signature(signed), signature):
         raise Refused(401, "Invalid token")
     claims = signed.partition(".")[2]
-    read = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
-    if read["exp"] < time.time():
+    read: dict[str, Any] = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+    if read["exp"] < time.time() or read.get("typ", "session") not in _TYPES:
         raise Refused(401, "Invalid token")
-    return str(read["id"])
+    return read
 
 
 def ask(url: str, body: bytes | None = None) -> Any:
@@ -224,7 +243,7 @@ class Handler(BaseHTTPRequestHandler):
         return said if self.accounts.any() else {"onboarding": True, **said}
 
     def _sign_in(self, form: dict[str, str]) -> dict[str, Any]:
-        return _session(self.accounts.signed_in(form["email"], form["password"]))
+        return self._session(self.accounts.signed_in(form["email"], form["password"]))
 
     def _sign_up(self, form: dict[str, str]) -> dict[str, Any]:
         first = not self.accounts.any()
@@ -233,7 +252,16 @@ class Handler(BaseHTTPRequestHandler):
         if "@" not in form["email"]:
             raise Refused(400, "The email format you entered is invalid.")
         role = "admin" if first else "pending"
-        return _session(self.accounts.add(form["email"], form["password"], form["name"], role))
+        user = self.accounts.add(form["email"], form["password"], form["name"], role)
+        return self._session(user)
+
+    def _session(self, user: dict[str, str]) -> dict[str, Any]:
+        expires = int(time.time()) + FOUR_WEEKS
+        token = token_for(user, expires, self.accounts.stamp(user["id"]))
+        secure = "; Secure" if switched_on("WEBUI_SESSION_COOKIE_SECURE", "false") else ""
+        cookie = f"token={token}; HttpOnly; Max-Age={FOUR_WEEKS}; Path=/; SameSite=lax{secure}"
+        said = {"token": token, "token_type": "Bearer", "expires_at": expires, **user}
+        return {**said, "set-cookie": cookie}
 
     def _user(self) -> dict[str, str]:
         cookie = SimpleCookie(self.headers.get("Cookie", "")).get("token")
@@ -241,8 +269,9 @@ class Handler(BaseHTTPRequestHandler):
         token = token or (cookie.value if cookie else "")
         if not token:
             raise Refused(401, "Not authenticated")
-        found = self.accounts.find("id", id_in(token))
-        if not found:
+        claims = claims_in(token)
+        found = self.accounts.find("id", claims["id"])
+        if not found or claims.get("session_stamp") != self.accounts.stamp(claims["id"]):
             raise Refused(401, "Invalid token")
         return found[0]
 
@@ -281,15 +310,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
-
-
-def _session(user: dict[str, str]) -> dict[str, Any]:
-    expires = int(time.time()) + FOUR_WEEKS
-    token = token_for(user, expires)
-    secure = "; Secure" if switched_on("WEBUI_SESSION_COOKIE_SECURE", "false") else ""
-    cookie = f"token={token}; HttpOnly; Max-Age={FOUR_WEEKS}; Path=/; SameSite=lax{secure}"
-    said = {"token": token, "token_type": "Bearer", "expires_at": expires, **user}
-    return {**said, "set-cookie": cookie}
 
 
 def serve(port: int, address: str = "127.0.0.1") -> ThreadingHTTPServer:

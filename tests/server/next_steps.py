@@ -10,6 +10,12 @@ NEXT_STEPS = {
     "Deploy again: `docker inspect llmhost-chroma-1` must not show `ALLOW_RESET`.",
     "docling.document-becomes-text": "Run `docker logs llmhost-docling-1`: a missing model is "
     "named there. Add it to `models`, then deploy again.",
+    "docling.document-becomes-chunks": "The tokenizer `sentence-transformers/all-MiniLM-L6-v2` may "
+    "be missing. Add it to `models` for docling, then deploy again.",
+    "docling.formulas-are-read": "Run `docker logs llmhost-docling-1`: it names the model that "
+    "docling did not find. Compare the model's `source` with docs/models.md.",
+    "docling.pictures-are-described": "Run `docker logs llmhost-docling-1`: it names the model "
+    "that docling did not find. Compare the model's `source` with docs/models.md.",
     "docling.no-hub-is-asked": "The log shows which model docling looked for. Add it to `models` "
     "so that it is baked into the image.",
     "embeddings.models-are-offered-under-their-declared-names": "Compare `models` with "

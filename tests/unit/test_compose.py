@@ -1,7 +1,9 @@
 """What runs, compared with what is declared."""
 
+import os
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from llmhost.docker.compose import (
 from llmhost.docker.confinement import Confinement
 from llmhost.docker.image import ImageState
 from llmhost.facts.compose import ComposeProject
+from llmhost.resources import script
 from llmhost.system.files import Absent, PathState
 
 PROJECT = Project(
@@ -112,6 +115,57 @@ DIFFERENCES = {
 @pytest.mark.parametrize("reason", DIFFERENCES)
 def test_difference_is_told(reason: str) -> None:
     assert plan(PROJECT, DIFFERENCES[reason]).reasons == (reason,)
+
+
+UNREAD = replace(CONVERGED, failed={"llmhost-engine-1": "HTTP Error 401: Unauthorized"})
+
+
+def test_settings_that_cannot_be_read_are_an_error_and_not_nothing_to_do() -> None:
+    found = plan(PROJECT, UNREAD)
+    assert found.reasons == ()
+    assert found.unknown == (
+        "the settings of service engine could not be read: HTTP Error 401: Unauthorized",
+    )
+    # A new container is read by the next run.
+    assert plan(PROJECT, replace(UNREAD, configs={"engine": "c1"})).unknown == ()
+    starting = replace(UNREAD, containers=(replace(RUNNING, health="starting"),))
+    assert plan(PROJECT, starting).unknown == ()
+
+
+DOCKER = """#!/bin/sh
+case $1 in
+inspect) echo "$RUNS" ;;
+exec) shift 2; exec "$@" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("runs", "program", "settings", "failed"),
+    [
+        ("true", "print('a is on'); print('b is off')", ["a is on", "b is off"], ""),
+        ("true", "import sys; print('a warning', file=sys.stderr)", [], ""),
+        ("true", "raise SystemExit('HTTP Error 401')", [], "HTTP Error 401"),
+        ("true", "import os; print('half', flush=True); os._exit(9)", [], "exit status 9"),
+        ("false", "raise SystemExit('not running')", [], ""),
+    ],
+)
+def test_program_in_a_container_is_read_or_its_failure_is(
+    tmp_path: Path, runs: str, program: str, settings: list[str], failed: str
+) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    output = subprocess.run(
+        ["sh", "-c", script("docker/question.sh", "c1", program)],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "RUNS": runs},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    state = ComposeProject().process(output.splitlines())
+    assert state.settings == ({"c1": settings} if settings else {})
+    assert state.failed == ({"c1": failed} if failed else {})
 
 
 def test_only_containers_that_compose_would_leave_alone_are_removed_first() -> None:

@@ -9,6 +9,7 @@ import yaml
 
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
+from llmhost.services.docling import SERVICE
 from llmhost.stack.project import compose_project, service_images
 from tests.unit.profile_sites import COMMIT, locked_profile
 
@@ -37,6 +38,39 @@ def test_it_runs_on_the_cpu_unless_it_is_given_a_gpu() -> None:
 
 def test_clients_wait_no_longer_than_declared() -> None:
     assert _service(docling_wait_seconds=600)["environment"]["DOCLING_SERVE_MAX_SYNC_WAIT"] == "600"
+
+
+def test_formulas_are_read_by_the_declared_model(tmp_path: Path) -> None:
+    preset = "DOCLING_SERVE_DEFAULT_CODE_FORMULA_PRESET"
+    assert preset not in _service()["environment"]
+    settings = read_settings(locked_profile("rag-offline", tmp_path))
+    text = compose_project(settings).services["docling"]
+    assert yaml.safe_load(text)["services"]["docling"]["environment"][preset] == "codeformulav2"
+
+
+def test_answers_come_early_and_no_telemetry_is_sent() -> None:
+    environment = _service()["environment"]
+    assert environment["DOCLING_SERVE_SYNC_POLL_INTERVAL"] == "1"
+    assert environment["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+def test_container_is_healthy_only_when_its_models_are_loaded() -> None:
+    assert "5001/ready" in _service()["healthcheck"]["test"][-1]
+
+
+def test_only_administrators_have_it_fetch_and_send() -> None:
+    scopes = {route.path: route.scope for route in SERVICE.routes}
+    for task in ("convert", "chunk/hybrid", "chunk/hierarchical"):
+        for wait in ("", "/async"):
+            assert scopes[f"/v1/{task}/file{wait}"] == "inference"
+            assert scopes[f"/v1/{task}/source{wait}"] == "admin"
+    assert scopes["/v1/status/poll/{task_id}"] == scopes["/v1/result/{task_id}"] == "inference"
+
+
+def test_chunks_of_the_offline_check_need_no_model_that_is_not_declared() -> None:
+    conversion, chunks = SERVICE.requests(())
+    assert conversion == SERVICE.request(())
+    assert chunks.path == "/v1/chunk/hierarchical/source"
 
 
 def test_further_models_are_baked_under_the_names_that_docling_knows(tmp_path: Path) -> None:

@@ -74,6 +74,15 @@ def test_stream_arrives_as_files_and_damage_is_named(tmp_path: Path) -> None:
     assert parse_check(checked) == {"keys/k.gpg", "packages/Packages"}
 
 
+def test_check_that_cannot_run_fails_instead_of_finding_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    whole = checksums([PART])
+    broken = CHECK_SCRIPT.replace("sha256sum", "no-such-program")
+    assert run(CHECK_SCRIPT, tmp_path / "there", whole).returncode == 0
+    assert run(broken, tmp_path / "there", whole).returncode != 0
+    assert run(CHECK_SCRIPT, tmp_path / "gone", whole).returncode != 0
+
+
 def test_empty_stream_is_an_archive() -> None:
     with tarfile.open(fileobj=io.BytesIO(b"".join(stream([])))) as tar:
         assert tar.getnames() == []

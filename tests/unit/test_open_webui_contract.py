@@ -71,7 +71,7 @@ class Ui:
         return httpx.get(self.url + path, headers=headers, timeout=60)
 
 
-@pytest.fixture(scope="module", params=["double", "real"])
+@pytest.fixture(scope="module", params=["double", "double of 0.12", "real"])
 def ui(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     if request.param == "real" and not REAL:
         pytest.skip("LLMHOST_OPEN_WEBUI names no Python that has open-webui")
@@ -80,7 +80,8 @@ def ui(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
     engine = ThreadingHTTPServer(("127.0.0.1", engine_port), Engine)
     threading.Thread(target=engine.serve_forever, daemon=True).start()
     environment = _environment(home, port, engine_port)
-    program = [sys.executable, str(ROOT / "tests/doubles/open_webui.py")]
+    version = request.param.removeprefix("double").removeprefix(" of ")
+    program = [sys.executable, str(ROOT / "tests/doubles/open_webui.py"), version]
     if request.param == "real":
         frontend = [str(REAL), "-c", "import open_webui; print(*open_webui.__path__)"]
         where = subprocess.run(frontend, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,10 +1,13 @@
 """Overrides of units: the script on a tree of files, and which of them are foreign."""
 
 import base64
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from llmhost.resources import script
 from llmhost.system.overrides import OWN, Override, parse_overrides
 
 OPEN = "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H tcp://0.0.0.0:2375\n"
@@ -74,6 +77,22 @@ def test_environment_file_is_named_by_its_variables() -> None:
 
 def test_unit_file_that_hides_the_packaged_one_is_foreign_even_if_it_is_empty() -> None:
     assert foreign(override("", "unit-file")) == [f"{PLACE} hides the packaged docker.service"]
+
+
+def test_systemd_that_does_not_answer_is_no_sign_of_no_overrides(tmp_path: Path) -> None:
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text("#!/bin/sh\necho 'Failed to connect to bus' >&2; exit 1\n")
+    systemctl.chmod(0o755)
+    output = subprocess.run(
+        ["sh", "-c", script("system/overrides.sh", "docker.service")],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert parse_overrides(output.splitlines()).unknown == (
+        "the overrides of docker.service could not be read: Failed to connect to bus",
+    )
 
 
 def test_outdated_units_are_listed() -> None:

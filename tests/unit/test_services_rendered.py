@@ -143,10 +143,9 @@ def test_service_has_its_files_and_routes_that_clash_with_none(
     service = catalogue()[name]
     for _, what, settings in (site for site in every_site if site[0] == name):
         assert list(clashes(exposed_routes(settings))) == [], what
-        request = service.request(settings.models_of(name))
-        if request and service.routes:
+        routes = {(route.path, each) for route in service.routes for each in route.methods}
+        for request in service.requests(settings.models_of(name)) if routes else ():
             method = "GET" if request.body is None else "POST"
-            routes = {(route.path, each) for route in service.routes for each in route.methods}
             assert (request.path, method) in routes, what
 
 

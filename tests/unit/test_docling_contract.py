@@ -1,0 +1,231 @@
+"""What docling-serve answers with the environment that llmhost gives it, and its double as well.
+
+The real one runs where LLMHOST_DOCLING is a Python that has docling-serve, with the models in
+DOCLING_SERVE_ARTIFACTS_PATH and HF_HUB_CACHE.
+"""
+
+import base64
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from llmhost.cli.offline import answers
+from llmhost.cli.remote import Remote
+from llmhost.inventory.reader import read_settings
+from llmhost.services.base import Request
+from llmhost.services.docling import FORMULAS, SERVICE, TOKENIZER
+from llmhost.services.documents import SENTENCE, sample_pdf
+from llmhost.stack.project import compose_project
+from tests.integration.local_gateway import free_ports
+from tests.unit.profile_sites import locked_profile
+
+ROOT = Path(__file__).parents[2]
+REAL = os.environ.get("LLMHOST_DOCLING")
+HERE = Remote("this machine", ("sh", "-c"))
+TEXT = "# Title\n\nA sentence\nwith a_name.\n"
+
+
+@dataclass
+class Converter:
+    url: str
+
+    def post(self, path: str, body: Any) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, timeout=300)
+
+    def upload(self, path: str, name: str, data: bytes, **form: str) -> httpx.Response:
+        return httpx.post(self.url + path, files={"files": (name, data)}, data=form, timeout=300)
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=60)
+
+
+def place_models(home: Path) -> dict[str, str]:
+    """Directories with the names of the models that the profile declares, and where they are."""
+    revision, folder = "12" * 20, f"models--{TOKENIZER.replace('/', '--')}"
+    cached = home / "hub" / folder
+    (cached / "snapshots" / revision).mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs/main").write_text(revision)
+    (home / "artifacts" / FORMULAS.replace("/", "--")).mkdir(parents=True)
+    (home / "artifacts/HuggingFaceTB--SmolVLM-256M-Instruct").mkdir()
+    return {
+        "HF_HUB_CACHE": str(home / "hub"),
+        "DOCLING_SERVE_ARTIFACTS_PATH": str(home / "artifacts"),
+    }
+
+
+def environment(home: Path, port: int) -> dict[str, str]:
+    """As in the Compose file, on a port of this machine."""
+    (home / "site").mkdir()
+    settings = read_settings(locked_profile("rag-offline", home / "site"))
+    text = compose_project(settings).services["docling"]
+    declared: dict[str, str] = yaml.safe_load(text)["services"]["docling"]["environment"]
+    ours = {"UVICORN_PORT": str(port), "UVICORN_HOST": "127.0.0.1", "PATH": os.environ["PATH"]}
+    return {**declared, **ours, "HOME": str(home)}
+
+
+@pytest.fixture(scope="module", params=["double", "real"])
+def docling(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Converter]:
+    if request.param == "real" and not REAL:
+        pytest.skip("LLMHOST_DOCLING names no Python that has docling-serve")
+    home = tmp_path_factory.mktemp(request.param)
+    (port,) = free_ports(1)
+    given = environment(home, port)
+    if request.param == "real":
+        places = ("DOCLING_SERVE_ARTIFACTS_PATH", "HF_HUB_CACHE")
+        given |= {name: os.environ[name] for name in places}
+        program = [str(Path(str(REAL)).with_name("docling-serve")), "run"]
+    else:
+        given |= {**place_models(home), "DOCLING_SERVE_SYNC_POLL_INTERVAL": "0"}
+        program = [sys.executable, str(ROOT / "tests/doubles/docling.py"), str(port)]
+    process = subprocess.Popen(program, env=given, cwd=home)
+    try:
+        found = Converter(f"http://127.0.0.1:{port}")
+        _wait(process, found)
+        yield found
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait(process: "subprocess.Popen[bytes]", converter: Converter) -> None:
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        assert process.poll() is None
+        try:
+            if converter.get("/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("docling-serve did not become ready")
+
+
+def source(name: str, data: bytes) -> dict[str, str]:
+    return {"kind": "file", "filename": name, "base64_string": base64.b64encode(data).decode()}
+
+
+def test_requests_of_the_offline_check_are_answered(docling: Converter, tmp_path: Path) -> None:
+    models = read_settings(locked_profile("rag-offline", tmp_path)).models_of("docling")
+    conversion, chunks = SERVICE.requests(models)
+    assert conversion.body and conversion.body["options"] == {
+        "do_formula_enrichment": True,
+        "do_picture_description": True,
+    }
+    assert chunks.path == "/v1/chunk/hybrid/source"
+    for request in (conversion, chunks):
+        answer = docling.post(request.path, request.body)
+        assert answer.status_code == 200 and request.expects in answer.text
+        port = int(docling.url.rpartition(":")[2])
+        assert answers("docling", request, port, 300, HERE)
+
+
+def test_health_readiness_and_version(docling: Converter) -> None:
+    assert docling.get("/health").json() == docling.get("/ready").json() == {"status": "ok"}
+    assert "docling-serve" in docling.get("/version").json()
+
+
+def test_upload_is_converted_and_its_text_rewritten(docling: Converter) -> None:
+    answer = docling.upload("/v1/convert/file", "a.md", TEXT.encode())
+    body = answer.json()
+    assert (answer.status_code, body["status"], body["errors"]) == (200, "success", [])
+    assert body["document"]["filename"] == "a.md"
+    assert body["document"]["md_content"] == "# Title\n\nA sentence with a\\_name."
+
+
+def test_upload_of_a_pdf_is_converted(docling: Converter) -> None:
+    answer = docling.upload("/v1/convert/file", "a.pdf", sample_pdf(), to_formats="md")
+    assert SENTENCE in answer.json()["document"]["md_content"]
+
+
+@pytest.mark.parametrize("chunker", ["hybrid", "hierarchical"])
+def test_chunks_hold_the_text(docling: Converter, chunker: str) -> None:
+    for answer in (
+        docling.upload(f"/v1/chunk/{chunker}/file", "a.md", TEXT.encode()),
+        docling.post(f"/v1/chunk/{chunker}/source", {"sources": [source("a.md", TEXT.encode())]}),
+    ):
+        chunks = answer.json()["chunks"]
+        assert any("A sentence" in chunk["text"] for chunk in chunks)
+        assert [chunk["chunk_index"] for chunk in chunks] == [*range(len(chunks))]
+
+
+@pytest.mark.parametrize("task", ["convert", "chunk/hybrid", "chunk/hierarchical"])
+def test_task_is_started_polled_and_fetched(docling: Converter, task: str) -> None:
+    for started in (
+        docling.upload(f"/v1/{task}/file/async", "a.md", TEXT.encode()),
+        docling.post(f"/v1/{task}/source/async", {"sources": [source("a.md", TEXT.encode())]}),
+    ):
+        begun = started.json()
+        assert started.status_code == 200 and begun["task_status"] in ("pending", "started")
+        assert begun["task_type"] == task.partition("/")[0]
+        poll = f"/v1/status/poll/{begun['task_id']}"
+        deadline = time.monotonic() + 60
+        while docling.get(poll).json()["task_status"] not in ("success", "failure"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        result = docling.get(f"/v1/result/{begun['task_id']}")
+        assert result.status_code == 200 and "A sentence" in result.text
+
+
+def test_unknown_task_is_not_found(docling: Converter) -> None:
+    for path in ("/v1/status/poll/nothing", "/v1/result/nothing"):
+        answer = docling.get(path)
+        assert (answer.status_code, answer.json()) == (404, {"detail": "Task not found."})
+
+
+def test_unknown_format_is_skipped(docling: Converter) -> None:
+    body = docling.post("/v1/convert/source", {"sources": [source("a.bin", b"\x00\x01")]}).json()
+    assert body["status"] == "skipped"
+    assert body["document"]["md_content"] is None
+
+
+def test_bad_bodies_are_unprocessable(docling: Converter) -> None:
+    url = docling.url + "/v1/convert/source"
+    head = {"Content-Type": "application/json"}
+    answers = [
+        httpx.post(url, content=b"{", headers=head),
+        docling.post("/v1/convert/source", {}),
+        docling.post("/v1/convert/source", {"sources": [{"kind": "nothing"}]}),
+        docling.post("/v1/convert/file", {}),
+    ]
+    for answer in answers:
+        assert answer.status_code == 422
+        assert {"loc", "msg", "type"} <= answer.json()["detail"][0].keys()
+
+
+def test_url_cannot_be_fetched_offline(docling: Converter) -> None:
+    body = {"sources": [{"kind": "http", "url": "http://127.0.0.1:1/a.pdf"}]}
+    assert docling.post("/v1/convert/source", body).status_code != 200
+
+
+def test_double_without_models_fails_as_docling_does(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    given = environment(tmp_path, port) | {"HF_HUB_CACHE": str(tmp_path / "empty")}
+    given["DOCLING_SERVE_ARTIFACTS_PATH"] = str(tmp_path / "empty")
+    program = [sys.executable, str(ROOT / "tests/doubles/docling.py"), str(port)]
+    process = subprocess.Popen(program, env=given)
+    try:
+        bare = Converter(f"http://127.0.0.1:{port}")
+        _wait(process, bare)
+        models = read_settings(locked_profile("rag-offline", tmp_path)).models_of("docling")
+        conversion, chunks = SERVICE.requests(models)
+        assert bare.post(conversion.path, conversion.body).status_code == 404
+        answer = bare.post(chunks.path, chunks.body)
+        assert answer.json()["chunks"] == [] and chunks.expects not in answer.text
+        health = Request("/health")
+        passed = [answers("docling", each, port, 60, HERE) for each in (conversion, chunks, health)]
+        assert passed == [False, False, True]
+    finally:
+        process.terminate()
+        process.wait(30)
