@@ -31,6 +31,10 @@ PLACES = {
         pyinfra=False,
     ),
     "verify": Place("verify:verify", "Check that each server does what the inventory declares."),
+    "status": Place(
+        "status:status",
+        "Show the state of each host: services, GPUs, requests, disks, expiries, last deploy.",
+    ),
     "history": Place(
         "history:show_history",
         "Show who deployed to a host, when, from which revision, and what changed.",

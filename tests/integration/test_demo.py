@@ -149,6 +149,23 @@ def test_port_published_by_hand_is_not_reachable_from_outside(demo: Demo) -> Non
         demo.server.ssh("docker rm -f stray")
 
 
+def test_status_shows_the_engine_its_requests_and_the_last_deploy(demo: Demo) -> None:
+    header = f"Authorization: Bearer {demo.env['LLMHOST_API_KEY']}"
+    assert demo.curl("-H", header, "-d", BODY, f"{demo.url}/v1/completions") == "200"
+    demo.server.ssh("sleep 2")  # the log is written every second
+    said = demo.run("llmhost", "status", "inventory/demo.py", "--json", "--plan")
+    assert said.returncode == 0, said.stdout + said.stderr
+    [found] = json.loads(said.stdout)["hosts"]
+    assert (found["status"], found["plan"]) == ("ok", "nothing to do")
+    [engine] = found["services"]
+    assert (engine["name"], engine["state"], engine["models"]) == ("llamacpp", "healthy", ["tiny"])
+    assert found["requests"]["answered"] >= 1
+    assert 0 < found["requests"]["first_byte_p50_seconds"] < 60
+    assert found["deploy"]["current"] and found["certificate_expires"]
+    table = demo.run("llmhost", "status", "inventory/demo.py").stdout
+    assert "llamacpp" in table and "healthy" in table and demo.env["LLMHOST_API_KEY"] not in table
+
+
 @pytest.mark.parametrize(
     ("drift", "component", "sign"),
     [

@@ -41,6 +41,7 @@ RUN_BY = {
     "llmhost verify": f"{DEMO}::test_server_passes_its_tests_before_and_after_a_reboot",
     "llmhost history": f"{DEMO}::test_history_tells_what_the_last_run_did",
     "llmhost unlock": f"{DEMO}::test_host_that_a_hanging_run_has_locked_can_be_unlocked",
+    "llmhost status": f"{DEMO}::test_status_shows_the_engine_its_requests_and_the_last_deploy",
     "llmhost rollback": f"{ROLLBACK}::test_stack_and_gateway_return_to_the_deploy_before",
     "llmhost prune": f"{ROLLBACK}::test_prune_shows_first_and_frees_only_what_is_ours",
     "llmhost stop": f"{GPU_SERVER}::{STOPPED}",
