@@ -35,6 +35,11 @@ PLACES = {
         "status:status",
         "Show the state of each host: services, GPUs, requests, disks, expiries, last deploy.",
     ),
+    "logs": Place(
+        "logs:logs", "Show the log of a service, or of the gateway, of several hosts at once."
+    ),
+    "ssh": Place("shell:ssh", "Open a shell on a host, or run a command there."),
+    "exec": Place("shell:execute", "Run a command in the container of a service."),
     "history": Place(
         "history:show_history",
         "Show who deployed to a host, when, from which revision, and what changed.",

@@ -6,6 +6,7 @@ verify, drift, reboot, verify.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -164,6 +165,42 @@ def test_status_shows_the_engine_its_requests_and_the_last_deploy(demo: Demo) ->
     assert found["deploy"]["current"] and found["certificate_expires"]
     table = demo.run("llmhost", "status", "inventory/demo.py").stdout
     assert "llamacpp" in table and "healthy" in table and demo.env["LLMHOST_API_KEY"] not in table
+
+
+def test_logs_show_requests_and_the_engine_without_keys(demo: Demo) -> None:
+    refused = demo.curl("-H", "Authorization: Bearer wrong", f"{demo.url}/v1/models")
+    assert refused == "401"
+    demo.server.ssh("sleep 2")
+    site = "inventory/demo.py"
+    rows = demo.run("llmhost", "logs", "gateway", site, "--since", "10m").stdout.splitlines()
+    assert rows[0].startswith("time") and "401 key_unknown" in rows[-1]
+    assert "llmhost-" not in "".join(rows)
+    lines = demo.run("llmhost", "logs", "gateway", site, "--grep", '"status":200', "--json").stdout
+    found = [json.loads(line) for line in lines.splitlines()]
+    assert {(each["host"], each["status"]) for each in found} == {("llm-demo", 200)}
+    assert "/v1/completions" in {each["route"] for each in found}
+    assert "HTTP server" in demo.run("llmhost", "logs", "llamacpp", site, "-n", "9999").stdout
+    program = [str(Path(sys.executable).with_name("llmhost")), "logs", "gateway", site, "-f", "-n0"]
+    with subprocess.Popen(
+        program, cwd=ROOT, env=os.environ | demo.env, stdout=subprocess.PIPE, text=True
+    ) as process:
+        reading = "until pgrep -f 'tail -c .*gateway[.]json'; do sleep 0.1; done"
+        demo.server.ssh(f"timeout 60 sh -c {reading!r}")
+        demo.curl("-H", "Authorization: Bearer wrong", f"{demo.url}/v1/models")
+        assert process.stdout and process.stdout.readline().startswith("time")
+        assert "401 key_unknown" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    ended = "while pgrep -f 'tail -c .*gateway[.]json'; do sleep 0.1; done"
+    demo.server.ssh(f"timeout 60 sh -c {ended!r}")
+
+
+def test_commands_run_on_the_host_and_in_a_container(demo: Demo) -> None:
+    site = "inventory/demo.py"
+    there = demo.run("llmhost", "ssh", site, "llm-demo", "--", "echo", "$HOME; exit 7")
+    assert (there.stdout, there.returncode) == ("$HOME; exit 7\n", 0)
+    inside = demo.run("llmhost", "exec", "llamacpp", site, "--", "sh", "-c", "echo $0 in; exit 7")
+    assert (inside.stdout, inside.returncode) == ("sh in\n", 7)
 
 
 @pytest.mark.parametrize(
