@@ -24,6 +24,11 @@ PLACES = {
     "init": Place(
         "init:init", "Write a site: an inventory with one server, and a deploy.py.", pyinfra=False
     ),
+    "doctor": Place(
+        "doctor:doctor",
+        "Show what this machine, the site and the way to its hosts lack, and how to fix it.",
+        pyinfra=False,
+    ),
     "plan": Place("plan:plan", "Show what a deploy would change, and why. Changes nothing."),
     "deploy": Place(
         "deploy:deploy",

@@ -41,7 +41,11 @@ class Remote:
 
     def run_as_login(self, script: str) -> str:
         """The same as the login user, with the login's environment."""
-        return self._output(subprocess.run([*self.reach, script], input=b"", capture_output=True))
+        return self._output(self.attempt_as_login(script))
+
+    def attempt_as_login(self, script: str) -> "subprocess.CompletedProcess[bytes]":
+        """Run a script as the login user and return how it ended, even if it failed."""
+        return subprocess.run([*self.reach, script], input=b"", capture_output=True)
 
     def interact(self, script: str, *, as_root: bool) -> int:
         """Run a script with this terminal, if there is one; returns its exit status."""
