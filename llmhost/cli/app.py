@@ -24,6 +24,11 @@ PLACES = {
     "init": Place(
         "init:init", "Write a site: an inventory with one server, and a deploy.py.", pyinfra=False
     ),
+    "doctor": Place(
+        "doctor:doctor",
+        "Show what this machine, the site and the way to its hosts lack, and how to fix it.",
+        pyinfra=False,
+    ),
     "plan": Place("plan:plan", "Show what a deploy would change, and why. Changes nothing."),
     "deploy": Place(
         "deploy:deploy",
@@ -31,6 +36,15 @@ PLACES = {
         pyinfra=False,
     ),
     "verify": Place("verify:verify", "Check that each server does what the inventory declares."),
+    "status": Place(
+        "status:status",
+        "Show the state of each host: services, GPUs, requests, disks, expiries, last deploy.",
+    ),
+    "logs": Place(
+        "logs:logs", "Show the log of a service, or of the gateway, of several hosts at once."
+    ),
+    "ssh": Place("shell:ssh", "Open a shell on a host, or run a command there."),
+    "exec": Place("shell:execute", "Run a command in the container of a service."),
     "history": Place(
         "history:show_history",
         "Show who deployed to a host, when, from which revision, and what changed.",

@@ -22,6 +22,8 @@ def load_inventory(path: str) -> Inventory:
             inventory: Inventory = make_inventory(path, cwd=str(Path.cwd()))
     except UnexpectedExternalError as error:  # an inventory is the operator's Python code
         stop(f"{path} cannot be read: {type(error.exception).__name__}: {error.exception}")
+    except SyntaxError as error:
+        stop(f"{path} cannot be read: line {error.lineno}: {error.msg}")
     if len(inventory) == 0:
         stop(f"{path} declares no host; add one to a group, such as llm_servers")
     return inventory

@@ -52,7 +52,7 @@ def plan(
     Exit status: 0 nothing to do, 2 drift, 1 error.
     """
     with dry_run(inventory, limit or []) as (state, messages):
-        plans = [_host_plan(state, host, messages) for host in _limited(state)]
+        plans = [host_plan(state, host, messages) for host in _limited(state)]
     if as_json:
         typer.echo(json.dumps({"schema": SCHEMA, "hosts": [asdict(each) for each in plans]}))
     else:
@@ -72,7 +72,7 @@ def _limited(state: State) -> list[Host]:
     return sorted(filter(state.is_host_in_limit, state.inventory), key=lambda host: host.name)
 
 
-def _host_plan(state: State, host: Host, messages: Messages) -> HostPlan:
+def host_plan(state: State, host: Host, messages: Messages) -> HostPlan:
     if host not in state.active_hosts:
         status = "failed" if host in state.activated_hosts else "unreachable"
         about = tuple(line for line in messages.lines if f"[{host.name}]" in line)

@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,20 @@ class Remote:
 
     def run_as_login(self, script: str) -> str:
         """The same as the login user, with the login's environment."""
-        return self._output(subprocess.run([*self.reach, script], input=b"", capture_output=True))
+        return self._output(self.attempt_as_login(script))
+
+    def attempt_as_login(self, script: str) -> "subprocess.CompletedProcess[bytes]":
+        """Run a script as the login user and return how it ended, even if it failed."""
+        return subprocess.run([*self.reach, script], input=b"", capture_output=True)
+
+    def interact(self, script: str, *, as_root: bool) -> int:
+        """Run a script with this terminal, if there is one; returns its exit status."""
+        program, *options = self.reach
+        if program == "ssh":  # keys with a passphrase may be asked for
+            terminal = ["-t"] if sys.stdin.isatty() and sys.stdout.isatty() else []
+            options = [*options[:-1], "-o", "BatchMode=no", *terminal, options[-1]]
+        words = [_as_root(script)] if as_root else [script] if script else []
+        return subprocess.run([program, *options, *words]).returncode
 
     def save(self, script: str, file: BinaryIO, given: bytes = b"") -> None:
         """Write a script's output to a file."""

@@ -22,7 +22,13 @@ from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.progress import comparing
 from llmhost.inventory.rules import broken_rules
 from llmhost.inventory.site import Site, SiteHost
-from llmhost.inventory.site_reader import Rules, SiteError, SiteRules, no_site_rules
+from llmhost.inventory.site_reader import (
+    Rules,
+    SiteError,
+    SiteRules,
+    no_rules,
+    no_site_rules,
+)
 from llmhost.inventory.site_rules import site_problems
 from llmhost.operations.comparison import compare
 from llmhost.operations.connection_arguments import connection_arguments
@@ -121,8 +127,14 @@ def as_root(host: Host, command: str) -> str:
 
 
 @contextmanager
-def connected(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages]]:
-    """Check the inventory, then connect to the hosts within the limit."""
+def connected(
+    path: str, limit: Sequence[str], *, strict: bool = True
+) -> Iterator[tuple[State, Messages]]:
+    """Check the inventory, then connect to the hosts within the limit.
+
+    Not `strict`: each option must be valid by itself, but the rules between them do not matter. So
+    a key that has expired does not hide the state of a host.
+    """
     inventory = load_inventory(path)
     hosts = hosts_within(inventory, limit)
     messages = _capture()
@@ -135,6 +147,8 @@ def connected(path: str, limit: Sequence[str]) -> Iterator[tuple[State, Messages
         state.init(inventory, config, initial_limit=hosts)
         config.lock_current_state()
         try:
+            if not strict:
+                run_of(state).site = checked_site(inventory, hosts, no_rules, no_site_rules)
             _connect(state)
             yield state, messages
         finally:

@@ -32,6 +32,12 @@ class SiteError(ValueError):
         super().__init__("\n".join(self.sentences))
 
 
+def no_rules(settings: Settings) -> Iterable[Problem]:
+    """For commands that only look at hosts."""
+    del settings
+    return ()
+
+
 def no_site_rules(host: SiteHost, site: Site) -> Iterable[Problem]:
     """For commands that check each host separately."""
     del host, site

@@ -6,6 +6,7 @@ verify, drift, reboot, verify.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -147,6 +148,59 @@ def test_port_published_by_hand_is_not_reachable_from_outside(demo: Demo) -> Non
         assert demo.curl(f"http://{demo.server.address}:9000/") == "curl 28"
     finally:
         demo.server.ssh("docker rm -f stray")
+
+
+def test_status_shows_the_engine_its_requests_and_the_last_deploy(demo: Demo) -> None:
+    header = f"Authorization: Bearer {demo.env['LLMHOST_API_KEY']}"
+    assert demo.curl("-H", header, "-d", BODY, f"{demo.url}/v1/completions") == "200"
+    demo.server.ssh("sleep 2")  # the log is written every second
+    said = demo.run("llmhost", "status", "inventory/demo.py", "--json", "--plan")
+    assert said.returncode == 0, said.stdout + said.stderr
+    [found] = json.loads(said.stdout)["hosts"]
+    assert (found["status"], found["plan"]) == ("ok", "nothing to do")
+    [engine] = found["services"]
+    assert (engine["name"], engine["state"], engine["models"]) == ("llamacpp", "healthy", ["tiny"])
+    assert found["requests"]["answered"] >= 1
+    assert 0 < found["requests"]["first_byte_p50_seconds"] < 60
+    assert found["deploy"]["current"] and found["certificate_expires"]
+    table = demo.run("llmhost", "status", "inventory/demo.py").stdout
+    assert "llamacpp" in table and "healthy" in table and demo.env["LLMHOST_API_KEY"] not in table
+
+
+def test_logs_show_requests_and_the_engine_without_keys(demo: Demo) -> None:
+    refused = demo.curl("-H", "Authorization: Bearer wrong", f"{demo.url}/v1/models")
+    assert refused == "401"
+    demo.server.ssh("sleep 2")
+    site = "inventory/demo.py"
+    rows = demo.run("llmhost", "logs", "gateway", site, "--since", "10m").stdout.splitlines()
+    assert rows[0].startswith("time") and "401 key_unknown" in rows[-1]
+    assert "llmhost-" not in "".join(rows)
+    lines = demo.run("llmhost", "logs", "gateway", site, "--grep", '"status":200', "--json").stdout
+    found = [json.loads(line) for line in lines.splitlines()]
+    assert {(each["host"], each["status"]) for each in found} == {("llm-demo", 200)}
+    assert "/v1/completions" in {each["route"] for each in found}
+    assert "HTTP server" in demo.run("llmhost", "logs", "llamacpp", site, "-n", "9999").stdout
+    program = [str(Path(sys.executable).with_name("llmhost")), "logs", "gateway", site, "-f", "-n0"]
+    with subprocess.Popen(
+        program, cwd=ROOT, env=os.environ | demo.env, stdout=subprocess.PIPE, text=True
+    ) as process:
+        reading = "until pgrep -f 'tail -c .*gateway[.]json'; do sleep 0.1; done"
+        demo.server.ssh(f"timeout 60 sh -c {reading!r}")
+        demo.curl("-H", "Authorization: Bearer wrong", f"{demo.url}/v1/models")
+        assert process.stdout and process.stdout.readline().startswith("time")
+        assert "401 key_unknown" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    ended = "while pgrep -f 'tail -c .*gateway[.]json'; do sleep 0.1; done"
+    demo.server.ssh(f"timeout 60 sh -c {ended!r}")
+
+
+def test_commands_run_on_the_host_and_in_a_container(demo: Demo) -> None:
+    site = "inventory/demo.py"
+    there = demo.run("llmhost", "ssh", site, "llm-demo", "--", "echo", "$HOME; exit 7")
+    assert (there.stdout, there.returncode) == ("$HOME; exit 7\n", 0)
+    inside = demo.run("llmhost", "exec", "llamacpp", site, "--", "sh", "-c", "echo $0 in; exit 7")
+    assert (inside.stdout, inside.returncode) == ("sh in\n", 7)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ def test_one_sentence_is_the_first_of_the_commands_own_help() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["key", "--help"], ["key", "new", "web"], ["tls", "--help"]]
+    "arguments",
+    [["--help"], ["doctor"], ["key", "--help"], ["key", "new", "web"], ["tls", "--help"]],
 )
 def test_command_that_needs_no_host_loads_nothing_that_reaches_one(arguments: list[str]) -> None:
     ran = subprocess.run(

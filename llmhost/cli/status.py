@@ -1,0 +1,161 @@
+"""`llmhost status`: the state of each host, in one round trip per host."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Annotated
+
+import typer
+from pyinfra.api import Host, State
+from rich.console import Console
+from rich.live import Live
+
+from llmhost.cli.errors import DRIFT, ERROR
+from llmhost.cli.parallel import Answer, each_of, run_on_each
+from llmhost.cli.session import Messages, connected, dry_run
+from llmhost.cli.status_table import shown
+from llmhost.inventory.site import Site
+from llmhost.operations.inventory import site_of
+from llmhost.status.probe import probe_command
+from llmhost.status.report import (
+    SCHEMA,
+    HostStatus,
+    StatusReport,
+    host_status,
+    unreadable,
+    with_attention,
+)
+
+ANSWER_SECONDS = 60
+
+
+def status(
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    hosts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Also report what a deploy would change")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C")] = False,
+    interval: Annotated[
+        float, typer.Option(min=1, help="With --watch: seconds between two refreshes")
+    ] = 5.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For machines; see docs/status.schema.json")
+    ] = False,
+) -> None:
+    """Show the state of each host: services, GPUs, requests, disks, expiries, last deploy.
+
+    Exit status: 0 all is fine, 2 something needs attention, 1 a host could not be reached or read.
+    """
+    limit = hosts or []
+    session = dry_run(inventory, limit) if plan else connected(inventory, limit, strict=False)
+    with session as (state, messages):
+        plans = _plans(state, messages) if plan else {}
+        found = _read(state, messages, plans)
+        if watch and not as_json:
+            _watch(state, messages, plans, interval, found)
+    if as_json:
+        typer.echo(json.dumps(asdict(StatusReport(SCHEMA, tuple(found)))))
+    elif not watch:
+        Console(highlight=False).print(shown(found))
+    raise typer.Exit(exit_status(found))
+
+
+def exit_status(hosts: Sequence[HostStatus]) -> int:
+    """The worst of all hosts."""
+    statuses = {each.status for each in hosts}
+    if "error" in statuses:
+        return ERROR
+    return DRIFT if "attention" in statuses else 0
+
+
+def _limited(state: State) -> list[Host]:
+    return sorted(filter(state.is_host_in_limit, state.inventory), key=lambda host: host.name)
+
+
+def _read(state: State, messages: Messages, plans: dict[str, str]) -> list[HostStatus]:
+    site: Site = site_of(state)
+    hosts = _limited(state)
+    reached = {host: probe_command(site[host.name]) for host in hosts if host.connected}
+    answers = run_on_each(reached, ANSWER_SECONDS)
+    return [_status(host, site, answers, messages, plans) for host in hosts]
+
+
+def _status(
+    host: Host, site: Site, answers: dict[str, Answer], messages: Messages, plans: dict[str, str]
+) -> HostStatus:
+    answer = answers.get(host.name)
+    if answer is None:
+        mark = f"[{host.name}] "
+        about = [line.partition(mark)[2] for line in messages.lines if mark in line]
+        return unreadable(host.name, " ".join(about[-1:]) or "no connection was made")
+    if answer.error:
+        return unreadable(host.name, answer.error.splitlines()[-1])
+    found = host_status(site[host.name], answer.output)
+    plan = plans.get(host.name)
+    if plan is None or found.status == "error":
+        return found
+    sentences = [] if plan == "nothing to do" else [f"plan: {plan}"]
+    return with_attention(replace(found, plan=plan), sentences)
+
+
+def _plans(state: State, messages: Messages) -> dict[str, str]:
+    """A line for each host that was compared with its inventory."""
+    from llmhost.cli.plan import HostPlan, host_plan  # only --plan needs it
+
+    def line(each: HostPlan) -> str:
+        if each.errors:
+            return f"{each.status}: {each.errors[0]}"
+        steps = [f"{step.component} | {step.operation}" for step in each.steps]
+        return f"{len(steps)} to change: {'; '.join(steps)}" if steps else "nothing to do"
+
+    hosts = [host for host in _limited(state) if host.connected]
+    return {host.name: line(host_plan(state, host, messages)) for host in hosts}
+
+
+def _watch(
+    state: State,
+    messages: Messages,
+    plans: dict[str, str],
+    interval: float,
+    found: list[HostStatus],
+) -> None:
+    """Refresh the table until Ctrl-C; hosts that were lost are connected again."""
+    console = Console(highlight=False)
+    with Live(
+        shown(found), console=console, auto_refresh=False, screen=console.is_terminal
+    ) as live:
+        while True:
+            live.update(shown(found), refresh=True)
+            try:
+                time.sleep(interval)
+                for each in found:
+                    if each.status == "error":
+                        _drop(state, each.host)
+                _connect_again(state)
+                found[:] = _read(state, messages, plans)
+            except KeyboardInterrupt:
+                return
+
+
+def _drop(state: State, name: str) -> None:
+    host = state.inventory.get_host(name)
+    if host.connected:
+        host.disconnect()
+        host.connected = False
+
+
+def _connect_again(state: State) -> None:
+    lost = {host: None for host in _limited(state) if not host.connected}
+
+    def connect(host: Host) -> Answer:
+        host.connect(show_errors=True)
+        if host.connected:
+            state.activate_host(host)
+        return Answer()
+
+    each_of(lost, connect, ANSWER_SECONDS)
