@@ -39,6 +39,9 @@ PARAMETERS = {
 get_diff_sampling_param)."""
 
 
+_CACHE_TYPES = {"f16": "float16", "bf16": "bfloat16", "fp8": "fp8"}
+"""Names of vLLM by `cache_type` (vllm/config/cache.py, CacheDType)."""
+
 _OWN_ARGUMENTS = {
     "--tensor-parallel-size": "vllm_tensor_parallel",
     "-tp": "vllm_tensor_parallel",
@@ -135,6 +138,9 @@ def _parallel(options: VllmOptions) -> Iterator[str]:
 
 
 def _of_model(model: Model) -> Iterator[str]:
+    # The cache has the type of the weights unless another one is declared.
+    if "cache_type" in model.model_fields_set:
+        yield from ("--kv-cache-dtype", _CACHE_TYPES[model.cache_type])
     if model.task != "generate":
         yield from ("--runner", "pooling")
     if given := {PARAMETERS[name]: value for name, value in model.parameters.given.items()}:
@@ -151,7 +157,7 @@ SERVICE = Vllm(
     runs=Abilities(
         tasks=("generate", "embed", "rerank"),
         sources=("files",),
-        cache_types=("f16", "bf16", "fp8"),
+        cache_types=tuple(_CACHE_TYPES),
         parameters=tuple(PARAMETERS),
     ),
     routes=(
@@ -159,8 +165,13 @@ SERVICE = Vllm(
         Route("/v1/chat/completions", ("POST",)),
         Route("/v1/completions", ("POST",)),
         Route("/v1/responses", ("POST",)),
+        Route("/v1/messages", ("POST",)),
+        Route("/v1/messages/count_tokens", ("POST",)),
         Route("/v1/embeddings", ("POST",)),
         Route("/v1/rerank", ("POST",)),
+        Route("/v1/score", ("POST",)),
+        Route("/tokenize", ("POST",)),
+        Route("/version", ("GET",)),
         Route("/health", ("GET",)),
     ),
 )

@@ -1,6 +1,7 @@
 """What the engines are told of their models, and what they refuse to be told."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,58 @@ def test_ollama_says_what_it_has_only_once(directory: Path) -> None:
     assert "has one parallel for all of its models" in told
 
 
-def test_ollama_s_dangerous_routes_are_nobody_s() -> None:
-    offered = {route.path for route in catalogue()["ollama"].routes}
-    dangerous = {"pull", "push", "create", "copy", "delete", "blobs", "me", "signout"}
-    assert not offered & {f"/api/{name}" for name in dangerous}
+DANGEROUS = {
+    "vllm": (
+        *("/pause", "/resume", "/sleep", "/wake_up", "/update_weights", "/init_weights_update"),
+        *("/load_lora_adapter", "/v1/load_lora_adapter", "/v1/unload_lora_adapter"),
+        *("/collective_rpc", "/reset_prefix_cache", "/scale_elastic_ep", "/start_profile"),
+        *("/server_info", "/invocations", "/detokenize", "/metrics", "/load", "/docs"),
+        *("/v1/responses/resp_1", "/v1/responses/resp_1/cancel"),
+    ),
+    "llamacpp": (
+        *("/slots", "/slots/0", "/props", "/models/load", "/models/unload", "/lora-adapters"),
+        *("/metrics", "/completion", "/infill", "/apply-template", "/tools", "/cors-proxy"),
+    ),
+    "ollama": (
+        *("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/me"),
+        *("/api/signout", f"/api/blobs/sha256:{'a' * 64}"),
+    ),
+}
+"""Requests that change an engine for all clients, or show what others ask it."""
+
+
+@pytest.mark.parametrize("service", DANGEROUS)
+def test_dangerous_routes_are_nobody_s(service: str) -> None:
+    offered = [route.path for route in catalogue()[service].routes]
+    patterns = [re.sub(r"\{\w+\}", "[^/]+", path) for path in offered]
+    passed = [
+        path for path in DANGEROUS[service] if any(re.fullmatch(each, path) for each in patterns)
+    ]
+    assert passed == []
+
+
+@pytest.mark.parametrize("service", ["llamacpp", "ollama", "vllm"])
+def test_clients_of_openai_and_anthropic_are_served(service: str) -> None:
+    offered = {route.path: route for route in catalogue()[service].routes}
+    for path in ("/v1/responses", "/v1/messages"):
+        assert (offered[path].methods, offered[path].scope) == (("POST",), "inference")
+    # Ollama 0.31 has no counting of tokens (server/routes.go).
+    assert ("/v1/messages/count_tokens" in offered) == (service != "ollama")
+
+
+def test_vllm_s_cache_has_the_declared_type_or_that_of_the_weights(directory: Path) -> None:
+    names = {"f16": "float16", "bf16": "bfloat16", "fp8": "fp8"}
+    for declared, name in names.items():
+        command = container(site("vllm", of_hub(directory, cache_type=declared)))["command"]
+        assert dict(pairwise(command))["--kv-cache-dtype"] == name
+    assert "--kv-cache-dtype" not in container(site("vllm", of_hub(directory)))["command"]
+
+
+def test_vllm_has_time_to_stop_and_logs_no_health_checks(directory: Path) -> None:
+    service = container(site("vllm", of_hub(directory)))
+    assert service["stop_grace_period"] == "45s"
+    path = dict(pairwise(service["command"]))["--disable-access-log-for-endpoints"]
+    assert any(word.endswith(path) for word in service["healthcheck"]["test"])
 
 
 def test_vllm_serves_the_baked_directory_under_its_role(directory: Path) -> None:
