@@ -151,8 +151,7 @@ def _context(settings: Settings, service: AnyService) -> Sequence[File]:
 
 
 def _environment(options: ServiceOptions) -> dict[str, str]:
-    """Secrets, and all variables of an app. Not by `env_file`: with it, Compose prints another hash
+    """Declared variables and secrets. Not by `env_file`: with it, Compose prints another hash
     before it creates a container than it stores in the container (seen with 2.26)."""
-    given = options.environment if isinstance(options, App) else {}
     places = options.secret_variables.items()
-    return {**given, **{variable: read_secret(place) for variable, place in places}}
+    return {**options.environment, **{variable: read_secret(place) for variable, place in places}}

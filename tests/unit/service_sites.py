@@ -47,6 +47,7 @@ _OF_EVERY_SERVICE: dict[str, Data] = {
     "a shared GPU": {"gpu": 0, "gpu_shared": True, "gpu_fraction": 0.25},
     "a memory limit": {"memory_limit": "3g"},
     "a port": {"port": 18080},
+    "a variable": {"environment": {"NCCL_P2P_DISABLE": "1", "ODD": "a: {b} # $HOME \"'\n"}},
 }
 
 

@@ -148,6 +148,30 @@ def test_vllm_has_time_to_stop_and_logs_no_health_checks(directory: Path) -> Non
     assert any(word.endswith(path) for word in service["healthcheck"]["test"])
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("HF_HUB_OFFLINE", "0", "sets HF_HUB_OFFLINE, which llmhost sets itself"),
+        ("PATH", "/tmp", "sets PATH, and programs are found by the PATH of the image"),
+        ("CUDA_VISIBLE_DEVICES", "1", "the GPUs are those of vllm_gpu or vllm_gpu_count"),
+        ("LLMHOST_X", "1", "names that begin so are those of llmhost"),
+        ("VLLM_API_KEY", "1", "sets VLLM_API_KEY, which looks like a secret"),
+        ("EXTRA", "hf_abcdefghijklmnop", "sets EXTRA, which looks like a secret"),
+    ],
+)
+def test_variable_that_is_not_the_site_s_is_refused(
+    directory: Path, variable: str, value: str, told: str
+) -> None:
+    (problem,) = problems(site("vllm", of_hub(directory), environment={variable: value}))
+    assert told in problem and value not in problem.replace(variable, "")
+
+
+def test_variable_of_a_library_is_passed_on(directory: Path) -> None:
+    given = {"NCCL_P2P_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "VLLM_MAX_TOKENS": "3"}
+    data = site("vllm", of_hub(directory), environment=given)
+    assert given.items() <= container(data)["environment"].items()
+
+
 def test_vllm_serves_the_baked_directory_under_its_role(directory: Path) -> None:
     brain = of_hub(directory, context_tokens=8192, parallel=4, cache_type="fp8")
     brain["parameters"] = {"temperature": 0.6, "repeat_penalty": 1.1}
