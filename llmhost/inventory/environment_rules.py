@@ -31,7 +31,7 @@ def environment_problems(settings: Settings) -> Iterator[Problem]:
     apps have `secrets`."""
     for service in settings.catalogue:
         options = settings.options(service.name)
-        if isinstance(options, App):
+        if isinstance(options, App) or not options.environment:
             continue
         key = f"{service.name}_environment"
         taken = reserved(service)

@@ -62,7 +62,10 @@ def _placeholders(settings: Settings) -> Iterator[Problem]:
 def _repeated_names(settings: Settings) -> Iterator[Problem]:
     named = {
         "services": settings.services,
-        "models": tuple(model.name for model in settings.models),
+        "models": (
+            *(model.name for model in settings.models),
+            *(adapter.name for model in settings.models for adapter in model.adapters),
+        ),
         "apps": tuple(app.name for app in settings.apps),
         "api_clients": tuple(client.name for client in settings.api_clients),
     }

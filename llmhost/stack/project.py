@@ -138,6 +138,12 @@ def _adapters(models: Sequence[Model]) -> Iterator[ModelImage]:
             sha256 = sha256_of(Path(model.adapter))
             file = WeightsFile(sha256, model.adapter, False, model.adapter_path)
             yield ModelImage(f"{model.name}-adapter", (file,))
+        for adapter in model.adapters:
+            files = [
+                WeightsFile(sha256_of(Path(source)), source, False, path)
+                for path, source in adapter.places(model.name).items()
+            ]
+            yield ModelImage(f"{model.name}-adapter-{adapter.name}", tuple(files))
 
 
 def _context(settings: Settings, service: AnyService) -> Sequence[File]:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.profiles import PROFILES
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
 from llmhost.stack.project import compose_project, service_images
@@ -172,6 +173,98 @@ def test_variable_of_a_library_is_passed_on(directory: Path) -> None:
     assert given.items() <= container(data)["environment"].items()
 
 
+def lora(directory: Path, name: str, rank: int = 8, base: str = "", **more: Any) -> Data:
+    """An adapter in PEFT's format, without weights."""
+    home = directory / name
+    home.mkdir(exist_ok=True)
+    config = {"peft_type": "LORA", "r": rank, "base_model_name_or_path": base, **more}
+    (home / "adapter_config.json").write_text(json.dumps(config))
+    (home / "adapter_model.safetensors").write_bytes(b"weights of " + name.encode())
+    return {"name": name, "source": str(home)}
+
+
+def test_vllm_offers_each_adapter_under_its_own_name(directory: Path) -> None:
+    adapters = [lora(directory, "style", 8), lora(directory, "legal", 20, "Publisher/Hub")]
+    data = site("vllm", of_hub(directory, adapters=adapters, shape=SHAPE), gpu=0)
+    command = container(data)["command"]
+    given = dict(pairwise(command))
+    assert "--enable-lora" in command
+    assert (given["--max-loras"], given["--max-lora-rank"]) == ("2", "32")
+    at = command.index("--lora-modules")
+    assert command[at + 1 : at + 3] == [
+        "style=/models/brain.adapters/style",
+        "legal=/models/brain.adapters/legal",
+    ]
+    (image,) = service_images(read_settings(data))
+    baked = {each.model: [file.path for file in each.files] for each in image.models}
+    assert baked["brain-adapter-style"] == [
+        "/models/brain.adapters/style/adapter_config.json",
+        "/models/brain.adapters/style/adapter_model.safetensors",
+    ]
+    (with_adapters,) = planned(data, 24).ledgers
+    (without,) = planned(site("vllm", of_hub(directory, shape=SHAPE), gpu=0), 24).ledgers
+    assert with_adapters.peak_bytes == without.peak_bytes  # within its fraction
+    size = sum(load.total_bytes for load in with_adapters.loads)
+    assert size - sum(load.total_bytes for load in without.loads) == len(b"weights of style") * 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        ({"rank": 513}, "its adapter 'style' has no rank from 1 to 512"),
+        ({"base": "Qwen/Qwen3-8B"}, "its adapter 'style' was made for 'Qwen3-8B'"),
+        ({"peft_type": "IA3"}, "its adapter 'style' is not a LoRA adapter"),
+    ],
+)
+def test_adapter_that_does_not_fit_is_refused(directory: Path, spoil: Data, told: str) -> None:
+    brain = of_hub(directory, adapters=[lora(directory, "style", **spoil)])
+    assert any(told in each for each in problems(site("vllm", brain)))
+
+
+def test_adapter_without_weights_or_with_a_model_s_name_is_refused(directory: Path) -> None:
+    style = lora(directory, "style")
+    Path(style["source"], "adapter_model.safetensors").unlink()
+    (problem,) = problems(site("vllm", of_hub(directory, adapters=[style])))
+    assert "its adapter 'style' has no adapter_model.safetensors" in problem
+    brain = of_hub(directory, adapters=[lora(directory, "brain")])
+    assert "'brain' is declared 2 times" in problems(site("vllm", brain))
+
+
+def test_parsers_of_a_model_family_are_passed_on(directory: Path) -> None:
+    brain = of_hub(directory, tool_parser="hermes", reasoning_parser="qwen3")
+    command = container(site("vllm", brain))["command"]
+    given = dict(pairwise(command))
+    assert "--enable-auto-tool-choice" in command
+    assert (given["--tool-call-parser"], given["--reasoning-parser"]) == ("hermes", "qwen3")
+    plain = container(site("vllm", of_hub(directory)))["command"]
+    assert not {"--enable-auto-tool-choice", "--reasoning-parser"} & {*plain}
+    embedder = of_hub(directory, task="embed", tool_parser="hermes")
+    assert any("has parsers for text" in each for each in problems(site("vllm", embedder)))
+
+
+@pytest.mark.parametrize("profile", ["search", "vllm"])
+def test_qwen_of_a_profile_has_its_parsers(profile: str) -> None:
+    (model,) = [each for each in PROFILES[profile].defaults["models"] if each["service"] == "vllm"]
+    assert "Qwen3" in model["source"]
+    assert (model["tool_parser"], model["reasoning_parser"]) == ("hermes", "qwen3")
+
+
+def test_gpt_oss_has_its_vocabulary_or_is_refused(directory: Path) -> None:
+    name = "openai/gpt-oss-20b"
+    (problem,) = problems(site("vllm", of_hub(directory, base_models=[name])))
+    assert "downloads o200k_base.tiktoken at each start of gpt-oss" in problem
+    place = directory / "hub/encodings/o200k_base.tiktoken"
+    place.parent.mkdir()
+    place.write_text("a vocabulary")
+    brain = of_hub(directory, base_models=[name])
+    brain["files"] += [{"path": "encodings/o200k_base.tiktoken", "sha256": "cc" * 32}]
+    environment = container(site("vllm", brain))["environment"]
+    assert environment["TIKTOKEN_ENCODINGS_BASE"] == "/models/brain/encodings"
+    assert (
+        "TIKTOKEN_ENCODINGS_BASE" not in container(site("vllm", of_hub(directory)))["environment"]
+    )
+
+
 def test_vllm_serves_the_baked_directory_under_its_role(directory: Path) -> None:
     brain = of_hub(directory, context_tokens=8192, parallel=4, cache_type="fp8")
     brain["parameters"] = {"temperature": 0.6, "repeat_penalty": 1.1}
@@ -292,6 +385,9 @@ UNFIT: dict[str, tuple[str, Data]] = {
     "cache_type = 'q8_0'": ("vllm", {"cache_type": "q8_0"}),
     "resident = False": ("vllm", {"resident": False}),
     "weights in a single file": ("vllm", {}),
+    "a tool_parser": ("llamacpp", {"tool_parser": "hermes"}),
+    "a reasoning_parser": ("ollama", {"reasoning_parser": "qwen3"}),
+    "adapters": ("llamacpp", {"adapters": [{"name": "style", "source": "style"}]}),
     "task = 'generate'": ("embeddings", {}),
     "parameters.top_k": ("embeddings", {"task": "embed", "parameters": {"top_k": 1}}),
     "task = 'rerank'": ("ollama", {"task": "rerank"}),
