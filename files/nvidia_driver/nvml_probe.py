@@ -6,7 +6,11 @@ Managed by llmhost. Needs only pynvml.py (nvidia-ml-py) beside it.
     {"driver": "580.159.03", "cuda": "13.0", "gpus": [{"index": 0, "uuid": "GPU-…", "name": "…",
      "pci": "00000000:01:00.0", "memory_total": bytes, "memory_used": bytes, "persistence": true,
      "power_limit_watts": 300.0, "mig": false, "utilisation_percent": 3,
-     "processes": [{"pid": 4711, "memory": bytes, "container": "<64 hex>", "command": "…"}]}]}
+     "processes": [{"pid": 4711, "memory": bytes, "container": "<64 hex>", "command": "…"}],
+     "work": [{"pid": 4711, "percent": 40}]}]}
+
+"work" are the processes that computed on the GPU in the last seconds, as far back as the driver
+remembers, each with its highest share of the multiprocessors.
 
 What a GPU or its driver does not tell is null; then "unavailable" gives the reason by name. Exit
 status 1 and {"error": "…", "code": "NVMLError_…"} if NVML itself does not work.
@@ -63,6 +67,7 @@ def gpu(index):
         "processes": lambda: [
             process(each) for each in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
         ],
+        "work": lambda: work(handle),
     }
     answer, unavailable = {"index": index}, {}
     for name, ask in questions.items():
@@ -89,6 +94,18 @@ def process(found):
         "container": container.group(1) if container else None,
         "command": command,
     }
+
+
+def work(handle):
+    """The highest share of each process, without those that did nothing."""
+    shares = {}
+    try:
+        samples = pynvml.nvmlDeviceGetProcessUtilization(handle, 0)
+    except pynvml.NVMLError_NotFound:  # no samples
+        samples = ()
+    for each in samples:
+        shares[each.pid] = max(each.smUtil, shares.get(each.pid, 0))
+    return [{"pid": pid, "percent": share} for pid, share in shares.items() if share]
 
 
 def text(value):

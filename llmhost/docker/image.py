@@ -205,17 +205,18 @@ def import_script(model: ModelImage, uploads: str) -> str:
 
 
 def build_script(image: ServiceImage) -> str:
-    """Build a service's image from the archived context on stdin.
+    """Build a service's image from the archived context on stdin, with the settings of the engine's
+    image where its Dockerfile wants them.
 
     The engine is pulled first, because the builder does not keep images that it pulls itself: later
     builds need no network.
     """
-    build = "docker buildx build --builder default --provenance=false --progress plain"
     label = f"{INPUTS_LABEL}={image.inputs}"
+    options = ["--label", label, "--tag", image.reference]
     lines = ["set -e", *_REPORTS_SPACE]
     if image.engine:
         lines.append(script("docker/pull.sh", image.engine, image.service))
-    return "\n".join([*lines, f"base64 -d | {build} --label {label} --tag {image.reference} -"])
+    return "\n".join([*lines, script("docker/build.sh", image.engine, *options)])
 
 
 def load_script(image: ServiceImage, waiting: str) -> str:

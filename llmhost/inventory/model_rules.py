@@ -8,6 +8,7 @@ from llmhost.models.adapter import mismatches
 from llmhost.models.architecture import check_known, check_whole
 from llmhost.models.files import gguf_at, holds_gguf, lineage_of, shape_of
 from llmhost.models.gguf import Gguf, GgufError
+from llmhost.models.lora import unfit
 from llmhost.models.policy import violations
 from llmhost.models.quantization import FILE_TYPES
 from llmhost.options.model import Model
@@ -49,6 +50,7 @@ def _problems_of(settings: Settings, model: Model) -> Iterator[Problem]:
             yield _problem(model, f"its file {sentence}", "use another file, or another service")
     yield from _context_problems(model)
     yield from _adapter_problems(model, gguf)
+    yield from _lora_problems(model)
     for sentence in violations(settings.policy, lineage_of(model)):
         yield _problem(model, sentence, "use another model, or change the policy")
 
@@ -86,6 +88,14 @@ def _context_problems(model: Model) -> Iterator[Problem]:
     if trained and model.context_tokens > trained:
         what = f"context_tokens is {model.context_tokens}, but it was trained for {trained}"
         yield _problem(model, what, f"set context_tokens to {trained} or less")
+
+
+def _lora_problems(model: Model) -> Iterator[Problem]:
+    names = [each.name for each in lineage_of(model).ancestors] if model.adapters else []
+    for adapter in model.adapters:
+        for sentence in unfit(adapter, names):
+            what = f"its adapter '{adapter.name}' {sentence}"
+            yield _problem(model, what, "use an adapter that was made for this model")
 
 
 def _adapter_problems(model: Model, gguf: Gguf | None) -> Iterator[Problem]:

@@ -98,6 +98,8 @@ _SEARCH_LLM = {
     "name": "llm",
     "service": "vllm",
     "source": "hf:Qwen/Qwen3-4B",
+    "tool_parser": "hermes",
+    "reasoning_parser": "qwen3",
     "context_tokens": 8192,
     "parallel": 16,
 }
@@ -106,6 +108,8 @@ _QWEN = {
     "name": "qwen3-8b",
     "service": "vllm",
     "source": "hf:Qwen/Qwen3-8B",
+    "tool_parser": "hermes",
+    "reasoning_parser": "qwen3",
     "context_tokens": 8192,
     "parallel": 16,
 }

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmhost.inventory.app_rules import app_problems
+from llmhost.inventory.environment_rules import environment_problems
 from llmhost.inventory.gateway_rules import gateway_problems
 from llmhost.inventory.gpu_rules import gpu_problems
 from llmhost.inventory.model_rules import model_problems
@@ -24,6 +25,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _missing_services(settings)
     yield from app_problems(settings)
     yield from secret_problems(settings)
+    yield from environment_problems(settings)
     yield from _placeholders(settings)
     yield from gpu_problems(settings)
     yield from _containers_in_the_lan(settings)
@@ -60,7 +62,10 @@ def _placeholders(settings: Settings) -> Iterator[Problem]:
 def _repeated_names(settings: Settings) -> Iterator[Problem]:
     named = {
         "services": settings.services,
-        "models": tuple(model.name for model in settings.models),
+        "models": (
+            *(model.name for model in settings.models),
+            *(adapter.name for model in settings.models for adapter in model.adapters),
+        ),
         "apps": tuple(app.name for app in settings.apps),
         "api_clients": tuple(client.name for client in settings.api_clients),
     }

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from llmhost.options.adapter import LoraAdapter, Role
 from llmhost.options.base import Section
 from llmhost.options.kind import WORD, Kind, Listed, Mistake
 from llmhost.options.model_source import HubSource, OllamaSource, parse_source
@@ -39,6 +40,8 @@ def _source(value: object) -> object:
     return found
 
 
+ParserName = Annotated[str, text(r"[a-z0-9_-]{1,40}", "the name of a parser", "hermes", WORD)]
+
 _PLACE = text(
     r"[^\s\x00](?:[^\r\n\x00]*[^\s\x00])?",
     "where the weights are",
@@ -62,16 +65,7 @@ class ModelFile(Section):
 class Model(Section):
     """One set of weights, pinned by its digest."""
 
-    # As Docker allows it in the name of an image (distribution, reference/regexp.go).
-    name: Annotated[
-        str,
-        text(
-            r"(?=.{1,63}$)[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*",
-            "up to 63 lower-case letters and digits, joined by dots, hyphens or underscores",
-            "coder",
-            WORD,
-        ),
-    ]
+    name: Role
     """Name that clients request: a role such as `coder`, or the model's own name."""
 
     service: ServiceName = "llamacpp"
@@ -122,6 +116,18 @@ class Model(Section):
 
     adapter: LocalName | None = None
     """Path of a LoRA adapter (GGUF) for this model on the controller."""
+
+    adapters: Annotated[tuple[LoraAdapter, ...], Listed()] = ()
+    """LoRA adapters of a model of vLLM; each is offered beside the model, under its own name."""
+
+    tool_parser: ParserName | None = None
+    """How vLLM finds calls of tools in the model's answers: its `--tool-call-parser`, such as
+    `hermes` for Qwen 2.5 and 3, `llama3_json` for Llama 3, or `mistral`; none: requests with tools
+    are refused."""
+
+    reasoning_parser: ParserName | None = None
+    """How vLLM separates reasoning from the answer: its `--reasoning-parser`, such as `qwen3` or
+    `deepseek_r1`; none: both are in the answer."""
 
     system_prompt: FreeText | None = None
     """System prompt of each conversation."""

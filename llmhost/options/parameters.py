@@ -36,7 +36,8 @@ class Parameters(Section):
     """The same seed gives the same answer, if the engine supports it."""
 
     max_tokens: Tokens | None = None
-    """Maximum length of an answer."""
+    """Maximum length of an answer, unless a request sets another one. With vLLM, requests cannot
+    exceed it."""
 
     stop: Items[FreeText] = ()
     """Texts that end an answer."""

@@ -25,6 +25,8 @@ class Abilities:
     cache_types: tuple[str, ...] = ("f16",)
     parameters: tuple[str, ...] = ()
     adapter: bool = False
+    adapters: bool = False
+    parsers: bool = False
     system_prompt: bool = False
     on_demand: bool = False
 
@@ -36,6 +38,9 @@ class Abilities:
             _SOURCES[source]: source not in self.sources,
             f"cache_type = '{model.cache_type}'": model.cache_type not in self.cache_types,
             "an adapter": model.adapter is not None and not self.adapter,
+            "adapters": bool(model.adapters) and not self.adapters,
+            "a tool_parser": model.tool_parser is not None and not self.parsers,
+            "a reasoning_parser": model.reasoning_parser is not None and not self.parsers,
             "a system_prompt": model.system_prompt is not None and not self.system_prompt,
             "resident = False": not model.resident and not self.on_demand,
         }

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
+from pydantic import Field
+
 from llmhost.models.gguf import Gguf
 from llmhost.models.memory import Estimate
 from llmhost.nvidia.gpu_allocation import GpuRequest
@@ -13,6 +15,7 @@ from llmhost.options.kind import NUMERIC, Kind, each_of
 from llmhost.options.model import Model
 from llmhost.options.nvidia_driver import CudaVersion
 from llmhost.options.types import (
+    AnyText,
     Flag,
     Fraction,
     Image,
@@ -20,6 +23,8 @@ from llmhost.options.types import (
     MemorySize,
     Networks,
     Port,
+    Table,
+    Variable,
     text,
     whole,
 )
@@ -114,6 +119,10 @@ class ServiceOptions(Section):
     cuda: CudaVersion | None = None
     """CUDA version of the image, such as `12.8`; the host's driver must support it."""
 
+    environment: Table[Variable, AnyText] = Field(default_factory=dict)
+    """Additional environment variables, such as `{'NCCL_P2P_DISABLE': '1'}`. Not for secrets: they
+    are stored in plain text. Variables that llmhost sets itself are refused."""
+
     gpu_fraction: Fraction | None = None
     """Fraction of each GPU's memory that the engine reserves, as vLLM does; none: as much as its
     models need."""
@@ -190,6 +199,9 @@ class Service(Generic[OptionsT]):
 
     runs: Abilities | None = None
     """Options of models that it supports; none: it runs no models."""
+
+    own_variables: tuple[str, ...] = ()
+    """Environment variables that it sets elsewhere than in the text of its template."""
 
     beside_fraction_bytes: int = 0
     """GPU memory that it uses in addition to its `gpu_fraction`."""

@@ -73,8 +73,12 @@ SERVICE = Llamacpp(
         Route("/v1/models", ("GET",)),
         Route("/v1/chat/completions", ("POST",)),
         Route("/v1/completions", ("POST",)),
+        Route("/v1/responses", ("POST",)),
+        Route("/v1/messages", ("POST",)),
+        Route("/v1/messages/count_tokens", ("POST",)),
         Route("/v1/embeddings", ("POST",)),
         Route("/v1/rerank", ("POST",)),
+        Route("/tokenize", ("POST",)),
         Route("/health", ("GET",)),
     ),
 )

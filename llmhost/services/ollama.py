@@ -159,6 +159,11 @@ SERVICE = Ollama(
     name="ollama",
     options=OllamaOptions,
     container_port=11434,
+    own_variables=(
+        *("OLLAMA_NUM_PARALLEL", "OLLAMA_MAX_LOADED_MODELS", "OLLAMA_KEEP_ALIVE", "OLLAMA_MODELS"),
+        *("OLLAMA_NOPRUNE", "OLLAMA_NO_CLOUD", "LLAMA_ARG_CACHE_RAM", "LLAMA_ARG_THREADS_HTTP"),
+        "HOME",
+    ),
     runs=Abilities(
         tasks=("generate", "embed"),
         sources=("file", "ollama"),

@@ -1,12 +1,14 @@
 """vLLM: one Hugging Face model on GPUs, for many concurrent requests."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Annotated
 
 from pydantic import model_validator
 
+from llmhost.models.lora import rank_of
 from llmhost.models.memory import CUDA_BYTES, Estimate
 from llmhost.options.kind import Mistake
 from llmhost.options.model import Model
@@ -38,6 +40,11 @@ PARAMETERS = {
 """Names in a generation config; vLLM supports these (vllm, config/model.py,
 get_diff_sampling_param)."""
 
+
+_CACHE_TYPES = {"f16": "float16", "bf16": "bfloat16", "fp8": "fp8"}
+"""Names of vLLM by `cache_type` (vllm/config/cache.py, CacheDType)."""
+
+_VOCABULARY = "o200k_base.tiktoken"
 
 _OWN_ARGUMENTS = {
     "--tensor-parallel-size": "vllm_tensor_parallel",
@@ -108,13 +115,28 @@ class Vllm(Service[VllmOptions]):
     """One process with one model, and one more for each GPU."""
 
     def check_models(self, models: Sequence[Model]) -> Iterator[str]:
-        """Exactly one model."""
+        """Exactly one model, with what it needs offline."""
         if len(models) != 1:
             yield f"needs exactly one model with service 'vllm', and {len(models)} are declared"
+        for model in models:
+            if model.task != "generate" and (model.tool_parser or model.reasoning_parser):
+                yield f"has parsers for text, and '{model.name}' generates none; remove them"
+            if _is_gpt_oss(model) and not _vocabulary(model):
+                yield (
+                    f"downloads {_VOCABULARY} at each start of gpt-oss, and a server is offline;"
+                    f" copy the repository of '{model.name}' and this file into a directory on the"
+                    " controller, make it the source, and list all of them in files"
+                )
 
     def arguments(self, options: VllmOptions, models: Sequence[Model]) -> list[str]:
-        """Arguments for its GPUs, and for the model's task and parameters."""
-        return [*_parallel(options), *_of_model(models[0])]
+        """Arguments for its GPUs, and for the model's task, parameters and adapters."""
+        return [*_parallel(options), *_of_adapters(models[0]), *_of_model(models[0])]
+
+    def variables(self, models: Sequence[Model]) -> dict[str, str]:
+        """Environment variables for the model."""
+        path = _vocabulary(models[0])
+        # Read by openai_harmony, which vLLM uses for gpt-oss.
+        return {"TIKTOKEN_ENCODINGS_BASE": path.rpartition("/")[0]} if path else {}
 
     def memory(self, options: VllmOptions) -> Estimate:
         """The estimate for vLLM, within its fraction."""
@@ -134,7 +156,33 @@ def _parallel(options: VllmOptions) -> Iterator[str]:
         yield from ("--pipeline-parallel-size", str(options.gpus // tensor))
 
 
+def _of_adapters(model: Model) -> Iterator[str]:
+    """By default vLLM loads no adapters, and none of a rank above 16."""
+    if model.adapters:
+        yield from ("--enable-lora", "--max-loras", str(len(model.adapters)))
+        yield from ("--max-lora-rank", str(max(map(rank_of, model.adapters))))
+        yield "--lora-modules"
+        yield from (f"{adapter.name}={adapter.path(model.name)}" for adapter in model.adapters)
+
+
+def _is_gpt_oss(model: Model) -> bool:
+    names = " ".join([model.source, *model.base_models])
+    return re.search(r"gpt[-_]oss", names, re.IGNORECASE) is not None
+
+
+def _vocabulary(model: Model) -> str:
+    """Path inside the image of the vocabulary of gpt-oss; empty if the model has none."""
+    return next((path for path in model.baked if path.endswith(f"/{_VOCABULARY}")), "")
+
+
 def _of_model(model: Model) -> Iterator[str]:
+    if model.tool_parser:
+        yield from ("--enable-auto-tool-choice", "--tool-call-parser", model.tool_parser)
+    if model.reasoning_parser:
+        yield from ("--reasoning-parser", model.reasoning_parser)
+    # The cache has the type of the weights unless another one is declared.
+    if "cache_type" in model.model_fields_set:
+        yield from ("--kv-cache-dtype", _CACHE_TYPES[model.cache_type])
     if model.task != "generate":
         yield from ("--runner", "pooling")
     if given := {PARAMETERS[name]: value for name, value in model.parameters.given.items()}:
@@ -147,20 +195,28 @@ SERVICE = Vllm(
     name="vllm",
     options=VllmOptions,
     container_port=8000,
+    own_variables=("TIKTOKEN_ENCODINGS_BASE",),
     beside_fraction_bytes=CUDA_BYTES,
     runs=Abilities(
         tasks=("generate", "embed", "rerank"),
         sources=("files",),
-        cache_types=("f16", "bf16", "fp8"),
+        cache_types=tuple(_CACHE_TYPES),
         parameters=tuple(PARAMETERS),
+        adapters=True,
+        parsers=True,
     ),
     routes=(
         Route("/v1/models", ("GET",)),
         Route("/v1/chat/completions", ("POST",)),
         Route("/v1/completions", ("POST",)),
         Route("/v1/responses", ("POST",)),
+        Route("/v1/messages", ("POST",)),
+        Route("/v1/messages/count_tokens", ("POST",)),
         Route("/v1/embeddings", ("POST",)),
         Route("/v1/rerank", ("POST",)),
+        Route("/v1/score", ("POST",)),
+        Route("/tokenize", ("POST",)),
+        Route("/version", ("GET",)),
         Route("/health", ("GET",)),
     ),
 )

@@ -138,6 +138,12 @@ def _adapters(models: Sequence[Model]) -> Iterator[ModelImage]:
             sha256 = sha256_of(Path(model.adapter))
             file = WeightsFile(sha256, model.adapter, False, model.adapter_path)
             yield ModelImage(f"{model.name}-adapter", (file,))
+        for adapter in model.adapters:
+            files = [
+                WeightsFile(sha256_of(Path(source)), source, False, path)
+                for path, source in adapter.places(model.name).items()
+            ]
+            yield ModelImage(f"{model.name}-adapter-{adapter.name}", tuple(files))
 
 
 def _context(settings: Settings, service: AnyService) -> Sequence[File]:
@@ -151,8 +157,7 @@ def _context(settings: Settings, service: AnyService) -> Sequence[File]:
 
 
 def _environment(options: ServiceOptions) -> dict[str, str]:
-    """Secrets, and all variables of an app. Not by `env_file`: with it, Compose prints another hash
+    """Declared variables and secrets. Not by `env_file`: with it, Compose prints another hash
     before it creates a container than it stores in the container (seen with 2.26)."""
-    given = options.environment if isinstance(options, App) else {}
     places = options.secret_variables.items()
-    return {**given, **{variable: read_secret(place) for variable, place in places}}
+    return {**options.environment, **{variable: read_secret(place) for variable, place in places}}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmhost.models.files import shape_of
+from llmhost.models.lora import size_of
 from llmhost.models.memory import Estimate, Use
 from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.gpu_allocation import allocate_numbers
@@ -107,7 +108,8 @@ def _loads(model: Model, estimate: Estimate, gpus: Sequence[tuple[int, int]]) ->
             context_tokens=model.context_tokens,
             parallel=model.parallel,
             cache_type=model.cache_type,
-            adapter_bytes=adapter.stat().st_size if adapter and adapter.is_file() else 0,
+            adapter_bytes=(adapter.stat().st_size if adapter and adapter.is_file() else 0)
+            + sum(map(size_of, model.adapters)),
             gpus=len(gpus),
             gpu_bytes=gpu_bytes,
         )

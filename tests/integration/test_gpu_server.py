@@ -46,6 +46,7 @@ def test_completion_is_proven_to_run_on_the_gpu_of_its_service(
     [
         ("nvmlDeviceGetComputeRunningProcesses_v3 0", "it ran on the CPU"),
         ("nvmlDeviceGetComputeRunningProcesses_v3 3", "Not Supported"),
+        ("nvmlDeviceGetProcessUtilization 0", "did no work"),
     ],
 )
 def test_an_engine_that_speaks_of_a_gpu_is_no_proof_without_nvml(

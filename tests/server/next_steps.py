@@ -199,8 +199,9 @@ NEXT_STEPS = {
     "gpu.processes-on-the-gpus-belong-to-services-that-were-given-them": "`nvidia-smi` names the "
     "process. Stop it, or move it to a GPU that no service uses.",
     "gpu.completion-is-computed-on-the-gpus-that-the-service-was-given": "No process of the "
-    "service holds memory on the GPU. Look for CUDA errors in its `docker logs`, then deploy "
-    "again. If NVML lists no processes at all, update the driver.",
+    "service holds memory on the GPU, or none computes there. Look for CUDA errors in its `docker "
+    "logs`, then deploy again. If NVML lists no processes at all, update the driver. For vLLM, "
+    "`vllm_tensor_parallel` decides how many GPUs compute.",
     "gpu.engine-itself-says-that-it-computes-on-the-gpu": "The engine fell back to the CPU. Its "
     "`docker logs` name the cause: an image without CUDA, a driver that is too old, or too "
     "little memory.",

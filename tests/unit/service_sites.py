@@ -47,6 +47,7 @@ _OF_EVERY_SERVICE: dict[str, Data] = {
     "a shared GPU": {"gpu": 0, "gpu_shared": True, "gpu_fraction": 0.25},
     "a memory limit": {"memory_limit": "3g"},
     "a port": {"port": 18080},
+    "a variable": {"environment": {"NCCL_P2P_DISABLE": "1", "ODD": "a: {b} # $HOME \"'\n"}},
 }
 
 
@@ -94,6 +95,14 @@ def _model_variants(service: AnyService, directory: Path) -> Iterator[tuple[str,
     if runs.adapter:
         (directory / "lora.gguf").write_bytes(b"")
         variants["an adapter"] = {"adapter": str(directory / "lora.gguf")}
+    if runs.adapters:
+        home = directory / "lora"
+        home.mkdir(exist_ok=True)
+        (home / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8}')
+        (home / "adapter_model.safetensors").write_bytes(b"")
+        variants["adapters"] = {"adapters": [{"name": "style", "source": str(home)}]}
+    if runs.parsers:
+        variants["parsers"] = {"tool_parser": "hermes", "reasoning_parser": "qwen3"}
     if runs.system_prompt:
         variants["a system prompt"] = {"system_prompt": 'You are "$HOME".'}
     for what, more in variants.items():

@@ -1,6 +1,7 @@
 """What the engines are told of their models, and what they refuse to be told."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.profiles import PROFILES
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
 from llmhost.stack.project import compose_project, service_images
@@ -93,10 +95,174 @@ def test_ollama_says_what_it_has_only_once(directory: Path) -> None:
     assert "has one parallel for all of its models" in told
 
 
-def test_ollama_s_dangerous_routes_are_nobody_s() -> None:
-    offered = {route.path for route in catalogue()["ollama"].routes}
-    dangerous = {"pull", "push", "create", "copy", "delete", "blobs", "me", "signout"}
-    assert not offered & {f"/api/{name}" for name in dangerous}
+DANGEROUS = {
+    "vllm": (
+        *("/pause", "/resume", "/sleep", "/wake_up", "/update_weights", "/init_weights_update"),
+        *("/load_lora_adapter", "/v1/load_lora_adapter", "/v1/unload_lora_adapter"),
+        *("/collective_rpc", "/reset_prefix_cache", "/scale_elastic_ep", "/start_profile"),
+        *("/server_info", "/invocations", "/detokenize", "/metrics", "/load", "/docs"),
+        *("/v1/responses/resp_1", "/v1/responses/resp_1/cancel"),
+    ),
+    "llamacpp": (
+        *("/slots", "/slots/0", "/props", "/models/load", "/models/unload", "/lora-adapters"),
+        *("/metrics", "/completion", "/infill", "/apply-template", "/tools", "/cors-proxy"),
+    ),
+    "ollama": (
+        *("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/me"),
+        *("/api/signout", f"/api/blobs/sha256:{'a' * 64}"),
+    ),
+}
+"""Requests that change an engine for all clients, or show what others ask it."""
+
+
+@pytest.mark.parametrize("service", DANGEROUS)
+def test_dangerous_routes_are_nobody_s(service: str) -> None:
+    offered = [route.path for route in catalogue()[service].routes]
+    patterns = [re.sub(r"\{\w+\}", "[^/]+", path) for path in offered]
+    passed = [
+        path for path in DANGEROUS[service] if any(re.fullmatch(each, path) for each in patterns)
+    ]
+    assert passed == []
+
+
+@pytest.mark.parametrize("service", ["llamacpp", "ollama", "vllm"])
+def test_clients_of_openai_and_anthropic_are_served(service: str) -> None:
+    offered = {route.path: route for route in catalogue()[service].routes}
+    for path in ("/v1/responses", "/v1/messages"):
+        assert (offered[path].methods, offered[path].scope) == (("POST",), "inference")
+    # Ollama 0.31 has no counting of tokens (server/routes.go).
+    assert ("/v1/messages/count_tokens" in offered) == (service != "ollama")
+
+
+def test_vllm_s_cache_has_the_declared_type_or_that_of_the_weights(directory: Path) -> None:
+    names = {"f16": "float16", "bf16": "bfloat16", "fp8": "fp8"}
+    for declared, name in names.items():
+        command = container(site("vllm", of_hub(directory, cache_type=declared)))["command"]
+        assert dict(pairwise(command))["--kv-cache-dtype"] == name
+    assert "--kv-cache-dtype" not in container(site("vllm", of_hub(directory)))["command"]
+
+
+def test_vllm_has_time_to_stop_and_logs_no_health_checks(directory: Path) -> None:
+    service = container(site("vllm", of_hub(directory)))
+    assert service["stop_grace_period"] == "45s"
+    path = dict(pairwise(service["command"]))["--disable-access-log-for-endpoints"]
+    assert any(word.endswith(path) for word in service["healthcheck"]["test"])
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("HF_HUB_OFFLINE", "0", "sets HF_HUB_OFFLINE, which llmhost sets itself"),
+        ("PATH", "/tmp", "sets PATH, and programs are found by the PATH of the image"),
+        ("CUDA_VISIBLE_DEVICES", "1", "the GPUs are those of vllm_gpu or vllm_gpu_count"),
+        ("LLMHOST_X", "1", "names that begin so are those of llmhost"),
+        ("VLLM_API_KEY", "1", "sets VLLM_API_KEY, which looks like a secret"),
+        ("EXTRA", "hf_abcdefghijklmnop", "sets EXTRA, which looks like a secret"),
+    ],
+)
+def test_variable_that_is_not_the_site_s_is_refused(
+    directory: Path, variable: str, value: str, told: str
+) -> None:
+    (problem,) = problems(site("vllm", of_hub(directory), environment={variable: value}))
+    assert told in problem and value not in problem.replace(variable, "")
+
+
+def test_variable_of_a_library_is_passed_on(directory: Path) -> None:
+    given = {"NCCL_P2P_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "VLLM_MAX_TOKENS": "3"}
+    data = site("vllm", of_hub(directory), environment=given)
+    assert given.items() <= container(data)["environment"].items()
+
+
+def lora(directory: Path, name: str, rank: int = 8, base: str = "", **more: Any) -> Data:
+    """An adapter in PEFT's format, without weights."""
+    home = directory / name
+    home.mkdir(exist_ok=True)
+    config = {"peft_type": "LORA", "r": rank, "base_model_name_or_path": base, **more}
+    (home / "adapter_config.json").write_text(json.dumps(config))
+    (home / "adapter_model.safetensors").write_bytes(b"weights of " + name.encode())
+    return {"name": name, "source": str(home)}
+
+
+def test_vllm_offers_each_adapter_under_its_own_name(directory: Path) -> None:
+    adapters = [lora(directory, "style", 8), lora(directory, "legal", 20, "Publisher/Hub")]
+    data = site("vllm", of_hub(directory, adapters=adapters, shape=SHAPE), gpu=0)
+    command = container(data)["command"]
+    given = dict(pairwise(command))
+    assert "--enable-lora" in command
+    assert (given["--max-loras"], given["--max-lora-rank"]) == ("2", "32")
+    at = command.index("--lora-modules")
+    assert command[at + 1 : at + 3] == [
+        "style=/models/brain.adapters/style",
+        "legal=/models/brain.adapters/legal",
+    ]
+    (image,) = service_images(read_settings(data))
+    baked = {each.model: [file.path for file in each.files] for each in image.models}
+    assert baked["brain-adapter-style"] == [
+        "/models/brain.adapters/style/adapter_config.json",
+        "/models/brain.adapters/style/adapter_model.safetensors",
+    ]
+    (with_adapters,) = planned(data, 24).ledgers
+    (without,) = planned(site("vllm", of_hub(directory, shape=SHAPE), gpu=0), 24).ledgers
+    assert with_adapters.peak_bytes == without.peak_bytes  # within its fraction
+    size = sum(load.total_bytes for load in with_adapters.loads)
+    assert size - sum(load.total_bytes for load in without.loads) == len(b"weights of style") * 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        ({"rank": 513}, "its adapter 'style' has no rank from 1 to 512"),
+        ({"base": "Qwen/Qwen3-8B"}, "its adapter 'style' was made for 'Qwen3-8B'"),
+        ({"peft_type": "IA3"}, "its adapter 'style' is not a LoRA adapter"),
+    ],
+)
+def test_adapter_that_does_not_fit_is_refused(directory: Path, spoil: Data, told: str) -> None:
+    brain = of_hub(directory, adapters=[lora(directory, "style", **spoil)])
+    assert any(told in each for each in problems(site("vllm", brain)))
+
+
+def test_adapter_without_weights_or_with_a_model_s_name_is_refused(directory: Path) -> None:
+    style = lora(directory, "style")
+    Path(style["source"], "adapter_model.safetensors").unlink()
+    (problem,) = problems(site("vllm", of_hub(directory, adapters=[style])))
+    assert "its adapter 'style' has no adapter_model.safetensors" in problem
+    brain = of_hub(directory, adapters=[lora(directory, "brain")])
+    assert "'brain' is declared 2 times" in problems(site("vllm", brain))
+
+
+def test_parsers_of_a_model_family_are_passed_on(directory: Path) -> None:
+    brain = of_hub(directory, tool_parser="hermes", reasoning_parser="qwen3")
+    command = container(site("vllm", brain))["command"]
+    given = dict(pairwise(command))
+    assert "--enable-auto-tool-choice" in command
+    assert (given["--tool-call-parser"], given["--reasoning-parser"]) == ("hermes", "qwen3")
+    plain = container(site("vllm", of_hub(directory)))["command"]
+    assert not {"--enable-auto-tool-choice", "--reasoning-parser"} & {*plain}
+    embedder = of_hub(directory, task="embed", tool_parser="hermes")
+    assert any("has parsers for text" in each for each in problems(site("vllm", embedder)))
+
+
+@pytest.mark.parametrize("profile", ["search", "vllm"])
+def test_qwen_of_a_profile_has_its_parsers(profile: str) -> None:
+    (model,) = [each for each in PROFILES[profile].defaults["models"] if each["service"] == "vllm"]
+    assert "Qwen3" in model["source"]
+    assert (model["tool_parser"], model["reasoning_parser"]) == ("hermes", "qwen3")
+
+
+def test_gpt_oss_has_its_vocabulary_or_is_refused(directory: Path) -> None:
+    name = "openai/gpt-oss-20b"
+    (problem,) = problems(site("vllm", of_hub(directory, base_models=[name])))
+    assert "downloads o200k_base.tiktoken at each start of gpt-oss" in problem
+    place = directory / "hub/encodings/o200k_base.tiktoken"
+    place.parent.mkdir()
+    place.write_text("a vocabulary")
+    brain = of_hub(directory, base_models=[name])
+    brain["files"] += [{"path": "encodings/o200k_base.tiktoken", "sha256": "cc" * 32}]
+    environment = container(site("vllm", brain))["environment"]
+    assert environment["TIKTOKEN_ENCODINGS_BASE"] == "/models/brain/encodings"
+    assert (
+        "TIKTOKEN_ENCODINGS_BASE" not in container(site("vllm", of_hub(directory)))["environment"]
+    )
 
 
 def test_vllm_serves_the_baked_directory_under_its_role(directory: Path) -> None:
@@ -219,6 +385,9 @@ UNFIT: dict[str, tuple[str, Data]] = {
     "cache_type = 'q8_0'": ("vllm", {"cache_type": "q8_0"}),
     "resident = False": ("vllm", {"resident": False}),
     "weights in a single file": ("vllm", {}),
+    "a tool_parser": ("llamacpp", {"tool_parser": "hermes"}),
+    "a reasoning_parser": ("ollama", {"reasoning_parser": "qwen3"}),
+    "adapters": ("llamacpp", {"adapters": [{"name": "style", "source": "style"}]}),
     "task = 'generate'": ("embeddings", {}),
     "parameters.top_k": ("embeddings", {"task": "embed", "parameters": {"top_k": 1}}),
     "task = 'rerank'": ("ollama", {"task": "rerank"}),

@@ -1,7 +1,9 @@
 """An image's name says what is in it."""
 
+import os
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,8 @@ from llmhost.docker.image import (
     missing,
     prepare_script,
 )
-from llmhost.system.files import File
+from llmhost.resources import FILES
+from llmhost.system.files import File, archive
 
 WEIGHTS = WeightsFile("ab" * 32, "weights/tiny.gguf", False, "/models/tiny.gguf")
 TINY = ModelImage("tiny", (WEIGHTS,))
@@ -111,3 +114,77 @@ def test_tag_on_another_image_counts_as_missing() -> None:
 )
 def test_scripts_are_posix_shell(script: str) -> None:
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+
+
+DOCKER = """\
+#!/bin/sh
+if [ "$1" = image ]; then
+  [ "$3" = --format ] || exit  # it is there, and need not be pulled
+  case $4 in
+    *Env*) cat "$CONFIG/Env" ;;
+    *WorkingDir*) cat "$CONFIG/WorkingDir" ;;
+    *Entrypoint*) cat "$CONFIG/Entrypoint" ;;
+  esac
+else
+  for context; do :; done
+  cp -r "$context" "$CONFIG/context"
+  echo "$@" >"$CONFIG/arguments"
+fi
+"""
+"""A docker that shows an image as Docker's own templates would, and keeps what it is to build."""
+
+
+def built(image: ServiceImage, directory: Path, **engine: str) -> str:
+    """The Dockerfile that the builder gets for an engine with these settings."""
+    program = directory / "docker"
+    program.write_text(DOCKER)
+    program.chmod(0o755)
+    for setting in ("Env", "WorkingDir", "Entrypoint"):
+        (directory / setting).write_text(engine.get(setting, ""))
+    path = f"{directory}:{os.environ['PATH']}"
+    contents = archive({file.path: file for file in image.build_files})
+    # The script that looks at the disk needs a real Docker.
+    script = build_script(image).partition("\n")[2].rpartition("sh -c")[2]
+    subprocess.run(
+        ["sh", "-ec", f"sh -c{script}"],
+        input=contents,
+        text=True,
+        check=True,
+        env={"PATH": path, "CONFIG": str(directory)},
+    )
+    assert image.reference in (directory / "arguments").read_text()
+    return (directory / "context/Dockerfile").read_text()
+
+
+def test_engine_s_own_settings_are_in_its_derived_image(tmp_path: Path) -> None:
+    dockerfile = File("Dockerfile", (FILES / "images/vllm/Dockerfile").read_text())
+    lines = built(
+        replace(IMAGE, context=(dockerfile,)),
+        tmp_path,
+        Env='PATH=/opt/venv/bin:/bin\nNVIDIA_VISIBLE_DEVICES=all\nA=x=1 "2" $3 \\4\n',
+        WorkingDir="WORKDIR /srv/engine",
+        Entrypoint='ENTRYPOINT ["/opt/start", "vllm", "serve"]',
+    ).splitlines()
+    last = lines.index("# engine: ENV WORKDIR ENTRYPOINT")
+    assert lines.index('ENTRYPOINT ["vllm", "serve"]') < last
+    assert lines[last + 1 :] == [
+        'ENV PATH="/opt/venv/bin:/bin"',
+        r'ENV A="x=1 \"2\" \$3 \\4"',
+        "WORKDIR /srv/engine",
+        'ENTRYPOINT ["/opt/start", "vllm", "serve"]',
+    ]
+
+
+def test_image_without_settings_has_those_of_the_dockerfile(tmp_path: Path) -> None:
+    dockerfile = File("Dockerfile", (FILES / "images/vllm/Dockerfile").read_text())
+    text = built(replace(IMAGE, context=(dockerfile,)), tmp_path)
+    assert text.endswith("# engine: ENV WORKDIR ENTRYPOINT\n")
+    assert 'ENTRYPOINT ["vllm", "serve"]' in text
+
+
+@pytest.mark.parametrize("service", ["embeddings", "llamacpp", "ollama", "vllm"])
+def test_every_engine_on_top_of_weights_keeps_its_settings(service: str) -> None:
+    lines = (FILES / "images" / service / "Dockerfile").read_text().splitlines()
+    (marker,) = [line for line in lines if line.startswith("# engine: ")]
+    wanted = {"ENV", "WORKDIR"} | ({"ENTRYPOINT"} if service != "ollama" else set())
+    assert {*marker.split()[2:]} == wanted

@@ -101,6 +101,26 @@ def test_more_processes_than_first_asked_for_are_all_listed(
     assert {process["pid"] for process in gpu["processes"]} == pids
 
 
+def test_only_processes_that_computed_have_work(bench: Bench, on_gpu: Callable[[int], int]) -> None:
+    bench.set_up(PROFILES["two-rtx-4090"])
+    on_gpu(0)
+    loop = [sys.executable, "-c", "while True: pass"]
+    environment = {**os.environ, "LLMHOST_DOUBLE_GPU_1": "yes"}
+    with subprocess.Popen(loop, env=environment) as busy:
+        try:
+            while not (found := bench.probe()["gpus"])[1]["work"]:
+                assert busy.poll() is None
+        finally:
+            busy.kill()
+    assert [gpu["work"] for gpu in found] == [[], [{"pid": busy.pid, "percent": 40}]]
+
+
+def test_gpu_that_reports_no_work_says_why(bench: Bench) -> None:
+    bench.set_up(PROFILES["rtx-5070-ti"], failures="nvmlDeviceGetProcessUtilization 3\n")
+    (gpu,) = bench.probe()["gpus"]
+    assert (gpu["work"], gpu["unavailable"]["work"]) == (None, "Not Supported")
+
+
 @pytest.mark.parametrize("function", ["nvmlDeviceGetComputeRunningProcesses_v3"])
 def test_what_a_driver_does_not_tell_is_null_with_the_reason(bench: Bench, function: str) -> None:
     bench.set_up(PROFILES["rtx-5070-ti"], failures=f"{function} 3\n")

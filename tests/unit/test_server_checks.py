@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from llmhost.checks import catalogue
+from llmhost.checks import test_gpu as gpu_checks
 from llmhost.checks.describe import gpu
 from llmhost.checks.next_steps import NEXT_STEPS
 from llmhost.inventory.reader import known_keys
@@ -188,6 +189,15 @@ def test_memory_of_a_gpu_is_summed_up_by_container() -> None:
     found = gpu(told, {"c1": "llmhost-vllm-1", "c2": "llmhost-tei-1"})
     assert found.shares == (MemoryUse("llmhost-vllm-1", 7), MemoryUse("Xorg", 2), MemoryUse("e", 1))
     assert found.parts[-1] == MemoryUse("other", 2)
+
+
+def test_gpu_that_is_held_and_does_not_compute_is_no_proof() -> None:
+    held = [{"pid": pid, "memory": 9, "container": c} for pid, c in ((1, "vllm"), (2, "other"))]
+    told = {"index": 1, "processes": held, "work": [{"pid": 2, "percent": 50}]}
+    holders = gpu_checks.holders_of(told, "vllm", "vllm")
+    with pytest.raises(AssertionError, match="vllm answered, and its GPU 1 did no work"):
+        gpu_checks.assert_work(told, "vllm", holders)
+    gpu_checks.assert_work(told | {"work": [{"pid": 1, "percent": 3}]}, "vllm", holders)
 
 
 def test_gpu_that_tells_nothing_is_shown_all_the_same() -> None:

@@ -12,6 +12,7 @@ from compose_spec import PyCompose
 
 from llmhost.docs.reference import reference
 from llmhost.gateway.routes import clashes, exposed_routes
+from llmhost.inventory.environment_rules import reserved
 from llmhost.inventory.reader import read_settings
 from llmhost.nvidia.gpu_allocation import KIND
 from llmhost.resources import FILES, TEMPLATES
@@ -130,6 +131,21 @@ def test_service_is_given_its_gpus_and_its_engine_s_digest(
             assert len(ids) == (request.count if request else 0), what
             images = {image.service: image for image in service_images(settings)}
             assert re.search(r":[^:/@]+@sha256:[0-9a-f]{64}$", images[name].engine), what
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_declared_variables_reach_the_container_and_no_other_is_free(
+    every_site: list[tuple[str, str, Settings]], name: str
+) -> None:
+    for service, what, settings in every_site:
+        if service == name:
+            document = yaml.safe_load(rendered(settings, name))["services"][name]
+            variables = document.get("environment", {})
+            declared = settings.options(name).environment
+            assert {each: variables[each].replace("$$", "$") for each in declared} == declared, what
+            rest = {*variables} - {*declared}
+            free = rest - reserved(catalogue()[name])
+            assert {each for each in free if not each.startswith("LLMHOST_")} == set(), what
 
 
 @pytest.mark.parametrize("name", catalogue())

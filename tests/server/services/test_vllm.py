@@ -23,8 +23,9 @@ def model(api: Api, settings: Settings) -> Model:
 
 
 def test_model_is_offered_under_its_declared_name(api: Api, model: Model) -> None:
-    (card,) = api.ask("/v1/models")["data"]
-    assert (card["id"], card["max_model_len"]) == (model.name, model.context_tokens)
+    cards = {each["id"]: each for each in api.ask("/v1/models")["data"]}
+    assert {*cards} == {model.name, *(adapter.name for adapter in model.adapters)}
+    assert cards[model.name]["max_model_len"] == model.context_tokens
 
 
 def test_chat_streams_token_by_token(api: Api, model: Model) -> None:
