@@ -51,3 +51,9 @@ def gib_to_bytes(size: float) -> int:
 def bytes_of(size: str) -> int:
     """Bytes of a size for Docker, such as `16g`."""
     return int(size[:-1]) << {"k": 10, "m": 20, "g": 30}[size[-1]]
+
+
+def docker_size(size: int) -> str:
+    """The inverse of `bytes_of`, in the largest unit without a fraction."""
+    shift, unit = next((s, u) for s, u in ((30, "g"), (20, "m"), (10, "k")) if not size % (1 << s))
+    return f"{size >> shift}{unit}"

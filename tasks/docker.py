@@ -3,12 +3,12 @@
 from llmhost.docker.containerd import CONFIG
 from llmhost.operations import containerd, docker, systemd
 from llmhost.operations.component import component
-from llmhost.resources import FILES
+from llmhost.resources import FILES, script
 from llmhost.settings import Settings
 
 _KEY = FILES / "docker/docker.asc"
 # A daemon that was started with other arguments than those on disk.
-_NO_NETWORK_API = '! ss -Hltnp | grep -q "pid=$(systemctl show -P MainPID docker.service),"'
+_NO_NETWORK_API = script("docker/network_api.sh")
 
 
 @component("Docker")
@@ -36,6 +36,7 @@ def install_docker(settings: Settings) -> None:
     )
     docker.daemon(
         settings.docker.daemon_config(),
+        harden=settings.system.hardening != "off",
         name="Configure the Docker daemon",
     )
     # The daemon depends on these units.

@@ -15,7 +15,7 @@ def run_stack(settings: Settings) -> None:
     compose.project(
         compose_project(settings),
         gpus=settings.gpu_requests,
-        with_devices=partial(compose_project, settings),
+        on_host=partial(compose_project, settings),
         name="Run the declared services",
     )
 

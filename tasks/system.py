@@ -1,7 +1,7 @@
-"""System: clock, packages, updates and kernel parameters."""
+"""System: clock, packages, updates, kernel parameters and sshd."""
 
 from llmhost import host_packages
-from llmhost.operations import apt, clock, files, sysctl, systemd
+from llmhost.operations import apt, clock, files, sshd, sysctl, systemd
 from llmhost.operations.component import component
 from llmhost.settings import Settings
 from llmhost.system.files import Absent, File
@@ -43,8 +43,15 @@ def configure_system(settings: Settings) -> None:
     clock.right(system.timezone, name="Set the time zone and keep the clock right")
     sysctl.parameters(
         system.kernel_parameters,
+        if_known=system.hardened_parameters,
         path="/etc/sysctl.d/60-llmhost.conf",
         name="Set the kernel parameters",
     )
     # Ubuntu has started sshd by its socket since 22.10.
     systemd.starts_at_boot("ssh.service", "ssh.socket", name="Start sshd at boot")
+    sshd.settings(
+        system.hardening,
+        passwords=system.ssh_password_login,
+        confirm_seconds=system.confirm_seconds,
+        name="Harden sshd",
+    )

@@ -8,8 +8,8 @@ MINIMAL = {
     "apt": "apt-cache apt-config apt-get apt-helper apt-mark",
     "bash": "bash",
     "coreutils": "base64 cat chmod chown cp cut date df dirname head id install ln ls md5sum mkdir"
-    " mkfifo mktemp mv nohup od paste readlink rm seq sha256sum sleep sort stat sync tail timeout"
-    " touch tr uname wc",
+    " mkfifo mktemp mv nohup nproc od paste readlink rm seq sha256sum sleep sort stat sync tail"
+    " timeout touch tr uname wc",
     "dash": "sh",
     "diffutils": "diff",
     "dpkg": "dpkg dpkg-query",
@@ -48,10 +48,12 @@ for the absence of what the program is asked about."""
 HANDLED = {
     "gpg": "called only where a bundle is made, and asked for before with a sentence",
     "modinfo": "asked only about a module of NVIDIA's that is there; kernels depend on kmod",
+    "modprobe": "without it, and without the module, Docker's bridges are not hardened",
     "mokutil": "without it no key counts as enrolled, and Secure Boot is refused with a sentence",
     "netplan": "asked for with command -v: a host without it is configured by systemd-networkd",
     "nmcli": "without it NetworkManager manages nothing",
     "nvidia-smi": "comes with the driver; without it the driver counts as missing",
+    "sshd": "asked for with command -v: a host without it has no settings of sshd to harden",
     "update-initramfs": "called only where an initramfs is out of date",
 }
 """What follows from a program's absence."""

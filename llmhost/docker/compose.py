@@ -257,12 +257,12 @@ def _beyond_compose(project: Project, container: Container, found: ProjectState)
 def _updated(wanted: Limits, found: Limits) -> list[str]:
     """Names of the limits that differ."""
     # Docker drops limits that the host's kernel does not support, with only a warning.
-    dropped = (wanted.pids, 0), (wanted.memory, 0)
+    dropped = (wanted.pids, 0), (wanted.memory, 0), (wanted.cpus, ())
     differ = {
         "restart policy": found.restart != wanted.restart,
         "processes": found.pids not in dropped[0],
         "memory": found.memory not in dropped[1],
-        "processors": found.cpus != wanted.cpus,
+        "processors": found.cpus not in dropped[2],
     }
     return [name for name, differs in differ.items() if differs]
 

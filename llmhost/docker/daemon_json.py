@@ -10,12 +10,31 @@ from typing import Any
 
 KeyPath = tuple[str, ...]
 
+HARDENED: Mapping[str, Any] = {"no-new-privileges": True}
+"""Hardening that every host supports: no process of a container gains privileges."""
+
+HARDENED_BY_BRIDGE: Mapping[str, Any] = {"icc": False, "userland-proxy": False}
+"""Hardening that needs the kernel to filter packets between ports of a bridge: dockerd does not
+start otherwise. `icc` concerns containers on the default bridge only. Without the userland proxy,
+published ports need no process of root's; on WSL, Windows finds ports by that process."""
+
 # The options belong to the log driver: dockerd refuses leftovers of another driver.
 _WHOLE = frozenset({"log-opts"})
 
 
 class BrokenConfig(ValueError):
     """daemon.json cannot be parsed; the message is a sentence with the position."""
+
+
+def hardened(config: Mapping[str, Any], *, bridge_filter: bool) -> dict[str, Any]:
+    """The configuration with the keys of hardening that the host supports, unless it has them."""
+    return {**HARDENED, **(HARDENED_BY_BRIDGE if bridge_filter else {}), **config}
+
+
+def restart_sentence(loaded: Mapping[str, Any]) -> str:
+    """What becomes of the running containers when the daemon that has loaded this restarts."""
+    fate = "keep running" if loaded.get("live-restore") else "restart with it"
+    return f"the Docker daemon restarts; running containers {fate}"
 
 
 def parse_config(text: str, path: str) -> dict[str, Any]:

@@ -54,11 +54,14 @@ class Engine(FactBase[EngineState]):
 
 @dataclass(frozen=True)
 class DaemonFiles:
-    """The text of daemon.json and of the record of our keys; empty if a file does not exist."""
+    """The text of daemon.json and of the record of our keys; empty if a file does not exist.
+    `running`: the daemon runs. `bridge_filter`: the host supports HARDENED_BY_BRIDGE."""
 
     config: str = ""
     record: str = ""
     states: dict[str, PathState] = field(default_factory=dict)
+    running: bool = False
+    bridge_filter: bool = False
 
 
 class DaemonConfig(FactBase[DaemonFiles]):
@@ -72,11 +75,14 @@ class DaemonConfig(FactBase[DaemonFiles]):
         contents = (
             f"base64 -w0 {shlex.quote(path)} 2>/dev/null; echo" for path in (config, record)
         )
-        return "; ".join([*contents, PathStates().command([config, record])])
+        host = script("docker/host.sh")
+        return "; ".join([*contents, PathStates().command([config, record]), host])
 
     def process(self, output: list[str]) -> DaemonFiles:
-        config, record, *states = output
-        return DaemonFiles(_text(config), _text(record), parse_states(states))
+        config, record, *more = output
+        words = ("running", "bridge-filter")
+        states = parse_states([line for line in more if line not in words])
+        return DaemonFiles(_text(config), _text(record), states, *(each in more for each in words))
 
 
 class EngineRootsFact(FactBase[EngineRoots]):

@@ -3,6 +3,7 @@
 from pyinfra.api import FactBase
 
 from llmhost.resources import script
+from llmhost.stack.limits import Capacity
 from llmhost.system.host_identity import HostIdentity, parse_identity
 
 
@@ -20,3 +21,18 @@ class HostIdentityFact(FactBase[HostIdentity | None]):
 
     def process(self, output: list[str]) -> HostIdentity:
         return parse_identity(output)
+
+
+class HostCapacity(FactBase[Capacity]):
+    """Hardware threads and memory that the system has in use."""
+
+    @staticmethod
+    def default() -> Capacity:
+        return Capacity()
+
+    def command(self) -> str:
+        return r"nproc --all; sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo"
+
+    def process(self, output: list[str]) -> Capacity:
+        threads, kib = map(int, output)
+        return Capacity(threads, kib * 1024)

@@ -8,12 +8,14 @@ from pyinfra.api import StringCommand
 from llmhost.docker import compose
 from llmhost.docker.compose import Project
 from llmhost.facts.compose import ComposeProject
+from llmhost.facts.system import HostCapacity
 from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.gpu_allocation import Devices, GpuRequest, devices_of, wsl_note
 from llmhost.operations.changes import explain, note, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.nvidia_packages import UNREADABLE, nvidia_question, read_state
+from llmhost.stack.limits import Capacity
 from llmhost.system.files import archive
 
 
@@ -32,10 +34,12 @@ def _prefetch(
     project: Project,
     *,
     gpus: Mapping[str, GpuRequest] | None = None,
-    with_devices: Callable[[Devices], Project] | None = None,
+    on_host: Callable[[Devices, Capacity], Project] | None = None,
 ) -> list[Question]:
     """Services with GPUs depend on the host's GPUs, so those are read first."""
-    return [nvidia_question(wanted=True) if gpus and with_devices else project_question(project)]
+    if on_host is None:
+        return [project_question(project)]
+    return [nvidia_question(wanted=True) if gpus else ask(HostCapacity)]
 
 
 @declared(prefetch=_prefetch)
@@ -43,7 +47,7 @@ def project(
     project: Project,
     *,
     gpus: Mapping[str, GpuRequest] | None = None,
-    with_devices: Callable[[Devices], Project] | None = None,
+    on_host: Callable[[Devices, Capacity], Project] | None = None,
 ) -> Commands:
     """Run exactly these services, healthy, from these files; remove other services of the project.
 
@@ -52,12 +56,13 @@ def project(
     limits, or if settings were changed in the running service. A container that was created by hand
     with a service's name is replaced. Services that an operator stopped stay so. It fails, after
     all other changes, if the settings of a running service cannot be read. `gpus` are the requests
-    of services; `with_devices` returns the project for the devices that they get.
+    of services; `on_host` returns the project for the devices that they get, with limits in
+    proportion to the host.
     """
     notes: list[str] = []
-    if gpus and with_devices:
+    if on_host:
         try:
-            devices = _granted(gpus)
+            devices = _granted(gpus) if gpus else {}
         except Unsatisfiable as error:
             # In a dry run, an earlier operation of the deploy may install the driver.
             if host.state.is_executing:
@@ -65,7 +70,7 @@ def project(
                 return
             notes = [*error.sentences]
         else:
-            project, notes = with_devices(devices), wsl_note(devices)
+            project, notes = on_host(devices, get_fact(HostCapacity)), wsl_note(devices)
     found = get_fact(ComposeProject, **project_question(project).arguments)
     if stopped := found.notes(project.services):
         note(stopped)

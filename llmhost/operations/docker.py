@@ -11,12 +11,14 @@ from llmhost.docker.daemon_json import (
     BrokenConfig,
     KeyPath,
     changed_keys,
+    hardened,
     key_paths,
     merge,
     parse_config,
     parse_owned,
     render_config,
     render_owned,
+    restart_sentence,
 )
 from llmhost.docker.packages import (
     ALL_NAMES,
@@ -101,12 +103,14 @@ def engine(
 
 
 @declared(
-    prefetch=lambda config, *, owner="docker": [
+    prefetch=lambda config, *, owner="docker", harden=False: [
         ask(DaemonConfig, config=CONFIG, record=_record(owner))
     ]
 )
-def daemon(config: Mapping[str, Any], *, owner: str = "docker") -> Commands:
+def daemon(config: Mapping[str, Any], *, owner: str = "docker", harden: bool = False) -> Commands:
     """Set the declared keys of daemon.json and leave all other keys alone, except REMOVED.
+
+    `harden` adds the keys of hardening that the host supports; those of `config` override them.
 
     Keys that an earlier run set for the same `owner` and that `config` no longer contains are
     removed. dockerd validates the file before it is installed. It takes effect when the daemon is
@@ -119,6 +123,8 @@ def daemon(config: Mapping[str, Any], *, owner: str = "docker") -> Commands:
     except BrokenConfig as error:
         yield refuse([str(error), "Fix the file, or move it away to start from an empty one."])
         return
+    if harden:
+        config = hardened(config, bridge_filter=found.bridge_filter)
     earlier, ours = parse_owned(found.record), key_paths(config)
     merged = merge(
         {key: value for key, value in existing.items() if key not in REMOVED}, config, earlier
@@ -127,7 +133,8 @@ def daemon(config: Mapping[str, Any], *, owner: str = "docker") -> Commands:
     text = render_config(merged) if changed else found.config
     wrong = differences([File(CONFIG, text), File(record, render_owned(ours))], found.states)
     if wrong:
-        explain([f"{CONFIG} differs in {key}" for key in changed] or wrong.values())
+        sentences = [f"{CONFIG} differs in {key}" for key in changed] or [*wrong.values()]
+        explain([*sentences, *([restart_sentence(existing)] if found.running else [])])
         yield _install_config(text, record, earlier | ours, ours)
 
 

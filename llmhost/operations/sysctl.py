@@ -7,21 +7,32 @@ from pyinfra.api import StringCommand
 from llmhost.facts.sysctl import KernelParameters
 from llmhost.operations.changes import explain, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
-from llmhost.operations.fact_prefetch import ask
+from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.files import apply_command
 from llmhost.system.files import File, differences
 from llmhost.system.sysctl import deviations, render, script, settable, unknown
 
 
-@declared(prefetch=lambda values, *, path: [ask(KernelParameters, names=list(values), path=path)])
-def parameters(values: Mapping[str, str], *, path: str) -> Commands:
-    """Set parameters now, and at boot with the file at `path`.
+def _question(
+    values: Mapping[str, str], *, path: str, if_known: Mapping[str, str] | None = None
+) -> Question:
+    return ask(KernelParameters, names=[*values, *(if_known or {})], path=path)
+
+
+@declared(prefetch=lambda values, **more: [_question(values, **more)])
+def parameters(
+    values: Mapping[str, str], *, path: str, if_known: Mapping[str, str] | None = None
+) -> Commands:
+    """Set parameters now, and at boot with the file at `path`; those in `if_known` only if the
+    kernel has them.
 
     A container sets only its own parameters. The others belong to its host; they are left alone and
     not reported as differences.
     """
-    state, files = get_fact(KernelParameters, names=list(values), path=path)
-    own = settable(values, state)
+    question = _question(values, path=path, if_known=if_known)
+    state, files = get_fact(KernelParameters, **question.arguments)
+    known = {name: value for name, value in (if_known or {}).items() if name in state.values}
+    own = settable({**values, **known}, state)
     if state.values and (strange := unknown(own, state)):
         yield refuse(
             [

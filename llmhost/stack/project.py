@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llmhost.docker.build_context import context_files
-from llmhost.docker.compose import Limits, Project
+from llmhost.docker.compose import Project
 from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
 from llmhost.models.files import sha256_of
 from llmhost.nvidia.gpu_allocation import Devices
@@ -16,9 +16,10 @@ from llmhost.secret import read_secret
 from llmhost.services.app import App
 from llmhost.services.base import AnyService, ServiceOptions
 from llmhost.settings import Settings
+from llmhost.stack.limits import Capacity, limits
 from llmhost.system.files import File
 from llmhost.template import render
-from llmhost.units import bytes_of
+from llmhost.units import docker_size
 
 _AS_IT_IS = File("Dockerfile", "FROM engine\n")
 """Dockerfile for a site's own image: the built image has the inputs label and is available
@@ -56,9 +57,16 @@ def started_first(settings: Settings, service: AnyService, devices: Devices) -> 
     return tuple(dict.fromkeys((*needed, *sharers.values())))
 
 
-def compose_project(settings: Settings, devices: Devices | None = None) -> Project:
-    """The Compose project of the declared services, with their GPUs on a host."""
+def compose_project(
+    settings: Settings, devices: Devices | None = None, capacity: Capacity | None = None
+) -> Project:
+    """The Compose project of the declared services, with their GPUs and their limits on a host."""
     images = {image.service: image.reference for image in service_images(settings)}
+    hardened = settings.system.hardening != "off"
+    limited = {
+        name: limits(settings.options(name).memory_limit, capacity or Capacity(), hardened=hardened)
+        for name in settings.services
+    }
     return Project(
         name=settings.stack.project,
         directory=settings.stack.directory,
@@ -84,6 +92,8 @@ def compose_project(settings: Settings, devices: Devices | None = None) -> Proje
                         settings.options(service.name), settings.models_of(service.name)
                     )
                 ),
+                limits=limited[service.name],
+                docker_size=docker_size,
                 docker=settings.docker,
                 quoted=_quoted,
             )
@@ -92,11 +102,7 @@ def compose_project(settings: Settings, devices: Devices | None = None) -> Proje
         images=images,
         start_timeout_seconds=settings.stack.start_timeout_seconds,
         private=frozenset(n for n in settings.services if settings.options(n).secret_variables),
-        limits={
-            service.name: Limits(memory=bytes_of(limit) if limit else 0)
-            for service in settings.catalogue
-            for limit in (settings.options(service.name).memory_limit,)
-        },
+        limits=limited,
         questions={
             service.name: program
             for service in settings.catalogue

@@ -6,7 +6,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,15 +39,18 @@ def deploy(
     *args: object,
     dry: bool = False,
     sudo: bool = False,
+    login: Mapping[str, object] | None = None,
 ) -> Outcome:
     """Run `function(*args)`, which calls operations, as a deploy on one machine.
 
     The function has to be importable: one of a module, not of a test. With `sudo` the login is an
-    ordinary user's. Operations are recognised in `changed` by the name that they were given.
+    ordinary user's; `login` is data of pyinfra for another one. Operations are recognised in
+    `changed` by the name that they were given.
     """
     data: dict[str, object] = {"ssh_config_file": str(machine.ssh_config)}
     if sudo:
         data |= {"ssh_user": "operator", "_sudo": True}
+    data |= login or {}
     with tempfile.TemporaryDirectory(prefix="llmhost-deploy-") as directory:
         place = Path(directory)
         (place / "deploy.py").write_text(_DEPLOY)

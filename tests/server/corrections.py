@@ -19,6 +19,10 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
         "system.container-does-not-change-its-hosts-kernel",
     ),
     "System: systemd.starts_at_boot": ("system.sshd-starts-at-boot",),
+    "System: sshd.settings": (
+        "system.sshd-has-the-settings-of-its-hardening",
+        "system.sshd-offers-no-password-log-in",
+    ),
     "System: systemd.without_overrides": ("system.no-unit-has-undeclared-overrides",),
     "Network: hostname.present": ("network.host-calls-itself-by-its-name",),
     "Network: hosts_file.entries": ("network.declared-names-lead-to-their-addresses",),
@@ -42,7 +46,10 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
         "docker.compose-and-buildx-are-there",
         "docker.pinned-version-is-installed-and-held",
     ),
-    "Docker: docker.daemon": ("docker.every-declared-key-is-in-the-file",),
+    "Docker: docker.daemon": (
+        "docker.every-declared-key-is-in-the-file",
+        "docker.daemon-is-hardened",
+    ),
     "Docker: containerd.rooted": ("docker.images-are-in-the-declared-directory",),
     "Docker: docker.api_socket": ("docker.api-is-for-root-on-the-host-alone",),
     "Docker: systemd.service": (
@@ -106,6 +113,7 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
         "stack.no-volume-hides-what-is-baked",
         "stack.ports-are-published-on-the-loopback-only",
         "stack.root-file-systems-are-read-only",
+        "stack.services-have-limits-in-proportion-to-the-server",
         "stack.services-come-back-after-a-reboot",
         "stack.service-that-an-operator-stopped-does-not-run",
     ),

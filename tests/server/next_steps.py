@@ -137,6 +137,8 @@ NEXT_STEPS = {
     "move containerd's data.",
     "docker.daemon-is-younger-than-its-configuration": "Deploy again: it restarts the daemon. "
     "With `live-restore`, containers keep running.",
+    "docker.daemon-is-hardened": "Deploy again. A key that containers of your own cannot live with "
+    "belongs in `docker_daemon_options`.",
     "docker.every-declared-key-is-in-the-file": "Deploy again: someone removed keys from "
     "/etc/docker/daemon.json.",
     "docker.api-is-for-root-on-the-host-alone": "Remove `hosts` from daemon.json and "
@@ -267,6 +269,8 @@ NEXT_STEPS = {
     "Compose files, or from older ones. Deploy again.",
     "stack.containers-reach-nothing-that-is-not-declared": "The container was changed by hand. "
     "`llmhost plan INVENTORY` names what was added; deploy to recreate the container.",
+    "stack.services-have-limits-in-proportion-to-the-server": "Deploy again; `docker inspect` "
+    "shows the limits of a container.",
     "stack.root-file-systems-are-read-only": "Remove `read_only: false` from your own Compose "
     "overrides, then deploy again.",
     "stack.ports-are-published-on-the-loopback-only": "Deploy again, now: the engine answers "
@@ -295,6 +299,10 @@ NEXT_STEPS = {
     "/etc/sysctl.d/60-llmhost.conf: deploy again.",
     "system.sshd-starts-at-boot": "Run `systemctl enable ssh`. Otherwise no one can log in after "
     "a reboot.",
+    "system.sshd-has-the-settings-of-its-hardening": "Deploy again. If /etc/ssh has changes that "
+    "sshd has not loaded, run `systemctl reload ssh` and log in again first.",
+    "system.sshd-offers-no-password-log-in": "Deploy again with a key. If you need password "
+    "log-in, set `system_ssh_password_login`.",
     "system.no-unit-has-undeclared-overrides": "`llmhost plan INVENTORY` names them; a deploy "
     "removes them. List those that must stay in `system_accepted_overrides`.",
     "system.packages-are-all-in-order": "`dpkg --audit` names them. `dpkg --configure -a` and "

@@ -8,6 +8,7 @@ import pytest
 
 from llmhost.checks.applies import does_not_apply
 from llmhost.checks.command_log import guard, unit
+from llmhost.checks.nvidia import on_wsl
 from llmhost.settings import Settings
 
 
@@ -70,13 +71,44 @@ def test_api_is_for_root_on_the_host_alone(host: Any) -> None:
     socket = host.file("/run/docker.sock")
     assert socket.is_socket
     assert guard(socket) in ("root:docker 0660", "root:root 0660")
-    assert "dockerd" not in host.check_output("ss -Hltnp")
+    # Without the userland proxy, it holds the published ports.
+    ports = {each["HostPort"] for each in _published(host)}
+    listeners = [line.split()[3] for line in _listeners(host) if "dockerd" in line]
+    assert [each for each in listeners if each.rpartition(":")[2] not in ports] == []
 
 
 def test_no_port_is_published_beyond_loopback(host: Any) -> None:
-    listeners = host.check_output("ss -Hltnp").splitlines()
-    published = [line.split()[3] for line in listeners if "docker-proxy" in line]
-    assert [each for each in published if not each.startswith(("127.", "[::1]"))] == []
+    lines = [line for line in _listeners(host) if "docker-proxy" in line or "dockerd" in line]
+    places = [line.split()[3] for line in lines] + [each["HostIp"] for each in _published(host)]
+    assert [each for each in places if not each.startswith(("127.", "[::1]", "::1"))] == []
+
+
+def test_daemon_is_hardened(host: Any, engine: dict[str, Any], settings: Settings) -> None:
+    if settings.system.hardening == "off":
+        does_not_apply("system_hardening is off")
+    wanted: dict[str, Any] = {"no-new-privileges": True}
+    filters = host.file("/proc/sys/net/bridge/bridge-nf-call-iptables").exists
+    if filters and not on_wsl(host):
+        wanted |= {"icc": False, "userland-proxy": False}
+    file = json.loads(host.file("/etc/docker/daemon.json").content_string)
+    own = settings.docker.daemon_options
+    wanted = {key: own.get(key, value) for key, value in wanted.items()}
+    assert {key: file.get(key) for key in wanted} == wanted
+    assert ("name=no-new-privileges" in engine["SecurityOptions"]) is wanted["no-new-privileges"]
+    option = '{{index .Options "com.docker.network.bridge.enable_icc"}}'
+    icc = host.check_output(f"docker network inspect bridge --format '{option}'")
+    assert icc == str(wanted.get("icc", True)).lower()
+
+
+def _listeners(host: Any) -> list[str]:
+    return list(host.check_output("ss -Hltnp").splitlines())
+
+
+def _published(host: Any) -> list[dict[str, str]]:
+    """Bindings of the ports of all running containers."""
+    shown = "docker ps --quiet | xargs -r docker inspect --format '{{json .NetworkSettings.Ports}}'"
+    ports = map(json.loads, host.check_output(shown).splitlines())
+    return [each for port in ports for bindings in port.values() for each in bindings or ()]
 
 
 def test_networks_of_the_stack_publish_on_loopback(host: Any, settings: Settings) -> None:

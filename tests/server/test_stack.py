@@ -106,6 +106,26 @@ def test_root_file_systems_are_read_only(host: Any, containers: Containers) -> N
         assert "ro" in root[3].split(","), service
 
 
+def test_services_have_limits_in_proportion_to_the_server(
+    host: Any, containers: Containers, settings: Settings
+) -> None:
+    controllers = host.check_output("cat /sys/fs/cgroup/cgroup.controllers").split()
+    kib = int(host.check_output("sed -n 's/^MemTotal: *//p' /proc/meminfo").split()[0])
+    threads = int(host.check_output("nproc --all"))
+    for service, each in containers.items():
+        limits = each["HostConfig"]
+        if "pids" in controllers:
+            assert (limits["PidsLimit"] or 0) >= max(512, 32 * threads), service
+        if settings.system.hardening == "off":
+            continue
+        if "cpu" in controllers:
+            assert limits["CpuShares"] == 512, service
+        declared = settings.options(service).memory_limit
+        if "memory" in controllers and (declared or kib > 3 * 2**20):
+            assert limits["Memory"] > 0, service
+            assert declared or limits["Memory"] < kib * 1024, service
+
+
 def test_ports_are_published_on_the_loopback_only(
     host: Any, containers: Containers, settings: Settings, services: list[str]
 ) -> None:

@@ -1,6 +1,8 @@
 """The operating system of a provisioned server."""
 
+import subprocess
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -8,6 +10,7 @@ import pytest
 
 from llmhost.checks.applies import does_not_apply
 from llmhost.checks.nvidia import on_wsl
+from llmhost.inventory.site import SiteHost
 from llmhost.settings import Settings
 from llmhost.system.overrides import OWN
 from llmhost.system.sysctl import proc_path
@@ -23,6 +26,12 @@ def container(host: Any) -> bool:
 def shared_kernel(host: Any, container: bool) -> bool:
     """Whether a kernel parameter of the server affects other systems. Not on WSL."""
     return container and not on_wsl(host)
+
+
+@pytest.fixture(scope="module")
+def over_ssh(host: Any) -> bool:
+    """Whether the server is reached by SSH, and not the machine that runs this."""
+    return bool(host.backend.NAME == "ssh")
 
 
 def test_clock_shows_the_declared_zone(host: Any, settings: Settings) -> None:
@@ -60,7 +69,12 @@ def test_security_fixes_install_themselves_without_a_reboot(host: Any, settings:
 def test_kernel_has_the_declared_parameters(
     host: Any, settings: Settings, shared_kernel: bool
 ) -> None:
-    declared = settings.system.kernel_parameters
+    hardened = {
+        name: value
+        for name, value in settings.system.hardened_parameters.items()
+        if host.file(proc_path(name)).exists
+    }
+    declared = {**settings.system.kernel_parameters, **hardened}
     own = {name: value for name, value in declared.items() if not shared_kernel or "net." in name}
     # The kernel prints tabs between numbers.
     found = {name: " ".join(host.check_output(f"cat {proc_path(name)}").split()) for name in own}
@@ -77,6 +91,41 @@ def test_sshd_starts_at_boot(host: Any) -> None:
     if not any(host.service(unit).exists for unit in ("ssh", "ssh.socket")):
         does_not_apply("this server has no sshd")
     assert "enabled" in host.run("systemctl is-enabled ssh.service ssh.socket").stdout.split()
+
+
+def test_sshd_has_the_settings_of_its_hardening(
+    host: Any, settings: Settings, over_ssh: bool
+) -> None:
+    level = settings.system.hardening
+    if level == "off" or not over_ssh:
+        does_not_apply("a deploy does not harden sshd here")
+    lines = host.check_output("/usr/sbin/sshd -T").splitlines()
+    found = dict(line.split(" ", 1) for line in lines)
+    assert found["permitemptypasswords"] == found["x11forwarding"] == "no"
+    assert 0 < int(found["logingracetime"]) <= 60
+    assert int(found["maxauthtries"]) <= (4 if level == "cis" else 6)
+    if level == "cis":
+        assert found["allowagentforwarding"] == found["compression"] == "no"
+        assert 0 < int(found["clientaliveinterval"]) <= 300
+        assert found["loglevel"] in ("VERBOSE", "DEBUG", "DEBUG1", "DEBUG2", "DEBUG3")
+        assert host.file(found["banner"]).size > 0
+
+
+def test_sshd_offers_no_password_log_in(
+    site_host: SiteHost, settings: Settings, over_ssh: bool, server_name: str, ssh_config_path: Path
+) -> None:
+    system = settings.system
+    if system.hardening == "off" or system.ssh_password_login or not over_ssh:
+        does_not_apply("a deploy keeps password log-in here")
+    if site_host.data.get("ssh_password"):
+        does_not_apply("deploys log in with a password, which they never end")
+    options = ["ControlPath=none", "BatchMode=yes", "PreferredAuthentications=none"]
+    words = [word for option in options for word in ("-o", option)]
+    command = ["ssh", "-F", str(ssh_config_path), *words, server_name, "true"]
+    refusal = subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
+    offered = refusal.rpartition("Permission denied (")[2].partition(")")[0].split(",")
+    assert "publickey" in offered, refusal
+    assert not {"password", "keyboard-interactive"} & {*offered}
 
 
 def test_packages_are_all_in_order(host: Any) -> None:

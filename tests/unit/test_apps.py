@@ -131,7 +131,7 @@ def test_secret_is_only_in_a_file_of_roots(monkeypatch: pytest.MonkeyPatch, tmp_
         "KEY": "kept in a file",
         "PLAIN": "x",
     }
-    assert "word" not in settings.model_dump_json()
+    assert "$$word" not in settings.model_dump_json()
     assert "word" not in json.dumps([repr(image) for image in service_images(settings)])
 
 

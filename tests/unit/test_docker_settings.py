@@ -1,11 +1,18 @@
 """Options of Docker and of the system."""
 
+import base64
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llmhost.docker.daemon_json import hardened, restart_sentence
+from llmhost.facts.docker import DaemonConfig, DaemonFiles
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
+from llmhost.resources import script_text
 from llmhost.template import render
 
 
@@ -56,6 +63,26 @@ def test_kernel_parameters_of_the_site_override() -> None:
     assert parameters["vm.max_map_count"] == "7" and list(parameters) == sorted(parameters)
 
 
+def test_parameters_of_hardening_yield_to_those_of_the_site() -> None:
+    system = read_settings({"system_sysctl": {"kernel.kptr_restrict": 0}}).system
+    assert "kernel.kptr_restrict" not in system.hardened_parameters
+    assert system.hardened_parameters["net.ipv6.conf.all.accept_redirects"] == "0"
+    assert read_settings({"system_hardening": "off"}).system.hardened_parameters == {}
+    strict = read_settings({"system_hardening": "cis"}).system.hardened_parameters
+    assert (
+        strict["kernel.kptr_restrict"] == "2" and strict.keys() > system.hardened_parameters.keys()
+    )
+
+
+# What Docker, CUDA, hosts with several networks, and other programs depend on or set.
+@pytest.mark.parametrize(
+    "name", ["ip_forward", "rp_filter", "ptrace_scope", "userns", "modules_disabled", "martians"]
+)
+def test_hardening_leaves_parameters_alone_that_work_depends_on(name: str) -> None:
+    strict = read_settings({"system_hardening": "cis"}).system.hardened_parameters
+    assert not any(name in each for each in strict)
+
+
 @pytest.mark.parametrize("updates", [0, 1])
 def test_apt_configuration_says_who_manages_it(updates: int) -> None:
     text = render("system/zz-llmhost.j2", system=read_settings({}).system, updates=updates)
@@ -63,3 +90,66 @@ def test_apt_configuration_says_who_manages_it(updates: int) -> None:
     assert f'APT::Periodic::Unattended-Upgrade "{updates}";' in text
     assert 'DPkg::Lock::Timeout "300";' in text
     assert "codename=${distro_codename}-security" in text
+
+
+DAEMON = {"live-restore": True}
+
+
+def _fact(*words: str, config: str = "") -> DaemonFiles:
+    encoded = base64.b64encode(config.encode()).decode()
+    return DaemonConfig().process([encoded, "", *words])
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        ([], (False, False)),
+        (["running"], (True, False)),
+        (["running", "bridge-filter"], (True, True)),
+    ],
+)
+def test_what_decides_about_hardening_is_read(words: list[str], files: tuple[bool, bool]) -> None:
+    found = _fact(*words, config="{}")
+    assert (found.running, found.bridge_filter) == files and found.config == "{}"
+
+
+def test_only_what_the_host_supports_is_hardened() -> None:
+    assert hardened(DAEMON, bridge_filter=False) == {"no-new-privileges": True, **DAEMON}
+    assert hardened(DAEMON, bridge_filter=True) == {
+        "no-new-privileges": True,
+        "icc": False,
+        "userland-proxy": False,
+        **DAEMON,
+    }
+
+
+def test_daemon_options_override_hardening() -> None:
+    options = {"docker_daemon_options": {"icc": True, "no-new-privileges": False}}
+    config = read_settings(options).docker.daemon_config()
+    found = hardened(config, bridge_filter=True)
+    assert (found["icc"], found["no-new-privileges"]) == (True, False)
+    assert found["userland-proxy"] is False
+
+
+@pytest.mark.parametrize(
+    ("loaded", "fate"),
+    [({"live-restore": True}, "keep running"), ({}, "restart with it")],
+)
+def test_restart_of_the_daemon_is_announced(loaded: dict[str, Any], fate: str) -> None:
+    assert fate in restart_sentence(loaded)
+
+
+@pytest.mark.parametrize(
+    ("listener", "free"),
+    [("127.0.0.1:8081", True), ("127.0.0.1:2375", False), ("", True)],
+)
+def test_port_of_a_container_is_not_dockers_api(tmp_path: Path, listener: str, free: bool) -> None:
+    """The script on doubles of ss, docker and systemctl."""
+    line = f'LISTEN 0 4096 {listener} 0.0.0.0:* users:(("dockerd",pid=7,fd=3))' if listener else ""
+    outputs = {"ss": f"{line}\nLISTEN 0 1 0.0.0.0:22 x pid=70,", "systemctl": "7", "docker": "8081"}
+    for name, output in outputs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\ncat <<'E'\n{output}\nE\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    ran = subprocess.run(["sh", "-c", script_text("docker/network_api.sh")], env={"PATH": path})
+    assert (ran.returncode == 0) is free

@@ -1,0 +1,98 @@
+"""sshd, changed without the risk of locking the operator out."""
+
+from collections.abc import Sequence
+
+from pyinfra import host
+from pyinfra.api import StringCommand
+from pyinfra.connectors.ssh import SSHConnector
+
+from llmhost.facts.sshd import Sshd
+from llmhost.operations.changes import explain, note
+from llmhost.operations.confirmed_change import on_trial
+from llmhost.operations.declaration import Commands, declared, get_fact
+from llmhost.operations.fact_prefetch import ask
+from llmhost.system import sshd as core
+from llmhost.system.files import UNPACK, File, archive, differences
+from llmhost.template import render
+
+_TRIAL = f"{core.STAGE}/trial.sh"
+_RELOAD = "! systemctl --quiet is-active ssh.service || systemctl reload ssh.service"
+_UNLOADED = (
+    "sshd has not loaded the changes of others in /etc/ssh, and llmhost does not load them unseen:"
+    " run `systemctl reload ssh` and log in again, then deploy"
+)
+_KEPT = (
+    "password log-in over SSH stays possible, because this run logs in with a password; deploy with"
+    " a key to end it"
+)
+
+
+@declared(prefetch=lambda *_, **__: [ask(Sshd)])
+def settings(level: core.Hardening, *, passwords: bool, confirm_seconds: int) -> Commands:
+    """Give sshd the settings of a level of hardening; stricter ones of other files stay.
+
+    Password log-in ends only if this run has logged in with a key, and not at all with `passwords`.
+    New settings are saved to disk only after the controller has logged in again. If that does not
+    happen within `confirm_seconds`, the host undoes the change. `off` removes llmhost's file.
+    Without an SSH connection, nothing can be proven, and sshd is left alone.
+    """
+    state = get_fact(Sshd)
+    if not isinstance(host.connector, SSHConnector):
+        return
+    if not state.effective or not state.others:
+        return  # no sshd, or it could not be read
+    if state.others_stale:
+        note([_UNLOADED])
+        return
+    if level == "off":
+        if state.own:
+            explain([f"{core.DROP_IN} must not exist"])
+            yield StringCommand(f"rm -f {core.DROP_IN} && {{ {_RELOAD}; }}")
+        return
+    method = login_method()
+    ends = not passwords and core.passwords_end(state, method)
+    if not passwords and not ends and method:
+        note([_KEPT])
+    wanted = core.wanted(level, state, passwords=not ends)
+    file = File(core.DROP_IN, core.render(wanted))
+    deviations = core.deviations(wanted, state)
+    if wrong := differences([file], state.paths):
+        explain(deviations or wrong.values())
+    elif deviations:
+        explain(deviations)
+    elif state.stale:
+        explain(["sshd has not loaded its changed settings"])
+        yield StringCommand(_RELOAD)
+        return
+    else:
+        return
+    yield _stage(file, wanted)
+    yield from on_trial(_TRIAL, confirm_seconds)
+
+
+def login_method() -> str:
+    """How this run has logged in: `publickey`, `password`, `keyboard-interactive`, …; empty if the
+    connection does not say."""
+    client = getattr(host.connector, "client", None)
+    transport = client.get_transport() if client else None
+    handler = getattr(transport, "auth_handler", None)
+    return str(getattr(handler, "auth_method", "") or "")
+
+
+def _stage(file: File, wanted: Sequence[core.Setting]) -> StringCommand:
+    """Stage the new settings beside those in force, and check them."""
+    script = render(
+        "system/sshd_trial.sh.j2",
+        stage=core.STAGE,
+        unit=core.UNDO_UNIT,
+        main=core.MAIN,
+        own=core.DROP_IN,
+    )
+    lines = "".join(f"{each.in_force}\n" for each in wanted)
+    contents = {
+        f"{core.STAGE}/next.conf": file,
+        f"{core.STAGE}/wanted": File("", lines, mode="0600"),
+        _TRIAL: File(_TRIAL, script, mode="0700"),
+    }
+    prepare = f"set -e; mkdir -p -m 0700 {core.STAGE};"
+    return StringCommand(f"{prepare} {UNPACK}; sh {_TRIAL} stage", _stdin=archive(contents))
