@@ -94,6 +94,18 @@ def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
     assert deploy(server.machine, run_stack, server.settings()).changed == []
 
 
+def test_nvidia_smi_that_fails_in_a_container_is_found(server: GpuServer, tmp_path: Path) -> None:
+    only = ("llmhost/checks/test_container_toolkit.py", "-k", "throwaway")
+    assert server.verify(tmp_path, *only).returncode == 0
+    program = "/usr/libexec/llmhost-double/nvidia-smi"
+    server.machine.ssh(f"mv {program} {program}.kept; cp -p /usr/bin/false {program}")
+    try:
+        found = server.verify(tmp_path, *only)
+    finally:
+        server.machine.ssh(f"mv {program}.kept {program}")
+    assert found.returncode == 1 and "1 failed" in found.stdout, found.stdout
+
+
 def test_service_answers_after_a_reboot_with_a_late_spec(server: GpuServer) -> None:
     restarted(server.machine, "reboot", late=True)
     late_spec(server.machine)
