@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import yaml
@@ -25,6 +26,7 @@ from llmhost.stack.project import compose_project, service_images
 from testbed.process import ProcessId, spawn, wait_until
 
 USER = 10001
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENTER = Path(__file__).with_name("enter.sh")
 _FORWARD = Path(__file__).with_name("forward.py")
 
@@ -44,9 +46,11 @@ class Container:
         """A program of its image, inside, as `docker exec` runs it."""
         inside = ["nsenter", "--target", str(self.process.pid), "--mount", "--net"]
         clean = ["env", "-i", *_assignments({**self.image_environment, **self.environment})]
-        user = ["chroot", f"--userspec={USER}:{USER}", str(self.root)]
         return subprocess.run(
-            [*inside, *clean, *user, *command], capture_output=True, text=True, timeout=timeout
+            [*inside, *clean, *_chroot(self.root), *command],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
 
     @property
@@ -76,14 +80,17 @@ def container(
         packed.extractall(root, filter="fully_trusted")
     declared = yaml.safe_load(compose_project(settings).services[service])["services"][service]
     dockerfile = _furnish(settings, service, root)
-    image_environment = dict(re.findall(r"^ENV (\w+)=(.*)$", dockerfile, re.MULTILINE))
+    image_environment = {
+        name: Template(value).safe_substitute(PATH=_PATH)
+        for name, value in re.findall(r"^ENV (\w+)=(.*)$", dockerfile, re.MULTILINE)
+    }
     (entrypoint,) = re.findall(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)
     command = [*json.loads(entrypoint), *declared.get("command", ())]
     variables = {**image_environment, **declared.get("environment", {})}
     process = spawn(
         [
             *("unshare", "--mount", "--net", "--"),
-            *("env", "-i", *_assignments(variables), str(_ENTER), str(root), str(USER)),
+            *(str(_ENTER), str(root), *_assignments(variables), *_chroot(root)),
             *(word.replace("$$", "$") for word in command),
         ],
         directory / "log",
@@ -103,6 +110,10 @@ def container(
         shutil.rmtree(root)
 
 
+def _chroot(root: Path) -> list[str]:
+    return ["/usr/sbin/chroot", f"--userspec={USER}:{USER}", str(root)]
+
+
 def _entered(process: ProcessId, root: Path) -> bool:
     return not process.alive() or Path(f"/proc/{process.pid}/root").readlink() == root
 
@@ -113,8 +124,7 @@ def _ready(found: Container) -> bool:
 
 
 def _assignments(variables: Mapping[str, object]) -> list[str]:
-    defaults = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-    given = {**defaults, **variables}
+    given = {"PATH": _PATH, "HOME": "/", **variables}  # as Docker does
     return [f"{name}={str(value).replace('$$', '$')}" for name, value in given.items()]
 
 

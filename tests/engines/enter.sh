@@ -1,9 +1,9 @@
 #!/bin/sh
-# Becomes a program in its own root: read-only but for /tmp and the directories of its user.
-#   enter.sh ROOT UID PROGRAM…
+# Makes a root read-only but for /tmp and the data of its service, and runs a command of env(1).
+#   enter.sh ROOT NAME=VALUE… PROGRAM…
 set -eu
-root=$1 user=$2
-shift 2
+root=$1
+shift
 ip link set lo up
 mount --make-rprivate /
 mount --bind "$root" "$root"
@@ -12,4 +12,4 @@ mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=1777,noexec tmpfs "$root/tmp"
 [ ! -d "$root/srv/data" ] || mount --bind "$root/srv/data" "$root/srv/data"
 mount -o remount,bind,ro "$root"
-exec setpriv --no-new-privs chroot --userspec="$user:$user" "$root" "$@"
+exec setpriv --no-new-privs env -i "$@"

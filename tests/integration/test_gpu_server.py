@@ -96,7 +96,8 @@ def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
 
 def test_nvidia_smi_that_fails_in_a_container_is_found(server: GpuServer, tmp_path: Path) -> None:
     only = ("llmhost/checks/test_container_toolkit.py", "-k", "throwaway")
-    assert server.verify(tmp_path, *only).returncode == 0
+    before = server.verify(tmp_path, *only)
+    assert before.returncode == 0, before.stdout
     program = "/usr/libexec/llmhost-double/nvidia-smi"
     server.machine.ssh(f"mv {program} {program}.kept; cp -p /usr/bin/false {program}")
     try:
