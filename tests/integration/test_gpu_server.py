@@ -98,7 +98,7 @@ def test_nvidia_smi_that_fails_in_a_container_is_found(server: GpuServer, tmp_pa
     only = ("llmhost/checks/test_container_toolkit.py", "-k", "throwaway")
     before = server.verify(tmp_path, *only)
     assert before.returncode == 0, before.stdout
-    program = "/usr/libexec/llmhost-double/nvidia-smi"
+    program = "/usr/lib/llmhost-double/bin/nvidia-smi"
     server.machine.ssh(f"mv {program} {program}.kept; cp -p /usr/bin/false {program}")
     try:
         found = server.verify(tmp_path, *only)

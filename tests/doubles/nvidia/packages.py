@@ -222,7 +222,7 @@ def toolkit(version: str) -> list[DebDouble]:
     files: dict[str, str | bytes] = {
         "/usr/bin/nvidia-ctk": _script("nvidia-ctk", upstream),
         "/usr/bin/nvidia-cdi-hook": "#!/bin/sh\nexit 0\n",
-        "/usr/libexec/llmhost-double/nvidia-smi": container_smi(),
+        "/usr/lib/llmhost-double/bin/nvidia-smi": container_smi(),
         f"{base}.service": _REFRESH,
         f"{base}.service.d/10-container-engines.conf": (
             "[Unit]\nBefore=docker.service containerd.service\n[Service]\nTimeoutStartSec=90s\n"
