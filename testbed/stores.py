@@ -8,15 +8,13 @@ built on Python with pip.
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import tempfile
 from functools import cache
 from pathlib import Path
-from zipfile import ZipFile
 
 from testbed.engine import root_archive
 from testbed.image_registry import ImageRegistry
+from testbed.wheels import unpack
 
 ROOT = Path(__file__).parents[1]
 _PACKAGES = (
@@ -24,15 +22,16 @@ _PACKAGES = (
     *("grep", "base-files", "base-passwd"),
 )
 # The package for x86-64.
-_CHROMA = (
-    "chromadb==1.5.9"
-    " --hash=sha256:cc09b3df76e5a5cb386aed2715a2eea152e3949f9e1ba93c7119505377749929\n"
+CHROMA = (
+    "chromadb==1.5.9 --hash=sha256:cc09b3df76e5a5cb386aed2715a2eea152e3949f9e1ba93c7119505377749929"
 )
 # For x86-64.
 _QDRANT = (
     "qdrant-edge-py==0.9.0"
-    " --hash=sha256:7bc734ea493d1f92e6b8af74bc68c4f903b2ca90593f899cd1b998cd12744da4\n"
+    " --hash=sha256:7bc734ea493d1f92e6b8af74bc68c4f903b2ca90593f899cd1b998cd12744da4"
 )
+_PYTHON = ("--python-version", "3.13")
+"""Debian 13's."""
 _CHROMA_PROGRAM = """\
 #!/usr/bin/python3
 import sys
@@ -56,10 +55,15 @@ _PIP = "[global]\ncert = /etc/ssl/certs/ca-certificates.crt\nbreak-system-packag
 @cache
 def push_stores(registry: ImageRegistry) -> str:
     """Push the image to a registry; returns its full reference, pinned by digest."""
+    return registry.push("stores", "1", store_archive())
+
+
+@cache
+def store_archive() -> Path:
+    """The image's root file system as a tar archive, built if necessary."""
     with tempfile.TemporaryDirectory(prefix="llmhost-stores-") as directory:
         _lay_out(Path(directory))
-        archive = root_archive("stores", _PACKAGES, "trixie", Path(directory))
-        return registry.push("stores", "1", archive)
+        return root_archive("stores", _PACKAGES, "trixie", Path(directory))
 
 
 def _lay_out(root: Path) -> None:
@@ -79,25 +83,12 @@ def _lay_out(root: Path) -> None:
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", certificates)
     (root / "etc/pip.conf").write_text(_PIP)
     packages = root / "usr/lib/python3/dist-packages"
-    _unpack(_CHROMA, "chromadb_rust_bindings/", packages)
-    _unpack(_QDRANT, "qdrant_edge/", packages)
+    # The rest of Chroma's is the client.
+    unpack(CHROMA, "chromadb_rust_bindings/", packages, _PYTHON)
+    unpack(_QDRANT, "qdrant_edge/", packages, _PYTHON)
 
 
 def _program(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     path.chmod(0o755)
-
-
-def _unpack(package: str, part: str, target: Path) -> None:
-    """A part of a wheel; the rest of Chroma's is the client."""
-    with tempfile.TemporaryDirectory() as directory:
-        wanted = Path(directory, "requirements")
-        wanted.write_text(package)
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-        pip += ["--python-version", "3.13", "--only-binary", ":all:"]
-        subprocess.run([*pip, "-d", directory, "-r", wanted], check=True)
-        (wheel,) = Path(directory).glob("*.whl")
-        with ZipFile(wheel) as archive:
-            members = [name for name in archive.namelist() if name.startswith(part)]
-            archive.extractall(target, members)

@@ -8,6 +8,7 @@ import base64
 import email.parser
 import email.policy
 import html
+import io
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 import uuid
+import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -61,11 +63,22 @@ def invalid(kind: str, message: str, *place: str | int) -> Refused:
 def markdown(name: str, data: bytes) -> str:
     """The document's text, as docling writes it anew: paragraphs on one line each, escaped."""
     text = data.decode(errors="replace")
+    if name.endswith(".docx"):
+        text = _of_docx(data)
     if name.endswith(".pdf"):
         text = "\n\n".join(re.findall(r"\(([^)]*)\) Tj", text))
     paragraphs = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
     escaped = (html.escape(part, quote=False).replace("_", r"\_") for part in paragraphs if part)
     return "\n\n".join(escaped)
+
+
+def _of_docx(data: bytes) -> str:
+    """The paragraphs of an Office document, apart."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        body = archive.read("word/document.xml").decode()
+    paragraphs = re.findall(r"<w:p[ >].*?</w:p>", body, re.DOTALL)
+    texts = ("".join(re.findall(r"<w:t[^>]*>(.*?)</w:t>", each)) for each in paragraphs)
+    return "\n\n".join(map(html.unescape, texts))
 
 
 def missing_model(options: Json) -> bool:
@@ -92,7 +105,7 @@ def converted(job: Job) -> Json:
     (name, data), *_ = job.files
     document: Json = {"filename": name, "md_content": None, "json_content": None}
     answer: Json = {"processing_time": 0.01, "timings": {}, "confidence": None}
-    if not name.endswith((*_TEXTS, ".pdf")):
+    if not name.endswith((*_TEXTS, ".docx", ".pdf")):
         error = {"component_type": "user_input", "module_name": ""}
         error |= {"error_message": f"File format not allowed: {name}", "category": "policy"}
         return {**answer, "document": document, "status": "skipped", "errors": [error]}

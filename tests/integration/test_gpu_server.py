@@ -94,6 +94,19 @@ def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
     assert deploy(server.machine, run_stack, server.settings()).changed == []
 
 
+def test_nvidia_smi_that_fails_in_a_container_is_found(server: GpuServer, tmp_path: Path) -> None:
+    only = ("llmhost/checks/test_container_toolkit.py", "-k", "throwaway")
+    before = server.verify(tmp_path, *only)
+    assert before.returncode == 0, before.stdout
+    program = "/usr/lib/llmhost-double/bin/nvidia-smi"
+    server.machine.ssh(f"mv {program} {program}.kept; cp -p /usr/bin/false {program}")
+    try:
+        found = server.verify(tmp_path, *only)
+    finally:
+        server.machine.ssh(f"mv {program}.kept {program}")
+    assert found.returncode == 1 and "1 failed" in found.stdout, found.stdout
+
+
 def test_service_answers_after_a_reboot_with_a_late_spec(server: GpuServer) -> None:
     restarted(server.machine, "reboot", late=True)
     late_spec(server.machine)

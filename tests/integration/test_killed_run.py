@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SEED = 20261121
 # A first deploy takes this demo about 35 s; each run goes on where the one before it was killed.
 SECONDS = [random.Random(SEED + run).uniform(0.5, 8) for run in range(4)]
-DEMO = [sys.executable, "-m", "testbed.demo"]
+DEMO = [sys.executable, "-m", "testbed.demo", "--model", "tiny"]
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def client(name: str, key: str) -> dict[str, str]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     home = tmp_path_factory.mktemp("rollback") / "demo"
     env = {"LLMHOST_DEMO": str(home)}
-    demo = [sys.executable, "-m", "testbed.demo"]
+    demo = [sys.executable, "-m", "testbed.demo", "--model", "tiny"]
     try:
         up = subprocess.run(demo, cwd=ROOT, env=os.environ | env, capture_output=True, text=True)
         assert up.returncode == 0, up.stdout + up.stderr

@@ -62,6 +62,7 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
         "container_toolkit.apt-knows-the-toolkits-repository-once",
         "container_toolkit.cdi-describes-just-the-gpus-that-are-there",
         "container_toolkit.what-cdi-hands-out-is-there-and-enough-for-cuda",
+        "container_toolkit.nvidia-smi-runs-in-a-throwaway-container",
         "container_toolkit.specs-are-kept-fresh",
         "container_toolkit.docker-starts-after-the-specs-or-after-a-limited-wait",
         "container_toolkit.no-unit-was-left-out-because-of-an-ordering-cycle",

@@ -118,6 +118,9 @@ NEXT_STEPS = {
     "container_toolkit.what-cdi-hands-out-is-there-and-enough-for-cuda": "Run "
     "`modprobe nvidia-uvm` and `systemctl restart nvidia-cdi-refresh` on the server, then deploy "
     "again.",
+    "container_toolkit.nvidia-smi-runs-in-a-throwaway-container": "Run `nvidia-smi` on the server. "
+    "If it works there, run `systemctl restart nvidia-cdi-refresh`; its journal names what the CDI "
+    "spec lacks.",
     "container_toolkit.specs-are-kept-fresh": "Deploy again, then run "
     "`systemctl status nvidia-cdi-refresh.path`.",
     "container_toolkit.docker-starts-after-the-specs-or-after-a-limited-wait": "Deploy again. "

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
+from llmhost.checks.applies import does_not_apply
 from llmhost.checks.command_log import unit
 from llmhost.checks.nvidia import Nvidia, look, note, require_gpu
+from llmhost.nvidia.gpu_allocation import KIND
 from llmhost.settings import Settings
 
 PACKAGES = (
@@ -73,6 +75,26 @@ def test_what_cdi_hands_out_is_there_and_enough_for_cuda(host: Any, nvidia: Nvid
     assert gone == []
     if not nvidia.wsl:
         assert "/dev/nvidia-uvm" in nodes
+
+
+def test_nvidia_smi_runs_in_a_throwaway_container(
+    host: Any, settings: Settings, nvidia: Nvidia
+) -> None:
+    """In the image of a service with a GPU, which is on the host: nothing is pulled."""
+    wanted = " ".join(f"--filter 'reference=llmhost/{name}:*'" for name in settings.gpu_requests)
+    if not wanted:
+        does_not_apply("no service asks for a GPU")
+    images = host.check_output(f"docker image ls --quiet --no-trunc {wanted}").split()
+    if not images:
+        pytest.skip("not checked: no image of a service with a GPU is on this server")
+    said = host.run(
+        "docker run --rm --pull never --network none --read-only --cap-drop ALL --user 65534:65534"
+        f" --device {KIND}=all --entrypoint nvidia-smi {images[0]}"
+        " --query-gpu=uuid,driver_version --format=csv,noheader,nounits"
+    )
+    assert said.rc == 0, said.stdout + said.stderr
+    rows = sorted(tuple(line.split(", ")) for line in said.stdout.splitlines())
+    assert rows == sorted((gpu["uuid"], nvidia.nvml["driver"]) for gpu in nvidia.gpus)
 
 
 def test_specs_are_kept_fresh(host: Any) -> None:

@@ -11,20 +11,21 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
+from tests.shapes import Comparison, Json
 from tests.unit.ollama_store import bake, model, served
 
 RECORDED = json.loads((Path(__file__).parent / "data/ollama-0.31.1.json").read_text())
-MODELS_OWN = ("model_info",)
-"""Objects whose keys depend on the model."""
-LITERAL = ("error", "done", "done_reason", "model", "object", "status", "system_fingerprint")
-"""Keys whose values are the same for every model."""
-
-Json = dict[str, Any]
+DIFFERENCES = Comparison(
+    # The values of these keys are the same for every model; the keys of `model_info` are not.
+    literal=("error", "done", "done_reason", "model", "object", "status", "system_fingerprint"),
+    open_keys=("model_info",),
+    common=("general.architecture",),
+    place="/opt/ollama",
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,52 +79,16 @@ def test_answer_is_as_recorded(engine: httpx.Client, recorded: Json) -> None:
         assert lines[-1].startswith(shape["last"][:6])
         parts = [json.loads(line.removeprefix("data: ")) for line in lines if "[DONE]" not in line]
         for part, expected in zip((parts[0], parts[-1]), shape["LINES"], strict=True):
-            assert not list(differences(part, expected))
+            assert not list(DIFFERENCES.differences(part, expected))
     else:
-        assert not list(differences(answer.json(), shape))
-
-
-def differences(found: object, expected: object, key: str = "") -> Iterator[str]:
-    """How an answer differs from a recorded shape, `str`, `num` and `listN` being types."""
-    if isinstance(expected, dict):
-        yield from _object_differences(found, expected, key)
-    elif isinstance(expected, list):
-        if not isinstance(found, list) or not found:
-            yield f"{key}: {found!r} is no list with an element"
-        else:
-            yield from differences(found[0], expected[0], key)
-    elif not _agrees(found, expected, key):
-        yield f"{key}: {found!r} instead of {expected!r}"
-
-
-def _object_differences(found: object, expected: Json, key: str) -> Iterator[str]:
-    if not isinstance(found, dict):
-        yield f"{key}: {found!r} is no object"
-        return
-    own = key in MODELS_OWN
-    wanted = {name for name in expected if not own or name == "general.architecture"}
-    if not own and found.keys() != wanted:
-        yield f"{key}: has {sorted(found)} instead of {sorted(wanted)}"
-    for name in wanted & found.keys():
-        yield from differences(found[name], expected[name], name)
-
-
-def _agrees(found: object, expected: object, key: str) -> bool:
-    if expected == "num":
-        return isinstance(found, int | float) and not isinstance(found, bool)
-    if isinstance(expected, str) and re.fullmatch(r"list\d+", expected):
-        return isinstance(found, list) and (expected == "list0") == (not found)
-    if isinstance(expected, str):
-        fixed = key in LITERAL and expected != "str" and "/opt/ollama" not in expected
-        return isinstance(found, str) and (not fixed or found == expected)
-    return found == expected
+        assert not list(DIFFERENCES.differences(answer.json(), shape))
 
 
 def test_contract_sees_a_difference() -> None:
     expected = {"error": {"message": "str", "code": None}}
-    assert list(differences({"error": "text"}, expected))
-    assert list(differences({"error": {"message": "text"}}, expected))
-    assert not list(differences({"error": {"message": "text", "code": None}}, expected))
+    assert list(DIFFERENCES.differences({"error": "text"}, expected))
+    assert list(DIFFERENCES.differences({"error": {"message": "text"}}, expected))
+    assert not list(DIFFERENCES.differences({"error": {"message": "text", "code": None}}, expected))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from tests.doubles.apt_repository import DebDouble
@@ -218,9 +219,10 @@ def toolkit(version: str) -> list[DebDouble]:
     upstream = version.partition("-")[0]
     same = f"(= {version})"
     base = "/usr/lib/systemd/system/nvidia-cdi-refresh"
-    files = {
+    files: dict[str, str | bytes] = {
         "/usr/bin/nvidia-ctk": _script("nvidia-ctk", upstream),
         "/usr/bin/nvidia-cdi-hook": "#!/bin/sh\nexit 0\n",
+        "/usr/lib/llmhost-double/bin/nvidia-smi": container_smi(),
         f"{base}.service": _REFRESH,
         f"{base}.service.d/10-container-engines.conf": (
             "[Unit]\nBefore=docker.service containerd.service\n[Service]\nTimeoutStartSec=90s\n"
@@ -232,13 +234,13 @@ def toolkit(version: str) -> list[DebDouble]:
             "[Install]\nWantedBy=multi-user.target\n"
         ),
     }
-    runtime = {"/usr/bin/nvidia-container-runtime": '#!/bin/sh\nexec runc "$@"\n'}
+    files["/usr/bin/nvidia-container-runtime"] = '#!/bin/sh\nexec runc "$@"\n'
     depends = f"nvidia-container-toolkit-base {same}, libnvidia-container-tools {same}"
     # The real one ignores a failure, too: there may be no driver yet.
     refresh = "systemctl enable --now nvidia-cdi-refresh.path nvidia-cdi-refresh.service || true"
     return [
         DebDouble("nvidia-container-toolkit", version, fields={"Depends": depends}),
-        DebDouble("nvidia-container-toolkit-base", version, files | runtime, postinst=refresh),
+        DebDouble("nvidia-container-toolkit-base", version, files, postinst=refresh),
         DebDouble(
             "libnvidia-container-tools", version, fields={"Depends": f"libnvidia-container1 {same}"}
         ),
@@ -268,6 +270,16 @@ RestartSec=1s
 [Install]
 WantedBy=multi-user.target
 """
+
+
+@cache
+def container_smi() -> bytes:
+    """The double of nvidia-smi for containers."""
+    with tempfile.TemporaryDirectory() as scratch:
+        built = Path(scratch, "nvidia-smi")
+        source = str(_HERE / "container-smi.c")
+        subprocess.run(["gcc", "-static", "-s", "-o", str(built), source], check=True)
+        return built.read_bytes()
 
 
 def build_library(path: Path, version: str) -> None:
