@@ -16,6 +16,7 @@ from llmhost.settings import Settings
 from llmhost.tasks.app_server import prepare_app_server
 from llmhost.tasks.container_toolkit import install_container_toolkit
 from llmhost.tasks.docker import install_docker
+from llmhost.tasks.egress import limit_egress
 from llmhost.tasks.firewall import guard_app_server, guard_host
 from llmhost.tasks.gateway import configure_gateway
 from llmhost.tasks.healing import heal_containers
@@ -35,6 +36,7 @@ TASKS: dict[Role, tuple[Task, ...]] = {
         check_host,
         configure_system,
         configure_network,
+        limit_egress,
         install_docker,
         guard_host,  # a start of Docker puts its rules ahead of others
         configure_gateway,

@@ -9,6 +9,7 @@ _site = json.loads(Path(_demo, "site.json").read_text())
 # The data that `script/demo --profile NAME` wrote, or one small model.
 _stack = _site.get("stack") or {
     "services": ["llamacpp"],
+    "stack_egress": "deny",
     "llamacpp_image": _site["engine"],
     "models": [_site["model"]],
 }

@@ -1,7 +1,8 @@
 """The settings of a host: all sections of options."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address, ip_network
 
 from pydantic import Field, SerializeAsAny
 
@@ -20,10 +21,11 @@ from llmhost.options.nvidia_driver import NvidiaDriver
 from llmhost.options.policy import ModelPolicy
 from llmhost.options.preflight import Preflight
 from llmhost.options.receipt import Receipt
-from llmhost.options.stack import Stack
+from llmhost.options.stack import Destination, Stack
 from llmhost.options.system import System
 from llmhost.options.vram import Vram
 from llmhost.services import catalogue
+from llmhost.services.addresses import endpoint_of, services_in
 from llmhost.services.app import App
 from llmhost.services.base import AnyService, ServiceOptions, UiOptions
 
@@ -115,9 +117,45 @@ class Settings(Section):
         return within(self.gateway.sources, [each for sources in named for each in sources or ()])
 
     @property
+    def destinations(self) -> tuple[Destination, ...]:
+        """What containers may connect to outside the stack if `stack_egress` is `deny`: as
+        declared, and the addresses in URLs of services."""
+        named = (
+            Destination(networks=(ip_network(host),), port=port)
+            for _, _, host, port in self._outside_endpoints()
+            if port and _is_address(host) and not ip_address(host).is_loopback
+        )
+        return tuple(dict.fromkeys((*self.stack.egress_allow, *named)))
+
+    @property
+    def unreachable_urls(self) -> tuple[tuple[str, str], ...]:
+        """Services with URLs that their containers cannot reach if `stack_egress` is `deny`."""
+        names = {(each.name, each.port) for each in self.stack.egress_allow}
+        return tuple(
+            (service, url)
+            for service, url, host, port in self._outside_endpoints()
+            if not port or not (_is_address(host) or (host, port) in names)
+        )
+
+    def _outside_endpoints(self) -> Iterator[tuple[str, str, str, int]]:
+        """Service, URL, host and port of each URL to another place than a service of the stack."""
+        for service, options in self.service_options.items():
+            for url in options.urls:
+                if not services_in((url,)):
+                    yield service, url, *endpoint_of(url)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of all settings."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def component_sections() -> dict[str, type[Section]]:

@@ -31,9 +31,10 @@ class Project:
     `root` is the text of compose.yaml, which includes one file of services/ for each of `services`,
     by name. `images` are the services' image references. Services must be healthy after
     `start_timeout_seconds`. Only root may read the files of services that are in `private`.
-    `limits` are those that `docker update` can change; for services without an entry, they are not
-    compared. `questions` are Python programs by service, which print the settings that were changed
-    in the running service; they run in its container.
+    `bridge` is the name of the network's bridge on the host; empty: Docker's choice. `limits` are
+    those that `docker update` can change; for services without an entry, they are not compared.
+    `questions` are Python programs by service, which print the settings that were changed in the
+    running service; they run in its container.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Project:
     services: Mapping[str, str]
     images: Mapping[str, str]
     start_timeout_seconds: int
+    bridge: str = ""
     private: frozenset[str] = frozenset()
     limits: Mapping[str, Limits] = field(default_factory=dict)
     questions: Mapping[str, str] = field(default_factory=dict)
@@ -109,10 +111,12 @@ class Container:
 
 @dataclass(frozen=True)
 class ProjectNetwork:
-    """A network on the host; `made_by_compose` if it has Compose's labels."""
+    """A network on the host; `made_by_compose` if it has Compose's labels. `bridge` is empty if
+    Docker chose its name."""
 
     id: str
     made_by_compose: bool
+    bridge: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ class ProjectState:
 @dataclass(frozen=True)
 class ComposePlan:
     """What to do, and why. `remake` are services whose containers Compose would not recreate;
-    `strays` are containers, and `stray_network` a network, that Compose refuses to replace.
+    `strays` are containers, and `stray_network` a network, that Compose does not replace.
     `unknown` says what could not be read. No reasons and nothing unknown: nothing to do."""
 
     entries: tuple[Entry, ...]
@@ -166,14 +170,14 @@ def plan(project: Project, found: ProjectState) -> ComposePlan:
         if container.service not in project.services
     ]
     strays = tuple(each.name for each in found.containers if not each.service)
-    foreign = bool(project.services and found.network and not found.network.made_by_compose)
-    if foreign:
-        reasons.append(f"network {project.network} was not created by Compose")
+    unfit = [*_network_reasons(project, found.network)] if project.services else []
+    reasons += unfit
     remake, unknown = [], list[str]()
     for service in project.services:
         containers = [each for each in found.containers if each.service == service]
         if service in found.stopped:
             reasons += _stopped_reasons(service, containers, found)
+            remake += [service] if containers and unfit else []
             continue
         own = [*_service_reasons(project, service, containers, found)]
         reasons += own
@@ -181,14 +185,24 @@ def plan(project: Project, found: ProjectState) -> ComposePlan:
         if not own and (reason := found.failed.get(containers[0].name)):
             unknown.append(f"the settings of service {service} could not be read: {reason}")
         if containers and (
-            foreign
+            unfit
             or len(containers) > 1
             or containers[0].health == "unhealthy"
             or any(_beyond_compose(project, containers[0], found))
         ):
             remake.append(service)
-    network = project.network if foreign else ""
+    network = project.network if unfit else ""
     return ComposePlan(entries, tuple(remake), tuple(reasons), strays, network, tuple(unknown))
+
+
+def _network_reasons(project: Project, found: ProjectNetwork | None) -> Iterator[str]:
+    """Why the network must be replaced; Compose 2.26 ignores changed options."""
+    if found and not found.made_by_compose:
+        yield f"network {project.network} was not created by Compose"
+    elif found and found.bridge != project.bridge:
+        bridge = f"is called {found.bridge}" if found.bridge else "has a name of Docker's choice"
+        wanted = project.bridge or "one of Docker's choice"
+        yield f"the bridge of network {project.network} {bridge}, not {wanted}"
 
 
 def _entries(project: Project, found: ProjectState) -> tuple[Entry, ...]:

@@ -17,8 +17,6 @@ _NOTHING_BY_DEFAULT = {
     "VolumesFrom": "mounts",
     "GroupAdd": "groups",
     "Sysctls": "kernel parameters",
-    "ExtraHosts": "names of hosts",
-    "Dns": "name servers",
     "Links": "links",
     "PublishAllPorts": "ports",
     "Privileged": "privileges",
@@ -48,7 +46,8 @@ def additions(project: str, name: str, text: str, found: Confinement) -> list[st
     if not service or not found.host:
         return []
     added = [*_networks(project, found), *_mounts(project, service, found)]
-    added += [*_devices(service, found.host), *_ports(service, found.host), *_host(found.host)]
+    added += [*_devices(service, found.host), *_ports(service, found.host)]
+    added += [*_names(service, found.host), *_host(found.host)]
     sentences = [f"has undeclared {', '.join(added)}"] if added else []
     if lacking := [*_lacking(service, found)]:
         sentences.append(f"lacks part of its confinement: {', '.join(lacking)}")
@@ -107,6 +106,14 @@ def _ports(service: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[str]
         yield f"ports ({', '.join(added)})"
 
 
+def _names(service: Mapping[str, Any], host: Mapping[str, Any]) -> Iterator[str]:
+    hosts = {each.replace("=", ":", 1) for each in service.get("extra_hosts", ())}
+    if added := sorted(set(host.get("ExtraHosts") or ()) - hosts):
+        yield f"names of hosts ({', '.join(added)})"
+    if added := sorted(set(host.get("Dns") or ()) - set(service.get("dns", ()))):
+        yield f"name servers ({', '.join(added)})"
+
+
 def _host(host: Mapping[str, Any]) -> Iterator[str]:
     for key, what in _NOTHING_BY_DEFAULT.items():
         if value := host.get(key):
@@ -130,6 +137,8 @@ def _lacking(service: Mapping[str, Any], found: Confinement) -> Iterator[str]:
         yield "its root file system is writable"
     if missing := set(service.get("cap_drop", ())) - set(host.get("CapDrop") or ()):
         yield f"capabilities are not dropped ({', '.join(sorted(missing))})"
+    if set(service.get("dns", ())) - set(host.get("Dns") or ()):
+        yield "it looks up names outside the stack"
     options = host.get("SecurityOpt") or ()
     if set(service.get("security_opt", ())) != set(options):
         yield f"its security options are {', '.join(options) or 'none'}"

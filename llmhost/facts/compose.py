@@ -30,6 +30,7 @@ _CONTAINER = "|".join(["container", *_FIELDS, *_STATE, _CONFINED, _GIVEN])
 # Compose recognizes its networks by these labels.
 _NETWORK = '{{.Id}} {{.Name}} {{index .Labels "com.docker.compose.project"}}'
 _NETWORK += ' {{index .Labels "com.docker.compose.network"}}'
+_NETWORK += ' bridge={{with index .Options "com.docker.network.bridge.name"}}{{.}}{{end}}'
 _LISTED = '{{.ID}}|{{.Names}}|{{.Label "com.docker.compose.project"}}'
 _LISTED += '|{{.Label "com.docker.compose.oneoff"}}'
 
@@ -118,8 +119,9 @@ def _container(line: str) -> Container:
     )
 
 
-def _network(identity: str, called: str, *labels: str) -> ProjectNetwork:
-    return ProjectNetwork(identity, called == "_".join(labels))
+def _network(identity: str, called: str, *rest: str) -> ProjectNetwork:
+    *labels, bridge = rest
+    return ProjectNetwork(identity, called == "_".join(labels), bridge.removeprefix("bridge="))
 
 
 def _limits(restart: str, pids: str, memory: str, cpus: str) -> Limits:

@@ -10,6 +10,9 @@ from typing import Any
 
 KEY = "stack_profile"
 
+_OFFLINE = {"stack_egress": "deny"}
+"""Every profile is tried without a network: its services need nothing from outside."""
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -158,4 +161,4 @@ def with_profile(data: Mapping[str, Any]) -> dict[str, Any]:
     profile = PROFILES.get(named) if isinstance(named, str) else None
     if profile is None:
         return dict(data)
-    return {"services": profile.services, **profile.defaults, **data}
+    return {"services": profile.services, **_OFFLINE, **profile.defaults, **data}

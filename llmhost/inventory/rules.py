@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmhost.inventory.app_rules import app_problems
+from llmhost.inventory.egress_rules import egress_problems
 from llmhost.inventory.environment_rules import environment_problems
 from llmhost.inventory.gateway_rules import gateway_problems
 from llmhost.inventory.gpu_rules import gpu_problems
@@ -32,6 +33,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from model_problems(settings)
     yield from gateway_problems(settings)
     yield from upstream_problems(settings)
+    yield from egress_problems(settings)
     if (settings.offered or settings.services) and not settings.api_clients:
         yield Problem(
             "api_clients",

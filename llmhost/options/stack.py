@@ -1,11 +1,49 @@
 """`stack_*`: the Docker Compose project."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
+
+from pydantic import model_validator
 
 from llmhost.options.base import Section
+from llmhost.options.kind import Mistake
 from llmhost.options.model_source import HUB, OLLAMA_LIBRARY
-from llmhost.options.types import HostPath, LoadSeconds, LocalName, Name, Url, text
+from llmhost.options.types import (
+    HostName,
+    HostPath,
+    Items,
+    LoadSeconds,
+    LocalName,
+    Name,
+    Networks,
+    OneOf,
+    Port,
+    Url,
+    text,
+)
+
+
+class Destination(Section):
+    """Addresses outside the stack that its containers may connect to."""
+
+    networks: Networks
+    """Networks or single addresses."""
+
+    port: Port
+    """Port at the destination."""
+
+    protocol: OneOf[Literal["tcp", "udp"]] = "tcp"
+    """Transport protocol."""
+
+    name: HostName | None = None
+    """Name by which containers find the address, because they cannot look up names outside the
+    stack. `networks` must then be a single address."""
+
+    @model_validator(mode="after")
+    def _one_address_has_the_name(self) -> "Destination":
+        if self.name and (len(self.networks) > 1 or self.networks[0].num_addresses > 1):
+            raise Mistake(f"gives several addresses the name {self.name}; write one address")
+        return self
 
 
 class Stack(Section):
@@ -36,6 +74,31 @@ class Stack(Section):
 
     start_timeout_seconds: LoadSeconds = 900
     """Maximum wait until the services are healthy."""
+
+    egress: OneOf[Literal["allow", "deny"]] = "allow"
+    """Connections of containers to the outside. `deny`: they reach only other services of the
+    stack, the addresses in `stack_egress_allow` and the addresses in URLs of service options, and
+    look up only names of services. Profiles set `deny`. A change recreates all containers."""
+
+    egress_allow: Items[Destination] = ()
+    """With `stack_egress` = `deny`: what containers may connect to, as records of `networks`,
+    `port`, `protocol` (`tcp` or `udp`) and optionally `name`."""
+
+    @property
+    def egress_names(self) -> tuple[tuple[str, str], ...]:
+        """Names that containers know, and their addresses."""
+        pairs = (
+            (each.name, str(each.networks[0].network_address))
+            for each in self.egress_allow
+            if each.name
+        )
+        return tuple(dict.fromkeys(pairs))
+
+    @property
+    def bridge(self) -> str:
+        """Name of the network's bridge on the host, by which the rules of `egress` recognize it;
+        empty: Docker chooses one. A name of an interface has at most 15 characters."""
+        return f"br-{self.project[:12]}" if self.egress == "deny" else ""
 
     @property
     def hubs(self) -> Mapping[str, str]:

@@ -29,6 +29,7 @@ from llmhost.options.types import (
     whole,
 )
 from llmhost.services.abilities import Abilities
+from llmhost.services.addresses import services_in
 from llmhost.system.files import File
 
 
@@ -133,9 +134,14 @@ class ServiceOptions(Section):
         return {variable: getattr(self, name) for variable, name in self.secret_options.items()}
 
     @property
-    def needed_services(self) -> Sequence[str]:
-        """Services of the stack that must be healthy before it starts."""
+    def urls(self) -> Sequence[str]:
+        """URLs that it connects to."""
         return ()
+
+    @property
+    def needed_services(self) -> Sequence[str]:
+        """Services of the stack that must be healthy before it starts: those in its URLs."""
+        return services_in(self.urls)
 
     @property
     def gpu_request(self) -> GpuRequest | None:

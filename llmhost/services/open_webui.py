@@ -20,7 +20,6 @@ from llmhost.options.types import (
     text,
 )
 from llmhost.resources import FILES
-from llmhost.services.addresses import services_in
 from llmhost.services.base import Request, Service, UiOptions
 
 
@@ -90,9 +89,9 @@ class OpenWebuiOptions(UiOptions):
         return all(origin.startswith("https://") for origin in self.origins)
 
     @property
-    def needed_services(self) -> tuple[str, ...]:
-        """Services of the stack in its URLs."""
-        return services_in(filter(None, (*self.engine_urls, self.embeddings_url)))
+    def urls(self) -> tuple[str, ...]:
+        """Those of the engines and of the embeddings."""
+        return tuple(filter(None, (*self.engine_urls, self.embeddings_url)))
 
 
 class OpenWebui(Service[OpenWebuiOptions]):

@@ -23,7 +23,6 @@ from llmhost.options.types import (
     text,
     whole,
 )
-from llmhost.services.addresses import services_in
 from llmhost.services.base import Route, Service, ServiceOptions
 from llmhost.system.files import File
 
@@ -126,9 +125,9 @@ class SearchApiOptions(ServiceOptions):
     """How long an answer is cached; 0: not at all. A change of a document invalidates the cache."""
 
     @property
-    def needed_services(self) -> tuple[str, ...]:
-        """Services of the stack in its URLs."""
-        return services_in((self.qdrant_url, self.redis_url, self.embeddings_url))
+    def urls(self) -> tuple[str, ...]:
+        """Those of Qdrant, Redis and the embeddings."""
+        return (self.qdrant_url, self.redis_url, self.embeddings_url)
 
 
 class SearchApi(Service[SearchApiOptions]):

@@ -74,6 +74,7 @@ def compose_project(
             "stack/compose.yaml.j2",
             project=settings.stack.project,
             services=settings.services,
+            bridge=settings.stack.bridge,
             quoted=_quoted,
         ),
         services={
@@ -95,12 +96,14 @@ def compose_project(
                 limits=limited[service.name],
                 docker_size=docker_size,
                 docker=settings.docker,
+                stack=settings.stack,
                 quoted=_quoted,
             )
             for service in settings.catalogue
         },
         images=images,
         start_timeout_seconds=settings.stack.start_timeout_seconds,
+        bridge=settings.stack.bridge,
         private=frozenset(n for n in settings.services if settings.options(n).secret_variables),
         limits=limited,
         questions={

@@ -106,8 +106,8 @@ def _failures(report: Report) -> list[list[Check]]:
 
 
 _ORDER = (
-    *("connection", "system", "nvidia_driver", "docker", "container_toolkit", "firewall"),
-    *("gateway", "stack"),
+    *("connection", "system", "nvidia_driver", "docker", "container_toolkit", "egress"),
+    *("firewall", "gateway", "stack"),
 )
 _LAST = ("gpu", "receipt")
 

@@ -246,6 +246,7 @@ def test_commands_run_on_the_host_and_in_a_container(demo: Demo) -> None:
         ("docker stop llmhost-llamacpp-1", "Stack", "llamacpp"),
         ("sed -i s/8080/8888/ /etc/nginx/nginx.conf", "Gateway", "/etc/nginx/nginx.conf"),
         ("ufw allow 9999/tcp", "Firewall", "9999"),
+        ("nft delete table inet llmhost_egress", "Egress", "llmhost_egress is not loaded"),
         ("rm /etc/sysctl.d/60-llmhost.conf", "System", "60-llmhost.conf"),
         ("touch /etc/docker/daemon.json", "Docker", "docker.service"),
     ],

@@ -52,7 +52,7 @@ OF_APP_SERVERS = {"test_app_server", "test_firewall", "test_network"}
 """Modules with checks of application servers; the others check LLM servers and gateways."""
 NOT_OF_GATEWAYS = {
     f"test_{component}"
-    for component in ("container_toolkit", "docker", "gpu", "nvidia_driver", "stack")
+    for component in ("container_toolkit", "docker", "egress", "gpu", "nvidia_driver", "stack")
 }
 """Modules that do not apply to a gateway of other servers."""
 

@@ -68,6 +68,10 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
         "container_toolkit.no-unit-was-left-out-because-of-an-ordering-cycle",
         "container_toolkit.docker-knows-the-runtime-and-does-not-use-it-by-default",
     ),
+    "Egress: nftables.table": (
+        "egress.containers-connect-only-to-declared-addresses",
+        "egress.rules-are-loaded-before-docker-starts",
+    ),
     "Firewall: ufw.rules": (
         "firewall.ufw-is-active-and-starts-at-boot",
         "firewall.incoming-and-routed-packets-are-denied-by-default",
@@ -101,6 +105,7 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
     ),
     "Stack: compose.project": (
         "docker.networks-of-the-stack-publish-on-loopback",
+        "egress.containers-look-up-names-of-services-alone",
         "gpu.containers-may-open-the-devices-of-their-gpus",
         "gpu.every-service-has-exactly-the-gpus-it-asks-for",
         "gpu.no-gpu-has-two-services-unless-both-agreed",

@@ -151,6 +151,12 @@ NEXT_STEPS = {
     "docker.networks-of-the-stack-publish-on-loopback": "Deploy again: it recreates the network.",
     "docker.pinned-version-is-installed-and-held": "Deploy again. If apt does not find the "
     "version, `apt-cache madison docker-ce` lists the available ones.",
+    "egress.containers-connect-only-to-declared-addresses": "`llmhost plan INVENTORY` names rules "
+    "that are gone; deploy to load them. Declare what a container needs in `stack_egress_allow`.",
+    "egress.containers-look-up-names-of-services-alone": "Deploy again: it recreates containers "
+    "that ask other name servers. Declare a name that a container needs in `stack_egress_allow`.",
+    "egress.rules-are-loaded-before-docker-starts": "Deploy again. `nft list table inet "
+    "llmhost_egress` shows the loaded rules, `systemctl cat docker` what loads them at boot.",
     "firewall.ufw-is-active-and-starts-at-boot": "Deploy again: it enables ufw and admits your "
     "own connection.",
     "firewall.incoming-and-routed-packets-are-denied-by-default": "Deploy again. "

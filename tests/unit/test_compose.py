@@ -101,6 +101,9 @@ DIFFERENCES = {
     "network llmhost_default was not created by Compose": replace(
         CONVERGED, network=ProjectNetwork("n1", made_by_compose=False)
     ),
+    "the bridge of network llmhost_default is called br-0, not one of Docker's choice": replace(
+        CONVERGED, network=ProjectNetwork("n1", made_by_compose=True, bridge="br-0")
+    ),
     "/opt/llmhost/services/engine.yaml is missing": replace(
         CONVERGED,
         paths={path: state for path, state in _paths().items() if not path.endswith("engine.yaml")},
@@ -206,6 +209,18 @@ def test_what_stands_in_composes_way_is_removed_first() -> None:
     assert script.index("network rm") < script.index(" up ")
 
 
+def test_network_with_another_bridge_is_replaced_with_all_containers_on_it() -> None:
+    limited = replace(PROJECT, bridge="br-llmhost")
+    stopped = replace(
+        _with(replace(RUNNING, state="exited", health="")), stopped={"engine": "stopped"}
+    )
+    for found in (CONVERGED, stopped):
+        todo = plan(limited, found)
+        assert (todo.remake, todo.stray_network) == (("engine",), "llmhost_default")
+        sentence = "the bridge of network llmhost_default has a name of Docker's choice"
+        assert todo.reasons == (f"{sentence}, not br-llmhost",)
+
+
 def test_image_that_is_still_to_be_built_is_no_difference() -> None:
     assert plan(PROJECT, replace(CONVERGED, images={})).reasons == ()
 
@@ -249,7 +264,7 @@ def test_fact_tells_files_configurations_containers_and_images_apart() -> None:
         "regular file|root|root|644|1.5|/opt/llmhost/compose.yaml",
         f"{'ab' * 32}  /opt/llmhost/compose.yaml",
         "config engine c0",
-        "network n1 llmhost_default llmhost default",
+        "network n1 llmhost_default llmhost default bridge=br-llmhost",
         "container|/llmhost-engine-1|engine|c0|sha256:1|running|healthy|llmhost_default=n1 "
         '|unless-stopped|512|0|0,0,0,|[{"CapAdd":["A|B"]},[],"7"]|',
         "container|/llmhost-chat-1|chat|c1|sha256:1|running|healthy||no|<nil>|1024|0,0,0,0-3"
@@ -266,6 +281,6 @@ def test_fact_tells_files_configurations_containers_and_images_apart() -> None:
     assert state.containers[0] == replace(RUNNING, confinement=confinement)
     assert [each.cut_off for each in state.containers] == [False, True]
     assert state.containers[1].limits == Limits("no", 0, 1024, ("0-3",))
-    assert state.network == ProjectNetwork("n1", made_by_compose=True)
+    assert state.network == ProjectNetwork("n1", made_by_compose=True, bridge="br-llmhost")
     assert state.settings == {"llmhost-chat-1": ["a is b|c", "d is on"]}
     assert state.images["llmhost/engine:also"] == ImageState("sha256:1", "12ab")

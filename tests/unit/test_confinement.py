@@ -14,6 +14,10 @@ services:
   engine:
     ports:
       - "127.0.0.1:8081:8080"
+    dns:
+      - 127.0.0.1
+    extra_hosts:
+      - "b=192.0.2.2"
     user: "10001:10001"
     read_only: true
     tmpfs:
@@ -43,7 +47,8 @@ HOST: dict[str, Any] = {
     "PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8081"}]},
     "CapAdd": None,
     "CapDrop": ["ALL"],
-    "ExtraHosts": [],
+    "Dns": ["127.0.0.1"],
+    "ExtraHosts": ["b:192.0.2.2"],
     "IpcMode": "private",
     "PidMode": "",
     "Privileged": False,
@@ -94,12 +99,14 @@ CASES = {
     "ports (0.0.0.0:9000:9)": _host(PortBindings={**HOST["PortBindings"], **OPEN_PORT}),
     "ports (PublishAllPorts True)": _host(PublishAllPorts=True),
     "kernel parameters (net.ipv4.ip_forward)": _host(Sysctls={"net.ipv4.ip_forward": "1"}),
-    "names of hosts (a:192.0.2.1)": _host(ExtraHosts=["a:192.0.2.1"]),
+    "names of hosts (a:192.0.2.1)": _host(ExtraHosts=["b:192.0.2.2", "a:192.0.2.1"]),
+    "name servers (192.0.2.53)": _host(Dns=["127.0.0.1", "192.0.2.53"]),
 }
 LACKING = {
     "capabilities are not dropped (ALL)": _host(CapDrop=None),
     "its root file system is writable": _host(ReadonlyRootfs=False),
     "its security options are seccomp=unconfined": _host(SecurityOpt=["seccomp=unconfined"]),
+    "it looks up names outside the stack": _host(Dns=None),
     "its security options are none": _host(SecurityOpt=None),
     "its user is root": replace(FOUND, user=""),
 }

@@ -81,7 +81,7 @@ def test_each_role_has_its_components_in_order(state: State) -> None:
     found = {host.name: components(state, host) for host in state.inventory}
     assert found == {
         "llm": [
-            *("Lock", "Preflight", "System", "Network", "Docker", "Firewall", "Gateway"),
+            *("Lock", "Preflight", "System", "Network", "Egress", "Docker", "Firewall", "Gateway"),
             *("NVIDIA driver", "Container toolkit", "Stack", "Healing", "Receipt"),
         ],
         "door": ["Lock", "Preflight", "System", "Network", "Firewall", "Gateway", "Receipt"],

@@ -86,6 +86,7 @@ def good(record: type[Section]) -> dict[str, Any]:
             "port": 8100,
         },
         "FirewallRule": {"port": 9100, "sources": ["10.0.0.0/8"]},
+        "Destination": {"networks": ["10.0.0.5"], "port": 5432},
         "UpstreamServer": {"name": "llm-1", "address": "10.0.0.1"},
         "ModelFile": {"path": "config.json", "sha256": "ab" * 32},
         "AppRoute": {"path": "/ask"},

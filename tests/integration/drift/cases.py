@@ -10,6 +10,7 @@ from llmhost.checks.catalogue import entries
 from llmhost.checks.corrections import correction
 from tests.integration.drift.case import Drift
 from tests.integration.drift.docker import DOCKER
+from tests.integration.drift.egress import EGRESS
 from tests.integration.drift.firewall import FIREWALL
 from tests.integration.drift.foreign import FOREIGN
 from tests.integration.drift.gateway import GATEWAY
@@ -23,7 +24,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "drift.md"
 MARK = "<!-- From here on written by script/docs. -->\n"
 
 PLAIN: tuple[Drift, ...] = (
-    *(*SYSTEM, *NETWORK, *DOCKER, *FIREWALL),
+    *(*SYSTEM, *NETWORK, *EGRESS, *DOCKER, *FIREWALL),
     *(*GATEWAY, *STACK, *HEALING, *RECEIPT),
 )
 """For a server without a GPU."""

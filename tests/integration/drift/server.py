@@ -184,6 +184,7 @@ def _declared(server: Server, registry: ImageRegistry, lan: Lan) -> dict[str, An
         ],
         "gateway_ca_directory": str(home / "ca"),
         "services": ["llamacpp"],
+        "stack_egress": "deny",
         "llamacpp_image": push_engine(registry),
         "models": [{"name": "tiny", "service": "llamacpp", **tiny(home)}],
         "apps": [_app(home / "notes", registry)],
