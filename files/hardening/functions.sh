@@ -33,7 +33,7 @@ guarded() {
 
 # The kernel reports changes of a path, or there is none.
 audited() {
-  [ ! -e "$1" ] || auditctl -l 2>/dev/null | grep -qE -- "(-w |dir=|path=)$1 "
+  [ ! -e "$1" ] || auditctl -l 2>/dev/null | grep -qE -- "(-w |dir=|path=)$1/? "
 }
 
 # A setting of sshd has one of these values.
