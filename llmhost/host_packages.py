@@ -34,6 +34,11 @@ def system(settings: Settings) -> tuple[str, ...]:
     return (*_SYSTEM, *updates, *stack)
 
 
+def hardening(settings: Settings) -> tuple[str, ...]:
+    """Packages of the hardening, which a container does not get."""
+    return ("auditd",) if settings.system.hardening == "cis" else ()
+
+
 def gateway(settings: Settings) -> tuple[str, ...]:
     """Packages of the gateway."""
     return (*_GATEWAY, *(METRICS if settings.gateway.metrics_port else ()))
@@ -51,6 +56,7 @@ def host_packages(host: SiteHost, distribution: str, version: str) -> Iterator[s
         yield from FIREWALL if settings.firewall.enabled and settings.app_server.firewall else ()
         return
     # The clock's daemon is installed only if the host has none.
+    yield from hardening(settings)
     yield from (*system(settings), TIMESYNCD.removesuffix(".service"), *gateway(settings))
     yield from FIREWALL if settings.firewall.enabled else ()
     if host.role is not Role.LLM_SERVER:

@@ -1,7 +1,7 @@
 """Docker: the engine, its configuration, and its daemon."""
 
 from llmhost.docker.containerd import CONFIG
-from llmhost.operations import containerd, docker, systemd
+from llmhost.operations import audit, containerd, docker, systemd
 from llmhost.operations.component import component
 from llmhost.resources import FILES, script
 from llmhost.settings import Settings
@@ -9,6 +9,15 @@ from llmhost.settings import Settings
 _KEY = FILES / "docker/docker.asc"
 # A daemon that was started with other arguments than those on disk.
 _NO_NETWORK_API = script("docker/network_api.sh")
+
+_AUDITED = (
+    *("/usr/bin/dockerd", "/usr/bin/containerd", "/usr/bin/containerd-shim"),
+    *("/usr/bin/containerd-shim-runc-v1", "/usr/bin/containerd-shim-runc-v2", "/usr/bin/runc"),
+    *("/usr/sbin/runc", "/usr/sbin/dockerd", "/run/containerd", "/run/containerd/containerd.sock"),
+    *("/etc/docker", "/etc/docker/daemon.json", "/etc/default/docker"),
+    *("/etc/containerd/config.toml", "/usr/lib/systemd/system/docker.service"),
+    "/usr/lib/systemd/system/docker.socket",
+)
 
 
 @component("Docker")
@@ -49,3 +58,5 @@ def install_docker(settings: Settings) -> None:
         newer_than=[docker.CONFIG, CONFIG, *docker.OVERRIDES],
         question=f"docker version && {_NO_NETWORK_API}",
     )
+    paths = (*_AUDITED, settings.docker.data_root) if settings.system.hardening == "cis" else ()
+    audit.watched(*paths, component="docker", name="Record changes of Docker")

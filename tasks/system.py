@@ -1,14 +1,20 @@
 """System: clock, packages, updates, kernel parameters and sshd."""
 
 from llmhost import host_packages
-from llmhost.operations import apt, clock, files, sshd, sysctl, systemd
+from llmhost.operations import apt, audit, clock, files, sshd, sysctl, systemd
 from llmhost.operations.component import component
 from llmhost.settings import Settings
-from llmhost.system.files import Absent, File
+from llmhost.system.files import Absent, Entry, File
 from llmhost.template import render
 
 # The last file of its directory, so that no other file overrides it.
 _APT = "/etc/apt/apt.conf.d/zz-llmhost"
+_PROTOCOLS = "/etc/modprobe.d/llmhost-protocols.conf"
+# Who may log in, and become root.
+_AUDITED = (
+    *("/etc/passwd", "/etc/shadow", "/etc/group", "/etc/sudoers", "/etc/sudoers.d", "/etc/ssh"),
+    *("/etc/nginx", "/etc/ufw"),
+)
 _UPDATES = ("apt-daily", "apt-daily-upgrade")
 
 
@@ -49,9 +55,28 @@ def configure_system(settings: Settings) -> None:
     )
     # Ubuntu has started sshd by its socket since 22.10.
     systemd.starts_at_boot("ssh.service", "ssh.socket", name="Start sshd at boot")
+    strict = system.hardening == "cis"
+    files.present(*_strict_files(strict), name="Refuse unused protocols and warn strangers")
+    audit.watched(
+        *(_AUDITED if strict else ()),
+        component="system",
+        name="Record changes of accounts and access",
+    )
     sshd.settings(
         system.hardening,
         passwords=system.ssh_password_login,
         confirm_seconds=system.confirm_seconds,
         name="Harden sshd",
+    )
+
+
+def _strict_files(strict: bool) -> tuple[Entry, ...]:
+    """The warning stays where it was once."""
+    if not strict:
+        return (Absent(_PROTOCOLS),)
+    warning = render("system/issue.j2")
+    return (
+        File(_PROTOCOLS, render("system/protocols.conf.j2")),
+        File("/etc/issue", warning),
+        File("/etc/issue.net", warning),
     )

@@ -46,6 +46,8 @@ INSTALLED = {
 for the absence of what the program is asked about."""
 
 HANDLED = {
+    "auditctl": "without it nothing is audited, which only the level cis of hardening asks for",
+    "augenrules": "comes with auditd, which is installed before it is called",
     "gpg": "called only where a bundle is made, and asked for before with a sentence",
     "modinfo": "asked only about a module of NVIDIA's that is there; kernels depend on kmod",
     "modprobe": "without it, and without the module, Docker's bridges are not hardened",

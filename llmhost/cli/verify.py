@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from llmhost.cli.errors import stop
+from llmhost.cli.hardening import verify_hardening
 from llmhost.cli.offline import verify_offline
 from llmhost.cli.progress import run_checks
 from llmhost.cli.report import Run, write_page
@@ -34,6 +35,11 @@ def verify(
         bool,
         typer.Option("--offline", help="Cut the network and check that all services work"),
     ] = False,
+    hardening: Annotated[
+        bool,
+        typer.Option("--hardening", help="Check the items of docker-bench-security and lynis"),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --hardening: print JSON")] = False,
     evidence: Annotated[
         Path | None,
         typer.Option(help="Write evidence that the GPU is used to this directory"),
@@ -51,8 +57,15 @@ def verify(
     except for incoming calls, recreates the containers, and sends each service a real request.
     Every attempt of a container to connect out is reported as a failure. The network is always
     restored, if necessary by a timer on the host.
+
+    --hardening runs only the check of hardening: it prints, for each item of the benchmarks,
+    whether it passed, is accepted and why, or failed.
     """
     hosts = site_hosts(inventory, limit or [])
+    if as_json and not hardening:
+        stop("--json needs --hardening")
+    if hardening:
+        raise typer.Exit(0 if verify_hardening(hosts, as_json=as_json) else 1)
     if offline:
         results = [verify_offline(host) for host in hosts]
         raise typer.Exit(0 if all(results) else 1)

@@ -61,14 +61,21 @@ def client(lan: Lan) -> Client:
     return lan.client("ssh-client")
 
 
-@pytest.fixture
-def host(lan: Lan) -> Iterator[Machine]:
-    """A server with passwords, as they are after an installation."""
+@pytest.fixture(scope="module")
+def server(lan: Lan) -> Iterator[Machine]:
+    """A machine of its own: the others' sshd stays as it is."""
     machine = lan.machine("sshd")
     machine.ssh(GUEST)
-    machine.ssh(f"rm -f {DROP_IN}; {OPEN} /etc/ssh/sshd_config.d/50-cloud-init.conf")
-    machine.ssh("rm -f /etc/ssh/sshd_config.d/70-trap.conf; systemctl reload ssh; sleep 0.5")
     yield machine
+    machine.destroy()
+
+
+@pytest.fixture
+def host(server: Machine) -> Machine:
+    """The server with passwords, as they are after an installation."""
+    server.ssh(f"rm -f {DROP_IN}; {OPEN} /etc/ssh/sshd_config.d/50-cloud-init.conf")
+    server.ssh("rm -f /etc/ssh/sshd_config.d/70-trap.conf; systemctl reload ssh; sleep 0.5")
+    return server
 
 
 def admits(client: Client, host: Machine, user: str) -> bool:

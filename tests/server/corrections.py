@@ -8,6 +8,7 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
     "System: apt.settled": ("system.packages-are-all-in-order",),
     "System: files.present": (
         "system.apt-waits-for-another-package-manager",
+        "system.unused-protocols-cannot-be-loaded",
         "system.security-fixes-install-themselves-without-a-reboot",
     ),
     "System: clock.right": (
@@ -19,6 +20,7 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
         "system.container-does-not-change-its-hosts-kernel",
     ),
     "System: systemd.starts_at_boot": ("system.sshd-starts-at-boot",),
+    "System: audit.watched": ("system.changes-of-accounts-and-docker-are-audited",),
     "System: sshd.settings": (
         "system.sshd-has-the-settings-of-its-hardening",
         "system.sshd-offers-no-password-log-in",

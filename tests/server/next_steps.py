@@ -308,6 +308,10 @@ NEXT_STEPS = {
     "/etc/sysctl.d/60-llmhost.conf: deploy again.",
     "system.sshd-starts-at-boot": "Run `systemctl enable ssh`. Otherwise no one can log in after "
     "a reboot.",
+    "system.changes-of-accounts-and-docker-are-audited": "Deploy again; `journalctl -u auditd` and "
+    "`auditctl -l` show why rules are not loaded.",
+    "system.unused-protocols-cannot-be-loaded": "Deploy again to restore "
+    "/etc/modprobe.d/llmhost-protocols.conf.",
     "system.sshd-has-the-settings-of-its-hardening": "Deploy again. If /etc/ssh has changes that "
     "sshd has not loaded, run `systemctl reload ssh` and log in again first.",
     "system.sshd-offers-no-password-log-in": "Deploy again with a key. If you need password "

@@ -128,6 +128,25 @@ def test_sshd_offers_no_password_log_in(
     assert not {"password", "keyboard-interactive"} & {*offered}
 
 
+def test_changes_of_accounts_and_docker_are_audited(
+    host: Any, settings: Settings, shared_kernel: bool
+) -> None:
+    if settings.system.hardening != "cis" or shared_kernel:
+        does_not_apply("a deploy sets up no audit here")
+    assert host.service("auditd").is_running and host.service("auditd").is_enabled
+    rules = host.check_output("auditctl -l")
+    watched = ["/etc/shadow", "/etc/sudoers", "/etc/ssh"]
+    watched += ["/etc/docker", "/etc/docker/daemon.json"] if settings.services else []
+    assert [path for path in watched if f"{path} " not in rules.replace("/ -p", " -p")] == []
+
+
+def test_unused_protocols_cannot_be_loaded(host: Any, settings: Settings) -> None:
+    if settings.system.hardening != "cis":
+        does_not_apply("system_hardening is not cis")
+    lines = host.file("/etc/modprobe.d/llmhost-protocols.conf").content_string.splitlines()
+    assert {f"install {name} /bin/false" for name in ("dccp", "rds", "sctp", "tipc")} <= {*lines}
+
+
 def test_packages_are_all_in_order(host: Any) -> None:
     assert host.check_output("dpkg --audit") == ""
 

@@ -1,0 +1,72 @@
+"""`llmhost verify --hardening`: each item of the benchmarks on each server."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from llmhost.cli.errors import stop
+from llmhost.cli.remote import RemoteError, remote
+from llmhost.inventory.site import SiteHost
+from llmhost.verify.hardening import Verdict, count, items, script, verdicts
+
+_COLORS = {"passed": "green", "accepted": "yellow", "failed": "red"}
+_console = Console(soft_wrap=True, highlight=False)
+
+
+def verify_hardening(hosts: Sequence[SiteHost], *, as_json: bool) -> bool:
+    """Print whether each item passes on each host, is accepted or fails. True if none fails."""
+    found = {host.name: _verdicts(host) for host in hosts}
+    if as_json:
+        levels = {host.name: host.settings.system.hardening for host in hosts}
+        typer.echo(json.dumps(_document(found, levels), indent=2))
+    else:
+        for name, each in found.items():
+            _print(name, each)
+    return not any(each.outcome == "failed" for host in found.values() for each in host)
+
+
+def _verdicts(host: SiteHost) -> list[Verdict]:
+    every = items()
+    try:
+        with remote(host.name, host.data) as reached:
+            output = reached.run(script(every))
+        return [*verdicts(every, output, host.settings.system.hardening)]
+    except (RemoteError, ValueError) as error:
+        stop(f"{host.name}: {error}")
+
+
+def _document(
+    found: Mapping[str, Sequence[Verdict]], levels: Mapping[str, str]
+) -> dict[str, object]:
+    return {
+        "hosts": [
+            {
+                "host": name,
+                "hardening": levels[name],
+                "counts": count(of),
+                "items": [
+                    {
+                        "id": each.item.id,
+                        "title": each.item.title,
+                        "outcome": each.outcome,
+                        "reason": each.reason,
+                    }
+                    for each in of
+                ],
+            }
+            for name, of in found.items()
+        ]
+    }
+
+
+def _print(host: str, found: Sequence[Verdict]) -> None:
+    for each in found:
+        color = _COLORS[each.outcome]
+        reason = f": {each.reason}" if each.reason else ""
+        words = escape(f"{each.item.id}: {each.item.title}{reason}")
+        _console.print(f"[{color}]{each.outcome}[/{color}]  {words}")
+    counts = ", ".join(f"{number} {outcome}" for outcome, number in count(found).items())
+    _console.print(escape(f"{host}: {counts}"))
