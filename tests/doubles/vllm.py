@@ -1,9 +1,10 @@
 #!/usr/bin/python3 -B
 """A double of vLLM's server: its command line, its needs at its start, its HTTP, and no model.
 
-It proves that what is told to vLLM is what it understands (vllm serve --help of 0.26, and the
-OpenAI interface that it has); it says nothing about inference or a GPU. One file without
-dependencies, for it is the only program of an image (testbed/double_images.py).
+It proves that what is told to vLLM is what it understands, and that clients get through; it says
+nothing about inference or a GPU. Its answers have the shape of the real engine's, which were
+recorded (docs/evidence/vllm.md). One file without dependencies, for it is the only program of an
+image (testbed/double_images.py).
 """
 
 import argparse
@@ -11,12 +12,29 @@ import getpass
 import hashlib
 import json
 import os
+import re
 import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+Json = dict[str, Any]
+
+VERSION = "0.32.0"
 WORDS = ["The", " double", " of", " vLLM", " says", " this", "."]
+TEMPLATE_TOKENS = 19
+"""What the chat template adds to a message."""
+
+_FLAGS = ("enable-prefix-caching", "enforce-eager", "enable-lora", "enable-auto-tool-choice")
+_VALUES = (
+    *("gpu-memory-utilization", "kv-cache-memory-bytes", "tensor-parallel-size", "max-num-seqs"),
+    *("pipeline-parallel-size", "max-num-batched-tokens", "disable-access-log-for-endpoints"),
+    *("tool-call-parser", "reasoning-parser", "max-loras", "max-lora-rank", "dtype", "seed"),
+)
 
 
 def arguments() -> argparse.Namespace:
@@ -25,16 +43,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--served-model-name", required=True)
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--max-model-len", type=int)
-    parser.add_argument("--max-num-seqs", type=int)
-    parser.add_argument("--gpu-memory-utilization", type=float)
-    parser.add_argument("--tensor-parallel-size", type=int)
-    parser.add_argument("--pipeline-parallel-size", type=int)
+    parser.add_argument("--max-model-len", type=int, default=2048)
     parser.add_argument("--kv-cache-dtype", choices=["auto", "float16", "bfloat16", "fp8"])
-    parser.add_argument("--disable-access-log-for-endpoints")
     parser.add_argument("--runner", choices=["generate", "pooling"], default="generate")
-    parser.add_argument("--override-generation-config", type=json.loads)
-    parser.add_argument("--enable-prefix-caching", action="store_true")
+    parser.add_argument("--override-generation-config", type=json.loads, default={})
+    parser.add_argument("--lora-modules", nargs="+", default=[])
+    for name in _FLAGS:
+        parser.add_argument(f"--{name}", action="store_true")
+    for name in _VALUES:
+        parser.add_argument(f"--{name}")
     if sys.argv[1:2] != ["serve"]:
         parser.error(f"unknown command {sys.argv[1:2]}")
     return parser.parse_args(sys.argv[2:])
@@ -44,14 +61,17 @@ def load(options: argparse.Namespace) -> None:
     """What the real one would stumble over: the files, the hub, its caches, the user's name."""
     config = json.loads((options.model / "config.json").read_text())
     longest = config.get("max_position_embeddings", 0)
-    if options.max_model_len and options.max_model_len > longest:
+    if options.max_model_len > longest:
         sys.exit(f"ValueError: User-specified max_model_len is greater than the derived {longest}")
     if not sorted(options.model.glob("*.safetensors")):
         sys.exit(f"RuntimeError: Cannot find any model weights with `{options.model}`")
+    for module in options.lora_modules:
+        if not Path(module.partition("=")[2], "adapter_config.json").is_file():
+            sys.exit(f"ValueError: Loading lora {module} failed: No adapter found")
     if os.environ.get("HF_HUB_OFFLINE") != "1":
         sys.exit("the double does not look at the hub; the real one would: set HF_HUB_OFFLINE=1")
     compiled = Path(os.environ["VLLM_CACHE_ROOT"], "torch_compile_cache", getpass.getuser())
-    compiled.mkdir(parents=True)
+    compiled.mkdir(parents=True, exist_ok=True)
     program = compiled / "kernel"
     program.write_text("#!/bin/sh\nexit 0\n")
     program.chmod(0o755)
@@ -59,69 +79,551 @@ def load(options: argparse.Namespace) -> None:
         sys.exit(f"{program} can not be run: PyTorch would not load what it compiled")
 
 
+class Refused(Exception):
+    """An error as the engine sends it."""
+
+    def __init__(
+        self, message: str, param: str | None = None, status: int = 400, kind: str = ""
+    ) -> None:
+        self.status = status
+        kind = kind or ("NotFoundError" if status == 404 else "BadRequestError")
+        self.body = {"message": message, "type": kind, "param": param, "code": status}
+
+
+def invalid(kind: str, place: str, message: str, value: str) -> Refused:
+    """A body that does not have the form of the request."""
+    error = {"type": kind, "loc": place, "msg": message, "input": value}
+    return Refused(f"1 validation error:\n  {error}", place, kind="Bad Request")
+
+
+def needs(body: Json, *names: str) -> None:
+    for name in names:
+        if name not in body:
+            value = f"<dict of {len(body)} items>"
+            raise invalid("missing", f"body.{name}", "Field required", value)
+
+
+def tokens_of(text: str) -> list[int]:
+    """A token for each byte."""
+    return [*text.encode()]
+
+
+def identity(prefix: str) -> str:
+    return prefix + uuid.uuid4().hex[:16]
+
+
+class Engine:
+    """What is served, and the answers to bodies that are JSON objects."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.longest = options.max_model_len
+        self.names = [options.served_model_name]
+        self.names += [module.partition("=")[0] for module in options.lora_modules]
+        self.answers: dict[str, Callable[[Json], Any]] = {"/tokenize": self.tokenize}
+        if options.runner == "generate":
+            self.answers["/v1/chat/completions"] = self.chat
+            self.answers["/v1/completions"] = self.completion
+            self.answers["/v1/responses"] = self.response
+            self.answers["/v1/messages"] = self.message
+            self.answers["/v1/messages/count_tokens"] = self.count
+        else:
+            self.answers["/v1/embeddings"] = self.embed
+            self.answers["/v1/score"] = self.score
+            self.answers["/v1/rerank"] = self.rerank
+
+    @property
+    def fingerprint(self) -> str:
+        return f"vllm-{VERSION}-double"
+
+    def models(self) -> Json:
+        paths = [str(self.options.model)]
+        paths += [module.partition("=")[2] for module in self.options.lora_modules]
+        return {"object": "list", "data": [*map(self._card, self.names, paths)]}
+
+    def _card(self, name: str, root: str) -> Json:
+        made, first = int(time.time()), name == self.names[0]
+        allowed = dict.fromkeys(("allow_sampling", "allow_logprobs", "allow_view"), True)
+        refused = ("allow_create_engine", "allow_search_indices", "allow_fine_tuning")
+        permission: Json = {"id": identity("modelperm-"), "object": "model_permission"}
+        permission |= {"created": made, **allowed, **dict.fromkeys(refused, False)}
+        permission |= {"organization": "*", "group": None, "is_blocking": False}
+        card: Json = {"id": name, "object": "model", "created": made, "owned_by": "vllm"}
+        card |= {"root": root, "parent": None if first else self.names[0]}
+        return card | {
+            "max_model_len": self.longest if first else None,
+            "permission": [permission],
+        }
+
+    def known(self, body: Json) -> str:
+        name = str(body.get("model") or self.names[0])
+        if name not in self.names:
+            aliases = f" Valid aliases: {', '.join(self.names[:1])}."
+            pooling = self.options.runner == "pooling"
+            told = f"The model `{name}` does not exist." + ("" if pooling else aliases)
+            raise Refused(told, None if pooling else "model", 404)
+        return name
+
+    def prompt(self, tokens: int) -> int:
+        if tokens > self.longest:
+            raise Refused(
+                f"This model's maximum context length is {self.longest} tokens. However, your"
+                f" prompt contains at least {self.longest + 1} input tokens, which exceeds this"
+                " limit even without any output tokens. Please reduce the length of the input"
+                " prompt."
+                f" (parameter=input_tokens, value={self.longest + 1})",
+                "input_tokens",
+            )
+        return tokens
+
+    def words(self, body: Json, asked: int | None, prompt: int) -> tuple[list[str], str]:
+        """The answer's tokens, and why it ends."""
+        if asked is not None and asked < 1:
+            told = f"max_tokens must be at least 1, got {asked}."
+            raise Refused(f"{told} (parameter=max_tokens, value={asked})", "max_tokens")
+        if asked is not None and asked > self.longest:
+            told = f"max_tokens={asked} cannot be greater than max_model_len={self.longest}."
+            told += " Please request fewer output tokens."
+            raise Refused(f"{told} (parameter=max_tokens, value={asked})", "max_tokens")
+        if body.get("n", 1) > 1 and body.get("temperature") == 0:
+            raise Refused(f"n must be 1 when using greedy sampling, got {body['n']}.")
+        cap = self.options.override_generation_config.get("max_new_tokens")
+        most = min(each for each in (asked, cap, self.longest - prompt) if each is not None)
+        if body.get("ignore_eos"):
+            return [*islice(cycle(WORDS), most)], "length"
+        if (wanted := body.get("response_format") or {}).get("type") == "json_schema":
+            text = json.dumps(instance(wanted["json_schema"]["schema"]))
+            return [text[:most]], "stop" if len(text) <= most else "length"
+        return WORDS[:most], "stop" if len(WORDS) < most else "length"
+
+    def chat(self, body: Json) -> Any:
+        needs(body, "messages")
+        messages = body["messages"]
+        if not isinstance(messages, list):
+            told = "Input should be a valid list"
+            raise invalid("list_type", "body.messages", told, str(messages))
+        if isinstance(body.get("temperature"), str):
+            told = "Input should be a valid number, unable to parse string as a number"
+            raise invalid("float_parsing", "body.temperature", told, body["temperature"])
+        model = self.known(body)
+        if not messages:
+            told = (
+                "Cannot apply chat template to an empty conversation. Provide at least one message."
+            )
+            raise Refused(told)
+        if body.get("tools") and not self.options.enable_auto_tool_choice:
+            told = "requires --enable-auto-tool-choice and --tool-call-parser to be set"
+            raise Refused(f'"auto" tool choice {told}')
+        prompt = self.prompt(tokens_in(messages))
+        asked = body.get("max_completion_tokens") or body.get("max_tokens")
+        if body.get("max_tokens") == 0:
+            asked = 0
+        words, reason = self.words(body, asked, prompt)
+        head = {"id": identity("chatcmpl-"), "created": int(time.time()), "model": model}
+        if body.get("stream"):
+            return self._chat_stream(body, head, words, reason, prompt)
+        message: Json = {"role": "assistant", "content": "".join(words)}
+        for name in ("refusal", "annotations", "audio", "function_call", "reasoning"):
+            message[name] = None
+        choice: Json = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
+        if body.get("logprobs"):
+            choice["logprobs"] = {"content": [chat_logprob(word) for word in words]}
+        choice |= {"stop_reason": None, "token_ids": None, "routed_experts": None}
+        answer = {"object": "chat.completion", **head, "choices": [choice], "service_tier": None}
+        answer |= {"system_fingerprint": self.fingerprint, "usage": usage(prompt, len(words))}
+        nothing = ("prompt_logprobs", "prompt_token_ids", "prompt_text", "kv_transfer_params")
+        return answer | dict.fromkeys((*nothing, "ec_transfer_params", "metrics"))
+
+    def _chat_stream(
+        self, body: Json, head: Json, words: list[str], reason: str, prompt: int
+    ) -> Iterator[str]:
+        head = {"object": "chat.completion.chunk", **head}
+        delta: Json = {"role": "assistant", "content": ""}
+        choice: Json = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+        nothing = {"prompt_token_ids": None, "prompt_text": None}
+        yield data({**head, "choices": [choice], **nothing})
+        for word in words[:-1]:
+            choice = {"index": 0, "delta": {"content": word}, "logprobs": None}
+            yield data({**head, "choices": [{**choice, "finish_reason": None, "token_ids": None}]})
+        choice = {"index": 0, "delta": {"content": words[-1]}, "logprobs": None}
+        choice |= {"finish_reason": reason, "stop_reason": None, "token_ids": None}
+        yield from self._end(body, head, {"choices": [choice]}, prompt, len(words))
+
+    def _end(self, body: Json, head: Json, last: Json, prompt: int, answer: int) -> Iterator[str]:
+        """The fingerprint is in the last chunk, which may be that of the usage."""
+        mark = {"system_fingerprint": self.fingerprint}
+        if (body.get("stream_options") or {}).get("include_usage"):
+            yield data({**head, **last})
+            count = usage(prompt, answer)
+            counts = {name: each for name, each in count.items() if each is not None}
+            yield data({**head, "choices": [], "usage": counts, **mark})
+        else:
+            yield data({**head, **last, **mark})
+        yield "data: [DONE]\n\n"
+
+    def completion(self, body: Json) -> Any:
+        model = self.known(body)
+        prompts = body.get("prompt")
+        if not prompts:
+            told = "Either prompt or prompt_embeds must be provided and non-empty."
+            raise Refused(f"{told} (parameter=prompt)", "prompt")
+        prompts = prompts if isinstance(prompts, list) else [prompts]
+        count = sum(self.prompt(len(tokens_of(each))) for each in prompts)
+        words, reason = self.words(body, body.get("max_tokens", 16), count)
+        head = {"id": identity("cmpl-"), "object": "text_completion", "created": int(time.time())}
+        head |= {"model": model}
+        if body.get("stream"):
+            return self._completion_stream(body, head, words, reason, count)
+        choices = []
+        for at, prompt in enumerate(prompts):
+            text = (prompt if body.get("echo") else "") + "".join(words)
+            choice: Json = {"index": at, "text": text, "logprobs": None, "finish_reason": reason}
+            if body.get("logprobs"):
+                choice["logprobs"] = completion_logprobs(words)
+            nothing = ("stop_reason", "token_ids", "prompt_logprobs", "prompt_token_ids")
+            choices.append(choice | dict.fromkeys((*nothing, "routed_experts")))
+        answer = {**head, "choices": choices, "service_tier": None}
+        answer |= {"system_fingerprint": self.fingerprint}
+        answer |= {"usage": usage(count, len(words) * len(prompts))}
+        return answer | dict.fromkeys(("kv_transfer_params", "ec_transfer_params", "metrics"))
+
+    def _completion_stream(
+        self, body: Json, head: Json, words: list[str], reason: str, prompt: int
+    ) -> Iterator[str]:
+        nothing = dict.fromkeys(("stop_reason", "prompt_token_ids", "token_ids"))
+
+        def choice(word: str, end: str | None) -> Json:
+            one = {"index": 0, "text": word, "logprobs": None, "finish_reason": end, **nothing}
+            return {"choices": [one]}
+
+        for word in words[:-1]:
+            yield data({**head, **choice(word, None)})
+        yield from self._end(body, head, choice(words[-1], reason), prompt, len(words))
+
+    def response(self, body: Json) -> Any:
+        needs(body, "input")
+        model = self.known(body)
+        if body.get("background"):
+            told = (
+                "This vLLM engine does not support `store=True` and therefore does not support the"
+            )
+            told += " background mode. To enable these features, set the environment variable"
+            told += " `VLLM_ENABLE_RESPONSES_API_STORE=1` when launching the vLLM server."
+            raise Refused(told, "background", kind="invalid_request_error")
+        if before := body.get("previous_response_id"):
+            raise unknown_response(before)
+        given = body["input"]
+        messages = given if isinstance(given, list) else [{"role": "user", "content": given}]
+        prompt = self.prompt(tokens_in(messages))
+        words, reason = self.words(body, body.get("max_output_tokens"), prompt)
+        whole = response_object(model, body, prompt, words, cut=reason == "length")
+        return response_events(whole, words) if body.get("stream") else whole
+
+    def message(self, body: Json) -> Any:
+        needs(body, "messages", "max_tokens")
+        model = self.known(body)
+        system = [{"content": body["system"]}] if body.get("system") else []
+        prompt = self.prompt(tokens_in([*system, *body["messages"]]))
+        words, reason = self.words(body, body["max_tokens"], prompt)
+        ended = "max_tokens" if reason == "length" else "end_turn"
+        head = {"id": identity("chatcmpl-"), "type": "message", "role": "assistant"}
+        if body.get("stream"):
+            return message_events(head, model, words, ended, prompt)
+        content = [{"type": "text", "text": "".join(words)}]
+        counts = {"input_tokens": prompt, "output_tokens": len(words)}
+        return {**head, "content": content, "model": model, "stop_reason": ended, "usage": counts}
+
+    def count(self, body: Json) -> Json:
+        needs(body, "messages")
+        self.known(body)
+        count = tokens_in(body["messages"])
+        return {"input_tokens": count, "context_management": {"original_input_tokens": count}}
+
+    def tokenize(self, body: Json) -> Json:
+        if "messages" not in body:
+            needs(body, "prompt")
+        self.known(body)
+        texts = [each["content"] for each in body.get("messages", ())] or [body["prompt"]]
+        tokens = [token for text in texts for token in tokens_of(text)]
+        answer: Json = {"count": len(tokens), "max_model_len": self.longest, "tokens": tokens}
+        return answer | {"token_strs": None}
+
+    def embed(self, body: Json) -> Json:
+        needs(body, "input")
+        model, given = self.known(body), body["input"]
+        texts = given if isinstance(given, list) else [given]
+        if not all(texts):
+            raise Refused("The decoder prompt cannot be empty")
+        count = sum(self.prompt(len(tokens_of(text))) for text in texts)
+        rows = []
+        for at, text in enumerate(texts):
+            vector: Any = [b / 255 for b in hashlib.sha256(text.encode()).digest()[:8]]
+            vector = "AAAAAA==" if body.get("encoding_format") == "base64" else vector
+            rows.append({"index": at, "object": "embedding", "embedding": vector})
+        head = {"id": identity("embd-"), "object": "list", "created": int(time.time())}
+        return {**head, "model": model, "data": rows, "usage": pooled(count)}
+
+    def score(self, body: Json) -> Json:
+        if not {"text_1", "text_2"} <= body.keys():
+            needs(body, "queries")  # the first of several forms of the body
+        model, second = self.known(body), body["text_2"]
+        texts = second if isinstance(second, list) else [second]
+        rows = [{"index": at, "object": "score", "score": 0.5} for at, _ in enumerate(texts)]
+        head = {"id": identity("score-"), "object": "list", "created": int(time.time())}
+        return {**head, "model": model, "data": rows, "usage": pooled(len(texts) * 2)}
+
+    def rerank(self, body: Json) -> Json:
+        needs(body, "query", "documents")
+        model = self.known(body)
+        results = [
+            {
+                "index": at,
+                "document": {"text": text, "multi_modal": None},
+                "relevance_score": 1 / (at + 2),
+            }
+            for at, text in enumerate(body["documents"])
+        ]
+        count = {"prompt_tokens": len(results), "total_tokens": len(results)}
+        return {"id": identity("score-"), "model": model, "usage": count, "results": results}
+
+
+def tokens_in(messages: list[Json]) -> int:
+    """Tokens of a conversation; contents may be lists of parts."""
+    count = 0
+    for each in messages:
+        content = each.get("content") or ""
+        parts = [content] if isinstance(content, str) else [p.get("text", "") for p in content]
+        count += TEMPLATE_TOKENS + sum(len(tokens_of(part)) for part in parts)
+    return count
+
+
+def instance(schema: Json) -> Any:
+    """Something that fits a simple JSON schema."""
+    kinds = {
+        "boolean": True,
+        "string": "word",
+        "integer": 1,
+        "number": 1,
+        "array": [],
+        "null": None,
+    }
+    if schema.get("type") == "object":
+        return {name: instance(part) for name, part in schema.get("properties", {}).items()}
+    return schema.get("enum", [kinds.get(schema.get("type", "string"))])[0]
+
+
+def chat_logprob(word: str) -> Json:
+    one: Json = {"token": word, "logprob": -0.5, "bytes": tokens_of(word)}
+    return {**one, "top_logprobs": [one]}
+
+
+def completion_logprobs(words: list[str]) -> Json:
+    return {
+        "text_offset": [*range(len(words))],
+        "token_logprobs": [-0.5] * len(words),
+        "tokens": words,
+        "top_logprobs": [{word: -0.5} for word in words],
+    }
+
+
+def usage(prompt: int, answer: int) -> Json:
+    counts: Json = {"prompt_tokens": prompt, "total_tokens": prompt + answer}
+    counts["completion_tokens"] = answer
+    return counts | {"prompt_tokens_details": None, "completion_tokens_details": None}
+
+
+def pooled(count: int) -> Json:
+    return usage(count, 0)
+
+
+def data(value: Json) -> str:
+    return f"data: {json.dumps(value)}\n\n"
+
+
+def event(value: Json) -> str:
+    return f"event: {value['type']}\n{data(value)}"
+
+
+def unknown_response(name: str) -> Refused:
+    told = f"Response with id '{name}' not found."
+    return Refused(told, "response_id", 404, "invalid_request_error")
+
+
+def response_object(model: str, body: Json, prompt: int, words: list[str], *, cut: bool) -> Json:
+    """An answer of OpenAI's newer interface, complete."""
+    part: Json = {"annotations": [], "text": "".join(words), "type": "output_text"}
+    part["logprobs"] = None
+    item: Json = {"id": identity("msg_"), "content": [part], "role": "assistant"}
+    item |= {"status": "completed", "type": "message", "phase": None}
+    turns: Json = {"output_tokens_per_turn": [], "tool_output_tokens_per_turn": []}
+    cached: Json = {"cached_tokens": 0, "cache_write_tokens": 0}
+    cached |= {"input_tokens_per_turn": [], "cached_tokens_per_turn": []}
+    counts: Json = {"input_tokens": prompt, "input_tokens_details": cached}
+    counts |= {"output_tokens": len(words), "total_tokens": prompt + len(words)}
+    counts["output_tokens_details"] = {"reasoning_tokens": 0, "tool_output_tokens": 0, **turns}
+    whole: Json = {"id": identity("resp_"), "created_at": int(time.time())}
+    whole |= {"incomplete_details": {"reason": "max_output_tokens"} if cut else None}
+    whole |= {"instructions": None, "metadata": None, "model": model, "object": "response"}
+    whole |= {"output": [item], "parallel_tool_calls": True, "tool_choice": "none", "tools": []}
+    whole |= {"temperature": float(body.get("temperature", 1)), "top_p": 1.0, "background": False}
+    whole |= {"max_output_tokens": body.get("max_output_tokens"), "max_tool_calls": None}
+    whole |= dict.fromkeys(("previous_response_id", "prompt", "reasoning", "text", "top_logprobs"))
+    whole |= {"service_tier": "auto", "status": "incomplete" if cut else "completed"}
+    whole |= {"truncation": "disabled", "usage": counts, "user": None, "presence_penalty": 0.0}
+    nothing = ("kv_transfer_params", "ec_transfer_params", "input_messages", "output_messages")
+    return whole | {"frequency_penalty": 0.0, **dict.fromkeys(nothing)}
+
+
+def response_events(whole: Json, words: list[str]) -> Iterator[str]:
+    (item,) = whole["output"]
+    (part,) = item["content"]
+    begun = {**whole, "output": [], "status": "in_progress", "incomplete_details": None}
+    begun["usage"] = None
+    place = {"item_id": item["id"], "output_index": 0}
+    within = {"content_index": 0, **place}
+    empty = {**item, "content": [], "status": "in_progress"}
+    events: list[tuple[str, Json]] = [
+        ("created", {"response": begun}),
+        ("in_progress", {"response": begun}),
+        ("output_item.added", {"item": empty, "output_index": 0}),
+        ("content_part.added", {**within, "part": {**part, "text": "", "logprobs": []}}),
+        *(("output_text.delta", {**within, "delta": word, "logprobs": []}) for word in words),
+        ("output_text.done", {**within, "logprobs": [], "text": part["text"]}),
+        ("content_part.done", {**within, "part": part}),
+        ("output_item.done", {"item": item, "output_index": 0}),
+        ("completed", {"response": whole}),
+    ]
+    for number, (name, value) in enumerate(events):
+        yield event({**value, "sequence_number": number, "type": f"response.{name}"})
+
+
+def message_events(
+    head: Json, model: str, words: list[str], ended: str, prompt: int
+) -> Iterator[str]:
+    """A stream of Anthropic's interface."""
+    counts = {"input_tokens": prompt, "output_tokens": 0}
+    nothing = {"stop_reason": None, "stop_sequence": None}
+    message = {**head, "content": [], "model": model, **nothing, "usage": counts}
+    yield event({"type": "message_start", "message": message})
+    block = {"type": "text", "text": ""}
+    yield event({"type": "content_block_start", "content_block": block, "index": 0})
+    for word in words:
+        part = {"type": "text_delta", "text": word}
+        yield event({"type": "content_block_delta", "delta": part, "index": 0})
+    yield event({"type": "content_block_stop", "index": 0})
+    delta: Json = {"stop_reason": ended, "stop_sequence": None}
+    counts = {"input_tokens": prompt, "output_tokens": len(words)}
+    yield event({"type": "message_delta", "delta": delta, "usage": counts})
+    yield event({"type": "message_stop"})
+
+
+METRICS = """\
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="NAME"} 0.0
+# HELP vllm:num_requests_waiting Number of requests waiting to be processed.
+# TYPE vllm:num_requests_waiting gauge
+vllm:num_requests_waiting{engine="0",model_name="NAME"} 0.0
+# HELP vllm:kv_cache_usage_perc KV-cache usage. 1 means 100 percent usage.
+# TYPE vllm:kv_cache_usage_perc gauge
+vllm:kv_cache_usage_perc{engine="0",model_name="NAME"} 0.0
+# HELP vllm:generation_tokens_total Number of generation tokens processed.
+# TYPE vllm:generation_tokens_total counter
+vllm:generation_tokens_total{engine="0",model_name="NAME"} 0.0
+"""
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    options: argparse.Namespace
+    engine: Engine
 
     def do_GET(self) -> None:
-        card = {"id": self.options.served_model_name, "object": "model"}
-        card |= {"max_model_len": self.options.max_model_len}
-        said = {"/health": "", "/v1/models": {"object": "list", "data": [card]}}
-        self._send(200 if self.path in said else 404, said.get(self.path, {"detail": "Not Found"}))
+        if self.path == "/health":
+            self._send(200, None, None)
+        elif self.path == "/metrics":
+            text = METRICS.replace("NAME", self.engine.names[0])
+            self._send(200, text, "text/plain; version=1.0.0; charset=utf-8")
+        elif self.path == "/version":
+            self._json(200, {"version": VERSION})
+        elif self.path == "/v1/models":
+            self._json(200, self.engine.models())
+        elif found := re.fullmatch(r"/v1/responses/([^/]+)", self.path):
+            self._json(404, {"error": unknown_response(found[1]).body})
+        elif self.path in self.engine.answers:
+            self._json(405, {"detail": "Method Not Allowed"})
+        else:
+            self._json(404, {"detail": "Not Found"})
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-        if body.get("model") != self.options.served_model_name:
-            message = f"The model `{body.get('model')}` does not exist."
-            self._send(404, {"error": {"message": message, "type": "NotFoundError", "code": 404}})
+        text = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
+        if self.path not in self.engine.answers:
+            known = self.path in ("/health", "/metrics", "/version", "/v1/models")
+            told = (405, "Method Not Allowed") if known else (404, "Not Found")
+            self._json(told[0], {"detail": told[1]})
             return
-        answers = {"/v1/embeddings": self._embed, "/v1/rerank": self._rerank}
-        if self.options.runner == "generate":
-            answers = {"/v1/completions": self._complete, "/v1/chat/completions": self._complete}
-        if self.path not in answers:
-            self._send(404, {"detail": "Not Found"})
+        try:
+            answer = self.engine.answers[self.path](parsed(text))
+        except Refused as refused:
+            self._json(refused.status, self._error(refused))
             return
-        answers[self.path](body)
+        if isinstance(answer, dict):
+            self._json(200, answer)
+        else:
+            self._stream(answer)
 
-    def _embed(self, body: dict[str, Any]) -> None:
-        digest = hashlib.sha256(str(body["input"]).encode()).digest()[:8]
-        data = [{"object": "embedding", "index": 0, "embedding": [byte / 255 for byte in digest]}]
-        self._send(200, {"object": "list", "model": body["model"], "data": data})
+    def _error(self, refused: Refused) -> Json:
+        """Anthropic's interface has a form of its own, except for bodies of the wrong form."""
+        body = refused.body
+        if self.path.startswith("/v1/messages") and body["type"] != "Bad Request":
+            told = {"type": body["type"], "message": body["message"]}
+            return {"type": "error", "error": told}
+        return {"error": body}
 
-    def _rerank(self, body: dict[str, Any]) -> None:
-        results = [{"index": at, "relevance_score": 0.5} for at, _ in enumerate(body["documents"])]
-        self._send(200, {"model": body["model"], "results": results})
-
-    def _complete(self, body: dict[str, Any]) -> None:
-        chat = self.path.startswith("/v1/chat")
-        words = WORDS[: body.get("max_tokens") or len(WORDS)]
-
-        def choice(text: str) -> dict[str, Any]:
-            kind = "delta" if body.get("stream") else "message"
-            return {"index": 0, **({kind: {"content": text}} if chat else {"text": text})}
-
-        if not body.get("stream"):
-            self._send(200, {"model": body["model"], "choices": [choice("".join(words))]})
-            return
+    def _stream(self, events: Iterator[str]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        events = [json.dumps({"choices": [choice(word)]}) for word in words]
-        for event in [*(f"data: {each}\n\n" for each in [*events, "[DONE]"]), ""]:
-            self.wfile.write(f"{len(event):x}\r\n{event}\r\n".encode())
+        for each in (*events, ""):
+            chunk = each.encode()
+            self.wfile.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
             self.wfile.flush()
 
-    def _send(self, status: int, said: object) -> None:
-        data = said.encode() if isinstance(said, str) else json.dumps(said).encode()
+    def _json(self, status: int, value: Json) -> None:
+        self._send(status, json.dumps(value), "application/json")
+
+    def _send(self, status: int, text: str | None, kind: str | None) -> None:
+        content = (text or "").encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
+        if kind:
+            self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(content)
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        if self.path != self.engine.options.disable_access_log_for_endpoints:
+            super().log_request(code, size)
+
+
+def parsed(text: str) -> Json:
+    if not text:
+        raise invalid("missing", "body", "Field required", "None")
+    try:
+        body = json.loads(text)
+    except json.JSONDecodeError as error:
+        found = invalid(
+            "json_invalid", f"body.{error.pos}", "JSON decode error", "<dict of 0 items>"
+        )
+        raise found from None
+    if not isinstance(body, dict):
+        told = "Input should be a valid dictionary or object to extract fields from"
+        raise invalid("model_attributes_type", "body", told, "<list of 0 items>")
+    return body
 
 
 if __name__ == "__main__":
-    Handler.options = arguments()
-    load(Handler.options)
-    ThreadingHTTPServer((Handler.options.host, Handler.options.port), Handler).serve_forever()
+    options = arguments()
+    load(options)
+    Handler.engine = Engine(options)
+    ThreadingHTTPServer((options.host, options.port), Handler).serve_forever()

@@ -1,0 +1,46 @@
+"""The contract of the double of vLLM, kept by the real engine: same command, same environment."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testbed.real_vllm import real_vllm, tiny_model
+from tests.integration.local_gateway import free_ports
+from tests.unit.vllm_site import hub_directory, site_of, started_as
+
+pytestmark = pytest.mark.engines
+
+ROOT = Path(__file__).parents[2]
+# Without compilation, and with a cache that does not take most of the memory.
+SMALL = ["--enforce-eager", "--kv-cache-memory-bytes", "268435456"]
+
+
+@pytest.fixture(scope="module")
+def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    directory = tmp_path_factory.mktemp("vllm")
+    model = hub_directory(tiny_model(directory / "qwen3"))
+    first, second = free_ports(2)
+    found = {"": f"http://127.0.0.1:{first}", "_POOLING": f"http://127.0.0.1:{second}"}
+    generate = started_as(site_of(model, extra_arguments=SMALL), directory, first)
+    embed = site_of({**model, "task": "embed"}, extra_arguments=SMALL)
+    pooling = started_as(embed, directory, second)
+    with (
+        real_vllm(*generate, found[""], directory / "generate.log"),
+        real_vllm(*pooling, found["_POOLING"], directory / "pooling.log"),
+    ):
+        yield found
+
+
+def test_real_engine_keeps_the_contract_of_the_double(urls: dict[str, str]) -> None:
+    named = {f"LLMHOST_CONTRACT_VLLM{kind}": url for kind, url in urls.items()}
+    tests = "tests/unit/test_vllm_contract.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests]
+    ran = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **named}, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stdout[-8000:]
+    assert "skipped" not in ran.stdout
