@@ -33,14 +33,14 @@ class Nginx(FactBase[NginxState]):
     def command(self, paths: list[str], under: str, status_port: int, certificate: str) -> str:
         file = shlex.quote(certificate)
         public = f'"$(openssl x509 -noout -pubkey -in {file} 2>/dev/null)"'
-        matches = f'[ {public} = "$(openssl pkey -pubout -in {file} 2>/dev/null)" ]'
-        shown = f"openssl x509 -in {file} 2>/dev/null | base64 -w0"
+        own = f'"$(openssl pkey -pubout -in {file} 2>/dev/null)"'
+        matches = f"[ -e {file} ] && [ {public} = {own} ]"
         outputs = {
             "active": "systemctl is-active nginx 2>/dev/null",
             "enablement": "systemctl is-enabled nginx 2>/dev/null",
             "loaded": loaded_command(status_port),
             "version": "nginx -v 2>&1 | grep -o 'nginx/[0-9.]*'",
-            "certificate": f"[ -e {file} ] && {matches} && {shown}",
+            "certificate": f"{matches} && openssl x509 -in {file} 2>/dev/null | base64 -w0",
             "names": f"echo $(uname -n) $({_ADDRESSES})",
         }
         asked = [f'echo "{_MARK}{key}=$({command})"' for key, command in outputs.items()]

@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
@@ -14,8 +14,10 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from llmhost.checks.command_log import asked, watch
+from llmhost.checks.command_log import watch
 from llmhost.checks.gateway_client import Door
+from llmhost.checks.nvidia import Nvidia, look
+from llmhost.checks.outside import Outside
 from llmhost.checks.recorder import Recorder
 from llmhost.checks.remote_shell import RemoteShell
 from llmhost.checks.report import summary
@@ -24,9 +26,8 @@ from llmhost.inventory.site import Site, SiteHost
 from llmhost.inventory.site_reader import HostData, SiteError, no_site_rules, read_site
 from llmhost.inventory.ssh import ssh_config
 from llmhost.settings import Settings
-from llmhost.verify.report import Asked
 
-Outside = Callable[..., "subprocess.CompletedProcess[str]"]
+Containers = Mapping[str, dict[str, Any]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,6 +56,12 @@ NOT_OF_GATEWAYS = {
     for component in ("container_toolkit", "docker", "egress", "gpu", "nvidia_driver", "stack")
 }
 """Modules that do not apply to a gateway of other servers."""
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest then groups them by server
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Checks that wait for what earlier ones have started come last."""
+    items.sort(key=lambda item: item.get_closest_marker("waits") is not None)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -198,11 +205,20 @@ def outside(server_name: str, pytestconfig: pytest.Config) -> Iterator[Outside]:
     """Runs a command on another machine: the controller, or the machine of --outside."""
     if server_name == "@local" and not pytestconfig.getoption("outside"):
         pytest.skip("the controller is the server itself: specify another machine with --outside")
-    prefix = shlex.split(pytestconfig.getoption("outside") or "")
+    with closing(Outside(shlex.split(pytestconfig.getoption("outside") or ""))) as outside:
+        yield outside
 
-    def run(*command: str, timeout: float = 60) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=timeout)
-        asked.append(Asked("outside", shlex.join(command), done.returncode))
-        return done
 
-    yield run
+@pytest.fixture(scope="session")
+def hardware(host: Host, settings: Settings) -> Nvidia:
+    """The server's NVIDIA hardware, and what NVML reports at the start."""
+    return look(host, settings)
+
+
+@pytest.fixture(scope="session")
+def all_containers(host: Host, settings: Settings) -> Containers:
+    """All containers of the project, including stopped ones, from `docker inspect`."""
+    label = f"label=com.docker.compose.project={settings.stack.project}"
+    ids = host.check_output(f"docker ps --all --quiet --filter {label}").split()
+    found = json.loads(host.check_output(f"docker inspect {' '.join(ids)}")) if ids else []
+    return {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in found}

@@ -8,7 +8,7 @@ import yaml
 
 from llmhost.checks.applies import does_not_apply
 from llmhost.checks.command_log import unit
-from llmhost.checks.nvidia import Nvidia, look, note, require_gpu
+from llmhost.checks.nvidia import Nvidia, note, require_gpu
 from llmhost.nvidia.gpu_allocation import KIND
 from llmhost.settings import Settings
 
@@ -21,10 +21,9 @@ PACKAGES = (
 
 
 @pytest.fixture(scope="module")
-def nvidia(host: Any, settings: Settings) -> Nvidia:
-    found = look(host, settings)
-    require_gpu(found, settings)
-    return found
+def nvidia(hardware: Nvidia, settings: Settings) -> Nvidia:
+    require_gpu(hardware, settings)
+    return hardware
 
 
 @pytest.fixture(autouse=True)

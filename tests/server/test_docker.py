@@ -23,10 +23,10 @@ def test_engine_runs_now_and_at_boot(host: Any) -> None:
     assert unit(host, "docker") == "active, enabled"
 
 
-def test_compose_and_buildx_are_there(host: Any) -> None:
-    version = host.check_output("docker compose version --short")
-    assert version.lstrip("v").partition(".")[0] in ("2", "5")
-    host.check_output("docker buildx version")
+def test_compose_and_buildx_are_there(engine: dict[str, Any]) -> None:
+    plugins = {each["Name"]: each["Version"] for each in engine["ClientInfo"]["Plugins"]}
+    assert plugins.get("compose", "").lstrip("v").partition(".")[0] in ("2", "5")
+    assert plugins.get("buildx"), "buildx"
 
 
 def test_daemon_runs_the_declared_configuration(engine: dict[str, Any], settings: Settings) -> None:

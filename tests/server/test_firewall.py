@@ -4,8 +4,7 @@ import ipaddress
 import json
 import re
 import socket
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
 
@@ -13,17 +12,19 @@ import pytest
 from testinfra.host import Host
 
 from llmhost.checks.applies import does_not_apply
-from llmhost.checks.conftest import Outside
+from llmhost.checks.outside import Outside
 from llmhost.inventory.role import Role
 from llmhost.settings import Settings
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Target = tuple[str, int]
+"""An address and a TCP port of the server."""
 
 # The rule that admits a controller that no declared rule admits.
 LIFELINE = "llmhost: address of the last deploy"
 _RULE = re.compile(
-    r"^(?P<port>\d+)/(?P<protocol>tcp|udp)(?: \(v6\))? +ALLOW +"
+    r"^(?P<port>\d+)/(?P<protocol>tcp|udp)(?: \(v6\))? +ALLOW IN +"
     r"(?P<source>\S+(?: \(v6\))?) *(?:# (?P<comment>.*))?$"
 )
 _ANYWHERE = {"Anywhere": "0.0.0.0/0", "Anywhere (v6)": "::/0"}
@@ -38,7 +39,7 @@ class Admitted:
     source: Network
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _ufw_is_ours(settings: Settings, role: Role) -> None:
     if role is Role.APP_SERVER and not settings.app_server.firewall:
         does_not_apply("app_server_firewall is off")
@@ -46,7 +47,7 @@ def _ufw_is_ours(settings: Settings, role: Role) -> None:
         does_not_apply("firewall_enabled is off: another firewall protects this host")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def declared(settings: Settings, role: Role) -> set[Admitted]:
     firewall = settings.firewall
     ports = [(firewall.ssh_port, "tcp", firewall.ssh_sources)]
@@ -58,10 +59,16 @@ def declared(settings: Settings, role: Role) -> set[Admitted]:
     return {Admitted(port, kind, source) for port, kind, sources in ports for source in sources}
 
 
-@pytest.fixture(scope="module")
-def status(host: Host) -> dict[Admitted, str]:
-    """The rules that ufw itself reports, with their comments; an unknown kind of rule fails."""
-    _, _, table = host.check_output("ufw status").partition("----\n")
+@pytest.fixture(scope="session")
+def ufw(host: Host) -> str:
+    """What ufw itself reports; it takes long."""
+    return host.check_output("ufw status verbose")
+
+
+@pytest.fixture(scope="session")
+def status(ufw: str) -> dict[Admitted, str]:
+    """The rules with their comments; an unknown kind of rule fails."""
+    _, _, table = ufw.partition("----\n")
     rules = {}
     for line in filter(str.strip, table.splitlines()):
         match = _RULE.match(line.rstrip())
@@ -71,7 +78,7 @@ def status(host: Host) -> dict[Admitted, str]:
     return rules
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def clients(host: Host, address: str, outside: Outside) -> dict[str, Address]:
     """The server's addresses that the machine outside can certainly reach, and its own address for
     each.
@@ -100,7 +107,7 @@ def _route(outside: Outside, server: str) -> dict[str, str]:
     return dict(json.loads(found.stdout)[0]) if found.returncode == 0 else {}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def may_reach(
     declared: set[Admitted], status: dict[Admitted, str], clients: dict[str, Address]
 ) -> Callable[[str, int], bool]:
@@ -114,32 +121,55 @@ def may_reach(
     return asked
 
 
-def _connects(outside: Outside, address: str, port: int, seconds: float) -> bool:
-    """Whether a TCP connection succeeds; curl reports its duration."""
-    url = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
+# On one LAN a kernel answers within milliseconds. The limit allows for a second attempt after one
+# second, if the first packet was lost. A port that drops packets takes the whole limit, as most of
+# those that are not declared should.
+_CLOSED_SECONDS, _OPEN_SECONDS = 1.5, 10.0
+
+
+def _attempts(
+    outside: Outside, targets: Iterable[Target], seconds: float
+) -> Callable[[], list[Target]]:
+    """Start a TCP connection to each target. The returned function waits for them, and returns the
+    targets that were reached."""
     limits = ("--connect-timeout", str(seconds), "--max-time", str(seconds + 1))
-    asked = outside("curl", "-s", *limits, "-o", "/dev/null", "-w", "%{time_connect}", url)
-    return float(asked.stdout) > 0
+    write = ("-o", "/dev/null", "-w", "%{time_connect}")  # 0 without a connection
+    started = {
+        (address, port): outside.start("curl", "-s", *limits, *write, _url(address, port))
+        for address, port in targets
+    }
+    return lambda: [target for target, ends in started.items() if float(ends().stdout) > 0]
 
 
-def _reached(
-    outside: Outside, targets: list[tuple[str, int]], seconds: float = 1.5
-) -> list[tuple[str, int]]:
-    # On one LAN a kernel answers within milliseconds. The limit allows for a second attempt after
-    # one second, if the first packet was lost. A port that drops packets takes the whole limit, as
-    # most of these should.
-    with ThreadPoolExecutor(32) as pool:
-        connected = pool.map(
-            lambda target: _connects(outside, target[0], target[1], seconds), targets
-        )
-        return [target for target, up in zip(targets, connected, strict=True) if up]
+def _url(address: str, port: int) -> str:
+    return f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
 
 
-def _listening(host: Host) -> set[int]:
+@pytest.fixture(scope="session")
+def listening(host: Host) -> set[int]:
     """TCP ports with a listener on other addresses than loopback."""
     sockets = [line.split()[3] for line in host.check_output("ss -Htln").splitlines()]
     pairs = [socket.rpartition(":") for socket in sockets]
     return {int(port) for address, _, port in pairs if not address.startswith(("127.", "[::1"))}
+
+
+@pytest.fixture(scope="session")
+def reached_undeclared(
+    host: Host,
+    settings: Settings,
+    clients: dict[str, Address],
+    listening: set[int],
+    may_reach: Callable[[str, int], bool],
+    outside: Outside,
+) -> Callable[[], list[Target]]:
+    """Attempts to reach ports that are not declared: they start with the first check of ports."""
+    services = {
+        settings.options(service.name).port or service.container_port
+        for service in settings.catalogue
+    }
+    ports = listening | _published(host) | services
+    closed = (target for target in product(clients, sorted(ports)) if not may_reach(*target))
+    return _attempts(outside, closed, _CLOSED_SECONDS)
 
 
 def _published(host: Host) -> set[int]:
@@ -150,17 +180,16 @@ def _published(host: Host) -> set[int]:
     return {int(port) for port in re.findall(r":(\d+)->\d+/tcp", ports)}
 
 
-def test_ufw_is_active_and_starts_at_boot(host: Host) -> None:
-    assert host.check_output("ufw status").startswith("Status: active")
+def test_ufw_is_active_and_starts_at_boot(host: Host, ufw: str) -> None:
+    assert ufw.startswith("Status: active")
     assert host.check_output("systemctl is-enabled ufw") == "enabled"
     assert "ENABLED=yes" in host.check_output("cat /etc/ufw/ufw.conf").splitlines()
 
 
-def test_incoming_and_routed_packets_are_denied_by_default(host: Host) -> None:
-    verbose = host.check_output("ufw status verbose")
+def test_incoming_and_routed_packets_are_denied_by_default(ufw: str) -> None:
     # A host that does not forward reports `disabled`.
     defaults = r"Default: deny \(incoming\), allow \(outgoing\), (deny|disabled) \(routed\)"
-    assert re.search(defaults, verbose)
+    assert re.search(defaults, ufw)
 
 
 @pytest.mark.parametrize("program", ["iptables", "ip6tables"])
@@ -193,29 +222,22 @@ def test_published_ports_are_guarded_before_docker_opens_them(host: Host) -> Non
     )
 
 
-def test_undeclared_ports_are_refused_from_outside(
-    host: Host,
-    settings: Settings,
-    clients: dict[str, Address],
-    may_reach: Callable[[str, int], bool],
-    outside: Outside,
-) -> None:
-    services = {
-        settings.options(service.name).port or service.container_port
-        for service in settings.catalogue
-    }
-    ports = _listening(host) | _published(host) | services
-    closed = [target for target in product(clients, sorted(ports)) if not may_reach(*target)]
-    assert _reached(outside, closed) == []
-
-
 def test_declared_ports_are_reached_from_outside(
-    host: Host,
     clients: dict[str, Address],
+    listening: set[int],
     may_reach: Callable[[str, int], bool],
+    reached_undeclared: Callable[[], list[Target]],
     outside: Outside,
 ) -> None:
-    opened = [target for target in product(clients, sorted(_listening(host))) if may_reach(*target)]
+    del reached_undeclared  # started at the same time
+    opened = [target for target in product(clients, sorted(listening)) if may_reach(*target)]
     if not opened:
         pytest.skip("the machine outside is in no declared network")
-    assert _reached(outside, opened, seconds=10) == opened
+    assert _attempts(outside, opened, _OPEN_SECONDS)() == opened
+
+
+@pytest.mark.waits
+def test_undeclared_ports_are_refused_from_outside(
+    reached_undeclared: Callable[[], list[Target]],
+) -> None:
+    assert reached_undeclared() == []

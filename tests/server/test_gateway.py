@@ -4,9 +4,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -14,9 +13,8 @@ import pytest
 from llmhost.checks.applies import does_not_apply
 from llmhost.checks.command_log import guard, unit
 from llmhost.checks.gateway_client import Door
+from llmhost.checks.outside import Outside
 from llmhost.settings import Settings
-
-Outside = Callable[..., "CompletedProcess[str]"]
 
 # Not a client's key: its digest would have to be in the inventory.
 WRONG_KEY = "llmhost-" + "0" * 64
@@ -66,9 +64,18 @@ class Caller:
         return answer
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def call(outside: Outside, door: Door) -> Caller:
     return Caller(outside, door.url, door.curl)
+
+
+@pytest.fixture(scope="session")
+def logged(call: Caller) -> str:
+    """The id of a refused request with a key in its address, which is about to be logged."""
+    refused = call("GET", f"/v1/models?key={WRONG_KEY}", WRONG_KEY)
+    told = re.search(r"^x-request-id: (\S+)", refused.headers, re.MULTILINE)
+    assert told, refused.headers
+    return told[1]
 
 
 @pytest.fixture
@@ -127,7 +134,8 @@ def test_every_route_is_closed_without_a_valid_key(call: Caller, settings: Setti
             assert answer.status in (401, 429), (route, answer)
 
 
-def test_refusal_names_its_reason_and_not_the_server(call: Caller) -> None:
+def test_refusal_names_its_reason_and_not_the_server(call: Caller, logged: str) -> None:
+    del logged  # its request is made now, and its line read later
     answer = call.patiently("GET", "/", WRONG_KEY)
     assert (answer.status, answer.code) == (401, "key_unknown")
     assert "\nserver: nginx\n" in answer.headers.replace("\r", "") + "\n"
@@ -175,13 +183,11 @@ def test_metrics_are_offered_to_the_host_alone(host: Any, settings: Settings) ->
     assert {line.split()[3] for line in listening} == {f"127.0.0.1:{port}"}
 
 
-def test_log_is_json_without_keys(host: Any, call: Caller) -> None:
+@pytest.mark.waits
+def test_log_is_json_without_keys(host: Any, logged: str) -> None:
     log = "/var/log/nginx/gateway.json"
-    refused = call("GET", f"/v1/models?key={WRONG_KEY}", WRONG_KEY)
-    told = re.search(r"^x-request-id: (\S+)", refused.headers, re.MULTILINE)
-    assert told, refused.headers
     # nginx writes its log once a second.
-    seen = f"tail -n 200 {log} | grep -F {told[1]}"
+    seen = f"tail -n 200 {log} | grep -F {logged}"
     assert host.run(f"for _ in $(seq 80); do {seen} && exit; sleep 0.1; done; exit 1").rc == 0
     lines = host.check_output(f"tail -n 200 {log}").splitlines()
     assert all(

@@ -2,30 +2,31 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
+from llmhost.checks.conftest import Containers
 from llmhost.checks.gateway_client import Door
 from llmhost.checks.gpu_proof import keep
 from llmhost.checks.nvidia import Nvidia, look, note, require_gpu
+from llmhost.checks.outside import Outside
 from llmhost.settings import Settings
 
-Outside = Callable[..., "CompletedProcess[str]"]
-Containers = Mapping[str, dict[str, Any]]
 ROUTE = "/v1/completions"
 
 
 @pytest.fixture
-def nvidia(host: Any, settings: Settings, request: pytest.FixtureRequest) -> Nvidia:
+def nvidia(
+    host: Any, settings: Settings, hardware: Nvidia, request: pytest.FixtureRequest
+) -> Nvidia:
     """Read again for each test, because processes change."""
+    require_gpu(hardware, settings)
     found = look(host, settings)
-    require_gpu(found, settings)
     note(request, found)
     return found
 

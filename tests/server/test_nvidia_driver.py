@@ -7,20 +7,15 @@ from typing import Any
 import pytest
 
 from llmhost.checks.applies import does_not_apply
-from llmhost.checks.nvidia import Nvidia, look, note, require_gpu
+from llmhost.checks.nvidia import Nvidia, note, require_gpu
 from llmhost.settings import Settings
 
 
-@pytest.fixture(scope="module")
-def found(host: Any, settings: Settings) -> Nvidia:
-    return look(host, settings)
-
-
 @pytest.fixture
-def nvidia(found: Nvidia, settings: Settings, request: pytest.FixtureRequest) -> Nvidia:
-    require_gpu(found, settings)
-    note(request, found)
-    return found
+def nvidia(hardware: Nvidia, settings: Settings, request: pytest.FixtureRequest) -> Nvidia:
+    require_gpu(hardware, settings)
+    note(request, hardware)
+    return hardware
 
 
 @pytest.fixture

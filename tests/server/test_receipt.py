@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from llmhost.checks.command_log import guard
+from llmhost.checks.conftest import Containers
 from llmhost.settings import Settings
 
 
@@ -24,12 +25,9 @@ def test_receipt_names_the_models_by_hash(receipt: dict[str, Any], settings: Set
 
 
 def test_receipt_names_the_images_that_run(
-    host: Any, receipt: dict[str, Any], settings: Settings
+    receipt: dict[str, Any], all_containers: Containers, settings: Settings
 ) -> None:
-    running = {
-        host.check_output(f"docker inspect -f '{{{{.Image}}}}' {settings.stack.project}-{name}-1")
-        for name in settings.services
-    }
+    running = {all_containers[name]["Image"] for name in settings.services}
     assert set(receipt["images"].values()) == running
 
 
@@ -38,7 +36,8 @@ def test_receipt_names_what_is_installed(host: Any, receipt: dict[str, Any]) -> 
     assert versions.pop("kernel") == host.check_output("uname -r")
     versions.pop("nvidia_driver", None)
     assert "nginx" in versions
-    assert {name: host.package(name).version for name in versions} == versions
+    query = f"dpkg-query -W -f '${{Package}} ${{Version}}\\n' {' '.join(versions)}"
+    assert dict(line.split() for line in host.run(query).stdout.splitlines()) == versions
 
 
 def test_receipt_names_the_toolkit(receipt: dict[str, Any]) -> None:

@@ -9,18 +9,8 @@ import pytest
 
 from llmhost.checks.applies import does_not_apply
 from llmhost.checks.command_log import guard
+from llmhost.checks.conftest import Containers
 from llmhost.settings import Settings
-
-Containers = Mapping[str, dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def all_containers(host: Any, settings: Settings) -> Containers:
-    """All containers of the project, including stopped ones, from `docker inspect`."""
-    label = f"label=com.docker.compose.project={settings.stack.project}"
-    ids = host.check_output(f"docker ps --all --quiet --filter {label}").split()
-    found = json.loads(host.check_output(f"docker inspect {' '.join(ids)}")) if ids else []
-    return {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in found}
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +178,11 @@ def test_weights_are_not_kept_a_second_time_beside_their_image(
 
 
 def test_images_were_built_here(host: Any, containers: Containers) -> None:
-    for service, each in containers.items():
-        inspected = host.check_output(f"docker image inspect {each['Image']}")
-        (image,) = json.loads(inspected)
+    images = {service: each["Image"] for service, each in containers.items()}
+    if not images:
+        return
+    shown = json.loads(host.check_output(f"docker image inspect {' '.join(images.values())}"))
+    for service, image in zip(images, shown, strict=True):
         assert any(re.fullmatch(f"llmhost/{service}:[0-9a-f]{{16}}", t) for t in image["RepoTags"])
 
 

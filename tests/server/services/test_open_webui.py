@@ -8,8 +8,8 @@ import pytest
 from testinfra.host import Host
 
 from llmhost.checks.applies import does_not_apply
-from llmhost.checks.conftest import Outside
 from llmhost.checks.gateway_client import Door
+from llmhost.checks.outside import Outside
 from llmhost.checks.services.api import Api, api_of
 from llmhost.services.open_webui import SERVICE, OpenWebuiOptions
 from llmhost.settings import Settings
