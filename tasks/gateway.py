@@ -52,7 +52,9 @@ def configure_gateway(settings: Settings) -> None:
 
 def _log_readers(settings: Settings, places: tree.NginxPaths) -> list[File | Absent]:
     """Rotation, and metrics if they are declared."""
-    rotation = File(LOGROTATE, render("gateway/llmhost-gateway.j2", places=places))
+    rotation = File(
+        LOGROTATE, render("gateway/llmhost-gateway.j2", places=places, gateway=settings.gateway)
+    )
     if not settings.gateway.metrics_port:
         return [rotation, Absent(MTAIL_OPTIONS), Absent(MTAIL_PROGRAM)]
     options = render("gateway/mtail.j2", places=places, gateway=settings.gateway)

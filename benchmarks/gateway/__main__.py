@@ -40,7 +40,8 @@ http {{
     log_format gateway escape=json '{{"time":"$time_iso8601","id":"$connection","client":"",'
         '"address":"$remote_addr","method":"$request_method","route":"$uri","status":$status,'
         '"refusal":"","bytes_in":$request_length,"bytes_out":$bytes_sent,'
-        '"first_byte_seconds":"$upstream_header_time","seconds":$request_time}}';
+        '"first_byte_seconds":"$upstream_header_time","seconds":$request_time,'
+        '"complete":"$request_completion"}}';
     access_log {place}/access.json gateway buffer=64k flush=1s;
     {servers}
 }}

@@ -175,7 +175,7 @@ def requests(path, seconds):
     for request in recent(path, seconds):
         if request["route"].startswith("ui:"):
             continue
-        counts[outcome(request["status"], request["refusal"])] += 1
+        counts[outcome(request)] += 1
         begun = request["first_byte_seconds"].rpartition(" ")[2]
         if request["status"] == 200 and request["method"] == "POST" and begun[:1].isdigit():
             first.append(float(begun))
@@ -188,8 +188,10 @@ def requests(path, seconds):
     )
 
 
-def outcome(status, refusal):
-    if status == 499:
+def outcome(request):
+    """As in files/usage/read.py."""
+    status, refusal = request["status"], request["refusal"]
+    if status == 499 or (status < 400 and not request.get("complete", "OK")):
         return "aborted"
     if status >= 500 or (status >= 400 and not refusal):
         return "errors"

@@ -43,6 +43,11 @@ PLACES = {
     "logs": Place(
         "logs:logs", "Show the log of a service, or of the gateway, of several hosts at once."
     ),
+    "usage": Place(
+        "usage:usage",
+        "Show who uses the gateway: requests, errors, seconds and bytes by client, route, day or"
+        " host.",
+    ),
     "ssh": Place("shell:ssh", "Open a shell on a host, or run a command there."),
     "exec": Place("shell:execute", "Run a command in the container of a service."),
     "history": Place(

@@ -191,6 +191,9 @@ class Gateway(Section):
     metrics_port: Port | None = 3903
     """Port on 127.0.0.1 for Prometheus metrics from the access log; none: no metrics."""
 
+    log_days: Annotated[int, whole(1, 3_650, "days", 90)] = 14
+    """How many days the access log is kept, and with it what `llmhost usage` counts."""
+
     @property
     def ca_certificate(self) -> Path | None:
         """File on the controller with which clients check a certificate of the site's own

@@ -232,6 +232,17 @@ def test_logs_show_requests_and_the_engine_without_keys(demo: Demo) -> None:
     demo.server.ssh(f"timeout 60 sh -c {ended!r}")
 
 
+def test_usage_counts_the_requests_of_each_client(demo: Demo) -> None:
+    said = demo.run("llmhost", "usage", "inventory/demo.py", "--json")
+    assert said.returncode == 0, said.stderr
+    report = json.loads(said.stdout)
+    rows = {row["name"]: row for row in report["rows"]}
+    assert rows[""]["refused"] >= 1 and report["errors"] == {}
+    [client] = rows.keys() - {""}
+    table = demo.run("llmhost", "usage", "inventory/demo.py", "--csv").stdout.splitlines()
+    assert table[0].startswith("client,requests,") and any(client in row for row in table[1:])
+
+
 def test_commands_run_on_the_host_and_in_a_container(demo: Demo) -> None:
     site = "inventory/demo.py"
     there = demo.run("llmhost", "ssh", site, "llm-demo", "--", "echo", "$HOME; exit 7")

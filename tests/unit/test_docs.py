@@ -46,6 +46,7 @@ RUN_BY = {
     "llmhost ssh": f"{DEMO}::test_commands_run_on_the_host_and_in_a_container",
     "llmhost exec": f"{DEMO}::test_commands_run_on_the_host_and_in_a_container",
     "llmhost doctor": "unit/test_doctor.py::test_site_that_lacks_nothing_exits_with_0",
+    "llmhost usage": f"{DEMO}::test_usage_counts_the_requests_of_each_client",
     "llmhost rollback": f"{ROLLBACK}::test_stack_and_gateway_return_to_the_deploy_before",
     "llmhost prune": f"{ROLLBACK}::test_prune_shows_first_and_frees_only_what_is_ours",
     "llmhost stop": f"{GPU_SERVER}::{STOPPED}",

@@ -23,7 +23,7 @@ def line(ago: float = 0, **more: object) -> str:
     request = {"time": end.isoformat(timespec="seconds"), "id": "7", "client": "app"}
     request |= {"address": "10.0.0.9", "method": "POST", "route": "/v1/completions"}
     rest = {"status": 200, "refusal": "", "bytes_in": 300, "bytes_out": 900}
-    rest |= {"first_byte_seconds": "0.100", "seconds": 1.5}
+    rest |= {"first_byte_seconds": "0.100", "seconds": 1.5, "complete": "OK"}
     return json.dumps({**request, **rest, **more}, separators=(",", ":"))
 
 

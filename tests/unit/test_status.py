@@ -11,11 +11,11 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from pydantic import TypeAdapter
 from rich.console import Console
 
 from llmhost.cli.status import exit_status
 from llmhost.cli.status_table import shown
+from llmhost.docs.schemas import schema
 from llmhost.gateway.x509 import new_authority
 from llmhost.inventory.site import SiteHost
 from llmhost.inventory.site_reader import HostData, no_rules, no_site_rules, read_site
@@ -68,6 +68,7 @@ def line(ago: float, **more: object) -> str:
         "bytes_out": 900,
         "first_byte_seconds": "0.100",
         "seconds": 1.5,
+        "complete": "OK",
     }
     return json.dumps({**request, **more})
 
@@ -156,7 +157,8 @@ def test_requests_of_the_last_minutes_are_counted_across_a_rotation(machine: Mac
         line(1, status=502, refusal="engine_silent", first_byte_seconds="-"),
         line(1, status=401, refusal="key_unknown", first_byte_seconds=""),
         line(1, status=400, first_byte_seconds="0.001"),
-        line(1, status=499, first_byte_seconds="0.900"),
+        line(1, status=499, complete="", first_byte_seconds="-"),
+        line(1, complete="", first_byte_seconds="0.050"),
         line(1, method="GET", route="/v1/models", first_byte_seconds="9.0"),
         line(1, route="ui:open_webui", first_byte_seconds="9.0"),
         "not JSON",
@@ -164,7 +166,7 @@ def test_requests_of_the_last_minutes_are_counted_across_a_rotation(machine: Mac
     machine.log(line(400), line(100, first_byte_seconds="5.0, 0.050"), name="gateway.json.1")
     requests = machine.status().requests
     assert requests and (requests.answered, requests.errors) == (102, 2)
-    assert (requests.refused, requests.aborted) == (1, 1)
+    assert (requests.refused, requests.aborted) == (1, 2)
     assert (requests.first_byte_p50_seconds, requests.first_byte_p95_seconds) == (0.05, 0.095)
 
 
@@ -302,7 +304,7 @@ def test_exit_status_is_the_worst_of_all_hosts() -> None:
 
 def test_schema_of_the_output_is_documented(machine: Machine) -> None:
     described = json.loads((ROOT / "docs/status.schema.json").read_text())
-    assert described == TypeAdapter(StatusReport).json_schema()
+    assert described == schema(StatusReport)
     report = StatusReport(SCHEMA, (machine.status(), unreadable("far", "timed out")))
     validator = jsonschema_rs.validator_for(described)
     printed = json.loads(json.dumps(asdict(report)))

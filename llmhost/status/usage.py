@@ -1,0 +1,124 @@
+"""Who uses the gateway, and how much: sums of the access logs of several hosts. Pure.
+
+files/usage/read.py sums up the log of a host. `UsageReport` is what `llmhost usage --json` prints;
+docs/usage.schema.json describes it. A change of these classes changes the schema: increase SCHEMA.
+"""
+
+import csv
+import io
+import json
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from llmhost.gateway.nginx import ACCESS_LOG
+from llmhost.inventory.role import Role
+from llmhost.inventory.site import Site
+from llmhost.resources import FILES
+
+SCHEMA = 1
+
+
+class By(StrEnum):
+    """What a row of the report is for."""
+
+    CLIENT = "client"
+    ROUTE = "route"
+    DAY = "day"
+    HOST = "host"
+
+
+@dataclass(frozen=True)
+class UsageRow:
+    """Sums of one client, route, day or host. `errors`: the gateway or an engine failed, or the
+    engine refused the request; `refused`: the gateway refused it; `aborted`: the client closed the
+    connection, or an engine ended a stream early. Each request is in at most one of them. `seconds`
+    is the time of all requests."""
+
+    name: str
+    requests: int
+    errors: int
+    refused: int
+    aborted: int
+    seconds: float
+    bytes_in: int
+    bytes_out: int
+
+
+@dataclass(frozen=True)
+class UsageReport:
+    """The output of `llmhost usage --json`. `oldest` is the time of the oldest request by host;
+    null: the host's log has none. `errors` says why a host is missing, by host."""
+
+    schema: int
+    by: By
+    oldest: Mapping[str, str | None]
+    rows: tuple[UsageRow, ...]
+    errors: Mapping[str, str]
+
+
+def usage_command(seconds: int) -> str:
+    """Shell command for root that prints the sums of a host; 0 seconds: of its whole log."""
+    script = shlex.quote((FILES / "usage/read.py").read_text(encoding="utf-8"))
+    return f"python3 -I -c {script} {ACCESS_LOG} {seconds:d}"
+
+
+def entry_hosts(site: Site, names: Iterable[str]) -> list[str]:
+    """The hosts that clients call: a server behind a gateway of the same site logs each request
+    again, as the gateway's."""
+    gateways = [host.settings.gateway for host in site.values() if host.role is Role.GATEWAY]
+    behind = {server.name for gateway in gateways for server in gateway.upstreams}
+    found = [name for name in names if site[name].role is not Role.APP_SERVER]
+    return [name for name in found if name not in behind] or found
+
+
+def report(
+    outputs: Mapping[str, str], errors: Mapping[str, str], by: By, client: str = ""
+) -> UsageReport:
+    """From the outputs of hosts, by host; of one `client`, if there is one."""
+    sums: dict[str, list[float]] = defaultdict(lambda: [0] * (len(fields(UsageRow)) - 1))
+    oldest: dict[str, str | None] = {}
+    for host, output in outputs.items():
+        found: dict[str, Any] = json.loads(output)
+        oldest[host] = found["oldest"]
+        for row in found["rows"]:
+            if not client or row["client"] == client:
+                name = _name({**row, "host": host}, by)
+                counts = (row[field.name] for field in fields(UsageRow)[1:])
+                sums[name] = [a + b for a, b in zip(sums[name], counts, strict=True)]
+    rows = [_row(name, counts) for name, counts in sums.items()]
+    rows.sort(key=lambda row: row.name if by is By.DAY else (-row.requests, row.name))
+    return UsageReport(SCHEMA, by, oldest, tuple(rows), errors)
+
+
+def _name(row: Mapping[str, Any], by: By) -> str:
+    """A browser interface has no client: its route is shown instead."""
+    if by is By.CLIENT and not row["client"] and str(row["route"]).startswith("ui:"):
+        return str(row["route"])
+    return str(row[by.value])
+
+
+def _row(name: str, counts: Sequence[float]) -> UsageRow:
+    requests, errors, refused, aborted, seconds, bytes_in, bytes_out = counts
+    return UsageRow(
+        name,
+        int(requests),
+        int(errors),
+        int(refused),
+        int(aborted),
+        round(seconds, 3),
+        int(bytes_in),
+        int(bytes_out),
+    )
+
+
+def as_csv(found: UsageReport) -> str:
+    """The rows with a header, as in RFC 4180."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow([found.by.value, *(field.name for field in fields(UsageRow)[1:])])
+    writer.writerows(asdict(row).values() for row in found.rows)
+    return text.getvalue()
