@@ -69,24 +69,7 @@ def compose_project(settings: Settings, devices: Devices | None = None) -> Proje
             quoted=_quoted,
         ),
         services={
-            service.name: render(
-                _template(settings.options(service.name), service.name),
-                project=settings.stack.project,
-                service=service,
-                image=images[service.name],
-                options=settings.options(service.name),
-                devices=(devices or {}).get(service.name, ()),
-                needs=started_first(settings, service, devices or {}),
-                environment=_environment(settings.options(service.name)),
-                models=settings.models_of(service.name),
-                arguments=tuple(
-                    service.arguments(
-                        settings.options(service.name), settings.models_of(service.name)
-                    )
-                ),
-                docker=settings.docker,
-                quoted=_quoted,
-            )
+            service.name: _service_file(settings, service, images[service.name], devices or {})
             for service in settings.catalogue
         },
         images=images,
@@ -102,6 +85,25 @@ def compose_project(settings: Settings, devices: Devices | None = None) -> Proje
             for service in settings.catalogue
             if (program := service.changed_settings(settings.options(service.name)))
         },
+    )
+
+
+def _service_file(settings: Settings, service: AnyService, image: str, devices: Devices) -> str:
+    """The Compose file of a service."""
+    options, models = settings.options(service.name), settings.models_of(service.name)
+    return render(
+        _template(options, service.name),
+        project=settings.stack.project,
+        service=service,
+        image=image,
+        options=options,
+        devices=devices.get(service.name, ()),
+        needs=started_first(settings, service, devices),
+        environment=_environment(options),
+        models=models,
+        arguments=tuple(service.arguments(options, models)),
+        docker=settings.docker,
+        quoted=_quoted,
     )
 
 
