@@ -26,12 +26,12 @@ def shared_kernel(host: Any, container: bool) -> bool:
     return container and not on_wsl(host)
 
 
-def test_clock_shows_the_declared_zone(host: Any, settings: Settings) -> None:
+def test_clock_shows_the_declared_time_zone(host: Any, settings: Settings) -> None:
     now = datetime.now(ZoneInfo(settings.system.timezone))
     assert host.check_output("date +%z") == now.strftime("%z")
 
 
-def test_something_keeps_the_clock_right(host: Any, container: bool) -> None:
+def test_clock_is_synchronized(host: Any, container: bool) -> None:
     if container:
         does_not_apply("the clock of a container is that of its host")
     names = ("systemd-timesyncd", "chrony", "ntpsec", "openntpd", "ntp")
@@ -82,7 +82,7 @@ def test_sshd_starts_at_boot(host: Any) -> None:
     assert "enabled" in states
 
 
-def test_packages_are_all_in_order(host: Any) -> None:
+def test_all_packages_are_fully_installed(host: Any) -> None:
     assert host.check_output("dpkg --audit") == ""
 
 

@@ -35,5 +35,5 @@ def test_document_becomes_text(docling: Inside) -> None:
     assert "A sentence." in answer["document"]["md_content"]
 
 
-def test_no_hub_is_asked(docling: Inside) -> None:
+def test_no_model_hub_is_contacted(docling: Inside) -> None:
     assert docling.run("printenv", "HF_HUB_OFFLINE") == "1"
