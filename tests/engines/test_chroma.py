@@ -52,7 +52,7 @@ def collection(api: httpx.Client) -> str:
     return path
 
 
-def test_heart_beats(api: httpx.Client) -> None:
+def test_heartbeat_is_answered(api: httpx.Client) -> None:
     assert api.get("/api/v2/heartbeat").json()["nanosecond heartbeat"] > 0
 
 
