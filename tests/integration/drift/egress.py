@@ -10,15 +10,15 @@ EGRESS = (
     *drifts(
         "Egress",
         _CONNECTIONS,
-        ("the rules of containers removed", f"nft delete table {TABLE}", "is not loaded"),
-        ("a rule of containers removed", f"nft flush chain {TABLE} forward", "is no longer loaded"),
+        ("egress-table-removed", f"nft delete table {TABLE}", "is not loaded"),
+        ("egress-rules-flushed", f"nft flush chain {TABLE} forward", "is no longer loaded"),
         (
-            "containers admitted to SSH",
+            "egress-rule-added",
             f"nft insert rule {TABLE} containers tcp dport 22 accept",
             "'tcp dport 22 accept' was added to the nftables table llmhost_egress",
         ),
         (
-            "the rules of containers put to sleep",
+            "egress-table-dormant",
             f"nft add table {TABLE} '{{ flags dormant; }}'",
             "'flags dormant' was added",
         ),
@@ -26,9 +26,9 @@ EGRESS = (
     *drifts(
         "Egress",
         _AT_BOOT,
-        ("the file of rules emptied", "echo >/etc/llmhost/egress.nft", "has other content"),
+        ("egress-file-emptied", "echo >/etc/llmhost/egress.nft", "has other content"),
         (
-            "Docker started without the rules",
+            "egress-drop-in-removed",
             "cd /etc/systemd/system/docker.service.d; rm 50-llmhost-egress.conf; systemctl"
             " daemon-reload",
             "50-llmhost-egress.conf is missing",

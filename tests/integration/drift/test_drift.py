@@ -25,8 +25,13 @@ pytestmark = [pytest.mark.machines, pytest.mark.drift]
 # Something of every component, so that all of them have to be corrected at once.
 MUCH = (
     *("apt-settings-deleted", "hosts-entry-edited", "docker-key-removed", "rule-added"),
-    *("iptables-accepts-a-port", "nginx-include-added", "container-removed", "healing-disabled"),
-    *("compose-file-extra", "receipt-deleted"),
+    *(
+        "egress-table-removed",
+        "iptables-accepts-a-port",
+        "nginx-include-added",
+        "container-removed",
+    ),
+    *("healing-disabled", "compose-file-extra", "receipt-deleted"),
 )
 
 
