@@ -31,10 +31,15 @@ def hardened(config: Mapping[str, Any], *, bridge_filter: bool) -> dict[str, Any
     return {**HARDENED, **(HARDENED_BY_BRIDGE if bridge_filter else {}), **config}
 
 
-def restart_sentence(loaded: Mapping[str, Any]) -> str:
-    """What becomes of the running containers when the daemon that has loaded this restarts."""
-    fate = "keep running" if loaded.get("live-restore") else "restart with it"
-    return f"the Docker daemon restarts; running containers {fate}"
+def restart_sentences(loaded: Mapping[str, Any], changed: Iterable[str]) -> list[str]:
+    """What becomes of the running containers when the daemon that has loaded this restarts, and
+    which change waits for them (moby, daemon_unix.go: initNetworkController)."""
+    if not loaded.get("live-restore"):
+        return ["the Docker daemon restarts; running containers restart with it"]
+    kept = ["the Docker daemon restarts; running containers keep running"]
+    if "icc" in changed:
+        kept.append("icc takes effect when Docker starts without running containers: reboot once")
+    return kept
 
 
 def parse_config(text: str, path: str) -> dict[str, Any]:

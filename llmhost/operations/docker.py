@@ -18,7 +18,7 @@ from llmhost.docker.daemon_json import (
     parse_owned,
     render_config,
     render_owned,
-    restart_sentence,
+    restart_sentences,
 )
 from llmhost.docker.packages import (
     ALL_NAMES,
@@ -134,7 +134,7 @@ def daemon(config: Mapping[str, Any], *, owner: str = "docker", harden: bool = F
     wrong = differences([File(CONFIG, text), File(record, render_owned(ours))], found.states)
     if wrong:
         sentences = [f"{CONFIG} differs in {key}" for key in changed] or [*wrong.values()]
-        explain([*sentences, *([restart_sentence(existing)] if found.running else [])])
+        explain([*sentences, *(restart_sentences(existing, changed) if found.running else [])])
         yield _install_config(text, record, earlier | ours, ours)
 
 

@@ -421,6 +421,19 @@ def test_mistaken_inventory_changes_nothing(demo: Demo, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("demo", [pytest.param("vm", marks=pytest.mark.vm)], indirect=True)
+def test_kernel_keeps_the_limits_that_follow_the_host(demo: Demo) -> None:
+    """Only a virtual machine has all controllers of the kernel."""
+    memory = int(demo.server.ssh("sed -n 's/^MemTotal: *//p' /proc/meminfo").stdout.split()[0])
+    container = demo.server.ssh("docker inspect -f '{{.Id}}' llmhost-llamacpp-1").stdout.strip()
+    group = f"/sys/fs/cgroup/system.slice/docker-{container}.scope"
+    files = " ".join(f"{group}/{name}" for name in ("memory.max", "pids.max", "cpu.weight"))
+    limit, processes, weight = map(int, demo.server.ssh(f"cat {files}").stdout.split())
+    assert memory * 1024 * 3 / 5 < limit < memory * 1024
+    assert processes == 512
+    assert weight < int(demo.server.ssh("cat /sys/fs/cgroup/system.slice/cpu.weight").stdout)
+
+
+@pytest.mark.parametrize("demo", [pytest.param("vm", marks=pytest.mark.vm)], indirect=True)
 @pytest.mark.parametrize(
     ("wrong", "right", "side"),
     [("+1 day", "-1 day", "ahead of"), ("-1 day", "+1 day", "behind")],

@@ -51,6 +51,7 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
     "Docker: docker.daemon": (
         "docker.every-declared-key-is-in-the-file",
         "docker.daemon-is-hardened",
+        "docker.containers-on-the-default-bridge-are-apart",
     ),
     "Docker: containerd.rooted": ("docker.images-are-in-the-declared-directory",),
     "Docker: docker.api_socket": ("docker.api-is-for-root-on-the-host-only",),

@@ -140,8 +140,10 @@ NEXT_STEPS = {
     "move containerd's data.",
     "docker.daemon-was-started-after-its-configuration-changed": "Deploy again: it "
     "restarts the daemon. With `live-restore`, containers keep running.",
-    "docker.daemon-is-hardened": "Deploy again. A key that containers of your own cannot live with "
-    "belongs in `docker_daemon_options`.",
+    "docker.containers-on-the-default-bridge-are-apart": "Reboot, or stop all containers and "
+    "restart Docker: it keeps the default bridge as it is while containers run.",
+    "docker.daemon-is-hardened": "Deploy again. A key that containers of your own cannot live "
+    "with belongs in `docker_daemon_options`.",
     "docker.every-declared-key-is-in-the-file": "Deploy again: someone removed keys from "
     "/etc/docker/daemon.json.",
     "docker.api-is-for-root-on-the-host-only": "Remove `hosts` from daemon.json and "

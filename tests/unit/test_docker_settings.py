@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.docker.daemon_json import hardened, restart_sentence
+from llmhost.docker.daemon_json import hardened, restart_sentences
 from llmhost.facts.docker import DaemonConfig, DaemonFiles
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
@@ -131,12 +131,13 @@ def test_daemon_options_override_hardening() -> None:
     assert found["userland-proxy"] is False
 
 
-@pytest.mark.parametrize(
-    ("loaded", "fate"),
-    [({"live-restore": True}, "keep running"), ({}, "restart with it")],
-)
-def test_restart_of_the_daemon_is_announced(loaded: dict[str, Any], fate: str) -> None:
-    assert fate in restart_sentence(loaded)
+def test_restart_of_the_daemon_is_announced() -> None:
+    live = {"live-restore": True}
+    (sentence,) = restart_sentences(live, ["log-driver"])
+    assert "keep running" in sentence
+    assert "reboot once" in restart_sentences(live, ["icc"])[1]
+    (sentence,) = restart_sentences({}, ["icc"])
+    assert "restart with it" in sentence
 
 
 @pytest.mark.parametrize(

@@ -174,4 +174,14 @@ DOCKER = (
         ),
         ("containerd-masked", "systemctl mask containerd.service", "containerd.service is masked"),
     ),
+    *drifts(
+        "Docker",
+        "docker.daemon-is-hardened",
+        (
+            "docker-hardening-removed",
+            'sed -i \'/no-new-privileges/d; s/"userland-proxy": false/"userland-proxy": true/\''
+            " /etc/docker/daemon.json; sed -i -z 's/,\\n}/\\n}/' /etc/docker/daemon.json",
+            "differs in no-new-privileges",
+        ),
+    ),
 )

@@ -103,6 +103,31 @@ SYSTEM = (
 
 NETWORK = (
     *drifts(
+        "System",
+        "system.sshd-offers-no-password-log-in",
+        (
+            "sshd-admits-passwords",
+            "sed -i 's/^PasswordAuthentication .*/PasswordAuthentication yes/'"
+            " /etc/ssh/sshd_config.d/00-llmhost.conf; systemctl reload ssh",
+            "sshd has PasswordAuthentication yes, not no",
+        ),
+        (
+            "sshd-hardening-deleted",
+            "rm /etc/ssh/sshd_config.d/00-llmhost.conf; systemctl reload ssh",
+            "sshd has PasswordAuthentication yes, not no",
+        ),
+    ),
+    *drifts(
+        "System",
+        "system.sshd-has-the-settings-of-its-hardening",
+        (
+            "sshd-forwards-displays",
+            "sed -i 's/^X11Forwarding .*//' /etc/ssh/sshd_config.d/00-llmhost.conf;"
+            " systemctl reload ssh",
+            "sshd has X11Forwarding yes, not no",
+        ),
+    ),
+    *drifts(
         "Network",
         "network.host-has-the-declared-name",
         ("hostname-at-run-time", "hostname other", "other"),
