@@ -58,7 +58,10 @@ Gpus = Annotated[
 Method = Literal["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"]
 
 # The last part: nothing, a slash, or the rest of the path as a parameter.
-_ROUTE = re.compile(r"(?=/)(/([\w.~-]+|\{\w+\}))*(/|/\{\w+\.\.\.\})?", re.ASCII)
+ROUTE = r"(?=/)(/([\w.~-]+|\{\w+\}))*(/|/\{\w+\.\.\.\})?"
+"""Regular expression of a route's path."""
+
+_ROUTE = re.compile(ROUTE, re.ASCII)
 
 
 @dataclass(frozen=True)
