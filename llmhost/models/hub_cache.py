@@ -57,23 +57,28 @@ def cache_archive(models: Sequence[Model]) -> bytes:
             for place in (name, f"transformers/{name}"):
                 links[f"{CACHE}/{place}/{path}"] = target
             links[f"{folder}/snapshots/{revision(model)}/{path}"] = target
-    return archive(links, texts)
+    return archive(CACHE, links, texts)
 
 
-def archive(links: Mapping[str, str], texts: Mapping[str, str]) -> bytes:
-    """A tar archive of symbolic links and files by absolute path; equal input, equal bytes.
+def archive(directory: str, links: Mapping[str, str], texts: Mapping[str, str]) -> bytes:
+    """A tar archive of a directory, and of symbolic links and files, all by absolute path; equal
+    input, equal bytes.
 
-    The links are relative, so that they also hold below another root directory."""
+    The links are relative, so that they also hold below another root directory. The builder does
+    not unpack an archive without entries."""
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for entry, data in _entries(links, texts):
+        for entry, data in _entries(directory, links, texts):
             tar.addfile(entry, io.BytesIO(data))
     return target.getvalue()
 
 
 def _entries(
-    links: Mapping[str, str], texts: Mapping[str, str]
+    directory: str, links: Mapping[str, str], texts: Mapping[str, str]
 ) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+    home = tarfile.TarInfo(directory.lstrip("/"))
+    home.type, home.mode = tarfile.DIRTYPE, 0o755
+    yield home, b""
     for path in sorted(links):
         entry = tarfile.TarInfo(path.lstrip("/"))
         entry.type, entry.mode = tarfile.SYMTYPE, 0o777

@@ -78,9 +78,9 @@ class Fields:
 class Route:
     """A request that the gateway passes on: a path and its methods.
 
-    In a path, `{name}` matches one segment, and `{name...}` at the end one or more, of letters,
-    digits and `._~:@+=,-`. An exact path has priority over a pattern, then the pattern with the
-    longer literal prefix, then the one declared first.
+    In a path, `{name}` matches one segment of letters, digits and `._~:@+=,-`, and `{name...}` at
+    the end one or more, which may also have brackets and parentheses. An exact path has priority
+    over a pattern, then the pattern with the longer literal prefix, then the one declared first.
     """
 
     path: str

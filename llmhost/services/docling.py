@@ -81,7 +81,7 @@ class Docling(Service[DoclingOptions]):
             links[f"{_ARTIFACTS}/{folder.removeprefix('models--')}"] = model.path
             links[f"{_HUB}/{folder}/snapshots/{revision(model)}"] = model.path
             texts[f"{_HUB}/{folder}/refs/main"] = revision(model)
-        yield File("links.tar", archive(links, texts))
+        yield File("links.tar", archive(_HUB, links, texts))
 
     def variables(self, models: Sequence[Model]) -> Mapping[str, str]:
         """Environment that depends on its models.
