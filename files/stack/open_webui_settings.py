@@ -54,10 +54,11 @@ def _list(text: str) -> list[str]:
 
 
 def administrator() -> dict[str, object]:
-    """The claims that identify the first administrator."""
+    """The claims that identify the first administrator who may log in."""
     with sqlite3.connect(f"file:{os.environ['DATA_DIR']}/webui.db?mode=ro", uri=True) as database:
         question = "select id from user where role = 'admin' order by created_at"
-        (user,) = database.execute(question).fetchone()
+        active = {user for (user,) in database.execute("select id from auth where active")}
+        user = next(user for (user,) in database.execute(question) if user in active)
         columns = [column for _, column, *_ in database.execute("pragma table_info(auth)")]
         if "session_stamp" not in columns:
             return {"id": user}

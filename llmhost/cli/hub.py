@@ -9,7 +9,8 @@ sent to Hugging Face or its mirror only.
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import httpx
@@ -57,13 +58,18 @@ class Hubs:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def pins(self, source: HubSource | OllamaSource, revision: str | None) -> dict[str, Any]:
-        """An entry of the lock file. Raises HubError."""
+    def pins(
+        self,
+        source: HubSource | OllamaSource,
+        revision: str | None,
+        include: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """An entry of the lock file; `include` are patterns of files. Raises HubError."""
         if isinstance(source, OllamaSource):
             return self._library_pins(source)
-        return self._hub_pins(source, revision or "main")
+        return self._hub_pins(source, revision or "main", include)
 
-    def _hub_pins(self, source: HubSource, revision: str) -> dict[str, Any]:
+    def _hub_pins(self, source: HubSource, revision: str, include: Sequence[str]) -> dict[str, Any]:
         # https://huggingface.co/docs/hub/api: blobs=true adds size and LFS hash of each file.
         address = f"{self._hub}/api/models/{source.repository}/revision/{revision}"
         answer = _json(self._get(address, self._token, params={"blobs": "true"}))
@@ -77,9 +83,7 @@ class Hubs:
                 raise HubError(f"does not contain this file; it contains {_some(siblings)}")
             sha256 = self._sha256(source, commit, siblings[source.file])
             return {**pins, "sha256": sha256, "bytes": siblings[source.file].get("size")}
-        names = [name for name in siblings if _READ.search(name) and not _LEFT_OUT.search(name)]
-        if not any(name.endswith(".safetensors") for name in names):
-            raise HubError(f"contains no safetensors files; it contains {_some(siblings)}")
+        names = _selected(siblings, include) if include else _readable(siblings)
         files = [
             {"path": name, "sha256": self._sha256(source, commit, siblings[name])}
             for name in sorted(names)
@@ -123,6 +127,36 @@ class Hubs:
         if answer.is_error:
             raise HubError(f"could not be requested: the hub answered {answer.status_code}")
         return answer
+
+
+def _readable(siblings: Mapping[str, Any]) -> list[str]:
+    """Files that vLLM and Transformers read. Raises HubError."""
+    names = [name for name in siblings if _READ.search(name) and not _LEFT_OUT.search(name)]
+    if any(name.endswith(".safetensors") for name in names):
+        return names
+    onnx = [name for name in siblings if name.endswith(".onnx")]
+    if onnx:
+        raise HubError(
+            "contains no safetensors files but ONNX files: select files with include, such as"
+            f" ['*.json', {onnx[0]!r}]; it contains {_some(siblings)}"
+        )
+    raise HubError(f"contains no safetensors files; it contains {_some(siblings)}")
+
+
+def _selected(siblings: Mapping[str, Any], include: Sequence[str]) -> list[str]:
+    """Files that match one of the patterns, as in huggingface_hub's `allow_patterns`. Raises
+    HubError if a pattern matches nothing, or if a selected file keeps its weights in another."""
+    found = {pattern: [n for n in siblings if fnmatchcase(n, pattern)] for pattern in include}
+    for pattern, names in found.items():
+        if not names:
+            raise HubError(f"contains no file {pattern}; it contains {_some(siblings)}")
+    chosen = sorted({name for names in found.values() for name in names})
+    for name in siblings:
+        # onnx/model.onnx_data, and with several files onnx/model.onnx_data_1
+        of = name.partition(".onnx_data")[0] + ".onnx"
+        if of in chosen and name not in chosen and ".onnx_data" in name:
+            raise HubError(f"keeps weights of {of} in {name}: add it to include")
+    return chosen
 
 
 def _json(answer: httpx.Response) -> dict[str, Any]:

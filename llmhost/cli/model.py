@@ -16,7 +16,7 @@ from llmhost.cli.errors import stop
 from llmhost.cli.hub import ADDRESSES, HubError, Hubs
 from llmhost.cli.inventory_file import inventory_data
 from llmhost.inventory.profiles import with_profile
-from llmhost.models.lock import LockError, is_pinned, read_lock, with_pins, write_lock
+from llmhost.models.lock import LockError, is_pinned, lock_key, read_lock, with_pins, write_lock
 from llmhost.options.model_source import HubSource, OllamaSource, parse_source
 from llmhost.options.stack import Stack
 from llmhost.units import in_gib
@@ -37,14 +37,17 @@ def add(
         str, typer.Argument(help="hf:PUBLISHER/REPOSITORY[/FILE] or ollama:NAME:TAG")
     ],
     service: Annotated[str, typer.Option(help="Service that runs it")] = "llamacpp",
+    include: Annotated[
+        list[str] | None, typer.Option(help="Files to lock, such as '*.json'; may be repeated")
+    ] = None,
     lock_file: Annotated[Path, typer.Option("--lock", help="Lock file to add it to")] = _LOCK,
 ) -> None:
     """Pin a model's source in the lock file and print the record for the inventory."""
-    entries = _read(lock_file)
-    entries[source] = _resolve({"source": source})[source]
-    lock_file.write_text(write_lock(entries))
+    record: dict[str, Any] = {"name": role, "service": service, "source": source}
+    record |= {"include": include} if include else {}
+    lock_file.write_text(write_lock(_read(lock_file) | _resolve(record)))
     typer.echo(f"Pinned in {lock_file}. Add this record to models in the inventory:", err=True)
-    typer.echo(json.dumps({"name": role, "service": service, "source": source}) + ",")
+    typer.echo(json.dumps(record) + ",")
 
 
 @app.command()
@@ -64,9 +67,8 @@ def lock(
         for record in locked.records:
             if is_pinned(record):
                 continue
-            source = str(record.get("source"))
-            pinned = is_pinned(with_pins(record, known))
-            entries |= {source: known[source]} if pinned else _resolve(record, locked.addresses)
+            key, pinned = lock_key(record), is_pinned(with_pins(record, known))
+            entries |= {key: known[key]} if pinned else _resolve(record, locked.addresses)
         file.write_text(write_lock(entries))
         typer.echo(f"{file}: {len(entries)} source(s) locked")
 
@@ -96,7 +98,7 @@ def _row(record: Mapping[str, Any], entries: Entries) -> Iterator[str]:
     else:
         files = pinned.get("files")
         yield f"{len(files)} files" if files else str(pinned["sha256"])[:12]
-    size = entries.get(source, {}).get("bytes")
+    size = entries.get(lock_key(record), {}).get("bytes")
     yield in_gib(size) if size else ""
 
 
@@ -153,6 +155,7 @@ def _resolve(record: Mapping[str, Any], addresses: Mapping[str, str] | None = No
     typer.echo(f"resolving {source}", err=True)
     try:
         with Hubs(addresses=addresses) as hubs:
-            return {source: hubs.pins(origin, record.get("revision"))}
+            include = [str(each) for each in record.get("include") or ()]
+            return {lock_key(record): hubs.pins(origin, record.get("revision"), include)}
     except HubError as error:
         stop(f"{source} {error}")

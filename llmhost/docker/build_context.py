@@ -72,12 +72,27 @@ def unpinned_bases(dockerfile: str) -> list[str]:
     """Base images in a Dockerfile that are not pinned by digest."""
     stages: set[str] = set()
     loose = []
+    for base, stage in _stages(dockerfile):
+        if base not in {*stages, "scratch"} and "@sha256:" not in base:
+            loose.append(base)
+        stages.add(stage)
+    return loose
+
+
+def last_base(dockerfile: str) -> str:
+    """The base image of the last stage, also through other stages; empty without a stage."""
+    bases: dict[str, str] = {}
+    last = ""
+    for base, stage in _stages(dockerfile):
+        last = bases.get(base, base)
+        bases[stage] = last
+    return last
+
+
+def _stages(dockerfile: str) -> Iterator[tuple[str, str]]:
+    """Base and name of each stage; an unnamed stage has no name."""
     for line in dockerfile.splitlines():
         words = [word for word in line.split() if not word.startswith("--")]
-        if not words or words[0].upper() != "FROM" or len(words) < 2:
-            continue
-        if words[1] not in {*stages, "scratch"} and "@sha256:" not in words[1]:
-            loose.append(words[1])
-        if len(words) > 3 and words[2].upper() == "AS":
-            stages.add(words[3])
-    return loose
+        if len(words) > 1 and words[0].upper() == "FROM":
+            named = len(words) > 3 and words[2].upper() == "AS"
+            yield words[1], words[3] if named else ""

@@ -11,7 +11,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -61,13 +61,16 @@ class ServiceImage:
 
     `engine` is the reference of its base image, `context` the files of its build context, including
     the Dockerfile, by relative path. The Dockerfile can use the stages `weights` and `engine`;
-    without an engine it has neither.
+    without an engine it has neither. `build_args` are its arguments. `needs_glibc`: what runs in it
+    does not load with musl.
     """
 
     service: str
     engine: str
     models: tuple[ModelImage, ...]
     context: tuple[File, ...]
+    build_args: Mapping[str, str] = field(default_factory=dict, hash=False)
+    needs_glibc: bool = False
 
     @property
     def build_files(self) -> tuple[File, ...]:
@@ -85,7 +88,8 @@ class ServiceImage:
     @property
     def inputs(self) -> str:
         files = {file.path: [file.mode, file.sha256] for file in self.build_files}
-        return _digest({"files": files, "models": [model.inputs for model in self.models]})
+        inputs = {"files": files, "models": [model.inputs for model in self.models]}
+        return _digest(inputs | ({"build_args": self.build_args} if self.build_args else {}))
 
     @property
     def reference(self) -> str:
@@ -211,12 +215,17 @@ def build_script(image: ServiceImage) -> str:
     The engine is pulled first, because the builder does not keep images that it pulls itself: later
     builds need no network.
     """
+    given = (f"{name}={value}" for name, value in sorted(image.build_args.items()))
     label = f"{INPUTS_LABEL}={image.inputs}"
     options = ["--label", label, "--tag", image.reference]
+    options += [word for each in given for word in ("--build-arg", each)]
     lines = ["set -e", *_REPORTS_SPACE]
     if image.engine:
         lines.append(script("docker/pull.sh", image.engine, image.service))
-    return "\n".join([*lines, script("docker/build.sh", image.engine, *options)])
+    lines.append(script("docker/build.sh", image.engine, *options))
+    if image.needs_glibc:
+        lines.append(script("docker/glibc.sh", image.reference, image.service))
+    return "\n".join(lines)
 
 
 def load_script(image: ServiceImage, waiting: str) -> str:

@@ -36,14 +36,15 @@ class ExposedRoute:
 
     @property
     def expression(self) -> str:
-        """The pattern for Perl, with `$name` for a parameter; without backslashes and single
+        """The pattern for Perl, with `$name` for a parameter, and `$file` for the segments of a
+        rest; without backslashes and single
         quotes, which nginx would interpret."""
         return f"^{'/'.join(map(_expression, self.path.split('/')))}(?!.)"
 
 
 def _expression(segment: str) -> str:
     if segment.startswith("{"):
-        return "$name(?:/$name)*" if segment.endswith("...}") else "$name"
+        return "$file(?:/$file)*" if segment.endswith("...}") else "$name"
     return segment.replace(".", "[.]")
 
 

@@ -1,14 +1,18 @@
 """Mistakes in `apps` that involve other options or files on the controller."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path, PurePosixPath
 
-from llmhost.docker.build_context import context_files, unpinned_bases
+from llmhost.docker.build_context import context_files, last_base, unpinned_bases
 from llmhost.inventory.problem import Problem
+from llmhost.models.hub_cache import CACHE, repository, revision
+from llmhost.options.model import MODELS, Model
 from llmhost.secret import read_secret
 from llmhost.services import catalogue
-from llmhost.services.app import App
+from llmhost.services.app import App, loads_onnx
 from llmhost.settings import Settings
 from llmhost.units import MIB, gib
 
@@ -26,6 +30,7 @@ def app_problems(settings: Settings) -> Iterator[Problem]:
         if app.context:
             yield from _unfit_context(f"{key}.context", app.name, app.context)
         yield from _unreadable_secrets(key, app)
+        yield from _unfit_for_models(key, app, settings.models_of(app.name))
         yield from _repeated_directories(key, app)
         if _needs_itself(app, settings):
             yield Problem(f"{key}.needs", f"'{app.name}' would wait for itself", "remove the cycle")
@@ -52,6 +57,49 @@ def _unfit_context(key: str, name: str, directory: Path) -> Iterator[Problem]:
                 f"the context of '{name}' has {gib(size)}; the limit is {MOST_CONTEXT_MIB} MiB",
                 "list files that the build does not need in a .dockerignore",
             )
+
+
+def _unfit_for_models(key: str, app: App, models: Sequence[Model]) -> Iterator[Problem]:
+    if not models:
+        return
+    mounted = (*app.volumes.values(), *app.writable)
+    for directory, baked in product(mounted, (MODELS, CACHE)):
+        if is_below(directory, baked) or is_below(baked, directory):
+            what = f"{directory} of '{app.name}' would hide or replace the models in {baked}"
+            yield Problem(f"{key}.volumes", what, "mount another directory")
+    for name, of_revision in _revisions(models).items():
+        if len(of_revision) > 1:
+            what = f"'{app.name}' has {name} in {len(of_revision)} revisions"
+            yield Problem("models", what, "use one: libraries ask for a repository by its name")
+    if loads_onnx(models):
+        yield from _musl(key, app)
+
+
+def is_below(path: str, directory: str) -> bool:
+    """Whether a path is a directory or below it."""
+    return PurePosixPath(path).is_relative_to(directory)
+
+
+def _revisions(models: Sequence[Model]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for model in models:
+        if name := repository(model):
+            found.setdefault(name, set()).add(revision(model))
+    return found
+
+
+def _musl(key: str, app: App) -> Iterator[Problem]:
+    """Bases that are called so; a build looks into the image itself."""
+    dockerfile = app.context / "Dockerfile" if app.context else None
+    base = app.image
+    if dockerfile and dockerfile.is_file():
+        base = last_base(dockerfile.read_text())
+    if re.search(r"alpine|musl", base):
+        what = (
+            f"'{app.name}' has ONNX models and the base image {base.partition('@')[0]}, with musl"
+        )
+        fix = "use a Debian base image: ONNX Runtime needs glibc"
+        yield Problem(f"{key}.{'context' if app.context else 'image'}", what, fix)
 
 
 def _unreadable_secrets(key: str, app: App) -> Iterator[Problem]:

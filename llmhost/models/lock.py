@@ -18,7 +18,7 @@ class LockError(ValueError):
 
 
 def read_lock(text: str) -> dict[str, dict[str, Any]]:
-    """Entries by source. Raises LockError."""
+    """Entries by `lock_key`. Raises LockError."""
     try:
         content = json.loads(text)
     except ValueError:
@@ -33,8 +33,16 @@ def read_lock(text: str) -> dict[str, dict[str, Any]]:
 
 def write_lock(entries: Mapping[str, Mapping[str, Any]]) -> str:
     """Text of the lock file, the same for the same entries."""
-    content = {"schema": SCHEMA, "models": {source: entries[source] for source in sorted(entries)}}
+    content = {"schema": SCHEMA, "models": {key: entries[key] for key in sorted(entries)}}
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def lock_key(record: Mapping[str, Any]) -> str:
+    """The key of a record's entry: its source, and the selection of its files if it has one."""
+    include, source = record.get("include") or (), str(record.get("source"))
+    if not isinstance(include, list | tuple):
+        return source  # the reader of settings reports it
+    return f"{source} [{' '.join(map(str, include))}]" if include else source
 
 
 def is_pinned(record: Mapping[str, Any]) -> bool:
@@ -47,7 +55,7 @@ def with_pins(record: Mapping[str, Any], lock: Mapping[str, Mapping[str, Any]]) 
 
     A record with a revision that is not in the lock does not change.
     """
-    entry = lock.get(str(record.get("source")))
+    entry = lock.get(lock_key(record))
     if is_pinned(record) or entry is None:
         return dict(record)
     if record.get("revision") not in (None, entry.get("revision")):

@@ -49,6 +49,10 @@ _PLACE = text(
 )
 
 
+MODELS = "/models"
+"""Directory of all weights in an image."""
+
+
 class ModelFile(Section):
     """One file of a model that has several, pinned by its digest."""
 
@@ -89,6 +93,22 @@ class Model(Section):
     files: Annotated[tuple[ModelFile, ...], Listed()] = ()
     """Instead of `sha256`: the files of a model that has several. `llmhost model lock` writes
     them."""
+
+    include: Items[
+        Annotated[
+            str,
+            text(r"[\w.*?\[\]!-]+(/[\w.*?\[\]!-]+)*", "a pattern of paths", "onnx/model_q8.onnx"),
+        ]
+    ] = ()
+    """Files of a Hugging Face repository to lock, as patterns such as `*.json`; `*` also matches
+    slashes. For repositories with ONNX files, which hold several precisions. None: safetensors and
+    text files."""
+
+    directory: (
+        Annotated[str, text(r"\w[\w.-]*(/\w[\w.-]*)*", "a relative path", "RapidOcr")] | None
+    ) = None
+    """Directory below docling's own models for the files, such as `RapidOcr`; none:
+    `PUBLISHER--NAME`."""
 
     token: SecretReference | None = None
     """Where the controller finds the token for a gated source: `env:NAME` or `file:PATH`. The
@@ -162,6 +182,8 @@ class Model(Section):
             raise Mistake(
                 "comes from Ollama's library; replace sha256 by files: llmhost model lock", "source"
             )
+        if self.include and not (isinstance(self.origin, HubSource) and not self.origin.file):
+            raise Mistake("selects files of a whole repository: hf:PUBLISHER/REPOSITORY", "include")
         if self.token and self.kind == "file":
             raise Mistake(
                 "is given, and the source is a file on the controller; remove it", "token"
@@ -184,8 +206,8 @@ class Model(Section):
     def path(self) -> str:
         """Path of the weights inside the image: a file, or a directory if there are several."""
         if self.files:
-            return f"/models/{self.name}"
-        return f"/models/{self.name}{PurePosixPath(urlsplit(self.source).path).suffix}"
+            return f"{MODELS}/{self.name}"
+        return f"{MODELS}/{self.name}{PurePosixPath(urlsplit(self.source).path).suffix}"
 
     @property
     def baked(self) -> Mapping[str, str]:
@@ -197,7 +219,7 @@ class Model(Section):
     @property
     def adapter_path(self) -> str:
         """Path of the adapter inside the image."""
-        return f"/models/{self.name}.adapter.gguf"
+        return f"{MODELS}/{self.name}.adapter.gguf"
 
     @property
     def digest(self) -> str:

@@ -29,6 +29,7 @@ class Abilities:
     parsers: bool = False
     system_prompt: bool = False
     on_demand: bool = False
+    directory: bool = False
 
     def unfit(self, model: Model) -> Iterator[str]:
         """A sentence for each option of a model that the engine would ignore."""
@@ -43,6 +44,7 @@ class Abilities:
             "a reasoning_parser": model.reasoning_parser is not None and not self.parsers,
             "a system_prompt": model.system_prompt is not None and not self.system_prompt,
             "resident = False": not model.resident and not self.on_demand,
+            "a directory": model.directory is not None and not self.directory,
         }
         unknown |= {
             f"parameters.{name}": name not in self.parameters for name in model.parameters.given

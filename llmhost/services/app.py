@@ -1,12 +1,14 @@
 """`apps`: programs of the site, in addition to the services of the catalog."""
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal, cast
 
 from pydantic import Field, model_validator
 
+from llmhost.models.hub_cache import CACHE, cache_archive
 from llmhost.options.base import Section
 from llmhost.options.kind import WORD, Kind, Listed, Mistake
+from llmhost.options.model import Model
 from llmhost.options.types import (
     IMAGE,
     AnyText,
@@ -23,7 +25,9 @@ from llmhost.options.types import (
     Variable,
     text,
 )
-from llmhost.services.base import AnyService, Method, Route, Service, ServiceOptions
+from llmhost.services.abilities import Abilities
+from llmhost.services.base import ROUTE, AnyService, Method, Route, Service, ServiceOptions
+from llmhost.system.files import File
 
 Directory = Annotated[
     str, text(r"(/[\w.-]+)+", "an absolute path inside the container", "/app/data")
@@ -39,10 +43,11 @@ def _image(value: object) -> object:
 
 
 class AppRoute(Section):
-    """A request that the gateway passes on to the app: an exact path and its methods."""
+    """A request that the gateway passes on to the app: a path and its methods."""
 
-    path: Annotated[str, text(r"/[\w./~-]*", "a path that begins with a slash", "/api/ask")]
-    """Path in the app."""
+    path: Annotated[str, text(ROUTE, "a path that begins with a slash", "/api/ask")]
+    """Path in the app. `{name}` matches one segment, and `{name...}` at the end one or more, such
+    as `/_next/static/{path...}`."""
 
     methods: SomeItems[OneOf[Method]] = ("GET",)
     """Methods to pass on."""
@@ -72,6 +77,10 @@ class App(ServiceOptions):
     context: LocalPath | None = None
     """Directory on the controller with a Dockerfile whose base images are pinned by digest. Its
     `.dockerignore` applies. A change of any other file in it rebuilds the image."""
+
+    build_args: Table[Variable, AnyText] = Field(default_factory=dict)
+    """Build arguments of the Dockerfile (`ARG`), such as `HF_EMBEDDING_MODEL_ID`; they require a
+    `context`. A change rebuilds the image. Not for secrets: the image contains them."""
 
     container_port: Port
     """Port of the app inside the container."""
@@ -115,6 +124,8 @@ class App(ServiceOptions):
         if bool(self.image) == (self.context is not None):
             what = "has an image and a context" if self.image else "has no image and no context"
             raise Mistake(f"{what}; declare one of them")
+        if self.build_args and self.context is None:
+            raise Mistake("are given, and the app is not built; declare a context", "build_args")
         both = {*self.environment} & {*self.secrets}
         if both:
             raise Mistake(f"has {min(both)} in environment and in secrets; keep one")
@@ -135,9 +146,43 @@ class App(ServiceOptions):
     @property
     def service(self) -> AnyService:
         """The app as an entry of the catalog."""
-        return Service(
+        found = AppService(
             name=self.name,
             options=App,
             container_port=self.container_port,
+            runs=Abilities(tasks=("generate", "embed", "rerank")),
             routes=tuple(Route(each.path, each.methods, each.scope) for each in self.routes),
         )
+        return cast("AnyService", found)
+
+    def variables(self, models: Sequence[Model]) -> Mapping[str, str]:
+        """Its environment without secrets; the declared one has priority."""
+        return {**_QUIET, **(_OFFLINE if models else {}), **self.environment}
+
+
+LINKS = ".llmhost-links.tar"
+"""Links to an app's models, in its build context."""
+
+_QUIET = {"ORT_DISABLE_TELEMETRY": "1"}
+_OFFLINE = {
+    "HF_HOME": CACHE,
+    "TRANSFORMERS_CACHE": CACHE,
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_ALLOW_REMOTE_MODELS": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+class AppService(Service[App]):
+    """An app with models for libraries that run in it."""
+
+    def context(self, _options: App, models: Sequence[Model]) -> Iterator[File]:
+        """Links to its models."""
+        if models:
+            yield File(LINKS, cache_archive(models))
+
+
+def loads_onnx(models: Sequence[Model]) -> bool:
+    """Whether ONNX Runtime must load in the app."""
+    return any(path.endswith(".onnx") for model in models for path in model.baked)

@@ -58,7 +58,10 @@ Gpus = Annotated[
 Method = Literal["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"]
 
 # The last part: nothing, a slash, or the rest of the path as a parameter.
-_ROUTE = re.compile(r"(?=/)(/([\w.~-]+|\{\w+\}))*(/|/\{\w+\.\.\.\})?", re.ASCII)
+ROUTE = r"(?=/)(/([\w.~-]+|\{\w+\}))*(/|/\{\w+\.\.\.\})?"
+"""Regular expression of a route's path."""
+
+_ROUTE = re.compile(ROUTE, re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,9 @@ class Fields:
 class Route:
     """A request that the gateway passes on: a path and its methods.
 
-    In a path, `{name}` matches one segment, and `{name...}` at the end one or more, of letters,
-    digits and `._~:@+=,-`. An exact path has priority over a pattern, then the pattern with the
-    longer literal prefix, then the one declared first.
+    In a path, `{name}` matches one segment of letters, digits and `._~:@+=,-`, and `{name...}` at
+    the end one or more, which may also have brackets and parentheses. An exact path has priority
+    over a pattern, then the pattern with the longer literal prefix, then the one declared first.
     """
 
     path: str

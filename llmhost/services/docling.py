@@ -2,11 +2,10 @@
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Annotated
 
+from llmhost.models.hub_cache import archive, files_of, hub_folder, repository, revision
 from llmhost.options.model import Model
-from llmhost.options.model_source import HubSource
 from llmhost.options.types import Image, LoadSeconds, LocalPort, MemorySize, Seconds, Threads, whole
 from llmhost.services.abilities import Abilities
 from llmhost.services.base import Request, Route, Service, ServiceOptions
@@ -45,6 +44,9 @@ class DoclingOptions(ServiceOptions):
     """Maximum time to load the models; after that the container is unhealthy."""
 
 
+_ARTIFACTS = "/opt/app-root/src/.cache/docling/models"
+_HUB = "/opt/huggingface/hub"
+
 FORMULAS = "docling-project/CodeFormulaV2"
 """Reads formulas and code."""
 
@@ -55,33 +57,31 @@ TOKENIZER = "sentence-transformers/all-MiniLM-L6-v2"
 """Measures the chunks of `/v1/chunk/hybrid`."""
 
 
-def repository(model: Model) -> str:
-    """`PUBLISHER/NAME`, a model's name in docling; for a directory, its last two parts."""
-    if isinstance(model.origin, HubSource):
-        return model.origin.repository
-    return "/".join(PurePosixPath(model.source).parts[-2:])
-
-
 class Docling(Service[DoclingOptions]):
     """docling-serve with more models than those of its image."""
 
     def check_models(self, models: Sequence[Model]) -> Iterator[str]:
         """The path of a directory must end with the model's name at the hub."""
         for model in models:
-            path = PurePosixPath(repository(model))
-            if len(path.parts) != 2 or path.is_absolute():
+            if not (model.directory or repository(model)):
                 yield (
                     f"needs the name of '{model.name}' at the hub: "
                     "end the path of its source in PUBLISHER/NAME"
                 )
 
     def context(self, _options: DoclingOptions, models: Sequence[Model]) -> Iterator[File]:
-        """Path, name in docling and revision of each model."""
-        lines = [
-            f"{each.path} {repository(each)} {each.revision or each.digest[:40]}\n"
-            for each in models
-        ]
-        yield File("models", "".join(lines))
+        """Links to each model, where docling's own code looks and where its libraries look."""
+        links, texts = dict[str, str](), dict[str, str]()
+        for model in models:
+            folder = hub_folder(repository(model))
+            if model.directory:
+                place = f"{_ARTIFACTS}/{model.directory}"
+                links |= {f"{place}/{path}": at for path, at in files_of(model).items()}
+                continue
+            links[f"{_ARTIFACTS}/{folder.removeprefix('models--')}"] = model.path
+            links[f"{_HUB}/{folder}/snapshots/{revision(model)}"] = model.path
+            texts[f"{_HUB}/{folder}/refs/main"] = revision(model)
+        yield File("links.tar", archive(_HUB, links, texts))
 
     def variables(self, models: Sequence[Model]) -> Mapping[str, str]:
         """Environment that depends on its models.
@@ -144,6 +144,6 @@ SERVICE = Docling(
     name="docling",
     options=DoclingOptions,
     container_port=5001,
-    runs=Abilities(tasks=("generate", "embed"), sources=("files",)),
+    runs=Abilities(tasks=("generate", "embed"), sources=("files",), directory=True),
     routes=tuple(_routes()),
 )

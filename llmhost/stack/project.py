@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from llmhost.docker.build_context import context_files
 from llmhost.docker.compose import Limits, Project
@@ -13,7 +15,7 @@ from llmhost.options.model import Model
 from llmhost.options.model_source import at_mirror
 from llmhost.resources import FILES
 from llmhost.secret import read_secret
-from llmhost.services.app import App
+from llmhost.services.app import LINKS, App, loads_onnx
 from llmhost.services.base import AnyService, ServiceOptions
 from llmhost.settings import Settings
 from llmhost.stack.limits import Capacity, limits
@@ -34,9 +36,18 @@ def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
             engine=settings.options(service.name).image,
             models=_images_of(settings.models_of(service.name), settings.stack.hubs),
             context=tuple(_context(settings, service)),
+            **_app_build(settings, service),
         )
         for service in settings.catalogue
     )
+
+
+def _app_build(settings: Settings, service: AnyService) -> dict[str, Any]:
+    options = settings.options(service.name)
+    if not isinstance(options, App):
+        return {}
+    needs_glibc = loads_onnx(settings.models_of(service.name))
+    return {"build_args": options.build_args, "needs_glibc": needs_glibc}
 
 
 def started_first(settings: Settings, service: AnyService, devices: Devices) -> tuple[str, ...]:
@@ -109,7 +120,7 @@ def _service_file(
         options=options,
         devices=devices.get(service.name, ()),
         needs=started_first(settings, service, devices),
-        environment=_environment(options),
+        environment=_environment(settings, service),
         models=models,
         arguments=tuple(service.arguments(options, models)),
         limits=limited,
@@ -163,16 +174,34 @@ def _adapters(models: Sequence[Model]) -> Iterator[ModelImage]:
 
 def _context(settings: Settings, service: AnyService) -> Sequence[File]:
     options = settings.options(service.name)
+    models = settings.models_of(service.name)
     if isinstance(options, App):
-        return context_files(options.context) if options.context else (_AS_IT_IS,)
-    return (
-        *context_files(FILES / "images" / service.name),
-        *service.context(options, settings.models_of(service.name)),
-    )
+        files = context_files(options.context) if options.context else (_AS_IT_IS,)
+        files = tuple(_with_models(file, settings, models) for file in files)
+        # Its rules have been applied; the builder would apply them to the links, too.
+        files = tuple(each for each in files if not (models and each.path == ".dockerignore"))
+    else:
+        files = context_files(FILES / "images" / service.name)
+    return (*files, *service.context(options, models))
 
 
-def _environment(options: ServiceOptions) -> dict[str, str]:
+def _with_models(file: File, settings: Settings, models: Sequence[Model]) -> File:
+    """An app's Dockerfile that also copies its models, as layers that do not depend on the others,
+    and the links to them."""
+    if not models or file.path != "Dockerfile":
+        return file
+    lines = [
+        f"COPY --link --from={image.reference} / /"
+        for image in _images_of(models, settings.stack.hubs)
+    ]
+    return replace(file, content="\n".join([file.data.decode(), *lines, f"ADD {LINKS} /", ""]))
+
+
+def _environment(settings: Settings, service: AnyService) -> dict[str, str]:
     """Declared variables and secrets. Not by `env_file`: with it, Compose prints another hash
     before it creates a container than it stores in the container (seen with 2.26)."""
+    options = settings.options(service.name)
+    models = settings.models_of(service.name)
+    given = options.variables(models) if isinstance(options, App) else options.environment
     places = options.secret_variables.items()
-    return {**options.environment, **{variable: read_secret(place) for variable, place in places}}
+    return {**given, **{variable: read_secret(place) for variable, place in places}}

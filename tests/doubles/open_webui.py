@@ -32,7 +32,7 @@ ACCESS_PROHIBITED = (
     " assistance."
 )
 STAMPED = "0.12" in sys.argv[1:]
-_COLUMNS = "email, salt, hash, name, role, id"
+_COLUMNS = "email, salt, hash, name, role, id, active"
 _TYPES = ("session", "automation", "subagent")
 FOUR_WEEKS = 28 * 24 * 3600
 PAGE = b"<!doctype html><title>Open WebUI</title><p>A double of Open WebUI: it has no interface."
@@ -89,8 +89,7 @@ class Accounts:
         self._path = directory / "webui.db"
         with self._open() as database:
             stamp = ", session_stamp" if STAMPED else ""
-            columns = f"email, salt, hash, name, role, id{stamp}"
-            database.execute(f"create table if not exists auth ({columns})")
+            database.execute(f"create table if not exists auth ({_COLUMNS}{stamp})")
             database.execute("create table if not exists user (id, role, created_at)")
         email, password = (os.environ.get(f"WEBUI_ADMIN_{each}") for each in ("EMAIL", "PASSWORD"))
         if email and password and not self.any():
@@ -107,7 +106,7 @@ class Accounts:
         salt = os.urandom(16)
         row = (email.lower(), salt, _hash(password, salt), name, role, str(uuid.uuid4()))
         with self._open() as database:
-            database.execute(f"insert into auth ({_COLUMNS}) values (?, ?, ?, ?, ?, ?)", row)
+            database.execute(f"insert into auth ({_COLUMNS}) values (?, ?, ?, ?, ?, ?, true)", row)
             if STAMPED:
                 stamped = "update auth set session_stamp = ? where id = ?"
                 database.execute(stamped, (str(uuid.uuid4()), row[5]))

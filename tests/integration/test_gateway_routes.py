@@ -102,6 +102,8 @@ def status(said: bytes) -> int:
         ("client", "GET", "/toy/collections/all/points", "/collections/all/points"),
         ("client", "GET", "/toy/files/a/b/c.txt", "/files/a/b/c.txt"),
         ("client", "GET", "/toy/files/a%2Fb", "/files/a/b"),
+        # As Next.js names the files of its pages.
+        ("client", "GET", "/toy/files/app/(shop)/%5Bid%5D/p-1.js", "/files/app/(shop)/[id]/p-1.js"),
         ("admin", "PUT", "/toy/collections/red", "/collections/red"),
         ("admin", "DELETE", "/toy/collections/red", "/collections/red"),
         # What the engine is sent is what was judged: the tidied path, not the one that was written.

@@ -4,8 +4,10 @@ Redis and Chroma are the real servers; Qdrant, docling and the embedding model a
 tests go through the file in order, on one machine.
 """
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -49,6 +51,7 @@ class Notes(http.server.BaseHTTPRequestHandler):
         self.wfile.write(" ".join(map(str, said)).encode())
 http.server.HTTPServer(("", 8000), Notes).serve_forever()
 """
+MODEL = "maker/small-ONNX"
 HEALTH = "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health', timeout=5)"
 
 
@@ -118,15 +121,36 @@ def _inventory(image: str, directory: Path) -> dict[str, Any]:
                 "secrets": {"TOKEN": "env:LLMHOST_TEST_TOKEN"},
                 "volumes": {"data": "/srv/notes"},
                 "needs": ["qdrant"],
+                "build_args": {"HF_EMBEDDING_MODEL_ID": MODEL},
             },
+        ],
+        "models": [
+            {"name": "embedder", "service": "notes", "task": "embed"}
+            | _repository(directory / MODEL)
         ],
         "api_clients": [{"name": "test", "sha256": "ab" * 32}],
     }
 
 
+def _repository(place: Path) -> dict[str, Any]:
+    """A directory as of a repository with an ONNX file."""
+    (place / "onnx").mkdir(parents=True)
+    texts = {"config.json": "{}", "onnx/model_quantized.onnx": "weights"}
+    for path, text in texts.items():
+        (place / path).write_text(text)
+    digests = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
+    files = [{"path": path, "sha256": digest} for path, digest in digests.items()]
+    return {"source": str(place), "files": files}
+
+
 def _context(directory: Path, image: str, command: str, program: str = "") -> Path:
     directory.mkdir()
-    lines = [f"FROM {image}", "USER 10001:10001", "WORKDIR /srv/notes", "WORKDIR /usr/lib/doubles"]
+    lines = [
+        f"FROM {image}",
+        "ARG HF_EMBEDDING_MODEL_ID",
+        "RUN echo $HF_EMBEDDING_MODEL_ID >/argument",
+    ]
+    lines += ["USER 10001:10001", "WORKDIR /srv/notes", "WORKDIR /usr/lib/doubles"]
     if program:
         (directory / "notes.py").write_text(program)
         lines.append("COPY notes.py .")
@@ -139,6 +163,30 @@ def test_all_come_up_healthy_and_a_rerun_changes_nothing(site: Site) -> None:
     converge(site.machine, run_stack, site.settings)
     listed = site.machine.ssh("docker ps --format '{{.Names}} {{.Status}}'").stdout.splitlines()
     assert len(listed) == 7 and all("(healthy)" in line for line in listed)
+
+
+def test_models_of_an_app_are_in_its_image_where_libraries_look(site: Site) -> None:
+    cache, file = "/opt/hf-cache", "onnx/model_quantized.onnx"
+    revision = site.within("notes", f"cat {cache}/hub/models--maker--small-ONNX/refs/main")
+    places = [f"{MODEL}/{file}", f"transformers/{MODEL}/{file}"]
+    places.append(f"hub/models--maker--small-ONNX/snapshots/{revision}/{file}")
+    places.append(f"models--maker--small-ONNX/snapshots/{revision}/{file}")
+    paths = " ".join(f"{cache}/{place}" for place in places)
+    assert site.within("notes", f"cat {paths}") == "weights" * len(places)
+    assert site.within("notes", "printenv HF_HOME HF_HUB_OFFLINE").split() == [cache, "1"]
+    assert site.within("notes", "cat /argument") == MODEL
+    assert site.within("notes", "id -u") == "10001"
+
+
+def test_image_with_musl_is_refused_after_its_build(site: Site, tmp_path: Path) -> None:
+    (notes,) = [app for app in site.data["apps"] if app["name"] == "notes"]
+    shutil.copytree(notes["context"], tmp_path / "musl")
+    with (tmp_path / "musl/Dockerfile").open("a") as file:
+        file.write("USER 0:0\nRUN touch /lib/ld-musl-$(uname -m).so.1\nUSER 10001:10001\n")
+    others = [app for app in site.data["apps"] if app["name"] != "notes"]
+    changed = {**site.data, "apps": [*others, {**notes, "context": str(tmp_path / "musl")}]}
+    outcome = deploy(site.machine, run_stack, read_settings(changed))
+    assert not outcome.succeeded and "the image of notes has musl (Alpine)" in outcome.output
 
 
 def test_only_declared_ports_are_open_and_only_on_the_loopback(site: Site) -> None:

@@ -1,6 +1,9 @@
 """`apps`: programs of the site's own become services."""
 
+import io
 import json
+import posixpath
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +11,11 @@ import pytest
 import yaml
 
 from llmhost.docker.build_context import context_files, unpinned_bases
+from llmhost.docker.image import ServiceImage, build_script
 from llmhost.gateway.routes import exposed_routes
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
+from llmhost.services.app import LINKS
 from llmhost.stack.project import compose_project, service_images
 
 DIGEST = "@sha256:" + "ab" * 32
@@ -54,10 +59,121 @@ def test_app_runs_confined_like_a_service() -> None:
     assert service["healthcheck"]["test"] == ["CMD", "node", "health.js"]
 
 
-def test_model_for_an_app_is_refused() -> None:
-    model = {"name": "m", "service": "web", "source": "https://x/m.gguf", "sha256": "ab" * 32}
-    told = [what for _, what in _problems({}, models=[model])]
-    assert told == ["service 'web' runs no models, and 'm' is declared for it"]
+COMMIT = "12" * 20
+ONNX = {
+    "name": "m",
+    "service": "web",
+    "task": "embed",
+    "source": "hf:maker/small-ONNX",
+    "revision": COMMIT,
+    "files": [
+        {"path": "config.json", "sha256": "ab" * 32},
+        {"path": "onnx/model_quantized.onnx", "sha256": "cd" * 32},
+    ],
+}
+
+
+def _links(image: ServiceImage) -> dict[str, str]:
+    (data,) = [file.data for file in image.build_files if file.path == LINKS]
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return {entry.name: entry.linkname for entry in tar if entry.issym()}
+
+
+@pytest.mark.parametrize("task", ["generate", "embed", "rerank"])
+def test_model_of_any_task_is_put_into_the_image_of_the_site(task: str) -> None:
+    (image,) = service_images(read_settings(_site({}, models=[ONNX | {"task": task}])))
+    (dockerfile,) = [file.data.decode() for file in image.build_files if file.path == "Dockerfile"]
+    (weights,) = image.models
+    last = f"FROM engine\n\nCOPY --link --from={weights.reference} / /\nADD {LINKS} /\n"
+    assert dockerfile.endswith(last)
+    assert [file.path for file in weights.files] == [
+        "/models/m/config.json",
+        "/models/m/onnx/model_quantized.onnx",
+    ]
+    links = _links(image)
+    for place in ("", "transformers/"):
+        path = f"opt/hf-cache/{place}maker/small-ONNX/onnx/model_quantized.onnx"
+        target = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), links[path]))
+        assert target == "/models/m/onnx/model_quantized.onnx"
+
+
+def test_model_is_put_into_an_image_that_is_built(context: Path) -> None:
+    app = {"image": "", "context": str(context)}
+    (bare,) = service_images(read_settings(_site(app)))
+    (image,) = service_images(read_settings(_site(app, models=[ONNX])))
+    (dockerfile,) = [file.data.decode() for file in image.build_files if file.path == "Dockerfile"]
+    assert dockerfile.startswith((context / "Dockerfile").read_text())
+    assert dockerfile.endswith(f"--from={image.models[0].reference} / /\nADD {LINKS} /\n")
+    assert image.reference != bare.reference
+
+
+def test_app_with_models_asks_no_hub_and_the_site_has_the_last_word() -> None:
+    assert "HF_HOME" not in _rendered()["services"]["web"]["environment"]
+    site = _site({"environment": {"HF_HOME": "/srv/cache"}}, models=[ONNX])
+    (text,) = compose_project(read_settings(site)).services.values()
+    environment = yaml.safe_load(text)["services"]["web"]["environment"]
+    assert environment["HF_HOME"] == "/srv/cache"
+    assert environment["TRANSFORMERS_CACHE"] == "/opt/hf-cache"
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert environment["HF_ALLOW_REMOTE_MODELS"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("directory", "baked"),
+    [
+        ("/models", "/models"),
+        ("/models/m", "/models"),
+        ("/opt", "/opt/hf-cache"),
+        ("/opt/hf-cache", "/opt/hf-cache"),
+    ],
+)
+def test_volume_over_baked_models_is_refused(directory: str, baked: str) -> None:
+    told = f"{directory} of 'web' would hide or replace the models in {baked}"
+    for mounted in ({"volumes": {"data": directory}}, {"writable": [directory]}):
+        assert _problems(mounted, models=[ONNX]) == [("apps[0].volumes", told)]
+        read_settings(_site(mounted))
+
+
+def test_image_with_musl_is_refused_if_onnx_runtime_must_load(context: Path) -> None:
+    alpine = {"image": f"registry.example/node:24-alpine{DIGEST}"}
+    ((key, what),) = _problems(alpine, models=[ONNX])
+    assert key == "apps[0].image" and "node:24-alpine, with musl" in what
+    read_settings(_site(alpine))
+    text = f"FROM node:24-alpine{DIGEST} AS base\nFROM debian{DIGEST} AS build\nFROM base\n"
+    (context / "Dockerfile").write_text(text)
+    built = {"image": "", "context": str(context)}
+    assert [key for key, _ in _problems(built, models=[ONNX])] == ["apps[0].context"]
+    (context / "Dockerfile").write_text(f"FROM node:24-alpine{DIGEST} AS a\nFROM node{DIGEST}\n")
+    (image,) = service_images(read_settings(_site(built, models=[ONNX])))
+    assert "ld-musl" in build_script(image)
+
+
+def test_two_revisions_of_a_repository_are_refused() -> None:
+    other = ONNX | {"name": "n", "revision": "34" * 20}
+    assert _problems({}, models=[ONNX, other]) == [
+        ("models", "'web' has maker/small-ONNX in 2 revisions")
+    ]
+
+
+def test_build_arguments_are_given_and_belong_to_the_digest(context: Path) -> None:
+    arguments = {"HF_EMBEDDING_MODEL_ID": "maker/small ONNX", "HF_PRELOAD_TARGETS": "a,b"}
+    built = {"image": "", "context": str(context)}
+    (before,) = service_images(read_settings(_site(built)))
+    (after,) = service_images(read_settings(_site(built | {"build_args": arguments})))
+    assert before.reference != after.reference
+    assert "--build-arg" not in build_script(before)
+    options = "--build-arg 'HF_EMBEDDING_MODEL_ID=maker/small ONNX' --build-arg HF_PRELOAD_TARGETS"
+    assert options in build_script(after)
+    assert _problems({"build_args": arguments})[0][1].startswith("are given, and the app is not")
+
+
+def test_routes_of_an_app_may_have_patterns() -> None:
+    routes = [{"path": "/_next/static/{path...}"}, {"path": "/api/{id}", "methods": ["POST"]}]
+    exposed = exposed_routes(read_settings(_site({"routes": routes, "port": 3000})))
+    assert [(route.path, route.is_pattern) for route in exposed] == [
+        ("/_next/static/{path...}", True),
+        ("/api/{id}", True),
+    ]
 
 
 def test_app_without_a_port_is_reached_by_the_others_only() -> None:
@@ -113,6 +229,7 @@ def test_environment_is_taken_literally() -> None:
     environment = {"URL": "http://redis:6379/$0", "ODD": "a: {b} # \"'"}
     rendered = _rendered(environment=environment)["services"]["web"]["environment"]
     # Compose turns $$ back into $ (Compose specification, interpolation).
+    assert rendered.pop("ORT_DISABLE_TELEMETRY") == "1"
     assert rendered == {"URL": "http://redis:6379/$$0", "ODD": "a: {b} # \"'"}
 
 
@@ -130,6 +247,7 @@ def test_secret_is_only_in_a_file_of_roots(monkeypatch: pytest.MonkeyPatch, tmp_
         "TOKEN": "it's pa$$$$word",
         "KEY": "kept in a file",
         "PLAIN": "x",
+        "ORT_DISABLE_TELEMETRY": "1",
     }
     assert "$$word" not in settings.model_dump_json()
     assert "word" not in json.dumps([repr(image) for image in service_images(settings)])
@@ -168,6 +286,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "routes without a port": ({"routes": [{"path": "/"}]}, "has routes and no port"),
     "route that is no path": ({"routes": [{"path": "api"}]}, "is text of 3 characters"),
+    "route with an odd pattern": ({"routes": [{"path": "/{a...}/b"}]}, "is text of 9 characters"),
 }
 
 

@@ -36,6 +36,11 @@ def served() -> Iterator[Hub]:
             "maker/whole/original/model.pth": b"the same in another format",
             "maker/whole/.gitattributes": b"",
             "maker/old/pytorch_model.bin": WEIGHTS,
+            "maker/small-ONNX/config.json": b"{}",
+            "maker/small-ONNX/tokenizer.json": b"{}",
+            "maker/small-ONNX/onnx/model.onnx": b"graph",
+            "maker/small-ONNX/onnx/model.onnx_data": b"weights",
+            "maker/small-ONNX/onnx/model_quantized.onnx": WEIGHTS,
         }
         double.large = {"maker/small-GGUF/small-Q8_0.gguf", "maker/whole/model.safetensors"}
         double.cards = {"maker/small-GGUF": {"license": "mit", "base_model": "origin/Large"}}
@@ -149,6 +154,7 @@ FAULTS = {
     "does not contain this file; it contains small-Q8_0.gguf, ": "hf:maker/small-GGUF/large.gguf",
     "or its revision does not exist": "hf:nobody/nothing/a.gguf",
     "contains no safetensors files; it contains pytorch_model.bin": "hf:maker/old",
+    "but ONNX files: select files with include, such as ['*.json', ": "hf:maker/small-ONNX",
 }
 
 
@@ -158,6 +164,56 @@ def test_source_that_can_not_be_locked_is_told(
 ) -> None:
     with pytest.raises(HubError, match=re.escape(told)):
         pins(served, FAULTS[told], monkeypatch)
+
+
+QUANTIZED = ["*.json", "onnx/model_quantized.onnx"]
+
+
+def test_selected_files_are_locked_and_no_others(tmp_path: Path, served: Hub) -> None:
+    source = "hf:maker/small-ONNX"
+    small: dict[str, Any] = {"name": "small", "service": "vllm", "source": source}
+    small |= {"include": QUANTIZED}
+    full: dict[str, Any] = {"name": "full", "service": "vllm", "source": source}
+    full |= {"include": ["config.json", "onnx/model.onnx*"]}
+    data = inventory(tmp_path, small, full)
+    locked = run(tmp_path, served, "lock", "site.py")
+    assert locked.returncode == 0, locked.stderr
+    first, second = read_settings(data | {"services": ["vllm"], "models": [small]}).models + (
+        read_settings(data | {"services": ["vllm"], "models": [full]}).models
+    )
+    names = ["config.json", "onnx/model_quantized.onnx", "tokenizer.json"]
+    assert [file.path for file in first.files] == names
+    whole = ["config.json", "onnx/model.onnx", "onnx/model.onnx_data"]
+    assert [file.path for file in second.files] == whole
+    served.asked.clear()
+    assert run(tmp_path, served, "lock", "site.py").returncode == 0 and not served.asked
+    inventory(tmp_path, small | {"include": ["*.json"]})
+    assert run(tmp_path, served, "lock", "site.py").returncode == 0 and served.asked
+
+
+def test_selection_is_added_by_command(tmp_path: Path, served: Hub) -> None:
+    options = [word for pattern in QUANTIZED for word in ("--include", pattern)]
+    added = run(tmp_path, served, "add", "small", "hf:maker/small-ONNX", *options)
+    assert json.loads(added.stdout.rstrip(",\n"))["include"] == QUANTIZED
+    inventory(tmp_path, json.loads(added.stdout.rstrip(",\n")))
+    assert "3 files" in run(tmp_path, served, "list", "site.py").stdout
+
+
+@pytest.mark.parametrize(
+    ("include", "told"),
+    [
+        (["onnx/model_q4.onnx"], "contains no file onnx/model_q4.onnx; it contains config.json"),
+        (["onnx/model.onnx"], "keeps weights of onnx/model.onnx in onnx/model.onnx_data: add it"),
+    ],
+)
+def test_selection_that_is_incomplete_is_refused(
+    served: Hub, include: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", served.url)
+    origin = parse_source("hf:maker/small-ONNX")
+    assert not isinstance(origin, str)
+    with Hubs() as hubs, pytest.raises(HubError, match=re.escape(told)):
+        hubs.pins(origin, None, include)
 
 
 def test_gated_model_needs_a_token(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from llmhost.docker.compose import (
 from llmhost.docker.confinement import Confinement
 from llmhost.docker.image import ImageState
 from llmhost.facts.compose import ComposeProject
+from llmhost.operations import compose as operation
 from llmhost.resources import script
 from llmhost.system.files import Absent, PathState
 
@@ -133,6 +134,16 @@ def test_settings_that_cannot_be_read_are_an_error_and_not_nothing_to_do() -> No
     assert plan(PROJECT, replace(UNREAD, configs={"engine": "c1"})).unknown == ()
     starting = replace(UNREAD, containers=(replace(RUNNING, health="starting"),))
     assert plan(PROJECT, starting).unknown == ()
+
+
+def test_operation_fails_after_its_other_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = replace(UNREAD, containers=(*UNREAD.containers, replace(RUNNING, name="x", service="")))
+    monkeypatch.setattr(operation, "get_fact", lambda *_, **__: found)
+    monkeypatch.setattr(operation, "explain", lambda _: None)
+    monkeypatch.setattr(operation, "refuse", lambda sentences: f"refused: {sentences[0]}")
+    applied, end = operation.project._inner(PROJECT)  # type: ignore[attr-defined]
+    assert "docker rm --force x" in str(applied)
+    assert end == f"refused: {plan(PROJECT, UNREAD).unknown[0]}"
 
 
 DOCKER = """#!/bin/sh

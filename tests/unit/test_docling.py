@@ -1,6 +1,8 @@
 """docling-serve as a service of the stack."""
 
-import subprocess
+import io
+import posixpath
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,9 @@ import yaml
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.services.docling import SERVICE
+from llmhost.settings import Settings
 from llmhost.stack.project import compose_project, service_images
 from tests.unit.profile_sites import COMMIT, locked_profile
-
-ROOT = Path(__file__).parents[2]
 
 
 def _service(*devices: str, **options: Any) -> dict[str, Any]:
@@ -73,41 +74,58 @@ def test_chunks_of_the_offline_check_need_no_model_that_is_not_declared() -> Non
     assert chunks.path == "/v1/chunk/hierarchical/source"
 
 
-def test_further_models_are_baked_under_the_names_that_docling_knows(tmp_path: Path) -> None:
+def _archived(settings: Settings) -> tuple[dict[str, str], dict[str, str]]:
+    """Links and texts of docling's build context, by absolute path."""
+    (image,) = [each for each in service_images(settings) if each.service == "docling"]
+    (data,) = [file.data for file in image.build_files if file.path == "links.tar"]
+    links, texts = {}, {}
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        for entry in tar:
+            path = f"/{entry.name}"
+            if entry.issym():
+                target = posixpath.join(posixpath.dirname(path), entry.linkname)
+                links[path] = posixpath.normpath(target)
+            elif file := tar.extractfile(entry):
+                texts[path] = file.read().decode()
+    return links, texts
+
+
+ARTIFACTS = "/opt/app-root/src/.cache/docling/models"
+
+
+def test_further_models_are_linked_where_docling_and_its_libraries_look(tmp_path: Path) -> None:
     settings = read_settings(locked_profile("rag-offline", tmp_path))
     (image,) = [each for each in service_images(settings) if each.service == "docling"]
-    (listed,) = [file.data.decode() for file in image.build_files if file.path == "models"]
-    assert listed.splitlines()[:2] == [
-        f"/models/formulas docling-project/CodeFormulaV2 {COMMIT}",
-        f"/models/pictures HuggingFaceTB/SmolVLM-256M-Instruct {COMMIT}",
-    ]
     assert [model.model for model in image.models] == ["formulas", "pictures", "chunking"]
-    text = compose_project(settings).services["docling"]
-    assert (
-        yaml.safe_load(text)["services"]["docling"]["environment"]["HF_HUB_CACHE"]
-        == "/opt/huggingface/hub"
-    )
+    links, texts = _archived(settings)
+    cached = "/opt/huggingface/hub/models--docling-project--CodeFormulaV2"
+    assert links[f"{ARTIFACTS}/docling-project--CodeFormulaV2"] == "/models/formulas"
+    assert links[f"{cached}/snapshots/{COMMIT}"] == "/models/formulas"
+    assert texts[f"{cached}/refs/main"] == COMMIT
+    environment = yaml.safe_load(compose_project(settings).services["docling"])
+    hub = environment["services"]["docling"]["environment"]["HF_HUB_CACHE"]
+    assert hub == "/opt/huggingface/hub"
 
 
-def test_links_are_where_docling_and_its_libraries_look(tmp_path: Path) -> None:
-    context, artifacts, hub = tmp_path / "llmhost", tmp_path / "artifacts", tmp_path / "hub"
-    context.mkdir()
-    (context / "models").write_text(f"/models/formulas docling-project/CodeFormulaV2 {COMMIT}\n")
-    script = (ROOT / "files/images/docling/link").read_text()
-    script = script.replace("/llmhost/models", str(context / "models"))
-    script = script.replace("/opt/huggingface/hub", str(hub))
-    subprocess.run(
-        ["sh", "-s"],
-        input=script,
-        text=True,
-        check=True,
-        env={"PATH": "/usr/bin:/bin", "DOCLING_SERVE_ARTIFACTS_PATH": str(artifacts)},
-    )
-    link = artifacts / "docling-project--CodeFormulaV2"
-    cached = hub / "models--docling-project--CodeFormulaV2"
-    assert link.readlink() == Path("/models/formulas")
-    assert (cached / "refs/main").read_text() == COMMIT
-    assert (cached / "snapshots" / COMMIT).readlink() == Path("/models/formulas")
+def test_files_are_linked_at_a_declared_place(tmp_path: Path) -> None:
+    path = "onnx/PP-OCRv5/rec/korean_PP-OCRv5_rec_mobile.onnx"
+    model = {
+        "name": "korean",
+        "service": "docling",
+        "source": "hf:RapidAI/RapidOCR",
+        "include": [path],
+        "revision": COMMIT,
+        "files": [{"path": path, "sha256": "44" * 32}],
+        "directory": "RapidOcr",
+    }
+    data = locked_profile("rag-offline", tmp_path, services=["docling"], models=[model])
+    links, texts = _archived(read_settings(data))
+    assert links == {f"{ARTIFACTS}/RapidOcr/{path}": f"/models/korean/{path}"} and not texts
+    vllm = model | {"service": "vllm"}
+    with pytest.raises(SettingsError) as refused:
+        read_settings(data | {"services": ["vllm"], "models": [vllm]})
+    told = [problem.what for problem in refused.value.problems]
+    assert "service 'vllm' cannot run 'korean' with a directory" in told
 
 
 def test_directory_without_a_publisher_is_refused(tmp_path: Path) -> None:

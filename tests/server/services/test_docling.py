@@ -8,8 +8,9 @@ from testinfra.host import Host
 
 from llmhost.checks.applies import does_not_apply
 from llmhost.checks.services.inside import Inside
+from llmhost.models.hub_cache import repository
 from llmhost.services.base import Request
-from llmhost.services.docling import FORMULAS, PICTURES, SERVICE, enrichments, repository
+from llmhost.services.docling import FORMULAS, PICTURES, SERVICE, enrichments
 from llmhost.settings import Settings
 
 _REQUEST = """\
