@@ -24,7 +24,7 @@ from search_api.errors import (
     refuse_invalid,
 )
 from search_api.metrics import SEARCH_REQUESTS, SEARCH_SECONDS
-from search_api.reembed import Reembedding
+from search_api.reembed import Reembedding, renew_outdated
 from search_api.schema import (
     Collections,
     CollectionState,
@@ -104,7 +104,7 @@ def create_app(search: Search) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        preparation = asyncio.create_task(search.prepare())
+        preparation = asyncio.create_task(_prepare(search))
         yield
         preparation.cancel()
         with suppress(asyncio.CancelledError):
@@ -121,6 +121,11 @@ def create_app(search: Search) -> FastAPI:
     _add_collections(app, search)
     _add_state(app, search)
     return app
+
+
+async def _prepare(search: Search) -> None:
+    await search.prepare()
+    await renew_outdated(search)
 
 
 def _add_searches(app: FastAPI, search: Search) -> None:

@@ -49,6 +49,7 @@ def connect(config: Config) -> Search:
         defaults=config.defaults,
         reranker=_reranker(client, config),
         rerank_top=config.rerank_top,
+        expand=config.expand,
     )
 
 

@@ -20,7 +20,7 @@ SEARCH_SECONDS = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "search_stage_duration_seconds",
-    "Time of one stage of a search: cache, embed, store, rerank",
+    "Time of one stage of a search: cache, embed, expand, store, rerank",
     ["stage"],
     buckets=_SECONDS,
 )
@@ -31,7 +31,7 @@ DOCUMENTS_STORED = Counter("search_documents_stored_total", "Documents added or 
 
 
 @contextmanager
-def stage(name: Literal["cache", "embed", "store", "rerank"]) -> Iterator[None]:
+def stage(name: Literal["cache", "embed", "expand", "store", "rerank"]) -> Iterator[None]:
     """Measure a stage of a search."""
     begun = time.perf_counter()
     try:

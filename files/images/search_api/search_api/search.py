@@ -9,7 +9,7 @@ import orjson
 from qdrant_client import models
 
 from search_api.cache import Cache
-from search_api.collections import Collection, Collections, Settings
+from search_api.collections import Collection, Collections, Settings, following
 from search_api.config import CollectionDefaults, Ranking
 from search_api.embeddings import Embeddings
 from search_api.errors import NoCollection, ServiceError, StoreUnavailable
@@ -17,7 +17,7 @@ from search_api.filters import qdrant_filter
 from search_api.highlights import highlights
 from search_api.metrics import DOCUMENTS_STORED, stage
 from search_api.reranker import Reranker
-from search_api.schema import CollectionState, NewCollection, NewDocument, Question
+from search_api.schema import CollectionState, Mode, NewCollection, NewDocument, Question
 from search_api.store import Document, Store, Wanted, points_of
 
 _log = logging.getLogger(__name__)
@@ -41,11 +41,13 @@ class Search:
         defaults: CollectionDefaults,
         reranker: Reranker | None = None,
         rerank_top: int = 30,
+        expand: bool = False,
     ) -> None:
         self.store, self.collections, self.embeddings = store, collections, embeddings
         self._cache, self._default = cache, default
         self._ranking, self._defaults = ranking, defaults
         self._reranker, self._rerank_top = reranker, rerank_top
+        self._expand = expand
         self.length = 0
         self.ready = False
 
@@ -79,7 +81,7 @@ class Search:
             kept, generation = await self._cache.get(name, asked)
         if kept is not None:
             return kept, True
-        collection = await self._searchable(name)
+        collection = await self.collections.get(name, fresh=False)
         results, reranked = await self._ranked(collection, question)
         page = results[question.offset : question.offset + question.limit]
         if question.highlight:
@@ -93,16 +95,27 @@ class Search:
             await self._cache.put(name, asked, generation, answer)
         return answer, False
 
-    async def _searchable(self, name: str) -> Collection:
-        collection = await self.collections.get(name, fresh=False)
-        if collection.settings.length != self.length:
-            raise ServiceError(
-                409,
-                "conflict",
-                f"The collection {name!r} has vectors of {collection.settings.length} numbers and"
-                f" the embedding model makes {self.length}: re-embed it.",
-            )
-        return collection
+    def _modes(self, collection: Collection, mode: Mode) -> set[Mode]:
+        """Rankings of a question that the collection's vectors allow; until it is re-embedded, a
+        hybrid search does with one. Raises ServiceError where none is left."""
+        settings = collection.settings
+        known: set[Mode] = set() if collection.earlier else {"words"}
+        if settings.length == self.length and settings.model in ("", self.embeddings.model):
+            known.add("meaning")
+        usable = known if mode == "hybrid" else known & {mode}
+        if not usable:
+            raise _outdated(collection)
+        return usable
+
+    async def outdated(self) -> list[str]:
+        """Collections whose vectors are not of the present model."""
+        names = {*await self.collections.names(), self._default}
+        found = [await self.collections.get(name) for name in sorted(names)]
+        model, length = self.embeddings.model, self.length
+        return [each.name for each in found if each.outdated(model, length)]
+
+    def _expands(self, question: Question) -> bool:
+        return self._expand if question.expand is None else question.expand
 
     def _reranks(self, question: Question) -> bool:
         return self._reranker is not None and question.rerank is not False
@@ -111,8 +124,8 @@ class Search:
         self, collection: Collection, question: Question
     ) -> tuple[list[dict[str, Any]], bool]:
         """All results up to the end of the page, and one more."""
-        vector = None
-        if question.mode != "words":
+        modes, vector = self._modes(collection, question.mode), None
+        if "meaning" in modes:
             with stage("embed"):
                 vector = await self.embeddings.of_query(question.query)
         end = question.offset + question.limit + 1
@@ -121,11 +134,14 @@ class Search:
         wanted = Wanted(
             question.query,
             vector,
-            question.mode != "meaning",
+            "words" in modes,
             qdrant_filter(question.filter),
             # Several passages of a document count once.
             end * 3 if collection.settings.split else end,
         )
+        if self._expands(question):
+            with stage("expand"):
+                wanted = await self.store.expanded(collection, self._ranking, wanted)
         with stage("store"):
             points = await self.store.find(collection, self._ranking, wanted)
         results = _documents(points, question.threshold)[:end]
@@ -169,11 +185,9 @@ class Search:
     async def _writable(self, name: str | None) -> Collection:
         self.require_ready()
         collection = await self.collections.get(name or self._default)
-        if collection.locked:
-            raise ServiceError(
-                409, "conflict", f"{collection.name!r} is being re-embedded; try again later."
-            )
-        return await self._searchable(collection.name)
+        if collection.locked or collection.outdated(self.embeddings.model, self.length):
+            raise _outdated(collection)
+        return collection
 
     async def create(self, new: NewCollection) -> None:
         """Raises ServiceError where there is one of this name."""
@@ -210,11 +224,26 @@ class Search:
             fields=dict(settings.fields),
             model=settings.model,
             vector_length=settings.length,
+            reembedded_passages=await self._reembedded(collection),
         )
+
+    async def _reembedded(self, collection: Collection) -> int | None:
+        if not collection.locked:
+            return None
+        try:
+            return await self.collections.count(following(collection.name, collection.stored_as))
+        except NoCollection:
+            return 0
 
     def require_ready(self) -> None:
         if not self.ready:
             raise StoreUnavailable
+
+
+def _outdated(collection: Collection) -> ServiceError:
+    return ServiceError(
+        409, "conflict", f"{collection.name!r} is being re-embedded; try again later."
+    )
 
 
 def _documents(points: Sequence[Mapping[str, Any]], threshold: float) -> list[dict[str, Any]]:
