@@ -103,6 +103,21 @@ def recall(found: Site, name: str, asked: list[str], ef: int) -> float:
     return sum(shares) / len(shares)
 
 
+def repeated(found: Site, asked: list[str], depth: int = 200) -> float:
+    """Share of results that a reader of page after page gets again, in place of another result."""
+    again = 0
+    with httpx.Client(base_url=found.url, timeout=60) as client:
+        for text in asked:
+            seen, offset = list[str](), 0
+            while offset is not None and offset < depth:
+                body = {"query": text, "limit": 10, "offset": offset}
+                answer = client.post("/v1/search", json=body).raise_for_status().json()
+                seen += [result["id"] for result in answer["results"]]
+                offset = answer["next_offset"]
+            again += len(seen) - len({*seen})
+    return again / (depth * len(asked))
+
+
 @contextmanager
 def thin(found: Site, name: str) -> Iterator[str]:
     """The API to compare with."""
@@ -121,16 +136,18 @@ def thin(found: Site, name: str) -> Iterator[str]:
 def measure(
     count: int, workers: int, seconds: int, directory: Path, storage: Path
 ) -> Iterator[Row]:
-    """One row a measurement."""
+    """One row a measurement; all but the last without the cache."""
     name = "speed"
     model = ("uvicorn", "benchmarks.search.topics:app", "--no-access-log")
     # Building the index stops the core (tests/doubles/qdrant).
     options = {"SEARCH_COLLECTION": name, "SEARCH_TIMEOUT_SECONDS": "600"}
+    options["SEARCH_CACHE_SECONDS"] = "0"
     asked = questions(20_000, count)
     options["QDRANT__STORAGE__STORAGE_PATH"] = str(storage)
     with site(directory, embeddings=model, workers=workers, **options) as found:
         yield from load_documents(found, name, count)
         yield {"measured": "recall", "at_10": recall(found, name, asked[:200], 128)}
+        yield {"measured": "200 results by page", "repeated": repeated(found, asked[:20])}
         bodies = [{"query": text, "limit": 10} for text in asked]
         # In turns, as other work on this machine comes and goes.
         for _ in range(2):
@@ -140,14 +157,17 @@ def measure(
                 "measured": "search",
                 **load(f"{found.url}/v1/search", bodies, directory, seconds),
             }
-            bodies = [{**body, "offset": 1} for body in bodies]
         expanded = [{**body, "expand": True} for body in bodies]
         rate = load(f"{found.url}/v1/search", expanded, directory, seconds)
         yield {"measured": "expanded search", **rate}
-        few = bodies[:50]
-        load(f"{found.url}/v1/search", few, directory, 2)
-        yield {"measured": "cache", **load(f"{found.url}/v1/search", few, directory, seconds)}
         yield {"measured": "memory", "mib": {k: round(v) for k, v in memory_mib().items()}}
+        options["SEARCH_CACHE_SECONDS"] = "300"
+        few = bodies[:50]
+        with site(
+            directory, embeddings=model, workers=workers, qdrant_url=found.qdrant, **options
+        ) as cached:
+            load(f"{cached.url}/v1/search", few, directory, 2)
+            yield {"measured": "cache", **load(f"{cached.url}/v1/search", few, directory, seconds)}
 
 
 def main() -> None:

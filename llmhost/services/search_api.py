@@ -58,6 +58,9 @@ class SearchApiOptions(ServiceOptions):
     """Package index for the image build, as pip's `index-url`; none: PyPI. pip installs only files
     with the locked hashes."""
 
+    workers: Annotated[int, whole(1, 64, "processes", 2)] = 1
+    """Number of processes; one uses one processor core."""
+
     qdrant_url: EngineUrl = "http://qdrant:6333"
     """URL of Qdrant. A host without a dot is a service of the stack and must be declared."""
 
@@ -78,7 +81,7 @@ class SearchApiOptions(ServiceOptions):
 
     expand: Flag = False
     """Whether the three best results of a search are added to its query and the search repeated:
-    better answers for twice the work of Qdrant. A request can say otherwise."""
+    better answers for three times the processor time. A request can say otherwise."""
 
     rerank_model: ModelName | None = None
     """Name of a reranking model in the same service; none: results are not reranked."""

@@ -51,6 +51,8 @@ class Site:
     redis: FakeServer = field(default_factory=FakeServer)
     asked: list[list[str]] = field(default_factory=list)
     embeddings_status: int = 200
+    fails_after: int | None = None
+    """Requests that the embedding service still answers."""
     rerank_seconds: float = 0.0
     defaults: CollectionDefaults = field(default_factory=CollectionDefaults)
     rerank_budget: float = 0.0
@@ -66,6 +68,10 @@ class Site:
         if DOCUMENTS[0]["text"] in body["input"]:
             assert self.documents_may_pass.wait(60)
         self.asked.append(body["input"])
+        if self.fails_after is not None:
+            self.fails_after -= 1
+            if self.fails_after < 0:
+                return 500, {}
         return self.embeddings_status, double.answer(body)
 
     def search(self, model: EmbeddingModel | None = None) -> Search:

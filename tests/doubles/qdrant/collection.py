@@ -140,7 +140,7 @@ class Collection:
         return {
             "status": "yellow" if self.unindexed else "green",
             "optimizer_status": "ok",
-            "points_count": self.count({})["count"],
+            "points_count": info.points_count,
             "indexed_vectors_count": info.indexed_vectors_count,
             "segments_count": info.segments_count,
             "config": {
