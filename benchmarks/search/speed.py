@@ -22,6 +22,7 @@ import httpx
 from benchmarks.search.processes import memory_mib, processor_ms, processor_seconds
 from benchmarks.search.site import Site, program, site, wait
 from benchmarks.search.topics import documents, embed, questions
+from search_api.config import Ranking
 from tests.integration.local_gateway import free_ports
 
 CLIENTS = 16
@@ -146,7 +147,7 @@ def measure(
     options["QDRANT__STORAGE__STORAGE_PATH"] = str(storage)
     with site(directory, embeddings=model, workers=workers, **options) as found:
         yield from load_documents(found, name, count)
-        yield {"measured": "recall", "at_10": recall(found, name, asked[:200], 128)}
+        yield {"measured": "recall", "at_10": recall(found, name, asked[:200], Ranking.hnsw_ef)}
         yield {"measured": "200 results by page", "repeated": repeated(found, asked[:20])}
         bodies = [{"query": text, "limit": 10} for text in asked]
         # In turns, as other work on this machine comes and goes.

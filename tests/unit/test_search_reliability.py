@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,40 @@ def test_no_stored_document_is_lost_when_qdrant_is_killed(tmp_path: Path) -> Non
             assert _load(client, 150, 50) == {"lines": 50}
             assert client.get("/v1/collections/documents").json()["documents"] == 200
             assert _stored(site) == {str(n): f"document number {n}" for n in range(200)}
+
+
+def _ends_at(running: ExitStack, port: int, points: int) -> None:
+    """Kill Qdrant as soon as it has so many points."""
+    url = f"http://127.0.0.1:{port}/collections/documents/points/count"
+    while httpx.post(url, json={}).json()["result"]["count"] < points:
+        time.sleep(0.001)
+    running.close()
+
+
+def test_qdrant_that_is_killed_in_the_middle_of_a_load_loses_no_reported_line(
+    tmp_path: Path,
+) -> None:
+    (port,) = free_ports(1)
+    site = Site(f"http://127.0.0.1:{port}")  # noqa: F811
+    wanted = {str(n): f"document number {n}" for n in range(900)}
+    with ExitStack() as stack, ThreadPoolExecutor() as threads:
+        site.embeddings_url = stack.enter_context(embeddings_of(site))
+        running = ExitStack()
+        running.enter_context(qdrant(port, tmp_path))
+        client = stack.enter_context(started(site.search()))
+        killed = threads.submit(_ends_at, running, port, 300)
+        error = _load(client, 0, 900)["error"]
+        killed.result()
+        stored = error["stored_lines"]
+        assert error["type"] == "store_unavailable" and 256 <= stored < 900
+        with qdrant(port, tmp_path):
+            reported = [*wanted.items()][:stored]
+            assert dict(reported).items() <= _stored(site).items()
+            lines = "".join(map(_line, range(900)))
+            path = "/v1/collections/documents/documents"
+            answer = client.put(path, params={"skip": stored}, content=lines)
+            assert answer.json() == {"lines": 900}
+            assert _stored(site) == wanted
 
 
 def test_embeddings_that_fail_in_the_middle_of_a_load_lose_no_stored_document(
