@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.search.loading import rates
 from benchmarks.search.processes import memory_mib, processor_ms, processor_seconds
 from benchmarks.search.site import Site, program, site, wait
 from benchmarks.search.topics import documents, embed, questions
@@ -135,7 +136,7 @@ def thin(found: Site, name: str) -> Iterator[str]:
 
 
 def measure(
-    count: int, workers: int, seconds: int, directory: Path, storage: Path
+    count: int, workers: int, seconds: int, directory: Path, storage: Path, with_model: bool
 ) -> Iterator[Row]:
     """One row a measurement; all but the last without the cache."""
     name = "speed"
@@ -161,7 +162,13 @@ def measure(
         expanded = [{**body, "expand": True} for body in bodies]
         rate = load(f"{found.url}/v1/search", expanded, directory, seconds)
         yield {"measured": "expanded search", **rate}
+        yield from rates(found)
         yield {"measured": "memory", "mib": {k: round(v) for k, v in memory_mib().items()}}
+        if with_model:
+            computed = ("benchmarks.search.minilm", "--no-cache")
+            with site(directory, embeddings=computed, qdrant_url=found.qdrant, **options) as real:
+                rate = load(f"{real.url}/v1/search", bodies, directory, seconds)
+                yield {"measured": "search with MiniLM", **rate}
         options["SEARCH_CACHE_SECONDS"] = "300"
         few = bodies[:50]
         with site(
@@ -177,6 +184,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--model", action="store_true", help="also compute real embeddings")
     parser.add_argument("--storage", type=Path, help="keep the collection there for further runs")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -184,7 +192,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="llmhost-search-") as directory:
         storage = (options.storage or Path(directory, "qdrant")).absolute()
         wanted = (options.documents, options.workers, options.seconds, Path(directory), storage)
-        for row in measure(*wanted):
+        for row in measure(*wanted, options.model):
             rows.append(row)
             if not options.json:
                 print("  ".join(f"{k}={v}" for k, v in row.items()), flush=True)

@@ -466,6 +466,16 @@ def test_mean_length_is_that_of_the_texts_in_words(client: TestClient) -> None:
     assert mean == pytest.approx((4 + 3 + 6 + 12) / 4, rel=0.05)
 
 
+def test_documents_behind_many_passages_of_another_are_found(site: Site) -> None:
+    site.defaults = CollectionDefaults(passage_characters=60, passage_overlap=10)
+    long = {"id": "long", "text": "The zebra has stripes and the zebra runs far away. " * 150}
+    short = [{"id": str(n), "text": f"A zebra in the cage number {n}"} for n in range(20)]
+    with started(site.search()) as client:
+        client.put("/v1/documents", json={"documents": [long, *short]})
+        found = _found(client, "zebra has stripes", limit=10)
+        assert found[0] == "long" and len(found) == 10
+
+
 def test_passages_of_a_document_are_about_as_long() -> None:
     """A short rest would rank before whole documents."""
     text = "A sentence of some words. " * 82

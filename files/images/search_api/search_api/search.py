@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -18,9 +19,10 @@ from search_api.highlights import highlights
 from search_api.metrics import DOCUMENTS_STORED, stage
 from search_api.reranker import Reranker
 from search_api.schema import CollectionState, Mode, NewCollection, NewDocument, Question
-from search_api.store import Document, Store, Wanted, points_of
+from search_api.store import Document, Store, Wanted, depth_of, points_of
 
 _log = logging.getLogger(__name__)
+_PASSAGES = 3
 _FIRST_PASSAGES = models.Filter(
     must=[models.FieldCondition(key="passage", match=models.MatchValue(value=0))]
 )
@@ -136,18 +138,30 @@ class Search:
             vector,
             "words" in modes,
             qdrant_filter(question.filter),
-            # Several passages of a document count once.
-            end * 3 if collection.settings.split else end,
+            end,
+            _PASSAGES if collection.settings.split else 1,
         )
         if self._expands(question):
             with stage("expand"):
                 wanted = await self.store.expanded(collection, self._ranking, wanted)
         with stage("store"):
-            points = await self.store.find(collection, self._ranking, wanted)
+            points = await self._points(collection, wanted)
         results = _documents(points, question.threshold)[:end]
         if not self._reranks(question):
             return results, False
         return await self._rerank(question.query, results)
+
+    async def _points(self, collection: Collection, wanted: Wanted) -> list[dict[str, Any]]:
+        """Points of as many documents as wanted, where there are. A second request looks deeper
+        where the best passages are all of a few documents."""
+        points = await self.store.find(collection, self._ranking, wanted)
+        depth = depth_of(self._ranking, wanted.documents)
+        found = {point["payload"]["id"] for point in points}
+        exhausted = len(points) < min(depth, wanted.documents * wanted.passages)
+        if wanted.passages == 1 or len(found) >= wanted.documents or exhausted:
+            return points
+        deeper = replace(wanted, documents=depth * 4)
+        return await self.store.find(collection, self._ranking, deeper)
 
     async def _rerank(
         self, query: str, results: list[dict[str, Any]]

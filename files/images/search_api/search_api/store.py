@@ -37,7 +37,9 @@ class Wanted:
     vector: list[float] | None
     words: bool
     filter: dict[str, Any] | None
-    limit: int
+    documents: int
+    passages: int = 1
+    """Points for each document, of which the best counts."""
     terms: dict[str, list[Any]] | None = None
     """Sparse vector of further words, with which the query is expanded."""
 
@@ -144,7 +146,7 @@ class Store:
 
     async def expanded(self, collection: Collection, ranking: Ranking, wanted: Wanted) -> Wanted:
         """The query with the vectors of its best results, which takes a request more."""
-        first = replace(wanted, limit=BEST)
+        first = replace(wanted, documents=BEST, passages=1)
         named = [DENSE, KEYWORDS]
         points = await self._query(collection, ranking, first, with_vector=named)
         if not points:
@@ -164,7 +166,7 @@ class Store:
             "prefetch": [prefetch for _, prefetch in rankings],
             # Qdrant counts ranks from 0.
             "query": {"rrf": {"k": ranking.k + 1, "weights": weights}},
-            "limit": wanted.limit,
+            "limit": wanted.documents * wanted.passages,
             **parts,
         }
         points = await self._queries.ask(collection.stored_as, body)
@@ -203,12 +205,18 @@ def points_of(collection: Collection, document_: Document) -> Iterator[Point]:
         yield Point(str(uuid5(NAMESPACE_URL, name)), passage.text, payload)
 
 
+def depth_of(ranking: Ranking, documents: int) -> int:
+    """Candidates of each ranking; in large steps, so that pages of one depth never overlap."""
+    depth = ranking.candidates
+    while depth < documents:
+        depth *= 4
+    return depth
+
+
 def _rankings(
     collection: Collection, ranking: Ranking, wanted: Wanted
 ) -> Iterator[tuple[float, dict[str, Any]]]:
-    depth = ranking.candidates
-    while depth < wanted.limit:  # in large steps: pages of one depth never overlap
-        depth *= 4
+    depth = depth_of(ranking, wanted.documents)
     common = {"limit": depth, **({"filter": wanted.filter} if wanted.filter else {})}
     if wanted.vector is not None:
         params = {"hnsw_ef": max(ranking.hnsw_ef, depth)}
