@@ -8,6 +8,7 @@ from pathlib import Path
 _PARTS = {
     "tests.doubles.qdrant": "qdrant",
     "search_api.main:app": "search_api",
+    "multiprocessing.spawn": "search_api",
     "benchmarks.search.thin:app": "thin",
     "benchmarks.search.topics:app": "embeddings",
     "benchmarks.search.minilm": "embeddings",

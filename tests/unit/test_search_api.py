@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -412,6 +413,29 @@ def test_condition_on_a_boolean_is_no_condition_on_a_number() -> None:
 def test_invalid_filter_is_refused(client: TestClient, filter_: Any) -> None:
     answer = client.post("/v1/search", json={"query": "x", "filter": filter_})
     assert answer.status_code == 400 and "filter" in answer.json()["error"]["message"]
+
+
+def test_no_page_repeats_or_misses_a_document(site: Site) -> None:
+    chance = random.Random(1)
+    words = [f"word{number}" for number in range(40)]
+    documents = [
+        {"id": str(number), "text": " ".join(chance.choices(words, k=8))} for number in range(220)
+    ]
+    with started(site.search()) as client:
+        client.put("/v1/documents", json={"documents": documents})
+        pages = list[str]()
+        for offset in range(0, 220, 20):
+            pages += _found(client, "word1 word2 word3", limit=20, offset=offset)
+    assert sorted(pages) == sorted(each["id"] for each in documents)
+
+
+def test_few_documents_of_many_passages_are_all_found(site: Site) -> None:
+    site.defaults = CollectionDefaults(passage_characters=60, passage_overlap=10)
+    text = "The zebra has stripes and runs far away. " * 40
+    documents = [{"id": str(number), "text": text} for number in range(3)]
+    with started(site.search()) as client:
+        client.put("/v1/documents", json={"documents": documents})
+        assert sorted(_found(client, "zebra", limit=10)) == ["0", "1", "2"]
 
 
 def test_pages_follow_each_other_without_gaps(client: TestClient) -> None:

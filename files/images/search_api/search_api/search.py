@@ -19,10 +19,13 @@ from search_api.highlights import highlights
 from search_api.metrics import DOCUMENTS_STORED, stage
 from search_api.reranker import Reranker
 from search_api.schema import CollectionState, Mode, NewCollection, NewDocument, Question
-from search_api.store import Document, Store, Wanted, depth_of, points_of
+from search_api.store import Document, Store, Wanted, points_of
 
 _log = logging.getLogger(__name__)
 _PASSAGES = 3
+"""Points that are asked for in place of one document, in collections with split documents."""
+_RANKINGS = 3
+"""Most rankings that are fused."""
 _FIRST_PASSAGES = models.Filter(
     must=[models.FieldCondition(key="passage", match=models.MatchValue(value=0))]
 )
@@ -138,30 +141,43 @@ class Search:
             vector,
             "words" in modes,
             qdrant_filter(question.filter),
-            end,
-            _PASSAGES if collection.settings.split else 1,
+            self._ranking.candidates,
         )
         if self._expands(question):
             with stage("expand"):
                 wanted = await self.store.expanded(collection, self._ranking, wanted)
         with stage("store"):
-            points = await self._points(collection, wanted)
-        results = _documents(points, question.threshold)[:end]
+            results = await self._first(collection, wanted, end)
+        results = [each for each in results if each["score"] >= question.threshold]
         if not self._reranks(question):
             return results, False
         return await self._rerank(question.query, results)
 
-    async def _points(self, collection: Collection, wanted: Wanted) -> list[dict[str, Any]]:
-        """Points of as many documents as wanted, where there are. A second request looks deeper
-        where the best passages are all of a few documents."""
-        points = await self.store.find(collection, self._ranking, wanted)
-        depth = depth_of(self._ranking, wanted.documents)
-        found = {point["payload"]["id"] for point in points}
-        exhausted = len(points) < min(depth, wanted.documents * wanted.passages)
-        if wanted.passages == 1 or len(found) >= wanted.documents or exhausted:
+    async def _first(
+        self, collection: Collection, wanted: Wanted, count: int
+    ) -> list[dict[str, Any]]:
+        """The first documents: those of few candidates, then of four times as many without those
+        that are found already. So no page repeats or misses a document, however deep it is."""
+        found: dict[str, dict[str, Any]] = {}
+        while True:
+            points = await self._points(collection, wanted, count + len(found))
+            for document in _documents(points):
+                if len(found) < min(count, wanted.depth):
+                    found.setdefault(document["id"], document)
+            if len(found) >= count or len(points) < wanted.depth:
+                return [*found.values()]
+            wanted = replace(wanted, depth=wanted.depth * 4)
+
+    async def _points(
+        self, collection: Collection, wanted: Wanted, documents: int
+    ) -> list[dict[str, Any]]:
+        """The best points, and all where they are of fewer documents."""
+        most = wanted.depth * _RANKINGS
+        limit = min(most, documents * (_PASSAGES if collection.settings.split else 1))
+        points = await self.store.find(collection, self._ranking, replace(wanted, limit=limit))
+        if len(points) < limit or limit == most or len(_documents(points)) >= documents:
             return points
-        deeper = replace(wanted, documents=depth * 4)
-        return await self.store.find(collection, self._ranking, deeper)
+        return await self.store.find(collection, self._ranking, replace(wanted, limit=most))
 
     async def _rerank(
         self, query: str, results: list[dict[str, Any]]
@@ -260,11 +276,11 @@ def _outdated(collection: Collection) -> ServiceError:
     )
 
 
-def _documents(points: Sequence[Mapping[str, Any]], threshold: float) -> list[dict[str, Any]]:
+def _documents(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One result a document: its best passage."""
     found: dict[str, dict[str, Any]] = {}
     for point in points:
         payload = point["payload"]
-        if point["score"] >= threshold and payload["id"] not in found:
+        if payload["id"] not in found:
             found[payload["id"]] = {"id": payload["id"], "score": point["score"], **payload}
     return [*found.values()]

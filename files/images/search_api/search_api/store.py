@@ -37,9 +37,9 @@ class Wanted:
     vector: list[float] | None
     words: bool
     filter: dict[str, Any] | None
-    documents: int
-    passages: int = 1
-    """Points for each document, of which the best counts."""
+    depth: int
+    """Candidates of each ranking."""
+    limit: int = BEST
     terms: dict[str, list[Any]] | None = None
     """Sparse vector of further words, with which the query is expanded."""
 
@@ -146,8 +146,7 @@ class Store:
 
     async def expanded(self, collection: Collection, ranking: Ranking, wanted: Wanted) -> Wanted:
         """The query with the vectors of its best results, which takes a request more."""
-        first = replace(wanted, documents=BEST, passages=1)
-        named = [DENSE, KEYWORDS]
+        first, named = replace(wanted, limit=BEST), [DENSE, KEYWORDS]
         points = await self._query(collection, ranking, first, with_vector=named)
         if not points:
             return wanted
@@ -166,7 +165,7 @@ class Store:
             "prefetch": [prefetch for _, prefetch in rankings],
             # Qdrant counts ranks from 0.
             "query": {"rrf": {"k": ranking.k + 1, "weights": weights}},
-            "limit": wanted.documents * wanted.passages,
+            "limit": wanted.limit,
             **parts,
         }
         points = await self._queries.ask(collection.stored_as, body)
@@ -205,21 +204,12 @@ def points_of(collection: Collection, document_: Document) -> Iterator[Point]:
         yield Point(str(uuid5(NAMESPACE_URL, name)), passage.text, payload)
 
 
-def depth_of(ranking: Ranking, documents: int) -> int:
-    """Candidates of each ranking; in large steps, so that pages of one depth never overlap."""
-    depth = ranking.candidates
-    while depth < documents:
-        depth *= 4
-    return depth
-
-
 def _rankings(
     collection: Collection, ranking: Ranking, wanted: Wanted
 ) -> Iterator[tuple[float, dict[str, Any]]]:
-    depth = depth_of(ranking, wanted.documents)
-    common = {"limit": depth, **({"filter": wanted.filter} if wanted.filter else {})}
+    common = {"limit": wanted.depth, **({"filter": wanted.filter} if wanted.filter else {})}
     if wanted.vector is not None:
-        params = {"hnsw_ef": max(ranking.hnsw_ef, depth)}
+        params = {"hnsw_ef": max(ranking.hnsw_ef, wanted.depth)}
         dense = {"query": wanted.vector, "using": DENSE, "params": params, **common}
         yield ranking.meaning_weight, dense
     if wanted.words and _WORD.search(wanted.text):
