@@ -12,6 +12,12 @@ from benchmarks.search.site import site
 
 Row = Mapping[str, Any]
 _BATCH = 128
+_RANKINGS: Mapping[str, Row] = {
+    "fused, expanded": {"expand": True},
+    "fused": {},
+    "meaning": {"mode": "meaning"},
+    "words": {"mode": "words"},
+}
 
 
 def rows(collection: Cranfield, directory: Path, **options: str) -> Iterator[Row]:
@@ -21,9 +27,9 @@ def rows(collection: Cranfield, directory: Path, **options: str) -> Iterator[Row
         httpx.Client(base_url=found.url, timeout=600) as client,
     ):
         _fill(client, collection)
-        for mode in ("meaning", "words", "hybrid"):
-            answers = [_ids(client, question, mode) for question in collection.questions]
-            yield from _judged(mode, answers, collection)
+        for name, asked in _RANKINGS.items():
+            answers = [_ids(client, question, asked) for question in collection.questions]
+            yield from _judged(name, answers, collection)
 
 
 def _judged(mode: str, answers: list[list[str]], collection: Cranfield) -> Iterator[Row]:
@@ -44,7 +50,7 @@ def _fill(client: httpx.Client, collection: Cranfield) -> None:
         client.put("/v1/documents", json=body).raise_for_status()
 
 
-def _ids(client: httpx.Client, question: str, mode: str) -> list[str]:
-    body = {"query": question, "mode": mode, "limit": 10}
+def _ids(client: httpx.Client, question: str, asked: Row) -> list[str]:
+    body = {"query": question, "limit": 10, **asked}
     answer = client.post("/v1/search", json=body).raise_for_status().json()
     return [result["id"] for result in answer["results"]]

@@ -56,7 +56,8 @@ def site(
     python = sys.executable
     with ExitStack() as stack:
         if not qdrant_url:
-            stack.enter_context(program(python, "-m", "tests.doubles.qdrant", qdrant))
+            module = "tests.doubles.qdrant"
+            stack.enter_context(program(python, "-m", module, qdrant, **options))
             qdrant_url = f"http://127.0.0.1:{qdrant}"
         save = ["--save", "", "--dir", str(directory)]
         stack.enter_context(program("redis-server", "--port", redis, *save))

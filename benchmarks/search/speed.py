@@ -7,21 +7,23 @@ same run. Needs wrk and redis-server.
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from benchmarks.search.loading import rates
+from benchmarks.search.processes import memory_mib, processor_ms, processor_seconds
 from benchmarks.search.site import Site, program, site, wait
 from benchmarks.search.topics import documents, embed, questions
+from search_api.config import Ranking
 from tests.integration.local_gateway import free_ports
 
 CLIENTS = 16
@@ -50,30 +52,20 @@ def load(url: str, bodies: list[dict[str, Any]], directory: Path, seconds: int) 
     lines.write_text("".join(json.dumps(body) + "\n" for body in bodies))
     script.write_text(_SCRIPT.format(bodies=lines))
     command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--latency", "--timeout", "30s"]
-    begun = _processor_seconds()
+    begun = processor_seconds()
     run = subprocess.run(
         [*command, "-s", str(script), url], capture_output=True, text=True, check=True
     )
-    used = _processor_seconds() - begun
     if "Non-2xx" in run.stdout or "Socket errors" in run.stdout:
         raise SystemExit(f"error: some requests failed:\n{run.stdout}")
     return {
         "requests_per_second": float(_figure(r"Requests/sec:\s+([\d.]+)", run.stdout)),
-        "processor_ms_per_request": used * 1000 / int(_figure(r"(\d+) requests in", run.stdout)),
+        "processor_ms_per_request": processor_ms(
+            begun, int(_figure(r"(\d+) requests in", run.stdout))
+        ),
         "p50_ms": float(_figure(r"p50=([\d.]+)", run.stdout)),
         "p95_ms": float(_figure(r"p95=([\d.]+)", run.stdout)),
     }
-
-
-def _processor_seconds() -> float:
-    """Used by the processes of this benchmark; other work on the machine does not count."""
-    ticks = 0
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = path.read_text().rpartition(")")[2].split()
-            if int(fields[2]) == os.getpgid(0):
-                ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _figure(pattern: str, text: str) -> str:
@@ -82,13 +74,21 @@ def _figure(pattern: str, text: str) -> str:
     return found[1]
 
 
-def fill(found: Site, name: str, count: int) -> float:
-    """Load all documents as lines; documents per second."""
+def load_documents(found: Site, name: str, count: int) -> Iterator[Row]:
+    """Load all documents as lines, and wait for the index, unless they are there already."""
+    if httpx.get(f"{found.url}/v1/collections/{name}").json().get("documents") == count:
+        return
     lines = b"".join(json.dumps(each).encode() + b"\n" for each in documents(count))
     begun = time.perf_counter()
     url = f"{found.url}/v1/collections/{name}/documents"
     httpx.put(url, content=lines, timeout=3600).raise_for_status()
-    return count / (time.perf_counter() - begun)
+    loaded = time.perf_counter()
+    yield {"measured": "load", "documents_per_second": count / (loaded - begun)}
+    time.sleep(3)  # the index is built when nothing has changed for a while
+    collection = f"{found.qdrant}/collections/{name}"
+    while httpx.get(collection, timeout=3600).json()["result"]["status"] != "green":
+        time.sleep(1)
+    yield {"measured": "index", "seconds": time.perf_counter() - loaded}
 
 
 def recall(found: Site, name: str, asked: list[str], ef: int) -> float:
@@ -103,6 +103,21 @@ def recall(found: Site, name: str, asked: list[str], ef: int) -> float:
                 ids.append({point["id"] for point in answer.json()["result"]["points"]})
             shares.append(len(ids[0] & ids[1]) / 10)
     return sum(shares) / len(shares)
+
+
+def repeated(found: Site, asked: list[str], depth: int = 200) -> float:
+    """Share of results that a reader of page after page gets again, in place of another result."""
+    again = 0
+    with httpx.Client(base_url=found.url, timeout=60) as client:
+        for text in asked:
+            seen, offset = list[str](), 0
+            while offset is not None and offset < depth:
+                body = {"query": text, "limit": 10, "offset": offset}
+                answer = client.post("/v1/search", json=body).raise_for_status().json()
+                seen += [result["id"] for result in answer["results"]]
+                offset = answer["next_offset"]
+            again += len(seen) - len({*seen})
+    return again / (depth * len(asked))
 
 
 @contextmanager
@@ -120,16 +135,21 @@ def thin(found: Site, name: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/search/hybrid"
 
 
-def measure(count: int, workers: int, seconds: int, directory: Path) -> Iterator[Row]:
-    """One row a measurement."""
+def measure(
+    count: int, workers: int, seconds: int, directory: Path, storage: Path, with_model: bool
+) -> Iterator[Row]:
+    """One row a measurement; all but the last without the cache."""
     name = "speed"
     model = ("uvicorn", "benchmarks.search.topics:app", "--no-access-log")
     # Building the index stops the core (tests/doubles/qdrant).
     options = {"SEARCH_COLLECTION": name, "SEARCH_TIMEOUT_SECONDS": "600"}
+    options["SEARCH_CACHE_SECONDS"] = "0"
     asked = questions(20_000, count)
+    options["QDRANT__STORAGE__STORAGE_PATH"] = str(storage)
     with site(directory, embeddings=model, workers=workers, **options) as found:
-        yield {"measured": "load", "documents_per_second": fill(found, name, count)}
-        yield {"measured": "index", "recall_at_10": recall(found, name, asked[:200], 128)}
+        yield from load_documents(found, name, count)
+        yield {"measured": "recall", "at_10": recall(found, name, asked[:200], Ranking.hnsw_ef)}
+        yield {"measured": "200 results by page", "repeated": repeated(found, asked[:20])}
         bodies = [{"query": text, "limit": 10} for text in asked]
         # In turns, as other work on this machine comes and goes.
         for _ in range(2):
@@ -139,10 +159,23 @@ def measure(count: int, workers: int, seconds: int, directory: Path) -> Iterator
                 "measured": "search",
                 **load(f"{found.url}/v1/search", bodies, directory, seconds),
             }
-            bodies = [{**body, "offset": 1} for body in bodies]
+        expanded = [{**body, "expand": True} for body in bodies]
+        rate = load(f"{found.url}/v1/search", expanded, directory, seconds)
+        yield {"measured": "expanded search", **rate}
+        yield from rates(found)
+        yield {"measured": "memory", "mib": {k: round(v) for k, v in memory_mib().items()}}
+        if with_model:
+            computed = ("benchmarks.search.minilm", "--no-cache")
+            with site(directory, embeddings=computed, qdrant_url=found.qdrant, **options) as real:
+                rate = load(f"{real.url}/v1/search", bodies, directory, seconds)
+                yield {"measured": "search with MiniLM", **rate}
+        options["SEARCH_CACHE_SECONDS"] = "300"
         few = bodies[:50]
-        load(f"{found.url}/v1/search", few, directory, 2)
-        yield {"measured": "cache", **load(f"{found.url}/v1/search", few, directory, seconds)}
+        with site(
+            directory, embeddings=model, workers=workers, qdrant_url=found.qdrant, **options
+        ) as cached:
+            load(f"{cached.url}/v1/search", few, directory, 2)
+            yield {"measured": "cache", **load(f"{cached.url}/v1/search", few, directory, seconds)}
 
 
 def main() -> None:
@@ -151,12 +184,15 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--model", action="store_true", help="also compute real embeddings")
+    parser.add_argument("--storage", type=Path, help="keep the collection there for further runs")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows = list[Row]()
     with tempfile.TemporaryDirectory(prefix="llmhost-search-") as directory:
-        wanted = (options.documents, options.workers, options.seconds, Path(directory))
-        for row in measure(*wanted):
+        storage = (options.storage or Path(directory, "qdrant")).absolute()
+        wanted = (options.documents, options.workers, options.seconds, Path(directory), storage)
+        for row in measure(*wanted, options.model):
             rows.append(row)
             if not options.json:
                 print("  ".join(f"{k}={v}" for k, v in row.items()), flush=True)

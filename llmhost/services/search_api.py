@@ -10,6 +10,7 @@ from llmhost.options.model import Model
 from llmhost.options.types import (
     AnyText,
     EngineUrl,
+    Flag,
     Image,
     IndexUrl,
     KeepSeconds,
@@ -56,6 +57,9 @@ class SearchApiOptions(ServiceOptions):
     """Package index for the image build, as pip's `index-url`; none: PyPI. pip installs only files
     with the locked hashes."""
 
+    workers: Annotated[int, whole(1, 64, "processes", 2)] = 1
+    """Number of processes; one uses one processor core."""
+
     qdrant_url: EngineUrl = "http://qdrant:6333"
     """URL of Qdrant. A host without a dot is a service of the stack and must be declared."""
 
@@ -66,13 +70,17 @@ class SearchApiOptions(ServiceOptions):
     """Base URL of an OpenAI-compatible API that embeds."""
 
     embedding_model: ModelName = "embedding"
-    """Name of the embedding model. After a change, re-embed all collections."""
+    """Name of the embedding model. After a change, all collections are re-embedded."""
 
     query_prefix: AnyText = ""
     """Text before each query, for models that require it, such as `query: `."""
 
     document_prefix: AnyText = ""
     """Text before each document, such as `passage: `."""
+
+    expand: Flag = False
+    """Whether the three best results of a search are added to its query and the search repeated:
+    better answers for three times the processor time. A request can say otherwise."""
 
     rerank_model: ModelName | None = None
     """Name of a reranking model in the same service; none: results are not reranked."""

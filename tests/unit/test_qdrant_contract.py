@@ -10,7 +10,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import UnexpectedResponse
 
-from tests.doubles.qdrant.server import serve
+from tests.doubles.qdrant import serve
 
 Client = AsyncQdrantClient
 Job = Callable[[Client], Awaitable[Any]]
@@ -22,7 +22,7 @@ WORDS = [{1: 1.0}, {2: 1.0}, {1: 0.5, 2: 0.5}, {3: 2.0}]
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     with serve(0, tmp_path) as listener:
-        threading.Thread(target=listener.serve_forever, args=[0.01], daemon=True).start()
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{listener.server_port}"
         listener.shutdown()
 
@@ -224,7 +224,7 @@ def test_points_outlive_the_server(tmp_path: Path) -> None:
 
     for fill in (True, False):
         with serve(0, tmp_path) as listener:
-            threading.Thread(target=listener.serve_forever, args=[0.01], daemon=True).start()
+            threading.Thread(target=listener.serve_forever, daemon=True).start()
             url = f"http://127.0.0.1:{listener.server_port}"
             assert asyncio.run(count(url, fill)) == 4
             listener.shutdown()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -25,12 +26,14 @@ from search_api.collections import Collections
 from search_api.config import CollectionDefaults, Ranking
 from search_api.embeddings import EmbeddingModel, Embeddings
 from search_api.filters import qdrant_filter
+from search_api.passages import split
 from search_api.qdrant import Queries
+from search_api.reembed import Reembedding
 from search_api.reranker import Reranker
 from search_api.search import Search
 from search_api.store import Store
 from tests.doubles import embeddings as double
-from tests.doubles.qdrant.server import serve
+from tests.doubles.qdrant import serve
 
 DOCUMENTS: list[dict[str, Any]] = [
     {"id": "cat", "text": "The cat sleeps on the warm sofa", "metadata": {"lang": "en"}},
@@ -49,15 +52,27 @@ class Site:
     redis: FakeServer = field(default_factory=FakeServer)
     asked: list[list[str]] = field(default_factory=list)
     embeddings_status: int = 200
+    fails_after: int | None = None
+    """Requests that the embedding service still answers."""
     rerank_seconds: float = 0.0
     defaults: CollectionDefaults = field(default_factory=CollectionDefaults)
     rerank_budget: float = 0.0
+    documents_may_pass: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.documents_may_pass.set()
 
     def embed(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if path.endswith("/rerank"):
             time.sleep(self.rerank_seconds)
             return self.embeddings_status, _reranked(body)
+        if DOCUMENTS[0]["text"] in body["input"]:
+            assert self.documents_may_pass.wait(60)
         self.asked.append(body["input"])
+        if self.fails_after is not None:
+            self.fails_after -= 1
+            if self.fails_after < 0:
+                return 500, {}
         return self.embeddings_status, double.answer(body)
 
     def search(self, model: EmbeddingModel | None = None) -> Search:
@@ -118,7 +133,7 @@ def embeddings_of(site: Site) -> Iterator[str]:
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     with serve(0, tmp_path / "qdrant") as server:
-        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         site = Site(f"http://127.0.0.1:{server.server_port}")
         with embeddings_of(site) as site.embeddings_url:
             yield site
@@ -184,6 +199,24 @@ def test_threshold_means_the_same_in_every_mode(client: TestClient, mode: str) -
     best = client.post("/v1/search", json=body).json()["results"][0]
     assert (best["id"], best["score"]) == ("cat", pytest.approx(1.0))
     assert _found(client, "warm cat sofa", mode=mode, threshold=0.999) == ["cat"]
+
+
+def test_expanded_query_finds_what_shares_words_with_the_best_result(client: TestClient) -> None:
+    texts = {"zebra": "Zebras graze in the savanna", "grass": "Savanna grass grows tall"}
+    documents = [{"id": name, "text": text} for name, text in texts.items()]
+    client.put("/v1/documents", json={"documents": documents})
+    assert _found(client, "zebra", mode="words") == ["zebra"]
+    assert _found(client, "zebra", mode="words", expand=True) == ["zebra", "grass"]
+
+
+def test_expansion_by_meaning_keeps_the_best_and_its_score(client: TestClient) -> None:
+    body = {"query": "warm cat sofa", "mode": "meaning", "expand": True}
+    best = client.post("/v1/search", json=body).json()["results"][0]
+    assert (best["id"], best["score"]) == ("cat", pytest.approx(1.0))
+
+
+def test_expansion_of_a_query_without_results_finds_nothing(client: TestClient) -> None:
+    assert _found(client, "unheard", mode="words", expand=True) == []
 
 
 def test_query_without_a_word_is_answered_by_meaning_alone(client: TestClient) -> None:
@@ -382,6 +415,29 @@ def test_invalid_filter_is_refused(client: TestClient, filter_: Any) -> None:
     assert answer.status_code == 400 and "filter" in answer.json()["error"]["message"]
 
 
+def test_no_page_repeats_or_misses_a_document(site: Site) -> None:
+    chance = random.Random(1)
+    words = [f"word{number}" for number in range(40)]
+    documents = [
+        {"id": str(number), "text": " ".join(chance.choices(words, k=8))} for number in range(220)
+    ]
+    with started(site.search()) as client:
+        client.put("/v1/documents", json={"documents": documents})
+        pages = list[str]()
+        for offset in range(0, 220, 20):
+            pages += _found(client, "word1 word2 word3", limit=20, offset=offset)
+    assert sorted(pages) == sorted(each["id"] for each in documents)
+
+
+def test_few_documents_of_many_passages_are_all_found(site: Site) -> None:
+    site.defaults = CollectionDefaults(passage_characters=60, passage_overlap=10)
+    text = "The zebra has stripes and runs far away. " * 40
+    documents = [{"id": str(number), "text": text} for number in range(3)]
+    with started(site.search()) as client:
+        client.put("/v1/documents", json={"documents": documents})
+        assert sorted(_found(client, "zebra", limit=10)) == ["0", "1", "2"]
+
+
 def test_pages_follow_each_other_without_gaps(client: TestClient) -> None:
     pages, offset = list[str](), 0
     while offset is not None:
@@ -432,6 +488,23 @@ def test_mean_length_is_that_of_the_texts_in_words(client: TestClient) -> None:
     ten pairs of letters and two."""
     mean = client.get("/v1/collections/documents").json()["mean_words"]
     assert mean == pytest.approx((4 + 3 + 6 + 12) / 4, rel=0.05)
+
+
+def test_documents_behind_many_passages_of_another_are_found(site: Site) -> None:
+    site.defaults = CollectionDefaults(passage_characters=60, passage_overlap=10)
+    long = {"id": "long", "text": "The zebra has stripes and the zebra runs far away. " * 150}
+    short = [{"id": str(n), "text": f"A zebra in the cage number {n}"} for n in range(20)]
+    with started(site.search()) as client:
+        client.put("/v1/documents", json={"documents": [long, *short]})
+        found = _found(client, "zebra has stripes", limit=10)
+        assert found[0] == "long" and len(found) == 10
+
+
+def test_passages_of_a_document_are_about_as_long() -> None:
+    """A short rest would rank before whole documents."""
+    text = "A sentence of some words. " * 82
+    lengths = [len(passage.text) for passage in split(text, 2000, 200)]
+    assert len(lengths) == 2 and min(lengths) > 0.7 * max(lengths)
 
 
 def test_long_document_is_found_by_its_passage(site: Site) -> None:
@@ -548,18 +621,27 @@ def test_collection_is_embedded_again_behind_its_name(client: TestClient, site: 
     assert client.get("/v1/collections").json() == {"collections": ["documents"]}
 
 
+def _answer(client: TestClient, mode: str) -> Any:
+    return client.post("/v1/search", json={"query": "cat", "mode": mode})
+
+
 def test_collection_of_another_model_is_embedded_again(client: TestClient, site: Site) -> None:
-    other = site.search()
-    with started(other) as client:
-        other.length = 65
-        refused = client.post("/v1/search", json={"query": "cat2"})
-        assert refused.status_code == 409
-        assert "vectors of 64 numbers" in refused.json()["error"]["message"]
-        assert "re-embed" in refused.json()["error"]["message"]
+    site.documents_may_pass.clear()
+    with started(site.search(EmbeddingModel("other"))) as other:
+        assert _answer(other, "hybrid").json()["results"][0]["id"] == "cat"
+        assert _found(other, "cat", mode="words") == ["cat"]
+        for refused in (
+            _answer(other, "meaning"),
+            other.put("/v1/documents", json={"documents": DOCUMENTS}),
+        ):
+            assert (refused.status_code, refused.json()["error"]["type"]) == (409, "conflict")
+        site.documents_may_pass.set()
+        assert _settled(other)["model"] == "other"
+        assert _found(other, "cat", mode="meaning")[0] == "cat"
 
 
-def test_collection_of_an_earlier_release_is_embedded_again(site: Site) -> None:
-    """It has no settings, and its name is no alias."""
+def _earlier_release(site: Site) -> None:
+    """A collection without settings, whose name is no alias and whose words are not Qdrant's."""
     httpx.put(
         f"{site.qdrant_url}/collections/documents",
         json={
@@ -567,13 +649,34 @@ def test_collection_of_an_earlier_release_is_embedded_again(site: Site) -> None:
             "sparse_vectors": {"keywords": {"modifier": "idf"}},
         },
     ).raise_for_status()
-    vector = {"dense": double.embed("cat"), "keywords": {"indices": [1], "values": [1.0]}}
+    text = DOCUMENTS[0]["text"]
+    vector = {"dense": double.embed(text), "keywords": {"indices": [1], "values": [1.0]}}
     point = {"id": 1, "vector": vector, "payload": {**DOCUMENTS[0], "metadata": {}}}
     url = f"{site.qdrant_url}/collections/documents/points"
     httpx.put(url, json={"points": [point]}).raise_for_status()
+
+
+def test_collection_of_an_earlier_release_is_embedded_again(site: Site) -> None:
+    _earlier_release(site)
+    site.documents_may_pass.clear()
     with started(site.search()) as client:
-        refused = client.post("/v1/search", json={"query": "cat"})
-        assert refused.status_code == 409 and "earlier release" in refused.text
-        assert client.post("/v1/collections/documents/reembed").status_code == 202
+        assert _found(client, "cat") == ["cat"]
+        assert _answer(client, "words").status_code == 409
+        site.documents_may_pass.set()
+        assert _settled(client)["documents"] == 1
+        assert _found(client, "sleeping", mode="words") == ["cat"]
+
+
+def test_interrupted_reembedding_begins_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    _earlier_release(site)
+    monkeypatch.setattr("search_api.reembed.LEASE_SECONDS", 0)
+
+    async def interrupted() -> None:
+        search = site.search()
+        await search.prepare()
+        await Reembedding(search).begin("documents")
+
+    asyncio.run(interrupted())
+    with started(site.search()) as client:
         assert _settled(client)["documents"] == 1
         assert _found(client, "sleeping", mode="words") == ["cat"]

@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +17,41 @@ import httpx
 from fastapi.testclient import TestClient
 
 from tests.integration.local_gateway import free_ports
-from tests.unit.test_search_api import Site, embeddings_of, started
+from tests.unit.test_search_api import Site, embeddings_of, site, started  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def qdrant(port: int, storage: Path) -> Iterator[None]:
-    """The server as a process that is killed in the end."""
-    environment = {**os.environ, "QDRANT__STORAGE__STORAGE_PATH": str(storage)}
-    command = [sys.executable, "-m", "tests.doubles.qdrant", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+def program(url: str, *command: str, **environment: str) -> Iterator[None]:
+    """A Python program that answers at a URL, and is killed in the end with its children."""
+    paths = f"{ROOT}:{ROOT / 'files/images/search_api'}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": paths, **environment},
+        start_new_session=True,
+    )
     try:
-        while not _answers(port):
+        while not _answers(url):
             assert process.poll() is None
             time.sleep(0.05)
         yield
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def _answers(port: int) -> bool:
+def qdrant(port: int, storage: Path) -> AbstractContextManager[None]:
+    """The server."""
+    url = f"http://127.0.0.1:{port}/readyz"
+    environment = {"QDRANT__STORAGE__STORAGE_PATH": str(storage)}
+    return program(url, "tests.doubles.qdrant", str(port), **environment)
+
+
+def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+        return httpx.get(url).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -53,7 +67,7 @@ def _load(client: TestClient, first: int, count: int) -> dict[str, Any]:
     return found
 
 
-def _stored(site: Site) -> dict[str, str]:
+def _stored(site: Site) -> dict[str, str]:  # noqa: F811
     """Text of each document, as Qdrant has it."""
     url = f"{site.qdrant_url}/collections/documents/points/scroll"
     found: dict[str, Any] = httpx.post(url, json={"limit": 1000}).json()["result"]
@@ -62,7 +76,7 @@ def _stored(site: Site) -> dict[str, str]:
 
 def test_no_stored_document_is_lost_when_qdrant_is_killed(tmp_path: Path) -> None:
     (port,) = free_ports(1)
-    site = Site(f"http://127.0.0.1:{port}")
+    site = Site(f"http://127.0.0.1:{port}")  # noqa: F811
     with ExitStack() as stack:
         site.embeddings_url = stack.enter_context(embeddings_of(site))
         with qdrant(port, tmp_path):
@@ -76,3 +90,89 @@ def test_no_stored_document_is_lost_when_qdrant_is_killed(tmp_path: Path) -> Non
             assert _load(client, 150, 50) == {"lines": 50}
             assert client.get("/v1/collections/documents").json()["documents"] == 200
             assert _stored(site) == {str(n): f"document number {n}" for n in range(200)}
+
+
+def _ends_at(running: ExitStack, port: int, points: int) -> None:
+    """Kill Qdrant as soon as it has so many points."""
+    url = f"http://127.0.0.1:{port}/collections/documents/points/count"
+    while httpx.post(url, json={}).json()["result"]["count"] < points:
+        time.sleep(0.001)
+    running.close()
+
+
+def test_qdrant_that_is_killed_in_the_middle_of_a_load_loses_no_reported_line(
+    tmp_path: Path,
+) -> None:
+    (port,) = free_ports(1)
+    site = Site(f"http://127.0.0.1:{port}")  # noqa: F811
+    wanted = {str(n): f"document number {n}" for n in range(900)}
+    with ExitStack() as stack, ThreadPoolExecutor() as threads:
+        site.embeddings_url = stack.enter_context(embeddings_of(site))
+        running = ExitStack()
+        running.enter_context(qdrant(port, tmp_path))
+        client = stack.enter_context(started(site.search()))
+        killed = threads.submit(_ends_at, running, port, 300)
+        error = _load(client, 0, 900)["error"]
+        killed.result()
+        stored = error["stored_lines"]
+        assert error["type"] == "store_unavailable" and 256 <= stored < 900
+        with qdrant(port, tmp_path):
+            reported = [*wanted.items()][:stored]
+            assert dict(reported).items() <= _stored(site).items()
+            lines = "".join(map(_line, range(900)))
+            path = "/v1/collections/documents/documents"
+            answer = client.put(path, params={"skip": stored}, content=lines)
+            assert answer.json() == {"lines": 900}
+            assert _stored(site) == wanted
+
+
+def test_embeddings_that_fail_in_the_middle_of_a_load_lose_no_stored_document(
+    site: Site,  # noqa: F811
+) -> None:
+    with started(site.search()) as client:
+        site.fails_after = 2  # each batch of 128 is four requests
+        error = _load(client, 0, 400)["error"]
+        assert (error["type"], error["stored_lines"]) == ("embeddings_unavailable", 0)
+        site.fails_after = 6
+        error = _load(client, 0, 400)["error"]
+        assert (error["type"], error["stored_lines"]) == ("embeddings_unavailable", 128)
+        assert _stored(site) == {str(n): f"document number {n}" for n in range(128)}
+        site.fails_after = None
+        lines = "".join(map(_line, range(400)))
+        path = "/v1/collections/documents/documents"
+        answer = client.put(path, params={"skip": 128}, content=lines)
+        assert answer.json() == {"lines": 400}
+        assert _stored(site) == {str(n): f"document number {n}" for n in range(400)}
+
+
+def test_redis_that_fails_in_the_middle_of_a_load_hinders_nothing(site: Site) -> None:  # noqa: F811
+    with started(site.search()) as client:
+        assert _load(client, 0, 130) == {"lines": 130}
+        site.redis.connected = False
+        assert _load(client, 130, 130) == {"lines": 130}
+        answer = client.post("/v1/search", json={"query": "number 200"})
+        assert answer.json()["results"][0]["id"] == "200"
+        assert len(_stored(site)) == 260
+
+
+def test_metrics_are_those_of_all_processes(site: Site, tmp_path: Path) -> None:  # noqa: F811
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    command = ["uvicorn", "--factory", "search_api.main:app", "--port", str(port), "--workers", "2"]
+    environment = {
+        "QDRANT_URL": site.qdrant_url,
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "EMBEDDINGS_URL": site.embeddings_url,
+        "EMBEDDING_MODEL": "double",
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
+        "TMPDIR": str(tmp_path),
+    }
+    with program(f"{url}/health", *command, **environment):
+        statuses = [
+            httpx.post(f"{url}/v1/search", json={"query": str(n)}).status_code for n in range(40)
+        ]
+        metrics = httpx.get(f"{url}/metrics").text
+    counted = re.findall(r"^search_requests_total\{.*\} (\d+)", metrics, re.M)
+    assert sum(map(int, counted)) == len(statuses) == 40
+    assert {*statuses} <= {200, 503}  # a process may still be getting ready
+    assert "gpu_memory_usage_bytes" in metrics

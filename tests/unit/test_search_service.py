@@ -35,6 +35,14 @@ def test_it_starts_after_the_services_that_it_asks() -> None:
     }
 
 
+def test_several_processes_share_their_metrics() -> None:
+    one, two = _service(), _service(search_api_workers=2)
+    assert one["command"][-2:] == ["--workers", "1"]
+    assert "PROMETHEUS_MULTIPROC_DIR" not in one["environment"]
+    assert two["command"][-2:] == ["--workers", "2"]
+    assert two["environment"]["PROMETHEUS_MULTIPROC_DIR"].startswith("/tmp/")
+
+
 @pytest.mark.parametrize(
     ("options", "missing"),
     [

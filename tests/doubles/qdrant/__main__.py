@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.doubles.qdrant.server import serve
+from tests.doubles.qdrant import serve
 
 # The first process of a container is not ended by a signal that it does not handle.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from tests.doubles.qdrant.queries import BadRequest, Json, filter_of, query_requ
 from tests.doubles.qdrant.queries import scroll_request as scrolled
 
 _HNSW = {"m": 16, "ef_construct": 100, "full_scan_threshold": 10000}
-INDEXED_FROM = 20_000
-"""Points that are not in the index before it is built; Qdrant's default is a size in KB."""
+_INDEXED_FROM = 10_000 * 1024
+"""Bytes of vectors that are not in the index before it is built; the server's default."""
 
 
 class Collection:
@@ -25,7 +26,8 @@ class Collection:
         self.parameters: dict[str, Any] = json.loads((home / "parameters.json").read_text())
         self._shard = edge.EdgeShard.load(str(home / "shard"))
         self._lock = threading.Lock()
-        self._unindexed = 0
+        self._numbers: int = sum(each["size"] for each in self.parameters["vectors"].values())
+        self._new_points, self._changed = 0, time.monotonic()
 
     @classmethod
     def create(cls, home: Path, parameters: Json) -> Collection:
@@ -62,9 +64,7 @@ class Collection:
         if kind == "upsert":
             points = [_point(each) for each in body["points"]]
             self._apply(edge.UpdateOperation.upsert_points(points))
-            self._unindexed += len(points)
-            if self._unindexed >= INDEXED_FROM:
-                self.index()
+            self._new_points += len(points)
         elif "filter" in body:
             wanted = filter_of(body["filter"])
             assert wanted
@@ -72,11 +72,21 @@ class Collection:
         else:
             self._apply(edge.UpdateOperation.delete_points(body["points"]))
 
+    @property
+    def unindexed(self) -> bool:
+        """Whether the server would build the index now."""
+        return self._new_points * self._numbers * 4 > _INDEXED_FROM
+
+    @property
+    def idle_seconds(self) -> float:
+        """Since the last change."""
+        return time.monotonic() - self._changed
+
     def index(self) -> None:
         """Build the index of all points; it stops every other thread."""
         with self._lock:
-            self._unindexed = 0
             self._shard.optimize()
+            self._new_points = 0
 
     def index_payload(self, body: Json) -> None:
         """Index a field of the payload."""
@@ -90,6 +100,7 @@ class Collection:
     def _apply(self, operation: edge.UpdateOperation) -> None:
         with self._lock:
             self._asked(self._shard.update, operation)
+            self._changed = time.monotonic()
 
     @staticmethod
     def _asked(question: Any, *arguments: Any) -> Any:
@@ -127,9 +138,9 @@ class Collection:
         info = self._shard.info()
         names = ("vectors", "sparse_vectors")
         return {
-            "status": "green",
+            "status": "yellow" if self.unindexed else "green",
             "optimizer_status": "ok",
-            "points_count": self.count({})["count"],
+            "points_count": info.points_count,
             "indexed_vectors_count": info.indexed_vectors_count,
             "segments_count": info.segments_count,
             "config": {

@@ -7,7 +7,6 @@ import re
 import shutil
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,12 @@ class Server:
         """Write what is pending."""
         for collection in self.collections.values():
             collection.close()
+
+    def index(self, idle_seconds: float) -> None:
+        """Index what has grown and is not being changed."""
+        for collection in [*self.collections.values()]:
+            if collection.unindexed and collection.idle_seconds > idle_seconds:
+                collection.index()
 
     def answer(self, method: str, path: str, body: Any) -> Any:
         """The `result` of an answer. Raises NotFound, BadRequest."""
@@ -140,59 +145,3 @@ _HANDLERS: dict[tuple[str, str], Callable[[Collection, Json], Any]] = {
     ("POST", "/points/scroll"): lambda collection, body: collection.scroll(body),
     ("POST", "/points/count"): lambda collection, body: collection.count(body),
 }
-
-
-class Listener(ThreadingHTTPServer):
-    """A bound server that still has to be run; it closes its collections with itself."""
-
-    request_queue_size = 128
-    daemon_threads = True
-    store: Server
-
-    def server_close(self) -> None:
-        """Free the port and write what is pending."""
-        super().server_close()
-        self.store.close()
-
-
-class Handler(BaseHTTPRequestHandler):
-    """JSON in and out, in the server's envelope."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # or each answer waits 40 ms
-    wbufsize = -1  # one packet an answer
-
-    def handle_any(self) -> None:
-        """Answer a request."""
-        assert isinstance(self.server, Listener)
-        size = int(self.headers.get("Content-Length") or 0)
-        path = self.path.partition("?")[0]
-        try:
-            body = json.loads(self.rfile.read(size)) if size else None
-            result = self.server.store.answer(self.command, path, body)
-            self._send(200, {"result": result, "status": "ok", "time": 0.0})
-        except NotFound as error:
-            self._send(404, {"status": {"error": f"Not found: {error}"}, "time": 0.0})
-        except (BadRequest, ValueError, KeyError, TypeError) as error:
-            self._send(400, {"status": {"error": f"Wrong input: {error}"}, "time": 0.0})
-
-    do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = handle_any
-
-    def _send(self, status: int, body: Json) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-        self.wfile.flush()
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing: requests are many."""
-
-
-def serve(port: int, storage: Path, address: str = "127.0.0.1") -> Listener:
-    """Bind to a port, with what is in the directory."""
-    listener = Listener((address, port), Handler)
-    listener.store = Server(storage)
-    return listener

@@ -10,7 +10,7 @@ import orjson
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from search_api.bulk import load
@@ -23,8 +23,8 @@ from search_api.errors import (
     refuse_http,
     refuse_invalid,
 )
-from search_api.metrics import SEARCH_REQUESTS, SEARCH_SECONDS
-from search_api.reembed import Reembedding
+from search_api.metrics import SEARCH_REQUESTS, SEARCH_SECONDS, exposition
+from search_api.reembed import Reembedding, renew_outdated
 from search_api.schema import (
     Collections,
     CollectionState,
@@ -99,12 +99,13 @@ class SearchRoute(JsonRoute):
         return measured
 
 
-def create_app(search: Search) -> FastAPI:
-    """The application; it gets ready while it already answers."""
+def create_app(search: Search, renews: bool = True) -> FastAPI:
+    """The application; it gets ready while it already answers. Of several processes, one renews
+    outdated collections."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        preparation = asyncio.create_task(search.prepare())
+        preparation = asyncio.create_task(_prepare(search, renews))
         yield
         preparation.cancel()
         with suppress(asyncio.CancelledError):
@@ -121,6 +122,12 @@ def create_app(search: Search) -> FastAPI:
     _add_collections(app, search)
     _add_state(app, search)
     return app
+
+
+async def _prepare(search: Search, renews: bool) -> None:
+    await search.prepare()
+    if renews:
+        await renew_outdated(search)
 
 
 def _add_searches(app: FastAPI, search: Search) -> None:
@@ -218,4 +225,4 @@ def _add_state(app: FastAPI, search: Search) -> None:
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -63,6 +63,15 @@ class Collection:
         """Whether it is being re-embedded."""
         return self.settings.locked_until > time.time()
 
+    @property
+    def earlier(self) -> bool:
+        """Whether it is from a release that stored no settings and weighed words itself."""
+        return not self.settings.model
+
+    def outdated(self, model: str, length: int) -> bool:
+        """Whether its vectors are not of this embedding model."""
+        return (self.settings.model, self.settings.length) != (model, length)
+
 
 class Collections:
     """All collections; every method raises StoreUnavailable when Qdrant fails."""
@@ -72,20 +81,16 @@ class Collections:
         self._known: dict[str, tuple[float, Collection]] = {}
 
     async def get(self, name: str, fresh: bool = True) -> Collection:
-        """Raises NoCollection, and ServiceError for a collection of an earlier release."""
+        """Raises NoCollection."""
         until, known = self._known.get(name, (0.0, None))
         if known and not fresh and time.monotonic() < until:
             return known
         self._known.pop(name, None)
         found = await asked(self._client.get_collection(name), name)
         metadata = found.config.metadata or {}
-        if "language" not in metadata:
-            raise ServiceError(
-                409,
-                "conflict",
-                f"The collection {name!r} is from an earlier release: re-embed it.",
-            )
-        settings = Settings(**{key: metadata[key] for key in asdict(_NOTHING) if key in metadata})
+        noted = {key: metadata[key] for key in asdict(_NOTHING) if key in metadata}
+        vectors: Any = found.config.params.vectors
+        settings = replace(_NOTHING, **{**noted, "length": vectors[DENSE].size})
         collection = Collection(name, await self.stored_as(name), settings)
         self._known[name] = (time.monotonic() + FRESH_SECONDS, collection)
         return collection
@@ -171,6 +176,7 @@ class Collections:
 
 
 _NOTHING = Settings("none", 0, 0, {}, "", 0)
+"""Of a collection of an earlier release."""
 
 
 def _ours(stored_as: str) -> bool:

@@ -42,6 +42,7 @@ class Config:
     embedding_model: str
     query_prefix: str = ""
     document_prefix: str = ""
+    expand: bool = False
     rerank_model: str = ""
     rerank_top: int = 30
     rerank_seconds: float = 1.0
@@ -65,6 +66,7 @@ class Config:
             embedding_model=environment["EMBEDDING_MODEL"],
             query_prefix=get("QUERY_PREFIX", cls.query_prefix),
             document_prefix=get("DOCUMENT_PREFIX", cls.document_prefix),
+            expand=get("EXPAND", cls.expand).lower() == "true",
             rerank_model=get("RERANK_MODEL", cls.rerank_model),
             rerank_top=int(get("RERANK_TOP", cls.rerank_top)),
             rerank_seconds=float(get("RERANK_SECONDS", cls.rerank_seconds)),

@@ -1,6 +1,10 @@
 """`uvicorn --factory search_api.main:app`: the service as its environment describes it."""
 
+import fcntl
 import logging
+import os
+import tempfile
+from pathlib import Path
 
 from fastapi import FastAPI
 from qdrant_client import AsyncQdrantClient
@@ -22,7 +26,18 @@ def app() -> FastAPI:
     """Connect to the services that the environment names."""
     logging.basicConfig(level=logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request twice
-    return create_app(connect(Config.from_environment()))
+    return create_app(connect(Config.from_environment()), renews=_is_first())
+
+
+def _is_first() -> bool:
+    """Whether this is the first process of the service; the lock ends with the process."""
+    lock = os.open(Path(tempfile.gettempdir(), "search-api.lock"), os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return False
+    return True
 
 
 def connect(config: Config) -> Search:
@@ -49,6 +64,7 @@ def connect(config: Config) -> Search:
         defaults=config.defaults,
         reranker=_reranker(client, config),
         rerank_top=config.rerank_top,
+        expand=config.expand,
     )
 
 

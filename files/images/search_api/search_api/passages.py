@@ -1,5 +1,6 @@
 """Long texts in passages that overlap: an embedding model reads only so much."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,16 +17,27 @@ class Passage:
 
 
 def split(text: str, characters: int, overlap: int) -> Iterator[Passage]:
-    """Passages of at most so many characters, which begin and end at a space where there is one.
+    """Passages of at most so many characters and about the same length, which begin and end at a
+    space where there is one.
 
     0 characters: the text as it is.
     """
+    longest = _even(len(text), characters, min(overlap, characters - 1))
     start = 0
     while characters and len(text) - start > characters:
-        end = _place(text, start + characters // 2, start + characters)
+        end = _place(text, start + longest // 2, start + longest)
         yield Passage(start, text[start:end])
         start = _after_space(text, max(end - overlap, start + 1), end)
     yield Passage(start, text[start:])
+
+
+def _even(size: int, characters: int, overlap: int) -> int:
+    """Most characters of a passage, so that all are about as long: BM25 prefers short texts, and a
+    short rest would come before whole documents. A tenth is left for the search of a good end."""
+    if size <= characters or characters < 1:
+        return characters
+    number = math.ceil((size - overlap) / (characters - overlap))
+    return min(characters, math.ceil((size + (number - 1) * overlap) / number * 1.1))
 
 
 def _place(text: str, first: int, last: int) -> int:

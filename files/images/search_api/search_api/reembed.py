@@ -1,5 +1,6 @@
 """Re-embedding: a new collection is filled from the old one, and then takes its name."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator
@@ -27,21 +28,15 @@ class Reembedding:
 
     async def begin(self, name: str) -> Collection:
         """Lock the collection. Raises ServiceError where it is locked already."""
-        collection = await self._source(name)
+        collection = await self._search.collections.get(name)
         if collection.locked:
             raise ServiceError(409, "conflict", f"{name!r} is being re-embedded already.")
+        if collection.earlier:
+            # It has no settings. It stays one of an earlier release until all of it is copied.
+            length = collection.settings.length
+            settings = replace(self._search.settings(), model="", length=length)
+            collection = replace(collection, settings=settings)
         return await self._renew(collection)
-
-    async def _source(self, name: str) -> Collection:
-        collections = self._search.collections
-        try:
-            return await collections.get(name)
-        except ServiceError as error:
-            if error.status != 409:
-                raise
-        # From an earlier release: without settings, and with other keyword vectors.
-        stored_as = await collections.stored_as(name)
-        return Collection(name, stored_as, self._search.settings())
 
     async def _renew(self, collection: Collection) -> Collection:
         until = time.time() + LEASE_SECONDS
@@ -94,6 +89,23 @@ class Reembedding:
             if offset is None:
                 return
             source = await self._renew(source)
+
+
+async def renew_outdated(search: Search, pause_seconds: float = 60.0) -> None:
+    """Re-embed the collections whose vectors are not of the present model, until none is left: what
+    failed or was interrupted is begun again."""
+    while True:
+        try:
+            names = await search.outdated()
+            for name in names:
+                _log.info("re-embedding %s", name)
+                reembedding = Reembedding(search)
+                await reembedding.finish(await reembedding.begin(name))
+            if not names:
+                return
+        except ServiceError as error:
+            _log.warning("not re-embedded: %s", error)
+            await asyncio.sleep(pause_seconds)
 
 
 def _points(target: Collection, record: models.Record) -> Iterator[Point]:

@@ -43,6 +43,10 @@ class Asked(Body):
     )
     mode: Mode = "hybrid"
     highlight: bool = Field(default=False, description="Say where the words of the query are.")
+    expand: bool | None = Field(
+        default=None,
+        description="Search again with what the best results say; None: as the service is set.",
+    )
     rerank: bool | None = Field(
         default=None,
         description="Let the reranking model order the best results; None: where there is one.",

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 from qdrant_client import models
 
 from search_api.cache import Cache
-from search_api.collections import Collection, Collections, Settings
+from search_api.collections import Collection, Collections, Settings, following
 from search_api.config import CollectionDefaults, Ranking
 from search_api.embeddings import Embeddings
 from search_api.errors import NoCollection, ServiceError, StoreUnavailable
@@ -17,10 +18,14 @@ from search_api.filters import qdrant_filter
 from search_api.highlights import highlights
 from search_api.metrics import DOCUMENTS_STORED, stage
 from search_api.reranker import Reranker
-from search_api.schema import CollectionState, NewCollection, NewDocument, Question
+from search_api.schema import CollectionState, Mode, NewCollection, NewDocument, Question
 from search_api.store import Document, Store, Wanted, points_of
 
 _log = logging.getLogger(__name__)
+_PASSAGES = 3
+"""Points that are asked for in place of one document, in collections with split documents."""
+_RANKINGS = 3
+"""Most rankings that are fused."""
 _FIRST_PASSAGES = models.Filter(
     must=[models.FieldCondition(key="passage", match=models.MatchValue(value=0))]
 )
@@ -41,11 +46,13 @@ class Search:
         defaults: CollectionDefaults,
         reranker: Reranker | None = None,
         rerank_top: int = 30,
+        expand: bool = False,
     ) -> None:
         self.store, self.collections, self.embeddings = store, collections, embeddings
         self._cache, self._default = cache, default
         self._ranking, self._defaults = ranking, defaults
         self._reranker, self._rerank_top = reranker, rerank_top
+        self._expand = expand
         self.length = 0
         self.ready = False
 
@@ -79,7 +86,7 @@ class Search:
             kept, generation = await self._cache.get(name, asked)
         if kept is not None:
             return kept, True
-        collection = await self._searchable(name)
+        collection = await self.collections.get(name, fresh=False)
         results, reranked = await self._ranked(collection, question)
         page = results[question.offset : question.offset + question.limit]
         if question.highlight:
@@ -93,16 +100,27 @@ class Search:
             await self._cache.put(name, asked, generation, answer)
         return answer, False
 
-    async def _searchable(self, name: str) -> Collection:
-        collection = await self.collections.get(name, fresh=False)
-        if collection.settings.length != self.length:
-            raise ServiceError(
-                409,
-                "conflict",
-                f"The collection {name!r} has vectors of {collection.settings.length} numbers and"
-                f" the embedding model makes {self.length}: re-embed it.",
-            )
-        return collection
+    def _modes(self, collection: Collection, mode: Mode) -> set[Mode]:
+        """Rankings of a question that the collection's vectors allow; until it is re-embedded, a
+        hybrid search does with one. Raises ServiceError where none is left."""
+        settings = collection.settings
+        known: set[Mode] = set() if collection.earlier else {"words"}
+        if settings.length == self.length and settings.model in ("", self.embeddings.model):
+            known.add("meaning")
+        usable = known if mode == "hybrid" else known & {mode}
+        if not usable:
+            raise _outdated(collection)
+        return usable
+
+    async def outdated(self) -> list[str]:
+        """Collections whose vectors are not of the present model."""
+        names = {*await self.collections.names(), self._default}
+        found = [await self.collections.get(name) for name in sorted(names)]
+        model, length = self.embeddings.model, self.length
+        return [each.name for each in found if each.outdated(model, length)]
+
+    def _expands(self, question: Question) -> bool:
+        return self._expand if question.expand is None else question.expand
 
     def _reranks(self, question: Question) -> bool:
         return self._reranker is not None and question.rerank is not False
@@ -111,8 +129,8 @@ class Search:
         self, collection: Collection, question: Question
     ) -> tuple[list[dict[str, Any]], bool]:
         """All results up to the end of the page, and one more."""
-        vector = None
-        if question.mode != "words":
+        modes, vector = self._modes(collection, question.mode), None
+        if "meaning" in modes:
             with stage("embed"):
                 vector = await self.embeddings.of_query(question.query)
         end = question.offset + question.limit + 1
@@ -121,17 +139,45 @@ class Search:
         wanted = Wanted(
             question.query,
             vector,
-            question.mode != "meaning",
+            "words" in modes,
             qdrant_filter(question.filter),
-            # Several passages of a document count once.
-            end * 3 if collection.settings.split else end,
+            self._ranking.candidates,
         )
+        if self._expands(question):
+            with stage("expand"):
+                wanted = await self.store.expanded(collection, self._ranking, wanted)
         with stage("store"):
-            points = await self.store.find(collection, self._ranking, wanted)
-        results = _documents(points, question.threshold)[:end]
+            results = await self._first(collection, wanted, end)
+        results = [each for each in results if each["score"] >= question.threshold]
         if not self._reranks(question):
             return results, False
         return await self._rerank(question.query, results)
+
+    async def _first(
+        self, collection: Collection, wanted: Wanted, count: int
+    ) -> list[dict[str, Any]]:
+        """The first documents: those of few candidates, then of four times as many without those
+        that are found already. So no page repeats or misses a document, however deep it is."""
+        found: dict[str, dict[str, Any]] = {}
+        while True:
+            points = await self._points(collection, wanted, count + len(found))
+            for document in _documents(points):
+                if len(found) < min(count, wanted.depth):
+                    found.setdefault(document["id"], document)
+            if len(found) >= count or len(points) < wanted.depth:
+                return [*found.values()]
+            wanted = replace(wanted, depth=wanted.depth * 4)
+
+    async def _points(
+        self, collection: Collection, wanted: Wanted, documents: int
+    ) -> list[dict[str, Any]]:
+        """The best points, and all where they are of fewer documents."""
+        most = wanted.depth * _RANKINGS
+        limit = min(most, documents * (_PASSAGES if collection.settings.split else 1))
+        points = await self.store.find(collection, self._ranking, replace(wanted, limit=limit))
+        if len(points) < limit or limit == most or len(_documents(points)) >= documents:
+            return points
+        return await self.store.find(collection, self._ranking, replace(wanted, limit=most))
 
     async def _rerank(
         self, query: str, results: list[dict[str, Any]]
@@ -169,11 +215,9 @@ class Search:
     async def _writable(self, name: str | None) -> Collection:
         self.require_ready()
         collection = await self.collections.get(name or self._default)
-        if collection.locked:
-            raise ServiceError(
-                409, "conflict", f"{collection.name!r} is being re-embedded; try again later."
-            )
-        return await self._searchable(collection.name)
+        if collection.locked or collection.outdated(self.embeddings.model, self.length):
+            raise _outdated(collection)
+        return collection
 
     async def create(self, new: NewCollection) -> None:
         """Raises ServiceError where there is one of this name."""
@@ -210,18 +254,33 @@ class Search:
             fields=dict(settings.fields),
             model=settings.model,
             vector_length=settings.length,
+            reembedded_passages=await self._reembedded(collection),
         )
+
+    async def _reembedded(self, collection: Collection) -> int | None:
+        if not collection.locked:
+            return None
+        try:
+            return await self.collections.count(following(collection.name, collection.stored_as))
+        except NoCollection:
+            return 0
 
     def require_ready(self) -> None:
         if not self.ready:
             raise StoreUnavailable
 
 
-def _documents(points: Sequence[Mapping[str, Any]], threshold: float) -> list[dict[str, Any]]:
+def _outdated(collection: Collection) -> ServiceError:
+    return ServiceError(
+        409, "conflict", f"{collection.name!r} is being re-embedded; try again later."
+    )
+
+
+def _documents(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One result a document: its best passage."""
     found: dict[str, dict[str, Any]] = {}
     for point in points:
         payload = point["payload"]
-        if point["score"] >= threshold and payload["id"] not in found:
+        if payload["id"] not in found:
             found[payload["id"]] = {"id": payload["id"], "score": point["score"], **payload}
     return [*found.values()]

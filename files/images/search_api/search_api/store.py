@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -10,6 +10,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from search_api.collections import DENSE, KEYWORDS, Collection, Collections
 from search_api.config import Ranking
+from search_api.expansion import BEST, common_words, expanded_vector
 from search_api.keywords import USUAL_WORDS, document, length
 from search_api.passages import split
 from search_api.qdrant import Queries, asked
@@ -36,7 +37,11 @@ class Wanted:
     vector: list[float] | None
     words: bool
     filter: dict[str, Any] | None
-    limit: int
+    depth: int
+    """Candidates of each ranking."""
+    limit: int = BEST
+    terms: dict[str, list[Any]] | None = None
+    """Sparse vector of further words, with which the query is expanded."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,21 @@ class Store:
     ) -> list[dict[str, Any]]:
         """Points in the order of their fused ranks, in one request. A score of 1 is the best
         possible: first in every ranking."""
+        return await self._query(collection, ranking, wanted, with_payload=True)
+
+    async def expanded(self, collection: Collection, ranking: Ranking, wanted: Wanted) -> Wanted:
+        """The query with the vectors of its best results, which takes a request more."""
+        first, named = replace(wanted, limit=BEST), [DENSE, KEYWORDS]
+        points = await self._query(collection, ranking, first, with_vector=named)
+        if not points:
+            return wanted
+        vector = wanted.vector and expanded_vector(wanted.vector, points)
+        terms = common_words(points) if wanted.words else None
+        return replace(wanted, vector=vector, terms=terms)
+
+    async def _query(
+        self, collection: Collection, ranking: Ranking, wanted: Wanted, **parts: Any
+    ) -> list[dict[str, Any]]:
         rankings = [*_rankings(collection, ranking, wanted)]
         if not rankings:
             return []
@@ -146,7 +166,7 @@ class Store:
             # Qdrant counts ranks from 0.
             "query": {"rrf": {"k": ranking.k + 1, "weights": weights}},
             "limit": wanted.limit,
-            "with_payload": True,
+            **parts,
         }
         points = await self._queries.ask(collection.stored_as, body)
         best = sum(1 / (ranking.k + 1 / weight) for weight in weights)
@@ -187,17 +207,16 @@ def points_of(collection: Collection, document_: Document) -> Iterator[Point]:
 def _rankings(
     collection: Collection, ranking: Ranking, wanted: Wanted
 ) -> Iterator[tuple[float, dict[str, Any]]]:
-    depth = ranking.candidates
-    while depth < wanted.limit:  # in large steps: pages of one depth never overlap
-        depth *= 4
-    common = {"limit": depth, **({"filter": wanted.filter} if wanted.filter else {})}
+    common = {"limit": wanted.depth, **({"filter": wanted.filter} if wanted.filter else {})}
     if wanted.vector is not None:
-        params = {"hnsw_ef": max(ranking.hnsw_ef, depth)}
+        params = {"hnsw_ef": max(ranking.hnsw_ef, wanted.depth)}
         dense = {"query": wanted.vector, "using": DENSE, "params": params, **common}
         yield ranking.meaning_weight, dense
     if wanted.words and _WORD.search(wanted.text):
         words = _keywords(collection, wanted.text).model_dump(exclude_none=True)
         yield ranking.words_weight, {"query": words, "using": KEYWORDS, **common}
+    if wanted.terms and wanted.terms["indices"]:
+        yield ranking.words_weight, {"query": wanted.terms, "using": KEYWORDS, **common}
 
 
 def _keywords(collection: Collection, text: str) -> models.Document:
