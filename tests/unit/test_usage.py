@@ -89,6 +89,7 @@ def test_each_request_has_one_outcome(tmp_path: Path) -> None:
 def output(*rows: dict[str, Any]) -> str:
     base = {"day": "2026-11-28", "client": "app", "route": "/v1/completions", "requests": 1}
     base |= {"errors": 0, "refused": 0, "aborted": 0, "seconds": 0.5, "bytes_in": 1, "bytes_out": 2}
+    base |= {"model": "m", "counted": 0, "tokens_in": 0, "tokens_out": 0}
     return json.dumps({"oldest": "2026-11-28T00:00:00+00:00", "rows": [base | row for row in rows]})
 
 
