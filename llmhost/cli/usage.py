@@ -55,7 +55,7 @@ def usage(
     elif as_csv_:
         typer.echo(as_csv(found), nl=False)
     else:
-        Console(highlight=False).print(_table(found))
+        Console(highlight=False).print(_table(found) if found.rows else "no requests")
     for host, error in found.errors.items():
         typer.echo(f"{host}: {error}", err=True)
     raise typer.Exit(ERROR if found.errors else 0)
