@@ -17,6 +17,7 @@ _STACK = ("curl", "nftables")
 # ufw calls sysctl, but depends on it only since Debian 13.
 FIREWALL = ("ufw", "procps")
 AUTHORITIES = ("ca-certificates",)
+_COUNTING = ("libnginx-mod-http-js",)
 _GATEWAY = ("nginx", "libnginx-mod-http-perl", "logrotate", "openssl")
 METRICS = ("mtail",)
 # apparmor: without its parser dockerd silently confines no containers (moby, pkg/apparmor:
@@ -41,7 +42,9 @@ def hardening(settings: Settings) -> tuple[str, ...]:
 
 def gateway(settings: Settings) -> tuple[str, ...]:
     """Packages of the gateway."""
-    return (*_GATEWAY, *(METRICS if settings.gateway.metrics_port else ()))
+    options = settings.gateway
+    counting = _COUNTING if options.count_tokens else ()
+    return (*_GATEWAY, *counting, *(METRICS if options.metrics_port else ()))
 
 
 def host_packages(host: SiteHost, distribution: str, version: str) -> Iterator[str]:

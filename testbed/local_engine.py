@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from testbed.process import ProcessId, spawn, wait_until
 
 
 @contextmanager
-def local_engine(directory: Path, port: int, address: str = "127.0.0.1") -> Iterator[str]:
+def local_engine(
+    directory: Path, port: int, address: str = "127.0.0.1", options: Sequence[str] = ()
+) -> Iterator[str]:
     """Run the engine in its own file system below `directory`, as in a container.
 
     Yields its URL. Needs root.
@@ -28,7 +30,7 @@ def local_engine(directory: Path, port: int, address: str = "127.0.0.1") -> Iter
     tiny_model.write(root / "tiny.gguf")
     url = f"http://{address}:{port}"
     program = ["llama-server", "-m", "/tiny.gguf", "-c", "512"]
-    program += ["--host", address, "--port", str(port)]
+    program += ["--host", address, "--port", str(port), *options]
     enter = 'mount --bind /dev "$0/dev"; mount -t proc proc "$0/proc"; exec chroot "$0" "$@"'
     isolated = ["unshare", "--mount", "sh", "-c", enter, str(root), *program]
     process = spawn(isolated, directory / "server.log")

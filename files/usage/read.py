@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 COUNTS = ("requests", "errors", "refused", "aborted", "seconds", "bytes_in", "bytes_out")
+TOKENS = ("counted", "tokens_in", "tokens_out")
 
 
 def files(log, since):
@@ -26,7 +27,7 @@ def lines(path):
 
 
 def read(log, since):
-    """Sums by day, client and route, and the time of the oldest request that was counted."""
+    """Sums by day, client, route and model, and the time of the oldest request that was counted."""
     sums, oldest = {}, None
     for path in files(log, since):
         for line in lines(path):
@@ -39,14 +40,14 @@ def read(log, since):
             if late:
                 oldest = min(oldest or ended, ended)
                 add(sums, request)
-    names = ("day", "client", "route", *COUNTS)
+    names = ("day", "client", "route", "model", *COUNTS, *TOKENS)
     rows = [dict(zip(names, (*key, *row), strict=True)) for key, row in sorted(sums.items())]
     return {"oldest": oldest, "rows": rows}
 
 
 def add(sums, request):
-    key = (request["time"][:10], request["client"], request["route"])
-    row = sums.setdefault(key, [0] * len(COUNTS))
+    key = (request["time"][:10], request["client"], request["route"], request.get("model", ""))
+    row = sums.setdefault(key, [0] * len(COUNTS + TOKENS))
     status, refusal = request["status"], request["refusal"]
     # A log of llmhost 0.1.0 does not say whether the answer was complete.
     cut_short = not request.get("complete", "OK")
@@ -54,7 +55,11 @@ def add(sums, request):
     error = not aborted and (status >= 500 or (status >= 400 and not refusal))
     refused = bool(refusal) and not error and not aborted
     values = (1, error, refused, aborted, request["seconds"])
-    for index, value in enumerate((*values, request["bytes_in"], request["bytes_out"])):
+    sizes = (request["bytes_in"], request["bytes_out"])
+    # Empty without gateway_count_tokens, and if the engine did not report them.
+    counted = bool(request.get("tokens_in"))
+    tokens = [int(request.get(name) or 0) for name in TOKENS[1:]]
+    for index, value in enumerate((*values, *sizes, counted, *tokens)):
         row[index] += value
 
 

@@ -45,8 +45,7 @@ PLACES = {
     ),
     "usage": Place(
         "usage:usage",
-        "Show who uses the gateway: requests, errors, seconds and bytes by client, route, day or"
-        " host.",
+        "Show who uses the gateway: requests, errors, tokens and bytes by client, model, day.",
     ),
     "ssh": Place("shell:ssh", "Open a shell on a host, or run a command there."),
     "exec": Place("shell:execute", "Run a command in the container of a service."),

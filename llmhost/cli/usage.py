@@ -19,7 +19,7 @@ from llmhost.status.usage import By, UsageReport, as_csv, entry_hosts, report, u
 from llmhost.units import duration, gib
 
 _ANSWER_SECONDS = 600
-_NOBODY = {By.CLIENT: "no valid key", By.ROUTE: "no route"}
+_NOBODY = {By.CLIENT: "no valid key", By.ROUTE: "no route", By.MODEL: "not known"}
 
 
 def usage(
@@ -38,9 +38,10 @@ def usage(
         bool, typer.Option("--json", help="For machines; see docs/usage.schema.json")
     ] = False,
 ) -> None:
-    """Show who uses the gateway: requests, errors, seconds and bytes by client, route, day or host.
+    """Show who uses the gateway: requests, errors, tokens and bytes by client, model, day.
 
-    The sums are those of the access log, which the server keeps for gateway_log_days. Without
+    The sums are those of the access log, which the server keeps for gateway_log_days. Tokens and
+    models need gateway_count_tokens; only the `counted` requests have tokens. Without
     hosts, of all hosts that clients call: not of servers behind a gateway. Exit status: 0, or 1 if
     a host could not be reached or read.
     """
@@ -54,7 +55,7 @@ def usage(
     elif as_csv_:
         typer.echo(as_csv(found), nl=False)
     else:
-        Console(highlight=False).print(_table(found))
+        Console(highlight=False).print(_table(found) if found.rows else "no requests")
     for host, error in found.errors.items():
         typer.echo(f"{host}: {error}", err=True)
     raise typer.Exit(ERROR if found.errors else 0)
@@ -87,9 +88,13 @@ def _table(found: UsageReport) -> Table:
     table.add_column(found.by.value, overflow="fold")
     for column in ("requests", "errors", "refused", "aborted", "time", "in", "out"):
         table.add_column(column, justify="right", no_wrap=True)
+    tokens = any(row.counted for row in found.rows)
+    for column in ("counted", "tokens in", "tokens out") if tokens else ():
+        table.add_column(column, justify="right")
     for row in found.rows:
         name = row.name or _NOBODY.get(found.by, "")
         counts = map(str, (row.requests, row.errors, row.refused, row.aborted))
         sizes = gib(row.bytes_in), gib(row.bytes_out)
-        table.add_row(escape(name), *counts, duration(row.seconds), *sizes)
+        counted = map(str, (row.counted, row.tokens_in, row.tokens_out) if tokens else ())
+        table.add_row(escape(name), *counts, duration(row.seconds), *sizes, *counted)
     return table

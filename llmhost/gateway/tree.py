@@ -20,6 +20,9 @@ from llmhost.template import render
 UPSTREAM_KEY = "upstream-key.conf"
 """API key of this gateway for its upstreams, readable by root only."""
 
+TOKENS = "tokens.js"
+"""The filter of answers that counts tokens."""
+
 STATIC = FILES / "gateway"
 
 
@@ -50,6 +53,8 @@ def configuration(settings: Settings, places: NginxPaths) -> tuple[File, ...]:
     public: dict[str, str | bytes] = {
         path.name: path.read_text() for path in sorted(STATIC.glob("*.conf"))
     }
+    if settings.gateway.count_tokens:
+        public[TOKENS] = (STATIC / TOKENS).read_text()
     if settings.gateway.upstream_tls == "files" and settings.gateway.upstream_authority:
         public[AUTHORITY] = settings.gateway.upstream_authority.expanduser().read_bytes()
     return (

@@ -194,6 +194,10 @@ class Gateway(Section):
     log_days: Annotated[int, whole(1, 3_650, "days", 90)] = 14
     """How many days the access log is kept, and with it what `llmhost usage` counts."""
 
+    count_tokens: Flag = False
+    """Record the model and the tokens of each answer in the access log, for `llmhost usage`. It
+    needs the package `libnginx-mod-http-js`, which Ubuntu 22.04 does not have."""
+
     @property
     def ca_certificate(self) -> Path | None:
         """File on the controller with which clients check a certificate of the site's own

@@ -8,8 +8,8 @@ import csv
 import io
 import json
 import shlex
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -26,6 +26,7 @@ class By(StrEnum):
     """What a row of the report is for."""
 
     CLIENT = "client"
+    MODEL = "model"
     ROUTE = "route"
     DAY = "day"
     HOST = "host"
@@ -33,10 +34,14 @@ class By(StrEnum):
 
 @dataclass(frozen=True)
 class UsageRow:
-    """Sums of one client, route, day or host. `errors`: the gateway or an engine failed, or the
-    engine refused the request; `refused`: the gateway refused it; `aborted`: the client closed the
-    connection, or an engine ended a stream early. Each request is in at most one of them. `seconds`
-    is the time of all requests."""
+    """Sums of a client, model, route, day or host.
+
+    `errors`: the gateway or an engine failed, or the engine refused the request; `refused`: the
+    gateway refused it; `aborted`: the client closed the connection, or an engine ended a stream
+    early. Each request is in at most one of them. `seconds` is the time of all requests.
+    `tokens_in` and `tokens_out` are those of the `counted` requests, whose tokens the engine
+    reported (`gateway_count_tokens`).
+    """
 
     name: str
     requests: int
@@ -46,6 +51,9 @@ class UsageRow:
     seconds: float
     bytes_in: int
     bytes_out: int
+    counted: int
+    tokens_in: int
+    tokens_out: int
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,9 @@ class UsageReport:
     oldest: Mapping[str, str | None]
     rows: tuple[UsageRow, ...]
     errors: Mapping[str, str]
+
+
+_COUNTS = tuple(field.name for field in fields(UsageRow)[1:])
 
 
 def usage_command(seconds: int) -> str:
@@ -79,16 +90,14 @@ def report(
     outputs: Mapping[str, str], errors: Mapping[str, str], by: By, client: str = ""
 ) -> UsageReport:
     """From the outputs of hosts, by host; of one `client`, if there is one."""
-    sums: dict[str, list[float]] = defaultdict(lambda: [0] * (len(fields(UsageRow)) - 1))
+    sums: dict[str, Counter[str]] = defaultdict(Counter)
     oldest: dict[str, str | None] = {}
     for host, output in outputs.items():
         found: dict[str, Any] = json.loads(output)
         oldest[host] = found["oldest"]
         for row in found["rows"]:
             if not client or row["client"] == client:
-                name = _name({**row, "host": host}, by)
-                counts = (row[field.name] for field in fields(UsageRow)[1:])
-                sums[name] = [a + b for a, b in zip(sums[name], counts, strict=True)]
+                sums[_name({**row, "host": host}, by)].update({key: row[key] for key in _COUNTS})
     rows = [_row(name, counts) for name, counts in sums.items()]
     rows.sort(key=lambda row: row.name if by is By.DAY else (-row.requests, row.name))
     return UsageReport(SCHEMA, by, oldest, tuple(rows), errors)
@@ -101,24 +110,15 @@ def _name(row: Mapping[str, Any], by: By) -> str:
     return str(row[by.value])
 
 
-def _row(name: str, counts: Sequence[float]) -> UsageRow:
-    requests, errors, refused, aborted, seconds, bytes_in, bytes_out = counts
-    return UsageRow(
-        name,
-        int(requests),
-        int(errors),
-        int(refused),
-        int(aborted),
-        round(seconds, 3),
-        int(bytes_in),
-        int(bytes_out),
-    )
+def _row(name: str, counts: Mapping[str, float]) -> UsageRow:
+    whole = {key: int(value) for key, value in counts.items() if key != "seconds"}
+    return UsageRow(name=name, seconds=round(counts["seconds"], 3), **whole)
 
 
 def as_csv(found: UsageReport) -> str:
     """The rows with a header, as in RFC 4180."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow([found.by.value, *(field.name for field in fields(UsageRow)[1:])])
+    writer.writerow([found.by.value, *_COUNTS])
     writer.writerows(asdict(row).values() for row in found.rows)
     return text.getvalue()

@@ -2,8 +2,11 @@
 
 import json
 import os
+import pty
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -322,3 +325,38 @@ def test_unreachable_host_is_an_error_and_an_expired_key_is_not(tmp_path: Path) 
     assert (ran.returncode, ran.stderr) == (1, "")
     [far] = json.loads(ran.stdout)["hosts"]
     assert far["status"] == "error" and "Could not connect" in far["error"]
+
+
+def test_watching_refreshes_until_it_is_interrupted(tmp_path: Path) -> None:
+    site = tmp_path / "site.py"
+    clients = [{"name": "app", "sha256": "cd" * 32}]
+    site.write_text(f"hosts = [('@local', {{'services': [], 'api_clients': {clients!r}}})]\n")
+    controller, terminal = pty.openpty()
+    command = [str(LLMHOST), "status", str(site), "--watch", "--interval", "1"]
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        printed = b""
+        while printed.count(b"LLM server") < 2:
+            printed += os.read(controller, 4096)
+        process.send_signal(signal.SIGINT)
+        with suppress(OSError):  # the terminal ends with the process
+            while os.read(controller, 4096):
+                pass
+        # As without --watch; 2 unless this machine is deployed.
+        assert process.wait(30) in (0, 2)
+    os.close(controller)
+
+
+def test_gpus_are_read_from_nvidia_smi_with_fields_that_it_knows(machine: Machine) -> None:
+    """The double refuses unknown fields, as the real one does."""
+    double = (ROOT / "tests/doubles/nvidia/nvidia-smi").read_text()
+    place = machine.directory
+    (place / "gpus").write_text("0 GPU-1 0000:01:00.0 25769803776 300 0 NVIDIA L4\n")
+    (place / "version").write_text("NVRM version: NVIDIA UNIX x86_64  580.95.05  Release\n")
+    variables = {"GPUS": "gpus", "LOADED": "version", "STATE": "state"}
+    exported = "".join(f"LLMHOST_DOUBLE_{key}={place}/{it}\n" for key, it in variables.items())
+    machine.program("nvidia-smi", exported + double.replace("@VERSION@", "580.95.05"))
+    [gpu] = machine.status().gpus
+    assert (gpu.name, gpu.memory_total_mib, gpu.power_watts) == ("NVIDIA L4", 24576, 61.5)
+    (place / "version").write_text("NVRM version: NVIDIA UNIX x86_64  570.1  Release\n")
+    assert "nvidia-smi fails: Failed to initialize NVML" in machine.status().attention[0]

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from llmhost.docs.schemas import schema
 from llmhost.inventory.role import APP_SERVERS
 from llmhost.inventory.site import Site
 from llmhost.inventory.site_reader import HostData, no_rules, no_site_rules, read_site
-from llmhost.resources import FILES
+from llmhost.resources import FILES, TEMPLATES
 from llmhost.status.usage import By, UsageReport, as_csv, entry_hosts, report, usage_command
 from tests.unit.test_logs import line
 
@@ -89,6 +90,7 @@ def test_each_request_has_one_outcome(tmp_path: Path) -> None:
 def output(*rows: dict[str, Any]) -> str:
     base = {"day": "2026-11-28", "client": "app", "route": "/v1/completions", "requests": 1}
     base |= {"errors": 0, "refused": 0, "aborted": 0, "seconds": 0.5, "bytes_in": 1, "bytes_out": 2}
+    base |= {"model": "m", "counted": 0, "tokens_in": 0, "tokens_out": 0}
     return json.dumps({"oldest": "2026-11-28T00:00:00+00:00", "rows": [base | row for row in rows]})
 
 
@@ -163,3 +165,18 @@ def test_mistake_is_one_sentence(unreachable: Path, words: list[str], sentence: 
     command = [str(LLMHOST), "usage", str(unreachable), "--json", *words]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 1 and ran.stderr.startswith(sentence), ran.stderr
+
+
+@pytest.mark.parametrize("tokens", ["", ',"model":"m","tokens_in":"3","tokens_out":"5"'])
+def test_metrics_are_read_from_the_same_lines(tokens: str) -> None:
+    """mtail's expressions are Go's, of which Python understands this one."""
+    program = (FILES / "gateway/llmhost.mtail").read_text()
+    pattern = re.search(r'^/("client".*)/ \{$', program, re.MULTILINE)
+    assert pattern
+    template = (TEMPLATES / "gateway/nginx.conf.j2").read_text()
+    logged = template.partition("log_format gateway ")[2].partition("access_log")[0]
+    names = [*json.loads(line()), "model", "tokens_in", "tokens_out"]
+    assert re.findall(r'"(\w+)":', logged) == names
+    written = line().removesuffix("}") + tokens + "}"
+    found = re.search(pattern[1], written)
+    assert found and (found["client"], found["seconds"]) == ("app", "1.5")
