@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import tarfile
+import zipapp
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,7 +28,7 @@ _PACKAGES = (
 
 
 def push_double(registry: ImageRegistry, engine: str) -> str:
-    """Push an image with the double tests/doubles/<engine>.py as /usr/local/bin/<engine>.
+    """Push an image with the double tests/doubles/<engine> as /usr/local/bin/<engine>.
 
     Returns its full reference, pinned by digest.
     """
@@ -35,8 +36,24 @@ def push_double(registry: ImageRegistry, engine: str) -> str:
         root = Path(directory, "root.tar")
         shutil.copy(root_archive("double", _PACKAGES, "forky"), root)
         with tarfile.open(root, "a") as archive:
-            _add(archive, f"usr/local/bin/{engine}", (DOUBLES / f"{engine}.py").read_bytes())
+            _add(archive, f"usr/local/bin/{engine}", program(engine))
         return registry.push(f"double-of-{engine}", "1", root)
+
+
+def program(engine: str) -> bytes:
+    """The double as one executable file: its module, or an archive of its package."""
+    module = DOUBLES / f"{engine}.py"
+    if module.exists():
+        return module.read_bytes()
+    with TemporaryDirectory(prefix="llmhost-double-") as directory:
+        top, packed = Path(directory), io.BytesIO()
+        inside = top / "tests/doubles" / engine
+        shutil.copytree(DOUBLES / engine, inside, ignore=shutil.ignore_patterns("__pycache__"))
+        for package in ("tests", "tests/doubles"):
+            shutil.copy2(DOUBLES.parents[1] / package / "__init__.py", top / package)
+        shutil.copy2(inside / "__main__.py", top)
+        zipapp.create_archive(top, packed, interpreter="/usr/bin/python3 -B")
+        return packed.getvalue()
 
 
 def _add(archive: tarfile.TarFile, path: str, content: bytes) -> None:

@@ -18,6 +18,12 @@ Data = dict[str, Any]
 _HERE = Path(__file__).parent
 _NODE = ("nodejs", "base-files", "base-passwd")
 _PORTS = {"backend": 3000, "web": 3001}
+_SERVICES = {
+    "DOCLING_URL": "http://docling:5001",
+    "EMBEDDINGS_URL": "http://embeddings:8080",
+    "LLAMACPP_URL": "http://llamacpp:8080",
+    "CHROMA_URL": "http://chroma:8000",
+}
 _ROUTES = {
     "backend": [
         {"path": "/documents", "methods": ["POST"]},
@@ -83,5 +89,11 @@ def _app(name: str, registry: ImageRegistry, directory: Path) -> Data:
         "port": 8000 + _PORTS[name],
         "health": ["node", "-e", _HEALTH.format(_PORTS[name])],
         "routes": _ROUTES[name],
-        "needs": ["llamacpp", "embeddings", "docling", "chroma"] if name == "backend" else [],
+        **(_BACKEND if name == "backend" else {}),
     }
+
+
+_BACKEND = {
+    "environment": _SERVICES,
+    "needs": ["llamacpp", "embeddings", "docling", "chroma"],
+}

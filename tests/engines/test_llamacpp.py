@@ -103,6 +103,22 @@ def test_stream_ends_with_the_usage_on_request(api: httpx.Client) -> None:
     assert last["choices"] == [] and last["usage"]["completion_tokens"] == 4
 
 
+def test_anthropic_message_is_streamed_in_events(api: httpx.Client) -> None:
+    body = {**ASKED, "max_tokens": 4, "stream": True}
+    lines = api.post("/v1/messages", json=body).text.splitlines()
+    names = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+    assert (names[0], names[-1]) == ("message_start", "message_stop")
+    assert names.count("content_block_delta") > 1
+
+
+def test_response_is_streamed_in_events(api: httpx.Client) -> None:
+    body = {"model": "router", "input": "Hi", "max_output_tokens": 4, "stream": True}
+    lines = api.post("/v1/responses", json=body).text.splitlines()
+    names = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+    assert (names[0], names[-1]) == ("response.created", "response.completed")
+    assert names.count("response.output_text.delta") > 1
+
+
 def test_answer_follows_a_schema(api: httpx.Client) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     kind = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}

@@ -59,7 +59,8 @@ def served(store: Path, **environment: str) -> Iterator[httpx.Client]:
     variables = {"OLLAMA_MODELS": str(store), "OLLAMA_HOST": f"127.0.0.1:{port}"}
     log = (store.parent / "log").open("w")
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/doubles/ollama.py"), "serve"],
+        [sys.executable, "-m", "tests.doubles.ollama", "serve"],
+        cwd=ROOT,
         env={**os.environ, "HOME": str(store.parent), **variables, **environment},
         stderr=log,
     )

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from llmhost.services import catalogue
 from llmhost.stack.project import compose_project, service_images
 from llmhost.units import GIB
 from llmhost.vram.plan import vram_plan
+from testbed.double_images import program
 from tests.unit.model_files import write_gguf
 from tests.unit.ollama_store import ROOT, bake, model, served, starts
 
@@ -258,7 +258,7 @@ def inside(tmp_path: Path) -> dict[str, str]:
     """Variables as in a container that has the double as its command `ollama`."""
     command = tmp_path / "bin/ollama"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/doubles/ollama.py "$@"\n')
+    command.write_bytes(program("ollama"))
     command.chmod(0o755)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

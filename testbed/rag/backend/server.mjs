@@ -2,11 +2,11 @@
 // Chroma keeps them, and a small model answers from the chunk that is nearest to the question.
 import { createServer } from "node:http";
 
-const DOCLING = "http://docling:5001/v1/chunk/hybrid/source";
-const EMBEDDINGS = "http://embeddings:8080/v1/embeddings";
-const CHAT = "http://llamacpp:8080/v1/chat/completions";
-const CHROMA =
-  "http://chroma:8000/api/v2/tenants/default_tenant/databases/default_database/collections";
+const { DOCLING_URL, EMBEDDINGS_URL, LLAMACPP_URL, CHROMA_URL } = process.env;
+const DOCLING = `${DOCLING_URL}/v1/chunk/hybrid/source`;
+const EMBEDDINGS = `${EMBEDDINGS_URL}/v1/embeddings`;
+const CHAT = `${LLAMACPP_URL}/v1/chat/completions`;
+const CHROMA = `${CHROMA_URL}/api/v2/tenants/default_tenant/databases/default_database/collections`;
 
 class Failure extends Error {}
 
@@ -96,4 +96,4 @@ const server = createServer(async (request, response) => {
   response.end(JSON.stringify(body));
 });
 process.on("SIGTERM", () => process.exit(0));
-server.listen(3000);
+server.listen(process.env.PORT ?? 3000);

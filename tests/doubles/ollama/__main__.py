@@ -1,0 +1,5 @@
+import sys
+
+from tests.doubles.ollama.command import main
+
+main(*sys.argv[1:])
