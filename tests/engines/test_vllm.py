@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.real_vllm import real_vllm, tiny_model
+from testbed.real_vllm import VERSION, real_vllm, tiny_model
+from tests.engines.contract import Engine
 from tests.integration.local_gateway import free_ports
 from tests.unit.vllm_site import hub_directory, site_of, started_as
 
@@ -35,6 +36,12 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def engine(urls: dict[str, str]) -> Engine:
+    return Engine("vLLM", VERSION, "real", urls[""])
+
+
+@pytest.mark.usefixtures("engine")
 def test_real_engine_keeps_the_contract_of_the_double(urls: dict[str, str]) -> None:
     named = {f"LLMHOST_CONTRACT_VLLM{kind}": url for kind, url in urls.items()}
     tests = "tests/unit/test_vllm_contract.py"
