@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from llmhost.options.gguf_parts import all_parts, part_of
 from llmhost.options.model_source import HUB, MANIFEST, OLLAMA_LIBRARY, HubSource, OllamaSource
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -79,16 +80,28 @@ class Hubs:
         siblings = {str(each["rfilename"]): each for each in answer.get("siblings", ())}
         pins: dict[str, Any] = {"revision": commit, **_card(answer)}
         if source.file:
-            if source.file not in siblings:
-                raise HubError(f"does not contain this file; it contains {_some(siblings)}")
+            for name in all_parts(source.file):
+                if name not in siblings:
+                    which = "this file" if name == source.file else name
+                    raise HubError(f"does not contain {which}; it contains {_some(siblings)}")
+            if part_of(source.file):
+                return {**pins, **self._file_pins(source, commit, siblings, all_parts(source.file))}
             sha256 = self._sha256(source, commit, siblings[source.file])
             return {**pins, "sha256": sha256, "bytes": siblings[source.file].get("size")}
         names = _selected(siblings, include) if include else _readable(siblings)
+        return {**pins, **self._file_pins(source, commit, siblings, sorted(names))}
+
+    def _file_pins(
+        self,
+        source: HubSource,
+        commit: str,
+        siblings: Mapping[str, Mapping[str, Any]],
+        names: Sequence[str],
+    ) -> dict[str, Any]:
         files = [
-            {"path": name, "sha256": self._sha256(source, commit, siblings[name])}
-            for name in sorted(names)
+            {"path": name, "sha256": self._sha256(source, commit, siblings[name])} for name in names
         ]
-        return {**pins, "files": files, "bytes": sum(siblings[n].get("size") or 0 for n in names)}
+        return {"files": files, "bytes": sum(siblings[n].get("size") or 0 for n in names)}
 
     def _sha256(self, source: HubSource, commit: str, sibling: Mapping[str, Any]) -> str:
         if lfs := sibling.get("lfs"):

@@ -51,6 +51,7 @@ def _problems_of(settings: Settings, model: Model) -> Iterator[Problem]:
     yield from _context_problems(model)
     yield from _adapter_problems(model, gguf)
     yield from _lora_problems(model)
+    yield from _beside_problems(model, gguf)
     for sentence in violations(settings.policy, lineage_of(model)):
         yield _problem(model, sentence, "use another model, or change the policy")
 
@@ -88,6 +89,34 @@ def _context_problems(model: Model) -> Iterator[Problem]:
     if trained and model.context_tokens > trained:
         what = f"context_tokens is {model.context_tokens}, but it was trained for {trained}"
         yield _problem(model, what, f"set context_tokens to {trained} or less")
+
+
+def _beside_problems(model: Model, gguf: Gguf | None) -> Iterator[Problem]:
+    for option in ("projector", "draft"):
+        if place := model.beside.get(option):
+            for sentence in _unfit_beside(option, place, gguf):
+                fix = f"write the path of the {option}'s GGUF file on the controller"
+                yield _problem(model, f"its {option} {sentence}", fix)
+
+
+def _unfit_beside(option: str, place: str, gguf: Gguf | None) -> Iterator[str]:
+    if not Path(place).is_file():
+        yield "does not exist"
+        return
+    try:
+        found = gguf_at(place)
+    except GgufError as error:
+        yield str(error)
+        return
+    # llama.cpp, tools/mtmd/clip.cpp: projectors have the architecture `clip`.
+    if (found.architecture == "clip") != (option == "projector"):
+        yield "is a projector" if option == "draft" else "is a whole model, not a projector"
+    elif option == "draft" and gguf and _tokens(found) != _tokens(gguf):
+        yield "has another vocabulary than the model"
+
+
+def _tokens(gguf: Gguf) -> object:
+    return gguf.metadata.get("tokenizer.ggml.model")
 
 
 def _lora_problems(model: Model) -> Iterator[Problem]:

@@ -23,11 +23,15 @@ def llama_options(model: Model) -> dict[str, str]:
     """Options of llama-server for one model; the value `true` means an option without a value."""
     # Slots share the context. Unless it is set, llama.cpp shrinks it silently to fit in memory.
     context = model.context_tokens * model.parallel
-    options = {"model": model.path, "ctx-size": str(context), "parallel": str(model.parallel)}
+    options = {"model": model.weights, "ctx-size": str(context), "parallel": str(model.parallel)}
     if model.cache_type != "f16":
         options |= {"cache-type-k": model.cache_type, "cache-type-v": model.cache_type}
     if model.adapter:
         options["lora"] = model.adapter_path
+    if model.projector:
+        options["mmproj"] = model.beside_path("projector")
+    if model.draft:
+        options["model-draft"] = model.beside_path("draft")
     if model.task != "generate":
         # A text must fit into one batch.
         size = str(model.context_tokens)

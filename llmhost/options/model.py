@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from llmhost.options.adapter import LoraAdapter, Role
 from llmhost.options.base import Section
+from llmhost.options.gguf_parts import first_part, missing_part, part_of
 from llmhost.options.kind import WORD, Kind, Listed, Mistake
 from llmhost.options.model_source import HubSource, OllamaSource, parse_source
 from llmhost.options.parameters import Parameters
@@ -137,6 +138,14 @@ class Model(Section):
     adapter: LocalName | None = None
     """Path of a LoRA adapter (GGUF) for this model on the controller."""
 
+    projector: LocalName | None = None
+    """Path of the projector (GGUF, `mmproj-….gguf`) on the controller, for models that read
+    pictures or sound."""
+
+    draft: LocalName | None = None
+    """Path of a small model (GGUF) with the same vocabulary on the controller: it drafts tokens
+    that this model only checks, which is faster."""
+
     adapters: Annotated[tuple[LoraAdapter, ...], Listed()] = ()
     """LoRA adapters of a model of vLLM; each is offered beside the model, under its own name."""
 
@@ -178,6 +187,14 @@ class Model(Section):
             raise Mistake(
                 f"{what}; give sha256, or files if it consists of several: llmhost model lock"
             )
+        if self.sha256 and (part := part_of(self.source)):
+            raise Mistake(
+                f"is part {part[0]} of {part[1]} of a file; replace sha256 by files, with all"
+                " parts: llmhost model lock",
+                "source",
+            )
+        if missing := missing_part(file.path for file in self.files):
+            raise Mistake(f"lacks {missing}; list all parts of the file", "files")
         if self.sha256 and isinstance(self.origin, OllamaSource):
             raise Mistake(
                 "comes from Ollama's library; replace sha256 by files: llmhost model lock", "source"
@@ -210,6 +227,23 @@ class Model(Section):
         return f"{MODELS}/{self.name}{PurePosixPath(urlsplit(self.source).path).suffix}"
 
     @property
+    def weights(self) -> str:
+        """Path of the file that the engine loads: of several parts, the first."""
+        part = first_part([file.path for file in self.files])
+        return f"{self.path}/{part}" if part else self.path
+
+    @property
+    def beside(self) -> Mapping[str, str]:
+        """GGUF files that are loaded with the weights: places on the controller by the name of the
+        option."""
+        given = {"adapter": self.adapter, "projector": self.projector, "draft": self.draft}
+        return {option: place for option, place in given.items() if place}
+
+    def beside_path(self, option: str) -> str:
+        """Path of such a file inside the image."""
+        return f"{MODELS}/{self.name}.{option}.gguf"
+
+    @property
     def baked(self) -> Mapping[str, str]:
         """SHA-256 of each file of the weights, by its path inside the image."""
         if self.sha256:
@@ -219,7 +253,7 @@ class Model(Section):
     @property
     def adapter_path(self) -> str:
         """Path of the adapter inside the image."""
-        return f"{MODELS}/{self.name}.adapter.gguf"
+        return self.beside_path("adapter")
 
     @property
     def digest(self) -> str:

@@ -7,10 +7,11 @@ from typing import Literal
 from llmhost.options.model import Model
 from llmhost.options.model_source import OllamaSource
 
-Source = Literal["file", "files", "ollama"]
+Source = Literal["file", "parts", "files", "ollama"]
 
 _SOURCES: dict[Source, str] = {
     "file": "weights in a single file",
+    "parts": "a GGUF file in several parts",
     "files": "weights in several files",
     "ollama": "a source in Ollama's library",
 }
@@ -26,6 +27,8 @@ class Abilities:
     parameters: tuple[str, ...] = ()
     adapter: bool = False
     adapters: bool = False
+    projector: bool = False
+    draft: bool = False
     parsers: bool = False
     system_prompt: bool = False
     on_demand: bool = False
@@ -39,6 +42,8 @@ class Abilities:
             _SOURCES[source]: source not in self.sources,
             f"cache_type = '{model.cache_type}'": model.cache_type not in self.cache_types,
             "an adapter": model.adapter is not None and not self.adapter,
+            "a projector": model.projector is not None and not self.projector,
+            "a draft": model.draft is not None and not self.draft,
             "adapters": bool(model.adapters) and not self.adapters,
             "a tool_parser": model.tool_parser is not None and not self.parsers,
             "a reasoning_parser": model.reasoning_parser is not None and not self.parsers,
@@ -55,4 +60,6 @@ class Abilities:
 def _source_of(model: Model) -> Source:
     if isinstance(model.origin, OllamaSource):
         return "ollama"
+    if model.weights != model.path:
+        return "parts"
     return "files" if model.files else "file"

@@ -9,6 +9,7 @@ from llmhost.options.model import Model
 from llmhost.options.types import Image, LoadSeconds, LocalPort
 from llmhost.services.abilities import Abilities
 from llmhost.services.base import Request, Route, Service, ServiceOptions
+from llmhost.services.llama_server import server_variables
 from llmhost.services.requests import task_request
 from llmhost.system.files import File
 
@@ -47,6 +48,11 @@ class Embeddings(Service[EmbeddingsOptions]):
             lines += ["", f"[{model.name}]", *(f"{key} = {options[key]}" for key in options)]
         yield File("models.ini", "\n".join([*lines, ""]))
 
+    def variables(self, options: EmbeddingsOptions, models: Sequence[Model]) -> dict[str, str]:
+        """Variables for its memory and load."""
+        requests = max((model.parallel for model in models), default=1)
+        return server_variables(options.memory_limit, max(len(models), 1), requests)
+
     def memory(self, _options: EmbeddingsOptions) -> Estimate:
         """The estimate for llama.cpp."""
         return llama_memory
@@ -62,7 +68,8 @@ SERVICE = Embeddings(
     name="embeddings",
     options=EmbeddingsOptions,
     container_port=8080,
-    runs=Abilities(tasks=("embed", "rerank"), sources=("file",)),
+    own_variables=("LLAMA_ARG_CACHE_RAM", "LLAMA_ARG_THREADS_HTTP"),
+    runs=Abilities(tasks=("embed", "rerank"), sources=("file", "parts")),
     routes=(
         Route("/v1/models", ("GET",)),
         Route("/v1/embeddings", ("POST",)),

@@ -9,6 +9,7 @@ from llmhost.options.model import Model
 from llmhost.options.types import AnyItems, FreeText, Image, LoadSeconds, LocalPort, Threads
 from llmhost.services.abilities import Abilities
 from llmhost.services.base import Request, Route, Service, ServiceOptions
+from llmhost.services.llama_server import server_variables
 from llmhost.services.requests import task_request
 
 
@@ -47,6 +48,11 @@ class Llamacpp(Service[LlamacppOptions]):
         """Arguments for the model."""
         return [argument for model in models for argument in llama_arguments(model)]
 
+    def variables(self, options: LlamacppOptions, models: Sequence[Model]) -> dict[str, str]:
+        """Variables for its memory and load."""
+        requests = max((model.parallel for model in models), default=1)
+        return server_variables(options.memory_limit, max(len(models), 1), requests)
+
     def memory(self, _options: LlamacppOptions) -> Estimate:
         """The estimate for llama.cpp."""
         return llama_memory
@@ -62,12 +68,15 @@ SERVICE = Llamacpp(
     name="llamacpp",
     options=LlamacppOptions,
     container_port=8080,
+    own_variables=("LLAMA_ARG_CACHE_RAM", "LLAMA_ARG_THREADS_HTTP"),
     runs=Abilities(
         tasks=("generate", "embed", "rerank"),
-        sources=("file",),
+        sources=("file", "parts"),
         cache_types=GGML_CACHE_TYPES,
         parameters=tuple(LLAMA_FLAGS),
         adapter=True,
+        projector=True,
+        draft=True,
     ),
     routes=(
         Route("/v1/models", ("GET",)),

@@ -11,10 +11,10 @@ from llmhost.options.model import Model
 from llmhost.options.types import Image, KeepSeconds, LoadSeconds, LocalPort
 from llmhost.services.abilities import Abilities
 from llmhost.services.base import Fields, Request, Route, Service, ServiceOptions
+from llmhost.services.llama_server import server_variables
 from llmhost.services.ollama_store import PARAMETERS, store_files, weights_of
 from llmhost.services.requests import task_request
 from llmhost.system.files import File
-from llmhost.units import MIB, bytes_of
 
 
 class OllamaOptions(ServiceOptions):
@@ -97,8 +97,7 @@ class Ollama(Service[OllamaOptions]):
             "OLLAMA_NUM_PARALLEL": str(models[0].parallel),
             "OLLAMA_MAX_LOADED_MODELS": str(most),
             "OLLAMA_KEEP_ALIVE": f"{options.keep_alive_seconds}s" if on_demand else "-1s",
-            "LLAMA_ARG_CACHE_RAM": str(_prompt_cache_mib(options.memory_limit, most)),
-            "LLAMA_ARG_THREADS_HTTP": str(models[0].parallel + _SPARE_THREADS),
+            **server_variables(options.memory_limit, most, models[0].parallel),
             "LLMHOST_GENERATE": _words(residents, "generate"),
             "LLMHOST_EMBED": _words(residents, "embed"),
         }
@@ -122,21 +121,6 @@ class Ollama(Service[OllamaOptions]):
 def _words(groups: Sequence[Sequence[Model]], task: str) -> str:
     """Groups of this task for files/images/ollama/start."""
     return " ".join("|".join(m.name for m in group) for group in groups if group[0].task == task)
-
-
-_SPARE_THREADS = 4
-"""HTTP threads in addition to those of the answers, as llama.cpp has them by default."""
-
-_CACHE_MIB = 2048
-_LARGEST_CACHE_MIB = 8192  # llama.cpp's default (common/common.h, cache_ram_mib)
-
-
-def _prompt_cache_mib(memory_limit: str | None, processes: int) -> int:
-    """MiB of host memory for finished prompts in each process: together a quarter of the
-    container's memory limit."""
-    if memory_limit is None:
-        return _CACHE_MIB
-    return min(bytes_of(memory_limit) // MIB // 4 // processes, _LARGEST_CACHE_MIB)
 
 
 # Anybody's keep_alive unloads a model or makes it stay; other contexts, threads and GPU layers

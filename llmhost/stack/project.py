@@ -1,5 +1,6 @@
 """The declared stack: its images, and the Compose project that runs them."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -112,15 +113,17 @@ def _service_file(
 ) -> str:
     """The Compose file of a service."""
     options, models = settings.options(service.name), settings.models_of(service.name)
+    gpus = devices.get(service.name, ())
     return render(
         _template(options, service.name),
         project=settings.stack.project,
         service=service,
         image=image,
         options=options,
-        devices=devices.get(service.name, ()),
+        devices=gpus,
         needs=started_first(settings, service, devices),
         environment=_environment(settings, service),
+        cache_key=_cache_key(settings, service, image, gpus),
         models=models,
         arguments=tuple(service.arguments(options, models)),
         limits=limited,
@@ -129,6 +132,18 @@ def _service_file(
         stack=settings.stack,
         quoted=_quoted,
     )
+
+
+_NOT_COMPILED = {"port", "timezone", "memory_limit", "shared_memory", "load_timeout_seconds"}
+"""Options that change nothing of what an engine compiles."""
+
+
+def _cache_key(settings: Settings, service: AnyService, image: str, gpus: Sequence[str]) -> str:
+    """Name of a cache of compiled code, which depends on the image, the GPUs and the options."""
+    options = settings.options(service.name).model_dump_json(exclude=_NOT_COMPILED)
+    models = [model.model_dump_json() for model in settings.models_of(service.name)]
+    text = json.dumps([image, [*gpus], options, models])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _template(options: ServiceOptions, service: str) -> str:
@@ -160,10 +175,9 @@ def _weights(model: Model, hubs: Mapping[str, str]) -> ModelImage:
 def _adapters(models: Sequence[Model]) -> Iterator[ModelImage]:
     """Adapters are separate images: a new adapter does not move other weights."""
     for model in models:
-        if model.adapter:
-            sha256 = sha256_of(Path(model.adapter))
-            file = WeightsFile(sha256, model.adapter, False, model.adapter_path)
-            yield ModelImage(f"{model.name}-adapter", (file,))
+        for option, place in model.beside.items():
+            file = WeightsFile(sha256_of(Path(place)), place, False, model.beside_path(option))
+            yield ModelImage(f"{model.name}-{option}", (file,))
         for adapter in model.adapters:
             files = [
                 WeightsFile(sha256_of(Path(source)), source, False, path)

@@ -102,18 +102,22 @@ def _loads(model: Model, estimate: Estimate, gpus: Sequence[tuple[int, int]]) ->
     """
     measured = None if model.vram_gib is None else gib_to_bytes(model.vram_gib)
     shape = _shape(model) if measured is None else None
-    adapter = Path(model.adapter) if model.adapter else None
     for gpu, gpu_bytes in gpus:
         use = Use(
             context_tokens=model.context_tokens,
             parallel=model.parallel,
             cache_type=model.cache_type,
-            adapter_bytes=(adapter.stat().st_size if adapter and adapter.is_file() else 0)
-            + sum(map(size_of, model.adapters)),
+            adapter_bytes=_beside_bytes(model),
             gpus=len(gpus),
             gpu_bytes=gpu_bytes,
         )
         yield Load(model.name, model.service, gpu, shape, use, estimate, model.resident, measured)
+
+
+def _beside_bytes(model: Model) -> int:
+    """Files that are loaded with the weights; a draft's cache is small, and not counted."""
+    paths = [path for path in map(Path, model.beside.values()) if path.is_file()]
+    return sum(path.stat().st_size for path in paths) + sum(map(size_of, model.adapters))
 
 
 def _shape(model: Model) -> Shape:

@@ -41,7 +41,8 @@ def engine(urls: dict[str, str]) -> Engine:
     return Engine("vLLM", VERSION, "real", urls[""])
 
 
-def test_real_engine_keeps_the_contract_of_the_double(engine: Engine, urls: dict[str, str]) -> None:
+@pytest.mark.usefixtures("engine")
+def test_real_engine_keeps_the_contract_of_the_double(urls: dict[str, str]) -> None:
     named = {f"LLMHOST_CONTRACT_VLLM{kind}": url for kind, url in urls.items()}
     tests = "tests/unit/test_vllm_contract.py"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests]

@@ -21,6 +21,13 @@ _SOURCES: dict[str, Data] = {
         "revision": "12" * 20,
         "files": [{"path": "config.json", "sha256": _DIGEST}],
     },
+    "parts": {
+        "source": "hf:publisher/name",
+        "revision": "12" * 20,
+        "files": [
+            {"path": f"m-0000{number}-of-00002.gguf", "sha256": _DIGEST} for number in (1, 2)
+        ],
+    },
     "ollama": {
         "source": "ollama:name:tag",
         "files": [

@@ -100,6 +100,25 @@ def test_lock_pins_every_model_and_the_deploy_takes_it(tmp_path: Path, served: H
     }
 
 
+def test_lock_of_one_part_pins_all_parts_of_the_file(tmp_path: Path, served: Hub) -> None:
+    parts = [f"q4/m-0000{number}-of-00002.gguf" for number in (1, 2)]
+    served.files |= {f"maker/parts/{part}": part.encode() for part in parts}
+    model = {"name": "large", "service": "ollama", "source": f"hf:maker/parts/{parts[0]}"}
+    data = inventory(tmp_path, model | {"service": "llamacpp"}) | {"services": ["llamacpp"]}
+    locked = run(tmp_path, served, "lock", "site.py")
+    assert locked.returncode == 0, locked.stderr
+    (large,) = read_settings(data).models
+    pins = {file.path: file.sha256 for file in large.files}
+    assert pins == {part: hashlib.sha256(part.encode()).hexdigest() for part in parts}
+    assert [*large.places.values()][1].endswith(f"/resolve/{COMMIT}/{parts[1]}")
+    del served.files[f"maker/parts/{parts[1]}"]
+    (tmp_path / "models.lock.json").unlink()
+    refused = run(tmp_path, served, "lock", "site.py")
+    assert refused.returncode != 0 and f"does not contain {parts[1]}" in " ".join(
+        refused.stderr.split()
+    )
+
+
 def test_locked_source_is_not_asked_for_again_and_is_listed(tmp_path: Path, served: Hub) -> None:
     inventory(tmp_path, MODELS[1])
     run(tmp_path, served, "add", "brain", GGUF)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from gguf import GGMLQuantizationType as Kind
 
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.profiles import PROFILES
@@ -17,6 +18,7 @@ from llmhost.stack.project import compose_project, service_images
 from llmhost.units import GIB
 from llmhost.vram.plan import VramPlan, vram_plan
 from testbed import tiny_embedder, tiny_model
+from tests.unit.model_files import write_gguf
 
 Data = dict[str, Any]
 CLIENT = {"name": "test", "sha256": "cd" * 32}
@@ -362,9 +364,106 @@ def test_service_whose_memory_nothing_tells_needs_a_fraction(directory: Path) ->
 def test_vllm_can_write_and_run_only_what_it_compiles(directory: Path) -> None:
     service = container(site("vllm", of_hub(directory), timezone="Asia/Seoul"))
     assert service["read_only"] is True and service["shm_size"] == "4g"
-    assert service["tmpfs"] == ["/tmp:mode=1777,noexec", "/var/cache/vllm:mode=1777,exec"]
+    assert service["tmpfs"] == ["/tmp:mode=1777,noexec"]
+    assert [mount["target"] for mount in service["volumes"]] == ["/var/cache/vllm"]
     environment = service["environment"]
     assert environment["HF_HUB_OFFLINE"] == "1" and environment["TZ"] == "Asia/Seoul"
+
+
+PARTS = [f"q4/m-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
+
+
+def in_parts(service: str, *paths: str, **more: Any) -> Data:
+    files = [{"path": path, "sha256": "ab" * 32} for path in paths]
+    pins = {"source": "hf:publisher/name", "revision": "12" * 20, "files": files}
+    return {"name": "large", "service": service, **pins, **more}
+
+
+def test_file_in_parts_is_baked_whole_and_loaded_by_its_first(directory: Path) -> None:
+    data = site("llamacpp", in_parts("llamacpp", *reversed(PARTS)))
+    command = container(data)["command"]
+    assert dict(pairwise(command))["--model"] == f"/models/large/{PARTS[0]}"
+    (image,) = service_images(read_settings(data))
+    (weights,) = image.models
+    assert {file.path for file in weights.files} == {f"/models/large/{path}" for path in PARTS}
+    preset = built_from(site("embeddings", in_parts("embeddings", *PARTS, task="embed")))
+    assert f"model = /models/large/{PARTS[0]}" in preset["models.ini"]
+
+
+def test_part_of_a_file_is_refused_by_its_name(directory: Path) -> None:
+    alone = {"name": "large", "service": "ollama", "sha256": "ab" * 32, "revision": "12" * 20}
+    told = problems(site("ollama", alone | {"source": f"hf:publisher/name/{PARTS[1]}"}))
+    assert any("is part 2 of 3 of a file" in each for each in told)
+    told = problems(site("llamacpp", in_parts("llamacpp", *PARTS[:2])))
+    assert any(f"lacks {PARTS[2]}" in each for each in told)
+    told = problems(site("ollama", in_parts("ollama", *PARTS)))
+    assert any("cannot run 'large' with a GGUF file in several parts" in each for each in told)
+
+
+def gguf(path: Path, architecture: str = "llama", vocabulary: str = "llama") -> str:
+    about = {"tokenizer.ggml.model": vocabulary}
+    return str(write_gguf(path, {"a.weight": ((4, 4), Kind.F32)}, about, architecture))
+
+
+def test_projector_and_draft_are_baked_and_loaded(directory: Path) -> None:
+    projector = gguf(directory / "mmproj.gguf", "clip")
+    draft = gguf(directory / "draft.gguf")
+    data = site("llamacpp", model(directory, "m", "llamacpp", projector=projector, draft=draft))
+    given = dict(pairwise(container(data)["command"]))
+    assert given["--mmproj"] == "/models/m.projector.gguf"
+    assert given["--model-draft"] == "/models/m.draft.gguf"
+    (image,) = service_images(read_settings(data))
+    assert [each.model for each in image.models] == ["m", "m-projector", "m-draft"]
+
+
+def test_projector_or_draft_that_does_not_fit_is_refused(directory: Path) -> None:
+    whole, projector = gguf(directory / "whole.gguf"), gguf(directory / "clip.gguf", "clip")
+    other = gguf(directory / "other.gguf", vocabulary="gpt2")
+    found = {
+        "projector": {whole: "is a whole model, not a projector", "gone": "does not exist"},
+        "draft": {projector: "is a projector", other: "has another vocabulary than the model"},
+    }
+    for option, cases in found.items():
+        for place, told in cases.items():
+            told_of = problems(
+                site("llamacpp", model(directory, "m", "llamacpp", **{option: place}))
+            )
+            assert any(f"its {option} {told}" in each for each in told_of), (place, told_of)
+
+
+@pytest.mark.parametrize(("limit", "mib"), [("8g", "2048"), ("64g", "8192"), (None, "2048")])
+def test_llamacpp_s_cache_and_threads_are_in_proportion(
+    directory: Path, limit: str | None, mib: str
+) -> None:
+    options = {"memory_limit": limit} if limit else {}
+    data = site("llamacpp", model(directory, "m", "llamacpp", parallel=6), **options)
+    environment = container(data)["environment"]
+    assert environment["LLAMA_ARG_CACHE_RAM"] == mib
+    assert environment["LLAMA_ARG_THREADS_HTTP"] == "10"
+
+
+def cache_of(data: Data, *gpus: str) -> str:
+    text = compose_project(read_settings(data), {"vllm": gpus}).services["vllm"]
+    document = yaml.safe_load(text)
+    (mount,) = document["services"]["vllm"]["volumes"]
+    assert document["volumes"] == {mount["source"]: {"labels": {"llmhost.cache": "vllm"}}}
+    places = [*document["services"]["vllm"]["environment"].values()]
+    assert not any(place.startswith("/models/") for place in places)
+    return str(mount["source"])
+
+
+def test_what_vllm_compiles_is_kept_for_the_same_image_gpu_and_options(directory: Path) -> None:
+    brain = of_hub(directory)
+    data = site("vllm", brain, gpu=0)
+    kept = cache_of(data, "gpu=a")
+    assert cache_of(data | {"vllm_port": 9000, "vllm_memory_limit": "9g"}, "gpu=a") == kept
+    others = {
+        cache_of(data, "gpu=b"),
+        cache_of(data | {"vllm_image": f"vllm/other:1@sha256:{'1' * 64}"}, "gpu=a"),
+        cache_of(data | {"vllm_extra_arguments": ["--enforce-eager"]}, "gpu=a"),
+        cache_of(site("vllm", brain | {"context_tokens": 2048}, gpu=0), "gpu=a"),
+    }
+    assert len(others - {kept}) == 4
 
 
 def test_embedding_and_reranking_models_share_a_service(directory: Path) -> None:
@@ -387,6 +486,8 @@ UNFIT: dict[str, tuple[str, Data]] = {
     "weights in a single file": ("vllm", {}),
     "a tool_parser": ("llamacpp", {"tool_parser": "hermes"}),
     "a reasoning_parser": ("ollama", {"reasoning_parser": "qwen3"}),
+    "a projector": ("ollama", {"projector": "mmproj.gguf"}),
+    "a draft": ("embeddings", {"task": "embed", "draft": "draft.gguf"}),
     "adapters": ("llamacpp", {"adapters": [{"name": "style", "source": "style"}]}),
     "task = 'generate'": ("embeddings", {}),
     "parameters.top_k": ("embeddings", {"task": "embed", "parameters": {"top_k": 1}}),
