@@ -3,7 +3,7 @@
     pyinfra inventory/llm.py deploy.py
 
 `llmhost plan inventory/llm.py` shows what a deploy would change, `llmhost verify inventory/llm.py`
-checks the result. docs/options.md lists all options; an option that is not set here has its
+checks the result. `llmhost docs options` lists all options; an option that is not set here has its
 default. Do not write secrets into this file: it contains only digests of API keys.
 """
 
@@ -28,7 +28,7 @@ llm_servers = (
         "gateway_names": ["llm-server"],  # <-
         # Services to run. The first one answers at the gateway's "/".
         "services": ["llamacpp"],
-        # Models to bake into the images, pinned by commit and digest: see docs/models.md.
+        # Models to bake into the images, pinned by commit and digest: `llmhost docs models`.
         "models": [
             {
                 "name": "router",

@@ -7,6 +7,9 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 TEMPLATES = PACKAGE / "templates"
 FILES = PACKAGE / "files"
+PAGES = PACKAGE / "pages"
+"""The documentation; `llmhost docs NAME` prints a page."""
+
 CHECKS = PACKAGE / "checks"
 """The server tests that `llmhost verify` runs."""
 

@@ -88,6 +88,9 @@ PLACES = {
     "bundle": Place("bundle:app", "Deploy to hosts without a network, from one signed file."),
     "key": Place("key:app", "Create, rotate, revoke and list API keys.", pyinfra=False),
     "model": Place("model:app", "List models and pin their sources."),
+    "docs": Place(
+        "docs:docs", "Print a page of the documentation, or the list of pages.", pyinfra=False
+    ),
     "tls": Place(
         "tls:app", "Print the certificate of the site's certificate authority.", pyinfra=False
     ),

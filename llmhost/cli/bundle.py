@@ -72,7 +72,7 @@ def create(
 _NO_DRIVER = (
     "note: the bundle contains no GPU driver, because the hosts' GPUs are unknown here;"
     " run llmhost plan at the servers' site, and add the packages that it names with --package"
-    " (docs/air-gap.md)"
+    " (llmhost docs air-gap)"
 )
 
 

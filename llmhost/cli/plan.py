@@ -45,7 +45,9 @@ def plan(
     limit: Annotated[
         list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines; see docs/plan.md")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For machines; see llmhost docs plan")
+    ] = False,
 ) -> None:
     """Show what a deploy would change, and why. Changes nothing.
 

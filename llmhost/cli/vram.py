@@ -44,7 +44,9 @@ def vram(
     limit: Annotated[
         list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines; see docs/vram.md")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For machines; see llmhost docs vram")
+    ] = False,
 ) -> None:
     """Show how much GPU memory each model needs and whether all models fit.
 

@@ -90,7 +90,7 @@ def listed(words: Iterable[str]) -> str:
 
 
 def nearest(
-    name: object, known: Iterable[str], otherwise: str = "docs/options.md lists them all"
+    name: object, known: Iterable[str], otherwise: str = "llmhost docs options lists them all"
 ) -> str:
     """A suggestion for an unknown name."""
     text = name[:64] if isinstance(name, str) else ""

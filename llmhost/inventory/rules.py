@@ -117,7 +117,7 @@ def _missing_services(settings: Settings) -> Iterator[Problem]:
                 yield Problem(
                     "services",
                     f"'{service.name}' needs '{needed}', which is not declared",
-                    f"add '{needed}', or set the URL of an existing one (docs/options.md)",
+                    f"add '{needed}', or set the URL of an existing one (llmhost docs options)",
                 )
 
 

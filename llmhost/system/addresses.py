@@ -81,7 +81,7 @@ def refusals(declared: Addressing, state: NetworkState) -> list[str]:
     if state.is_wsl:
         return [
             "Windows sets the address of a WSL host: remove network_addresses from the inventory,"
-            " and see docs/network.md for ways to reach the host"
+            " and see llmhost docs network for ways to reach the host"
         ]
     name = interface_of(declared, state)
     if not name:
@@ -99,13 +99,13 @@ def _unmanaged(name: str, managers: Sequence[str]) -> str:
     if "ifupdown" in managers:
         return (
             f"{name} is configured by ifupdown, in /etc/network/interfaces: {advice}; or move the"
-            " host to systemd-networkd (see docs/network.md)"
+            " host to systemd-networkd (see llmhost docs network)"
         )
     if "NetworkManager" in managers:
         return f"{name} is configured by NetworkManager: {advice}, with nmcli connection modify"
     return (
         f"neither netplan nor systemd-networkd manages {name}: move it to systemd-networkd (see"
-        " docs/network.md), or remove network_addresses from the inventory"
+        " llmhost docs network), or remove network_addresses from the inventory"
     )
 
 

@@ -59,6 +59,7 @@ RUN_BY = {
     "test_server_comes_up_from_the_bundle_alone",
     "llmhost key": f"{HERE}::test_cheap_commands_do_what_the_page_says",
     "llmhost tls": f"{HERE}::test_cheap_commands_do_what_the_page_says",
+    "llmhost docs": f"{HERE}::test_cheap_commands_do_what_the_page_says",
     "pyinfra": f"{DEMO}::test_second_run_changes_nothing",
     "python -m testbed": f"{LIFETIME}::test_what_a_killed_owner_left_is_collected",
     "script/bench": f"{HERE}::test_command_parses",
@@ -179,7 +180,7 @@ def test_cheap_commands_do_what_the_page_says(tmp_path: Path) -> None:
     sample = (ROOT / "inventory" / "llm.py").read_text()
     (tmp_path / "inventory" / "site.py").write_text(sample)
     environment = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    cheap = ("llmhost key", "llmhost tls", "python -m testbed list")
+    cheap = ("llmhost docs", "llmhost key", "llmhost tls", "python -m testbed list")
     ran = [each for each in OURS if any(each.begins_with(begin) for begin in cheap)]
     assert len(ran) > 6
     for command in {each.words: each for each in ran}.values():

@@ -40,7 +40,7 @@ def test_keys_of_pyinfra_are_left_alone() -> None:
             "host: dcoker_data_root: unknown key; did you mean docker_dat",
         ),
         ({"docker_data_rot": "/x"}, "did you mean docker_data_root?"),
-        ({"zzz": 1}, "host: zzz: unknown key; docs/options.md lists them all"),
+        ({"zzz": 1}, "host: zzz: unknown key; llmhost docs options lists them all"),
         (
             {"gateway_port": "many"},
             "is 'many'; write a port number from 1 to 65535, such as 8080",
