@@ -39,15 +39,13 @@ def texts(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) not in documented:
-                yield node.value
+        if not isinstance(node, ast.Constant) or id(node) in documented:
+            continue
+        if isinstance(node.value, str):
+            yield node.value
 
 
-SOURCES = [
-    *(path for path in PACKAGE.rglob("*.py") if path.is_relative_to(PACKAGE)),
-    *(ROOT / "inventory").glob("*.py"),
-]
+SOURCES = [*PACKAGE.rglob("*.py"), *(ROOT / "inventory").glob("*.py")]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
