@@ -7,17 +7,16 @@ computes them; with `--no-cache` every text is computed.
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tests.doubles.embeddings import serve
 
 Array = NDArray[np.float32]
 HERE = Path(__file__).parent
@@ -157,32 +156,6 @@ class Kept:
             yield np.frombuffer(path.read_bytes(), np.float32).tolist()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # or each answer waits 40 ms
-    kept: Kept
-
-    def do_POST(self) -> None:
-        body: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        data = [
-            {"index": index, "embedding": vector}
-            for index, vector in enumerate(self.kept.embed(body["input"]))
-        ]
-        answer = json.dumps({"object": "list", "model": "minilm", "data": data}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
-class _Listener(ThreadingHTTPServer):
-    request_queue_size = 128
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    _Handler.kept = Kept(Model(), "--no-cache" not in sys.argv)
-    _Listener(("127.0.0.1", int(sys.argv[1])), _Handler).serve_forever()
+    kept = Kept(Model(), "--no-cache" not in sys.argv)
+    serve(("127.0.0.1", int(sys.argv[1])), kept.embed)

@@ -1,6 +1,7 @@
 """A double of an embedding model: texts that share words are near each other, and nothing more.
 
-It speaks OpenAI's interface. As a program it serves it on a port: `python -m
+It speaks OpenAI's interface, also for other models (`serve`). It needs no other file of the
+repository: tests copy it into an image. As a program it serves it on a port: `python -m
 tests.doubles.embeddings PORT`.
 """
 
@@ -10,10 +11,13 @@ import math
 import re
 import signal
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 LENGTH = 64
+Embed = Callable[[Sequence[str]], Iterable[list[float]]]
+"""One vector for each text."""
 
 
 def embed(text: str) -> list[float]:
@@ -26,20 +30,25 @@ def embed(text: str) -> list[float]:
     return [x / size for x in vector]
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The body of `POST /v1/embeddings`."""
-    inputs = request["input"]
-    texts = [inputs] if isinstance(inputs, str) else inputs
-    data = [
-        {"object": "embedding", "index": index, "embedding": embed(text)}
-        for index, text in enumerate(texts)
-    ]
-    return {"object": "list", "model": request["model"], "data": data}
+def serve(address: tuple[str, int], embed_all: Embed) -> None:
+    """Serve `POST /v1/embeddings` until SIGTERM."""
+    # The first process of a container is not ended by a signal that it does not handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    _Listener(address, embed_all).serve_forever()
+
+
+class _Listener(ThreadingHTTPServer):
+    request_queue_size = 128
+
+    def __init__(self, address: tuple[str, int], embed_all: Embed) -> None:
+        super().__init__(address, _Handler)
+        self.embed_all = embed_all
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # or each answer waits 40 ms
+    server: _Listener
 
     def do_GET(self) -> None:
         self._send(200, {"status": "ok"})
@@ -47,7 +56,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         found = self.path == "/v1/embeddings"
-        self._send(200 if found else 404, answer(json.loads(body)) if found else {})
+        self._send(200 if found else 404, self._answer(json.loads(body)) if found else {})
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        inputs = request["input"]
+        vectors = self.server.embed_all([inputs] if isinstance(inputs, str) else inputs)
+        data = [
+            {"object": "embedding", "index": index, "embedding": vector}
+            for index, vector in enumerate(vectors)
+        ]
+        return {"object": "list", "model": request["model"], "data": data}
 
     def _send(self, status: int, body: dict[str, Any]) -> None:
         data = json.dumps(body).encode()
@@ -61,11 +79,5 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-class _Listener(ThreadingHTTPServer):
-    request_queue_size = 128
-
-
 if __name__ == "__main__":
-    # The first process of a container is not ended by a signal that it does not handle.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    _Listener(("0.0.0.0", int(sys.argv[1])), _Handler).serve_forever()
+    serve(("0.0.0.0", int(sys.argv[1])), lambda texts: map(embed, texts))
