@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from llmhost.cli.offline import verify_offline
 from llmhost.cli.progress import run_checks
 from llmhost.cli.report import Run, write_page
 from llmhost.cli.session import site_hosts
+from llmhost.inventory.site import SiteHost
 from llmhost.resources import CHECKS
 
 
@@ -74,18 +75,30 @@ def verify(
     options = {"--junitxml": junit, "--outside": outside, "--evidence": evidence}
     begun, clock = datetime.now(UTC), time.monotonic()
     with TemporaryDirectory(prefix="llmhost-") as directory:
-        site, records = Path(directory, "site.json"), Path(directory, "records")
-        # Keys that begin with "_" are not llmhost options.
-        data = {each.name: {**each.data, "_groups": [*each.groups]} for each in hosts}
-        site.write_text(json.dumps(data, default=str))
-        records.touch()
-        command = _pytest({**options, "--site": site, "--records": records})
-        status = run_checks([*command, *(pytest_args or [])], records)
+        records = Path(directory, "records")
+        status = _run(hosts, options, pytest_args or [], records)
         if html:
             run = Run(inventory, limit or [], begun, time.monotonic() - clock)
             write_page(html, run, records)
             typer.echo(f"Report written to {html}")
     raise typer.Exit(min(status, 1))
+
+
+def _run(
+    hosts: Sequence[SiteHost],
+    options: Mapping[str, object],
+    arguments: Sequence[str],
+    records: Path,
+) -> int:
+    """Run the server tests on these hosts, with a record of each check; returns pytest's exit
+    status."""
+    site = records.with_name("site.json")
+    # Keys that begin with "_" are not llmhost options.
+    data = {each.name: {**each.data, "_groups": [*each.groups]} for each in hosts}
+    site.write_text(json.dumps(data, default=str))
+    records.touch()
+    command = _pytest({**options, "--site": site, "--records": records})
+    return run_checks([*command, *arguments], records)
 
 
 def _pytest(options: Mapping[str, object]) -> list[str]:

@@ -54,7 +54,7 @@ def built(
     if mistakes := [mistake for name, file in files if (mistake := _mistake(name, file))]:
         yield refuse(mistakes)
         return
-    sizes: Sizes = {}
+    sizes: Mapping[ModelImage, Sizes] = {}
     if building:
         room = _room(uploads, arriving.values(), building)
         sizes = {model: {f.sha256: _size(f, room) for f in arriving[model]} for model in weights}
@@ -65,10 +65,7 @@ def built(
         explain(reasons)
         yield StringCommand(core.prepare_script(uploads))
         for model in weights:
-            for file in arriving[model]:
-                yield from _obtain(model.model, file, uploads, sizes[model][file.sha256])
-            with reported(f"building the weights image of {model.model}"):
-                yield StringCommand(core.import_script(model, uploads))
+            yield from _transferred(model, arriving[model], uploads, sizes[model])
         for image in brought:
             with reported(f"loading the image of {image.service}"):
                 yield StringCommand(core.load_script(image, waiting))
@@ -79,8 +76,18 @@ def built(
         yield StringCommand(core.tidy_script(uploads))
 
 
-Sizes = Mapping[ModelImage, Mapping[str, int]]
+Sizes = Mapping[str, int]
 """Bytes by SHA-256 of the files to transfer; 0 if unknown."""
+
+
+def _transferred(
+    model: ModelImage, files: Sequence[WeightsFile], uploads: str, sizes: Sizes
+) -> Commands:
+    """The image of a model's weights, with these files transferred."""
+    for file in files:
+        yield from _obtain(model.model, file, uploads, sizes[file.sha256])
+    with reported(f"building the weights image of {model.model}"):
+        yield StringCommand(core.import_script(model, uploads))
 
 
 def _arriving(model: ModelImage, waiting: Sequence[str]) -> tuple[WeightsFile, ...]:

@@ -81,10 +81,7 @@ def present(
         state = yield from then_read(installed(plan, state, repository, everything), state)
         state = yield from then_read(_loaded(plan, state, reboot_timeout_seconds), state)
         state = yield from then_read(_serving(plan, files), state)
-        if drift := gpu_drift(policy, state):
-            explain(drift)
-            yield StringCommand(f"systemctl restart {GPU_UNIT}")
-            state = read_state(wanted=wanted) or state
+        state = yield from then_read(_set(gpu_drift(policy, state)), state)
         limits = refused_limits(policy, state)
         note([*plan.choice.notes, *unmended_holes(policy, state), *limits])
     elif state.has_gpu:
@@ -93,6 +90,13 @@ def present(
             note(unmended_holes(policy, state))
     if sentences := unusable(policy, state):
         yield refuse(sentences)
+
+
+def _set(drift: Sequence[str]) -> Commands:
+    """Apply the declared settings of the GPUs."""
+    if drift:
+        explain(drift)
+        yield StringCommand(f"systemctl restart {GPU_UNIT}")
 
 
 def _modules_file(plan: DriverPlan) -> list[Entry]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llmhost.docker.build_context import context_files
-from llmhost.docker.compose import Project
+from llmhost.docker.compose import Limits, Project
 from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
 from llmhost.models.files import sha256_of
 from llmhost.nvidia.gpu_allocation import Devices
@@ -78,26 +78,8 @@ def compose_project(
             quoted=_quoted,
         ),
         services={
-            service.name: render(
-                _template(settings.options(service.name), service.name),
-                project=settings.stack.project,
-                service=service,
-                image=images[service.name],
-                options=settings.options(service.name),
-                devices=(devices or {}).get(service.name, ()),
-                needs=started_first(settings, service, devices or {}),
-                environment=_environment(settings.options(service.name)),
-                models=settings.models_of(service.name),
-                arguments=tuple(
-                    service.arguments(
-                        settings.options(service.name), settings.models_of(service.name)
-                    )
-                ),
-                limits=limited[service.name],
-                docker_size=docker_size,
-                docker=settings.docker,
-                stack=settings.stack,
-                quoted=_quoted,
+            service.name: _service_file(
+                settings, service, images[service.name], devices or {}, limited[service.name]
             )
             for service in settings.catalogue
         },
@@ -111,6 +93,30 @@ def compose_project(
             for service in settings.catalogue
             if (program := service.changed_settings(settings.options(service.name)))
         },
+    )
+
+
+def _service_file(
+    settings: Settings, service: AnyService, image: str, devices: Devices, limits: Limits
+) -> str:
+    """The Compose file of a service."""
+    options, models = settings.options(service.name), settings.models_of(service.name)
+    return render(
+        _template(options, service.name),
+        project=settings.stack.project,
+        service=service,
+        image=image,
+        options=options,
+        devices=devices.get(service.name, ()),
+        needs=started_first(settings, service, devices),
+        environment=_environment(options),
+        models=models,
+        arguments=tuple(service.arguments(options, models)),
+        limits=limits,
+        docker_size=docker_size,
+        docker=settings.docker,
+        stack=settings.stack,
+        quoted=_quoted,
     )
 
 

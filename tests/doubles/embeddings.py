@@ -30,19 +30,35 @@ def embed(text: str) -> list[float]:
     return [x / size for x in vector]
 
 
-def serve(address: tuple[str, int], embed_all: Embed) -> None:
+def embed_all(texts: Sequence[str]) -> Iterable[list[float]]:
+    """A vector of each text."""
+    return map(embed, texts)
+
+
+def answer(request: dict[str, Any], vectors: Embed = embed_all) -> dict[str, Any]:
+    """The body of `POST /v1/embeddings`."""
+    inputs = request["input"]
+    texts = [inputs] if isinstance(inputs, str) else inputs
+    data = [
+        {"object": "embedding", "index": index, "embedding": vector}
+        for index, vector in enumerate(vectors(texts))
+    ]
+    return {"object": "list", "model": request["model"], "data": data}
+
+
+def serve(address: tuple[str, int], vectors: Embed) -> None:
     """Serve `POST /v1/embeddings` until SIGTERM."""
     # The first process of a container is not ended by a signal that it does not handle.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    _Listener(address, embed_all).serve_forever()
+    _Listener(address, vectors).serve_forever()
 
 
 class _Listener(ThreadingHTTPServer):
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], embed_all: Embed) -> None:
+    def __init__(self, address: tuple[str, int], vectors: Embed) -> None:
         super().__init__(address, _Handler)
-        self.embed_all = embed_all
+        self.vectors = vectors
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -56,16 +72,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         found = self.path == "/v1/embeddings"
-        self._send(200 if found else 404, self._answer(json.loads(body)) if found else {})
-
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        inputs = request["input"]
-        vectors = self.server.embed_all([inputs] if isinstance(inputs, str) else inputs)
-        data = [
-            {"object": "embedding", "index": index, "embedding": vector}
-            for index, vector in enumerate(vectors)
-        ]
-        return {"object": "list", "model": request["model"], "data": data}
+        said = answer(json.loads(body), self.server.vectors) if found else {}
+        self._send(200 if found else 404, said)
 
     def _send(self, status: int, body: dict[str, Any]) -> None:
         data = json.dumps(body).encode()
@@ -80,4 +88,4 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    serve(("0.0.0.0", int(sys.argv[1])), lambda texts: map(embed, texts))
+    serve(("0.0.0.0", int(sys.argv[1])), embed_all)
