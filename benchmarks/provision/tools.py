@@ -48,10 +48,10 @@ def program(name: str) -> str:
 
 def timed(command: Sequence[str], **environment: str) -> tuple[float, str]:
     """Seconds of wall-clock time and output of a command that must succeed."""
+    variables = os.environ | environment
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # an installation has compiled modules
     begun = time.perf_counter()
-    result = subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True
-    )
+    result = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
     seconds = time.perf_counter() - begun
     if result.returncode:
         sys.exit(f"error: {' '.join(command)} failed:\n{result.stdout}{result.stderr}")

@@ -33,7 +33,7 @@ def test_completion_is_proven_to_run_on_the_gpu_of_its_service(
 ) -> None:
     result = server.verify(tmp_path, "--evidence", str(tmp_path / "evidence"))
     assert result.returncode == 0, result.stdout
-    assert "test_completion_is_computed_on_the_gpus_that_the_service_was_given" in result.stdout
+    assert "test_completion_is_computed_on_the_gpus_of_its_service" in result.stdout
     assert "GPU: 0 proven on hardware, 6 proven on a double; without" in result.stdout
     assert "not checked: 0" in result.stdout
     (kept,) = (tmp_path / "evidence").iterdir()

@@ -2,8 +2,8 @@
 
 NEXT_STEPS = {
     # Services
-    "chroma.heart-beats": "Run `docker logs llmhost-chroma-1` on the server. Restart it with "
-    "`docker restart llmhost-chroma-1`.",
+    "chroma.heartbeat-is-answered": "Run `docker logs llmhost-chroma-1` on the server. Restart it "
+    "with `docker restart llmhost-chroma-1`.",
     "chroma.collections-can-be-listed": "If `docker logs llmhost-chroma-1` reports a damaged "
     "database, restore the volume `llmhost_chroma-data` from a backup.",
     "chroma.reset-is-forbidden": "The container runs with other settings than the inventory's. "
@@ -16,15 +16,15 @@ NEXT_STEPS = {
     "docling did not find. Compare the model's `source` with docs/models.md.",
     "docling.pictures-are-described": "Run `docker logs llmhost-docling-1`: it names the model "
     "that docling did not find. Compare the model's `source` with docs/models.md.",
-    "docling.no-hub-is-asked": "The log shows which model docling looked for. Add it to `models` "
-    "so that it is baked into the image.",
+    "docling.no-model-hub-is-contacted": "The log shows which model docling looked for. Add it to "
+    "`models` so that it is baked into the image.",
     "embeddings.models-are-offered-under-their-declared-names": "Compare `models` with "
     "`curl http://127.0.0.1:PORT/v1/models` on the server, then deploy again.",
     "embeddings.equal-texts-have-equal-vectors-and-others-do-not": "The model file may be "
     "damaged or have the wrong `task`. Compare its SHA-256 with the lock file.",
-    "embeddings.long-text-is-embedded-whole": "Raise `context_tokens` of the model, up to what "
-    "it was trained for.",
-    "embeddings.texts-are-put-in-order": "Check that the model is a reranker and has "
+    "embeddings.long-texts-are-embedded-completely": "Raise `context_tokens` of the model, up to "
+    "what it was trained for.",
+    "embeddings.texts-are-ordered-by-relevance": "Check that the model is a reranker and has "
     '`task = "rerank"`.',
     "embeddings.undeclared-model-is-unknown": "Another server answers on this port. Find it with "
     "`ss -ltnp` on the server.",
@@ -36,9 +36,9 @@ NEXT_STEPS = {
     "with the engine's own port on the server: `curl -N http://127.0.0.1:PORT/v1/completions`.",
     "llamacpp.slots-and-web-interface-are-closed": "Remove `--slots` and `--webui` from "
     "`llamacpp_extra_arguments`, then deploy again: slots show other clients' prompts.",
-    "ollama.every-role-is-a-model-of-its-own": "Run `docker exec llmhost-ollama-1 ollama list` "
+    "ollama.every-role-is-a-separate-model": "Run `docker exec llmhost-ollama-1 ollama list` "
     "and compare it with `models`, then deploy again.",
-    "ollama.resident-models-are-loaded-before-anybody-asks": "Run "
+    "ollama.resident-models-are-loaded-before-the-first-request": "Run "
     "`docker exec llmhost-ollama-1 ollama ps`. If a model is missing, or is not there forever, run "
     "`llmhost vram INVENTORY`: it may not fit.",
     "ollama.system-prompt-and-parameters-are-in-the-model": "An older image runs. Deploy again.",
@@ -48,24 +48,24 @@ NEXT_STEPS = {
     "model was not loaded.",
     "ollama.json-is-answered-with-json": "The model ignores the schema. Try a larger one, or "
     "raise `max_tokens` in the request.",
-    "ollama.nobody-can-change-what-is-baked": "The store is writable. Deploy again to recreate "
+    "ollama.baked-models-cannot-be-changed": "The store is writable. Deploy again to recreate "
     "the container with a read-only file system.",
     "open_webui.it-is-ready-and-its-database-answers": "Run `docker logs llmhost-open_webui-1`. "
     "If its database is damaged, restore the volume `llmhost_open_webui-data` from a backup.",
-    "open_webui.first-administrator-is-there-and-nobody-else-can-sign-up": "Switch sign-up off in "
+    "open_webui.first-administrator-exists-and-sign-up-is-closed": "Switch sign-up off in "
     "Open WebUI's admin settings or deploy again. Remove accounts that you do not know.",
-    "open_webui.models-are-for-those-who-have-logged-in": "Set `WEBUI_AUTH` back to true: deploy "
+    "open_webui.models-require-a-login": "Set `WEBUI_AUTH` back to true: deploy "
     "again. Until then, close the port with `firewall_rules`.",
-    "open_webui.settings-of-the-inventory-count": "Set `open_webui_persistent_settings = False`, "
+    "open_webui.settings-of-the-inventory-apply": "Set `open_webui_persistent_settings = False`, "
     "or change the setting in Open WebUI itself.",
     "open_webui.settings-in-use-are-those-it-was-started-with": "An administrator changed a "
     "setting. `llmhost plan INVENTORY` names it; a deploy restores it.",
-    "open_webui.nobody-outside-is-asked": "The log names the address. Switch the feature that "
-    "asks it off in Open WebUI's admin settings.",
+    "open_webui.no-outside-service-is-contacted": "The log names the address. Switch the feature "
+    "that asks it off in Open WebUI's admin settings.",
     "open_webui.data-is-in-a-volume-beside-the-models-of-the-image": "Deploy again to recreate "
     "the container with its volume. Back up `docker cp llmhost-open_webui-1:/app/backend/data` "
     "first.",
-    "open_webui.browsers-find-it-at-its-own-port": "Check `open_webui_ui_port` and "
+    "open_webui.browsers-reach-it-on-its-own-port": "Check `open_webui_ui_port` and "
     "`open_webui_ui_sources`, then `nginx -t` on the server.",
     "qdrant.collections-can-be-listed": "Run `docker logs llmhost-qdrant-1`. If a collection is "
     "damaged, restore the volume `llmhost_qdrant-data` from a backup.",
@@ -73,7 +73,7 @@ NEXT_STEPS = {
     "`QDRANT__TELEMETRY_DISABLED`.",
     "redis.value-is-kept-and-expires": "Run `docker logs llmhost-redis-1`. `OOM` means that "
     "`redis_memory_mib` is too small.",
-    "redis.memory-ends-where-it-is-declared": "Someone changed `maxmemory` at run time. "
+    "redis.memory-limit-is-the-declared-one": "Someone changed `maxmemory` at run time. "
     "`docker restart llmhost-redis-1` restores it.",
     "redis.data-is-written-to-the-disk-only-if-declared": "Compare `redis_persistent` with "
     "`docker inspect llmhost-redis-1`, then deploy again.",
@@ -91,15 +91,15 @@ NEXT_STEPS = {
     "vLLM's own port on the server: `curl -N http://127.0.0.1:PORT/v1/completions`.",
     "vllm.other-model-is-unknown": "Another server answers on this port. Find it with "
     "`ss -ltnp` on the server.",
-    "vllm.it-finds-no-hub": "Deploy again: the container runs without `HF_HUB_OFFLINE`.",
+    "vllm.no-model-hub-is-reachable": "Deploy again: the container runs without `HF_HUB_OFFLINE`.",
     # Application servers
-    "app_server.environment-is-readable-for-its-owner-alone": "Deploy again to restore owner and "
+    "app_server.environment-is-readable-only-by-its-owner": "Deploy again to restore owner and "
     "mode. If other users could read the file, rotate the key: `llmhost key rotate NAME FILE`.",
-    "app_server.environment-names-all-that-a-program-needs": "Deploy again: it rewrites the file "
-    "at `app_server_environment_file`.",
-    "app_server.llm-server-has-its-name": "Deploy again to restore the block in /etc/hosts. "
-    "`getent hosts NAME` shows what the host resolves.",
-    "app_server.llm-server-admits-the-key-and-nobody-without": "401: the key in "
+    "app_server.environment-has-all-variables-that-a-program-needs": "Deploy again: it rewrites "
+    "the file at `app_server_environment_file`.",
+    "app_server.llm-server-resolves-by-its-name": "Deploy again to restore the block in "
+    "/etc/hosts. `getent hosts NAME` shows what the host resolves.",
+    "app_server.llm-server-admits-only-requests-with-the-key": "401: the key in "
     "`app_server_api_key` belongs to no declared client. No answer: check the firewall of the LLM "
     "server.",
     "app_server.certificate-is-trusted-by-the-system": "Deploy again; then "
@@ -112,16 +112,16 @@ NEXT_STEPS = {
     "`apt-mark showhold` on the server lists what is held.",
     "container_toolkit.apt-knows-the-toolkits-repository-once": "Remove other entries for "
     "nvidia.github.io from /etc/apt/sources.list.d, then deploy again.",
-    "container_toolkit.cdi-describes-just-the-gpus-that-are-there": "Run "
+    "container_toolkit.cdi-describes-exactly-the-installed-gpus": "Run "
     "`systemctl start nvidia-cdi-refresh` on the server and compare `nvidia-ctk cdi list` with "
     "`nvidia-smi -L`.",
-    "container_toolkit.what-cdi-hands-out-is-there-and-enough-for-cuda": "Run "
+    "container_toolkit.devices-and-files-of-cdi-exist-and-suffice-for-cuda": "Run "
     "`modprobe nvidia-uvm` and `systemctl restart nvidia-cdi-refresh` on the server, then deploy "
     "again.",
     "container_toolkit.nvidia-smi-runs-in-a-throwaway-container": "Run `nvidia-smi` on the server. "
     "If it works there, run `systemctl restart nvidia-cdi-refresh`; its journal names what the CDI "
     "spec lacks.",
-    "container_toolkit.specs-are-kept-fresh": "Deploy again, then run "
+    "container_toolkit.cdi-specs-are-refreshed": "Deploy again, then run "
     "`systemctl status nvidia-cdi-refresh.path`.",
     "container_toolkit.docker-starts-after-the-specs-or-after-a-limited-wait": "Deploy again. "
     "`systemctl cat docker.service nvidia-cdi-refresh.service` shows the drop-ins of llmhost.",
@@ -133,18 +133,18 @@ NEXT_STEPS = {
     "again.",
     "docker.engine-runs-now-and-at-boot": "Run `journalctl -u docker -n 50` on the server for the "
     "cause, then deploy again.",
-    "docker.compose-and-buildx-are-there": "Deploy again: it installs the plugins.",
+    "docker.compose-and-buildx-are-installed": "Deploy again: it installs the plugins.",
     "docker.daemon-runs-the-declared-configuration": "`llmhost plan INVENTORY` names the keys of "
     "daemon.json that differ; a deploy restores them and restarts Docker.",
     "docker.images-are-in-the-declared-directory": "`llmhost plan INVENTORY` prints the steps to "
     "move containerd's data.",
-    "docker.daemon-is-younger-than-its-configuration": "Deploy again: it restarts the daemon. "
-    "With `live-restore`, containers keep running.",
+    "docker.daemon-was-started-after-its-configuration-changed": "Deploy again: it restarts the "
+    "daemon. With `live-restore`, containers keep running.",
     "docker.daemon-is-hardened": "Deploy again. A key that containers of your own cannot live with "
     "belongs in `docker_daemon_options`.",
     "docker.every-declared-key-is-in-the-file": "Deploy again: someone removed keys from "
     "/etc/docker/daemon.json.",
-    "docker.api-is-for-root-on-the-host-alone": "Remove `hosts` from daemon.json and "
+    "docker.api-is-for-root-on-the-host-only": "Remove `hosts` from daemon.json and "
     "`-H tcp://…` from drop-ins of docker.service, now: access to Docker's API is root access.",
     "docker.no-port-is-published-beyond-loopback": "A container that llmhost does not manage "
     "publishes a port; `docker ps` names it. Publish it on 127.0.0.1 (`-p 127.0.0.1:PORT:PORT`).",
@@ -161,9 +161,9 @@ NEXT_STEPS = {
     "own connection.",
     "firewall.incoming-and-routed-packets-are-denied-by-default": "Deploy again. "
     "`ufw status verbose` shows the default policies.",
-    "firewall.netfilter-is-loaded-with-it": "Run `ufw reload` on the server; if it fails, "
+    "firewall.rules-are-loaded-in-netfilter": "Run `ufw reload` on the server; if it fails, "
     "`nft list ruleset` shows which other program loads rules.",
-    "firewall.exactly-the-declared-rules-are-there": "`llmhost plan INVENTORY` names the rules "
+    "firewall.exactly-the-declared-rules-exist": "`llmhost plan INVENTORY` names the rules "
     "that differ. Declare those that you need in `firewall_rules`; a deploy removes the others.",
     "firewall.no-change-of-rules-waits-for-confirmation": "A deploy is changing the rules, or "
     "was interrupted. Wait for `firewall_confirm_seconds`, then deploy again.",
@@ -176,11 +176,11 @@ NEXT_STEPS = {
     "filters, or another firewall runs on the server: see `nft list ruleset`.",
     "gateway.nginx-runs-and-starts-at-boot": "Run `nginx -t` and `journalctl -u nginx -n 50` on "
     "the server for the cause, then deploy again.",
-    "gateway.nginx-finds-its-configuration-sound": "`nginx -t` names file and line. A deploy "
+    "gateway.nginx-accepts-its-configuration": "`nginx -t` names file and line. A deploy "
     "restores the files that llmhost manages; correct your own files in /etc/nginx by hand.",
-    "gateway.nginx-listens-where-it-is-declared-and-nowhere-else": "If nothing listens, deploy "
+    "gateway.nginx-listens-only-where-it-is-declared": "If nothing listens, deploy "
     "again to start nginx. If another port is open, `nginx -T | grep listen` names the file.",
-    "gateway.certificate-is-nobody-s-who-does-not-ask-for-the-host": "A server block of another "
+    "gateway.unknown-names-get-no-certificate": "A server block of another "
     "file answers for unknown names. `nginx -T | grep -n default_server` finds it.",
     "gateway.key-of-the-certificate-is-readable-by-root-only": "Deploy again to restore the mode. "
     "If other users could read the key, replace the certificate.",
@@ -190,7 +190,7 @@ NEXT_STEPS = {
     "server and run `llmhost plan INVENTORY`. If nothing answered, run `systemctl status nginx`.",
     "gateway.refusal-names-its-reason-and-not-the-server": "Another proxy answers in front of the "
     "gateway, or nginx runs an older configuration. Deploy again.",
-    "gateway.what-is-not-declared-is-closed-to-clients-too": "The client reached a route outside "
+    "gateway.undeclared-routes-are-closed-to-clients-too": "The client reached a route outside "
     "its scope. Check its `scope` in `api_clients`, then deploy again.",
     "gateway.client-reaches-the-engine": "401: `LLMHOST_API_KEY` belongs to no declared client. "
     "502: run `docker logs` of the first service.",
@@ -198,39 +198,39 @@ NEXT_STEPS = {
     "an address: they are in logs.",
     "gateway.access-log-is-rotated": "Run `logrotate -d /etc/logrotate.d/llmhost-gateway` on the "
     "server: it names the mistake.",
-    "gateway.metrics-are-offered-to-the-host-alone": "Run `systemctl status mtail` on the server.",
+    "gateway.metrics-are-offered-only-on-the-host": "Run `systemctl status mtail` on the server.",
     "gateway.log-is-json-without-keys": "If the log holds a key, delete the log and rotate that "
     "key: `llmhost key rotate NAME FILE`. If nothing was logged, check the disk with `df -h`.",
-    "gpu.every-service-has-exactly-the-gpus-it-asks-for": "Deploy again: it recreates the "
+    "gpu.every-service-has-exactly-the-gpus-it-requests": "Deploy again: it recreates the "
     "container with its GPUs. `llmhost plan INVENTORY` names what differs.",
-    "gpu.no-gpu-has-two-services-unless-both-agreed": "Give each service its own GPUs, or set "
+    "gpu.no-gpu-is-shared-unless-its-services-allow-it": "Give each service its own GPUs, or set "
     "`SERVICE_gpu_shared` for both.",
     "gpu.containers-may-open-the-devices-of-their-gpus": "The container lost its devices, often "
     "after `systemctl daemon-reload`. Deploy again: it recreates the container.",
-    "gpu.processes-on-the-gpus-belong-to-services-that-were-given-them": "`nvidia-smi` names the "
+    "gpu.processes-on-the-gpus-belong-to-their-services": "`nvidia-smi` names the "
     "process. Stop it, or move it to a GPU that no service uses.",
-    "gpu.completion-is-computed-on-the-gpus-that-the-service-was-given": "No process of the "
+    "gpu.completion-is-computed-on-the-gpus-of-its-service": "No process of the "
     "service holds memory on the GPU, or none computes there. Look for CUDA errors in its `docker "
     "logs`, then deploy again. If NVML lists no processes at all, update the driver. For vLLM, "
     "`vllm_tensor_parallel` decides how many GPUs compute.",
-    "gpu.engine-itself-says-that-it-computes-on-the-gpu": "The engine fell back to the CPU. Its "
+    "gpu.engine-reports-that-it-computes-on-the-gpu": "The engine fell back to the CPU. Its "
     "`docker logs` name the cause: an image without CUDA, a driver that is too old, or too "
     "little memory.",
     "healing.timer-runs-where-it-is-declared": "Deploy again, then run "
     "`systemctl status llmhost-heal.timer`.",
     "healing.containers-are-healed-as-soon-as-docker-runs": "Deploy again: until then a container "
     "that Docker could not start at boot waits for the timer.",
-    "healing.last-look-ended-well": "`journalctl -u llmhost-heal -n 50` names the container that "
+    "healing.last-run-succeeded": "`journalctl -u llmhost-heal -n 50` names the container that "
     "it could not restart.",
-    "network.host-calls-itself-by-its-name": "Deploy again. Cloud images may reset the name: set "
+    "network.host-has-the-declared-name": "Deploy again. Cloud images may reset the name: set "
     "`preserve_hostname: true` for cloud-init.",
-    "network.declared-names-lead-to-their-addresses": "Deploy again to restore the block in "
+    "network.declared-names-resolve-to-their-addresses": "Deploy again to restore the block in "
     "/etc/hosts; `getent hosts NAME` shows what the host resolves.",
-    "network.host-has-its-addresses-for-good": "`ip address` shows what the interface has. If "
+    "network.host-has-its-addresses-permanently": "`ip address` shows what the interface has. If "
     "DHCP gave another address, a second network manager is active: `networkctl list`.",
-    "network.addresses-are-on-disk-and-on-trial-no-more": "A deploy was interrupted before it "
+    "network.addresses-are-saved-and-confirmed": "A deploy was interrupted before it "
     "confirmed the addresses. Deploy again.",
-    "network.host-asks-the-declared-name-servers": "`resolvectl status` shows who sets the name "
+    "network.host-uses-the-declared-name-servers": "`resolvectl status` shows who sets the name "
     "servers. DHCP may override them: set `network_interface`.",
     "nvidia_driver.nvml-works": "Run `nvidia-smi` on the server. 'Driver/library version "
     "mismatch' means that it needs a reboot.",
@@ -238,22 +238,22 @@ NEXT_STEPS = {
     "why: a seating or power problem, or a driver branch that does not support the GPU.",
     "nvidia_driver.nvidia-smi-and-nvml-agree": "A second libnvidia-ml.so.1 is installed. "
     "`ldconfig -p | grep nvidia-ml` lists them.",
-    "nvidia_driver.loaded-module-is-the-one-of-the-libraries": "Reboot the server: the loaded "
+    "nvidia_driver.loaded-module-matches-the-libraries": "Reboot the server: the loaded "
     "kernel module and the installed libraries have different versions.",
     "nvidia_driver.driver-has-no-known-security-hole": "Deploy again: it installs the fixed "
     "version. To keep the driver for now, set `nvidia_driver_accept_vulnerable_until`.",
     "nvidia_driver.no-linux-driver-is-installed-on-wsl": "Run "
     "`apt-get purge 'nvidia-*' 'libnvidia-*'`: on WSL, Windows provides the driver.",
-    "nvidia_driver.no-part-of-the-driver-is-upgraded-behind-our-back": "Deploy again to hold the "
+    "nvidia_driver.driver-is-not-upgraded-automatically": "Deploy again to hold the "
     "packages that it names.",
-    "nvidia_driver.the-next-kernel-gets-its-module-with-it": "Deploy again: it releases the "
+    "nvidia_driver.next-kernel-has-its-module": "Deploy again: it releases the "
     "modules that are held.",
     "nvidia_driver.nouveau-is-not-loaded": "Reboot the server: nouveau is blacklisted from the "
     "next boot.",
     "nvidia_driver.gpus-are-set-as-declared": "Run `systemctl status llmhost-gpu` on the server: "
     "some GPUs refuse a power limit.",
-    "nvidia_driver.fabric-manager-runs-in-the-drivers-version": "Deploy again. Until the versions "
-    "match, CUDA fails on this server with error 802.",
+    "nvidia_driver.fabric-manager-has-the-version-of-the-driver": "Deploy again. Until the "
+    "versions match, CUDA fails on this server with error 802.",
     "receipt.receipt-is-of-these-settings": "The inventory changed after the last deploy. "
     "`llmhost plan INVENTORY` shows what is outstanding.",
     "receipt.receipt-names-the-models-by-hash": "The models changed after the last deploy. "
@@ -264,7 +264,7 @@ NEXT_STEPS = {
     "/var/log/apt/history.log. A deploy records the new versions.",
     "receipt.receipt-names-the-toolkit": "Another version of llmhost deployed this server. "
     "`llmhost history INVENTORY HOST` shows who did.",
-    "receipt.receipt-is-written-by-root-alone": "Someone changed owner or mode. Deploy again, and "
+    "receipt.receipt-is-writable-only-by-root": "Someone changed owner or mode. Deploy again, and "
     "do not trust what the old receipt says.",
     "stack.exactly-the-declared-services-run": "Deploy again. A container that is not declared "
     "was started by hand in llmhost's project: remove it, or give it its own project.",
@@ -274,9 +274,9 @@ NEXT_STEPS = {
     "shows what its health check said, and `docker logs CONTAINER` why.",
     "stack.services-come-back-after-a-reboot": "Deploy again to restore the restart policy, and "
     "`systemctl enable docker`.",
-    "stack.no-process-is-root-or-can-become-it": "The container was not created from llmhost's "
+    "stack.no-process-is-root-or-can-become-root": "The container was not created from llmhost's "
     "Compose files, or from older ones. Deploy again.",
-    "stack.containers-reach-nothing-that-is-not-declared": "The container was changed by hand. "
+    "stack.containers-reach-only-what-is-declared": "The container was changed by hand. "
     "`llmhost plan INVENTORY` names what was added; deploy to recreate the container.",
     "stack.services-have-limits-in-proportion-to-the-server": "Deploy again; `docker inspect` "
     "shows the limits of a container.",
@@ -290,13 +290,12 @@ NEXT_STEPS = {
     "the inventory declares. Deploy again.",
     "stack.no-volume-hides-what-is-baked": "Remove the volume or mount that the check names: it "
     "covers the models in the image.",
-    "stack.weights-are-not-kept-a-second-time-beside-their-image": "Run `llmhost prune INVENTORY "
-    "HOST` to free the space.",
+    "stack.weights-are-not-stored-twice": "Run `llmhost prune INVENTORY HOST` to free the space.",
     "stack.images-were-built-here": "The image came from elsewhere. Remove it with "
     "`docker image rm`, then deploy again.",
     "stack.compose-files-name-who-manages-them": "Deploy again: the files were replaced by hand.",
-    "system.clock-shows-the-declared-zone": "Deploy again. `timedatectl` shows the time zone.",
-    "system.something-keeps-the-clock-right": "Deploy again; `timedatectl` shows which service "
+    "system.clock-shows-the-declared-time-zone": "Deploy again. `timedatectl` shows the time zone.",
+    "system.clock-is-synchronized": "Deploy again; `timedatectl` shows which service "
     "synchronizes the clock.",
     "system.apt-waits-for-another-package-manager": "Deploy again to restore "
     "/etc/apt/apt.conf.d/zz-llmhost.",
@@ -318,7 +317,7 @@ NEXT_STEPS = {
     "log-in, set `system_ssh_password_login`.",
     "system.no-unit-has-undeclared-overrides": "`llmhost plan INVENTORY` names them; a deploy "
     "removes them. List those that must stay in `system_accepted_overrides`.",
-    "system.packages-are-all-in-order": "`dpkg --audit` names them. `dpkg --configure -a` and "
-    "`apt-get -f install` finish an interrupted installation.",
+    "system.all-packages-are-fully-installed": "`dpkg --audit` names them. `dpkg --configure -a` "
+    "and `apt-get -f install` finish an interrupted installation.",
 }
 """By the id of a check."""

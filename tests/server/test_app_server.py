@@ -27,27 +27,27 @@ def ask(host: Any, options: AppServer, header: str) -> str:
     )
 
 
-def test_environment_is_readable_for_its_owner_alone(host: Any, options: AppServer) -> None:
+def test_environment_is_readable_only_by_its_owner(host: Any, options: AppServer) -> None:
     file = host.file(options.environment_file)
     assert (file.mode, file.user) == (0o600, options.environment_owner)
     read = f"setpriv --reuid=65534 --clear-groups cat {options.environment_file}"
     assert host.run(read).failed, "another user must not read the key"
 
 
-def test_environment_names_all_that_a_program_needs(host: Any, options: AppServer) -> None:
+def test_environment_has_all_variables_that_a_program_needs(host: Any, options: AppServer) -> None:
     names = host.check_output(f"sed -n 's/^\\([A-Z_]*\\)=..*/\\1/p' {options.environment_file}")
     needed = {"OLLAMA_BASE_URL", "OLLAMA_AUTH_HEADER", "OPENAI_BASE_URL", "OPENAI_API_KEY"}
     assert needed <= set(names.split())
 
 
-def test_llm_server_has_its_name(host: Any, options: AppServer) -> None:
+def test_llm_server_resolves_by_its_name(host: Any, options: AppServer) -> None:
     found = host.check_output(f"getent ahosts {options.llm_name}").split()
     assert found
     if options.llm_address:
         assert str(options.llm_address) in found
 
 
-def test_llm_server_admits_the_key_and_nobody_without(host: Any, options: AppServer) -> None:
+def test_llm_server_admits_only_requests_with_the_key(host: Any, options: AppServer) -> None:
     if not host.exists("curl"):
         pytest.skip("this host has no curl for the request")
     assert ask(host, options, '"Authorization: $OLLAMA_AUTH_HEADER"') == "200"

@@ -53,7 +53,7 @@ def refreshed(host: Any) -> dict[str, Any]:
     return found
 
 
-def test_cdi_describes_just_the_gpus_that_are_there(host: Any, nvidia: Nvidia) -> None:
+def test_cdi_describes_exactly_the_installed_gpus(host: Any, nvidia: Nvidia) -> None:
     spec = refreshed(host)
     names = {str(device["name"]) for device in spec["devices"]}
     assert spec["kind"] == "nvidia.com/gpu"
@@ -63,7 +63,7 @@ def test_cdi_describes_just_the_gpus_that_are_there(host: Any, nvidia: Nvidia) -
         assert described == {gpu["uuid"] for gpu in nvidia.gpus}
 
 
-def test_what_cdi_hands_out_is_there_and_enough_for_cuda(host: Any, nvidia: Nvidia) -> None:
+def test_devices_and_files_of_cdi_exist_and_suffice_for_cuda(host: Any, nvidia: Nvidia) -> None:
     spec = refreshed(host)
     edits = [spec.get("containerEdits") or {}]
     edits += [device.get("containerEdits") or {} for device in spec["devices"]]
@@ -96,7 +96,7 @@ def test_nvidia_smi_runs_in_a_throwaway_container(
     assert rows == sorted((gpu["uuid"], nvidia.nvml["driver"]) for gpu in nvidia.gpus)
 
 
-def test_specs_are_kept_fresh(host: Any) -> None:
+def test_cdi_specs_are_refreshed(host: Any) -> None:
     assert unit(host, "nvidia-cdi-refresh.path") == "active, enabled"
 
 

@@ -23,7 +23,7 @@ def test_engine_runs_now_and_at_boot(host: Any) -> None:
     assert unit(host, "docker") == "active, enabled"
 
 
-def test_compose_and_buildx_are_there(engine: dict[str, Any]) -> None:
+def test_compose_and_buildx_are_installed(engine: dict[str, Any]) -> None:
     plugins = {each["Name"]: each["Version"] for each in engine["ClientInfo"]["Plugins"]}
     assert plugins.get("compose", "").lstrip("v").partition(".")[0] in ("2", "5")
     assert plugins.get("buildx"), "buildx"
@@ -53,7 +53,7 @@ def test_images_are_in_the_declared_directory(
     assert root[7:].strip("\"'") == settings.docker.containerd_root
 
 
-def test_daemon_is_younger_than_its_configuration(host: Any) -> None:
+def test_daemon_was_started_after_its_configuration_changed(host: Any) -> None:
     shown = "systemctl show --timestamp=us+utc -P ExecMainStartTimestamp docker.service"
     moment = datetime.strptime(host.check_output(shown)[4:], "%Y-%m-%d %H:%M:%S.%f UTC")
     started = moment.replace(tzinfo=UTC).timestamp()
@@ -67,7 +67,7 @@ def test_every_declared_key_is_in_the_file(host: Any, settings: Settings) -> Non
     assert {key: file.get(key) for key in declared} == declared
 
 
-def test_api_is_for_root_on_the_host_alone(host: Any) -> None:
+def test_api_is_for_root_on_the_host_only(host: Any) -> None:
     socket = host.file("/run/docker.sock")
     assert socket.is_socket
     assert guard(socket) in ("root:docker 0660", "root:root 0660")

@@ -193,13 +193,13 @@ def test_incoming_and_routed_packets_are_denied_by_default(ufw: str) -> None:
 
 
 @pytest.mark.parametrize("program", ["iptables", "ip6tables"])
-def test_netfilter_is_loaded_with_it(host: Host, program: str) -> None:
+def test_rules_are_loaded_in_netfilter(host: Host, program: str) -> None:
     rules = host.check_output(f"{program} -S").splitlines()
     assert {"-P INPUT DROP", "-P FORWARD DROP"} - set(rules) == set(), "missing"
     assert [rule for rule in rules if rule.startswith("-A INPUT") and "-j ACCEPT" in rule] == []
 
 
-def test_exactly_the_declared_rules_are_there(
+def test_exactly_the_declared_rules_exist(
     declared: set[Admitted], status: dict[Admitted, str]
 ) -> None:
     assert declared - status.keys() == set(), "declared, but missing"

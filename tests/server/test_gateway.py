@@ -89,11 +89,11 @@ def test_nginx_runs_and_starts_at_boot(host: Any) -> None:
     assert unit(host, "nginx") == "active, enabled"
 
 
-def test_nginx_finds_its_configuration_sound(host: Any) -> None:
+def test_nginx_accepts_its_configuration(host: Any) -> None:
     host.check_output("nginx -t")
 
 
-def test_nginx_listens_where_it_is_declared_and_nowhere_else(host: Any, settings: Settings) -> None:
+def test_nginx_listens_only_where_it_is_declared(host: Any, settings: Settings) -> None:
     listed = host.run("ss -Hltnp 'sport > 0' | grep nginx").stdout.splitlines()
     ports = {int(line.split()[3].rpartition(":")[2]) for line in listed}
     uis = {options.ui_port for options in settings.uis.values()}
@@ -102,7 +102,7 @@ def test_nginx_listens_where_it_is_declared_and_nowhere_else(host: Any, settings
     assert status == [f"127.0.0.1:{settings.gateway.status_port}"]
 
 
-def test_certificate_is_nobody_s_who_does_not_ask_for_the_host(
+def test_unknown_names_get_no_certificate(
     outside: Outside, address: str, settings: Settings
 ) -> None:
     gateway = settings.gateway
@@ -141,7 +141,7 @@ def test_refusal_names_its_reason_and_not_the_server(call: Caller, logged: str) 
     assert "\nserver: nginx\n" in answer.headers.replace("\r", "") + "\n"
 
 
-def test_what_is_not_declared_is_closed_to_clients_too(
+def test_undeclared_routes_are_closed_to_clients_too(
     call: Caller, key: str, settings: Settings
 ) -> None:
     declared = {route.path for service in settings.offered for route in service.routes}
@@ -175,7 +175,7 @@ def test_access_log_is_rotated(host: Any) -> None:
     assert "/var/log/nginx/gateway.json" in planned.stderr
 
 
-def test_metrics_are_offered_to_the_host_alone(host: Any, settings: Settings) -> None:
+def test_metrics_are_offered_only_on_the_host(host: Any, settings: Settings) -> None:
     if (port := settings.gateway.metrics_port) is None:
         does_not_apply("gateway_metrics_port is none")
     assert unit(host, "mtail") == "active, enabled"

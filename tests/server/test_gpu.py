@@ -100,7 +100,7 @@ def assert_work(gpu: dict[str, Any], service: str, holders: set[int]) -> None:
     assert worked, f"{service} answered, and its GPU {gpu['index']} did no work"
 
 
-def test_every_service_has_exactly_the_gpus_it_asks_for(
+def test_every_service_has_exactly_the_gpus_it_requests(
     settings: Settings, nvidia: Nvidia, running: Containers, stopped: Mapping[str, str]
 ) -> None:
     uuids = {str(gpu["index"]): gpu["uuid"] for gpu in nvidia.gpus}
@@ -118,7 +118,7 @@ def test_every_service_has_exactly_the_gpus_it_asks_for(
             assert given == {uuids.get(each, each) for each in request.gpus}, service
 
 
-def test_no_gpu_has_two_services_unless_both_agreed(
+def test_no_gpu_is_shared_unless_its_services_allow_it(
     settings: Settings, nvidia: Nvidia, running: Containers
 ) -> None:
     if nvidia.wsl:
@@ -144,7 +144,7 @@ def test_containers_may_open_the_devices_of_their_gpus(
             assert opened.rc == 0, f"{service}: {opened.stderr}"
 
 
-def test_processes_on_the_gpus_belong_to_services_that_were_given_them(
+def test_processes_on_the_gpus_belong_to_their_services(
     nvidia: Nvidia, running: Containers
 ) -> None:
     if nvidia.wsl:
@@ -157,7 +157,7 @@ def test_processes_on_the_gpus_belong_to_services_that_were_given_them(
                 assert gpu["uuid"] in allowed[process["container"]], process
 
 
-def test_completion_is_computed_on_the_gpus_that_the_service_was_given(
+def test_completion_is_computed_on_the_gpus_of_its_service(
     host: Any,
     settings: Settings,
     nvidia: Nvidia,
@@ -184,7 +184,7 @@ def test_completion_is_computed_on_the_gpus_that_the_service_was_given(
         pytest.skip(f"not checked: services hold memory; NVML does not report work of {told}")
 
 
-def test_engine_itself_says_that_it_computes_on_the_gpu(
+def test_engine_reports_that_it_computes_on_the_gpu(
     host: Any, answering: list[str], running: Containers
 ) -> None:
     """In addition to NVML, because each alone has been wrong

@@ -20,7 +20,7 @@ def test_containers_are_healed_as_soon_as_docker_runs(host: Any, settings: Setti
         assert "docker.service" in host.check_output(f"{show} {dependency}").split(), dependency
 
 
-def test_last_look_ended_well(host: Any, settings: Settings) -> None:
+def test_last_run_succeeded(host: Any, settings: Settings) -> None:
     if not (settings.healing.enabled and settings.services):
         does_not_apply("healing_enabled is off, or no service is declared")
     shown = host.check_output("systemctl show -P Result llmhost-heal.service")

@@ -15,7 +15,7 @@ def declared(settings: Settings) -> HostNetwork:
     return settings.network
 
 
-def test_host_calls_itself_by_its_name(host: Any, declared: HostNetwork) -> None:
+def test_host_has_the_declared_name(host: Any, declared: HostNetwork) -> None:
     if declared.hostname is None:
         does_not_apply("no hostname is declared")
     assert host.check_output("uname -n") == declared.hostname
@@ -23,14 +23,14 @@ def test_host_calls_itself_by_its_name(host: Any, declared: HostNetwork) -> None
     assert host.run(f"getent hosts {declared.hostname}").succeeded
 
 
-def test_declared_names_lead_to_their_addresses(host: Any, declared: HostNetwork) -> None:
+def test_declared_names_resolve_to_their_addresses(host: Any, declared: HostNetwork) -> None:
     if not declared.hosts:
         does_not_apply("no names are declared")
     for name, address in declared.hosts.items():
         assert str(address) in host.check_output(f"getent ahosts {name}").split()
 
 
-def test_host_has_its_addresses_for_good(host: Any, declared: HostNetwork) -> None:
+def test_host_has_its_addresses_permanently(host: Any, declared: HostNetwork) -> None:
     if not declared.addresses:
         does_not_apply("no addresses are declared")
     shown = host.check_output("ip -o address show")
@@ -42,7 +42,7 @@ def test_host_has_its_addresses_for_good(host: Any, declared: HostNetwork) -> No
         assert re.search(rf"via {re.escape(str(gateway))} ", routes)
 
 
-def test_addresses_are_on_disk_and_on_trial_no_more(host: Any, declared: HostNetwork) -> None:
+def test_addresses_are_saved_and_confirmed(host: Any, declared: HostNetwork) -> None:
     if not declared.addresses:
         does_not_apply("no addresses are declared")
     written = host.check_output("cat /etc/netplan/*.yaml /etc/systemd/network/*.network; true")
@@ -51,7 +51,7 @@ def test_addresses_are_on_disk_and_on_trial_no_more(host: Any, declared: HostNet
     assert host.check_output("ls /run/systemd/network /run/netplan | grep trial; true") == ""
 
 
-def test_host_asks_the_declared_name_servers(host: Any, declared: HostNetwork) -> None:
+def test_host_uses_the_declared_name_servers(host: Any, declared: HostNetwork) -> None:
     if not declared.dns:
         does_not_apply("no name servers are declared")
     asked = host.check_output("cat /run/systemd/resolve/resolv.conf || cat /etc/resolv.conf")

@@ -52,7 +52,7 @@ def test_nvidia_smi_and_nvml_agree(host: Any, nvidia: Nvidia) -> None:
     assert rows == [(gpu["uuid"], driver) for gpu in nvidia.gpus]
 
 
-def test_loaded_module_is_the_one_of_the_libraries(host: Any, linux_driver: Nvidia) -> None:
+def test_loaded_module_matches_the_libraries(host: Any, linux_driver: Nvidia) -> None:
     loaded = host.file("/proc/driver/nvidia/version").content_string.splitlines()[0]
     assert f" {linux_driver.nvml['driver']} " in f"{loaded} "
 
@@ -86,7 +86,7 @@ def test_no_linux_driver_is_installed_on_wsl(host: Any, nvidia: Nvidia) -> None:
     assert installed == []
 
 
-def test_no_part_of_the_driver_is_upgraded_behind_our_back(
+def test_driver_is_not_upgraded_automatically(
     host: Any, linux_driver: Nvidia, settings: Settings
 ) -> None:
     if not settings.nvidia_driver.managed:
@@ -103,9 +103,7 @@ def test_no_part_of_the_driver_is_upgraded_behind_our_back(
     assert all(any(re.match(each, name) for each in patterns) for _, name in parts)
 
 
-def test_the_next_kernel_gets_its_module_with_it(
-    host: Any, linux_driver: Nvidia, settings: Settings
-) -> None:
+def test_next_kernel_has_its_module(host: Any, linux_driver: Nvidia, settings: Settings) -> None:
     if not settings.nvidia_driver.managed:
         does_not_apply("somebody else manages the driver")
     query = "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' 'linux-*nvidia-*'"
@@ -136,7 +134,7 @@ def test_gpus_are_set_as_declared(host: Any, linux_driver: Nvidia, settings: Set
             assert abs(gpu["power_limit_watts"] - limit) < 1
 
 
-def test_fabric_manager_runs_in_the_drivers_version(host: Any, linux_driver: Nvidia) -> None:
+def test_fabric_manager_has_the_version_of_the_driver(host: Any, linux_driver: Nvidia) -> None:
     classes = host.run("cat /sys/bus/pci/devices/*/class").stdout.split()
     vendors = host.run("cat /sys/bus/pci/devices/*/vendor").stdout.split()
     switches = [

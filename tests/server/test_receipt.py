@@ -44,6 +44,6 @@ def test_receipt_names_the_toolkit(receipt: dict[str, Any]) -> None:
     assert {"version", "revision", "modified"} == set(receipt["toolkit"])
 
 
-def test_receipt_is_written_by_root_alone(host: Any, settings: Settings) -> None:
+def test_receipt_is_writable_only_by_root(host: Any, settings: Settings) -> None:
     file = host.file(settings.receipt.path)
     assert guard(file) == "root:root 0644"

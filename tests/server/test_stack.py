@@ -68,7 +68,7 @@ def test_services_come_back_after_a_reboot(host: Any, containers: Containers) ->
     assert host.service("docker").is_enabled
 
 
-def test_no_process_is_root_or_can_become_it(processes: Mapping[str, dict[str, str]]) -> None:
+def test_no_process_is_root_or_can_become_root(processes: Mapping[str, dict[str, str]]) -> None:
     for service, status in processes.items():
         assert "0" not in status["Uid"].split(), service
         assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0, service
@@ -76,9 +76,7 @@ def test_no_process_is_root_or_can_become_it(processes: Mapping[str, dict[str, s
         assert status["Seccomp"] == "2", service
 
 
-def test_containers_reach_nothing_that_is_not_declared(
-    containers: Containers, settings: Settings
-) -> None:
+def test_containers_reach_only_what_is_declared(containers: Containers, settings: Settings) -> None:
     for service, each in containers.items():
         assert {*each["NetworkSettings"]["Networks"]} == {f"{settings.stack.project}_default"}
         host = each["HostConfig"]
@@ -171,9 +169,7 @@ def test_no_volume_hides_what_is_baked(containers: Containers, settings: Setting
         )
 
 
-def test_weights_are_not_kept_a_second_time_beside_their_image(
-    host: Any, settings: Settings
-) -> None:
+def test_weights_are_not_stored_twice(host: Any, settings: Settings) -> None:
     assert not host.file(settings.stack.uploads).exists
 
 

@@ -35,12 +35,12 @@ def over_ssh(host: Any) -> bool:
     return bool(host.backend.NAME == "ssh")
 
 
-def test_clock_shows_the_declared_zone(host: Any, settings: Settings) -> None:
+def test_clock_shows_the_declared_time_zone(host: Any, settings: Settings) -> None:
     now = datetime.now(ZoneInfo(settings.system.timezone))
     assert host.check_output("date +%z") == now.strftime("%z")
 
 
-def test_something_keeps_the_clock_right(host: Any, container: bool) -> None:
+def test_clock_is_synchronized(host: Any, container: bool) -> None:
     if container:
         does_not_apply("the clock of a container is that of its host")
     names = ("systemd-timesyncd", "chrony", "ntpsec", "openntpd", "ntp")
@@ -150,7 +150,7 @@ def test_unused_protocols_cannot_be_loaded(host: Any, settings: Settings) -> Non
     assert {f"install {name} /bin/false" for name in ("dccp", "rds", "sctp", "tipc")} <= {*lines}
 
 
-def test_packages_are_all_in_order(host: Any) -> None:
+def test_all_packages_are_fully_installed(host: Any) -> None:
     assert host.check_output("dpkg --audit") == ""
 
 

@@ -13,7 +13,7 @@ from tests.integration.drift.foreign import FOREIGN
 from tests.integration.drift.test_drift import MUCH
 
 # Checks of what each component has.
-_OF_SEVERAL = {"system.no-unit-has-undeclared-overrides", "system.packages-are-all-in-order"}
+_OF_SEVERAL = {"system.no-unit-has-undeclared-overrides", "system.all-packages-are-fully-installed"}
 ALL = tuple(chain(*CASES.values()))
 
 

@@ -7,7 +7,7 @@ _OPEN = "-H fd:// -H tcp://0.0.0.0:2375"
 DOCKER = (
     *drifts(
         "Docker",
-        "docker.api-is-for-root-on-the-host-alone",
+        "docker.api-is-for-root-on-the-host-only",
         (
             "docker-api-opened-by-a-drop-in",
             "mkdir -p /etc/systemd/system/docker.service.d; printf '[Service]\\nExecStart=\\n"
@@ -46,7 +46,7 @@ DOCKER = (
             "/etc/docker/daemon.json differs in hosts",
         ),
         (
-            "docker-socket-for-everybody",
+            "docker-socket-world-writable",
             "mkdir -p /etc/systemd/system/docker.socket.d; printf '[Socket]\\nSocketMode=0666\\n'"
             " >/etc/systemd/system/docker.socket.d/mode.conf; systemctl daemon-reload;"
             " systemctl restart docker.socket docker.service",
@@ -72,14 +72,14 @@ DOCKER = (
         "docker.pinned-version-is-installed-and-held",
         ("docker-unheld", "apt-mark unhold docker.io docker-cli", "docker.io is not held"),
         (
-            "docker-of-another-version",
+            "docker-version-changed",
             OTHER_VERSION.format(name="docker-cli"),
             "docker-cli is 999, not",
         ),
     ),
     *drifts(
         "Docker",
-        "docker.compose-and-buildx-are-there",
+        "docker.compose-and-buildx-are-installed",
         (
             "buildx-removed",
             "apt-get -y -qq remove --allow-change-held-packages docker-buildx",
@@ -88,7 +88,7 @@ DOCKER = (
     ),
     *drifts(
         "Docker",
-        "system.packages-are-all-in-order",
+        "system.all-packages-are-fully-installed",
         (
             "compose-half-configured",
             "sed -i '/^Package: docker-compose$/,/^Status/s/^Status.*/Status: hold ok"
@@ -116,21 +116,21 @@ DOCKER = (
         ),
         ("docker-settings-writable", "chmod 0666 /etc/docker/daemon.json", "has mode 0666"),
         (
-            "docker-key-we-set-unknown",
+            "docker-record-of-settings-deleted",
             "rm /var/lib/llmhost/docker/docker.json",
             "/var/lib/llmhost/docker/docker.json is missing",
         ),
     ),
     *drifts(
         "Docker",
-        "docker.daemon-is-younger-than-its-configuration",
+        "docker.daemon-was-started-after-its-configuration-changed",
         (
-            "docker-older-than-its-settings",
+            "docker-runs-with-old-settings",
             "touch /etc/docker/daemon.json",
             "docker.service runs with an older configuration than the one on disk",
         ),
         (
-            "docker-of-an-older-unit",
+            "docker-unit-not-reloaded",
             "mkdir -p /etc/systemd/system/docker.service.d; printf '[Service]\\nNice=1\\n'"
             " >/etc/systemd/system/docker.service.d/nice.conf",
             "systemd has loaded an older docker.service than the one on disk",

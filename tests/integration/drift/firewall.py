@@ -15,7 +15,7 @@ FIREWALL = (
     ),
     *drifts(
         "Firewall",
-        "firewall.exactly-the-declared-rules-are-there",
+        "firewall.exactly-the-declared-rules-exist",
         (
             "rule-added",
             "ufw allow 9999/tcp",
@@ -38,7 +38,7 @@ FIREWALL = (
         "Firewall",
         "firewall.ufw-is-active-and-starts-at-boot",
         ("ufw-disabled", "ufw disable", "/etc/ufw/ufw.conf has other content"),
-        ("ufw-not-at-boot", "systemctl disable ufw", "ufw does not start at boot"),
+        ("ufw-disabled-at-boot", "systemctl disable ufw", "ufw does not start at boot"),
         ("ufw-masked", "systemctl mask ufw", "ufw does not start at boot"),
         ("ufw-removed", "apt-get -y -qq remove ufw", "ufw is not installed"),
     ),
@@ -55,7 +55,7 @@ FIREWALL = (
     ),
     *drifts(
         "Firewall",
-        "firewall.netfilter-is-loaded-with-it",
+        "firewall.rules-are-loaded-in-netfilter",
         (
             "iptables-accepts-a-port",
             "iptables -I INPUT -p tcp --dport 8081 -j ACCEPT",
@@ -82,14 +82,14 @@ FIREWALL = (
     *drifts(
         "Firewall",
         "firewall.published-ports-are-guarded-before-docker-opens-them",
-        ("guard-of-docker-flushed", "iptables -F DOCKER-USER", "DOCKER-USER"),
+        ("docker-user-chain-flushed", "iptables -F DOCKER-USER", "DOCKER-USER"),
         (
-            "guard-of-docker-passed-by",
+            "docker-user-chain-bypassed",
             "iptables -I FORWARD -j ACCEPT",
             "-A FORWARD -j ACCEPT' is loaded, but ufw did not add it",
         ),
         (
-            "guard-of-docker-cut-out",
+            "docker-user-rules-deleted",
             "sed -i '/BEGIN llmhost/,/END llmhost/d' /etc/ufw/after.rules",
             "/etc/ufw/after.rules has other content",
         ),

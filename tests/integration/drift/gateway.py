@@ -23,7 +23,7 @@ GATEWAY = (
             "nginx.service.d/other.conf changes nginx.service: it sets ExecStart",
         ),
         (
-            "log-rotation-hardly-ever",
+            "log-rotation-runs-yearly",
             "mkdir -p /etc/systemd/system/logrotate.timer.d; printf '[Timer]\\nOnCalendar=\\n"
             "OnCalendar=yearly\\n' >/etc/systemd/system/logrotate.timer.d/never.conf;"
             " systemctl daemon-reload",
@@ -46,7 +46,7 @@ GATEWAY = (
     ),
     *drifts(
         "Gateway",
-        "gateway.nginx-finds-its-configuration-sound",
+        "gateway.nginx-accepts-its-configuration",
         (
             "nginx-edited",
             "sed -i 's/keepalive_timeout 75s/keepalive_timeout 5s/' /etc/nginx/nginx.conf",
@@ -66,7 +66,7 @@ GATEWAY = (
     ),
     *drifts(
         "Gateway",
-        "gateway.nginx-listens-where-it-is-declared-and-nowhere-else",
+        "gateway.nginx-listens-only-where-it-is-declared",
         (
             "nginx-include-added",
             "echo 'server { listen 9990; }' >/etc/nginx/llmhost/mine.conf; sed -i"
@@ -105,7 +105,7 @@ GATEWAY = (
             "users other than root could have read the certificate's key",
         ),
         (
-            "certificate-another-key",
+            "certificate-with-another-key",
             f"{_SELF_SIGNED.format(days=900)}; openssl x509 -in {_PEM} >/root/own;"
             f" cat /root/own /root/key >{_PEM}",
             "there is no certificate yet",
@@ -116,12 +116,12 @@ GATEWAY = (
         "Gateway",
         "gateway.every-route-is-closed-without-a-valid-key",
         (
-            "certificate-near-its-end",
+            "certificate-about-to-expire",
             f"cat {SHORT_LIVED} >{_PEM}; systemctl reload nginx",
             "the certificate expires on",
         ),
         (
-            "certificate-of-somebody-else",
+            "certificate-of-another-authority",
             f"{_SELF_SIGNED.format(days=900)}; cat /root/crt /root/key >{_PEM};"
             " systemctl reload nginx",
             "the certificate was not issued by this site's authority",
@@ -143,7 +143,7 @@ GATEWAY = (
     ),
     *drifts(
         "Gateway",
-        "gateway.metrics-are-offered-to-the-host-alone",
+        "gateway.metrics-are-offered-only-on-the-host",
         ("metrics-stopped", "systemctl stop mtail", "mtail is inactive"),
         (
             "metrics-edited",

@@ -31,7 +31,7 @@ NVIDIA = (
     ),
     *drifts(
         "NVIDIA driver",
-        "nvidia_driver.no-part-of-the-driver-is-upgraded-behind-our-back",
+        "nvidia_driver.driver-is-not-upgraded-automatically",
         ("driver-unheld", "apt-mark unhold libnvidia-ml1", "libnvidia-ml1 is not held"),
         (
             "driver-part-removed",
@@ -71,7 +71,7 @@ NVIDIA = (
             "libnvidia-container1 is not held",
         ),
         (
-            "toolkit-of-another-version",
+            "toolkit-version-changed",
             OTHER_VERSION.format(name="libnvidia-container-tools"),
             "libnvidia-container-tools is 999, not",
         ),
@@ -100,7 +100,7 @@ NVIDIA = (
     ),
     *drifts(
         "Container toolkit",
-        "container_toolkit.cdi-describes-just-the-gpus-that-are-there",
+        "container_toolkit.cdi-describes-exactly-the-installed-gpus",
         ("cdi-deleted", f"rm {_SPEC}", "no CDI spec describes GPU-"),
         (
             "cdi-stale",
@@ -111,7 +111,7 @@ NVIDIA = (
     ),
     *drifts(
         "Container toolkit",
-        "container_toolkit.what-cdi-hands-out-is-there-and-enough-for-cuda",
+        "container_toolkit.devices-and-files-of-cdi-exist-and-suffice-for-cuda",
         (
             "cdi-of-an-older-driver",
             f"sed -i 's|hostPath: .*|hostPath: /usr/lib/libnvidia-ml.so.535.1|' {_SPEC}",
@@ -125,7 +125,7 @@ NVIDIA = (
     ),
     *drifts(
         "Container toolkit",
-        "container_toolkit.specs-are-kept-fresh",
+        "container_toolkit.cdi-specs-are-refreshed",
         (
             "cdi-refresh-stopped",
             "systemctl disable --now nvidia-cdi-refresh.path",
@@ -146,7 +146,7 @@ NVIDIA = (
             "50-llmhost-gpu.conf is missing",
         ),
         (
-            "docker-waits-for-ever",
+            "docker-waits-without-limit",
             "sed -i /JobRunningTimeoutSec/d"
             " /etc/systemd/system/nvidia-cdi-refresh.service.d/50-llmhost.conf;"
             " systemctl daemon-reload",
@@ -166,7 +166,7 @@ NVIDIA = (
         "Stack",
         "gpu.containers-may-open-the-devices-of-their-gpus",
         (
-            "container-cut-off-its-gpu",
+            "container-without-its-gpu",
             "systemctl set-property --runtime docker-$(docker inspect -f '{{.Id}}'"
             f" {ENGINE}).scope DevicePolicy=closed DeviceAllow=",
             "service llamacpp can no longer open its GPUs",

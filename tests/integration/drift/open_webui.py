@@ -35,9 +35,9 @@ OPEN_WEBUI = (
     ),
     *drifts(
         "Stack",
-        "open_webui.first-administrator-is-there-and-nobody-else-can-sign-up",
+        "open_webui.first-administrator-exists-and-sign-up-is-closed",
         (
-            "ui-lets-strangers-sign-up",
+            "ui-allows-sign-up",
             _set('"ui.enable_signup": true'),
             f"{_SIGN}ui.enable_signup",
         ),

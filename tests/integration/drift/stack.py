@@ -73,7 +73,7 @@ STACK = (
     ),
     *drifts(
         "Stack",
-        "stack.no-process-is-root-or-can-become-it",
+        "stack.no-process-is-root-or-can-become-root",
         (
             "container-environment-changed",
             f"sed -i 's/PLAIN: .*/PLAIN: \"no\"/' /opt/llmhost/services/notes.yaml; {UP}",
@@ -89,7 +89,7 @@ STACK = (
     ),
     *drifts(
         "Stack",
-        "stack.containers-reach-nothing-that-is-not-declared",
+        "stack.containers-reach-only-what-is-declared",
         (
             "container-on-another-network",
             f"docker network create other; docker network connect other {ENGINE}",
@@ -117,7 +117,7 @@ STACK = (
             "has undeclared limits: restart policy",
         ),
         (
-            "container-restarts-though-stopped",
+            "container-restart-policy-changed",
             f"docker update --restart always {APP}",
             "service notes has undeclared limits: restart policy",
         ),
@@ -135,7 +135,7 @@ STACK = (
     ),
     *drifts(
         "Stack",
-        "stack.weights-are-not-kept-a-second-time-beside-their-image",
+        "stack.weights-are-not-stored-twice",
         (
             "uploads-left-behind",
             "mkdir -p /opt/llmhost/uploads && touch /opt/llmhost/uploads/x.part",
@@ -146,12 +146,12 @@ STACK = (
         "Stack",
         "stack.ports-are-published-on-the-loopback-only",
         (
-            "container-off-its-network",
+            "container-disconnected-from-its-network",
             f"docker network disconnect llmhost_default {ENGINE}",
             "service llamacpp is not on the network llmhost_default",
         ),
         (
-            "container-opened",
+            "container-port-published-on-all-addresses",
             f"sed -i 's/127.0.0.1:8081/0.0.0.0:8081/' /opt/llmhost/services/llamacpp.yaml; {UP}",
             "llamacpp.yaml has other content",
         ),
@@ -184,7 +184,7 @@ STACK = (
         "Stack",
         "llamacpp.model-is-offered-under-its-declared-name",
         (
-            "container-of-another-command",
+            "container-command-changed",
             'sed -i \'s/"tiny"/"other"/\' /opt/llmhost/services/llamacpp.yaml; ' + UP,
             "llamacpp.yaml has other content",
         ),

@@ -7,7 +7,7 @@ SYSTEM = (
         "System",
         "system.no-unit-has-undeclared-overrides",
         (
-            "updates-once-a-year",
+            "updates-run-yearly",
             "mkdir -p /usr/local/lib/systemd/system/apt-daily-upgrade.timer.d; printf '[Timer]\\n"
             "OnCalendar=\\nOnCalendar=yearly\\n'"
             " >/usr/local/lib/systemd/system/apt-daily-upgrade.timer.d/year.conf",
@@ -29,7 +29,7 @@ SYSTEM = (
             "zz-llmhost has mode 0666",
         ),
         (
-            "apt-settings-somebody-elses",
+            "apt-settings-owned-by-another-user",
             "chown nobody /etc/apt/apt.conf.d/zz-llmhost",
             "zz-llmhost belongs to nobody:root",
         ),
@@ -55,7 +55,7 @@ SYSTEM = (
     ),
     *drifts(
         "System",
-        "system.packages-are-all-in-order",
+        "system.all-packages-are-fully-installed",
         (
             "package-half-configured",
             "sed -i '/^Package: hostname$/,/^Status/s/^Status.*/Status: install ok"
@@ -65,7 +65,7 @@ SYSTEM = (
     ),
     *drifts(
         "System",
-        "system.clock-shows-the-declared-zone",
+        "system.clock-shows-the-declared-time-zone",
         (
             "zone-changed",
             "ln -sfn /usr/share/zoneinfo/America/Lima /etc/localtime",
@@ -82,7 +82,7 @@ SYSTEM = (
             "net.core.somaxconn is 128, not 4096",
         ),
         (
-            "sysctl-of-the-site-at-run-time",
+            "sysctl-set-by-the-site-at-run-time",
             "sysctl -w net.ipv4.tcp_keepalive_time=7200",
             "net.ipv4.tcp_keepalive_time is 7200, not 600",
         ),
@@ -104,13 +104,13 @@ SYSTEM = (
 NETWORK = (
     *drifts(
         "Network",
-        "network.host-calls-itself-by-its-name",
+        "network.host-has-the-declared-name",
         ("hostname-at-run-time", "hostname other", "other"),
-        ("hostname-in-its-file", "echo other >/etc/hostname", "other"),
+        ("hostname-file-edited", "echo other >/etc/hostname", "other"),
     ),
     *drifts(
         "Network",
-        "network.declared-names-lead-to-their-addresses",
+        "network.declared-names-resolve-to-their-addresses",
         (
             "hosts-entry-edited",
             "sed -i s/192.0.2.7/192.0.2.8/ /etc/hosts",
@@ -124,7 +124,7 @@ NETWORK = (
     ),
     *drifts(
         "Network",
-        "network.host-asks-the-declared-name-servers",
+        "network.host-uses-the-declared-name-servers",
         (
             "name-server-changed",
             "echo nameserver 192.0.2.53 >/etc/resolv.conf",

@@ -40,7 +40,7 @@ HEALING = (
     ),
     *drifts(
         "Healing",
-        "healing.last-look-ended-well",
+        "healing.last-run-succeeded",
         (
             "healing-without-effect",
             "sed -i 's|^ExecStart=.*|ExecStart=/bin/true|'"
@@ -48,7 +48,7 @@ HEALING = (
             "llmhost-heal.service has other content",
         ),
         (
-            "healing-restored-unread",
+            "healing-unit-not-reloaded",
             "cp -p /etc/systemd/system/llmhost-heal.service /root/unit; sed -i"
             " 's|^ExecStart=.*|ExecStart=/bin/true|' /etc/systemd/system/llmhost-heal.service;"
             " systemctl daemon-reload; sleep 1; cat /root/unit"
@@ -81,10 +81,10 @@ RECEIPT = (
     ),
     *drifts(
         "Receipt",
-        "receipt.receipt-is-written-by-root-alone",
+        "receipt.receipt-is-writable-only-by-root",
         ("receipt-writable", "chmod 0666 /var/lib/llmhost/receipt.json", "has mode 0666"),
         (
-            "receipts-somebody-elses",
+            "receipts-owned-by-another-user",
             "chown nobody /var/lib/llmhost",
             "/var/lib/llmhost belongs to nobody:root",
         ),

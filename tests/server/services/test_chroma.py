@@ -15,7 +15,7 @@ def chroma(host: Host, settings: Settings) -> Inside:
     return Inside(host, settings, "chroma")
 
 
-def test_heart_beats(chroma: Inside) -> None:
+def test_heartbeat_is_answered(chroma: Inside) -> None:
     assert chroma.get(8000, "/api/v2/heartbeat")["nanosecond heartbeat"] > 0
 
 

@@ -68,5 +68,5 @@ def test_pictures_are_described(docling: Inside, settings: Settings) -> None:
         assert picture["meta"]["description"]["text"], picture
 
 
-def test_no_hub_is_asked(docling: Inside) -> None:
+def test_no_model_hub_is_contacted(docling: Inside) -> None:
     assert docling.run("printenv", "HF_HUB_OFFLINE") == "1"

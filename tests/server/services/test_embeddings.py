@@ -39,13 +39,13 @@ def test_equal_texts_have_equal_vectors_and_others_do_not(api: Api, settings: Se
         assert sum(a * b for a, b in zip(one, other, strict=True)) < 0.9999
 
 
-def test_long_text_is_embedded_whole(api: Api, settings: Settings) -> None:
+def test_long_texts_are_embedded_completely(api: Api, settings: Settings) -> None:
     for model in _models(settings, "embed"):
         # Two thirds of the context, in words of one letter, which are few tokens.
         assert _embedding(api, model, "a " * (model.context_tokens * 2 // 3))
 
 
-def test_texts_are_put_in_order(api: Api, settings: Settings) -> None:
+def test_texts_are_ordered_by_relevance(api: Api, settings: Settings) -> None:
     documents = ["A cat is an animal.", "The sea is deep.", "Copenhagen is a city."]
     for model in _models(settings, "rerank"):
         body = {"model": model.name, "query": "What is a cat?", "documents": documents}

@@ -24,12 +24,12 @@ def writers(api: Api, settings: Settings) -> list[Model]:
     return found or does_not_apply("no model of ollama generates text")
 
 
-def test_every_role_is_a_model_of_its_own(api: Api, settings: Settings) -> None:
+def test_every_role_is_a_separate_model(api: Api, settings: Settings) -> None:
     names = {each["name"].removesuffix(":latest") for each in api.ask("/api/tags")["models"]}
     assert names == {model.name for model in settings.models_of("ollama")}
 
 
-def test_resident_models_are_loaded_before_anybody_asks(api: Api, settings: Settings) -> None:
+def test_resident_models_are_loaded_before_the_first_request(api: Api, settings: Settings) -> None:
     running = api.ask("/api/ps")["models"]
     # A model that stays has an end centuries from now. Roles with the same weights are one entry.
     staying = {
@@ -83,6 +83,6 @@ def test_json_is_answered_with_json(api: Api, writers: list[Model]) -> None:
     assert isinstance(json.loads(api.ask("/api/generate", body)["response"])["ok"], bool)
 
 
-def test_nobody_can_change_what_is_baked(api: Api, settings: Settings) -> None:
+def test_baked_models_cannot_be_changed(api: Api, settings: Settings) -> None:
     first = settings.models_of("ollama")[0].name
     assert api.status("/api/create", {"model": "other", "from": first}) >= 400

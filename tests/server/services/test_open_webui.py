@@ -39,7 +39,7 @@ def test_it_is_ready_and_its_database_answers(api: Api) -> None:
     assert api.ask("/health/db") == {"status": True}
 
 
-def test_first_administrator_is_there_and_nobody_else_can_sign_up(api: Api) -> None:
+def test_first_administrator_exists_and_sign_up_is_closed(api: Api) -> None:
     config: dict[str, Any] = api.ask("/api/config")
     assert "onboarding" not in config, "the first visitor would become the administrator"
     assert config["features"]["auth"] and not config["features"]["enable_signup"]
@@ -48,13 +48,13 @@ def test_first_administrator_is_there_and_nobody_else_can_sign_up(api: Api) -> N
     assert api.status("/api/v1/auths/signup", stranger) == 403
 
 
-def test_models_are_for_those_who_have_logged_in(api: Api, options: OpenWebuiOptions) -> None:
+def test_models_require_a_login(api: Api, options: OpenWebuiOptions) -> None:
     assert api.status("/api/models") == 401
     wrong = {"email": options.admin_email, "password": "no password of anybody"}
     assert api.status("/api/v1/auths/signin", wrong) == 400
 
 
-def test_settings_of_the_inventory_count(
+def test_settings_of_the_inventory_apply(
     environment: dict[str, str], options: OpenWebuiOptions
 ) -> None:
     assert environment["ENABLE_PERSISTENT_CONFIG"] == str(options.persistent_settings).lower()
@@ -72,7 +72,7 @@ def test_settings_in_use_are_those_it_was_started_with(
     assert host.check_output(asked).splitlines() == []
 
 
-def test_nobody_outside_is_asked(environment: dict[str, str]) -> None:
+def test_no_outside_service_is_contacted(environment: dict[str, str]) -> None:
     assert environment["OFFLINE_MODE"] == "true" and environment["HF_HUB_OFFLINE"] == "1"
 
 
@@ -86,7 +86,7 @@ def test_data_is_in_a_volume_beside_the_models_of_the_image(
     host.check_output(f"docker exec {container} test -s /srv/data/webui.db")
 
 
-def test_browsers_find_it_at_its_own_port(
+def test_browsers_reach_it_on_its_own_port(
     settings: Settings, options: OpenWebuiOptions, door: Door, outside: Outside
 ) -> None:
     ports = (f":{settings.gateway.port}", f":{options.ui_port}")

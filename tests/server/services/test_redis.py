@@ -29,7 +29,7 @@ def test_value_is_kept_and_expires(redis: Inside) -> None:
     assert 0 < int(redis.run("redis-cli", "ttl", "llmhost:check")) <= 60
 
 
-def test_memory_ends_where_it_is_declared(redis: Inside, options: RedisOptions) -> None:
+def test_memory_limit_is_the_declared_one(redis: Inside, options: RedisOptions) -> None:
     assert redis.run("redis-cli", "config", "get", "maxmemory").split() == [
         "maxmemory",
         str(options.memory_mib * 1024**2),

@@ -43,7 +43,7 @@ def test_other_model_is_unknown(api: Api, model: Model) -> None:
     assert api.status("/v1/completions", body) == 404
 
 
-def test_it_finds_no_hub(host: Host, api: Api, settings: Settings) -> None:
+def test_no_model_hub_is_reachable(host: Host, api: Api, settings: Settings) -> None:
     container = f"{settings.stack.project}-vllm-1"
     environment = host.check_output(
         f"docker inspect --format '{{{{json .Config.Env}}}}' {container}"
