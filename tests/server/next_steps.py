@@ -16,8 +16,8 @@ NEXT_STEPS = {
     "docling did not find. Compare the model's `source` with docs/models.md.",
     "docling.pictures-are-described": "Run `docker logs llmhost-docling-1`: it names the model "
     "that docling did not find. Compare the model's `source` with docs/models.md.",
-    "docling.no-model-hub-is-contacted": "The log shows which model docling "
-    "looked for. Add it to `models` so that it is baked into the image.",
+    "docling.no-model-hub-is-contacted": "The log shows which model docling looked for. Add it to "
+    "`models` so that it is baked into the image.",
     "embeddings.models-are-offered-under-their-declared-names": "Compare `models` with "
     "`curl http://127.0.0.1:PORT/v1/models` on the server, then deploy again.",
     "embeddings.equal-texts-have-equal-vectors-and-others-do-not": "The model file may be "
