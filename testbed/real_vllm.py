@@ -23,7 +23,11 @@ _START_SECONDS = 900
 
 
 def installed() -> Path:
-    """The environment with vLLM; 3.5 GB, about eight minutes the first time."""
+    """The environment with vLLM; 3.5 GB, about eight minutes the first time.
+
+    It needs PyTorch's build for CPUs (`+cpu`), which PyPI does not have: name an index or a
+    directory that has it in PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS.
+    """
     home = cache() / f"vllm-{VERSION}"
     cache().mkdir(parents=True, exist_ok=True)
     with home.with_suffix(".lock").open("w") as lock:
