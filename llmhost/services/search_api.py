@@ -80,7 +80,7 @@ class SearchApiOptions(ServiceOptions):
 
     expand: Flag = False
     """Whether the three best results of a search are added to its query and the search repeated:
-    better answers for three times the processor time. A request can say otherwise."""
+    better answers for three to four times the processor time. A request can say otherwise."""
 
     rerank_model: ModelName | None = None
     """Name of a reranking model in the same service; none: results are not reranked."""
@@ -123,8 +123,8 @@ class SearchApiOptions(ServiceOptions):
     meaning_weight: Annotated[float, number(0.01, 100, example=1.0)] = 1.0
     """Weight of the ranking by meaning."""
 
-    words_weight: Annotated[float, number(0.01, 100, example=0.5)] = 1.0
-    """Weight of the ranking by words."""
+    words_weight: Annotated[float, number(0.01, 100, example=0.5)] = 1.01
+    """Weight of the ranking by words. The default lets words decide between equal ranks."""
 
     hnsw_ef: Annotated[int, whole(10, 10_000, "candidates", 128)] = 128
     """Candidates that Qdrant's index follows; more find more and take longer."""

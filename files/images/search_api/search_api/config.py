@@ -15,7 +15,9 @@ class Ranking:
     k: int = 60
     """Cormack, Clarke and Buettcher: Reciprocal Rank Fusion outperforms Condorcet (SIGIR 2009)."""
     meaning_weight: float = 1.0
-    words_weight: float = 1.0
+    words_weight: float = 1.01
+    """More than the other: between equal ranks in both rankings, words decide, and the order is
+    always the same."""
     candidates: int = 30
     """Documents of each ranking."""
     hnsw_ef: int = 128
