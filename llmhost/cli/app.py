@@ -71,7 +71,8 @@ PLACES = {
         pyinfra=False,
     ),
     "latency": Place(
-        "latency:latency", "Measure how fast the gateway answers each application server."
+        "latency:latency",
+        "Measure how fast the gateway answers each application server, for each role.",
     ),
     "drain": Place(
         "drain:drain", "Stop sending requests to a server and wait for open requests to finish."

@@ -32,7 +32,12 @@ VECTORS = {
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     place = tmp_path_factory.mktemp("embeddings")
     sha256 = minilm.write_gguf(place / "minilm.gguf")
-    model = {"name": "embedding", "service": "embeddings", "task": "embed", "sha256": sha256}
+    model: dict[str, Any] = {
+        "name": "embedding",
+        "service": "embeddings",
+        "task": "embed",
+        "sha256": sha256,
+    }
     model |= {"source": str(place / "minilm.gguf"), "context_tokens": minilm.CONTEXT_TOKENS}
     clients = [{"name": "test", "sha256": "ab" * 32}]
     settings = read_settings(

@@ -85,6 +85,7 @@ def good(record: type[Section]) -> dict[str, Any]:
             "health": ["true"],
             "port": 8100,
         },
+        "LoraAdapter": {"name": "style", "source": "style"},
         "FirewallRule": {"port": 9100, "sources": ["10.0.0.0/8"]},
         "Destination": {"networks": ["10.0.0.5"], "port": 5432},
         "UpstreamServer": {"name": "llm-1", "address": "10.0.0.1"},
