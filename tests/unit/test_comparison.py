@@ -65,7 +65,7 @@ if sys.argv[3] == "alone":
 session.DEPLOY = Path(sys.argv[2])
 try:
     with session.dry_run(sys.argv[1], []) as (state, messages):
-        plans = [plan._host_plan(state, host, messages) for host in plan._limited(state)]
+        plans = [plan.host_plan(state, host, messages) for host in plan._limited(state)]
 except typer.Exit as error:
     sys.exit(error.exit_code)
 print(json.dumps([[p.host, p.status, [[s.operation, s.reasons] for s in p.steps], p.errors]
