@@ -42,7 +42,7 @@ def environment_problems(settings: Settings) -> Iterator[Problem]:
                 yield Problem(key, f"sets {variable}, and {why}", f"remove {variable}")
             elif variable in taken:
                 what = f"sets {variable}, which llmhost sets itself"
-                fix = f"remove it; docs/options.md lists the options of {service.name}"
+                fix = f"remove it; llmhost docs options lists the options of {service.name}"
                 yield Problem(key, what, fix)
             elif _SECRET.search(variable) or _SECRET_VALUE.match(value):
                 what = f"sets {variable}, which looks like a secret, and would be in plain text"
