@@ -4,6 +4,7 @@ Expected vectors were computed from the same weights with NumPy (benchmarks/sear
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
