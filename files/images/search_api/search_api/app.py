@@ -100,8 +100,8 @@ class SearchRoute(JsonRoute):
 
 
 def create_app(search: Search, renews: bool = True) -> FastAPI:
-    """The application; it gets ready while it already answers. Of several processes, one renews
-    outdated collections."""
+    """The application; it gets ready while it already answers. Of several processes, one creates
+    the default collection and renews outdated ones."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -125,7 +125,7 @@ def create_app(search: Search, renews: bool = True) -> FastAPI:
 
 
 async def _prepare(search: Search, renews: bool) -> None:
-    await search.prepare()
+    await search.prepare(creates=renews)
     if renews:
         await renew_outdated(search)
 

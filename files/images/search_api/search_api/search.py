@@ -56,25 +56,28 @@ class Search:
         self.length = 0
         self.ready = False
 
-    async def prepare(self, pause_seconds: float = 2.0) -> None:
-        """Wait until the other services answer, and create the default collection."""
+    async def prepare(self, creates: bool = True, pause_seconds: float = 2.0) -> None:
+        """Wait until the other services answer, and create the default collection. Of several
+        processes one creates it: a second one would take it for unfinished, and delete it."""
         while not self.ready:
             try:
                 self.length = await self.embeddings.length()
-                await self._prepare_default()
+                await self._prepare_default(creates)
                 self.ready = True
             except ServiceError as error:
                 _log.warning("waiting: %s", error)
                 await asyncio.sleep(pause_seconds)
 
-    async def _prepare_default(self) -> None:
+    async def _prepare_default(self, creates: bool) -> None:
         try:
             await self.collections.stored_as(self._default)
         except NoCollection:
+            if not creates:
+                raise
             try:
                 await self.create(NewCollection(name=self._default))
             except ServiceError as error:
-                if error.status != 409:  # another process was first
+                if error.status != 409:  # a client was first
                     raise
 
     async def find(self, question: Question) -> tuple[bytes, bool]:
