@@ -1,6 +1,7 @@
 """`llmhost logs`: the log of a service, or of the gateway, of several hosts at once."""
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from typing import Annotated
 
@@ -64,11 +65,12 @@ def logs(
         site = site_of(state)
         active = sorted(state.active_hosts, key=lambda host: host.name)
         readers = [gevent.spawn(_read, host, site, service, selection, printer) for host in active]
-        try:
-            gevent.joinall(readers, raise_error=True)
-        except KeyboardInterrupt:
-            gevent.killall(readers)
-        failed = [job.value for job in readers if job.successful() and job.value]
+        # Python's own KeyboardInterrupt would be printed by gevent's hub.
+        interrupted = gevent.signal_handler(signal.SIGINT, gevent.killall, readers, block=False)
+        gevent.joinall(readers, raise_error=True)
+        interrupted.cancel()
+        # The value of a killed one is an exception, not a reason.
+        failed = [job.value for job in readers if isinstance(job.value, str) and job.value]
         failed += _unreached(state, messages)
     if failed:
         stop(*failed)

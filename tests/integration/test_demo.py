@@ -200,7 +200,7 @@ def test_status_shows_the_engine_its_requests_and_the_last_deploy(demo: Demo) ->
     assert (engine["name"], engine["state"], engine["models"]) == ("llamacpp", "healthy", ["tiny"])
     assert found["requests"]["answered"] >= 1
     assert 0 < found["requests"]["first_byte_p50_seconds"] < 60
-    assert found["deploy"]["current"] and found["certificate_expires"]
+    assert found["deploy"]["current"] and found["deploy"]["result"] == "done"
     table = demo.run("llmhost", "status", "inventory/demo.py").stdout
     assert "llamacpp" in table and "healthy" in table and demo.env["LLMHOST_API_KEY"] not in table
 

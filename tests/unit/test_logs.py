@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -174,3 +175,26 @@ def test_mistake_is_one_sentence(unreachable: Path, words: list[str], sentence: 
     # Without a terminal, OpenSSH first prints that it allocates none.
     assert ran.stderr.splitlines()[-1].startswith(sentence), ran.stderr
     assert (ran.returncode, ran.stdout) == (255 if sentence.startswith("ssh") else 1, "")
+
+
+def test_following_ends_without_an_error_when_it_is_interrupted(tmp_path: Path) -> None:
+    clients = [{"name": "app", "sha256": "cd" * 32}]
+    site = tmp_path / "site.py"
+    site.write_text(
+        f"hosts = [('@local', {{'services': ['redis'], 'api_clients': {clients!r}}})]\n"
+    )
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\n[ $1 = inspect ] || { echo ready; exec sleep 60; }\n")
+    docker.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        [str(LLMHOST), "logs", "redis", str(site), "-f"],
+        env=os.environ | path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(30), process.stderr.read()) == (0, "")
