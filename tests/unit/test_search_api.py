@@ -327,7 +327,7 @@ def test_service_waits_for_the_others(site: Site) -> None:
     search = site.search()
 
     async def start_late() -> None:
-        preparation = asyncio.create_task(search.prepare(0.01))
+        preparation = asyncio.create_task(search.prepare(pause_seconds=0.01))
         await asyncio.sleep(0.05)
         assert not search.ready
         site.embeddings_status = 200
