@@ -52,7 +52,9 @@ def engine(server: Container) -> Engine:
 
 @pytest.fixture(scope="module")
 def api(engine: Engine) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=engine.url, timeout=120) as client:
+    # llama.cpp may close a connection that is kept just when the next request comes.
+    close = {"Connection": "close"}
+    with httpx.Client(base_url=engine.url, timeout=120, headers=close) as client:
         yield client
 
 

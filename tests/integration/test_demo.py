@@ -197,7 +197,8 @@ def test_status_shows_the_engine_its_requests_and_the_last_deploy(demo: Demo) ->
     [found] = json.loads(said.stdout)["hosts"]
     assert (found["status"], found["plan"]) == ("ok", "nothing to do")
     [engine] = found["services"]
-    assert (engine["name"], engine["state"], engine["models"]) == ("llamacpp", "healthy", ["tiny"])
+    assert (engine["name"], engine["state"]) == ("llamacpp", "healthy")
+    assert engine["models"] in (["smollm2"], ["tiny"])  # the latter on the virtual machine
     assert found["requests"]["answered"] >= 1
     assert 0 < found["requests"]["first_byte_p50_seconds"] < 60
     assert found["deploy"]["current"] and found["deploy"]["result"] == "done"

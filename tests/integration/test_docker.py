@@ -44,7 +44,7 @@ def _install(options: dict[str, Any]) -> None:
 
 
 def _options(config: dict[str, Any], owner: str) -> None:
-    docker.daemon(config, owner=owner, name="Configure")
+    docker.daemon(config, owner=owner, harden=owner == "docker", name="Configure")
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def test_an_engine_that_speaks_of_a_gpu_is_no_proof_without_nvml(
     finally:
         server.machine.ssh("rm /etc/llmhost-double/failures")
     assert result.returncode == 1 and sentence in result.stdout, result.stdout
-    assert "PASSED llmhost/checks/test_gpu.py::test_engine_itself" in result.stdout
+    assert "PASSED llmhost/checks/test_gpu.py::test_engine_reports_" in result.stdout
 
 
 def test_memory_on_the_gpu_is_no_proof_when_the_engine_speaks_of_the_cpu(

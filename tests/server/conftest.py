@@ -217,7 +217,10 @@ def hardware(host: Host, settings: Settings) -> Nvidia:
 
 @pytest.fixture(scope="session")
 def all_containers(host: Host, settings: Settings) -> Containers:
-    """All containers of the project, including stopped ones, from `docker inspect`."""
+    """All containers of the project, including stopped ones, from `docker inspect`; none where no
+    service is declared, as on a gateway without Docker."""
+    if not settings.services:
+        return {}
     label = f"label=com.docker.compose.project={settings.stack.project}"
     ids = host.check_output(f"docker ps --all --quiet --filter {label}").split()
     found = json.loads(host.check_output(f"docker inspect {' '.join(ids)}")) if ids else []
