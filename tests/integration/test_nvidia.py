@@ -406,6 +406,7 @@ def test_dkms_builds_the_module_of_a_kernel_that_unattended_upgrades_bring(
     assert changed_by(host, options) == []
 
 
+@pytest.mark.flavours
 def test_debians_own_open_driver_is_found_by_what_its_module_says(
     site: Site, host: Machine
 ) -> None:
@@ -495,6 +496,7 @@ def test_a_plan_names_the_packages_where_apt_knows_of_none(
     assert "linux-modules-nvidia-580-server-open-generic is not installed" in driver["reasons"]
 
 
+@pytest.mark.flavours
 def test_a_branch_whose_packages_keep_their_names_is_changed_up_and_down(
     site: Site, host: Machine
 ) -> None:
