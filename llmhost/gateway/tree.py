@@ -83,7 +83,7 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
         rates=sorted({policy.rate for policy in policies if policy.rate}),
         routes=routes,
         services=[
-            (each.name, settings.options(each.name).port)
+            (each.name, settings.options(each.name).port, each.closes_after_streams)
             for each in (() if settings.gateway.upstreams else settings.offered)
         ],
         stranger_patience=Rate(settings.gateway.stranger_requests_per_minute, 0).patience_seconds,

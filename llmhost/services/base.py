@@ -212,6 +212,10 @@ class Service(Generic[OptionsT]):
     own_variables: tuple[str, ...] = ()
     """Environment variables that it sets elsewhere than in the text of its template."""
 
+    closes_after_streams: bool = False
+    """Whether the engine closes the connection after each stream without saying so; the gateway
+    then reuses none, because it could send a request on one that is just being closed."""
+
     beside_fraction_bytes: int = 0
     """GPU memory that it uses in addition to its `gpu_fraction`."""
 

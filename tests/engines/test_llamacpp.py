@@ -5,8 +5,10 @@
 
 import json
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -103,6 +105,20 @@ def test_stream_has_the_same_words_in_pieces(api: httpx.Client, choice: Json) ->
 def test_stream_ends_with_the_usage_on_request(api: httpx.Client) -> None:
     *_, last = events(api, {**ASKED, "max_tokens": 4, "stream_options": {"include_usage": True}})
     assert last["choices"] == [] and last["usage"]["completion_tokens"] == 4
+
+
+def test_connection_is_closed_after_a_stream_without_notice(engine: Engine) -> None:
+    """The gateway therefore opens a connection for each request: Service.closes_after_streams."""
+    address = urlsplit(engine.url)
+    connection = HTTPConnection(str(address.hostname), address.port, timeout=60)
+    body = json.dumps({**ASKED, "max_tokens": 2, "stream": True})
+    connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    assert answer.getheader("Connection") != "close"
+    assert answer.read().endswith(b"data: [DONE]\n\n")
+    connection.sock.settimeout(3)  # idle connections are closed after 5 s
+    assert connection.sock.recv(1) == b""
+    connection.close()
 
 
 def test_anthropic_message_is_streamed_in_events(api: httpx.Client) -> None:

@@ -1,5 +1,6 @@
 """What nginx is told, and what an operator is told before nginx is."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -204,6 +205,13 @@ def test_expired_client_that_was_revoked_may_stay() -> None:
 def tree() -> Tree:
     files = configuration(settings({"name": "a", "sha256": ONE}), NginxPaths())
     return Tree(files, NginxPaths().own, 8079)
+
+
+def test_connections_are_kept_only_to_engines_that_keep_them() -> None:
+    given = settings({"name": "a", "sha256": ONE})
+    text = "".join(file.data.decode() for file in configuration(given, NginxPaths()))
+    blocks = dict(re.findall(r"upstream (llamacpp|toy) \{(.*?)\}", text, re.DOTALL))
+    assert "keepalive" in blocks["toy"] and "keepalive" not in blocks["llamacpp"]
 
 
 def converged(tree: Tree) -> NginxState:
