@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Annotated
 
@@ -126,20 +127,18 @@ def _watch(
 ) -> None:
     """Refresh the table until Ctrl-C; hosts that were lost are connected again."""
     console = Console(highlight=False)
-    with Live(
-        shown(found), console=console, auto_refresh=False, screen=console.is_terminal
-    ) as live:
+    with (
+        suppress(KeyboardInterrupt),
+        Live(shown(found), console=console, auto_refresh=False, screen=console.is_terminal) as live,
+    ):
         while True:
             live.update(shown(found), refresh=True)
-            try:
-                time.sleep(interval)
-                for each in found:
-                    if each.status == "error":
-                        _drop(state, each.host)
-                _connect_again(state)
-                found[:] = _read(state, messages, plans)
-            except KeyboardInterrupt:
-                return
+            time.sleep(interval)
+            for each in found:
+                if each.status == "error":
+                    _drop(state, each.host)
+            _connect_again(state)
+            found[:] = _read(state, messages, plans)
 
 
 def _drop(state: State, name: str) -> None:
