@@ -82,6 +82,11 @@ def test_unknown_lane_is_refused() -> None:
     assert result.returncode == 2 and "no lane is called fats" in result.stderr
 
 
+def test_paths_in_the_script_exist() -> None:
+    named = re.findall(r"tests/[\w/.]+", SCRIPT)
+    assert named and [each for each in named if not (ROOT / each).exists()] == []
+
+
 def test_paths_in_the_workflow_exist() -> None:
     named = re.findall(r"tests/[\w/.]+", " ".join(step.get("run", "") for step in STEPS))
     assert named and all((ROOT / each).exists() for each in named)
