@@ -10,6 +10,7 @@ from llmhost.resources import script
 from llmhost.system.sshd import DROP_IN, MAIN, SshdState, parse_values
 
 _MARK = "=== unit"
+_KINDS = ("effective ", "others ", "changed ", "own ", "failed ")
 
 
 class Sshd(FactBase[SshdState]):
@@ -30,16 +31,16 @@ class Sshd(FactBase[SshdState]):
     def process(self, output: list[str]) -> SshdState:
         middle = output.index(_MARK)
         first, unit = output[:middle], Unit().process(output[middle + 1 :])
-        kinds = {kind: _of(first, kind) for kind in ("effective ", "others ", "changed ", "own ")}
-        named = tuple(kinds)
+        kinds = {kind: _of(first, kind) for kind in _KINDS}
         changed = max(map(float, kinds["changed "]), default=0.0)
         return SshdState(
             parse_values(kinds["effective "]),
             parse_values(kinds["others "]),
             base64.b64decode("".join(kinds["own "])).decode(errors="replace"),
-            parse_states([line for line in first if not line.startswith(named)]),
+            parse_states([line for line in first if not line.startswith(_KINDS)]),
             stale=unit.running and unit.configured > unit.loaded,
             others_stale=unit.running and changed > unit.loaded,
+            failed="".join(kinds["failed "]) if unit.running else "",
         )
 
 

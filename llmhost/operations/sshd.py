@@ -7,7 +7,7 @@ from pyinfra.api import StringCommand
 from pyinfra.connectors.ssh import SSHConnector
 
 from llmhost.facts.sshd import Sshd
-from llmhost.operations.changes import explain, note
+from llmhost.operations.changes import explain, note, refuse
 from llmhost.operations.confirmed_change import on_trial
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import ask
@@ -21,6 +21,7 @@ _UNLOADED = (
     "sshd has not loaded the changes of others in /etc/ssh, and llmhost does not load them unseen:"
     " run `systemctl reload ssh` and log in again, then deploy"
 )
+_CORRECT = "run `sshd -t` on the host and correct /etc/ssh, or no one can log in after a restart"
 _KEPT = (
     "password log-in over SSH stays possible, because this run logs in with a password; deploy with"
     " a key to end it"
@@ -34,13 +35,17 @@ def settings(level: core.Hardening, *, passwords: bool, confirm_seconds: int) ->
     Password log-in ends only if this run has logged in with a key, and not at all with `passwords`.
     New settings are saved to disk only after the controller has logged in again. If that does not
     happen within `confirm_seconds`, the host undoes the change. `off` removes llmhost's file.
-    Without an SSH connection, nothing can be proven, and sshd is left alone.
+    Without an SSH connection, nothing can be proven, and sshd is left alone. It fails if a running
+    sshd cannot read its configuration.
     """
     state = get_fact(Sshd)
     if not isinstance(host.connector, SSHConnector):
         return
+    if state.failed and level != "off":
+        yield refuse([f"sshd cannot read its configuration ({state.failed}): {_CORRECT}"])
+        return
     if not state.effective or not state.others:
-        return  # no sshd, or it could not be read
+        return  # no sshd, or one that does not run
     if state.others_stale:
         note([_UNLOADED])
         return

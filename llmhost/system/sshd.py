@@ -49,7 +49,7 @@ class Setting:
 class SshdState:
     """Values by keyword in lower case: `effective` with all files, `others` without DROP_IN; empty
     on a host without sshd. `own` is DROP_IN's text. `stale`: it changed since sshd loaded it;
-    `others_stale`: another file did."""
+    `others_stale`: another file did. `failed` says why a running sshd could not be read."""
 
     effective: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[str, str] = field(default_factory=dict)
@@ -57,6 +57,7 @@ class SshdState:
     paths: Mapping[str, PathState] = field(default_factory=dict)
     stale: bool = False
     others_stale: bool = False
+    failed: str = ""
 
 
 def _no(keyword: str) -> Setting:

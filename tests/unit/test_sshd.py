@@ -1,6 +1,8 @@
 """Settings of sshd: stricter ones of others stay, and password log-in ends only after a key."""
 
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,8 @@ from llmhost.system.sshd import (
     wanted,
 )
 from llmhost.template import render as render_template
+
+ROOT = Path(__file__).parents[2]
 
 # sshd -T of Debian 13, as far as it is compared.
 DEBIAN = parse_values(
@@ -137,6 +141,26 @@ def test_fact_is_read(configured: int, changed: int, stale: tuple[bool, bool]) -
     )
     assert found.own == "PasswordAuthentication no\n"
     assert (found.stale, found.others_stale) == stale
+
+
+@pytest.mark.parametrize(("state", "failed"), [("active", "line 3: Bad option"), ("inactive", "")])
+def test_running_sshd_that_cannot_be_read_is_no_host_without_sshd(state: str, failed: str) -> None:
+    text = "failed line 3: Bad option" + FACT[FACT.index("\n=== unit") :]
+    found = Sshd().process(text.replace("=active", f"={state}").splitlines())
+    assert (found.failed, found.effective) == (failed, {})
+
+
+def test_script_says_why_sshd_cannot_read_its_configuration(tmp_path: Path) -> None:
+    sshd = tmp_path / "sshd"
+    sshd.write_text("#!/bin/sh\necho 'line 3: Bad option' >&2\nexit 255\n")
+    sshd.chmod(0o755)
+    main = tmp_path / "sshd_config"
+    main.touch()
+    script = ROOT / "files/system/sshd.sh"
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    command = ["sh", str(script), str(main), str(tmp_path / "own.conf")]
+    said = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True, check=True)
+    assert said.stdout == "failed line 3: Bad option\n"
 
 
 def test_host_without_sshd_has_no_settings() -> None:
