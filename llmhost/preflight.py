@@ -14,6 +14,7 @@ SUPPORTED = {
     "ubuntu": ("22.04", "24.04", "26.04"),
     "debian": ("12", "13"),
 }
+_WITHOUT_NJS = (("ubuntu", "22.04"),)
 ARCHITECTURES = ("amd64", "arm64")
 # A host that already has its images needs space for a small change only.
 FREE_GIB_WHEN_DEPLOYED = 1.0
@@ -22,13 +23,14 @@ FREE_GIB_WHEN_DEPLOYED = 1.0
 @dataclass(frozen=True)
 class Requirements:
     """What a host must have. `docker_source` is empty for a host that gets no Docker; `listens` are
-    the addresses of its gateway, none without one."""
+    the addresses of its gateway, none without one. `counts_tokens`: the gateway needs njs."""
 
     docker_source: str = ""
     min_memory_gib: float = 0
     min_free_disk_gib: float = 0
     max_clock_skew_seconds: float = 60
     listens: tuple[Address, ...] = ()
+    counts_tokens: bool = False
 
 
 def findings(
@@ -42,6 +44,11 @@ def findings(
     if requirements.docker_source:
         yield from _another_docker(identity)
     yield from _no_ipv6(identity, requirements.listens)
+    if requirements.counts_tokens and (identity.distribution, identity.version) in _WITHOUT_NJS:
+        yield (
+            f"{identity.distribution} {identity.version} has no package libnginx-mod-http-js, which"
+            " gateway_count_tokens needs; remove this option, or upgrade the host"
+        )
     skew = identity.clock - controller_clock
     if abs(skew) > requirements.max_clock_skew_seconds:
         yield (

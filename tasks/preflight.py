@@ -21,6 +21,7 @@ def check_host(settings: Settings) -> None:
             min_free_disk_gib=settings.preflight.min_free_disk_gib,
             max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
             listens=settings.gateway.addresses,
+            counts_tokens=settings.gateway.count_tokens,
         ),
         name="Check that the host can become an LLM server",
         paths=[settings.docker.data_root, settings.docker.containerd_root or CONTAINERD_ROOT],
@@ -49,6 +50,7 @@ def check_gateway(settings: Settings) -> None:
         Requirements(
             max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
             listens=settings.gateway.addresses,
+            counts_tokens=settings.gateway.count_tokens,
         ),
         name="Check that the host can become a gateway",
         paths=[],

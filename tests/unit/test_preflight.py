@@ -86,6 +86,14 @@ def test_ipv6_is_missed_only_by_a_gateway_that_listens_on_it() -> None:
     assert told(GOOD, needed=replace(NEEDED, listens=LISTENS)) == []
 
 
+def test_tokens_are_not_counted_where_nginx_has_no_module_for_it() -> None:
+    counting = replace(NEEDED, counts_tokens=True)
+    old = replace(GOOD, distribution="ubuntu", version="22.04")
+    (sentence,) = told(old, needed=counting)
+    assert "gateway_count_tokens needs; remove this option" in sentence
+    assert told(GOOD, needed=counting) == [] and told(old) == []
+
+
 def test_host_without_docker_is_not_asked_for_it() -> None:
     assert told(replace(GOOD, version="12", docker_of="snap"), needed=Requirements()) == []
 
