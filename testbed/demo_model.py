@@ -17,7 +17,7 @@ QUESTION = "What is a computer? Answer in one short sentence."
 def declared(name: str, directory: Path) -> Data:
     """The model as an inventory declares it.
 
-    Raises PackageUnavailableError if it is to be downloaded and cannot be.
+    Raises PackageUnavailableError if it cannot be downloaded.
     """
     if name == "tiny":
         path = directory / "tiny.gguf"

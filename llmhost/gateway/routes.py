@@ -37,8 +37,7 @@ class ExposedRoute:
     @property
     def expression(self) -> str:
         """The pattern for Perl, with `$name` for a parameter, and `$file` for the segments of a
-        rest; without backslashes and single
-        quotes, which nginx would interpret."""
+        rest; without backslashes and single quotes, which nginx would interpret."""
         return f"^{'/'.join(map(_expression, self.path.split('/')))}(?!.)"
 
 

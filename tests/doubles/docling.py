@@ -61,7 +61,7 @@ def invalid(kind: str, message: str, *place: str | int) -> Refused:
 
 
 def markdown(name: str, data: bytes) -> str:
-    """The document's text, as docling writes it anew: paragraphs on one line each, escaped."""
+    """The document's text, as docling writes it: paragraphs on one line each, escaped."""
     text = data.decode(errors="replace")
     if name.endswith(".docx"):
         text = _of_docx(data)

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import httpx
+
 Side = Literal["double", "real"]
 
 
@@ -27,6 +29,12 @@ class Engine:
     @property
     def label(self) -> tuple[str, str, Side]:
         return self.name, self.version, self.side
+
+
+def llamacpp_client(engine: Engine) -> httpx.Client:
+    """A client with a connection for each request: llama.cpp may close a connection that is kept
+    just when the next request comes."""
+    return httpx.Client(base_url=engine.url, timeout=120, headers={"Connection": "close"})
 
 
 @dataclass(frozen=True)

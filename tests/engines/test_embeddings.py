@@ -3,8 +3,11 @@
 Expected vectors were computed from the same weights with NumPy (benchmarks/search/minilm.py).
 """
 
+import json
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -13,7 +16,7 @@ from llmhost.inventory.reader import read_settings
 from testbed import minilm
 from testbed.engine import engine_archive
 from tests.engines.container import Container, container
-from tests.engines.contract import Engine
+from tests.engines.contract import Engine, llamacpp_client
 
 VECTORS = {
     "A cat sits on the mat.": [0.12654, -0.03285, -0.02906, 0.04441, -0.04345, 0.0321],
@@ -56,10 +59,18 @@ def engine(server: Container) -> Engine:
 
 @pytest.fixture(scope="module")
 def api(engine: Engine) -> Iterator[httpx.Client]:
-    # llama.cpp may close a connection that is kept just when the next request comes.
-    close = {"Connection": "close"}
-    with httpx.Client(base_url=engine.url, timeout=120, headers=close) as client:
+    with llamacpp_client(engine) as client:
         yield client
+
+
+def test_connection_is_closed_with_notice(engine: Engine) -> None:
+    """So the gateway, which sends no `Connection` either, does not reuse it."""
+    address = urlsplit(engine.url)
+    connection = HTTPConnection(str(address.hostname), address.port, timeout=60)
+    body = json.dumps({"model": "embedding", "input": "A cat."})
+    connection.request("POST", "/v1/embeddings", body, {"Content-Type": "application/json"})
+    assert connection.getresponse().getheader("Connection") == "close"
+    connection.close()
 
 
 def test_model_is_listed_under_its_name(api: httpx.Client) -> None:

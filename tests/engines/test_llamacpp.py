@@ -17,7 +17,7 @@ from llmhost.inventory.reader import read_settings
 from testbed import smollm2
 from testbed.engine import engine_archive
 from tests.engines.container import USER, Container, container
-from tests.engines.contract import Engine
+from tests.engines.contract import Engine, llamacpp_client
 from tests.shapes import Comparison, Json
 
 RECORDED = json.loads((Path(__file__).parent / "recorded/llamacpp.json").read_text())
@@ -54,9 +54,7 @@ def engine(server: Container) -> Engine:
 
 @pytest.fixture(scope="module")
 def api(engine: Engine) -> Iterator[httpx.Client]:
-    # llama.cpp may close a connection that is kept just when the next request comes.
-    close = {"Connection": "close"}
-    with httpx.Client(base_url=engine.url, timeout=120, headers=close) as client:
+    with llamacpp_client(engine) as client:
         yield client
 
 
