@@ -1,8 +1,8 @@
 #!/usr/bin/python3 -B
 """A double of vLLM's server: its command line, its needs at its start, its HTTP, and no model.
 
-It proves that what is told to vLLM is what it understands, and that clients get through; it says
-nothing about inference or a GPU. Its answers have the shape of the real engine's, which were
+It proves that vLLM would accept its command line and that clients get through; it proves nothing
+about inference or a GPU. Its answers have the shape of the real engine's, which were
 recorded (docs/evidence/vllm.md). One file without dependencies, for it is the only program of an
 image (testbed/double_images.py).
 """
@@ -160,8 +160,8 @@ class Engine:
         if name not in self.names:
             aliases = f" Valid aliases: {', '.join(self.names[:1])}."
             pooling = self.options.runner == "pooling"
-            told = f"The model `{name}` does not exist." + ("" if pooling else aliases)
-            raise Refused(told, None if pooling else "model", 404)
+            sentence = f"The model `{name}` does not exist." + ("" if pooling else aliases)
+            raise Refused(sentence, None if pooling else "model", 404)
         return name
 
     def prompt(self, tokens: int) -> int:
@@ -179,12 +179,12 @@ class Engine:
     def words(self, body: Json, asked: int | None, prompt: int) -> tuple[list[str], str]:
         """The answer's tokens, and why it ends."""
         if asked is not None and asked < 1:
-            told = f"max_tokens must be at least 1, got {asked}."
-            raise Refused(f"{told} (parameter=max_tokens, value={asked})", "max_tokens")
+            sentence = f"max_tokens must be at least 1, got {asked}."
+            raise Refused(f"{sentence} (parameter=max_tokens, value={asked})", "max_tokens")
         if asked is not None and asked > self.longest:
-            told = f"max_tokens={asked} cannot be greater than max_model_len={self.longest}."
-            told += " Please request fewer output tokens."
-            raise Refused(f"{told} (parameter=max_tokens, value={asked})", "max_tokens")
+            sentence = f"max_tokens={asked} cannot be greater than max_model_len={self.longest}."
+            sentence += " Please request fewer output tokens."
+            raise Refused(f"{sentence} (parameter=max_tokens, value={asked})", "max_tokens")
         if body.get("n", 1) > 1 and body.get("temperature") == 0:
             raise Refused(f"n must be 1 when using greedy sampling, got {body['n']}.")
         cap = self.options.override_generation_config.get("max_new_tokens")
@@ -200,20 +200,20 @@ class Engine:
         needs(body, "messages")
         messages = body["messages"]
         if not isinstance(messages, list):
-            told = "Input should be a valid list"
-            raise invalid("list_type", "body.messages", told, str(messages))
+            sentence = "Input should be a valid list"
+            raise invalid("list_type", "body.messages", sentence, str(messages))
         if isinstance(body.get("temperature"), str):
-            told = "Input should be a valid number, unable to parse string as a number"
-            raise invalid("float_parsing", "body.temperature", told, body["temperature"])
+            sentence = "Input should be a valid number, unable to parse string as a number"
+            raise invalid("float_parsing", "body.temperature", sentence, body["temperature"])
         model = self.known(body)
         if not messages:
-            told = (
+            sentence = (
                 "Cannot apply chat template to an empty conversation. Provide at least one message."
             )
-            raise Refused(told)
+            raise Refused(sentence)
         if body.get("tools") and not self.options.enable_auto_tool_choice:
-            told = "requires --enable-auto-tool-choice and --tool-call-parser to be set"
-            raise Refused(f'"auto" tool choice {told}')
+            sentence = "requires --enable-auto-tool-choice and --tool-call-parser to be set"
+            raise Refused(f'"auto" tool choice {sentence}')
         prompt = self.prompt(tokens_in(messages))
         asked = body.get("max_completion_tokens") or body.get("max_tokens")
         if body.get("max_tokens") == 0:
@@ -265,8 +265,8 @@ class Engine:
         model = self.known(body)
         prompts = body.get("prompt")
         if not prompts:
-            told = "Either prompt or prompt_embeds must be provided and non-empty."
-            raise Refused(f"{told} (parameter=prompt)", "prompt")
+            sentence = "Either prompt or prompt_embeds must be provided and non-empty."
+            raise Refused(f"{sentence} (parameter=prompt)", "prompt")
         prompts = prompts if isinstance(prompts, list) else [prompts]
         count = sum(self.prompt(len(tokens_of(each))) for each in prompts)
         words, reason = self.words(body, body.get("max_tokens", 16), count)
@@ -304,12 +304,12 @@ class Engine:
         needs(body, "input")
         model = self.known(body)
         if body.get("background"):
-            told = (
+            sentence = (
                 "This vLLM engine does not support `store=True` and therefore does not support the"
             )
-            told += " background mode. To enable these features, set the environment variable"
-            told += " `VLLM_ENABLE_RESPONSES_API_STORE=1` when launching the vLLM server."
-            raise Refused(told, "background", kind="invalid_request_error")
+            sentence += " background mode. To enable these features, set the environment variable"
+            sentence += " `VLLM_ENABLE_RESPONSES_API_STORE=1` when launching the vLLM server."
+            raise Refused(sentence, "background", kind="invalid_request_error")
         if before := body.get("previous_response_id"):
             raise unknown_response(before)
         given = body["input"]
@@ -445,8 +445,8 @@ def event(value: Json) -> str:
 
 
 def unknown_response(name: str) -> Refused:
-    told = f"Response with id '{name}' not found."
-    return Refused(told, "response_id", 404, "invalid_request_error")
+    sentence = f"Response with id '{name}' not found."
+    return Refused(sentence, "response_id", 404, "invalid_request_error")
 
 
 def response_object(model: str, body: Json, prompt: int, words: list[str], *, cut: bool) -> Json:
@@ -558,8 +558,8 @@ class Handler(BaseHTTPRequestHandler):
         text = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         if self.path not in self.engine.answers:
             known = self.path in ("/health", "/metrics", "/version", "/v1/models")
-            told = (405, "Method Not Allowed") if known else (404, "Not Found")
-            self._json(told[0], {"detail": told[1]})
+            sentence = (405, "Method Not Allowed") if known else (404, "Not Found")
+            self._json(sentence[0], {"detail": sentence[1]})
             return
         try:
             answer = self.engine.answers[self.path](parsed(text))
@@ -575,8 +575,8 @@ class Handler(BaseHTTPRequestHandler):
         """Anthropic's interface has a form of its own, except for bodies of the wrong form."""
         body = refused.body
         if self.path.startswith("/v1/messages") and body["type"] != "Bad Request":
-            told = {"type": body["type"], "message": body["message"]}
-            return {"type": "error", "error": told}
+            sentence = {"type": body["type"], "message": body["message"]}
+            return {"type": "error", "error": sentence}
         return {"error": body}
 
     def _stream(self, events: Iterator[str]) -> None:
@@ -617,8 +617,8 @@ def parsed(text: str) -> Json:
         )
         raise found from None
     if not isinstance(body, dict):
-        told = "Input should be a valid dictionary or object to extract fields from"
-        raise invalid("model_attributes_type", "body", told, "<list of 0 items>")
+        sentence = "Input should be a valid dictionary or object to extract fields from"
+        raise invalid("model_attributes_type", "body", sentence, "<list of 0 items>")
     return body
 
 

@@ -76,13 +76,14 @@ def required(body: Json, name: str, kind: type, go_name: str) -> Any:
 
 def event_stream(events: list[tuple[str, Json]]) -> Stream:
     lines = [
-        f"event: {name}\ndata: {json.dumps({'type': name, **told})}\n\n" for name, told in events
+        f"event: {name}\ndata: {json.dumps({'type': name, **payload})}\n\n"
+        for name, payload in events
     ]
     return Stream("text/event-stream", lines)
 
 
-def line(told: Json) -> str:
-    return json.dumps(told) + "\n"
+def line(payload: Json) -> str:
+    return json.dumps(payload) + "\n"
 
 
 def number(prefix: str) -> str:

@@ -12,8 +12,8 @@ def messages(body: Json) -> object:
     head = {"id": number("msg_"), "type": "message", "role": "assistant", "model": body["model"]}
     if not body.get("stream"):
         content = [{"type": "text", "text": said.text}]
-        told = head | {"content": content, "stop_reason": reason, "usage": usage}
-        return Text(line(told), kind=JSON)
+        payload = head | {"content": content, "stop_reason": reason, "usage": usage}
+        return Text(line(payload), kind=JSON)
     begun = head | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 0}}
     block = {"index": 0, "content_block": {"type": "text", "text": ""}}
     deltas = ({"index": 0, "delta": {"type": "text_delta", "text": word}} for word in said.words)

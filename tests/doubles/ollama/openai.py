@@ -52,8 +52,8 @@ def complete(body: Json, *, chat: bool) -> object:
     }
 
     def choice(text: str, key: str, reason: str | None) -> Json:
-        told = {key: {"role": "assistant", "content": text}} if chat else {"text": text}
-        return {"index": 0, **told, "finish_reason": reason}
+        payload = {key: {"role": "assistant", "content": text}} if chat else {"text": text}
+        return {"index": 0, **payload, "finish_reason": reason}
 
     if not body.get("stream"):
         choices = [choice(said.text, "message", said.reason)]
@@ -81,8 +81,8 @@ def openai_embeddings(body: Json) -> Text:
     ]
     tokens = found["prompt_eval_count"]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    told = {"object": "list", "data": data, "model": body["model"], "usage": usage}
-    return Text(json.dumps(told) + "\n", kind=JSON)
+    payload = {"object": "list", "data": data, "model": body["model"], "usage": usage}
+    return Text(json.dumps(payload) + "\n", kind=JSON)
 
 
 def _encoded(values: list[float], body: Json) -> object:

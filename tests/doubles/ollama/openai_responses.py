@@ -13,7 +13,7 @@ def responses(body: Json) -> object:
     content = [{"type": "output_text", "text": said.text, "annotations": [], "logprobs": []}]
     message = {"id": item, "type": "message", "status": "completed", "role": "assistant"}
     usage = said.usage()
-    told: Json = {
+    payload: Json = {
         "id": number("resp_"),
         "object": "response",
         "created_at": now,
@@ -46,13 +46,13 @@ def responses(body: Json) -> object:
     }
     absent = "error incomplete_details instructions max_tool_calls reasoning"
     absent += " previous_response_id prompt_cache_key safety_identifier"
-    told |= dict.fromkeys(absent.split())
-    return _response_events(told, said) if body.get("stream") else Text(line(told), kind=JSON)
+    payload |= dict.fromkeys(absent.split())
+    return _response_events(payload, said) if body.get("stream") else Text(line(payload), kind=JSON)
 
 
-def _response_events(told: Json, said: Said) -> Stream:
-    (message,) = told["output"]
-    begun = told | {"status": "in_progress", "output": [], "usage": None, "completed_at": None}
+def _response_events(payload: Json, said: Said) -> Stream:
+    (message,) = payload["output"]
+    begun = payload | {"status": "in_progress", "output": [], "usage": None, "completed_at": None}
     place = {"item_id": message["id"], "output_index": 0, "content_index": 0}
     part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
     empty = message | {"status": "in_progress", "content": []}
@@ -65,6 +65,6 @@ def _response_events(told: Json, said: Said) -> Stream:
         ("response.output_text.done", place | {"text": said.text, "logprobs": []}),
         ("response.content_part.done", place | {"part": message["content"][0]}),
         ("response.output_item.done", {"output_index": 0, "item": message}),
-        ("response.completed", {"response": told}),
+        ("response.completed", {"response": payload}),
     ]
     return event_stream([(n, d | {"sequence_number": i}) for i, (n, d) in enumerate(events)])

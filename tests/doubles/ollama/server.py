@@ -90,23 +90,25 @@ class Handler(BaseHTTPRequestHandler):
         raise Refused(status, f"{status} {what}", "text/plain")
 
     def _refuse(self, refused: Refused) -> None:
-        told: object = {"error": str(refused)}
+        payload: object = {"error": str(refused)}
         if refused.kind == "text/plain":
-            told = Text(str(refused), refused.kind)
+            payload = Text(str(refused), refused.kind)
         elif self.path.startswith("/v1/messages"):
             error = {"type": _error_type(refused.status), "message": str(refused)}
-            told = {"type": "error", "error": error, "request_id": number("req_")}
+            payload = {"type": "error", "error": error, "request_id": number("req_")}
         elif self.path.startswith("/v1/"):
             kind = _error_type(refused.status)
-            told = {"error": {"message": str(refused), "type": kind, "param": None, "code": None}}
-        text = told.text if isinstance(told, Text) else json.dumps(told)
+            payload = {
+                "error": {"message": str(refused), "type": kind, "param": None, "code": None}
+            }
+        text = payload.text if isinstance(payload, Text) else json.dumps(payload)
         self._send(refused.status, Text(text, refused.kind))
 
-    def _send(self, status: int, told: object) -> None:
-        if isinstance(told, Stream):
-            self._stream(told)
+    def _send(self, status: int, payload: object) -> None:
+        if isinstance(payload, Stream):
+            self._stream(payload)
             return
-        answer = told if isinstance(told, Text) else Text(json.dumps(told), JSON_UTF8)
+        answer = payload if isinstance(payload, Text) else Text(json.dumps(payload), JSON_UTF8)
         data = answer.text.encode()
         self.send_response(status)
         self.send_header("Content-Type", answer.kind)

@@ -110,10 +110,10 @@ class Model:
             for each in (value if isinstance(value, list) else [value])
         )
         count = sum(_product(tensor["shape"]) for tensor in self.tensors)
-        told = {"parameters": parameters} if parameters else {}
+        payload = {"parameters": parameters} if parameters else {}
         return {
             "modelfile": "\n".join(lines) + "\n",
-            **told,
+            **payload,
             "template": template,
             **({"system": self.system} if self.system else {}),
             "details": self.details,
