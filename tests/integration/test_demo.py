@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from testbed import Client, Lan, Machine
+from tests.programs import running
 
 pytestmark = pytest.mark.machines
 ROOT = Path(__file__).parents[2]
@@ -221,7 +222,7 @@ def test_logs_show_requests_and_the_engine_without_keys(demo: Demo) -> None:
     engine = demo.run("llmhost", "logs", "llamacpp", site, "-n", "9999").stdout
     assert "llama_server: initializing" in engine
     program = [str(Path(sys.executable).with_name("llmhost")), "logs", "gateway", site, "-f", "-n0"]
-    with subprocess.Popen(
+    with running(
         program, cwd=ROOT, env=os.environ | demo.env, stdout=subprocess.PIPE, text=True
     ) as process:
         reading = "until pgrep -f 'tail -c .*gateway[.]json'; do sleep 0.1; done"
@@ -353,7 +354,7 @@ def deploying(demo: Demo, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     own = tmp_path / "own.py"
     own.write_text('from pyinfra.operations import server\nserver.shell(["sleep 120"])\n')
     program = str(Path(sys.executable).with_name("pyinfra"))
-    with subprocess.Popen(
+    with running(
         [program, "inventory/demo.py", "deploy.py", str(own), "-y"],
         cwd=ROOT,
         env=os.environ | demo.env,
@@ -364,10 +365,7 @@ def deploying(demo: Demo, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
         demo.server.ssh(
             "timeout 60 sh -c 'while flock -n /run/llmhost/deploy.lock true; do sleep 0.1; done'"
         )
-        try:
-            yield process
-        finally:
-            process.kill()
+        yield process
 
 
 def test_second_operator_is_refused_until_the_first_is_gone(

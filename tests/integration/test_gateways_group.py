@@ -19,6 +19,7 @@ import pytest
 from llmhost.gateway.keys import digest, new_key
 from testbed import Client, Lan, Machine
 from testbed.process import wait_until
+from tests.programs import running
 
 pytestmark = pytest.mark.machines
 ROOT = Path(__file__).parents[2]
@@ -27,6 +28,7 @@ PORTS = {"llm-1": 9001, "llm-2": 9002}
 # Answers with its own name; what is posted is answered at length, until /run/enough is there.
 DOUBLE = """
 import http.server, os, sys, time
+from tests.programs import running
 class Double(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -141,9 +143,7 @@ def test_verify_finds_it_as_declared(site: Site) -> None:
 def test_drained_server_ends_what_it_has_and_is_told_about(site: Site) -> None:
     command = site.curl("-o", "/dev/null", "-w", "%header{x-server} %{http_code}", "-d", "{}")
     command[-1] += "/v1/embeddings"
-    with subprocess.Popen(
-        site.client.command(command), stdout=subprocess.PIPE, text=True
-    ) as stream:
+    with running(site.client.command(command), stdout=subprocess.PIPE, text=True) as stream:
         assert wait_until(lambda: any(_is_streaming(site, port) for port in PORTS.values()), 30)
         [busy] = [name for name, port in PORTS.items() if _is_streaming(site, port)]
         drained = site.run("llmhost", "drain", busy, str(site.inventory), "--wait", "1")
@@ -173,7 +173,7 @@ def _is_streaming(site: Site, port: int) -> bool:
 def test_drain_waits_for_no_deploy_and_disturbs_none(site: Site) -> None:
     lock = ["ssh", "-F", str(site.machine.ssh_config), site.machine.name]
     lock.append("flock -F /run/llmhost/deploy.lock sh -c 'echo held; exec cat'")
-    with subprocess.Popen(lock, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as deploying:
+    with running(lock, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as deploying:
         assert deploying.stdout and deploying.stdout.readline() == b"held\n"
         drained = site.run("llmhost", "drain", "llm-1", str(site.inventory))
         deploying.communicate()

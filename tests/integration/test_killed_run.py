@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import running
+
 pytestmark = pytest.mark.machines
 ROOT = Path(__file__).parents[2]
 SEED = 20261121
@@ -30,7 +32,7 @@ def env(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def killed_after(seconds: float, env: dict[str, str]) -> bool:
     """Start the demo, and SIGKILL its pyinfra after that time; False if it was done by then."""
-    with subprocess.Popen(
+    with running(
         DEMO, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as demo:
         pid = _pyinfra_of(demo)

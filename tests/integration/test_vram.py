@@ -20,6 +20,7 @@ from llmhost.models.gguf import read_gguf
 from llmhost.models.llama_memory import llama_memory
 from llmhost.models.memory import CUDA_BYTES, Use
 from testbed.engine import engine_archive
+from tests.programs import running
 from tests.unit.model_files import Tensors, decoder, sizes, write_gguf
 
 pytestmark = pytest.mark.machines
@@ -146,9 +147,7 @@ def _started(engine: Path, use: Use) -> Iterator[str]:
     command += ["--parallel", str(use.parallel), "--no-kv-unified", "--flash-attn", "on"]
     command += ["--cache-type-k", use.cache_type, "--cache-type-v", use.cache_type]
     command += ["--fit", "off", "--no-warmup", "--verbose", "--host", "/tmp/llama.sock"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             yield line

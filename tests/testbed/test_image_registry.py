@@ -14,6 +14,7 @@ import pytest
 
 from testbed.image_registry import PORT, ImageRegistry
 from testbed.process import MachineError, wait_until
+from tests.programs import running
 
 pytestmark = [
     pytest.mark.machines,
@@ -86,7 +87,7 @@ def test_registry_ends_with_whoever_started_it(tmp_path: Path) -> None:
         "    time.sleep(60)\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "storage")]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
+    with running(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout and owner.stdout.readline() == "up\n"
         owner.kill()
     assert wait_until(lambda: not answers(), 5)

@@ -36,8 +36,6 @@ with Lan.create("child") as lan:
 
 
 def start(program: str, **environment: str) -> subprocess.Popen[str]:
-    """A child that SIGINT interrupts, also where these tests run in the background of a shell that
-    has it ignored."""
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program)],
         cwd=REPOSITORY,
@@ -45,7 +43,6 @@ def start(program: str, **environment: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

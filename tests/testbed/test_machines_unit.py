@@ -16,6 +16,7 @@ from testbed.network import Network, reaches
 from testbed.process import MachineError, ProcessId, run, wait_until
 from testbed.registry import HostRecord, LanRecord
 from testbed.ssh import Endpoint, SshAccess
+from tests.programs import running
 
 
 def test_interface_names_fit_the_kernels_limit() -> None:
@@ -53,7 +54,7 @@ def test_subnet_that_a_route_uses_counts_as_taken(route: str, in_the_way: bool) 
 
 
 def test_process_that_got_a_recorded_pid_later_is_left_alone() -> None:
-    with subprocess.Popen(["sleep", "60"]) as child:
+    with running(["sleep", "60"]) as child:
         identity = ProcessId.of(child.pid)
         for other in (
             ProcessId(child.pid, identity.started - 1, identity.boot),

@@ -211,14 +211,14 @@ class Terminal:
         os.write(self.ours, text.encode())
 
     def end(self, key: str = "") -> int:
-        """Read to the end, and type this key each second until then: one that is typed just while
-        the terminal changes its mode is lost."""
+        """Read to the end, and type this key each second until it shows: one that is typed just
+        while the terminal changes its mode is lost, and a second one interrupts the exit."""
         deadline = time.monotonic() + 60
         try:
             while time.monotonic() < deadline:
                 if select.select([self.ours], [], [], 1)[0]:
                     self.shown += os.read(self.ours, 65536).decode()
-                elif key:
+                elif key and "Aborted" not in self.shown:
                     os.write(self.ours, key.encode())
         except OSError:  # so Linux says that the other end is closed
             os.close(self.ours)

@@ -14,6 +14,7 @@ import pytest
 from llmhost.resources import script
 from llmhost.status.logs import HEADER, log_command, request, row, seconds_of, without_secrets
 from llmhost.status.logs import Selection as Select
+from tests.programs import running
 
 LLMHOST = Path(sys.executable).with_name("llmhost")
 KEY = "llmhost-" + "ab" * 32
@@ -187,7 +188,7 @@ def test_following_ends_without_an_error_when_it_is_interrupted(tmp_path: Path) 
     docker.write_text("#!/bin/sh\n[ $1 = inspect ] || { echo ready; exec sleep 60; }\n")
     docker.chmod(0o755)
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    with subprocess.Popen(
+    with running(
         [str(LLMHOST), "logs", "redis", str(site), "-f"],
         env=os.environ | path,
         stdout=subprocess.PIPE,

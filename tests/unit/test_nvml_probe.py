@@ -15,6 +15,7 @@ import pytest
 
 from tests.doubles.nvidia.hardware import PROFILES, Profile
 from tests.doubles.nvidia.packages import build_library
+from tests.programs import running
 
 PROBE = Path(__file__).parents[2] / "files/nvidia_driver/nvml_probe.py"
 LOADED = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.03  Double\n"
@@ -106,12 +107,9 @@ def test_only_processes_that_computed_have_work(bench: Bench, on_gpu: Callable[[
     on_gpu(0)
     loop = [sys.executable, "-c", "while True: pass"]
     environment = {**os.environ, "LLMHOST_DOUBLE_GPU_1": "yes"}
-    with subprocess.Popen(loop, env=environment) as busy:
-        try:
-            while not (found := bench.probe()["gpus"])[1]["work"]:
-                assert busy.poll() is None
-        finally:
-            busy.kill()
+    with running(loop, env=environment) as busy:
+        while not (found := bench.probe()["gpus"])[1]["work"]:
+            assert busy.poll() is None
     assert [gpu["work"] for gpu in found] == [[], [{"pid": busy.pid, "percent": 40}]]
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from llmhost.inventory.site_reader import HostData, no_rules, no_site_rules, rea
 from llmhost.resources import FILES
 from llmhost.status.probe import probe_command
 from llmhost.status.report import SCHEMA, HostStatus, StatusReport, host_status, unreadable
+from tests.programs import running
 
 ROOT = Path(__file__).parents[2]
 LLMHOST = Path(sys.executable).with_name("llmhost")
@@ -333,10 +335,11 @@ def test_watching_refreshes_until_it_is_interrupted(tmp_path: Path) -> None:
     site.write_text(f"hosts = [('@local', {{'services': [], 'api_clients': {clients!r}}})]\n")
     controller, terminal = pty.openpty()
     command = [str(LLMHOST), "status", str(site), "--watch", "--interval", "1"]
-    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+    with running(command, stdin=terminal, stdout=terminal, stderr=terminal) as process:
         os.close(terminal)
         printed = b""
         while printed.count(b"LLM server") < 2:
+            assert select.select([controller], [], [], 60)[0], printed
             printed += os.read(controller, 4096)
         process.send_signal(signal.SIGINT)
         with suppress(OSError):  # the terminal ends with the process
