@@ -355,6 +355,7 @@ def _ubuntu(source: Repository) -> None:
     )
 
 
+@pytest.mark.flavours
 def test_ubuntu_s_packages_replace_docker_s_own(
     vendor: tuple[Machine, str, str], lan: Lan, tmp_path: Path
 ) -> None:

@@ -24,7 +24,8 @@ PLAIN = ("/srv", "/var/cache/llmhost")
 """Where a fresh machine keeps machines of its own, whose disks are overlays themselves."""
 # On Ubuntu no source of Debian's packages is configured.
 FIRST, *LATER = ("bookworm", "trixie") if os_release()["ID"] == "debian" else (default_suite(),)
-LONG = [pytest.param(suite, marks=pytest.mark.fresh) for suite in LATER]
+CALL_PROGRAMS = "nginx openssl tls curl gpg apt git kernel modinfo scripts memory"
+"""Words in the names of unit tests that call the programs that script/test installs."""
 
 ABSENT = "curl gpg ip kmod lsb_release modinfo openssl ps python3 ss sudo sysctl wget"
 _REMOVE_PROCPS = "sed -i '/^Depends:/s/ procps,//' /var/lib/dpkg/status && dpkg --purge procps"
@@ -61,7 +62,16 @@ def run(machine: Machine, command: str) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("fresh", [FIRST, *LONG], indirect=True)
+@pytest.mark.parametrize("fresh", [FIRST], indirect=True)
+def test_tests_that_call_programs_pass_on_a_minimal_machine(fresh: Machine) -> None:
+    called = CALL_PROGRAMS.replace(" ", " or ")
+    said = run(fresh, f"script/test -- tests/unit -m 'not fuzz' -k '{called}'")
+    assert "--> Installing what tests need:" in said
+    assert " passed" in said and " failed" not in said
+
+
+@pytest.mark.fresh
+@pytest.mark.parametrize("fresh", [FIRST, *LATER], indirect=True)
 def test_fast_tests_pass_on_a_minimal_machine(fresh: Machine) -> None:
     said = run(fresh, "script/test fast")
     assert "--> Installing what tests need:" in said

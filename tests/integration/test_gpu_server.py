@@ -107,12 +107,14 @@ def test_nvidia_smi_that_fails_in_a_container_is_found(server: GpuServer, tmp_pa
     assert found.returncode == 1 and "1 failed" in found.stdout, found.stdout
 
 
+@pytest.mark.reboots
 def test_service_answers_after_a_reboot_with_a_late_spec(server: GpuServer) -> None:
     restarted(server.machine, "reboot", late=True)
     late_spec(server.machine)
     wait_for_answer(server)
 
 
+@pytest.mark.reboots
 def test_service_that_an_operator_stopped_stays_so_until_it_is_started(
     server: GpuServer, tmp_path: Path
 ) -> None:

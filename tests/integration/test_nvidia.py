@@ -319,12 +319,13 @@ def deployed_with_kernel(site: Site, host: Machine, release: str, meta: str) -> 
     return before
 
 
+@pytest.mark.flavours
 @pytest.mark.parametrize(
     ("release", "meta"),
     [
-        pytest.param("ubuntu-22.04", "generic", marks=pytest.mark.flavours),
+        ("ubuntu-22.04", "generic"),
         ("ubuntu-24.04", "generic-hwe-24.04"),
-        pytest.param("ubuntu-26.04", "generic", marks=pytest.mark.flavours),
+        ("ubuntu-26.04", "generic"),
     ],
 )
 def test_unattended_upgrades_bring_kernel_and_module_together(

@@ -43,6 +43,7 @@ def app(context: Path) -> dict[str, Any]:
     return {"name": "box", "context": str(context), "container_port": 8000, "health": health}
 
 
+@pytest.mark.fresh
 @pytest.mark.machines
 def test_settings_that_hold_are_proven_and_leave_nothing_behind(tmp_path: Path) -> None:
     page = tmp_path / "verify.html"

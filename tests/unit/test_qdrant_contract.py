@@ -1,6 +1,7 @@
 """What the search API asks of Qdrant: the stand-in and the client's own local mode agree."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -249,3 +250,15 @@ def test_mistake_is_refused_with_the_status_of_the_server(
     with pytest.raises(UnexpectedResponse) as refused:
         _alone(server, job)
     assert refused.value.status_code == status
+
+
+@pytest.mark.parametrize(
+    "head", ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nConnection: close\r\n\r\n"]
+)
+def test_connection_ends_after_the_answer_if_the_client_asks(server: str, head: str) -> None:
+    """As in Qdrant's actix-web; clients without a parser of HTTP read to the end."""
+    address, _, port = server.removeprefix("http://").partition(":")
+    with socket.create_connection((address, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode())
+        with connection.makefile("rb") as answer:
+            assert answer.read().startswith(b"HTTP/1.1 ")

@@ -20,6 +20,7 @@ from tests.doubles.qdrant.queries import BadRequest, Json
 from tests.doubles.qdrant.server import NotFound, Server
 
 _LENGTH = re.compile(rb"\r\nContent-Length: *(\d+)", re.I)
+_CLOSE = re.compile(rb"\r\nConnection: *close", re.I)
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found"}
 _THREADS = 4
 _IDLE_SECONDS = 1.0
@@ -93,11 +94,11 @@ class _Client(asyncio.Protocol):
         body = bytes(self._received[end + 4 : size])
         del self._received[:size]
         self._busy = True
-        method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
+        method, target, version = head.split(b"\r\n", 1)[0].decode().split(" ")
         path = target.partition("?")[0]
         loop = asyncio.get_running_loop()
         loop.run_in_executor(self._threads, self._answer, method, path, body).add_done_callback(
-            self._send
+            partial(self._send, last=version == "HTTP/1.0" or bool(_CLOSE.search(head)))
         )
 
     def _answer(self, method: str, path: str, body: bytes) -> bytes:
@@ -109,11 +110,14 @@ class _Client(asyncio.Protocol):
         except (BadRequest, ValueError, KeyError, TypeError) as error:
             return _response(400, {"status": {"error": f"Wrong input: {error}"}, "time": 0.0})
 
-    def _send(self, answered: asyncio.Future[bytes]) -> None:
+    def _send(self, answered: asyncio.Future[bytes], *, last: bool) -> None:
         self._busy = False
         if not self._transport.is_closing():
             self._transport.write(answered.result())
-            self._next()
+            if last:
+                self._transport.close()
+            else:
+                self._next()
 
 
 def _response(status: int, body: Json) -> bytes:

@@ -22,10 +22,9 @@ class Inside:
 
     def get(self, port: int, path: str) -> Any:
         """The service's answer as JSON; its status must be 200."""
-        script = (
-            f"exec 3<>/dev/tcp/127.0.0.1/{port}"
-            f" && printf 'GET {path} HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && cat <&3"
-        )
+        lines = (f"GET {path} HTTP/1.0", "Host: localhost", "Connection: close", "", "")
+        request = shlex.quote("\\r\\n".join(lines))
+        script = f"exec 3<>/dev/tcp/127.0.0.1/{port} && printf {request} >&3 && cat <&3"
         head, _, body = self.run("bash", "-c", script).replace("\r", "").partition("\n\n")
         assert head.split()[1] == "200", head
         return json.loads(body)
