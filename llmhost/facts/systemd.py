@@ -1,10 +1,11 @@
 """systemd units."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pyinfra.api import FactBase
 
+from llmhost.facts.lists import OfList
 from llmhost.resources import script
 from llmhost.system.overrides import Overrides, parse_overrides
 from llmhost.system.systemd import OTHER, UnitState, parse_unit
@@ -79,12 +80,18 @@ class EnabledUnits(FactBase[dict[str, str]]):
         return {unit: state for unit, state, *_ in map(str.split, output)}
 
 
-class UnitOverrides(FactBase[Overrides]):
+class UnitOverrides(OfList[Overrides], FactBase[Overrides]):
     """Files that override the packaged configuration of units."""
+
+    listed = "units"
 
     @staticmethod
     def default() -> Overrides:
         return Overrides()
+
+    @staticmethod
+    def part(value: Overrides, own: Collection[str]) -> Overrides:
+        return value.of(own)
 
     def command(self, units: list[str]) -> str:
         return script("system/overrides.sh", *units)
