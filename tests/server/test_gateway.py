@@ -117,13 +117,11 @@ def test_unknown_names_get_no_certificate(
 def test_key_of_the_certificate_is_readable_by_root_only(host: Any, settings: Settings) -> None:
     if settings.gateway.tls == "off":
         does_not_apply('gateway_tls = "off"')
-    pem = host.file("/etc/nginx/llmhost/tls.pem")
-    assert guard(pem) == "root:root 0600"
+    assert guard(host, "/etc/nginx/llmhost/tls.pem") == "root:root 0600"
 
 
 def test_digests_of_keys_are_readable_by_root_only(host: Any) -> None:
-    clients = host.file("/etc/nginx/llmhost/keys.map")
-    assert guard(clients) == "root:root 0600"
+    assert guard(host, "/etc/nginx/llmhost/keys.map") == "root:root 0600"
 
 
 def test_every_route_is_closed_without_a_valid_key(call: Caller, settings: Settings) -> None:
