@@ -171,8 +171,10 @@ def script(commands: Sequence[str], mark: str) -> str:
         lines.append(f'{run} >"$d/{number}" 2>/dev/null </dev/null & p{number}=$!')
     for number in range(len(commands)):
         # The empty line ends an output whose last line has no newline.
-        lines.append(f'wait "$p{number}"; s=$?; echo {mark} {number} $s; cat "$d/{number}"; echo')
-    return "\n".join([*lines, f"echo {mark} end"])
+        head = f'printf "\\n{mark} {number} $?\\n" >"$d/{number}.head"'
+        lines.append(f'wait "$p{number}"; {head}')
+    parts = " ".join(f'"$d/{number}.head" "$d/{number}"' for number in range(len(commands)))
+    return "\n".join([*lines, f'cat {parts}; printf "\\n{mark} end\\n"'])
 
 
 def answers(lines: Iterable[str], mark: str) -> dict[int, list[str]]:

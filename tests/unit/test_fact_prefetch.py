@@ -179,7 +179,7 @@ for name, (_, question) in operations.items():
 
 def run_shell_command(command, **connection):
     sent.append((str(command), connection))
-    mark = str(command).rsplit("echo ", 1)[1].split()[0]
+    mark = str(command).rsplit("\\\\n", 2)[1].split()[0]
     return answer(mark)
 
 class Host(SimpleNamespace):
