@@ -44,10 +44,10 @@ class Unit(FactBase[UnitState]):
     def command(
         self, unit: str, configuration: list[str], others: Sequence[str] = (), question: str = ""
     ) -> str:
-        newest, of_others, silent = "", "", ""
+        changed, of_others, silent = "", "", ""
         if configuration:
             paths = " ".join(shlex.quote(path) for path in configuration)
-            newest = f"$(find {paths} -printf '%C@\\n' 2>/dev/null | sort -n | tail -n1)"
+            changed = f"; find {paths} -printf 'Configured=%C@\\n' 2>/dev/null"
         if others:
             show = f"systemctl show --property={_OF_OTHERS} {shlex.join(others)} 2>/dev/null"
             of_others = f"; {show} | sed 's/^/{OTHER}/'"
@@ -57,7 +57,7 @@ class Unit(FactBase[UnitState]):
             silent = f"; {active} && {{ {asked} || echo Silent=yes; }}"
         return (
             f"systemctl show --timestamp=us+utc --property={_PROPERTIES} {shlex.quote(unit)}"
-            f' 2>/dev/null{of_others}{silent}; echo "Configured={newest}"'
+            f" 2>/dev/null{of_others}{silent}{changed}; true"
         )
 
     def process(self, output: list[str]) -> UnitState:
