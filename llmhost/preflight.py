@@ -34,10 +34,10 @@ class Requirements:
 
 
 def findings(
-    identity: HostIdentity, requirements: Requirements, *, controller_clock: float
+    identity: HostIdentity, requirements: Requirements, *, skew_seconds: float
 ) -> Iterator[str]:
-    """Every reason to refuse the host; none if it is suitable. `controller_clock` in epoch
-    seconds."""
+    """Every reason to refuse the host; none if it is suitable. `skew_seconds` is how far its
+    clock is ahead of the controller's."""
     yield from _wrong_system(identity, requirements.docker_source)
     yield from _no_power(identity)
     yield from _too_small(identity, requirements.min_memory_gib, requirements.min_free_disk_gib)
@@ -49,10 +49,10 @@ def findings(
             f"{identity.distribution} {identity.version} has no package libnginx-mod-http-js, which"
             " gateway_count_tokens needs; remove this option, or upgrade the host"
         )
-    skew = identity.clock - controller_clock
-    if abs(skew) > requirements.max_clock_skew_seconds:
+    if abs(skew_seconds) > requirements.max_clock_skew_seconds:
+        order = "ahead of" if skew_seconds > 0 else "behind"
         yield (
-            f"the host's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the"
+            f"the host's clock is {abs(skew_seconds):.0f} s {order} the"
             " controller's; set it with: timedatectl set-ntp true"
         )
 

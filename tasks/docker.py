@@ -7,8 +7,8 @@ from llmhost.resources import FILES, script
 from llmhost.settings import Settings
 
 _KEY = FILES / "docker/docker.asc"
-# A daemon that was started with other arguments than those on disk.
-_NO_NETWORK_API = script("docker/network_api.sh")
+# Not by a daemon that was started with other arguments than those on disk.
+_ANSWERS = script("docker/network_api.sh")
 
 _AUDITED = (
     *("/usr/bin/dockerd", "/usr/bin/containerd", "/usr/bin/containerd-shim"),
@@ -56,7 +56,7 @@ def install_docker(settings: Settings) -> None:
         "docker.service",
         name="Run the Docker daemon with its configuration",
         newer_than=[docker.CONFIG, CONFIG, *docker.OVERRIDES],
-        question=f"docker version && {_NO_NETWORK_API}",
+        question=_ANSWERS,
     )
     paths = (*_AUDITED, settings.docker.data_root) if settings.system.hardening == "cis" else ()
     audit.watched(*paths, component="docker", name="Record changes of Docker")

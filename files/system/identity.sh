@@ -7,7 +7,6 @@ echo "machine=$(uname -m)"; echo "kernel=$(uname -r)"; echo "uid=$(id -u)"; echo
 echo "init=$(cat /proc/1/comm)"; echo "boot_id=$(cat /proc/sys/kernel/random/boot_id)"
 echo "virtualization=$(systemd-detect-virt 2>/dev/null)"
 echo "memory_kib=$(sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo)"
-echo "clock=$(date +%s.%N)"
 [ -e "$1" ] && echo "deployed=yes"
 shift
 for path; do

@@ -16,23 +16,23 @@ from llmhost.version import toolkit
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the server tests: its arguments, its start, and its duration."""
+    """One run of the server tests: its arguments and its start."""
 
     inventory: str
     limit: Sequence[str]
     begun: datetime
-    seconds: float
 
 
-def write_page(place: Path, run: Run, records: Path) -> None:
-    """Check the servers for drift with `llmhost plan`, and write the page."""
-    report = replace(gathered(run, records), **_plans(run))
+def write_page(place: Path, run: Run, seconds: float, records: Path) -> None:
+    """Check the servers for drift with `llmhost plan`, and write the page. `seconds` is the
+    duration of the run."""
+    report = replace(gathered(run, seconds, records), **_plans(run))
     draft = place.with_name(f".{place.name}.new")
     draft.write_text(page(report), encoding="utf-8")
     draft.replace(place)
 
 
-def gathered(run: Run, records: Path) -> Report:
+def gathered(run: Run, seconds: float, records: Path) -> Report:
     """The results that the server tests recorded."""
     found = [parse(line) for line in records.read_text(encoding="utf-8").splitlines()]
     about = toolkit()
@@ -40,7 +40,7 @@ def gathered(run: Run, records: Path) -> Report:
     return Report(
         inventory=run.inventory,
         begun=run.begun.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        seconds=run.seconds,
+        seconds=seconds,
         toolkit=f"{about['version']}{revision}",
         servers=tuple(each for each in found if isinstance(each, Server)),
         checks=tuple(each for each in found if isinstance(each, Check)),

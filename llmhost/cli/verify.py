@@ -20,34 +20,40 @@ from llmhost.cli.session import site_hosts
 from llmhost.inventory.site import SiteHost
 from llmhost.resources import CHECKS
 
+Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
+Limit = Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeatable")]
+Html = Annotated[Path | None, typer.Option(help="Write an HTML report to this file")]
+Junit = Annotated[Path | None, typer.Option(help="Write JUnit XML to this file")]
+Outside = Annotated[
+    str | None,
+    typer.Option(help="Command prefix that runs a command on another machine in the LAN"),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Cut the network and check that all services work")
+]
+Hardening = Annotated[
+    bool, typer.Option("--hardening", help="Check the items of docker-bench-security and lynis")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="With --hardening: print JSON")]
+Evidence = Annotated[
+    Path | None, typer.Option(help="Write evidence that the GPU is used to this directory")
+]
+PytestArguments = Annotated[
+    list[str] | None, typer.Argument(help="Additional arguments for pytest, after --")
+]
+
 
 def verify(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
-    limit: Annotated[
-        list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
-    ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write an HTML report to this file")] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file")] = None,
-    outside: Annotated[
-        str | None,
-        typer.Option(help="Command prefix that runs a command on another machine in the LAN"),
-    ] = None,
-    offline: Annotated[
-        bool,
-        typer.Option("--offline", help="Cut the network and check that all services work"),
-    ] = False,
-    hardening: Annotated[
-        bool,
-        typer.Option("--hardening", help="Check the items of docker-bench-security and lynis"),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --hardening: print JSON")] = False,
-    evidence: Annotated[
-        Path | None,
-        typer.Option(help="Write evidence that the GPU is used to this directory"),
-    ] = None,
-    pytest_args: Annotated[
-        list[str] | None, typer.Argument(help="Additional arguments for pytest, after --")
-    ] = None,
+    inventory: Inventory,
+    limit: Limit = None,
+    html: Html = None,
+    junit: Junit = None,
+    outside: Outside = None,
+    offline: Offline = False,
+    hardening: Hardening = False,
+    as_json: AsJson = False,
+    evidence: Evidence = None,
+    pytest_args: PytestArguments = None,
 ) -> None:
     """Check that each server does what the inventory declares.
 
@@ -66,22 +72,35 @@ def verify(
     if as_json and not hardening:
         stop("--json needs --hardening")
     if hardening:
-        raise typer.Exit(0 if verify_hardening(hosts, as_json=as_json) else 1)
-    if offline:
+        passed = verify_hardening(hosts, as_json=as_json)
+    elif offline:
         results = [verify_offline(host) for host in hosts]
-        raise typer.Exit(0 if all(results) else 1)
+        passed = all(results)
+    else:
+        options = {"--junitxml": junit, "--outside": outside, "--evidence": evidence}
+        run = Run(inventory, limit or [], datetime.now(UTC))
+        passed = _verify(hosts, options, pytest_args or [], run, html)
+    raise typer.Exit(0 if passed else 1)
+
+
+def _verify(
+    hosts: Sequence[SiteHost],
+    options: Mapping[str, object],
+    arguments: Sequence[str],
+    run: Run,
+    html: Path | None,
+) -> bool:
+    """Run the server tests, and write the page if there is a path for it."""
     if html and not html.resolve().parent.is_dir():
         stop(f"{html} cannot be written: the directory {html.resolve().parent} does not exist")
-    options = {"--junitxml": junit, "--outside": outside, "--evidence": evidence}
-    begun, clock = datetime.now(UTC), time.monotonic()
     with TemporaryDirectory(prefix="llmhost-") as directory:
         records = Path(directory, "records")
-        status = _run(hosts, options, pytest_args or [], records)
+        begun = time.monotonic()
+        status = _run(hosts, options, arguments, records)
         if html:
-            run = Run(inventory, limit or [], begun, time.monotonic() - clock)
-            write_page(html, run, records)
+            write_page(html, run, time.monotonic() - begun, records)
             typer.echo(f"Report written to {html}")
-    raise typer.Exit(min(status, 1))
+    return status == 0
 
 
 def _run(

@@ -2,24 +2,33 @@
 
 import base64
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
+from llmhost.facts.lists import OfList
 from llmhost.system.apt import AptPackage, PackageDatabase
 from llmhost.system.files import PathState
 
 _SETTLED = {"installed", "config-files", "not-installed"}
 
 
-class InstalledPackages(FactBase[PackageDatabase]):
+class InstalledPackages(OfList[PackageDatabase], FactBase[PackageDatabase]):
     """The named packages, and any package that dpkg has left half-installed."""
+
+    listed = "packages"
 
     @staticmethod
     def default() -> PackageDatabase:
         return PackageDatabase({})
+
+    @staticmethod
+    def part(value: PackageDatabase, own: Collection[str]) -> PackageDatabase:
+        reported = {*own, *value.unfinished}
+        packages = {name: found for name, found in value.packages.items() if name in reported}
+        return replace(value, packages=packages)
 
     def command(self, packages: list[str]) -> str:
         names = shlex.quote(" ".join(packages))

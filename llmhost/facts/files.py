@@ -1,24 +1,32 @@
 """The state of a list of paths."""
 
 import shlex
+from collections.abc import Collection
 
 from pyinfra.api import FactBase
 
+from llmhost.facts.lists import OfList
 from llmhost.system.files import PathState
 
 _KINDS = {"regular file": "file", "regular empty file": "file", "directory": "directory"}
 _KINDS["symbolic link"] = "link"
 
 
-class PathStates(FactBase[dict[str, PathState]]):
+class PathStates(OfList[dict[str, PathState]], FactBase[dict[str, PathState]]):
     """State of many paths in one round trip; a path that does not exist is left out.
 
     With `under`, every file below that directory is reported as well.
     """
 
+    listed = "paths"
+
     @staticmethod
     def default() -> dict[str, PathState]:
         return {}
+
+    @staticmethod
+    def part(value: dict[str, PathState], own: Collection[str]) -> dict[str, PathState]:
+        return {path: state for path, state in value.items() if path in own}
 
     def command(self, paths: list[str], under: str | None = None) -> str:
         listed = " ".join(shlex.quote(path) for path in paths) or "/nonexistent"

@@ -8,19 +8,29 @@ from llmhost.system.host_identity import HostIdentity, parse_identity
 
 
 class HostIdentityFact(FactBase[HostIdentity | None]):
-    """Distribution, hardware, clock and free space in one round trip.
+    """Distribution, hardware and free space in one round trip.
 
     Reports the free space of `paths` (at the nearest existing parent). If the file `receipt`
     exists, llmhost has deployed to this host before.
     """
-
-    of_the_moment = True  # the clock is compared with the controller's: never prefetch it
 
     def command(self, paths: list[str], receipt: str) -> str:
         return script("system/identity.sh", receipt, *paths)
 
     def process(self, output: list[str]) -> HostIdentity:
         return parse_identity(output)
+
+
+class HostTime(FactBase[float]):
+    """The host's clock, in seconds since the epoch."""
+
+    of_the_moment = True  # it is compared with the controller's
+
+    def command(self) -> str:
+        return "date +%s.%N"
+
+    def process(self, output: list[str]) -> float:
+        return float(output[0])
 
 
 class HostCapacity(FactBase[Capacity]):

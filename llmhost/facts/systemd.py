@@ -1,10 +1,11 @@
 """systemd units."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pyinfra.api import FactBase
 
+from llmhost.facts.lists import OfList
 from llmhost.resources import script
 from llmhost.system.overrides import Overrides, parse_overrides
 from llmhost.system.systemd import OTHER, UnitState, parse_unit
@@ -43,10 +44,10 @@ class Unit(FactBase[UnitState]):
     def command(
         self, unit: str, configuration: list[str], others: Sequence[str] = (), question: str = ""
     ) -> str:
-        newest, of_others, silent = "", "", ""
+        changed, of_others, silent = "", "", ""
         if configuration:
             paths = " ".join(shlex.quote(path) for path in configuration)
-            newest = f"$(find {paths} -printf '%C@\\n' 2>/dev/null | sort -n | tail -n1)"
+            changed = f"; find {paths} -printf 'Configured=%C@\\n' 2>/dev/null"
         if others:
             show = f"systemctl show --property={_OF_OTHERS} {shlex.join(others)} 2>/dev/null"
             of_others = f"; {show} | sed 's/^/{OTHER}/'"
@@ -56,7 +57,7 @@ class Unit(FactBase[UnitState]):
             silent = f"; {active} && {{ {asked} || echo Silent=yes; }}"
         return (
             f"systemctl show --timestamp=us+utc --property={_PROPERTIES} {shlex.quote(unit)}"
-            f' 2>/dev/null{of_others}{silent}; echo "Configured={newest}"'
+            f" 2>/dev/null{of_others}{silent}{changed}; true"
         )
 
     def process(self, output: list[str]) -> UnitState:
@@ -79,12 +80,18 @@ class EnabledUnits(FactBase[dict[str, str]]):
         return {unit: state for unit, state, *_ in map(str.split, output)}
 
 
-class UnitOverrides(FactBase[Overrides]):
+class UnitOverrides(OfList[Overrides], FactBase[Overrides]):
     """Files that override the packaged configuration of units."""
+
+    listed = "units"
 
     @staticmethod
     def default() -> Overrides:
         return Overrides()
+
+    @staticmethod
+    def part(value: Overrides, own: Collection[str]) -> Overrides:
+        return value.of(own)
 
     def command(self, units: list[str]) -> str:
         return script("system/overrides.sh", *units)

@@ -36,10 +36,13 @@ def _prefetch(
     gpus: Mapping[str, GpuRequest] | None = None,
     on_host: Callable[[Devices, Capacity], Project] | None = None,
 ) -> list[Question]:
-    """Services with GPUs depend on the host's GPUs, so those are read first."""
-    if on_host is None:
-        return [project_question(project)]
-    return [nvidia_question(wanted=True) if gpus else ask(HostCapacity)]
+    """Neither GPUs nor limits change the names that the project is read by."""
+    questions = [project_question(project)]
+    if on_host:
+        questions.append(ask(HostCapacity))
+    if on_host and gpus:
+        questions.append(nvidia_question(wanted=True))
+    return questions
 
 
 @declared(prefetch=_prefetch)
@@ -59,8 +62,10 @@ def project(
     of services; `on_host` returns the project for the devices that they get, with limits in
     proportion to the host.
     """
+    found = get_fact(ComposeProject, **project_question(project).arguments)
     notes: list[str] = []
     if on_host:
+        capacity = get_fact(HostCapacity)
         try:
             devices = _granted(gpus) if gpus else {}
         except Unsatisfiable as error:
@@ -70,8 +75,7 @@ def project(
                 return
             notes = [*error.sentences]
         else:
-            project, notes = on_host(devices, get_fact(HostCapacity)), wsl_note(devices)
-    found = get_fact(ComposeProject, **project_question(project).arguments)
+            project, notes = on_host(devices, capacity), wsl_note(devices)
     if stopped := found.notes(project.services):
         note(stopped)
     todo = compose.plan(project, found)

@@ -7,7 +7,7 @@ values are valid until this run's first change on the host (docs/decisions/0078)
 
 import secrets
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from paramiko import SSHException
 from pyinfra.api import FactBase, Host, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 
+from llmhost.facts.lists import OfList
 from llmhost.operations.connection_arguments import connection_arguments, of_connection
 
 _MOST_BYTES = 60_000
@@ -45,15 +46,44 @@ class Question:
         command = fact.command(**self.arguments)
         return command if isinstance(command, str) else str(command.get_raw_value())
 
+    @property
+    def listed(self) -> Collection[str] | None:
+        """The list of a OfList that one command can read together with other lists."""
+        if issubclass(self.fact, OfList) and {*self.arguments} == {self.fact.listed}:
+            return [*self.arguments[self.fact.listed]]
+        return None
+
     def value(self, lines: list[str]) -> Any:
-        """The fact's value from the command's output. Raises what the fact raises."""
+        """The fact's value from the output of the command, or of the one of `merged`. Raises what
+        the fact raises."""
         fact = self.fact()
-        return fact.process(lines) if lines else fact.default()
+        value = fact.process(lines) if lines else fact.default()
+        if self.listed is not None:
+            return fact.part(value, self.listed)  # type: ignore[attr-defined]
+        return value
 
 
 def ask(fact: type[FactBase[Any]], **arguments: Any) -> Question:
     """A question, for the declaration of an operation."""
     return Question(fact, arguments)
+
+
+def merged(questions: Iterable[Question]) -> list[tuple[Question, list[Question]]]:
+    """Questions that together answer all of these, and which of these each answers."""
+    groups: dict[Any, list[Question]] = {}
+    for question in questions:
+        alone = question.listed is None
+        groups.setdefault(id(question) if alone else question.fact, []).append(question)
+    return [(_together(group), group) for group in groups.values()]
+
+
+def _together(questions: Sequence[Question]) -> Question:
+    first, *others = questions
+    if not others:
+        return first
+    everything = [each for question in questions for each in question.listed or ()]
+    assert issubclass(first.fact, OfList)
+    return ask(first.fact, **{first.fact.listed: [*dict.fromkeys(everything)]})
 
 
 @dataclass
@@ -92,7 +122,7 @@ class Prefetch:
         if not questions:
             return ""
         mark = secrets.token_hex(16)
-        command = StringCommand(script([*questions.values()], mark))
+        command = StringCommand(script([*questions], mark))
         try:
             succeeded, output = host.run_shell_command(command, **connection_arguments(host))
         except (OSError, EOFError, SSHException) as error:
@@ -101,25 +131,34 @@ class Prefetch:
             return str(output.stderr) or "the shell printed no error"
         found = answers(output.stdout_lines, mark)
         self._answers = {
-            key: found[number] for number, key in enumerate(questions) if number in found
+            key: found[number]
+            for number, keys in enumerate(questions.values())
+            for key in keys
+            if number in found
         }
         return ""
 
-    def _commands(self, host: Host) -> dict[str, str]:
-        """Commands by key, as many as fit, of operations with the same connection arguments."""
-        connection, operations = connection_arguments(host), host.state.ops[host]
-        found: dict[str, str] = {}
+    def _commands(self, host: Host) -> dict[str, list[str]]:
+        """Commands, as many as fit, with the keys of the questions that each answers."""
+        connection = connection_arguments(host)
+        found: dict[str, list[str]] = {}
         size = 0
+        for question, answered in merged(self._expected(host, connection).values()):
+            command = question.command
+            if command is None or size + len(command) > _MOST_BYTES:
+                continue
+            found[command] = [each.key(connection) for each in answered]
+            size += len(command)
+        return found
+
+    def _expected(self, host: Host, connection: Mapping[str, Any]) -> dict[str, Question]:
+        """Questions by key, of operations with the same connection arguments."""
+        operations = host.state.ops[host]
+        found: dict[str, Question] = {}
         for operation, questions in self.questions.items():
             own = operations.get(operation)  # not on this host, with _run_once
-            if own is None or of_connection(own.global_arguments) != connection:
-                continue
-            for question in questions:
-                command, key = question.command, question.key(connection)
-                if command is None or key in found or size + len(command) > _MOST_BYTES:
-                    continue
-                found[key] = command
-                size += len(command)
+            if own is not None and of_connection(own.global_arguments) == connection:
+                found |= {question.key(connection): question for question in questions}
         return found
 
 
@@ -132,8 +171,10 @@ def script(commands: Sequence[str], mark: str) -> str:
         lines.append(f'{run} >"$d/{number}" 2>/dev/null </dev/null & p{number}=$!')
     for number in range(len(commands)):
         # The empty line ends an output whose last line has no newline.
-        lines.append(f'wait "$p{number}"; s=$?; echo {mark} {number} $s; cat "$d/{number}"; echo')
-    return "\n".join([*lines, f"echo {mark} end"])
+        head = f'printf "\\n{mark} {number} $?\\n" >"$d/{number}.head"'
+        lines.append(f'wait "$p{number}"; {head}')
+    parts = " ".join(f'"$d/{number}.head" "$d/{number}"' for number in range(len(commands)))
+    return "\n".join([*lines, f'cat {parts}; printf "\\n{mark} end\\n"'])
 
 
 def answers(lines: Iterable[str], mark: str) -> dict[int, list[str]]:

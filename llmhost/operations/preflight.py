@@ -9,7 +9,7 @@ from pyinfra import host
 from llmhost.docker.containerd import refused_moves
 from llmhost.facts.docker import EngineRootsFact
 from llmhost.facts.nginx import OtherSites
-from llmhost.facts.system import HostIdentityFact
+from llmhost.facts.system import HostIdentityFact, HostTime
 from llmhost.facts.upstreams import SilentUpstreams
 from llmhost.nvidia.plan import DriverPolicy, impossible
 from llmhost.operations.changes import note, refuse
@@ -32,13 +32,16 @@ class GatewayPlan:
 def _prefetch(
     requirements: Requirements,
     *,
+    paths: list[str],
+    receipt: str,
     roots: tuple[str, str] | None = None,
     gateway: GatewayPlan | None = None,
     **_: object,
 ) -> list[Question]:
-    """Not the identity: its clock is compared with the controller's."""
+    """Not the clock, which is compared with the controller's."""
     del requirements
-    questions = [_roots_question(*roots)] if roots else []
+    questions = [ask(HostIdentityFact, paths=paths, receipt=receipt)]
+    questions += [_roots_question(*roots)] if roots else []
     if gateway and not gateway.replaces_nginx:
         questions.append(_sites_question(gateway))
     if gateway and gateway.servers:
@@ -80,7 +83,8 @@ def fit(
     if identity is None:
         yield refuse(["the host could not be read; see the lines above for the reason"])
         return
-    wrong = [*findings(identity, requirements, controller_clock=time.time())]
+    skew = get_fact(HostTime) - time.time()
+    wrong = [*findings(identity, requirements, skew_seconds=skew)]
     wrong += _elsewhere(*roots) if roots else ()
     warnings: list[str] = []
     if gateway:

@@ -90,7 +90,7 @@ def without_overrides(
     """
     found = get_fact(UnitOverrides, units=list(units))
     if found.unknown:
-        yield refuse(found.unknown)
+        yield refuse([*found.unknown.values()])
         return
     foreign = found.foreign(known)
     wrong = [each for each in foreign if correct and each.kind != "shared"]

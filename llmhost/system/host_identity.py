@@ -11,10 +11,10 @@ _PACKAGE_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass(frozen=True)
 class HostIdentity:
-    """One host. Memory and free space in KiB, `clock` in seconds since the epoch, `free_kib` by
-    path, `virtualization` as systemd-detect-virt names it (`none`, `kvm`, `wsl`,
-    `systemd-nspawn`, …), `init` the name of process 1, `docker_of` what provides the command
-    `docker` instead of Docker Engine (`snap`, `podman`)."""
+    """One host. Memory and free space in KiB, `free_kib` by path, `virtualization` as
+    systemd-detect-virt names it (`none`, `kvm`, `wsl`, `systemd-nspawn`, …), `init` the name of
+    process 1, `docker_of` what provides the command `docker` instead of Docker Engine (`snap`,
+    `podman`)."""
 
     distribution: str
     version: str
@@ -27,7 +27,6 @@ class HostIdentity:
     boot_id: str
     virtualization: str
     memory_kib: int
-    clock: float
     deployed: bool
     ipv6: bool = True
     docker_of: str = ""
@@ -61,7 +60,6 @@ def parse_identity(lines: Iterable[str]) -> HostIdentity:
         **{key: values[key] for key in ("kernel", "user", "init", "boot_id", "virtualization")},
         uid=int(values["uid"]),
         memory_kib=int(values["memory_kib"]),
-        clock=float(values["clock"]),
         deployed="deployed" in values,
         ipv6=values.get("ipv6") != "off",
         docker_of=values.get("docker_of", ""),

@@ -6,8 +6,8 @@ Pure: the state comes from facts/systemd.py, the commands are run by operations/
 import base64
 import re
 import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 KEPT = "/var/lib/llmhost/overrides"
 """Directory that keeps a copy of every file that is removed or changed, by its path."""
@@ -80,11 +80,19 @@ class Override:
 @dataclass(frozen=True)
 class Overrides:
     """The overrides of some units. `outdated` are the units whose files changed since systemd
-    loaded them, `unknown` says which could not be read and why."""
+    loaded them, `unknown` says by unit why they could not be read."""
 
     files: tuple[Override, ...] = ()
     outdated: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, units: Collection[str]) -> "Overrides":
+        """Those of some of the units."""
+        return Overrides(
+            tuple(each for each in self.files if each.unit in units),
+            tuple(unit for unit in self.outdated if unit in units),
+            {unit: why for unit, why in self.unknown.items() if unit in units},
+        )
 
     def foreign(self, known: Iterable[str]) -> tuple[Override, ...]:
         """Overrides that neither a package nor llmhost or the inventory (`known` paths) provides.
@@ -102,7 +110,7 @@ class Overrides:
 
 def parse_overrides(lines: Sequence[str]) -> Overrides:
     """Output of files/system/overrides.sh."""
-    files, outdated, unknown, unit = [], [], [], ""
+    files, outdated, unknown, unit = [], [], {}, ""
     remaining = iter(lines)
     for line in remaining:
         first, second, third = line.split(" ", 2)
@@ -110,11 +118,11 @@ def parse_overrides(lines: Sequence[str]) -> Overrides:
             unit = second
             outdated += [unit] if third == "yes" else []
         elif first == "failed":
-            unknown.append(f"the overrides of {second} could not be read: {third}")
+            unknown[second] = f"the overrides of {second} could not be read: {third}"
         else:
             content = base64.b64decode(next(remaining)).decode(errors="replace")
             files.append(Override(unit, first, third, second == "yes", content))
-    return Overrides(tuple(files), tuple(outdated), tuple(unknown))
+    return Overrides(tuple(files), tuple(outdated), unknown)
 
 
 def _assignments(text: str) -> list[tuple[str, str]]:

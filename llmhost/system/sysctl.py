@@ -4,7 +4,7 @@ Pure: the state comes from facts/sysctl.py, the commands are run by operations/s
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from llmhost.system.virtualization import has_own_kernel
@@ -63,20 +63,26 @@ def normalized(value: str) -> str:
     return " ".join(value.split())
 
 
-def parse_state(lines: list[str]) -> KernelState:
-    """Lines `container NAME`, and `NAME|w or r|VALUE` for each parameter that exists."""
-    values: dict[str, str] = {}
+def parse_state(lines: list[str], contents: Iterable[str] = ()) -> KernelState:
+    """Lines `container NAME`, and `NAME|w or r|PATH` for each parameter that exists; `contents` are
+    lines `PATH:VALUE`."""
+    names: dict[str, str] = {}
     read_only: set[str] = set()
     container = ""
     for line in lines:
         if line.startswith("container "):
             container = line.removeprefix("container ")
         elif line.count("|") >= 2:
-            name, writable, value = line.split("|", 2)
-            values[name] = normalized(value)
+            name, writable, path = line.split("|", 2)
+            names[f"{path}:"] = name
             if writable == "r":
                 read_only.add(name)
-    return KernelState(values, frozenset(read_only), "" if has_own_kernel(container) else container)
+    values = dict.fromkeys(names.values(), "")
+    for line in contents:
+        if path := next(filter(line.startswith, names), ""):
+            values[names[path]] = normalized(line.removeprefix(path))
+    own = has_own_kernel(container)
+    return KernelState(values, frozenset(read_only), "" if own else container)
 
 
 def render(parameters: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 OTHER = "other:"
 """Prefix of lines about units that the unit starts."""
+_CONFIGURED = "Configured="
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ class UnitState:
 
 
 def parse_unit(lines: list[str]) -> UnitState:
-    """Lines of `systemctl show` (Key=Value, times as --timestamp=us+utc prints them) and one
-    `Configured=` with seconds since the epoch. Those of other units begin with OTHER, with an empty
-    one between two units."""
+    """Lines of `systemctl show` (Key=Value, times as --timestamp=us+utc prints them) and a line
+    `Configured=` for each file, with the seconds since the epoch of its last change. Those of other
+    units begin with OTHER, with an empty one between two units."""
+    changes = [line.removeprefix(_CONFIGURED) for line in lines if line.startswith(_CONFIGURED)]
     values = _values(line for line in lines if not line.startswith(OTHER))
     others = _others(line.removeprefix(OTHER) for line in lines if line.startswith(OTHER))
     entered = _time(values.get("ActiveEnterTimestamp", ""))
@@ -61,7 +63,7 @@ def parse_unit(lines: list[str]) -> UnitState:
         # A reload does not change the process and ActiveEnterTimestamp, but the unit passes through
         # the state "reloading" (systemd, src/core/unit.c, unit_notify).
         loaded=max(started, _time(values.get("StateChangeTimestamp", ""))),
-        configured=float(values.get("Configured") or 0),
+        configured=max(map(float, changes), default=0.0),
         silent=values.get("Silent") == "yes",
         masked_others=tuple(
             (each["Id"], each["UnitFileState"])

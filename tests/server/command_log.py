@@ -31,6 +31,8 @@ def unit(host: Any, name: str) -> str:
     return ", ".join(shown.split())
 
 
-def guard(file: Any) -> str:
+def guard(host: Any, path: str) -> str:
     """Owner, group and mode of a file, such as `root:root 0644`, or `missing`."""
-    return f"{file.user}:{file.group} {file.mode:04o}" if file.exists else "missing"
+    shown = host.run("stat -L -c '%%U:%%G %%a' %s", path).stdout
+    owners, _, mode = shown.strip().rpartition(" ")
+    return f"{owners} {mode:0>4}" if owners else "missing"

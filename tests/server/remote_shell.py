@@ -1,56 +1,65 @@
 """One shell on a server that runs the commands of all checks.
 
 testinfra starts ssh for each command: even over a shared connection, that is a process here, and a
-session and a login shell there. A shell that stays needs none of them.
+session and a login shell there. A shell that stays needs none of them, and starts nothing but the
+command itself.
 """
 
 import base64
-import shlex
+import secrets
 import subprocess
 from pathlib import Path
 
-# Reads one command a line, and answers with three: exit status, standard output, standard error.
-_LOOP = """\
-directory=$(mktemp -d) && trap 'rm -rf "$directory"' EXIT || exit 1
-cd / && while IFS= read -r command; do
-  printf %s "$command" | base64 -d >"$directory/command"
-  sh "$directory/command" >"$directory/output" 2>"$directory/errors" </dev/null
-  echo $?
-  base64 -w 0 "$directory/output" && echo
-  base64 -w 0 "$directory/errors" && echo
-done
+_START = "errors=$(mktemp) && trap 'rm -f \"$errors\"' EXIT && cd / || exit 1\n"
+# The command is a file to its shell: as an argument, it could have 128 KiB at most. Its output is
+# printed as it is, up to a line with the mark, the status and the base64 of the errors.
+_RUN = """\
+sh /dev/fd/3 3<<'{mark}' 2>"$errors" </dev/null
+{command}
+{mark}
+printf '\\n{mark} %s ' $?; [ ! -s "$errors" ] || base64 -w 0 "$errors"; echo
 """
 
 
 class RemoteShell:
-    """A shell on `server`, which OpenSSH reaches by the file `config`."""
+    """A shell on `server`, which OpenSSH reaches by the file `config`. Raises RuntimeError if the
+    connection fails."""
 
     def __init__(self, config: Path, server: str) -> None:
+        self._mark = secrets.token_hex(16)
         self._process = subprocess.Popen(
-            ["ssh", "-F", str(config), server, shlex.join(["exec", "sh", "-c", _LOOP])],
+            ["ssh", "-F", str(config), server, "exec sh"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        self._write(_START)
+        self.run("true")  # after what a login shell may print at its start
 
     def run(self, command: str) -> tuple[int, bytes, bytes]:
         """Exit status, standard output and standard error of a shell command.
 
         Raises RuntimeError if the connection ends first.
         """
-        assert self._process.stdin and self._process.stdout
+        self._write(_RUN.format(mark=self._mark, command=command))
+        assert self._process.stdout
+        lines: list[bytes] = []
+        for line in self._process.stdout:
+            if line.startswith(f"{self._mark} ".encode()) and line.endswith(b"\n"):
+                _, status, errors = line[:-1].split(b" ")
+                return int(status), b"".join(lines)[:-1], base64.b64decode(errors)
+            lines.append(line)
+        raise RuntimeError("the connection to the server was lost")
+
+    def _write(self, text: str) -> None:
+        assert self._process.stdin
         try:
-            self._process.stdin.write(base64.b64encode(command.encode()) + b"\n")
+            self._process.stdin.write(text.encode())
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # nothing will be read
-        answer = [self._process.stdout.readline() for _ in range(3)]
-        if not answer[-1].endswith(b"\n"):
-            raise RuntimeError("the connection to the server was lost")
-        status, output, errors = answer
-        return int(status), base64.b64decode(output), base64.b64decode(errors)
 
     def close(self) -> None:
-        """End the shell; it removes its files."""
+        """End the shell; it removes its file."""
         try:
             self._process.communicate(timeout=5)  # closes its input
         except subprocess.TimeoutExpired:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,13 @@ import pytest
 from llmhost.checks.applies import does_not_apply
 from llmhost.checks.command_log import guard, unit
 from llmhost.checks.gateway_client import Door
-from llmhost.checks.outside import Outside
+from llmhost.checks.outside import Done, Outside
 from llmhost.settings import Settings
 
 # Not a client's key: its digest would have to be in the inventory.
 WRONG_KEY = "llmhost-" + "0" * 64
+_PART = re.compile(r"\{\w+(\.\.\.)?\}")
+"""A part of a route's path that matches anything."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,16 @@ class Caller:
     trust: tuple[str, ...]
 
     def __call__(self, method: str, path: str, key: str = "", body: str = "") -> Answer:
+        return self.start(method, path, key, body)()
+
+    def start(self, method: str, path: str, key: str = "", body: str = "") -> Callable[[], Answer]:
+        """Send a request. The returned function waits for the answer."""
         command = ["curl", "-s", "-i", "--http1.1", "-m", "60", "-X", method, *self.trust]
         command += ["-w", "\n%{http_code}"]
         command += ["-H", f"Authorization: Bearer {key}"] if key else []
         command += ["-H", "Content-Type: application/json", "-d", body] if body else []
-        said = self.outside(*command, self.url + path)
-        assert said.returncode == 0, f"curl ended with {said.returncode}: {said.stderr}"
-        text, _, status = said.stdout.rpartition("\n")
-        headers, _, content = text.partition("\n\n")
-        return Answer(int(status), headers.lower(), content)
+        ended = self.outside.start(*command, self.url + path)
+        return lambda: _answer(ended())
 
     def patiently(self, method: str, path: str, key: str) -> Answer:
         """The same, with a retry if the gateway limits the address (429)."""
@@ -62,6 +65,13 @@ class Caller:
             time.sleep(int(told[1]) if told else 1)
             answer = self(method, path, key)
         return answer
+
+
+def _answer(said: Done) -> Answer:
+    assert said.returncode == 0, f"curl ended with {said.returncode}: {said.stderr}"
+    text, _, status = said.stdout.rpartition("\n")
+    headers, _, content = text.partition("\n\n")
+    return Answer(int(status), headers.lower(), content)
 
 
 @pytest.fixture(scope="session")
@@ -117,21 +127,11 @@ def test_unknown_names_get_no_certificate(
 def test_key_of_the_certificate_is_readable_by_root_only(host: Any, settings: Settings) -> None:
     if settings.gateway.tls == "off":
         does_not_apply('gateway_tls = "off"')
-    pem = host.file("/etc/nginx/llmhost/tls.pem")
-    assert guard(pem) == "root:root 0600"
+    assert guard(host, "/etc/nginx/llmhost/tls.pem") == "root:root 0600"
 
 
 def test_digests_of_keys_are_readable_by_root_only(host: Any) -> None:
-    clients = host.file("/etc/nginx/llmhost/keys.map")
-    assert guard(clients) == "root:root 0600"
-
-
-def test_every_route_is_closed_without_a_valid_key(call: Caller, settings: Settings) -> None:
-    for route in [route for service in settings.offered for route in service.routes]:
-        path = re.sub(r"\{\w+(\.\.\.)?\}", "anything", route.path)
-        for key in ("", WRONG_KEY):
-            answer = call(route.methods[0], path, key)
-            assert answer.status in (401, 429), (route, answer)
+    assert guard(host, "/etc/nginx/llmhost/keys.map") == "root:root 0600"
 
 
 def test_refusal_names_its_reason_and_not_the_server(call: Caller, logged: str) -> None:
@@ -167,6 +167,18 @@ def test_client_reaches_the_engine(
 def test_key_in_the_address_is_refused(call: Caller, key: str) -> None:
     answer = call.patiently("GET", f"/v1/models?api_key={key}", key)
     assert (answer.status, answer.code) == (401, "key_in_address")
+
+
+def test_every_route_is_closed_without_a_valid_key(call: Caller, settings: Settings) -> None:
+    """After the checks that need the reason of a refusal: the gateway limits what follows."""
+    routes = [route for service in settings.offered for route in service.routes]
+    refused = [
+        (route, call.start(route.methods[0], re.sub(_PART, "anything", route.path), key))
+        for route in routes
+        for key in ("", WRONG_KEY)
+    ]
+    answers = [(route, answer()) for route, answer in refused]
+    assert [each for each in answers if each[1].status not in (401, 429)] == []
 
 
 def test_access_log_is_rotated(host: Any) -> None:

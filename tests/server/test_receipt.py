@@ -45,5 +45,4 @@ def test_receipt_names_the_toolkit(receipt: dict[str, Any]) -> None:
 
 
 def test_receipt_is_writable_only_by_root(host: Any, settings: Settings) -> None:
-    file = host.file(settings.receipt.path)
-    assert guard(file) == "root:root 0644"
+    assert guard(host, settings.receipt.path) == "root:root 0644"

@@ -192,6 +192,8 @@ def test_compose_files_name_who_manages_them(host: Any, settings: Settings) -> N
         if settings.options(name).secret_variables
     }
     for name in ["compose.yaml", *names]:
-        file = host.file(f"{settings.stack.directory}/{name}")
-        assert file.content_string.startswith("# Managed by llmhost")
-        assert guard(file) == ("root:root 0600" if name in private else "root:root 0644"), name
+        file = f"{settings.stack.directory}/{name}"
+        assert host.file(file).content_string.startswith("# Managed by llmhost")
+        assert guard(host, file) == ("root:root 0600" if name in private else "root:root 0644"), (
+            name
+        )

@@ -63,3 +63,27 @@ print(scans)
 def test_entry_points_of_installed_packages_are_read_once() -> None:
     ran = subprocess.run([sys.executable, "-c", _GEVENT], capture_output=True, text=True)
     assert ran.stdout == "[1]\n", ran.stderr
+
+
+_PYINFRA = """
+from importlib import metadata
+entry_points = metadata.entry_points
+scans = []
+metadata.entry_points = lambda **group: scans.append(1) or entry_points(**group)
+import {program}
+from pyinfra.api.connectors import get_all_connectors
+assert get_all_connectors()["ssh"]
+print(len(scans))
+"""
+
+
+def test_pyinfra_reads_them_only_to_find_llmhosts_plugin() -> None:
+    code = _PYINFRA.format(program="pyinfra_cli.main")
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stdout == "2\n", ran.stderr
+
+
+def test_other_programs_with_gevent_read_them_as_often_as_they_like() -> None:
+    code = _PYINFRA.format(program="gevent.monkey as it; it.patch_all()")
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert int(ran.stdout) > 20, ran.stderr

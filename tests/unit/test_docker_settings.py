@@ -154,3 +154,12 @@ def test_port_of_a_container_is_not_dockers_api(tmp_path: Path, listener: str, f
     path = f"{tmp_path}:{os.environ['PATH']}"
     ran = subprocess.run(["sh", "-c", script_text("docker/network_api.sh")], env={"PATH": path})
     assert (ran.returncode == 0) is free
+
+
+def test_daemon_that_does_not_answer_is_no_daemon_without_network_api(tmp_path: Path) -> None:
+    for name in ("ss", "systemctl", "docker"):
+        (tmp_path / name).write_text(f"#!/bin/sh\n[ {name} != docker ]\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    ran = subprocess.run(["sh", "-c", script_text("docker/network_api.sh")], env={"PATH": path})
+    assert ran.returncode == 1

@@ -77,6 +77,48 @@ def test_answers_are_those_of_each_command_alone() -> None:
     assert together == succeeded and len(succeeded) == len(_COMMANDS) - 1
 
 
+_MERGED = """
+import subprocess, sys
+from gevent import monkey
+monkey.patch_all()
+from llmhost.facts.apt import InstalledPackages
+from llmhost.facts.files import PathStates
+from llmhost.facts.hostname import Hostname
+from llmhost.operations.fact_prefetch import ask, merged
+
+def lines(question):
+    ran = subprocess.run(["sh", "-c", question.command], capture_output=True, text=True)
+    return ran.stdout.splitlines()
+
+place = sys.argv[1]
+questions = [
+    ask(InstalledPackages, packages=["dpkg", "sed"]),
+    ask(PathStates, paths=[f"{place}/a"]),
+    ask(Hostname),
+    ask(InstalledPackages, packages=["sed", "no-such-package"]),
+    ask(InstalledPackages, packages=[]),
+    ask(PathStates, paths=[f"{place}/a"], under=place),
+    ask(PathStates, paths=[f"{place}/b", "/nonexistent"]),
+]
+found = {}
+for question, answered in merged(questions):
+    output = lines(question)
+    found |= {id(each): each.value(output) for each in answered}
+alone = [question.fact().process(lines(question)) for question in questions]
+assert [found[id(question)] for question in questions] == alone, (found, alone)
+assert alone[0].packages["sed"].present and alone[1] and len(alone[5]) == 2, alone
+print([len(answered) for _, answered in merged(questions)])
+"""
+
+
+def test_lists_are_read_together_and_each_operation_gets_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    command = [sys.executable, "-c", _MERGED, str(tmp_path)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("[3, 2, 1, 1]\n", "")
+
+
 def run(place: Path, *names: str) -> tuple[dict[str, list[str]], int]:
     """Deploy these files on this machine; changes by operation, and how many commands it took."""
     owner = {"place": place, "owner": place.owner(), "group": place.group()}
@@ -122,14 +164,14 @@ monkey.patch_all()
 from types import SimpleNamespace
 from llmhost.facts.hostname import Hostname
 from llmhost.facts.hosts_file import HostsFile
-from llmhost.facts.system import HostIdentityFact
+from llmhost.facts.system import HostTime
 from llmhost.operations.fact_prefetch import Prefetch, ask
 
 ours, other = {"_sudo": True}, {"_sudo": True, "_sudo_user": "other"}
 operations = {
     "first": (ours, ask(Hostname)),
     "as another": (other, ask(HostsFile)),
-    "of the moment": (ours, ask(HostIdentityFact, paths=[], receipt="/r")),
+    "of the moment": (ours, ask(HostTime)),
 }
 prefetch, sent, alone = Prefetch(), [], []
 for name, (_, question) in operations.items():
@@ -137,7 +179,7 @@ for name, (_, question) in operations.items():
 
 def run_shell_command(command, **connection):
     sent.append((str(command), connection))
-    mark = str(command).rsplit("echo ", 1)[1].split()[0]
+    mark = str(command).rsplit("\\\\n", 2)[1].split()[0]
     return answer(mark)
 
 class Host(SimpleNamespace):
@@ -159,7 +201,7 @@ host.current_op_global_arguments = other
 prefetch.value(host, ask(Hostname))
 [(command, connection)] = sent
 assert connection == ours
-asked = [word for word in ("uname -n", "/etc/hosts", "os-release") if word in command]
+asked = [word for word in ("uname -n", "/etc/hosts", "date +%s") if word in command]
 print([asked, value and value.now, alone, failure])
 """
 

@@ -90,9 +90,24 @@ def test_systemd_that_does_not_answer_is_no_sign_of_no_overrides(tmp_path: Path)
         text=True,
         check=True,
     ).stdout
-    assert parse_overrides(output.splitlines()).unknown == (
-        "the overrides of docker.service could not be read: Failed to connect to bus",
+    assert parse_overrides(output.splitlines()).unknown == {
+        "docker.service": "the overrides of docker.service could not be read: Failed to connect"
+        " to bus"
+    }
+
+
+def test_each_operation_gets_what_concerns_its_units() -> None:
+    both = parse_overrides(
+        [
+            *lines(override("[Service]\nNice=1\n"), outdated="yes"),
+            "failed a.service no answer",
+            "failed b.service no answer",
+        ]
     )
+    own, others = both.of(["docker.service", "b.service"]), both.of(["a.service"])
+    assert own.files == both.files != () and own.outdated == ("docker.service",)
+    assert {*own.unknown} == {"b.service"}
+    assert (others.files, others.outdated, {*others.unknown}) == ((), (), {"a.service"})
 
 
 def test_outdated_units_are_listed() -> None:

@@ -18,9 +18,10 @@ from llmhost.checks.corrections import CORRECTED_BY, NOT_CORRECTED, correction
 ROOT = Path(__file__).parents[2]
 
 # Hosts of every role, none of them real. deploy.py declares their operations; then each body is run
-# until it has asked what it declares. Only this machine's identity is real: it is not declared.
+# until it has asked what it declares. Only this machine's identity and its clock are real; the
+# clock is not declared.
 _PROGRAM = """
-import json, os, subprocess, sys
+import json, os, subprocess, sys, time
 from gevent import monkey
 monkey.patch_all()
 from importlib import import_module
@@ -45,7 +46,7 @@ from llmhost.operations.run_state import host_run, title
 from llmhost.operations.inventory import site_host
 from llmhost.gateway import tree
 from llmhost.stack.project import compose_project
-from llmhost.facts.system import HostIdentityFact
+from llmhost.facts.system import HostIdentityFact, HostTime
 from llmhost.resources import DEPLOY, FILES
 from llmhost.system.host_identity import parse_identity
 
@@ -92,12 +93,12 @@ declared, asked = [], []
 
 
 def get_fact(host, fact, **arguments):
-    if fact is HostIdentityFact:
-        return IDENTITY
+    if fact is HostTime:
+        return time.time()
     asked.append(shown(Question(fact, arguments)))
     if asked[-1] not in declared or len(asked) == len(declared):
         raise AskedAll
-    return fact().default()
+    return IDENTITY if fact is HostIdentityFact else fact().default()
 
 
 def shown(question):
@@ -158,8 +159,7 @@ operations = sorted({
 print(json.dumps([found, operations]))
 """
 
-# Preflight of an application server reads only its identity.
-_NO_FACTS = {"lock.locked", "preflight.fit"}
+_NO_FACTS = {"lock.locked"}
 
 Found = tuple[list[list[Any]], list[str]]
 

@@ -11,6 +11,7 @@ from llmhost.inventory.profiles import PROFILES
 from llmhost.inventory.reader import known_keys, read_settings
 from llmhost.models.lock import LockError, read_lock, with_pins, write_lock
 from llmhost.services import catalogue
+from llmhost.stack.limits import Capacity
 from llmhost.stack.project import compose_project
 from tests.unit.profile_sites import CLIENTS, COMMIT, locked_profile, write_pins
 
@@ -52,6 +53,18 @@ def test_locked_profile_is_a_whole_inventory(name: str, tmp_path: Path) -> None:
         assert "start_period" in declared["healthcheck"]
     assert project.private == {"open_webui"} & set(project.services)
     assert all(int(sha256, 16) for model in settings.models for sha256 in model.baked.values())
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_project_is_read_by_the_same_names_on_every_host(name: str, tmp_path: Path) -> None:
+    """So that it can be read before the GPUs and the size of the host are known."""
+    settings = read_settings(locked_profile(name, tmp_path))
+    devices = dict.fromkeys(settings.services, ("nvidia.com/gpu=0",))
+    early = compose_project(settings)
+    late = compose_project(settings, devices, Capacity(16, 64 * 1024**3))
+    for each in ("name", "directory", "images", "questions"):
+        assert getattr(early, each) == getattr(late, each)
+    assert [*early.services] == [*late.services] and early.services != late.services
 
 
 @pytest.mark.parametrize("name", PROFILES)

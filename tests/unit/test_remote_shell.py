@@ -11,6 +11,7 @@ from llmhost.checks.remote_shell import RemoteShell
 SSH = """\
 #!/bin/sh
 shift 3 # -F, the file, the server
+echo a login shell may print something
 exec sh -c "$*"
 """
 

@@ -39,7 +39,7 @@ def state(service):
     summarise(made)
     for host in made.inventory:
         # This kernel has one parameter.
-        known = ["container none", "kernel.x|w|1", "file"]
+        known = ["container none", "kernel.x|w|/x", "values", "/x:1", "file"]
         host.connector.data = {
             "fake_delay": 0, "fake_delay_jitter": 0,
             "fake_responses": {"systemd-detect-virt": known},

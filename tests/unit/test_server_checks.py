@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import testinfra
 
 from llmhost.checks import catalogue
 from llmhost.checks import test_gpu as gpu_checks
+from llmhost.checks.command_log import guard
 from llmhost.checks.describe import gpu
 from llmhost.checks.next_steps import NEXT_STEPS
 from llmhost.inventory.reader import known_keys
@@ -237,3 +239,12 @@ def test_next_steps_name_options_that_exist() -> None:
     assert len(named) > 15
     others = {"context_tokens", "max_tokens", "ssh_user"}
     assert named - others <= set(known_keys())
+
+
+def test_guard_of_a_file_is_read_at_once(tmp_path: Path) -> None:
+    host, file = testinfra.get_host("local://"), tmp_path / "a file"
+    file.touch()
+    for mode, shown in ((0o640, "0640"), (0o4711, "4711"), (0o7, "0007")):
+        file.chmod(mode)
+        assert guard(host, str(file)) == f"{file.owner()}:{file.group()} {shown}"
+    assert guard(host, f"{file}/missing") == "missing"

@@ -1,4 +1,4 @@
-"""llama.cpp's server, from inside its container."""
+"""llama.cpp's server, asked without the gateway."""
 
 import json
 import re
@@ -9,10 +9,9 @@ import pytest
 from testinfra.host import Host
 
 from llmhost.checks.applies import does_not_apply
+from llmhost.checks.services.api import Api, api_of
 from llmhost.options.model import Model
 from llmhost.settings import Settings
-
-BASE = "http://127.0.0.1:8080"
 
 
 @pytest.fixture(scope="module")
@@ -38,40 +37,17 @@ def computes_on_gpu(host: Host, container: dict[str, Any]) -> tuple[bool, str]:
     return False, "its build has no GPU support"
 
 
-class Api:
-    """Requests to the engine, without the gateway, with the curl of its health check."""
-
-    def __init__(self, host: Host, settings: Settings) -> None:
-        container = f"{settings.stack.project}-llamacpp-1"
-        self._host = host
-        self._curl = f"docker exec --interactive {container} curl --silent --max-time 300"
-
-    def get(self, path: str) -> Any:
-        return json.loads(self._host.check_output(f"{self._curl} --fail {BASE}{path}"))
-
-    def status(self, path: str) -> int:
-        code = "--output /dev/null --write-out '%{http_code}'"
-        return int(self._host.check_output(f"{self._curl} {code} {BASE}{path}"))
-
-    def stream(self, path: str, body: dict[str, Any]) -> list[str]:
-        """The events of an answer, without `data: `."""
-        options = "--no-buffer --fail --header 'Content-Type: application/json' --data @-"
-        command = f"printf %s '{json.dumps(body)}' | {self._curl} {options} {BASE}{path}"
-        lines = self._host.check_output(command).splitlines()
-        return [line.removeprefix("data: ") for line in lines if line]
-
-
 @pytest.fixture(scope="module")
 def api(host: Host, settings: Settings) -> Api:
-    return Api(host, settings)
+    return api_of("llamacpp", host, settings)
 
 
 def test_model_is_offered_under_its_declared_name(api: Api, model: Model) -> None:
-    assert [each["id"] for each in api.get("/v1/models")["data"]] == [model.name]
+    assert [each["id"] for each in api.ask("/v1/models")["data"]] == [model.name]
 
 
 def test_every_request_has_the_declared_context(api: Api, model: Model) -> None:
-    properties = api.get("/props")
+    properties = api.ask("/props")
     assert properties["total_slots"] == model.parallel
     assert properties["default_generation_settings"]["n_ctx"] == model.context_tokens
 
