@@ -37,6 +37,8 @@ AuthorizedKeysCommandUser root
 E
 systemctl reload ssh
 """
+EXCEPTION = "printf 'Match User guest\\nPasswordAuthentication yes\\n'"
+SECOND_FACTOR = "printf 'Match User guest\\nAuthenticationMethods publickey,password\\n'"
 _LOGIN = """
 import paramiko, sys
 address, user, password = sys.argv[1:]
@@ -138,6 +140,27 @@ def test_main_file_with_settings_of_its_own_first_includes_ours(
         assert not admits(client, host, "guest")
     finally:
         host.ssh(f"cp /root/main {main}; systemctl reload ssh")
+
+
+def test_drop_ins_are_included_in_another_form_and_one_has_an_exception(
+    host: Machine, client: Client
+) -> None:
+    main = "/etc/ssh/sshd_config"
+    host.ssh(f"cp {main} /root/main; sed -i 's#^Include.*#Include sshd_config.d/*#' {main}")
+    host.ssh(f"{EXCEPTION} >/etc/ssh/sshd_config.d/70-trap.conf; systemctl reload ssh; sleep 0.5")
+    try:
+        outcome = converge(host, _harden)
+        assert "Match User guest: PasswordAuthentication yes; sshd allows this" in outcome.output
+        assert admits(client, host, "guest") and not admits(client, host, "root")
+    finally:
+        host.ssh(f"cp /root/main {main}; systemctl reload ssh")
+
+
+def test_password_login_stays_where_it_is_a_second_factor(host: Machine, client: Client) -> None:
+    host.ssh(f"{SECOND_FACTOR} >/etc/ssh/sshd_config.d/70-trap.conf; systemctl reload ssh")
+    outcome = converge(host, _harden)
+    assert "'AuthenticationMethods publickey,password' requires a password" in outcome.output
+    assert admits(client, host, "root")
 
 
 def test_changes_that_others_have_not_loaded_are_not_loaded(host: Machine, client: Client) -> None:
