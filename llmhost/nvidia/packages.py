@@ -21,6 +21,15 @@ from llmhost.nvidia.kernel import (
 DKMS_KEYS = {"ubuntu": "/var/lib/shim-signed/mok/MOK.der", "debian": "/var/lib/dkms/mok.pub"}
 """Where a distribution's DKMS keeps the public key that it signs modules with."""
 
+_NEW_KEY = {
+    "ubuntu": "apt-get install shim-signed mokutil && update-secureboot-policy --new-key",
+    # As DKMS itself makes it at its first build, which is too late here.
+    "debian": "apt-get install openssl mokutil && mkdir -p /var/lib/dkms && "
+    "openssl req -new -x509 -nodes -days 36500 -subj '/CN=DKMS module signing key' "
+    "-newkey rsa:2048 -keyout /var/lib/dkms/mok.key -outform DER -out /var/lib/dkms/mok.pub",
+}
+"""Commands that create this key, on a host where DKMS has built nothing yet."""
+
 REPORTED = (
     *("linux-modules-nvidia-*", "linux-objects-nvidia-*", "linux-signatures-nvidia-*"),
     *("nvidia-*", "libnvidia-*", "cuda-drivers*", "libcuda1", "nvlsm", "firmware-nvidia-*"),
@@ -160,9 +169,10 @@ def check_signature(
     other = ' (or set nvidia_driver_source = "distribution": Ubuntu signs its modules)'
     raise Unsatisfiable(
         "Secure Boot is on, and DKMS signs the module it builds with a key that this host's "
-        "firmware does not know, so the kernel would not load it: enrol the key with "
-        f"'mokutil --import {DKMS_KEYS[distribution]}', reboot, confirm it on the console, "
-        f"then deploy again{other if ubuntu else ''}"
+        "firmware does not know, so the kernel would not load it: enroll the key with "
+        f"`mokutil --import {DKMS_KEYS[distribution]}`, reboot, confirm it on the console, "
+        f"then deploy again{other if ubuntu else ''}. If there is no such file, create the key "
+        f"first: `{_NEW_KEY[distribution]}`"
     )
 
 

@@ -27,9 +27,7 @@ _KEPT = (
     " a key to end it"
 )
 
-_EXCEPTION = (
-    "{}; sshd allows this in spite of the hardening: remove it if nobody needs it"
-)
+_EXCEPTION = "{}; sshd allows this in spite of the hardening: remove it if nobody needs it"
 _SECOND_FACTOR = (
     "password log-in over SSH stays possible, because '{}' requires a password or a code: set"
     " system_ssh_password_login = True to accept this"

@@ -1,6 +1,9 @@
 """Package names, for each release, source, module and kernel."""
 
+import re
+import subprocess
 from itertools import product
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -379,8 +382,21 @@ DKMS = packages(Choice(580, "open", "nvidia"), "debian-13", DEBIAN, nvswitch=Fal
 def test_secure_boot_refuses_a_module_signed_with_an_unknown_key() -> None:
     with pytest.raises(Unsatisfiable, match=r"mokutil --import /var/lib/dkms/mok\.pub"):
         check_signature(DKMS, "debian", secure_boot=True, enrolled=False)
-    with pytest.raises(Unsatisfiable, match='nvidia_driver_source = "distribution"'):
+    with pytest.raises(Unsatisfiable, match='nvidia_driver_source = "distribution"') as refusal:
         check_signature(DKMS, "ubuntu", secure_boot=True, enrolled=False)
+    assert "update-secureboot-policy --new-key" in str(refusal.value)
+
+
+def test_key_that_does_not_exist_yet_is_created_where_dkms_looks(tmp_path: Path) -> None:
+    """A bare host has no DKMS, and gets none before its key is enrolled."""
+    with pytest.raises(Unsatisfiable) as refusal:
+        check_signature(DKMS, "debian", secure_boot=True, enrolled=False)
+    (create,) = re.findall("`(apt-get .*)`", str(refusal.value))
+    create = create.partition(" && ")[2].replace("/var/lib/dkms", str(tmp_path / "dkms"))
+    subprocess.run(["sh", "-c", create], check=True, capture_output=True, timeout=60)
+    show = ["openssl", "x509", "-inform", "DER", "-noout", "-subject", "-in"]
+    shown = subprocess.run([*show, str(tmp_path / "dkms/mok.pub")], capture_output=True, text=True)
+    assert "DKMS module signing key" in shown.stdout and (tmp_path / "dkms/mok.key").exists()
 
 
 @pytest.mark.parametrize(
