@@ -16,9 +16,17 @@ SITE = "server { listen 8088; location / { return 200 mine; } }\n"
 FOUND = {
     "nginx already serves other sites on this host (/etc/nginx/conf.d/mine.conf)",
     "the command docker belongs to Podman",
+    "port 8443/tcp (gateway_port) is in use by python3",
+    "port 8081/tcp (llamacpp_port) is in use by python3",
     "the host has",  # too little memory for this test's demand
 }
-BASE = {"preflight_min_free_disk_gib": 0.1, "gateway_tls": "off"}
+STACK = {
+    "services": ["llamacpp"],
+    "llamacpp_port": 8081,
+    "models": [{"name": "tiny", "source": "https://example.com/tiny.gguf", "sha256": "ab" * 32}],
+    "api_clients": [{"name": "test", "sha256": "ab" * 32}],
+}
+BASE = {"preflight_min_free_disk_gib": 0.1, "gateway_tls": "off", "gateway_port": 8443}
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -50,7 +58,10 @@ def test_all_findings_of_a_host_come_at_once(host: Machine) -> None:
     # What podman-docker installs, with the answer of its `docker --version`.
     host.ssh("printf '#!/bin/sh\\necho podman version 5.4.2\\n' >/usr/local/bin/docker")
     host.ssh("chmod +x /usr/local/bin/docker")
-    outcome = _asked(host, preflight_min_memory_gib=100_000)
+    for port in (8443, 8081):
+        host.ssh(f"systemd-run -q --unit=other-{port} python3 -m http.server {port}")
+    outcome = _asked(host, preflight_min_memory_gib=100_000, **STACK)
+    host.ssh("systemctl stop other-8443 other-8081")
     assert not outcome.succeeded
     assert [each for each in FOUND if each not in outcome.output] == []
     host.ssh("rm /usr/local/bin/docker")
