@@ -163,6 +163,22 @@ def test_password_login_stays_where_it_is_a_second_factor(host: Machine, client:
     assert admits(client, host, "root")
 
 
+def test_sshd_that_its_socket_starts(host: Machine, client: Client) -> None:
+    """As on Ubuntu since 22.10, here with a second port."""
+    port = "[Socket]\nListenStream=2222\n"
+    host.ssh("mkdir -p /etc/systemd/system/ssh.socket.d")
+    host.ssh("cat >/etc/systemd/system/ssh.socket.d/port.conf", input=port)
+    host.ssh("systemctl disable --now ssh.service; systemctl enable --now ssh.socket")
+    try:
+        converge(host, _harden)
+        assert not admits(client, host, "guest") and not admits(client, host, "root")
+        again = deploy(host, _harden, login={"ssh_port": 2222})
+        assert again.succeeded and again.changed == [], again.output
+    finally:
+        host.ssh("rm -r /etc/systemd/system/ssh.socket.d; systemctl disable --now ssh.socket")
+        host.ssh("systemctl enable ssh.service; systemctl restart ssh.service")
+
+
 def test_changes_that_others_have_not_loaded_are_not_loaded(host: Machine, client: Client) -> None:
     host.ssh("echo 'AllowUsers nobody' >/etc/ssh/sshd_config.d/70-trap.conf")
     outcome = deploy(host, _harden)
