@@ -204,7 +204,9 @@ def test_incoming_and_routed_packets_are_denied_by_default(ufw: str) -> None:
 
 
 @pytest.mark.parametrize("program", ["iptables", "ip6tables"])
-def test_rules_are_loaded_in_netfilter(host: Host, program: str) -> None:
+def test_rules_are_loaded_in_netfilter(host: Host, versions: tuple[int, ...], program: str) -> None:
+    if program == "ip6tables" and 6 not in versions:
+        does_not_apply("the kernel runs without IPv6")
     rules = host.check_output(f"{program} -S").splitlines()
     assert {"-P INPUT DROP", "-P FORWARD DROP"} - set(rules) == set(), "missing"
     assert [rule for rule in rules if rule.startswith("-A INPUT") and "-j ACCEPT" in rule] == []
