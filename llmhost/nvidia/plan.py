@@ -74,8 +74,9 @@ def plan_driver(policy: DriverPolicy, state: NvidiaState) -> DriverPlan:
     kernel = Kernel(state.next_kernel, tuple(state.packages))
     wanted = packages(choice, state.release, kernel, nvswitch=state.has_nvswitch, infiniband=hgx)
     distribution = state.release.partition("-")[0]
-    enrolled = DKMS_KEYS.get(distribution) in state.mok_keys
-    check_signature(wanted, distribution, secure_boot=state.secure_boot, enrolled=enrolled)
+    key = state.dkms_key or DKMS_KEYS[distribution]
+    if state.secure_boot and key not in state.mok_keys:
+        check_signature(wanted, distribution, key)
     installed = frozenset(state.packages)
     ours, driver = bool(installed & {*wanted.names}), userspace_version(state) or ""
     holes = mendable_holes(policy, state, driver) if ours else ""

@@ -229,6 +229,16 @@ def test_dkms_under_secure_boot_is_refused_until_its_key_is_enrolled() -> None:
         plan_driver(DriverPolicy(), replace(state, mok_keys=("/var/lib/shim-signed/mok/MOK.der",)))
 
 
+def test_key_that_dkms_is_configured_to_sign_with_counts() -> None:
+    own = "/root/company.der"
+    state = replace(BARE, release="debian-13", secure_boot=True, dkms_key=own)
+    state = replace(state, next_kernel="6.12.48+deb13-amd64")
+    with pytest.raises(Unsatisfiable, match=f"mokutil --import {own}`") as refusal:
+        plan_driver(DriverPolicy(), replace(state, mok_keys=("/var/lib/dkms/mok.pub",)))
+    assert "openssl" not in str(refusal.value)
+    plan_driver(DriverPolicy(), replace(state, mok_keys=(own,)))
+
+
 ON_DEBIAN = (
     *("linux-headers-amd64", "nvidia-kernel-open-dkms", "nvidia-driver-cuda"),
     *("nvidia-persistenced", "nvidia-driver-pinning-595"),
