@@ -16,10 +16,9 @@ from llmhost.system.files import UNPACK, File, archive, differences
 from llmhost.template import render
 
 _TRIAL = f"{core.STAGE}/trial.sh"
-_RELOAD = "! systemctl --quiet is-active ssh.service || systemctl reload ssh.service"
 _UNLOADED = (
     "sshd has not loaded the changes of others in /etc/ssh, and llmhost does not load them unseen:"
-    " run `systemctl reload ssh` and log in again, then deploy"
+    " run `sshd -t && systemctl restart ssh` and log in again, then deploy"
 )
 _CORRECT = "run `sshd -t` on the host and correct /etc/ssh, or no one can log in after a restart"
 _KEPT = (
@@ -60,7 +59,7 @@ def settings(level: core.Hardening, *, passwords: bool, confirm_seconds: int) ->
     if level == "off":
         if state.own:
             explain([f"{core.DROP_IN} must not exist"])
-            yield StringCommand(f"rm -f {core.DROP_IN} && {{ {_RELOAD}; }}")
+            yield StringCommand(f"rm -f {core.DROP_IN} && {{ {core.LOAD}; }}")
         return
     note(_left_possible(state, passwords=passwords))
     wanted = core.wanted(level, state, passwords=passwords or not _passwords_end(state))
@@ -72,7 +71,7 @@ def settings(level: core.Hardening, *, passwords: bool, confirm_seconds: int) ->
         explain(deviations)
     elif state.stale:
         explain(["sshd has not loaded its changed settings"])
-        yield StringCommand(_RELOAD)
+        yield StringCommand(core.LOAD)
         return
     else:
         return
@@ -112,6 +111,7 @@ def _stage(file: File, wanted: Sequence[core.Setting]) -> StringCommand:
         unit=core.UNDO_UNIT,
         main=core.MAIN,
         own=core.DROP_IN,
+        load=core.LOAD,
     )
     lines = "".join(f"{each.in_force}\n" for each in wanted)
     contents = {

@@ -19,6 +19,15 @@ DROP_IN = "/etc/ssh/sshd_config.d/00-llmhost.conf"
 STAGE = "/run/llmhost-sshd"
 """Directory of new settings during their trial; on a tmpfs, so that a reboot ends the trial."""
 
+LOAD = """\
+if systemctl --quiet is-active ssh.socket; then
+    systemctl try-restart ssh.service
+elif systemctl --quiet is-active ssh.service; then
+    systemctl reload ssh.service
+fi"""
+"""Shell commands by which sshd loads its settings. On a reload, an sshd that its socket starts
+(Ubuntu since 22.10) ends: it cannot bind the port. Sessions survive a restart."""
+
 UNDO_UNIT = "llmhost-sshd-undo"
 BANNER = "/etc/issue.net"
 

@@ -10,6 +10,7 @@ from llmhost.facts.sshd import Sshd
 from llmhost.system.sshd import (
     DROP_IN,
     KEY,
+    LOAD,
     SshdState,
     deviations,
     parse_values,
@@ -232,7 +233,12 @@ def test_host_without_sshd_has_no_settings() -> None:
 
 def test_trial_is_a_shell_script() -> None:
     text = render_template(
-        "system/sshd_trial.sh.j2", stage="/run/x", unit="u", main="/etc/ssh/m", own=DROP_IN
+        "system/sshd_trial.sh.j2",
+        stage="/run/x",
+        unit="u",
+        main="/etc/ssh/m",
+        own=DROP_IN,
+        load=LOAD,
     )
     assert text.startswith("#!/bin/sh\n# Managed by llmhost")
     subprocess.run(["sh", "-n"], input=text, text=True, check=True)
