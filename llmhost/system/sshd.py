@@ -24,9 +24,12 @@ if systemctl --quiet is-active ssh.socket; then
     systemctl try-restart ssh.service
 elif systemctl --quiet is-active ssh.service; then
     systemctl reload ssh.service
+else
+    pkill -HUP -f '^sshd: .*\\[listener\\]' || :
 fi"""
 """Shell commands by which sshd loads its settings. On a reload, an sshd that its socket starts
-(Ubuntu since 22.10) ends: it cannot bind the port. Sessions survive a restart."""
+(Ubuntu since 22.10) ends: it cannot bind the port. Sessions survive a restart. One that systemd
+does not know of gets the signal of a reload."""
 
 UNDO_UNIT = "llmhost-sshd-undo"
 BANNER = "/etc/issue.net"
