@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from llmhost.docker.packages import unsupported
 from llmhost.system.host_identity import HostIdentity
+from llmhost.system.listeners import Needed
 from llmhost.units import gib, gib_to_bytes
 
 Address = IPv4Address | IPv6Address
@@ -23,7 +24,8 @@ FREE_GIB_WHEN_DEPLOYED = 1.0
 @dataclass(frozen=True)
 class Requirements:
     """What a host must have. `docker_source` is empty for a host that gets no Docker; `listens` are
-    the addresses of its gateway, none without one. `counts_tokens`: the gateway needs njs."""
+    the addresses of its gateway, none without one. `counts_tokens`: the gateway needs njs. `ports`
+    must not be in use by programs of others."""
 
     docker_source: str = ""
     min_memory_gib: float = 0
@@ -31,6 +33,7 @@ class Requirements:
     max_clock_skew_seconds: float = 60
     listens: tuple[Address, ...] = ()
     counts_tokens: bool = False
+    ports: tuple[Needed, ...] = ()
 
 
 def findings(

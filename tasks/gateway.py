@@ -24,6 +24,8 @@ def configure_gateway(settings: Settings) -> None:
     apt.packages(
         *host_packages.gateway(settings),
         absent=() if settings.gateway.metrics_port else host_packages.METRICS,
+        # The packaged site listens on IPv6, and without it the installation would fail.
+        keep_stopped=["nginx.service"],
         name="Install nginx with its Perl module",
     )
     files.present(*_log_readers(settings, places), name="Declare what reads the access log")

@@ -1,14 +1,18 @@
 """Preflight: checks before the first change."""
 
+from ipaddress import IPv4Address
+
 from llmhost.driver_policy import driver_policy
 from llmhost.gateway.tree import NginxPaths
 from llmhost.operations import preflight
 from llmhost.operations.component import component
 from llmhost.preflight import Requirements
 from llmhost.settings import Settings
+from llmhost.system.listeners import Needed
 
 # With containerd's image store, images are there; it is the default of new hosts since Docker 29.
 CONTAINERD_ROOT = "/var/lib/containerd"
+_LOOPBACK = (IPv4Address("127.0.0.1"),)
 
 
 @component("Preflight")
@@ -22,6 +26,7 @@ def check_host(settings: Settings) -> None:
             max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
             listens=settings.gateway.addresses,
             counts_tokens=settings.gateway.count_tokens,
+            ports=(*_ports_of_gateway(settings), *_ports_of_services(settings)),
         ),
         name="Check that the host can become an LLM server",
         paths=[settings.docker.data_root, settings.docker.containerd_root or CONTAINERD_ROOT],
@@ -51,12 +56,33 @@ def check_gateway(settings: Settings) -> None:
             max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
             listens=settings.gateway.addresses,
             counts_tokens=settings.gateway.count_tokens,
+            ports=_ports_of_gateway(settings),
         ),
         name="Check that the host can become a gateway",
         paths=[],
         receipt=settings.receipt.path,
         gateway=_gateway(settings),
     )
+
+
+def _ports_of_gateway(settings: Settings) -> tuple[Needed, ...]:
+    gateway, programs = settings.gateway, ("nginx",)
+    uis = {f"{name}_ui_port": options.ui_port for name, options in settings.uis.items()}
+    ports = {"gateway_port": gateway.port, **uis}
+    found = [Needed(option, port, gateway.addresses, programs) for option, port in ports.items()]
+    found.append(Needed("gateway_status_port", gateway.status_port, _LOOPBACK, programs))
+    if gateway.metrics_port:
+        found.append(Needed("gateway_metrics_port", gateway.metrics_port, _LOOPBACK, ("mtail",)))
+    return tuple(found)
+
+
+def _ports_of_services(settings: Settings) -> tuple[Needed, ...]:
+    """Ports that Docker publishes, with or without its userland proxy."""
+    apps = {app.name: f"apps[{index}].port" for index, app in enumerate(settings.apps)}
+    options = settings.service_options.items()
+    ports = {apps.get(name, f"{name}_port"): each.port for name, each in options if each.port}
+    programs = ("docker-proxy", "dockerd")
+    return tuple(Needed(option, port, _LOOPBACK, programs) for option, port in ports.items())
 
 
 def _gateway(settings: Settings) -> preflight.GatewayPlan:

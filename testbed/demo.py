@@ -100,7 +100,7 @@ def _bring_up(kind: str, wanted: str | None, profile: str | None, name: str | No
     with _step("Machine, engine and model"), ThreadPoolExecutor() as pool:
         engine = pool.submit(engine_archive)
         fetched = pool.submit(_model, "tiny" if profile else _wanted_model(name))
-        lan = _lan(kind)
+        lan = _lan(kind, flavour.suite)
         engine.result()
         model = fetched.result()
     machine = lan.machines[NAME]
@@ -150,16 +150,16 @@ def _flavoured(flavour: Flavour, machine: Machine, gateway: str) -> Iterator[dic
         yield site_data(flavour, fingerprints, url)
 
 
-def _lan(kind: str) -> Lan:
+def _lan(kind: str, suite: str | None) -> Lan:
     """The demo's LAN with its machine running; created if necessary."""
     if not LAN.exists():
         lan = Lan.create("demo", state=LAN, detached=True)
         lan.client("client")
-        lan.machine(NAME, kind=kind)
+        lan.machine(NAME, kind=kind, suite=suite)
         return lan
     lan = Lan.open(LAN)
     if NAME not in lan.machines:  # an earlier run ended before it was created
-        lan.machine(NAME, kind=kind)
+        lan.machine(NAME, kind=kind, suite=suite)
     lan.machines[NAME].start()
     return lan
 

@@ -58,7 +58,11 @@ if [ -n "$module" ]; then
 fi
 variable=$root/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
 [ -e "$variable" ] && say secure_boot "$(od -An -t u1 -j 4 -N 1 "$variable" | tr -d ' ')"
-for key in $mok_keys; do
+# As DKMS reads it; it may name another key.
+own_key=$(cat "$root"/etc/dkms/framework.conf "$root"/etc/dkms/framework.conf.d/*.conf 2>/dev/null |
+  sed -n "s/^[[:space:]]*mok_certificate=[\"']*\([^\"' ]*\).*/\1/p" | tail -n 1)
+say dkms_key "$own_key"
+for key in $mok_keys $own_key; do
   [ -e "$root$key" ] || continue
   mokutil --test-key "$root$key" 2>&1 | grep -q 'is already enrolled' && say mok "$key"
 done

@@ -10,7 +10,7 @@ from llmhost.resources import script
 from llmhost.system.sshd import DROP_IN, MAIN, SshdState, parse_values
 
 _MARK = "=== unit"
-_KINDS = ("effective ", "others ", "changed ", "own ", "failed ")
+_KINDS = ("effective ", "others ", "changed ", "own ", "failed ", "methods ", "exception ")
 
 
 class Sshd(FactBase[SshdState]):
@@ -40,7 +40,9 @@ class Sshd(FactBase[SshdState]):
             parse_states([line for line in first if not line.startswith(_KINDS)]),
             stale=unit.running and unit.configured > unit.loaded,
             others_stale=unit.running and changed > unit.loaded,
-            failed="".join(kinds["failed "]) if unit.running else "",
+            failed="".join(kinds["failed "]),
+            methods=tuple(kinds["methods "]),
+            exceptions=tuple(kinds["exception "]),
         )
 
 

@@ -21,6 +21,15 @@ from llmhost.nvidia.kernel import (
 DKMS_KEYS = {"ubuntu": "/var/lib/shim-signed/mok/MOK.der", "debian": "/var/lib/dkms/mok.pub"}
 """Where a distribution's DKMS keeps the public key that it signs modules with."""
 
+_NEW_KEY = {
+    "ubuntu": "apt-get install shim-signed mokutil && update-secureboot-policy --new-key",
+    # As DKMS itself makes it at its first build, which is too late here.
+    "debian": "apt-get install openssl mokutil && mkdir -p /var/lib/dkms && "
+    "openssl req -new -x509 -nodes -days 36500 -subj '/CN=DKMS module signing key' "
+    "-newkey rsa:2048 -keyout /var/lib/dkms/mok.key -outform DER -out /var/lib/dkms/mok.pub",
+}
+"""Commands that create this key, on a host where DKMS has built nothing yet."""
+
 REPORTED = (
     *("linux-modules-nvidia-*", "linux-objects-nvidia-*", "linux-signatures-nvidia-*"),
     *("nvidia-*", "libnvidia-*", "cuda-drivers*", "libcuda1", "nvlsm", "firmware-nvidia-*"),
@@ -147,22 +156,20 @@ def _from_debian(choice: Choice, kernel: Kernel) -> Packages:
     return Packages((headers, module, "nvidia-smi", "libcuda1", "nvidia-persistenced"), False)
 
 
-def check_signature(
-    found: Packages, distribution: str, *, secure_boot: bool, enrolled: bool
-) -> None:
-    """Refuse a module that Secure Boot would not load.
-
-    `enrolled`: the machine owner key (MOK) of this host's DKMS is enrolled. Raises Unsatisfiable.
+def check_signature(found: Packages, distribution: str, key: str) -> None:
+    """Refuse a module that Secure Boot would not load, because the key of this host's DKMS is no
+    enrolled machine owner key (MOK). Raises Unsatisfiable.
     """
-    if not secure_boot or found.signed or enrolled:
+    if found.signed:
         return
-    ubuntu = distribution == "ubuntu"
+    own = key == DKMS_KEYS[distribution]
+    create = f". If there is no such file, create the key first: `{_NEW_KEY[distribution]}`"
     other = ' (or set nvidia_driver_source = "distribution": Ubuntu signs its modules)'
     raise Unsatisfiable(
         "Secure Boot is on, and DKMS signs the module it builds with a key that this host's "
-        "firmware does not know, so the kernel would not load it: enrol the key with "
-        f"'mokutil --import {DKMS_KEYS[distribution]}', reboot, confirm it on the console, "
-        f"then deploy again{other if ubuntu else ''}"
+        "firmware does not know, so the kernel would not load it: enroll the key with "
+        f"`mokutil --import {key}`, reboot, confirm it on the console, then deploy again"
+        f"{other if distribution == 'ubuntu' else ''}{create if own else ''}"
     )
 
 

@@ -52,8 +52,7 @@ class DriverPolicy:
 class DriverPlan:
     """What apt has to do. `pinning`, `install` and `fabric` are packages for three runs in this
     order, `remove` goes with the first two. `switching`: packages stay and only their branch
-    changes, so that their versions must be named, because apt downgrades nothing by itself. `build`
-    is the kernel for which DKMS must build the module."""
+    changes, so that their versions must be named, because apt downgrades nothing by itself."""
 
     choice: Choice
     packages: Packages
@@ -63,7 +62,6 @@ class DriverPlan:
     remove: tuple[str, ...] = ()
     unhold: tuple[str, ...] = ()
     switching: bool = False
-    build: str = ""
     reasons: tuple[str, ...] = ()
 
 
@@ -76,8 +74,9 @@ def plan_driver(policy: DriverPolicy, state: NvidiaState) -> DriverPlan:
     kernel = Kernel(state.next_kernel, tuple(state.packages))
     wanted = packages(choice, state.release, kernel, nvswitch=state.has_nvswitch, infiniband=hgx)
     distribution = state.release.partition("-")[0]
-    enrolled = DKMS_KEYS.get(distribution) in state.mok_keys
-    check_signature(wanted, distribution, secure_boot=state.secure_boot, enrolled=enrolled)
+    key = state.dkms_key or DKMS_KEYS[distribution]
+    if state.secure_boot and key not in state.mok_keys:
+        check_signature(wanted, distribution, key)
     installed = frozenset(state.packages)
     ours, driver = bool(installed & {*wanted.names}), userspace_version(state) or ""
     holes = mendable_holes(policy, state, driver) if ours else ""
@@ -86,11 +85,8 @@ def plan_driver(policy: DriverPolicy, state: NvidiaState) -> DriverPlan:
     lacking = ours and lacks_module(wanted, state)
     everything = bool(holes) or switching or lacking
     install = tuple(name for name in wanted.names if everything or name not in installed)
-    build = state.next_kernel if _unbuilt(wanted, state) else ""
     if lacking:
         install = (wanted.module, *install)
-    elif build and own_headers(kernel) not in installed:
-        install = (own_headers(kernel), *install)
     touched = driver_packages(installed) if everything or (remove and install) else {*remove}
     return DriverPlan(
         choice=choice,
@@ -103,25 +99,24 @@ def plan_driver(policy: DriverPolicy, state: NvidiaState) -> DriverPlan:
             sorted({*wrongly_held(state), *(n for n in touched if state.packages[n].held)})
         ),
         switching=switching,
-        build=build,
         reasons=tuple(_reasons(choice, wanted, state, remove, holes))
-        + _build_reasons(build, state),
+        + _build_reasons(wanted, state),
     )
 
 
-def _unbuilt(wanted: Packages, state: NvidiaState) -> bool:
+def unbuilt(wanted: Packages, state: NvidiaState) -> bool:
     """Whether DKMS has the module's source and built none for the kernel that boots next."""
     source = any(_DKMS.match(name) for name in state.packages)
     return source and not wanted.module and state.next_module is None
 
 
-def _build_reasons(build: str, state: NvidiaState) -> tuple[str, ...]:
-    """Why DKMS must build a module for a kernel."""
-    if not build:
+def _build_reasons(wanted: Packages, state: NvidiaState) -> tuple[str, ...]:
+    """Why DKMS must build a module for the kernel that boots next."""
+    if not unbuilt(wanted, state):
         return ()
-    headers = own_headers(Kernel(build, ()))
+    headers = own_headers(Kernel(state.next_kernel, ()))
     missing = () if headers in state.packages else (f"{headers} is not installed",)
-    return (f"kernel {build} boots next and has no nvidia module", *missing)
+    return (f"kernel {state.next_kernel} boots next and has no nvidia module", *missing)
 
 
 def lacks_module(wanted: Packages, state: NvidiaState) -> bool:
@@ -253,6 +248,13 @@ def module_problems(plan: DriverPlan, state: NvidiaState) -> list[str]:
             "that package again"
         ]
     if module is None:
+        headers = own_headers(Kernel(kernel, ()))
+        if headers not in state.packages:
+            return [
+                f"the packages are installed, but kernel {kernel} has no nvidia module: no package "
+                f"source of this host offers {headers}; install the newest kernel, reboot, then "
+                "deploy again"
+            ]
         return [
             f"the packages are installed, and kernel {kernel} has no nvidia module: "
             "'dkms status' and the log of apt tell why it was not built"

@@ -76,7 +76,8 @@ class NvidiaState:
 
     `init` is the name of process 1, `wsl_conf` the text of /etc/wsl.conf; `next_kernel` is the one
     that boots next, and `next_module` its module; `smi_error` is what nvidia-smi said instead of
-    listing GPUs; `mok_keys` are the keys found enrolled; `reboot_packages` is unset when no
+    listing GPUs; `mok_keys` are the keys found enrolled, `dkms_key` the one that DKMS is
+    configured to sign with, if it is not the distribution's; `reboot_packages` is unset when no
     package asks for a reboot; `board` names an embedded board; `offered` has the versions of the
     installed driver's libraries that the host's package sources offer; `power_refused` are the PCI
     addresses of GPUs that took no power limit when they were asked.
@@ -96,6 +97,7 @@ class NvidiaState:
     initramfs_stale: bool = False
     secure_boot: bool = False
     mok_keys: tuple[str, ...] = ()
+    dkms_key: str = ""
     packages: Mapping[str, DriverPackage] = field(default_factory=dict)
     units: tuple[str, ...] = ()
     cdi: tuple[CdiSpec, ...] = ()
@@ -183,6 +185,7 @@ def parse_state(lines: Iterable[str]) -> NvidiaState:
         initramfs_stale="initramfs" in single,
         secure_boot=single.get("secure_boot") == "1",
         mok_keys=tuple(values.get("mok", [])),
+        dkms_key=single.get("dkms_key", ""),
         packages=dict(found for value in values.get("package", []) if (found := _package(value))),
         units=tuple(values.get("unit", [])),
         cdi=tuple(_cdi(value, values.get("cdi_gone", [])) for value in values.get("cdi", [])),

@@ -7,8 +7,9 @@ from pyinfra.api.command import PyinfraCommand
 
 from llmhost.facts.files import PathStates
 from llmhost.facts.nvidia import Nvidia, OfferedVersions
+from llmhost.nvidia.kernel import Kernel, own_headers
 from llmhost.nvidia.packages import DKMS_KEYS, PINNING, REPORTED, driver_packages
-from llmhost.nvidia.plan import DriverPlan, fabric_fits, unheld, userspace_version
+from llmhost.nvidia.plan import DriverPlan, fabric_fits, unbuilt, unheld, userspace_version
 from llmhost.nvidia.state import NvidiaState
 from llmhost.operations import apt
 from llmhost.operations.changes import refuse
@@ -93,13 +94,23 @@ def _install(
         yield from _fabric(plan)
     changed = bool(plan.pinning or plan.install or plan.remove or plan.fabric or wrong)
     now = (read_state(wanted=True) if changed else state) or state
-    if plan.build and now.next_module is None:
-        # The headers' own hook has done that if they were missing.
-        yield StringCommand("dkms", "autoinstall", "-k", plan.build)
+    if unbuilt(plan.packages, now):
+        yield from _build(now)
     if parts := unheld(now):
         yield _transaction(hold=parts)
     if now.initramfs_stale:
         yield StringCommand(f"update-initramfs -u -k {now.next_kernel}")
+
+
+def _build(state: NvidiaState) -> Commands:
+    """Build the module for the kernel that boots next. What a metapackage of headers brings may be
+    for a newer kernel. The hook of the headers starts DKMS; if it failed, this shows why."""
+    own = own_headers(Kernel(state.next_kernel, ()))
+    if own not in state.packages:
+        if not get_fact(OfferedVersions, packages=[own]):
+            return  # module_problems says so
+        yield _transaction(install=(own,))
+    yield StringCommand("dkms", "autoinstall", "-k", state.next_kernel)
 
 
 def _driver(plan: DriverPlan) -> Commands:

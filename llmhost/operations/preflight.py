@@ -8,6 +8,7 @@ from pyinfra import host
 
 from llmhost.docker.containerd import refused_moves
 from llmhost.facts.docker import EngineRootsFact
+from llmhost.facts.listeners import Listeners
 from llmhost.facts.nginx import OtherSites
 from llmhost.facts.system import HostIdentityFact, HostTime
 from llmhost.facts.upstreams import SilentUpstreams
@@ -17,6 +18,7 @@ from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.nvidia_packages import read_state
 from llmhost.preflight import Requirements, findings, occupied, unreachable
+from llmhost.system.listeners import taken
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,10 @@ def _prefetch(
     **_: object,
 ) -> list[Question]:
     """Not the clock, which is compared with the controller's."""
-    del requirements
     questions = [ask(HostIdentityFact, paths=paths, receipt=receipt)]
     questions += [_roots_question(*roots)] if roots else []
+    if requirements.ports:
+        questions.append(_listeners_question(requirements))
     if gateway and not gateway.replaces_nginx:
         questions.append(_sites_question(gateway))
     if gateway and gateway.servers:
@@ -51,6 +54,10 @@ def _prefetch(
 
 def _roots_question(docker: str, containerd: str) -> Question:
     return ask(EngineRootsFact, docker=docker, containerd=containerd)
+
+
+def _listeners_question(requirements: Requirements) -> Question:
+    return ask(Listeners, ports=sorted({each.port for each in requirements.ports}))
 
 
 def _sites_question(gateway: GatewayPlan) -> Question:
@@ -86,6 +93,7 @@ def fit(
     skew = get_fact(HostTime) - time.time()
     wrong = [*findings(identity, requirements, skew_seconds=skew)]
     wrong += _elsewhere(*roots) if roots else ()
+    wrong += _taken_ports(requirements)
     warnings: list[str] = []
     if gateway:
         if not gateway.replaces_nginx:
@@ -103,6 +111,12 @@ def fit(
 def _elsewhere(docker: str, containerd: str) -> Iterator[str]:
     found = get_fact(EngineRootsFact, **_roots_question(docker, containerd).arguments)
     return refused_moves(found.moves, docker, containerd)
+
+
+def _taken_ports(requirements: Requirements) -> Iterator[str]:
+    if requirements.ports:
+        listeners = get_fact(Listeners, **_listeners_question(requirements).arguments)
+        yield from taken(requirements.ports, listeners)
 
 
 def _silent_servers(gateway: GatewayPlan) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """sshd, changed without the risk of locking the operator out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pyinfra import host
 from pyinfra.api import StringCommand
@@ -16,15 +16,20 @@ from llmhost.system.files import UNPACK, File, archive, differences
 from llmhost.template import render
 
 _TRIAL = f"{core.STAGE}/trial.sh"
-_RELOAD = "! systemctl --quiet is-active ssh.service || systemctl reload ssh.service"
 _UNLOADED = (
     "sshd has not loaded the changes of others in /etc/ssh, and llmhost does not load them unseen:"
-    " run `systemctl reload ssh` and log in again, then deploy"
+    " run `sshd -t && systemctl restart ssh` and log in again, then deploy"
 )
 _CORRECT = "run `sshd -t` on the host and correct /etc/ssh, or no one can log in after a restart"
 _KEPT = (
     "password log-in over SSH stays possible, because this run logs in with a password; deploy with"
     " a key to end it"
+)
+
+_EXCEPTION = "{}; sshd allows this in spite of the hardening: remove it if nobody needs it"
+_SECOND_FACTOR = (
+    "password log-in over SSH stays possible, because '{}' requires a password or a code: set"
+    " system_ssh_password_login = True to accept this"
 )
 
 
@@ -35,6 +40,8 @@ def settings(level: core.Hardening, *, passwords: bool, confirm_seconds: int) ->
     Password log-in ends only if this run has logged in with a key, and not at all with `passwords`.
     New settings are saved to disk only after the controller has logged in again. If that does not
     happen within `confirm_seconds`, the host undoes the change. `off` removes llmhost's file.
+    Password log-in also stays where a second factor needs it. Exceptions for single users are
+    reported.
     Without an SSH connection, nothing can be proven, and sshd is left alone. It fails if a running
     sshd cannot read its configuration.
     """
@@ -52,13 +59,10 @@ def settings(level: core.Hardening, *, passwords: bool, confirm_seconds: int) ->
     if level == "off":
         if state.own:
             explain([f"{core.DROP_IN} must not exist"])
-            yield StringCommand(f"rm -f {core.DROP_IN} && {{ {_RELOAD}; }}")
+            yield StringCommand(f"rm -f {core.DROP_IN} && {{ {core.LOAD}; }}")
         return
-    method = login_method()
-    ends = not passwords and core.passwords_end(state, method)
-    if not passwords and not ends and method:
-        note([_KEPT])
-    wanted = core.wanted(level, state, passwords=not ends)
+    note(_left_possible(state, passwords=passwords))
+    wanted = core.wanted(level, state, passwords=passwords or not _passwords_end(state))
     file = File(core.DROP_IN, core.render(wanted))
     deviations = core.deviations(wanted, state)
     if wrong := differences([file], state.paths):
@@ -67,12 +71,27 @@ def settings(level: core.Hardening, *, passwords: bool, confirm_seconds: int) ->
         explain(deviations)
     elif state.stale:
         explain(["sshd has not loaded its changed settings"])
-        yield StringCommand(_RELOAD)
+        yield StringCommand(core.LOAD)
         return
     else:
         return
     yield _stage(file, wanted)
     yield from on_trial(_TRIAL, confirm_seconds)
+
+
+def _passwords_end(state: core.SshdState) -> bool:
+    return not core.second_factors(state) and core.passwords_end(state, login_method())
+
+
+def _left_possible(state: core.SshdState, *, passwords: bool) -> Iterator[str]:
+    """Sentences about log-ins that the settings do not end."""
+    yield from map(_EXCEPTION.format, state.exceptions)
+    if passwords:
+        return
+    if factors := core.second_factors(state):
+        yield from map(_SECOND_FACTOR.format, factors)
+    elif login_method() and not _passwords_end(state):
+        yield _KEPT
 
 
 def login_method() -> str:
@@ -92,6 +111,7 @@ def _stage(file: File, wanted: Sequence[core.Setting]) -> StringCommand:
         unit=core.UNDO_UNIT,
         main=core.MAIN,
         own=core.DROP_IN,
+        load=core.LOAD,
     )
     lines = "".join(f"{each.in_force}\n" for each in wanted)
     contents = {

@@ -60,7 +60,8 @@ def starts_at_boot(*units: str) -> Commands:
     if none is enabled.
 
     For services that distributions start in different ways. Nothing is started or stopped now. If
-    none of the units exists, there is nothing to do.
+    none of the units exists, there is nothing to do. The unit is added to its target: `enable`
+    would also restore its alias, and then systemd may take a running unit for a stopped one.
     """
     states = get_fact(EnabledUnits, units=list(units))
     existing = [unit for unit in units if unit in states]
@@ -71,7 +72,8 @@ def starts_at_boot(*units: str) -> Commands:
         if masked:
             runtime = ["--runtime"] if states[unit] == "masked-runtime" else []
             yield StringCommand("systemctl", "unmask", *runtime, QuoteString(unit))
-        yield StringCommand("systemctl", "enable", "--quiet", QuoteString(unit))
+        target = "sockets.target" if unit.endswith(".socket") else "multi-user.target"
+        yield StringCommand("systemctl", "add-wants", "--quiet", target, QuoteString(unit))
 
 
 Then = Literal["nothing", "reload", "restart"]

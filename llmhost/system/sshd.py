@@ -3,6 +3,7 @@
 Pure: the state comes from facts/sshd.py, the commands are run by operations/sshd.py.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,6 +18,18 @@ DROP_IN = "/etc/ssh/sshd_config.d/00-llmhost.conf"
 
 STAGE = "/run/llmhost-sshd"
 """Directory of new settings during their trial; on a tmpfs, so that a reboot ends the trial."""
+
+LOAD = """\
+if systemctl --quiet is-active ssh.socket; then
+    systemctl try-restart ssh.service
+elif systemctl --quiet is-active ssh.service; then
+    systemctl reload ssh.service
+else
+    pkill -HUP -f '^sshd: .*\\[listener\\]' || :
+fi"""
+"""Shell commands by which sshd loads its settings. On a reload, an sshd that its socket starts
+(Ubuntu since 22.10) ends: it cannot bind the port. Sessions survive a restart. One that systemd
+does not know of gets the signal of a reload."""
 
 UNDO_UNIT = "llmhost-sshd-undo"
 BANNER = "/etc/issue.net"
@@ -49,7 +62,9 @@ class Setting:
 class SshdState:
     """Values by keyword in lower case: `effective` with all files, `others` without DROP_IN; empty
     on a host without sshd. `own` is DROP_IN's text. `stale`: it changed since sshd loaded it;
-    `others_stale`: another file did. `failed` says why a running sshd could not be read."""
+    `others_stale`: another file did. `failed` says why a running sshd could not be read. `methods`
+    are the lines with AuthenticationMethods of all files, `exceptions` what blocks of Match allow
+    again."""
 
     effective: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[str, str] = field(default_factory=dict)
@@ -58,6 +73,8 @@ class SshdState:
     stale: bool = False
     others_stale: bool = False
     failed: str = ""
+    methods: Sequence[str] = ()
+    exceptions: Sequence[str] = ()
 
 
 def _no(keyword: str) -> Setting:
@@ -106,6 +123,12 @@ def passwords_end(state: SshdState, method: str) -> bool:
     this one does not use a password. `method` is that of the connection, empty if unknown."""
     ended = NO_PASSWORDS[0].line in state.own
     return method == KEY or (ended and not method)
+
+
+def second_factors(state: SshdState) -> list[str]:
+    """Lines that require a password beside or instead of a key: without password log-in, the users
+    of these lines would be locked out."""
+    return [line for line in state.methods if re.search(r"password|keyboard-interactive", line)]
 
 
 def wanted(level: Hardening, state: SshdState, *, passwords: bool) -> tuple[Setting, ...]:

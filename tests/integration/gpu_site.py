@@ -164,7 +164,10 @@ def gpu_machine(
         serving(top / "apt", lan.gateway) as url,
         ImageRegistry(lan.gateway, top / "registry") as registry,
     ):
-        client, machine = lan.client("client"), lan.machine("gpu-server", suite=suite)
+        client, machine = (
+            lan.client("client"),
+            lan.machine("gpu-server", suite=suite or wanted.suite),
+        )
         dress(machine, wanted, top / "apt", url)
         model = {"name": "tiny", "service": "llamacpp", "context_tokens": 512}
         model |= {"source": str(top / "tiny.gguf"), "sha256": tiny_model.write(top / "tiny.gguf")}

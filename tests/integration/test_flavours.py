@@ -76,7 +76,7 @@ def _lanes(flavour: str) -> list[pytest.MarkDecorator]:
 @pytest.mark.parametrize("flavour", [pytest.param(each, marks=_lanes(each)) for each in FLAVOURS])
 def test_flavour_converges_and_is_verified(site: Site, flavour: str, tmp_path: Path) -> None:
     wanted = FLAVOURS[flavour]
-    machine = site.lan.machine(f"host-{flavour.replace('.', '-')}")
+    machine = site.lan.machine(f"host-{flavour.replace('.', '-')}", suite=wanted.suite)
     try:
         if wanted.has_gpu:
             dress(machine, wanted, site.packages, site.url)
@@ -92,6 +92,8 @@ def test_flavour_converges_and_is_verified(site: Site, flavour: str, tmp_path: P
         assert again.returncode == 0, again.stdout + again.stderr
         operations = json.loads(again.stdout)["results"]["operations"]
         assert [each["name"] for each in operations if each["success"]] == [], again.stderr
+        engine = machine.ssh("docker version -f '{{.Server.Version}}'").stdout
+        assert engine.startswith("28.5" if flavour == "docker-28.5" else "26.1")
         settled = inventory.llmhost("plan", "FILE")
         assert settled.returncode == 0, settled.stdout
         if not wanted.has_gpu:

@@ -408,6 +408,29 @@ def test_dkms_builds_the_module_of_a_kernel_that_unattended_upgrades_bring(
 
 
 @pytest.mark.flavours
+@pytest.mark.parametrize("offered", [True, False])
+def test_kernel_that_is_older_than_the_newest_headers(
+    site: Site, host: Machine, offered: bool
+) -> None:
+    """A host that was not updated before its first deploy."""
+    release, newest = "debian-13", "6.12.57+deb13-amd64"
+    furnish(host, "rtx-5070-ti", release)
+    image = kernel_image(DEBIAN_KERNEL, "linux-image-amd64")
+    own = kernel_headers(DEBIAN_KERNEL) if offered else []
+    site.secure(host, release, [*image, *own, *kernel_headers(newest, "linux-headers-amd64")])
+    host.ssh("apt-get -qq -y install linux-image-amd64")
+    options = site.dkms()
+    if offered:
+        assert changed_by(host, options)
+        assert modules_of(host, DEBIAN_KERNEL) == [NEWER]
+        assert changed_by(host, options) == []
+    else:
+        refused = deploy(host, install_nvidia_driver, options)
+        assert not refused.succeeded
+        assert f"offers linux-headers-{DEBIAN_KERNEL}; install the newest" in refused.output
+
+
+@pytest.mark.flavours
 def test_debians_own_open_driver_is_found_by_what_its_module_says(
     site: Site, host: Machine
 ) -> None:

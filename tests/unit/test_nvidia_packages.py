@@ -1,6 +1,9 @@
 """Package names, for each release, source, module and kernel."""
 
+import re
+import subprocess
 from itertools import product
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from llmhost.nvidia.driver import RELEASES, Choice, Unsatisfiable
 from llmhost.nvidia.kernel import Kernel, headers_package, prebuilt_kernel
 from llmhost.nvidia.packages import (
+    DKMS_KEYS,
     TOOLKIT,
     UPGRADE_BLACKLIST,
     check_signature,
@@ -378,22 +382,23 @@ DKMS = packages(Choice(580, "open", "nvidia"), "debian-13", DEBIAN, nvswitch=Fal
 
 def test_secure_boot_refuses_a_module_signed_with_an_unknown_key() -> None:
     with pytest.raises(Unsatisfiable, match=r"mokutil --import /var/lib/dkms/mok\.pub"):
-        check_signature(DKMS, "debian", secure_boot=True, enrolled=False)
-    with pytest.raises(Unsatisfiable, match='nvidia_driver_source = "distribution"'):
-        check_signature(DKMS, "ubuntu", secure_boot=True, enrolled=False)
+        check_signature(DKMS, "debian", DKMS_KEYS["debian"])
+    with pytest.raises(Unsatisfiable, match='nvidia_driver_source = "distribution"') as refusal:
+        check_signature(DKMS, "ubuntu", DKMS_KEYS["ubuntu"])
+    assert "update-secureboot-policy --new-key" in str(refusal.value)
 
 
-@pytest.mark.parametrize(
-    ("found", "secure_boot", "enrolled"),
-    [(DKMS, False, False), (DKMS, True, True), (PREBUILT, True, False)],
-)
-def test_a_module_that_the_kernel_will_load_is_accepted(
-    found: object, secure_boot: bool, enrolled: bool
-) -> None:
-    for distribution in ("debian", "ubuntu"):
-        check_signature(
-            found,  # type: ignore[arg-type]
-            distribution,
-            secure_boot=secure_boot,
-            enrolled=enrolled,
-        )
+def test_key_that_does_not_exist_yet_is_created_where_dkms_looks(tmp_path: Path) -> None:
+    """A bare host has no DKMS, and gets none before its key is enrolled."""
+    with pytest.raises(Unsatisfiable) as refusal:
+        check_signature(DKMS, "debian", DKMS_KEYS["debian"])
+    (create,) = re.findall("`(apt-get .*)`", str(refusal.value))
+    create = create.partition(" && ")[2].replace("/var/lib/dkms", str(tmp_path / "dkms"))
+    subprocess.run(["sh", "-c", create], check=True, capture_output=True, timeout=60)
+    show = ["openssl", "x509", "-inform", "DER", "-noout", "-subject", "-in"]
+    shown = subprocess.run([*show, str(tmp_path / "dkms/mok.pub")], capture_output=True, text=True)
+    assert "DKMS module signing key" in shown.stdout and (tmp_path / "dkms/mok.key").exists()
+
+
+def test_a_module_that_the_distribution_signed_is_accepted() -> None:
+    check_signature(PREBUILT, "ubuntu", DKMS_KEYS["ubuntu"])

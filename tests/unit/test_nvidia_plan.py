@@ -19,6 +19,7 @@ from llmhost.nvidia.plan import (
     plan_driver,
     reboot_reasons,
     refused_limits,
+    unbuilt,
     unheld,
     unmended_holes,
     unusable,
@@ -145,7 +146,7 @@ def test_a_module_that_dkms_builds_is_not_asked_of_apt() -> None:
     state = replace(DONE, release="debian-12", next_kernel="6.1.0-40-amd64", next_module=None)
     plan = plan_driver(DriverPolicy(), state)
     assert not any(name.startswith("linux-modules") for name in plan.install)
-    assert "dkms status" in module_problems(plan, state)[0]
+    assert "linux-modules" not in module_problems(plan, state)[0]
 
 
 @pytest.mark.parametrize(
@@ -228,6 +229,16 @@ def test_dkms_under_secure_boot_is_refused_until_its_key_is_enrolled() -> None:
         plan_driver(DriverPolicy(), replace(state, mok_keys=("/var/lib/shim-signed/mok/MOK.der",)))
 
 
+def test_key_that_dkms_is_configured_to_sign_with_counts() -> None:
+    own = "/root/company.der"
+    state = replace(BARE, release="debian-13", secure_boot=True, dkms_key=own)
+    state = replace(state, next_kernel="6.12.48+deb13-amd64")
+    with pytest.raises(Unsatisfiable, match=f"mokutil --import {own}`") as refusal:
+        plan_driver(DriverPolicy(), replace(state, mok_keys=("/var/lib/dkms/mok.pub",)))
+    assert "openssl" not in str(refusal.value)
+    plan_driver(DriverPolicy(), replace(state, mok_keys=(own,)))
+
+
 ON_DEBIAN = (
     *("linux-headers-amd64", "nvidia-kernel-open-dkms", "nvidia-driver-cuda"),
     *("nvidia-persistenced", "nvidia-driver-pinning-595"),
@@ -243,22 +254,28 @@ DKMS = replace(
 )
 
 
-def test_a_kernel_that_dkms_built_no_module_for_gets_its_headers_and_a_build() -> None:
+def test_a_kernel_that_dkms_built_no_module_for_is_drift() -> None:
     plan = plan_driver(DriverPolicy(), DKMS)
     headers = "linux-headers-6.12.57+deb13-amd64"
-    assert plan.install == (headers,) and plan.build == DKMS.next_kernel
-    assert plan.unhold == () and f"{headers} is not installed" in plan.reasons
+    no_module = "kernel 6.12.57+deb13-amd64 boots next and has no nvidia module"
+    assert plan.reasons == (no_module, f"{headers} is not installed")
+    assert plan.install == plan.unhold == () and unbuilt(plan.packages, DKMS)
     with_headers = replace(DKMS, packages={**DKMS.packages, headers: DriverPackage("1", False)})
-    plan = plan_driver(DriverPolicy(), with_headers)
-    assert plan.install == () and plan.build == DKMS.next_kernel
-    assert plan.reasons == ("kernel 6.12.57+deb13-amd64 boots next and has no nvidia module",)
+    assert plan_driver(DriverPolicy(), with_headers).reasons == (no_module,)
     proxmox = replace(DKMS, next_kernel="6.14.11-4-pve")
-    assert "proxmox-headers-6.14.11-4-pve" in plan_driver(DriverPolicy(), proxmox).install
+    reasons = plan_driver(DriverPolicy(), proxmox).reasons
+    assert "proxmox-headers-6.14.11-4-pve is not installed" in reasons
     built = replace(with_headers, next_module=KernelModule("595.91.07", "open"))
-    assert (plan_driver(DriverPolicy(), built).build, plan_driver(DriverPolicy(), BARE).build) == (
-        "",
-        "",
-    )
+    assert not unbuilt(plan.packages, built) and not unbuilt(plan.packages, BARE)
+
+
+def test_headers_that_no_source_offers_are_named() -> None:
+    """Debian's archive has those of the newest kernel only."""
+    plan, headers = plan_driver(DriverPolicy(), DKMS), "linux-headers-6.12.57+deb13-amd64"
+    (problem,) = module_problems(plan, DKMS)
+    assert f"no package source of this host offers {headers}" in problem
+    failed = replace(DKMS, packages={**DKMS.packages, headers: DriverPackage("1", False)})
+    assert "dkms status" in module_problems(plan, failed)[0]
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,17 @@ def test_an_enrolled_machine_owner_key_is_found(root: Path, answer: str, enrolle
     assert bool(read(root).mok_keys) is enrolled
 
 
+def test_key_of_dkms_is_read_from_its_configuration(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    put(root, "etc/dkms/framework.conf", "# mok_certificate=/var/lib/dkms/mok.pub\n")
+    assert read(root).dkms_key == ""
+    put(root, "etc/dkms/framework.conf.d/own.conf", 'mok_certificate="/root/company.der"\n')
+    put(root, "root/company.der", "")
+    put(root, "usr/bin/mokutil", "#!/bin/sh\necho $2 is already enrolled\n").chmod(0o755)
+    found = read(root)
+    assert found.dkms_key == "/root/company.der" and found.dkms_key in found.mok_keys
+
+
 def test_nouveau_and_a_pending_reboot_are_found(root: Path) -> None:
     write_tree(root, PROFILES["rtx-5070-ti"])
     (root / "sys/module/nouveau").mkdir(parents=True)

@@ -10,11 +10,13 @@ from llmhost.facts.sshd import Sshd
 from llmhost.system.sshd import (
     DROP_IN,
     KEY,
+    LOAD,
     SshdState,
     deviations,
     parse_values,
     passwords_end,
     render,
+    second_factors,
     wanted,
 )
 from llmhost.template import render as render_template
@@ -143,24 +145,86 @@ def test_fact_is_read(configured: int, changed: int, stale: tuple[bool, bool]) -
     assert (found.stale, found.others_stale) == stale
 
 
-@pytest.mark.parametrize(("state", "failed"), [("active", "line 3: Bad option"), ("inactive", "")])
-def test_running_sshd_that_cannot_be_read_is_no_host_without_sshd(state: str, failed: str) -> None:
+def test_sshd_that_cannot_be_read_is_no_host_without_sshd() -> None:
     text = "failed line 3: Bad option" + FACT[FACT.index("\n=== unit") :]
-    found = Sshd().process(text.replace("=active", f"={state}").splitlines())
-    assert (found.failed, found.effective) == (failed, {})
+    found = Sshd().process(text.splitlines())
+    assert (found.failed, found.effective) == ("line 3: Bad option", {})
 
 
-def test_script_says_why_sshd_cannot_read_its_configuration(tmp_path: Path) -> None:
-    sshd = tmp_path / "sshd"
-    sshd.write_text("#!/bin/sh\necho 'line 3: Bad option' >&2\nexit 255\n")
-    sshd.chmod(0o755)
-    main = tmp_path / "sshd_config"
+def asked(directory: Path, **programs: str) -> list[str]:
+    """What the script prints with these programs, for a `sshd_config` in the directory."""
+    programs = {"sshd": "exit 0", "systemctl": "exit 3", **programs}
+    for name, body in programs.items():
+        (directory / name).write_text(f"#!/bin/sh\n{body}\n")
+        (directory / name).chmod(0o755)
+    main = directory / "sshd_config"
     main.touch()
-    script = ROOT / "files/system/sshd.sh"
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    command = ["sh", str(script), str(main), str(tmp_path / "own.conf")]
-    said = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True, check=True)
-    assert said.stdout == "failed line 3: Bad option\n"
+    script = ROOT / "llmhost/files/system/sshd.sh"
+    path = f"{directory}:{os.environ['PATH']}"
+    command = ["sh", str(script), str(main), str(directory / "own.conf")]
+    said = subprocess.run(
+        command, env={"PATH": path}, capture_output=True, text=True, check=True, timeout=30
+    )
+    return said.stdout.splitlines()
+
+
+BROKEN = "echo 'line 3: Bad option' >&2; exit 255"
+
+
+@pytest.mark.parametrize(
+    ("active", "said"),
+    [
+        ("ssh.service", ["failed line 3: Bad option"]),
+        ("ssh.socket", ["failed line 3: Bad option"]),  # an sshd of its own for each connection
+        ("nothing", []),
+    ],
+)
+def test_script_says_why_sshd_cannot_read_its_configuration(
+    tmp_path: Path, active: str, said: list[str]
+) -> None:
+    systemctl = f'case "$*" in *is-active*{active}*) exit 0 ;; esac; exit 3'
+    assert asked(tmp_path, sshd=BROKEN, systemctl=systemctl) == said
+
+
+def test_script_reads_what_only_some_users_may_do(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "sshd_config").write_text("PasswordAuthentication yes\nInclude more/*\n")
+    (tmp_path / "more/a").write_text(
+        "Match User guest\n  PasswordAuthentication=yes\n  X11Forwarding yes\n"
+        "Match Group admins\n\tAuthenticationMethods publickey,keyboard-interactive\n"
+    )
+    (tmp_path / "more/b").write_text(f'Include "{tmp_path}/elsewhere"\nPermitRootLogin yes\n')
+    (tmp_path / "elsewhere").write_text("Match all\nPermitRootLogin yes\n")
+    found = Sshd().process([*asked(tmp_path), *FACT[FACT.index("=== unit") :].splitlines()])
+    assert sorted(found.exceptions) == [
+        f"{tmp_path}/elsewhere: Match all: PermitRootLogin yes",
+        f"{tmp_path}/more/a: Match User guest: PasswordAuthentication yes",
+    ]
+    methods = "AuthenticationMethods publickey,keyboard-interactive"
+    assert [*found.methods] == second_factors(found) == [methods]
+
+
+def test_changes_of_included_files_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "sshd_config").write_text("Include company/*.conf own.conf\n")
+    (tmp_path / "company").mkdir()
+    for name in ("company/a.conf", "company/b.conf", "own.conf", "company/unused"):
+        (tmp_path / name).touch()
+    changed = [line for line in asked(tmp_path) if line.startswith("changed ")]
+    assert len(changed) == 3  # the main file, a and b
+
+
+@pytest.mark.parametrize(
+    ("methods", "needs_password"),
+    [
+        ("publickey", False),
+        ("any", False),
+        ("publickey,keyboard-interactive:pam", True),
+        ("publickey,password publickey,hostbased", True),
+    ],
+)
+def test_second_factor_is_kept(methods: str, needs_password: bool) -> None:
+    state = SshdState(methods=[f"AuthenticationMethods {methods}"])
+    assert bool(second_factors(state)) is needs_password
 
 
 def test_host_without_sshd_has_no_settings() -> None:
@@ -169,7 +233,12 @@ def test_host_without_sshd_has_no_settings() -> None:
 
 def test_trial_is_a_shell_script() -> None:
     text = render_template(
-        "system/sshd_trial.sh.j2", stage="/run/x", unit="u", main="/etc/ssh/m", own=DROP_IN
+        "system/sshd_trial.sh.j2",
+        stage="/run/x",
+        unit="u",
+        main="/etc/ssh/m",
+        own=DROP_IN,
+        load=LOAD,
     )
     assert text.startswith("#!/bin/sh\n# Managed by llmhost")
     subprocess.run(["sh", "-n"], input=text, text=True, check=True)

@@ -28,11 +28,14 @@ ON_DEBIAN_13 = "595.91.07"
 @dataclass(frozen=True)
 class Flavour:
     """A profile of hardware.py, a release that the machine seems to run, and what the service
-    `llamacpp` asks for there."""
+    `llamacpp` asks for there. `suite` is the release that its packages come from, if another one;
+    `data` is what else its inventory declares."""
 
     profile: str
     release: str = "debian-13"
     options: dict[str, object] = field(default_factory=dict)
+    suite: str | None = None
+    data: dict[str, object] = field(default_factory=dict)
 
     @property
     def has_gpu(self) -> bool:
@@ -48,6 +51,12 @@ FLAVOURS = {
     "gtx-1080-ti": Flavour("gtx-1080-ti", "ubuntu-24.04", {"gpu_count": 1}),
     "wsl": Flavour("wsl", options={"gpu_count": 1}),
     "ubuntu-24.04": Flavour("rtx-5070-ti", "ubuntu-24.04", {"gpu_count": 1}),
+    "docker-28.5": Flavour(
+        "rtx-5070-ti",
+        options={"gpu": 0},
+        suite="forky",
+        data={"stack_egress": "deny", "system_hardening": "cis"},
+    ),
 }
 
 
@@ -107,6 +116,7 @@ def site_data(flavour: Flavour, fingerprints: dict[str, str], url: str) -> dict[
     if not flavour.has_gpu:
         return {}
     return {
+        **flavour.data,
         "nvidia_driver_repository_url": url,
         "nvidia_driver_repository_fingerprint": fingerprints["driver"],
         "container_toolkit_repository_url": f"{url}/toolkit",
