@@ -13,11 +13,24 @@ from llmhost.docker.image import (
     ModelImage,
     ServiceImage,
     WeightsFile,
+    missing,
+    missing_stages,
+    models_to_build,
+    redundant,
+)
+from llmhost.docker.image_scripts import (
     build_script,
     download_script,
     import_script,
-    missing,
     prepare_script,
+    stage_script,
+)
+from llmhost.docker.stages import (
+    StageImage,
+    engine_tag,
+    recover_script,
+    recovered_tag,
+    tidy_script,
 )
 from llmhost.resources import FILES
 from llmhost.system.files import File, archive
@@ -27,11 +40,11 @@ TINY = ModelImage("tiny", (WEIGHTS,))
 REMOTE = WeightsFile("cd" * 32, "https://hub.example/o.gguf", True, "/models/other.gguf")
 OTHER = ModelImage("other", (REMOTE,))
 PARTS = ModelImage("parts", (replace(WEIGHTS, path="/models/parts/a"), REMOTE))
-DOCKERFILE = File("Dockerfile", "FROM weights\nCOPY --link --from=engine / /\n")
+DOCKERFILE = File("Dockerfile", "FROM base\n")
 IMAGE = ServiceImage("llamacpp", "registry/engine:1@sha256:" + "0" * 64, (TINY,), (DOCKERFILE,))
 
 
-def _states(*images: ModelImage | ServiceImage) -> dict[str, ImageState]:
+def _states(*images: ModelImage | StageImage | ServiceImage) -> dict[str, ImageState]:
     return {image.reference: ImageState("sha256:1", image.inputs) for image in images}
 
 
@@ -55,7 +68,7 @@ CHANGES = {
     "weights": replace(IMAGE, models=(_tiny(sha256="ef" * 32),)),
     "place of the weights": replace(IMAGE, models=(_tiny(path="/models/tiny.bin"),)),
     "another model": replace(IMAGE, models=(TINY, OTHER)),
-    "Dockerfile": replace(IMAGE, context=(replace(DOCKERFILE, content="FROM weights\n"),)),
+    "Dockerfile": replace(IMAGE, context=(replace(DOCKERFILE, content="FROM base\nUSER 1\n"),)),
     "further file": replace(IMAGE, context=(DOCKERFILE, File("entrypoint", "#!/bin/sh\n"))),
     "mode of a file": replace(IMAGE, context=(replace(DOCKERFILE, mode="0755"),)),
 }
@@ -71,21 +84,72 @@ def test_where_weights_come_from_does_not_change_the_tag() -> None:
     assert replace(IMAGE, models=(moved,)).reference == IMAGE.reference
 
 
+PAIR = replace(IMAGE, models=(TINY, OTHER))
+DOCLING = replace(PAIR, service="docling", context=(File("Dockerfile", "FROM engine\n"),))
+
+
 def test_weights_are_the_lowest_stage_and_the_engine_comes_on_top() -> None:
-    pair = replace(IMAGE, models=(TINY, OTHER))
-    (dockerfile,) = pair.build_files
+    weights, base = PAIR.stages
+    assert weights.dockerfile.splitlines() == [
+        f"FROM {TINY.reference}",
+        f"COPY --link --from={OTHER.reference} / /",
+    ]
+    assert base.dockerfile.splitlines() == [
+        f"FROM {IMAGE.engine} AS engine",
+        f"FROM {weights.reference}",
+        "COPY --link --from=engine / /",
+        "# engine: ENV WORKDIR ENTRYPOINT",
+    ]
+    (dockerfile,) = PAIR.build_files
+    assert dockerfile.data.decode().splitlines() == [f"FROM {base.reference} AS base", "FROM base"]
+
+
+def test_service_without_models_begins_empty() -> None:
+    (base,) = replace(IMAGE, models=()).stages
+    assert "FROM scratch\n" in base.dockerfile
+
+
+def test_engine_below_the_weights_has_no_intermediate_image() -> None:
+    (dockerfile,) = DOCLING.build_files
+    assert DOCLING.stages == ()
     assert dockerfile.data.decode().splitlines() == [
         f"FROM {IMAGE.engine} AS engine",
         f"FROM {TINY.reference} AS weights",
         f"COPY --link --from={OTHER.reference} / /",
-        "FROM weights",
-        "COPY --link --from=engine / /",
+        "FROM engine",
     ]
 
 
-def test_service_without_models_begins_empty() -> None:
-    (dockerfile,) = replace(IMAGE, models=()).build_files
-    assert "FROM scratch AS weights\n" in dockerfile.data.decode()
+def test_another_engine_needs_no_models_and_other_weights_need_all() -> None:
+    """What has to be built, and from which models, where an earlier build is on the host."""
+    weights, base = PAIR.stages
+    there = _states(PAIR, *PAIR.stages)
+    assert missing_stages(PAIR, there) == [] and models_to_build(PAIR, there) == ()
+    updated = replace(PAIR, engine=IMAGE.engine.replace("0", "1"))
+    assert missing_stages(updated, there) == [updated.stages[1]]
+    assert models_to_build(updated, there) == () and updated.stages[0] == weights
+    retrained = replace(PAIR, models=(TINY, replace(OTHER, files=(replace(REMOTE, sha256="1"),))))
+    assert missing_stages(retrained, there) == [*retrained.stages]
+    assert models_to_build(retrained, there) == retrained.models
+    assert models_to_build(IMAGE, {}) == IMAGE.models
+    assert models_to_build(DOCLING, _states(DOCLING)) == DOCLING.models
+    assert base.engine == IMAGE.engine
+
+
+def test_only_what_is_on_the_disk_as_other_layers_is_redundant() -> None:
+    tags = [engine_tag("llamacpp", IMAGE.engine), recovered_tag("llamacpp")]
+    # The first model and an engine that an image begins with have the same layers there.
+    assert redundant([PAIR]) == sorted([OTHER.reference, IMAGE.engine, *tags])
+    assert redundant([IMAGE]) == sorted([IMAGE.engine, *tags])
+    assert redundant([DOCLING]) == sorted([TINY.reference, OTHER.reference])
+    assert redundant([PAIR, DOCLING]) == [OTHER.reference]
+    own = replace(DOCLING, service="own", engine="")
+    assert redundant([own]) == sorted([TINY.reference, OTHER.reference])
+
+
+def test_place_of_weights_counts_in_the_intermediate_images() -> None:
+    moved = replace(IMAGE, models=(_tiny(path="/models/tiny.bin"),))
+    assert moved.stages[0].reference != IMAGE.stages[0].reference
 
 
 def test_nothing_is_missing_where_everything_is() -> None:
@@ -110,6 +174,9 @@ def test_tag_on_another_image_counts_as_missing() -> None:
         import_script(TINY, "/opt/llmhost/uploads"),
         import_script(PARTS, "/opt/llmhost/uploads"),
         build_script(IMAGE),
+        stage_script(IMAGE, IMAGE.stages[0]),
+        recover_script(PARTS.reference, PARTS.inputs, PARTS.paths, "llmhost/base-llamacpp:1"),
+        tidy_script(redundant([IMAGE])),
     ],
 )
 def test_scripts_are_posix_shell(script: str) -> None:
