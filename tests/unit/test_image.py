@@ -32,7 +32,7 @@ from llmhost.docker.stages import (
     recovered_tag,
     tidy_script,
 )
-from llmhost.resources import FILES
+from llmhost.resources import FILES, script
 from llmhost.system.files import File, archive
 
 WEIGHTS = WeightsFile("ab" * 32, "weights/tiny.gguf", False, "/models/tiny.gguf")
@@ -255,3 +255,57 @@ def test_every_engine_on_top_of_weights_keeps_its_settings(service: str) -> None
     (marker,) = [line for line in lines if line.startswith("# engine: ")]
     wanted = {"ENV", "WORKDIR"} | ({"ENTRYPOINT"} if service != "ollama" else set())
     assert {*marker.split()[2:]} == wanted
+
+
+PULLING = """\
+#!/bin/sh
+case "$*" in
+  "image inspect --format . "*) exit 1 ;;
+  "image ls "*) cat "$STATE/holder" ;;
+  "image inspect "*) echo '["/models/other.gguf", "/models/parts"]' ;;
+  "buildx build "*) cat >"$STATE/Dockerfile"; exit "$(cat "$STATE/build")" ;;
+  *) echo "$1" >>"$STATE/called" ;;
+esac
+"""
+"""A docker without the engine's image; with `holder`, another image has the engine."""
+
+
+@pytest.mark.parametrize(
+    ("holder", "build", "called"),
+    [
+        ("llmhost/base-llamacpp:1\n", 0, ""),
+        ("llmhost/base-llamacpp:1\n", 1, "pull\ntag\n"),  # it has no rm
+        ("", 0, "pull\ntag\n"),
+    ],
+)
+def test_missing_engine_is_taken_from_an_image_that_has_it_or_pulled(
+    tmp_path: Path, holder: str, build: int, called: str
+) -> None:
+    (tmp_path / "docker").write_text(PULLING)
+    (tmp_path / "docker").chmod(0o755)
+    (tmp_path / "holder").write_text(holder)
+    (tmp_path / "build").write_text(str(build))
+    (tmp_path / "called").touch()
+    tags = engine_tag("llamacpp", IMAGE.engine), recovered_tag("llamacpp")
+    pull = script("docker/pull.sh", IMAGE.engine, "llamacpp", *tags)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    environment = {"PATH": path, "STATE": str(tmp_path)}
+    subprocess.run(["sh", "-c", pull], env=environment, check=True, timeout=10)
+    assert (tmp_path / "called").read_text() == called
+    if holder:
+        assert (tmp_path / "Dockerfile").read_text().splitlines() == [
+            f"FROM {holder.strip()}",
+            'RUN --network=none ["rm", "-rf", "/models/other.gguf", "/models/parts"]',
+        ]
+
+
+def test_images_say_what_a_later_build_can_take_from_them() -> None:
+    weights, base = PAIR.stages
+    labels = dict(base.labels)
+    assert labels["llmhost.engine"] == IMAGE.engine
+    assert labels["llmhost.weights"] == weights.reference
+    assert labels["llmhost.places"] == '["/models/other.gguf", "/models/tiny.gguf"]'
+    assert labels["llmhost.models"] == f"{TINY.inputs} {OTHER.inputs}"
+    parts = replace(IMAGE, models=(PARTS,))
+    # A directory's model is removed with its directory.
+    assert '"/models/parts"' in dict(parts.stages[0].labels)["llmhost.places"]
