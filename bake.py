@@ -10,4 +10,4 @@ from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.tasks.stack import bake_images
 
 patch_run(state, host)
-bake_images(site_host(host).settings)
+bake_images(site_host(host).settings, once=False)  # the machine and its cache are not llmhost's

@@ -20,11 +20,15 @@ def run_stack(settings: Settings) -> None:
     )
 
 
-def bake_images(settings: Settings) -> None:
-    """Provide the services' images: existing, loaded from a bundle, or built."""
+def bake_images(settings: Settings, *, once: bool = True) -> None:
+    """Provide the services' images: existing, loaded from a bundle, or built.
+
+    With `once`, what they are built from does not stay on the disk a second time.
+    """
     images.built(
         *service_images(settings),
         uploads=settings.stack.uploads,
         check_room=settings.preflight.min_free_disk_gib > 0,
+        once=once,
         name="Bake the models into the services' images",
     )

@@ -2,14 +2,19 @@
 # Build an image from the base64 of its packed context on stdin. After a line `# engine: WORD...` in the
 # Dockerfile come the instructions ENV, WORKDIR and ENTRYPOINT of the engine's image, those of WORD.
 # NVIDIA_VISIBLE_DEVICES is left out: which GPUs a container has is not up to its image.
-# usage: build.sh ENGINE OPTION...
+# Where ENGINE does not exist, the image OTHER is used in its place, unless that is empty.
+# usage: build.sh ENGINE OTHER OPTION...
 set -e
-engine=$1
-shift
+engine=$1 other=$2
+shift 2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/context"
 base64 -d | tar -xz -C "$work/context"
+if [ "$other" ] && ! docker image inspect "$engine" >/dev/null 2>&1 </dev/null; then
+  sed -i "1s|^FROM .* AS engine$|FROM $other AS engine|" "$work/context/Dockerfile"
+  engine=$other
+fi
 if [ "$engine" ]; then
   show() { docker image inspect --format "$1" "$engine" </dev/null; }
   # In a Dockerfile, these three have a meaning between double quotes.

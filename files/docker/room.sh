@@ -24,6 +24,15 @@ engine() {
     echo "unpacked|$1|$size"
     return
   fi
+  # From an image that has it on top of weights: what that has more than the weights.
+  base=$(docker image ls --quiet --filter "label=llmhost.engine=$1" 'llmhost/*' 2>/dev/null | head -n 1)
+  if [ "$base" ]; then
+    weights=$(docker image inspect --format '{{index .Config.Labels "llmhost.weights"}}' "$base")
+    below=$(docker image inspect --format '{{.Size}}' "$weights" 2>/dev/null)
+    size=$(docker image inspect --format '{{.Size}}' "$base")
+    echo "unpacked|$1|$((size - ${below:-0}))"
+    return
+  fi
   index="{{with index .RegistryConfig.IndexConfigs \"${1%%/*}\"}}{{.Secure}}{{end}}"
   insecure=
   [ "$(docker info --format "$index")" != false ] || insecure=--insecure

@@ -10,7 +10,11 @@ for archive in "$1"/*.tar; do
   echo "deploy|${name%.tar}|$port|$receipt|$(tar -tf "$archive" 2>/dev/null | tr '\n' ' ')"
 done
 echo "present|$(base64 -w0 "$3" 2>/dev/null)"
-docker image ls --quiet --no-trunc --filter "label=$5" 2>/dev/null | sort -u |
+# Images that llmhost built, and engines that it gave a name.
+{
+  docker image ls --quiet --no-trunc --filter "label=$5"
+  docker image ls --quiet --no-trunc 'llmhost/engine-*'
+} 2>/dev/null | sort -u |
   xargs -r docker image inspect --format "$6" 2>/dev/null
 docker ps --all --quiet 2>/dev/null | xargs -r docker inspect --format 'used|{{.Image}}'
 ls "$4" 2>/dev/null | sed 's/^/upload|/'

@@ -67,8 +67,8 @@ def prune(
 ) -> None:
     """Remove llmhost images that no kept deploy, container or inventory needs.
 
-    Lists them first and asks for confirmation. Pulled images, images that llmhost did not build,
-    volumes and build caches stay.
+    Lists them first and asks for confirmation. Superseded engines and the builder's cache of
+    removed images are freed too. Images that llmhost neither built nor pulled, and volumes, stay.
     """
     with _session(inventory, host) as session:
         todo = superfluous(session.kept(), session.declared)

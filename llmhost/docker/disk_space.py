@@ -65,12 +65,14 @@ def shortage(
 ) -> list[str]:
     """A sentence for each file system that is too small; none if everything fits.
 
+    What is on the disk twice while the images are built counts twice.
+
     `weights` are the images of models to create, each with the bytes of its files by SHA-256; a
     file that is already in the upload directory counts 0.
     """
     times = 2 if room.kept_twice else 1
     arriving = sum(size for files in weights.values() for size in files.values())
-    engines = sum(_engine_bytes(room, image.engine, times) for image in building if image.engine)
+    engines = sum(_engine_bytes(room, image, times) for image in building if image.engine)
     needs: dict[str, int] = {room.images.device: arriving * times + engines}
     # One model after another: uploaded files are removed when their image is complete.
     largest = max((sum(files.values()) for files in weights.values()), default=0)
@@ -86,8 +88,8 @@ def shortage(
     ]
 
 
-def _engine_bytes(room: Room, engine: str, times: int) -> int:
-    """The engine's image, and its copy on top of the weights."""
-    packed = room.engines.get(engine, 0)
-    unpacked = room.unpacked.get(engine, packed * UNPACKED)
-    return (packed + unpacked if packed else 0) + unpacked * times
+def _engine_bytes(room: Room, image: ServiceImage, times: int) -> int:
+    """The engine's image, and its copy on top of the weights if there is one."""
+    packed = room.engines.get(image.engine, 0)
+    unpacked = room.unpacked.get(image.engine, packed * UNPACKED)
+    return (packed + unpacked if packed else 0) + (unpacked * times if image.on_top else 0)

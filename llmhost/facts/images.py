@@ -2,30 +2,39 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
 
-from llmhost.docker.image import INPUTS_LABEL, ImageState
+from llmhost.docker.image import ImageState
+from llmhost.docker.stages import INPUTS_LABEL, MODELS_LABEL
 
 
 @dataclass(frozen=True)
 class ImageStore:
-    """Images by reference, names of files in the upload directory, and names of image archives from
-    a bundle."""
+    """Images by reference, names of files in the upload directory, names of image archives from a
+    bundle, and by digest of a model's inputs an image that contains the model."""
 
     images: Mapping[str, ImageState]
     uploads: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
+    holders: Mapping[str, str] = field(default_factory=dict)
 
 
 DOCKER = "timeout 20 docker"
 """With a timeout, because the daemon may hang."""
 
 
+_HOLDER = 'holder|{{range .RepoTags}}{{.}} {{end}}|{{index .Config.Labels "' + MODELS_LABEL + '"}}'
+_HOLDERS = (
+    f"{DOCKER} image ls --quiet --filter label={MODELS_LABEL} 'llmhost/*' 2>/dev/null | sort -u |"
+    f" xargs -r {DOCKER} image inspect --format '{_HOLDER}' 2>/dev/null; true"
+)
+
+
 class Images(FactBase[ImageStore]):
-    """State of the named images, files that a killed run left in the upload directory, and image
-    archives in the directory `waiting`."""
+    """State of the named images, files that a killed run left in the upload directory, image
+    archives in the directory `waiting`, and images that contain models."""
 
     @staticmethod
     def default() -> ImageStore:
@@ -35,13 +44,23 @@ class Images(FactBase[ImageStore]):
         return (
             f"{inspect_command(references)};"
             f" ls {shlex.quote(uploads)} 2>/dev/null | sed 's/^/upload|/';"
-            f" ls {shlex.quote(waiting)} 2>/dev/null | sed 's/^/archive|/'"
+            f" ls {shlex.quote(waiting)} 2>/dev/null | sed 's/^/archive|/';"
+            f" {_HOLDERS}"
         )
 
     def process(self, output: list[str]) -> ImageStore:
+        rows = [line.split("|") for line in output if line.startswith("holder|")]
         return ImageStore(
-            parse_images(output), _names("upload|", output), _names("archive|", output)
+            parse_images(output),
+            _names("upload|", output),
+            _names("archive|", output),
+            {inputs: _own(names) for _, names, models in rows for inputs in models.split()},
         )
+
+
+def _own(names: str) -> str:
+    """The name that llmhost gave to an image: the builder knows images by name only."""
+    return next(each for each in names.split() if each.startswith("llmhost/"))
 
 
 def _names(kind: str, output: Sequence[str]) -> tuple[str, ...]:

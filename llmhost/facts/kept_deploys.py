@@ -5,12 +5,14 @@ from pathlib import PurePosixPath
 
 from pyinfra.api import FactBase
 
-from llmhost.docker.image import INPUTS_LABEL
+from llmhost.docker.stages import INPUTS_LABEL
+from llmhost.history.prune import REPOSITORIES
 from llmhost.history.rollback import Image, Kept, KeptState, kept_directory, valid_name
 from llmhost.resources import script
 
 _IMAGE = (
     "image|{{.Id}}|{{.Size}}|{{range .RepoTags}}{{.}} {{end}}|{{range .RootFS.Layers}}{{.}} {{end}}"
+    "|{{range .RepoDigests}}{{.}} {{end}}"
 )
 
 
@@ -32,7 +34,7 @@ class KeptDeploys(FactBase[KeptState]):
         return KeptState(
             deploys=tuple(deploys),
             present=next((_decoded(row[1]) for row in rows if row[0] == "present"), ""),
-            images=tuple(_image(*row[1:5], used=used) for row in rows if row[0] == "image"),
+            images=tuple(_image(*row[1:6], used=used) for row in rows if row[0] == "image"),
             uploads=tuple(row[1] for row in rows if row[0] == "upload"),
         )
 
@@ -47,8 +49,12 @@ def _kept(name: str, port: str, receipt: str, paths: str) -> Kept:
     return Kept(name, _decoded(receipt), frozenset(files), int(port) if port else None)
 
 
-def _image(id: str, size: str, references: str, layers: str, *, used: set[str]) -> Image:
-    return Image(id, (*references.split(),), int(size), (*layers.split(),), id in used)
+def _image(
+    id: str, size: str, references: str, layers: str, digests: str, *, used: set[str]
+) -> Image:
+    pulled = tuple(each for each in digests.split() if not each.startswith(REPOSITORIES))
+    names, chain = (*references.split(),), (*layers.split(),)
+    return Image(id, names, int(size), chain, id in used, pulled)
 
 
 def _decoded(text: str) -> str:

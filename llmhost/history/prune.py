@@ -23,12 +23,18 @@ class Superfluous:
 
     @property
     def references(self) -> tuple[str, ...]:
-        return tuple(each for image in self.images for each in own_names(image))
+        return tuple(each for image in self.images for each in removed_names(image))
 
 
 def own_names(image: Image) -> tuple[str, ...]:
     """The names that llmhost gave it. An operator may have added others or built on top of it."""
     return tuple(each for each in image.references if each.startswith(REPOSITORIES))
+
+
+def removed_names(image: Image) -> tuple[str, ...]:
+    """What `llmhost prune` removes. An engine's image has the name by which it was pulled too."""
+    own = own_names(image)
+    return (*image.pulled_as, *own) if own == image.references else own
 
 
 def superfluous(found: KeptState, declared: Collection[str]) -> Superfluous:
@@ -62,8 +68,10 @@ def _freed(removed: Sequence[Image], images: Sequence[Image], needed: Collection
 
 
 def prune_script(todo: Superfluous, uploads: str) -> str:
-    """Shell script that removes images by name, so that Docker refuses those in use."""
+    """Shell script that removes images by name, so that Docker refuses those in use, and what the
+    builder keeps of them."""
     lines = [f"docker image rm {shlex.quote(name)} >/dev/null" for name in todo.references]
+    lines += ["docker builder prune --force >/dev/null"] if todo.references else []
     if todo.uploads:
         lines.append(f"rm -rf {shlex.quote(uploads)}")
     return "\n".join(["set -e", *lines])

@@ -59,13 +59,14 @@ class Kept:
 @dataclass(frozen=True)
 class Image:
     """An llmhost image. `layers` are digests from the bottom up; `in_use` is true if a container
-    uses it, running or not."""
+    uses it, running or not; `pulled_as` are names of a pulled image, by digest."""
 
     id: str
     references: tuple[str, ...]
     size_bytes: int
     layers: tuple[str, ...]
     in_use: bool = False
+    pulled_as: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,18 @@ from pathlib import Path
 from pyinfra.api import FileUploadCommand, StringCommand
 
 from llmhost.bundle.manifest import WAITING
-from llmhost.docker import image as core
+from llmhost.docker import image_scripts as core
 from llmhost.docker.disk_space import Room, shortage
-from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile, missing
+from llmhost.docker.image import (
+    ModelImage,
+    ServiceImage,
+    WeightsFile,
+    missing,
+    missing_stages,
+    models_to_build,
+    redundant,
+)
+from llmhost.docker.stages import StageImage, recover_script, tidy_script
 from llmhost.facts.disk_space import HostRoom
 from llmhost.facts.images import Images
 from llmhost.models.files import sha256_of
@@ -17,12 +26,14 @@ from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.progress import reported
 from llmhost.secret import read_secret
-from llmhost.system.files import archive
+from llmhost.system.files import File, archive
 
 
 def _question(images: Sequence[ServiceImage], uploads: str, waiting: str) -> Question:
     models = [model for image in images for model in image.models]
+    stages = [stage for image in images for stage in image.stages]
     references = [*(image.reference for image in images), *(model.reference for model in models)]
+    references += [*(stage.reference for stage in stages), *redundant(images)]
     return ask(Images, references=references, uploads=uploads, waiting=waiting)
 
 
@@ -30,7 +41,11 @@ def _question(images: Sequence[ServiceImage], uploads: str, waiting: str) -> Que
     prefetch=lambda *images, uploads, waiting=WAITING, **_: [_question(images, uploads, waiting)]
 )
 def built(
-    *images: ServiceImage, uploads: str, waiting: str = WAITING, check_room: bool = True
+    *images: ServiceImage,
+    uploads: str,
+    waiting: str = WAITING,
+    check_room: bool = True,
+    once: bool = True,
 ) -> Commands:
     """Build every image whose inputs differ from the image with its name.
 
@@ -39,14 +54,19 @@ def built(
     Weights are transferred only if a service's image must be built and the image of the weights
     does not exist. They go through the directory `uploads`, which is removed at the end. Weights
     with a wrong SHA-256 are refused; those on the controller are checked before the first change.
-    With `check_room`, the operation refuses what does not fit on the host's disks.
+    With `check_room`, the operation refuses what does not fit on the host's disks. With `once`,
+    pulled engines, models and the builder's cache are removed if built images have them too.
     """
     store = get_fact(Images, **_question(images, uploads, waiting).arguments)
     services = missing(images, store.images)
     brought = [image for image in services if image.archive in store.archives]
     building = [image for image in services if image not in brought]
-    weights = missing([model for image in building for model in image.models], store.images)
+    needed = [model for each in building for model in models_to_build(each, store.images)]
+    held = {model: store.holders.get(model.inputs, "") for model in missing(needed, store.images)}
+    weights = missing([model for model in needed if not held.get(model)], store.images)
+    twice = [each for each in redundant(images) if once and each in store.images]
     reasons = [*weights.values(), *services.values()]
+    reasons += [f"{each} is on the disk twice" for each in twice]
     if store.uploads:
         reasons.append(f"{uploads} contains files from an interrupted run")
     files = [(model.model, file) for model in weights for file in model.files]
@@ -56,9 +76,12 @@ def built(
         return
     sizes: Mapping[ModelImage, Sizes] = {}
     if building:
-        room = _room(uploads, arriving.values(), building)
+        adding = [
+            each for each in building if not each.on_top or missing_stages(each, store.images)
+        ]
+        room = _room(uploads, arriving.values(), adding)
         sizes = {model: {f.sha256: _size(f, room) for f in arriving[model]} for model in weights}
-        if check_room and (lacking := shortage(room, sizes, building)):
+        if check_room and (lacking := shortage(room, sizes, adding)):
             yield refuse(lacking)
             return
     if reasons:
@@ -66,14 +89,27 @@ def built(
         yield StringCommand(core.prepare_script(uploads))
         for model in weights:
             yield from _transferred(model, arriving[model], uploads, sizes[model])
+        for model, holder in held.items():
+            if holder:
+                recover = recover_script(model.reference, model.inputs, model.paths, holder)
+                yield StringCommand(recover)
         for image in brought:
             with reported(f"loading the image of {image.service}"):
                 yield StringCommand(core.load_script(image, waiting))
         for image in building:
-            contents = archive({file.path: file for file in image.build_files})
             with reported(f"building the image of {image.service}"):
-                yield StringCommand(core.build_script(image), _stdin=contents)
+                yield from _build(image, missing_stages(image, store.images))
         yield StringCommand(core.tidy_script(uploads))
+        if twice or (once and building):
+            yield StringCommand(tidy_script(redundant(images)))
+
+
+def _build(image: ServiceImage, stages: Sequence[StageImage]) -> Commands:
+    for stage in stages:
+        dockerfile = archive({"Dockerfile": File("Dockerfile", stage.dockerfile)})
+        yield StringCommand(core.stage_script(image, stage), _stdin=dockerfile)
+    contents = archive({file.path: file for file in image.build_files})
+    yield StringCommand(core.build_script(image), _stdin=contents)
 
 
 Sizes = Mapping[str, int]

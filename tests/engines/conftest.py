@@ -32,7 +32,7 @@ def _outcomes(reporter: TerminalReporter) -> Iterator[Outcome]:
             if report.nodeid.startswith(PLACE) and (report.when == "call" or not report.passed):
                 known = dict(getattr(report, "user_properties", ()))
                 engine = tuple(known["engine"]) if "engine" in known else None
-                yield Outcome(report.nodeid, outcome, engine)
+                yield Outcome(report.nodeid, outcome, engine, int(known.get("cases", 1)))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,29 +2,35 @@
 
 A contract is a module here whose tests take the fixture `engine`, which yields an `Engine`: the
 double, the real one, or each in turn as parameters `double` and `real`. No case may be skipped on
-every side.
+every side. Where the double's tests are unit tests, `kept_by_real` runs them on the real engine.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+from xml.etree import ElementTree
 
 import httpx
 
+ROOT = Path(__file__).parents[2]
 Side = Literal["double", "real"]
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that runs: its name, version, and the URL at which it answers."""
+    """An engine: its name, version, and the URL at which it answers, if it runs."""
 
     name: str
     version: str
     side: Side
-    url: str
+    url: str = ""
 
     @property
     def label(self) -> tuple[str, str, Side]:
@@ -37,13 +43,29 @@ def llamacpp_client(engine: Engine) -> httpx.Client:
     return httpx.Client(base_url=engine.url, timeout=120, headers={"Connection": "close"})
 
 
+def kept_by_real(tests: str, variables: Mapping[str, str], report: Path, select: str = "") -> int:
+    """Run tests of a double on the real engine that the variables name; returns how many passed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests]
+    command += ["-k", select, "--junitxml", str(report)]
+    environment = {**os.environ, **variables}
+    ran = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200
+    )
+    assert ran.returncode == 0, ran.stdout[-8000:]
+    (suite,) = ElementTree.parse(report).getroot().iter("testsuite")
+    assert suite.get("skipped") == "0", ran.stdout[-3000:]
+    return int(suite.attrib["tests"])
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """One test: its id, `passed`, `failed` or `skipped`, and its engine if it got so far."""
+    """One test: its id, `passed`, `failed` or `skipped`, its engine if it got so far, and how many
+    cases of the contract it consists of."""
 
     test: str
     outcome: str
     engine: tuple[str, str, str] | None = None
+    cases: int = 1
 
     @property
     def case(self) -> str:
@@ -59,7 +81,7 @@ def summary(outcomes: Iterable[Outcome]) -> Iterator[str]:
     counts: dict[tuple[str, str, str], Counter[str]] = {}
     for each in outcomes:
         if each.engine:
-            counts.setdefault(each.engine, Counter())[each.outcome] += 1
+            counts.setdefault(each.engine, Counter())[each.outcome] += each.cases
     rows = [("engine", "version", "side", "cases", "passed")]
     for (name, version, side), found in sorted(counts.items()):
         rows.append((name, version, side, str(found.total()), str(found["passed"])))

@@ -11,14 +11,15 @@ def test_results_are_counted_by_engine_and_side() -> None:
         Outcome(f"{HERE}test_a[double]", "passed", DOUBLE),
         Outcome(f"{HERE}test_a[real]", "passed", REAL),
         Outcome(f"{HERE}test_b[real]", "failed", REAL),
+        Outcome(f"{HERE}test_d[real]", "passed", REAL, cases=81),
         Outcome(f"{HERE}test_c", "skipped"),
     ]
     assert [*summary(outcomes)] == [
         "engine  version  side    cases  passed",
         "vLLM    0.32     double  1      1",
-        "vLLM    0.32     real    2      1",
+        "vLLM    0.32     real    83     82",
     ]
-    assert [*summary(outcomes[3:])] == []
+    assert [*summary(outcomes[4:])] == []
 
 
 def test_case_that_no_side_has_run_is_named() -> None:

@@ -1,21 +1,17 @@
 """The contract of the double of vLLM, kept by the real engine: same command, same environment."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from testbed.real_vllm import VERSION, real_vllm, tiny_model
-from tests.engines.contract import Engine
+from tests.engines.contract import Engine, kept_by_real
 from tests.integration.local_gateway import free_ports
 from tests.unit.vllm_site import hub_directory, site_of, started_as
 
 pytestmark = pytest.mark.engines
 
-ROOT = Path(__file__).parents[2]
 # Without compilation, and with a cache that does not take most of the memory.
 SMALL = ["--enforce-eager", "--kv-cache-memory-bytes", "268435456"]
 
@@ -41,13 +37,12 @@ def engine(urls: dict[str, str]) -> Engine:
     return Engine("vLLM", VERSION, "real", urls[""])
 
 
-@pytest.mark.usefixtures("engine")
-def test_real_engine_keeps_the_contract_of_the_double(urls: dict[str, str]) -> None:
+def test_real_engine_keeps_the_contract_of_the_double(
+    engine: Engine,
+    urls: dict[str, str],
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
     named = {f"LLMHOST_CONTRACT_VLLM{kind}": url for kind, url in urls.items()}
     tests = "tests/unit/test_vllm_contract.py"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests]
-    ran = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **named}, capture_output=True, text=True
-    )
-    assert ran.returncode == 0, ran.stdout[-8000:]
-    assert "skipped" not in ran.stdout
+    record_property("cases", kept_by_real(tests, named, tmp_path / "report.xml"))

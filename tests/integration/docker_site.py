@@ -54,7 +54,7 @@ class DockerSite:
         return self.registry.push("other-engine", "1", engine_archive())
 
     def forget_images(self) -> None:
-        """Leave nothing of the stack on the machine but the pulled engine."""
+        """Leave nothing of the stack on the machine."""
         self.machine.ssh(
             "docker ps -aq --filter label=com.docker.compose.project=llmhost"
             " | xargs -r docker rm -f; docker image ls -q 'llmhost/*' | xargs -r docker rmi -f;"

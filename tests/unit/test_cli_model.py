@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llmhost.cli.hub import HubError, Hubs
-from llmhost.docker.image import download_script, upload_path, verify_script
+from llmhost.docker.image_scripts import download_script, upload_path, verify_script
 from llmhost.inventory.reader import read_settings
 from llmhost.options.model_source import parse_source
 from llmhost.stack.project import service_images

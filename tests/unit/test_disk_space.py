@@ -9,11 +9,13 @@ import pytest
 from llmhost.docker.disk_space import FreeSpace, Room, compressed_bytes, shortage
 from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
 from llmhost.facts.disk_space import HostRoom
+from llmhost.system.files import File
 from llmhost.units import GIB
 
 ENGINE = "registry/engine:1@sha256:" + "0" * 64
 MODEL = ModelImage("m", (WeightsFile("ab" * 32, "m.gguf", False, "/models/m.gguf"),))
-SERVICE = ServiceImage("llamacpp", ENGINE, (MODEL,), ())
+ON_TOP = File("Dockerfile", "FROM base\n")
+SERVICE = ServiceImage("llamacpp", ENGINE, (MODEL,), (ON_TOP,))
 IMAGES, UPLOADS = FreeSpace("/var/lib/docker", "1", 100 * GIB), FreeSpace("/opt/up", "2", 100 * GIB)
 ROOM = Room(IMAGES, UPLOADS)
 
@@ -55,6 +57,13 @@ def _with(room: Room, place: FreeSpace, free_bytes: int) -> Room:
 )
 def test_weights_and_engines_need_room(room: Room, images: int, uploads: int) -> None:
     assert needed(room, 2, 3) == [images, uploads]
+
+
+def test_engine_that_an_image_begins_with_needs_no_room_for_a_copy() -> None:
+    below = replace(SERVICE, context=(replace(ON_TOP, content="FROM engine\n"),))
+    small = replace(ROOM, images=replace(IMAGES, free_bytes=3 * GIB), engines={ENGINE: GIB})
+    assert shortage(small, {}, [below]) == [] and shortage(small, {}, [SERVICE]) != []
+    assert shortage(replace(small, engines={}, unpacked={ENGINE: 7 * GIB}), {}, [below]) == []
 
 
 def test_shortage_says_how_much_and_what_helps() -> None:

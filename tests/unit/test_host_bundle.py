@@ -22,7 +22,8 @@ from llmhost.bundle.host import (
     stream,
 )
 from llmhost.bundle.manifest import DIRECTORY, Part, Release
-from llmhost.docker.image import ServiceImage, load_script
+from llmhost.docker.image import ServiceImage
+from llmhost.docker.image_scripts import load_script
 from llmhost.facts.images import Images
 from llmhost.system.files import File
 

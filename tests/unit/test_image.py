@@ -13,13 +13,26 @@ from llmhost.docker.image import (
     ModelImage,
     ServiceImage,
     WeightsFile,
+    missing,
+    missing_stages,
+    models_to_build,
+    redundant,
+)
+from llmhost.docker.image_scripts import (
     build_script,
     download_script,
     import_script,
-    missing,
     prepare_script,
+    stage_script,
 )
-from llmhost.resources import FILES
+from llmhost.docker.stages import (
+    StageImage,
+    engine_tag,
+    recover_script,
+    recovered_tag,
+    tidy_script,
+)
+from llmhost.resources import FILES, script
 from llmhost.system.files import File, archive
 
 WEIGHTS = WeightsFile("ab" * 32, "weights/tiny.gguf", False, "/models/tiny.gguf")
@@ -27,11 +40,11 @@ TINY = ModelImage("tiny", (WEIGHTS,))
 REMOTE = WeightsFile("cd" * 32, "https://hub.example/o.gguf", True, "/models/other.gguf")
 OTHER = ModelImage("other", (REMOTE,))
 PARTS = ModelImage("parts", (replace(WEIGHTS, path="/models/parts/a"), REMOTE))
-DOCKERFILE = File("Dockerfile", "FROM weights\nCOPY --link --from=engine / /\n")
+DOCKERFILE = File("Dockerfile", "FROM base\n")
 IMAGE = ServiceImage("llamacpp", "registry/engine:1@sha256:" + "0" * 64, (TINY,), (DOCKERFILE,))
 
 
-def _states(*images: ModelImage | ServiceImage) -> dict[str, ImageState]:
+def _states(*images: ModelImage | StageImage | ServiceImage) -> dict[str, ImageState]:
     return {image.reference: ImageState("sha256:1", image.inputs) for image in images}
 
 
@@ -55,7 +68,7 @@ CHANGES = {
     "weights": replace(IMAGE, models=(_tiny(sha256="ef" * 32),)),
     "place of the weights": replace(IMAGE, models=(_tiny(path="/models/tiny.bin"),)),
     "another model": replace(IMAGE, models=(TINY, OTHER)),
-    "Dockerfile": replace(IMAGE, context=(replace(DOCKERFILE, content="FROM weights\n"),)),
+    "Dockerfile": replace(IMAGE, context=(replace(DOCKERFILE, content="FROM base\nUSER 1\n"),)),
     "further file": replace(IMAGE, context=(DOCKERFILE, File("entrypoint", "#!/bin/sh\n"))),
     "mode of a file": replace(IMAGE, context=(replace(DOCKERFILE, mode="0755"),)),
 }
@@ -71,21 +84,72 @@ def test_where_weights_come_from_does_not_change_the_tag() -> None:
     assert replace(IMAGE, models=(moved,)).reference == IMAGE.reference
 
 
+PAIR = replace(IMAGE, models=(TINY, OTHER))
+DOCLING = replace(PAIR, service="docling", context=(File("Dockerfile", "FROM engine\n"),))
+
+
 def test_weights_are_the_lowest_stage_and_the_engine_comes_on_top() -> None:
-    pair = replace(IMAGE, models=(TINY, OTHER))
-    (dockerfile,) = pair.build_files
+    weights, base = PAIR.stages
+    assert weights.dockerfile.splitlines() == [
+        f"FROM {TINY.reference}",
+        f"COPY --link --from={OTHER.reference} / /",
+    ]
+    assert base.dockerfile.splitlines() == [
+        f"FROM {IMAGE.engine} AS engine",
+        f"FROM {weights.reference}",
+        "COPY --link --from=engine / /",
+        "# engine: ENV WORKDIR ENTRYPOINT",
+    ]
+    (dockerfile,) = PAIR.build_files
+    assert dockerfile.data.decode().splitlines() == [f"FROM {base.reference} AS base", "FROM base"]
+
+
+def test_service_without_models_begins_empty() -> None:
+    (base,) = replace(IMAGE, models=()).stages
+    assert "FROM scratch\n" in base.dockerfile
+
+
+def test_engine_below_the_weights_has_no_intermediate_image() -> None:
+    (dockerfile,) = DOCLING.build_files
+    assert DOCLING.stages == ()
     assert dockerfile.data.decode().splitlines() == [
         f"FROM {IMAGE.engine} AS engine",
         f"FROM {TINY.reference} AS weights",
         f"COPY --link --from={OTHER.reference} / /",
-        "FROM weights",
-        "COPY --link --from=engine / /",
+        "FROM engine",
     ]
 
 
-def test_service_without_models_begins_empty() -> None:
-    (dockerfile,) = replace(IMAGE, models=()).build_files
-    assert "FROM scratch AS weights\n" in dockerfile.data.decode()
+def test_another_engine_needs_no_models_and_other_weights_need_all() -> None:
+    """What has to be built, and from which models, where an earlier build is on the host."""
+    weights, base = PAIR.stages
+    there = _states(PAIR, *PAIR.stages)
+    assert missing_stages(PAIR, there) == [] and models_to_build(PAIR, there) == ()
+    updated = replace(PAIR, engine=IMAGE.engine.replace("0", "1"))
+    assert missing_stages(updated, there) == [updated.stages[1]]
+    assert models_to_build(updated, there) == () and updated.stages[0] == weights
+    retrained = replace(PAIR, models=(TINY, replace(OTHER, files=(replace(REMOTE, sha256="1"),))))
+    assert missing_stages(retrained, there) == [*retrained.stages]
+    assert models_to_build(retrained, there) == retrained.models
+    assert models_to_build(IMAGE, {}) == IMAGE.models
+    assert models_to_build(DOCLING, _states(DOCLING)) == DOCLING.models
+    assert base.engine == IMAGE.engine
+
+
+def test_only_what_is_on_the_disk_as_other_layers_is_redundant() -> None:
+    tags = [engine_tag("llamacpp", IMAGE.engine), recovered_tag("llamacpp")]
+    # The first model and an engine that an image begins with have the same layers there.
+    assert redundant([PAIR]) == sorted([OTHER.reference, IMAGE.engine, *tags])
+    assert redundant([IMAGE]) == sorted([IMAGE.engine, *tags])
+    assert redundant([DOCLING]) == sorted([TINY.reference, OTHER.reference])
+    assert redundant([PAIR, DOCLING]) == [OTHER.reference]
+    own = replace(DOCLING, service="own", engine="")
+    assert redundant([own]) == sorted([TINY.reference, OTHER.reference])
+
+
+def test_place_of_weights_counts_in_the_intermediate_images() -> None:
+    moved = replace(IMAGE, models=(_tiny(path="/models/tiny.bin"),))
+    assert moved.stages[0].reference != IMAGE.stages[0].reference
 
 
 def test_nothing_is_missing_where_everything_is() -> None:
@@ -110,6 +174,9 @@ def test_tag_on_another_image_counts_as_missing() -> None:
         import_script(TINY, "/opt/llmhost/uploads"),
         import_script(PARTS, "/opt/llmhost/uploads"),
         build_script(IMAGE),
+        stage_script(IMAGE, IMAGE.stages[0]),
+        recover_script(PARTS.reference, PARTS.inputs, PARTS.paths, "llmhost/base-llamacpp:1"),
+        tidy_script(redundant([IMAGE])),
     ],
 )
 def test_scripts_are_posix_shell(script: str) -> None:
@@ -188,3 +255,57 @@ def test_every_engine_on_top_of_weights_keeps_its_settings(service: str) -> None
     (marker,) = [line for line in lines if line.startswith("# engine: ")]
     wanted = {"ENV", "WORKDIR"} | ({"ENTRYPOINT"} if service != "ollama" else set())
     assert {*marker.split()[2:]} == wanted
+
+
+PULLING = """\
+#!/bin/sh
+case "$*" in
+  "image inspect --format . "*) exit 1 ;;
+  "image ls "*) cat "$STATE/holder" ;;
+  "image inspect "*) echo '["/models/other.gguf", "/models/parts"]' ;;
+  "buildx build "*) cat >"$STATE/Dockerfile"; exit "$(cat "$STATE/build")" ;;
+  *) echo "$1" >>"$STATE/called" ;;
+esac
+"""
+"""A docker without the engine's image; with `holder`, another image has the engine."""
+
+
+@pytest.mark.parametrize(
+    ("holder", "build", "called"),
+    [
+        ("llmhost/base-llamacpp:1\n", 0, ""),
+        ("llmhost/base-llamacpp:1\n", 1, "pull\ntag\n"),  # it has no rm
+        ("", 0, "pull\ntag\n"),
+    ],
+)
+def test_missing_engine_is_taken_from_an_image_that_has_it_or_pulled(
+    tmp_path: Path, holder: str, build: int, called: str
+) -> None:
+    (tmp_path / "docker").write_text(PULLING)
+    (tmp_path / "docker").chmod(0o755)
+    (tmp_path / "holder").write_text(holder)
+    (tmp_path / "build").write_text(str(build))
+    (tmp_path / "called").touch()
+    tags = engine_tag("llamacpp", IMAGE.engine), recovered_tag("llamacpp")
+    pull = script("docker/pull.sh", IMAGE.engine, "llamacpp", *tags)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    environment = {"PATH": path, "STATE": str(tmp_path)}
+    subprocess.run(["sh", "-c", pull], env=environment, check=True, timeout=10)
+    assert (tmp_path / "called").read_text() == called
+    if holder:
+        assert (tmp_path / "Dockerfile").read_text().splitlines() == [
+            f"FROM {holder.strip()}",
+            'RUN --network=none ["rm", "-rf", "/models/other.gguf", "/models/parts"]',
+        ]
+
+
+def test_images_say_what_a_later_build_can_take_from_them() -> None:
+    weights, base = PAIR.stages
+    labels = dict(base.labels)
+    assert labels["llmhost.engine"] == IMAGE.engine
+    assert labels["llmhost.weights"] == weights.reference
+    assert labels["llmhost.places"] == '["/models/other.gguf", "/models/tiny.gguf"]'
+    assert labels["llmhost.models"] == f"{TINY.inputs} {OTHER.inputs}"
+    parts = replace(IMAGE, models=(PARTS,))
+    # A directory's model is removed with its directory.
+    assert '"/models/parts"' in dict(parts.stages[0].labels)["llmhost.places"]

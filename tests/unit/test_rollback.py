@@ -147,8 +147,9 @@ def test_host_is_read_in_one_go() -> None:
         "deploy|2026-01-01T000000Z|8079|e30=|receipt.json opt/llmhost/ opt/llmhost/compose.yaml ",
         "deploy|$(reboot)|||",
         "present|e30=",
-        "image|sha256:1|100|llmhost/ollama:1 mine:1 |sha256:a sha256:b ",
-        "image|sha256:2|100||sha256:c ",
+        "image|sha256:1|100|llmhost/ollama:1 mine:1 |sha256:a sha256:b |llmhost/ollama@sha256:9 ",
+        "image|sha256:2|100||sha256:c |",
+        "image|sha256:3|9|llmhost/engine-chroma:1 |sha256:d |chroma@sha256:1 ",
         "used|sha256:2",
         "upload|weights.part",
     ]
@@ -159,6 +160,9 @@ def test_host_is_read_in_one_go() -> None:
     assert found.images == (
         Image("sha256:1", ("llmhost/ollama:1", "mine:1"), 100, ("sha256:a", "sha256:b")),
         Image("sha256:2", (), 100, ("sha256:c",), in_use=True),
+        Image(
+            "sha256:3", ("llmhost/engine-chroma:1",), 9, ("sha256:d",), False, ("chroma@sha256:1",)
+        ),
     )
     assert found.uploads == ("weights.part",)
     command = KeptDeploys().command("/r/receipt.json", "/etc/nginx/llmhost/status.conf", "/r/up")
@@ -213,7 +217,19 @@ def test_what_somebody_else_named_is_left_alone() -> None:
     todo = superfluous(KeptState(images=(theirs, both)), [])
     assert todo.references == ("llmhost/ollama:8",) and todo.freed_bytes == 0
     script = prune_script(todo, "/var/lib/llmhost/uploads")
-    assert "site/" not in script and "uploads" not in script and "--force" not in script
+    assert "site/" not in script and "uploads" not in script and "rm --force" not in script
+
+
+def test_engine_goes_with_the_last_image_that_begins_with_it() -> None:
+    pulled = ("registry/chroma@sha256:1",)
+    engine = replace(image("engine-chroma", "1", "e", size=90), pulled_as=pulled)
+    service = image("chroma", "a", "e", "s", size=95)
+    assert superfluous(KeptState(images=(engine, service)), ["llmhost/chroma:a"]).images == ()
+    todo = superfluous(KeptState(images=(engine, service)), ["llmhost/chroma:b"])
+    names = ("registry/chroma@sha256:1", "llmhost/engine-chroma:1", "llmhost/chroma:a")
+    assert todo.references == names and todo.freed_bytes == 95
+    theirs = replace(engine, references=(*engine.references, "chroma:latest"))
+    assert superfluous(KeptState(images=(theirs,)), []).references == ("llmhost/engine-chroma:1",)
 
 
 def test_upload_of_an_interrupted_run_is_freed() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
-from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile, build_script, import_script
+from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
+from llmhost.docker.image_scripts import build_script, import_script
 from llmhost.resources import FILES, TEMPLATES, script, script_text
 from llmhost.system.apt import AptPlan
 from llmhost.system.apt import script as apt_script

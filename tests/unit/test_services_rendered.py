@@ -155,7 +155,7 @@ def test_service_has_its_files_and_routes_that_clash_with_none(
     assert (TEMPLATES / f"services/{name}.yaml.j2").is_file()
     dockerfile = (FILES / f"images/{name}/Dockerfile").read_text()
     instructions = [line for line in dockerfile.splitlines() if line and not line.startswith("#")]
-    assert instructions[0] in ("FROM weights", "FROM engine")
+    assert instructions[0] in ("FROM base", "FROM engine")
     service = catalogue()[name]
     for _, what, settings in (site for site in every_site if site[0] == name):
         assert list(clashes(exposed_routes(settings))) == [], what
