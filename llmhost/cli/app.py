@@ -62,6 +62,10 @@ PLACES = {
         "rollback:prune",
         "Remove llmhost images that no kept deploy, container or inventory needs.",
     ),
+    "backup": Place(
+        "backup:backup", "Back up the data of the services to the repository in backup_repository."
+    ),
+    "restore": Place("backup:restore", "Replace the data of the services with that of a backup."),
     "vram": Place(
         "vram:vram", "Show how much GPU memory each model needs and whether all models fit."
     ),
