@@ -22,17 +22,19 @@ TAG, DRAFT = "llmhost", "llmhost-draft"
 STAGE, MARK = "llmhost-restore", "exchanging"
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 ROOM = 1.05
-RENAME_EXCHANGE, AT_FDCWD = 2, -100  # linux/fs.h, linux/fcntl.h
+RENAME_EXCHANGE, AT_FDCWD, PR_SET_PDEATHSIG = 2, -100, 1  # linux/fs.h, fcntl.h, prctl.h
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Failure(Exception):
     """Why nothing was done; the sentence is for an operator."""
 
 
-def run(*command, fine=(0,)):
+def run(*command, fine=(0,), before=None):
     """Standard output of a command."""
+    options = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
     try:
-        ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        ran = subprocess.run(command, **options, preexec_fn=before)
     except FileNotFoundError:
         raise Failure(f"{command[0]} is not installed: deploy this host first") from None
     if ran.returncode not in fine:
@@ -46,7 +48,9 @@ def docker(*words):
 
 
 def restic(*words, fine=(0,)):
-    return run("restic", *words, fine=fine)
+    """If this process is killed, restic ends too: it would make a backup of what is not paused."""
+    end = signal.SIGKILL
+    return run("restic", *words, fine=fine, before=lambda: LIBC.prctl(PR_SET_PDEATHSIG, end))
 
 
 def open_repository(create):
@@ -283,10 +287,9 @@ def put(found, staged, seconds):
 
 def exchange(one, other):
     """Exchange two directories in one step: no power cut leaves a mixture."""
-    libc = ctypes.CDLL(None, use_errno=True)
     paths = os.fsencode(one), os.fsencode(other)
     os.sync()
-    if libc.renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], RENAME_EXCHANGE):
+    if LIBC.renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], RENAME_EXCHANGE):
         why = os.strerror(ctypes.get_errno())
         raise Failure(f"{other} cannot be exchanged with the restored directory: {why}")
     os.sync()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,12 +131,12 @@ class Server:
         return errors.strip()
 
     def slow(self, program: str, condition: str) -> None:
-        """Let a program hang, while the file `hang` exists, if a shell's condition is true."""
+        """Let a program hang, while the file `slow` exists, if a shell's condition is true."""
         real = shutil.which(program)
-        text = f'#!/bin/sh\nif {condition}; then while [ -e "$SITE/hang" ]; do sleep 0.05; done; fi'
+        text = f'#!/bin/sh\nif {condition}; then while [ -e "$SITE/slow" ]; do sleep 0.05; done; fi'
         (self.directory / "bin" / program).write_text(f'{text}\nexec {real} "$@"\n')
         (self.directory / "bin" / program).chmod(0o755)
-        (self.directory / "hang").touch()
+        (self.directory / "slow").touch()
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -159,8 +160,10 @@ def new_server(directory: Path, repository: Path) -> Server:
 
 
 def end(server: Server) -> None:
-    (server.directory / "hang").unlink(missing_ok=True)
-    os.kill(int((server.directory / "pid").read_text()), signal.SIGKILL)
+    for file in ("hang", "slow"):
+        (server.directory / file).unlink(missing_ok=True)
+    with suppress(ProcessLookupError):  # a test ended it
+        os.kill(int((server.directory / "pid").read_text()), signal.SIGKILL)
 
 
 @pytest.fixture
@@ -275,8 +278,9 @@ def test_killed_backup_leaves_no_service_paused(server: Server) -> None:
     process.wait(timeout=10)
     wait_for(lambda: server.state == "running")
     assert server.records == RECORDS
-    (server.directory / "hang").unlink()
+    (server.directory / "slow").unlink()
     server.ask("backup")
+    assert len(server.ask("listed")["snapshots"]) == 2  # the killed one made none
     drafts = subprocess.run(
         ["restic", "-r", str(server.repository), "snapshots", "--json", "--tag", "llmhost-draft"],
         env={**server.environment, "RESTIC_PASSWORD": PASSWORD},
@@ -297,7 +301,7 @@ def test_restore_killed_while_it_reads_leaves_the_old_data(server: Server) -> No
     assert server.records == {**RECORDS, "later": "x"}
     server.cut_power()
     assert server.records == {**RECORDS, "later": "x"}
-    (server.directory / "hang").unlink()
+    (server.directory / "slow").unlink()
     server.ask("restore")
     assert server.records == RECORDS
 
