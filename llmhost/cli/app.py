@@ -78,6 +78,9 @@ PLACES = {
         "latency:latency",
         "Measure how fast the gateway answers each application server, for each role.",
     ),
+    "bench": Place(
+        "bench:bench", "Measure throughput and latency of a gateway at rising concurrency."
+    ),
     "drain": Place(
         "drain:drain", "Stop sending requests to a server and wait for open requests to finish."
     ),

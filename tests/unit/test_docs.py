@@ -47,6 +47,8 @@ RUN_BY = {
     "llmhost ssh": f"{DEMO}::test_commands_run_on_the_host_and_in_a_container",
     "llmhost exec": f"{DEMO}::test_commands_run_on_the_host_and_in_a_container",
     "llmhost doctor": "unit/test_doctor.py::test_site_that_lacks_nothing_exits_with_0",
+    "llmhost bench": "integration/test_bench.py::"
+    "test_tokens_are_the_engine_s_own_and_two_runs_are_compared",
     "llmhost backup": f"{BACKUP}::test_lost_data_is_restored",
     "llmhost restore": f"{BACKUP}::test_lost_data_is_restored",
     "llmhost usage": f"{DEMO}::test_usage_counts_the_requests_of_each_client",
