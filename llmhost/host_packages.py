@@ -14,6 +14,7 @@ from llmhost.system.clock import TIMESYNCD
 
 # curl downloads weights and sends requests to services; nft verifies that services work offline.
 _STACK = ("curl", "nftables")
+_BACKUP = ("restic",)
 # ufw calls sysctl, but depends on it only since Debian 13.
 FIREWALL = ("ufw", "procps")
 AUTHORITIES = ("ca-certificates",)
@@ -32,7 +33,8 @@ def system(settings: Settings) -> tuple[str, ...]:
     more to start."""
     updates = ["unattended-upgrades"] if settings.system.unattended_upgrades else []
     stack = _STACK if settings.services else ()
-    return (*_SYSTEM, *updates, *stack)
+    backup = _BACKUP if settings.services and settings.backup.repository else ()
+    return (*_SYSTEM, *updates, *stack, *backup)
 
 
 def hardening(settings: Settings) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pydantic import Field, SerializeAsAny
 
 from llmhost.nvidia.gpu_allocation import GpuRequest
 from llmhost.options.app_server import AppServer
+from llmhost.options.backup import Backup
 from llmhost.options.base import Section
 from llmhost.options.container_toolkit import ContainerToolkit
 from llmhost.options.docker import Docker
@@ -43,6 +44,7 @@ class Settings(Section):
     gateway: Gateway = Field(default_factory=Gateway)
     stack: Stack = Field(default_factory=Stack)
     healing: Healing = Field(default_factory=Healing)
+    backup: Backup = Field(default_factory=Backup)
     vram: Vram = Field(default_factory=Vram)
     policy: ModelPolicy = Field(default_factory=ModelPolicy)
     app_server: AppServer = Field(default_factory=AppServer)

@@ -5,7 +5,7 @@ from llmhost.gateway import tree
 from llmhost.operations import apt, files, nginx, systemd
 from llmhost.operations.component import component, warn
 from llmhost.settings import Settings
-from llmhost.system.files import Absent, File
+from llmhost.system.files import Absent, Directory, Entry, File
 from llmhost.template import render
 
 LOGROTATE = "/etc/logrotate.d/llmhost-gateway"
@@ -28,7 +28,11 @@ def configure_gateway(settings: Settings) -> None:
         keep_stopped=["nginx.service"],
         name="Install nginx with its Perl module",
     )
-    files.present(*_log_readers(settings, places), name="Declare what reads the access log")
+    files.present(
+        *_log_readers(settings, places),
+        *_counters(settings, places),
+        name="Declare what reads the access log",
+    )
     systemd.without_overrides(
         *("nginx.service", "mtail.service", "logrotate.timer", "logrotate.service"),
         known=[MTAIL_OPTIONS, *settings.system.accepted_overrides],
@@ -50,6 +54,13 @@ def configure_gateway(settings: Settings) -> None:
             newer_than=[MTAIL_OPTIONS, MTAIL_PROGRAM],
             name="Offer metrics on a local port",
         )
+
+
+def _counters(settings: Settings, places: tree.NginxPaths) -> list[Entry]:
+    """Where nginx counts the tokens of clients with a quota."""
+    if not any(client.tokens_per_day for client in settings.api_clients):
+        return []
+    return [Directory(places.counters, "0700", "www-data", "www-data")]
 
 
 def _log_readers(settings: Settings, places: tree.NginxPaths) -> list[File | Absent]:

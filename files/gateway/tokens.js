@@ -10,6 +10,8 @@ const USAGE = /"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})/g;
 const TIMINGS = /"timings"\s*:\s*(\{[^{}]*\})/g;
 const MODEL = /"model"\s*:\s*"([A-Za-z0-9._:\/@+-]{1,128})"/;
 
+let limited; // whether its client has a quota: then events are counted, too
+let events = 0;
 let tail = "";
 let model = "";
 let tokens = [-1, -1];
@@ -61,7 +63,17 @@ function count(r, data, flags) {
     if (!data.length) {
         return;
     }
-    const text = tail + data.toString();
+    const chunk = data.toString();
+    const text = tail + chunk;
+    if (limited === undefined) {
+        limited = Boolean(r.variables.gateway_token_limit);
+    }
+    if (limited) {
+        // Server-sent events, and Ollama's lines; either may begin in the piece before.
+        events += ((tail ? tail.slice(-5) : "\n") + chunk).split("\ndata:").length - 1;
+        events += ((tail ? tail.slice(-1) : "\n") + chunk).split("\n{").length - 1;
+        r.variables.gateway_events = String(events);
+    }
     if (!model) {
         const named = MODEL.exec(text);
         if (named) {

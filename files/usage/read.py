@@ -6,8 +6,10 @@ and how many seconds back, 0 for everything. Days are those of the host's time z
 
 import gzip
 import json
+import re
 import sys
 import time
+import zlib
 from datetime import datetime
 from pathlib import Path
 
@@ -16,21 +18,32 @@ TOKENS = ("counted", "tokens_in", "tokens_out")
 
 
 def files(log, since):
-    """The log and its rotated files; those that ended too early are left out."""
-    found = [log, *log.parent.glob(log.name + ".*")]
-    return [path for path in found if path.is_file() and path.stat().st_mtime >= since]
+    """The log and its rotated files; those that ended too early are left out.
+
+    logrotate removes a file only once it is compressed: if both exist, a power cut interrupted it,
+    and the next rotation moves the incomplete one out of the way, to a name with more suffixes.
+    """
+    number = re.compile(re.escape(log.name) + r"(\.\d+(\.gz)?)?")
+    found = {path.name for path in log.parent.glob(log.name + "*") if number.fullmatch(path.name)}
+    names = sorted(name for name in found if name.removesuffix(".gz") not in found - {name})
+    return [path for path in map(log.parent.joinpath, names) if path.stat().st_mtime >= since]
 
 
-def lines(path):
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        yield from file
+def lines(path, damaged):
+    """The lines of a file, as far as it can be read; the reason it ends early is in `damaged`."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield from file
+    except (EOFError, OSError, zlib.error) as error:
+        damaged[path.name] = str(error)
 
 
 def read(log, since):
-    """Sums by day, client, route and model, and the time of the oldest request that was counted."""
-    sums, oldest = {}, None
+    """Sums by day, client, route and model, the time of the oldest request that was counted, and
+    the files that cannot be read to their end, each with the reason."""
+    sums, oldest, damaged = {}, None, {}
     for path in files(log, since):
-        for line in lines(path):
+        for line in lines(path, damaged):
             try:
                 request = json.loads(line)
                 ended = request["time"]
@@ -42,7 +55,7 @@ def read(log, since):
                 add(sums, request)
     names = ("day", "client", "route", "model", *COUNTS, *TOKENS)
     rows = [dict(zip(names, (*key, *row), strict=True)) for key, row in sorted(sums.items())]
-    return {"oldest": oldest, "rows": rows}
+    return {"oldest": oldest, "rows": rows, "damaged": damaged}
 
 
 def add(sums, request):

@@ -62,6 +62,10 @@ PLACES = {
         "rollback:prune",
         "Remove llmhost images that no kept deploy, container or inventory needs.",
     ),
+    "backup": Place(
+        "backup:backup", "Back up the data of the services to the repository in backup_repository."
+    ),
+    "restore": Place("backup:restore", "Replace the data of the services with that of a backup."),
     "vram": Place(
         "vram:vram", "Show how much GPU memory each model needs and whether all models fit."
     ),
@@ -73,6 +77,9 @@ PLACES = {
     "latency": Place(
         "latency:latency",
         "Measure how fast the gateway answers each application server, for each role.",
+    ),
+    "bench": Place(
+        "bench:bench", "Measure throughput and latency of a gateway at rising concurrency."
     ),
     "drain": Place(
         "drain:drain", "Stop sending requests to a server and wait for open requests to finish."

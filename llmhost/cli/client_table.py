@@ -41,6 +41,8 @@ def _limits(client: ApiClient) -> str:
         limits.append(f"{client.requests_per_minute}/min +{client.burst}")
     if client.concurrent_streams:
         limits.append(f"{client.concurrent_streams} streams")
+    if client.tokens_per_day:
+        limits.append(f"{client.tokens_per_day} tokens/day")
     return ", ".join(limits) or "none"
 
 

@@ -43,7 +43,7 @@ def usage(
     The sums are those of the access log, which the server keeps for gateway_log_days. Tokens and
     models need gateway_count_tokens; only the `counted` requests have tokens. Without
     hosts, of all hosts that clients call: not of servers behind a gateway. Exit status: 0, or 1 if
-    a host could not be reached or read.
+    a host could not be reached, or a file of its log not be read to the end.
     """
     try:
         seconds = seconds_of(since) if since else 0
@@ -58,7 +58,12 @@ def usage(
         Console(highlight=False).print(_table(found) if found.rows else "no requests")
     for host, error in found.errors.items():
         typer.echo(f"{host}: {error}", err=True)
-    raise typer.Exit(ERROR if found.errors else 0)
+    for host, files in found.damaged.items():
+        for name, why in files.items():
+            typer.echo(
+                f"{host}: part of {name} cannot be read ({why}): requests are missing", err=True
+            )
+    raise typer.Exit(ERROR if found.errors or found.damaged else 0)
 
 
 def _read(path: str, limit: list[str], seconds: int, by: By, client: str) -> UsageReport:

@@ -6,11 +6,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from llmhost.bench import BenchReport
 from llmhost.resources import PACKAGE
 from llmhost.status.report import StatusReport
 from llmhost.status.usage import UsageReport
 
-SCHEMAS: dict[str, type] = {"status": StatusReport, "usage": UsageReport}
+SCHEMAS: dict[str, type] = {"status": StatusReport, "usage": UsageReport, "bench": BenchReport}
 """What `llmhost NAME --json` prints, by name."""
 
 

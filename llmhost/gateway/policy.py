@@ -33,6 +33,7 @@ class ClientPolicy:
     sources: tuple[IpNetwork, ...] | None
     rate: Rate | None
     streams: int | None
+    tokens: int | None = None
 
     @classmethod
     def of(cls, client: ApiClient) -> "ClientPolicy":
@@ -42,6 +43,7 @@ class ClientPolicy:
             client.sources,
             Rate(pace, client.burst) if pace else None,
             client.concurrent_streams,
+            client.tokens_per_day,
         )
 
     @property

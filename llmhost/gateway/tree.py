@@ -33,6 +33,7 @@ class NginxPaths:
     configuration: str = "/etc/nginx"
     pid: str = "/run/nginx.pid"
     logs: str = "/var/log/nginx"
+    counters: str = "/var/lib/llmhost-gateway"
 
     @property
     def own(self) -> str:
@@ -80,6 +81,7 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
         pattern_places=pattern_places(routes),
         places=places,
         policies=policies,
+        quotas=any(policy.tokens for policy in policies),
         rates=sorted({policy.rate for policy in policies if policy.rate}),
         routes=routes,
         services=[

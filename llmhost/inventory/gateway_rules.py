@@ -18,6 +18,7 @@ def gateway_problems(settings: Settings) -> Iterator[Problem]:
     yield from _shared_digests(settings)
     yield from _expired_clients(settings)
     yield from _impossible_clients(settings)
+    yield from _uncounted_quotas(settings)
     yield from _clashing_routes(settings)
     yield from _too_many_rates(settings)
     yield from _unfit_certificate(settings)
@@ -50,6 +51,18 @@ def _expired_clients(settings: Settings) -> Iterator[Problem]:
                 f"api_clients[{index}].expires",
                 f"'{client.name}' has expired",
                 f"write a later time, or revoke it: llmhost key revoke {client.name} FILE",
+            )
+
+
+def _uncounted_quotas(settings: Settings) -> Iterator[Problem]:
+    if settings.gateway.count_tokens:
+        return
+    for index, client in enumerate(settings.api_clients):
+        if client.tokens_per_day:
+            yield Problem(
+                f"api_clients[{index}].tokens_per_day",
+                f"'{client.name}' has a quota of tokens, which the gateway does not count",
+                "set gateway_count_tokens, or remove the quota",
             )
 
 

@@ -88,6 +88,11 @@ class ApiClient(Section):
     concurrent_streams: Annotated[int, whole(1, 65_535, "requests", 4)] | None = None
     """Maximum concurrent requests; none: no limit."""
 
+    tokens_per_day: Annotated[int, whole(1, 10**12, "tokens", 1_000_000)] | None = None
+    """Maximum tokens, read and written together, from midnight to midnight in the time zone of the
+    host; after that requests get 429 until midnight. It needs `gateway_count_tokens`. The request
+    that exceeds it is still answered. None: no limit."""
+
     expires: Time | None = None
     """When all keys of the client expire, with a time zone; no deploy is needed then."""
 

@@ -177,6 +177,10 @@ _OFFLINE = {
 class AppService(Service[App]):
     """An app with models for libraries that run in it."""
 
+    def data_volumes(self, options: App) -> Sequence[str]:
+        """The declared `volumes`."""
+        return tuple(f"{self.name}-{volume}" for volume in sorted(options.volumes))
+
     def context(self, _options: App, models: Sequence[Model]) -> Iterator[File]:
         """Links to its models."""
         if models:

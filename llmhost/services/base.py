@@ -261,6 +261,10 @@ class Service(Generic[OptionsT]):
         """The estimate of its models' GPU memory; none: it must be declared."""
         return None
 
+    def data_volumes(self, _options: OptionsT, /) -> Sequence[str]:
+        """Volumes of its template with data, which a backup contains; not those of caches."""
+        return ()
+
     def changed_settings(self, _options: OptionsT, /) -> str:
         """A Python program, or an empty string. It runs in the service's container and prints the
         settings that were changed in the running service, one on a line."""

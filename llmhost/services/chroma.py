@@ -1,5 +1,7 @@
 """Chroma: a vector store for the other services."""
 
+from collections.abc import Sequence
+
 from llmhost.options.types import Image, MemorySize, OpenFiles
 from llmhost.services.base import Service, ServiceOptions
 
@@ -21,7 +23,15 @@ class ChromaOptions(ServiceOptions):
     where Docker allows less."""
 
 
+class Chroma(Service[ChromaOptions]):
+    """A store of vectors and texts."""
+
+    def data_volumes(self, _options: ChromaOptions) -> Sequence[str]:
+        """Its collections."""
+        return ("chroma-data",)
+
+
 # No route: only other services can reach it. Collections are in the volume `chroma-data`. Chroma's
 # default embedder runs in its clients, which need a model. Several public projects pin the digest
 # of the default image for its tag.
-SERVICE = Service(name="chroma", options=ChromaOptions, container_port=8000)
+SERVICE = Chroma(name="chroma", options=ChromaOptions, container_port=8000)

@@ -101,6 +101,10 @@ class OpenWebui(Service[OpenWebuiOptions]):
         """A request that needs its database."""
         return Request("/api/config")
 
+    def data_volumes(self, _options: OpenWebuiOptions) -> Sequence[str]:
+        """Accounts, chats, uploaded documents and their vectors."""
+        return ("open_webui-data",)
+
     def changed_settings(self, options: OpenWebuiOptions) -> str:
         """Empty if administrators may change settings."""
         if options.persistent_settings:

@@ -1,5 +1,7 @@
 """Qdrant: a vector store for the other services."""
 
+from collections.abc import Sequence
+
 from llmhost.options.types import Image, MemorySize, OpenFiles
 from llmhost.services.base import Service, ServiceOptions
 
@@ -21,6 +23,14 @@ class QdrantOptions(ServiceOptions):
     where Docker allows less."""
 
 
+class Qdrant(Service[QdrantOptions]):
+    """A store of vectors and texts."""
+
+    def data_volumes(self, _options: QdrantOptions) -> Sequence[str]:
+        """Its collections."""
+        return ("qdrant-data",)
+
+
 # No route: only other services can reach it, without a key. Collections are in the volume
 # `qdrant-data`. Several public projects pin the digest of the default image for its tag.
-SERVICE = Service(name="qdrant", options=QdrantOptions, container_port=6333)
+SERVICE = Qdrant(name="qdrant", options=QdrantOptions, container_port=6333)

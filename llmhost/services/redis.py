@@ -1,5 +1,6 @@
 """Redis: a cache in memory for the other services."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from llmhost.options.types import Flag, Image, MemorySize, whole
@@ -25,6 +26,14 @@ class RedisOptions(ServiceOptions):
     """Keep the data across restarts, in the volume `redis-data`."""
 
 
+class Redis(Service[RedisOptions]):
+    """A cache, or a store if it is persistent."""
+
+    def data_volumes(self, options: RedisOptions) -> Sequence[str]:
+        """None of a cache."""
+        return ("redis-data",) if options.persistent else ()
+
+
 # No route: only other services can reach it, without a password. Several public projects pin the
 # digest of the default image for its tag.
-SERVICE = Service(name="redis", options=RedisOptions, container_port=6379)
+SERVICE = Redis(name="redis", options=RedisOptions, container_port=6379)

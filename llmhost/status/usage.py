@@ -19,7 +19,7 @@ from llmhost.inventory.role import Role
 from llmhost.inventory.site import Site
 from llmhost.resources import FILES
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class By(StrEnum):
@@ -59,12 +59,15 @@ class UsageRow:
 @dataclass(frozen=True)
 class UsageReport:
     """The output of `llmhost usage --json`. `oldest` is the time of the oldest request by host;
-    null: the host's log has none. `errors` says why a host is missing, by host."""
+    null: the host's log has none. `damaged` names the files of a host's log that cannot be read to
+    their end, each with the reason; requests may be missing from the sums. `errors` says why a host
+    is missing, by host."""
 
     schema: int
     by: By
     oldest: Mapping[str, str | None]
     rows: tuple[UsageRow, ...]
+    damaged: Mapping[str, Mapping[str, str]]
     errors: Mapping[str, str]
 
 
@@ -92,15 +95,18 @@ def report(
     """From the outputs of hosts, by host; of one `client`, if there is one."""
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     oldest: dict[str, str | None] = {}
+    damaged: dict[str, Mapping[str, str]] = {}
     for host, output in outputs.items():
         found: dict[str, Any] = json.loads(output)
         oldest[host] = found["oldest"]
+        if found["damaged"]:
+            damaged[host] = found["damaged"]
         for row in found["rows"]:
             if not client or row["client"] == client:
                 sums[_name({**row, "host": host}, by)].update({key: row[key] for key in _COUNTS})
     rows = [_row(name, counts) for name, counts in sums.items()]
     rows.sort(key=lambda row: row.name if by is By.DAY else (-row.requests, row.name))
-    return UsageReport(SCHEMA, by, oldest, tuple(rows), errors)
+    return UsageReport(SCHEMA, by, oldest, tuple(rows), damaged, errors)
 
 
 def _name(row: Mapping[str, Any], by: By) -> str:

@@ -88,6 +88,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "gateway_upstream_tls": "off",
     },
     "Ubuntu 22.04": {"gateway_names": ["llm.example"], "api_clients": [client()]},
+    "quotas of tokens": {
+        "gateway_count_tokens": True,
+        "api_clients": [client("capped", tokens_per_day=5, sources=["10.0.0.0/8"]), client()],
+    },
     "ten thousand keys": {
         "api_clients": [{"name": f"c{i}", "sha256": digest(new_key())} for i in range(10_000)]
     },

@@ -21,7 +21,7 @@ from llmhost.gateway.keys import digest, new_key
 from llmhost.resources import FILES
 from llmhost.status.usage import By, UsageRow, report
 from testbed.local_engine import local_engine
-from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway, nginx
+from tests.integration.local_gateway import LocalGateway, counters, free_ports, local_gateway, nginx
 
 pytestmark = pytest.mark.machines
 KEYS = {"app": new_key(), "batch": new_key()}
@@ -39,7 +39,10 @@ def inventory(port: int, **more: object) -> dict[str, Any]:
         "gateway_addresses": ["127.0.0.1"],
         "gateway_tls": "off",
         "gateway_count_tokens": True,
-        "api_clients": [{"name": name, "sha256": digest(key)} for name, key in KEYS.items()],
+        "api_clients": [
+            {"name": name, "sha256": digest(key), "tokens_per_day": 10**9}
+            for name, key in KEYS.items()
+        ],
         **more,
     }
 
@@ -74,6 +77,12 @@ def engine_s_own(url: str) -> tuple[int, int]:
     }
     read = values["prompt_tokens_total"] + values["prompt_tokens_cached_total"]
     return read, values["tokens_predicted_total"]
+
+
+def quotas(gateway: LocalGateway) -> dict[str, int]:
+    """What each client has used of its quota."""
+    files = counters(gateway.directory).iterdir()
+    return {file.name: int(file.read_text().split()[1]) for file in files}
 
 
 def bodies() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -121,6 +130,8 @@ def test_sums_of_mixed_requests_equal_the_engine_s_own(engine: str, tmp_path: Pa
                 "app": MIXED * 3 // 4,
                 "batch": MIXED // 4,
             }
+            used = quotas(gateway)
+            assert used == {name: row.tokens_in + row.tokens_out for name, row in rows.items()}
             headers = {"Authorization": f"Bearer {KEYS['app']}"}
             endless = {"prompt": "x", "max_tokens": 400, "ignore_eos": True, "stream": True}
             for _ in range(ABORTED):
@@ -132,6 +143,7 @@ def test_sums_of_mixed_requests_equal_the_engine_s_own(engine: str, tmp_path: Pa
         assert after["app"].counted == rows["app"].counted
         assert after["app"].tokens_out == rows["app"].tokens_out
         assert after["app"].aborted == ABORTED
+        assert used["app"] < quotas(gateway)["app"] < used["app"] + ABORTED * 400
         assert usage(gateway, By.MODEL, len(sent))["tiny"].counted == MIXED
         assert "99999" not in gateway.log_texts
 

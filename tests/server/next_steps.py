@@ -5,7 +5,7 @@ NEXT_STEPS = {
     "chroma.heartbeat-is-answered": "Run `docker logs llmhost-chroma-1` on the server. Restart it "
     "with `docker restart llmhost-chroma-1`.",
     "chroma.collections-can-be-listed": "If `docker logs llmhost-chroma-1` reports a damaged "
-    "database, restore the volume `llmhost_chroma-data` from a backup.",
+    "database, restore the volume `llmhost_chroma-data` from a backup: `llmhost restore`.",
     "chroma.reset-is-forbidden": "The container runs with other settings than the inventory's. "
     "Deploy again: `docker inspect llmhost-chroma-1` must not show `ALLOW_RESET`.",
     "docling.document-becomes-text": "Run `docker logs llmhost-docling-1`: a missing model is "
@@ -51,7 +51,8 @@ NEXT_STEPS = {
     "ollama.baked-models-cannot-be-changed": "The store is writable. Deploy again to recreate "
     "the container with a read-only file system.",
     "open_webui.it-is-ready-and-its-database-answers": "Run `docker logs llmhost-open_webui-1`. "
-    "If its database is damaged, restore the volume `llmhost_open_webui-data` from a backup.",
+    "If its database is damaged, restore the volume `llmhost_open_webui-data` from a backup: "
+    "`llmhost restore`.",
     "open_webui.first-administrator-exists-and-sign-up-is-closed": "Switch sign-up off in "
     "Open WebUI's admin settings or deploy again. Remove accounts that you do not know.",
     "open_webui.models-require-a-login": "Set `WEBUI_AUTH` back to true: deploy "
@@ -68,7 +69,7 @@ NEXT_STEPS = {
     "open_webui.browsers-reach-it-on-its-own-port": "Check `open_webui_ui_port` and "
     "`open_webui_ui_sources`, then `nginx -t` on the server.",
     "qdrant.collections-can-be-listed": "Run `docker logs llmhost-qdrant-1`. If a collection is "
-    "damaged, restore the volume `llmhost_qdrant-data` from a backup.",
+    "damaged, restore the volume `llmhost_qdrant-data` from a backup: `llmhost restore`.",
     "qdrant.telemetry-is-off": "Deploy again: the container runs without "
     "`QDRANT__TELEMETRY_DISABLED`.",
     "redis.value-is-kept-and-expires": "Run `docker logs llmhost-redis-1`. `OOM` means that "

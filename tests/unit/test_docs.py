@@ -31,6 +31,7 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What runs a command that is too dear for here: the beginning of the command, and a test's name.
 DEMO, TRIAL, HERE = "integration/test_demo.py", "integration/test_trial.py", "unit/test_docs.py"
 ROLLBACK = "integration/test_rollback.py"
+BACKUP = "integration/test_backup_site.py"
 GPU_SERVER = "integration/test_gpu_server.py"
 STOPPED = "test_service_that_an_operator_stopped_stays_so_until_it_is_started"
 LIFETIME = "testbed/test_lan_lifetime.py"
@@ -46,6 +47,10 @@ RUN_BY = {
     "llmhost ssh": f"{DEMO}::test_commands_run_on_the_host_and_in_a_container",
     "llmhost exec": f"{DEMO}::test_commands_run_on_the_host_and_in_a_container",
     "llmhost doctor": "unit/test_doctor.py::test_site_that_lacks_nothing_exits_with_0",
+    "llmhost bench": "integration/test_bench.py::"
+    "test_tokens_are_the_engine_s_own_and_two_runs_are_compared",
+    "llmhost backup": f"{BACKUP}::test_lost_data_is_restored",
+    "llmhost restore": f"{BACKUP}::test_lost_data_is_restored",
     "llmhost usage": f"{DEMO}::test_usage_counts_the_requests_of_each_client",
     "llmhost rollback": f"{ROLLBACK}::test_stack_and_gateway_return_to_the_deploy_before",
     "llmhost prune": f"{ROLLBACK}::test_prune_shows_first_and_frees_only_what_is_ours",

@@ -127,6 +127,19 @@ def test_equal_limits_share_a_zone() -> None:
     assert main.count("limit_conn_zone") == 1
 
 
+def test_only_a_client_with_a_quota_has_a_counter() -> None:
+    free: dict[str, Any] = {"name": "a", "sha256": ONE}
+    limited = settings(
+        free, {"name": "b", "sha256": TWO, "tokens_per_day": 5}, gateway_count_tokens=True
+    )
+    main = configuration(limited, NginxPaths())[0].data.decode()
+    limits = main.partition("$gateway_token_limit {")[2].partition("}")[0]
+    assert limits.split() == ["default", '"";', "2", "5;"]
+    assert '"pass|used" 429;' in main and '"pass|" 503;' in main
+    plain = configuration(settings(free, gateway_count_tokens=True), NginxPaths())
+    assert "quota" not in plain[0].data.decode()
+
+
 @pytest.mark.parametrize(
     ("clients", "changes", "sentence"),
     [
@@ -162,6 +175,12 @@ def test_equal_limits_share_a_zone() -> None:
             "previous_until: is missing",
         ),
         ([{"requests_per_minute": 0}], {}, "api_clients[0].requests_per_minute"),
+        ([{"tokens_per_day": 0}], {"gateway_count_tokens": True}, "api_clients[0].tokens_per_day"),
+        (
+            [{"tokens_per_day": 5}],
+            {},
+            "'a' has a quota of tokens, which the gateway does not",
+        ),
         ([], {"gateway_sources": []}, "gateway_sources: is an empty list"),
         ([], {"gateway_status_port": 8080}, "gateway_port and gateway_status_port are both 8080"),
         ([], {"toy_port": 8081}, "are both 8081"),

@@ -67,7 +67,39 @@ def test_only_requests_since_then_are_counted(log: Path) -> None:
     assert sum(row["requests"] for row in read(log, 2 * DAY)["rows"]) == 3
     assert sum(row["requests"] for row in read(log, 3600)["rows"]) == 1
     log.write_text("")
-    assert read(log, 3600) == {"oldest": None, "rows": []}
+    assert read(log, 3600) == {"oldest": None, "rows": [], "damaged": {}}
+
+
+@pytest.mark.parametrize("cut", [0.5, 0.99])
+def test_file_that_a_power_cut_truncated_is_counted_as_far_as_it_can_be_read(
+    log: Path, cut: float
+) -> None:
+    packed = log.with_name("gateway.json.2.gz")
+    lines = [line(3 * DAY + n, client="c", id=f"{n * 7919:x}") for n in range(2000)]
+    whole = gzip.compress("\n".join(lines).encode())
+    packed.write_bytes(whole[: int(len(whole) * cut)])
+    found = read(log)
+    of = {name: [r["requests"] for r in found["rows"] if r["client"] == name] for name in "ac"}
+    assert sum(of["a"]) == 3 and 2000 * cut * 0.7 < sum(of["c"]) < 2000
+    assert [*found["damaged"]] == ["gateway.json.2.gz"] and found["damaged"]["gateway.json.2.gz"]
+
+
+@pytest.mark.parametrize("content", [b"\0" * 64, b"no gzip", b"\x1f\x8b\x08\0" + b"\xff" * 64])
+def test_file_without_its_content_is_reported(log: Path, content: bytes) -> None:
+    log.with_name("gateway.json.2.gz").write_bytes(content)
+    found = read(log)
+    assert sum(row["requests"] for row in found["rows"]) == 3
+    assert [*found["damaged"]] == ["gateway.json.2.gz"]
+
+
+def test_interrupted_compression_is_neither_damage_nor_counted_twice(log: Path) -> None:
+    first = log.with_name("gateway.json.1")
+    packed = gzip.compress(first.read_bytes())
+    first.with_name("gateway.json.1.gz").write_bytes(packed[: len(packed) // 2])
+    # logrotate's name for such a file, at the next rotation.
+    first.with_name("gateway.json.1.gz-2026112902.backup").write_bytes(packed)
+    found = read(log)
+    assert sum(row["requests"] for row in found["rows"]) == 6 and not found["damaged"]
 
 
 def test_each_request_has_one_outcome(tmp_path: Path) -> None:
@@ -91,7 +123,8 @@ def output(*rows: dict[str, Any]) -> str:
     base = {"day": "2026-11-28", "client": "app", "route": "/v1/completions", "requests": 1}
     base |= {"errors": 0, "refused": 0, "aborted": 0, "seconds": 0.5, "bytes_in": 1, "bytes_out": 2}
     base |= {"model": "m", "counted": 0, "tokens_in": 0, "tokens_out": 0}
-    return json.dumps({"oldest": "2026-11-28T00:00:00+00:00", "rows": [base | row for row in rows]})
+    found = {"oldest": "2026-11-28T00:00:00+00:00", "rows": [base | row for row in rows]}
+    return json.dumps({**found, "damaged": {}})
 
 
 OUTPUTS = {
@@ -126,7 +159,9 @@ def test_one_client_is_told_apart_and_csv_has_a_header() -> None:
 def test_schema_of_the_output_is_documented() -> None:
     described = json.loads((ROOT / "docs/usage.schema.json").read_text())
     assert described == schema(UsageReport)
-    printed = json.loads(json.dumps(asdict(report(OUTPUTS, {"c": "timed out"}, By.CLIENT))))
+    outputs = OUTPUTS | {"a": OUTPUTS["a"].replace("{}", '{"gateway.json.2.gz": "ended early"}')}
+    printed = json.loads(json.dumps(asdict(report(outputs, {"c": "timed out"}, By.CLIENT))))
+    assert printed["damaged"] == {"a": {"gateway.json.2.gz": "ended early"}}
     validator = jsonschema_rs.validator_for(described)
     validator.validate(printed)
     printed["rows"][0]["requests"] = "many"
@@ -154,7 +189,7 @@ def test_request_through_a_gateway_is_counted_once() -> None:
 def test_command_runs_in_a_shell() -> None:
     command = usage_command(60).replace("/var/log/nginx/gateway.json", "/nowhere/gateway.json")
     ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
-    assert json.loads(ran.stdout) == {"oldest": None, "rows": []}, ran.stderr
+    assert json.loads(ran.stdout) == {"oldest": None, "rows": [], "damaged": {}}, ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -175,7 +210,7 @@ def test_metrics_are_read_from_the_same_lines(tokens: str) -> None:
     assert pattern
     template = (TEMPLATES / "gateway/nginx.conf.j2").read_text()
     logged = template.partition("log_format gateway ")[2].partition("access_log")[0]
-    names = [*json.loads(line()), "model", "tokens_in", "tokens_out"]
+    names = [*json.loads(line()), "model", "tokens_in", "tokens_out", "day_tokens"]
     assert re.findall(r'"(\w+)":', logged) == names
     written = line().removesuffix("}") + tokens + "}"
     found = re.search(pattern[1], written)

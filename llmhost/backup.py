@@ -1,0 +1,73 @@
+"""Backups of a host: files/backup/host.py with its arguments, and what it prints. Pure.
+
+`BackupReport` is what `llmhost backup --json` and `llmhost restore --json` print, by host.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping
+
+from llmhost.inventory.site import SiteHost
+from llmhost.resources import FILES
+from llmhost.secret import read_secret
+from llmhost.settings import Settings
+
+LOCK_SECONDS = 600
+"""How long a backup waits for the end of a deploy."""
+
+_SCRIPT = FILES / "backup/host.py"
+
+
+def command(host: SiteHost, do: str, owner: str = "", **more: object) -> str:
+    """Shell command for root; its standard input is `secrets`. `owner` is a record of a run."""
+    asked = {
+        "do": do,
+        "repository": host.settings.backup.repository,
+        "host": host.name,
+        "keep_days": host.settings.backup.keep_days,
+        "start_seconds": host.settings.stack.start_timeout_seconds,
+        "lock": "/run/llmhost/deploy.lock",
+        "lock_seconds": LOCK_SECONDS,
+        "volumes": containers(host.settings),
+        "owner": owner,
+        **more,
+    }
+    script = shlex.quote(_SCRIPT.read_text(encoding="utf-8"))
+    return f"python3 -I -c {script} {shlex.quote(json.dumps(asked))}"
+
+
+def containers(settings: Settings, services: tuple[str, ...] = ()) -> dict[str, str]:
+    """Containers by volume with data, as Docker names them; of all services, or of these."""
+    return {
+        f"{settings.stack.project}_{volume}": f"{settings.stack.project}-{service.name}-1"
+        for service in settings.catalogue
+        if not services or service.name in services
+        for volume in service.data_volumes(settings.options(service.name))
+    }
+
+
+def secrets(settings: Settings) -> bytes:
+    """The variables of restic for the script. Raises ValueError, whose text begins with the
+    option."""
+    found = {}
+    names = {"RESTIC_PASSWORD": "password", "AWS_ACCESS_KEY_ID": "s3_key_id"}
+    for variable, reference in settings.backup.secret_variables.items():
+        try:
+            found[variable] = read_secret(reference)
+        except ValueError as error:
+            raise ValueError(f"backup_{names.get(variable, 's3_key')} {error}") from None
+    return json.dumps(found).encode()
+
+
+def without_backup(host: SiteHost) -> str:
+    """Why a host has no backups; empty if it has."""
+    if not host.settings.backup.repository:
+        return "it has no backup_repository"
+    return "" if containers(host.settings) else "none of its services keeps data"
+
+
+def volumes_of(result: Mapping[str, object]) -> str:
+    """The names of the volumes in a result, for a sentence."""
+    found = result["volumes"]
+    assert isinstance(found, list | dict)
+    return ", ".join(sorted(found))

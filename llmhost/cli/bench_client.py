@@ -1,0 +1,101 @@
+"""The client of `llmhost bench`: streamed chat completions at a fixed concurrency."""
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import httpx
+
+from llmhost.bench import Sample
+
+_WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "counts")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What each request is: the chat route, the role, and sizes in words and tokens."""
+
+    path: str
+    model: str
+    prompt_words: int
+    max_tokens: int
+
+    def body(self, number: int) -> dict[str, object]:
+        """Of a request. No prompt begins as another one, so that no engine can reuse its work."""
+        words = (_WORDS[(number + place) % len(_WORDS)] for place in range(self.prompt_words))
+        return {
+            "model": self.model,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "max_tokens": self.max_tokens,
+            "messages": [{"role": "user", "content": f"{number}: {' '.join(words)}"}],
+        }
+
+
+def measure(
+    client: httpx.Client, load: Load, concurrency: int, requests: int, begin: int
+) -> tuple[float, list[Sample]]:
+    """Seconds and answers of `requests` requests, numbered from `begin`; each of the concurrent
+    clients sends its next one when it has the answer."""
+    started = time.perf_counter()
+    with ThreadPoolExecutor(concurrency) as pool:
+        numbers = range(begin, begin + requests)
+        samples = list(pool.map(lambda number: sample(client, load, number), numbers))
+    return time.perf_counter() - started, samples
+
+
+def sample(client: httpx.Client, load: Load, number: int) -> Sample:
+    """One answer; an error is a sample too."""
+    started = time.perf_counter()
+    first = last = 0.0
+    events = reported = 0
+    try:
+        with client.stream("POST", load.path, json=load.body(number)) as answer:
+            if answer.status_code != httpx.codes.OK:
+                return Sample(error=_refusal(answer))
+            for event in _events(answer):
+                usage = event.get("usage")
+                if isinstance(usage, dict):
+                    reported = int(usage.get("completion_tokens") or 0)
+                if _has_text(event):
+                    last = time.perf_counter() - started
+                    first = first or last
+                    events += 1
+    except httpx.TimeoutException:
+        return Sample(error="timed out")
+    except httpx.TransportError as error:
+        return Sample(error=type(error).__name__)
+    if not events:
+        return Sample(error="an answer without a token")
+    return Sample(first, last, reported or events)
+
+
+def _events(answer: httpx.Response) -> Iterator[dict[str, object]]:
+    for line in answer.iter_lines():
+        if line.startswith("data:") and line[5:].strip() != "[DONE]":
+            try:
+                event = json.loads(line[5:])
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                yield event
+
+
+def _has_text(event: dict[str, object]) -> bool:
+    """Whether an event has a token, of the answer or of its reasoning."""
+    choices = event.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return False
+    delta = choices[0].get("delta") or {}
+    return any(delta.get(key) for key in ("content", "reasoning_content", "reasoning"))
+
+
+def _refusal(answer: httpx.Response) -> str:
+    """The status, with the gateway's code if there is one."""
+    try:
+        code = json.loads(answer.read())["error"]["code"]
+    except (ValueError, KeyError, TypeError):
+        code = None
+    return f"{answer.status_code} {code}" if code else str(answer.status_code)

@@ -1,0 +1,126 @@
+"""What a backup contains, and what is refused before a host is contacted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llmhost.backup import command, containers, secrets, without_backup
+from llmhost.host_packages import host_packages
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
+from llmhost.inventory.site import SiteHost
+from llmhost.inventory.site_reader import no_rules
+from llmhost.stack.project import compose_project
+from tests.unit.service_sites import sites
+
+LLMHOST = Path(sys.executable).with_name("llmhost")
+REDIS = {"services": ["redis"], "redis_persistent": True}
+REPOSITORY = {"backup_repository": "/mnt/backup"}
+
+
+def host(**data: Any) -> SiteHost:
+    data["api_clients"] = [{"name": "app", "sha256": "cd" * 32}]
+    return SiteHost("llm-1", read_settings(data), frozenset())
+
+
+def test_every_volume_with_data_is_in_a_backup(tmp_path: Path) -> None:
+    """A new service cannot forget its volume; caches of compiled code are no data."""
+    seen = set()
+    for name, what, data in sites(tmp_path):
+        settings = read_settings(data, rules=no_rules)
+        volumes = {
+            f"llmhost_{volume}"
+            for text in compose_project(settings).services.values()
+            for volume, options in (yaml.safe_load(text).get("volumes") or {}).items()
+            if "llmhost.cache" not in (options or {}).get("labels", {})
+        }
+        assert volumes == {*containers(settings)}, (name, what)
+        seen |= volumes
+    assert len(seen) >= 4
+
+
+def test_volumes_of_apps_and_only_of_chosen_services_are_named() -> None:
+    app = {"name": "notes", "image": "x@sha256:" + "0" * 64, "container_port": 80}
+    app |= {"health": ["true"], "volumes": {"b": "/b", "a": "/a"}}
+    settings = host(services=["redis"], apps=[app], redis_persistent=True).settings
+    notes = {"llmhost_notes-a": "llmhost-notes-1", "llmhost_notes-b": "llmhost-notes-1"}
+    assert containers(settings) == {"llmhost_redis-data": "llmhost-redis-1", **notes}
+    assert containers(settings, ("notes",)) == notes
+    assert containers(settings, ("other",)) == {}
+
+
+def test_restic_is_installed_where_backups_are_declared() -> None:
+    assert "restic" in set(host_packages(host(**REDIS, **REPOSITORY), "debian", "13"))
+    assert "restic" not in set(host_packages(host(**REDIS), "debian", "13"))
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (REDIS, "it has no backup_repository"),
+        ({"services": ["redis"], **REPOSITORY}, "none of its services keeps data"),
+        ({**REDIS, **REPOSITORY}, ""),
+    ],
+)
+def test_reason_for_no_backup_is_named(data: dict[str, Any], why: str) -> None:
+    assert without_backup(host(**data)) == why
+
+
+def test_secrets_are_not_in_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "password").write_text("pass\n")
+    monkeypatch.setenv("KEY", "hush")
+    keys = {"backup_s3_key_id": "env:KEY", "backup_s3_key": "env:KEY"}
+    password = {"backup_password": f"file:{tmp_path}/password"}
+    found = host(**REDIS, backup_repository="s3:https://s3.example/b", **keys, **password)
+    assert json.loads(secrets(found.settings)) == {
+        "RESTIC_PASSWORD": "pass",
+        "AWS_ACCESS_KEY_ID": "hush",
+        "AWS_SECRET_ACCESS_KEY": "hush",
+    }
+    assert "hush" not in command(found, "backup") and "pass\n" not in command(found, "backup")
+    (tmp_path / "password").unlink()
+    with pytest.raises(ValueError, match=r"^backup_password refers to the file .*, which cannot"):
+        secrets(found.settings)
+
+
+@pytest.mark.parametrize(
+    "repository",
+    ["backup", "rest:https://user:pass@host/", "s3:https://a:b@host/x", "ftp:host", "/a b"],
+)
+def test_repository_that_is_none_or_has_a_password_is_refused(repository: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        host(**REDIS, backup_repository=repository)
+    [problem] = error.value.problems
+    assert problem.key == "backup_repository" and "pass" not in problem.what.partition(";")[0]
+
+
+@pytest.mark.parametrize(
+    "repository",
+    ["/mnt/backup", "s3:https://s3.example/b", "sftp:backup@nas:/llm", "rest:https://nas:8000/"],
+)
+def test_repository_is_accepted(repository: str) -> None:
+    assert host(backup_repository=repository).settings.backup.repository == repository
+
+
+def test_half_a_key_is_refused() -> None:
+    with pytest.raises(SettingsError) as error:
+        host(**REDIS, **REPOSITORY, backup_s3_key_id="env:KEY")
+    assert [problem.key for problem in error.value.problems] == ["backup_s3_key"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["backup"], "error: far: it has no backup_repository"),
+        (["restore", "far"], "error: far: it has no backup_repository"),
+    ],
+)
+def test_host_without_backups_is_named(unreachable: Path, words: list[str], sentence: str) -> None:
+    command = [str(LLMHOST), words[0], str(unreachable), *words[1:]]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 1 and ran.stderr.startswith(sentence), ran.stderr
