@@ -1,6 +1,5 @@
 """What another program on a host does, and preflight finds: real nginx, real shims of Docker."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -46,14 +45,11 @@ def _check(options: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def host(machine: Machine) -> Iterator[Machine]:
-    """The machine with nginx as Debian installs it."""
-    machine.ssh("command -v nginx || { apt-get -q update && apt-get -y -q install nginx; }")
-    machine.ssh("mv /etc/nginx/llmhost /root/set-aside", check=False)
-    machine.ssh("mv /usr/local/bin/docker /root/docker-aside", check=False)
-    yield machine
-    machine.ssh("rm -f /etc/nginx/conf.d/mine.conf /usr/local/bin/docker")
-    machine.ssh("mv /root/set-aside /etc/nginx/llmhost", check=False)
+def host(lan: Lan) -> Machine:
+    """A machine of its own with nginx as Debian installs it: nothing else may be on it."""
+    machine = lan.machine("occupied")
+    machine.ssh("apt-get -q update && apt-get -y -q install nginx")
+    return machine
 
 
 def _asked(machine: Machine, **options: Any) -> Outcome:

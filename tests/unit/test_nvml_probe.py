@@ -20,6 +20,9 @@ from tests.programs import running
 PROBE = Path(__file__).parents[2] / "files/nvidia_driver/nvml_probe.py"
 LOADED = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.03  Double\n"
 
+OWNER = f"test-{os.getpid()}"
+"""The double sees every process of this machine, also those of other tests' containers."""
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -38,6 +41,7 @@ class Bench:
             f"LLMHOST_DOUBLE_{key.upper()}": str(self.directory / key)
             for key in ("gpus", "loaded", "failures", "state")
         }
+        environment["LLMHOST_DOUBLE_OWNER"] = OWNER
         environment["LD_LIBRARY_PATH"] = str(self.directory)
         command = [sys.executable, "-B", "-s", "-E", str(self.directory / "nvml_probe.py")]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -61,7 +65,7 @@ def on_gpu() -> Iterator[Callable[[int], int]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(index: int) -> int:
-        environment = {**os.environ, f"LLMHOST_DOUBLE_GPU_{index}": "yes"}
+        environment = {**os.environ, f"LLMHOST_DOUBLE_GPU_{index}": OWNER}
         started.append(subprocess.Popen(["sleep", "60"], env=environment))
         return started[-1].pid
 
@@ -106,7 +110,7 @@ def test_only_processes_that_computed_have_work(bench: Bench, on_gpu: Callable[[
     bench.set_up(PROFILES["two-rtx-4090"])
     on_gpu(0)
     loop = [sys.executable, "-c", "while True: pass"]
-    environment = {**os.environ, "LLMHOST_DOUBLE_GPU_1": "yes"}
+    environment = {**os.environ, "LLMHOST_DOUBLE_GPU_1": OWNER}
     with running(loop, env=environment) as busy:
         while not (found := bench.probe()["gpus"])[1]["work"]:
             assert busy.poll() is None

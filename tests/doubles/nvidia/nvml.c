@@ -3,7 +3,8 @@
  * GPUs come from the double's list (hardware.py). Like the real library it works only with a loaded
  * driver of its own version. A process counts as one that holds memory of GPU N if its environment
  * has LLMHOST_DOUBLE_GPU_N, which the double of nvidia-ctk gives to containers: its pid is real,
- * its "GPU memory" is its resident memory, and it worked if it used the processor.
+ * its "GPU memory" is its resident memory, and it worked if it used the processor. With
+ * LLMHOST_DOUBLE_OWNER, only processes whose value begins with that count.
  *
  * The file of failures has lines `FUNCTION CODE`: that function then returns that NVML error
  * (https://docs.nvidia.com/deploy/nvml-api, nvmlReturn_t); CODE 0 makes a list empty. FUNCTION@N
@@ -231,9 +232,10 @@ int nvmlDeviceGetUtilizationRates(Gpu *gpu, Utilization *rates) {
 }
 
 static int was_given(const char *pid, unsigned index) {
-  char path[64], variable[48], buffer[65536];
+  char path[64], variable[96], buffer[65536];
   snprintf(path, sizeof path, "/proc/%.16s/environ", pid);
-  snprintf(variable, sizeof variable, "LLMHOST_DOUBLE_GPU_%u=", index);
+  snprintf(variable, sizeof variable, "LLMHOST_DOUBLE_GPU_%u=%.48s", index,
+           place("LLMHOST_DOUBLE_OWNER", ""));
   FILE *file = fopen(path, "r");
   if (!file) return 0;
   size_t length = fread(buffer, 1, sizeof buffer - 1, file);
