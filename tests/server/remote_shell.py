@@ -8,13 +8,19 @@ command itself.
 import base64
 import secrets
 import subprocess
+import time
 from pathlib import Path
+
+COMMAND_SECONDS = 600
+"""A command that takes longer is stopped: nvidia-smi, for example, may wait forever for a GPU."""
+_STOPPED = (124, 137)
+"""Exit statuses of timeout(1), the second after SIGKILL."""
 
 _START = "errors=$(mktemp) && trap 'rm -f \"$errors\"' EXIT && cd / || exit 1\n"
 # The command is a file to its shell: as an argument, it could have 128 KiB at most. Its output is
 # printed as it is, up to a line with the mark, the status and the base64 of the errors.
 _RUN = """\
-sh /dev/fd/3 3<<'{mark}' 2>"$errors" </dev/null
+timeout --kill-after=5 {seconds} sh /dev/fd/3 3<<'{mark}' 2>"$errors" </dev/null
 {command}
 {mark}
 printf '\\n{mark} %s ' $?; [ ! -s "$errors" ] || base64 -w 0 "$errors"; echo
@@ -25,7 +31,8 @@ class RemoteShell:
     """A shell on `server`, which OpenSSH reaches by the file `config`. Raises RuntimeError if the
     connection fails."""
 
-    def __init__(self, config: Path, server: str) -> None:
+    def __init__(self, config: Path, server: str, seconds: float = COMMAND_SECONDS) -> None:
+        self._seconds = seconds
         self._mark = secrets.token_hex(16)
         self._process = subprocess.Popen(
             ["ssh", "-F", str(config), server, "exec sh"],
@@ -38,14 +45,17 @@ class RemoteShell:
     def run(self, command: str) -> tuple[int, bytes, bytes]:
         """Exit status, standard output and standard error of a shell command.
 
-        Raises RuntimeError if the connection ends first.
+        Raises RuntimeError if the connection ends first, TimeoutError if the command does not end.
         """
-        self._write(_RUN.format(mark=self._mark, command=command))
+        begun = time.monotonic()
+        self._write(_RUN.format(mark=self._mark, command=command, seconds=self._seconds))
         assert self._process.stdout
         lines: list[bytes] = []
         for line in self._process.stdout:
             if line.startswith(f"{self._mark} ".encode()) and line.endswith(b"\n"):
                 _, status, errors = line[:-1].split(b" ")
+                if int(status) in _STOPPED and time.monotonic() - begun >= self._seconds:
+                    raise TimeoutError(f"stopped after {self._seconds:g} s: {command}")
                 return int(status), b"".join(lines)[:-1], base64.b64decode(errors)
             lines.append(line)
         raise RuntimeError("the connection to the server was lost")

@@ -16,13 +16,17 @@ exec sh -c "$*"
 """
 
 
-@pytest.fixture
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemoteShell]:
+@pytest.fixture(autouse=True)
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ssh = tmp_path / "ssh"
     ssh.write_text(SSH)
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[RemoteShell]:
     with closing(RemoteShell(tmp_path / "config", "server")) as shell:
         yield shell
 
@@ -44,9 +48,16 @@ def test_long_output_and_long_commands_pass(shell: RemoteShell) -> None:
     assert (status, len(output)) == (0, 3_000_000)
 
 
+def test_command_that_does_not_end_is_stopped_and_the_next_one_runs(tmp_path: Path) -> None:
+    with closing(RemoteShell(tmp_path / "config", "server", seconds=0.2)) as shell:
+        with pytest.raises(TimeoutError, match=r"stopped after 0\.2 s: exec sleep 60"):
+            shell.run("exec sleep 60")
+        assert shell.run("echo next; exit 124") == (124, b"next\n", b"")
+
+
 def test_lost_connection_is_an_error(shell: RemoteShell) -> None:
     with pytest.raises(RuntimeError, match="connection to the server was lost"):
-        shell.run("kill -9 $PPID")
+        shell.run("kill -9 $(ps -o ppid= -p $PPID)")
     with pytest.raises(RuntimeError):
         shell.run("true")
 
