@@ -19,6 +19,20 @@ def engine(host: Any) -> dict[str, Any]:
     return info
 
 
+@pytest.fixture(scope="module")
+def listeners(host: Any) -> list[str]:
+    """The output of ss."""
+    return list(host.check_output("ss -Hltnp").splitlines())
+
+
+@pytest.fixture(scope="module")
+def published(host: Any) -> list[dict[str, str]]:
+    """Bindings of the ports of all running containers."""
+    shown = "docker ps --quiet | xargs -r docker inspect --format '{{json .NetworkSettings.Ports}}'"
+    ports = map(json.loads, host.check_output(shown).splitlines())
+    return [each for port in ports for bindings in port.values() for each in bindings or ()]
+
+
 def test_engine_runs_now_and_at_boot(host: Any) -> None:
     assert unit(host, "docker") == "active, enabled"
 
@@ -67,19 +81,23 @@ def test_every_declared_key_is_in_the_file(host: Any, settings: Settings) -> Non
     assert {key: file.get(key) for key in declared} == declared
 
 
-def test_api_is_for_root_on_the_host_only(host: Any) -> None:
+def test_api_is_for_root_on_the_host_only(
+    host: Any, listeners: list[str], published: list[dict[str, str]]
+) -> None:
     socket = "/run/docker.sock"
     assert host.file(socket).is_socket
     assert guard(host, socket) in ("root:docker 0660", "root:root 0660")
     # Without the userland proxy, it holds the published ports.
-    ports = {each["HostPort"] for each in _published(host)}
-    listeners = [line.split()[3] for line in _listeners(host) if "dockerd" in line]
-    assert [each for each in listeners if each.rpartition(":")[2] not in ports] == []
+    ports = {each["HostPort"] for each in published}
+    places = [line.split()[3] for line in listeners if "dockerd" in line]
+    assert [each for each in places if each.rpartition(":")[2] not in ports] == []
 
 
-def test_no_port_is_published_beyond_loopback(host: Any) -> None:
-    lines = [line for line in _listeners(host) if "docker-proxy" in line or "dockerd" in line]
-    places = [line.split()[3] for line in lines] + [each["HostIp"] for each in _published(host)]
+def test_no_port_is_published_beyond_loopback(
+    listeners: list[str], published: list[dict[str, str]]
+) -> None:
+    lines = [line for line in listeners if "docker-proxy" in line or "dockerd" in line]
+    places = [line.split()[3] for line in lines] + [each["HostIp"] for each in published]
     assert [each for each in places if not each.startswith(("127.", "[::1]", "::1"))] == []
 
 
@@ -107,17 +125,6 @@ def test_containers_on_the_default_bridge_are_apart(host: Any) -> None:
         pytest.skip("not checked: Docker applies it when it starts without running containers")
     rules = host.check_output("iptables-save -t filter")
     assert "-A FORWARD -i docker0 -o docker0 -j DROP" in rules.splitlines()
-
-
-def _listeners(host: Any) -> list[str]:
-    return list(host.check_output("ss -Hltnp").splitlines())
-
-
-def _published(host: Any) -> list[dict[str, str]]:
-    """Bindings of the ports of all running containers."""
-    shown = "docker ps --quiet | xargs -r docker inspect --format '{{json .NetworkSettings.Ports}}'"
-    ports = map(json.loads, host.check_output(shown).splitlines())
-    return [each for port in ports for bindings in port.values() for each in bindings or ()]
 
 
 def test_networks_of_the_stack_publish_on_loopback(host: Any, settings: Settings) -> None:
