@@ -162,5 +162,5 @@ def deviations(settings: Sequence[Setting], state: SshdState) -> list[str]:
 
 
 def parse_values(lines: Sequence[str]) -> dict[str, str]:
-    """Output of `sshd -T`; since OpenSSH 10.6, keywords have capital letters."""
+    """Output of `sshd -T`; OpenSSH 10.6 writes keywords with capital letters."""
     return {key.lower(): value for key, _, value in (line.partition(" ") for line in lines)}
