@@ -162,5 +162,5 @@ def deviations(settings: Sequence[Setting], state: SshdState) -> list[str]:
 
 
 def parse_values(lines: Sequence[str]) -> dict[str, str]:
-    """Output of `sshd -T`."""
-    return {key: value for key, _, value in (line.partition(" ") for line in lines)}
+    """Output of `sshd -T`; OpenSSH 10.6 writes keywords with capital letters."""
+    return {key.lower(): value for key, _, value in (line.partition(" ") for line in lines)}

@@ -105,7 +105,8 @@ def test_sshd_has_the_settings_of_its_hardening(
     if level == "off" or not over_ssh:
         does_not_apply("a deploy does not harden sshd here")
     lines = host.check_output("/usr/sbin/sshd -T").splitlines()
-    found = dict(line.split(" ", 1) for line in lines)
+    pairs = (line.split(" ", 1) for line in lines)
+    found = {key.lower(): value for key, value in pairs}
     assert found["permitemptypasswords"] == found["x11forwarding"] == "no"
     assert 0 < int(found["logingracetime"]) <= 60
     assert int(found["maxauthtries"]) <= (4 if level == "cis" else 6)

@@ -52,6 +52,13 @@ def test_only_what_is_less_strict_is_set() -> None:
     assert render(settings) == OWN + lines
 
 
+def test_values_of_a_newer_sshd_are_read() -> None:
+    """OpenSSH 10.6."""
+    found = parse_values(["PermitRootLogin prohibit-password", "PasswordAuthentication yes"])
+    settings = wanted("baseline", SshdState(found, found), passwords=False)
+    assert render(settings) == OWN + "PasswordAuthentication no\n"
+
+
 @pytest.mark.parametrize(
     ("others", "line"),
     [
