@@ -241,7 +241,8 @@ def test_figures_of_each_engine_are_read_and_the_answer_is_unchanged(
 
 
 def test_tokens_are_not_counted_unless_declared(tmp_path: Path) -> None:
-    data = inventory(free_ports(3)[2], gateway_count_tokens=False)
+    clients = [{"name": name, "sha256": digest(key)} for name, key in KEYS.items()]
+    data = inventory(free_ports(3)[2], gateway_count_tokens=False, api_clients=clients)
     with local_gateway(data, tmp_path / "nginx") as gateway:
         assert "ngx_http_js" not in (gateway.directory / "nginx.conf").read_text()
         assert not (gateway.directory / "llmhost/tokens.js").exists()
