@@ -26,6 +26,7 @@ def command(host: SiteHost, do: str, owner: str = "", **more: object) -> str:
         "host": host.name,
         "keep_days": host.settings.backup.keep_days,
         "start_seconds": host.settings.stack.start_timeout_seconds,
+        "record": record(host.settings),
         "lock": "/run/llmhost/deploy.lock",
         "lock_seconds": LOCK_SECONDS,
         "volumes": containers(host.settings),
@@ -34,6 +35,11 @@ def command(host: SiteHost, do: str, owner: str = "", **more: object) -> str:
     }
     script = shlex.quote(_SCRIPT.read_text(encoding="utf-8"))
     return f"python3 -I -c {script} {shlex.quote(json.dumps(asked))}"
+
+
+def record(settings: Settings) -> str:
+    """File on the host that says when its last backup succeeded."""
+    return f"{settings.receipt.directory}/backup.json"
 
 
 def containers(settings: Settings, services: tuple[str, ...] = ()) -> dict[str, str]:

@@ -156,6 +156,7 @@ def backup(asked):
     restic("forget", *of_host, "--tag", TAG, "--keep-within", f"{asked['keep_days']}d", "--prune")
     restic("check")
     summary = json.loads(said.splitlines()[-1])
+    note(asked["record"], summary["snapshot_id"][:8])
     return {
         "snapshot": summary["snapshot_id"][:8],
         "volumes": sorted(found),
@@ -163,6 +164,15 @@ def backup(asked):
         "bytes": summary["total_bytes_processed"],
         "paused_seconds": round(seconds, 1),
     }
+
+
+def note(record, snapshot):
+    """The last success, for `llmhost status`."""
+    file = Path(record)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps({"time": int(time.time()), "snapshot": snapshot}) + "\n")
+    new.replace(file)
 
 
 def snapshots(host="", tag=TAG):
@@ -312,7 +322,7 @@ def restarted(containers, seconds):
 def main(asked):
     """`do` is backup, listed or restore. `volumes` are containers by volume, `host` and `from`
     names of hosts in the inventory, `snapshot` the beginning of an id or empty, `owner` a record
-    for the lock."""
+    for the lock; `record` is the file that says when the last backup succeeded."""
     secrets = json.loads(sys.stdin.read())
     os.environ.update(secrets, RESTIC_REPOSITORY=asked["repository"])
     os.environ.setdefault("RESTIC_CACHE_DIR", "/var/cache/llmhost/restic")

@@ -230,6 +230,7 @@ def main(asked):
         },
         "run": parsed(history[-1]) if history else None,
         "receipt": parsed(text(asked["receipt"])),
+        "backup": parsed(text(asked["backup"])) if asked["backup"] else None,
         "requests": requests(asked["log"], asked["seconds"]) if asked["log"] else None,
         "now": int(time.time()),
     }

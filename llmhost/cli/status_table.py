@@ -127,6 +127,8 @@ def _limits(host: HostStatus) -> str:
     ]
     if host.certificate_expires:
         parts.append(f"certificate until {host.certificate_expires[:10]}")
+    if host.last_backup:
+        parts.append(f"backup of {host.last_backup}")
     keys = host.keys_expire or {}
     parts += [f"key of {name} until {time[:10]}" for name, time in [*keys.items()][:3]]
     parts += [f"{len(keys) - 3} more keys expire later"] if len(keys) > 3 else []

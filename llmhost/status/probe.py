@@ -3,6 +3,7 @@
 import json
 import shlex
 
+from llmhost.backup import record, without_backup
 from llmhost.gateway.nginx import ACCESS_LOG
 from llmhost.gateway.tls import CERTIFICATE
 from llmhost.gateway.tree import NginxPaths
@@ -36,6 +37,7 @@ def _asked(host: SiteHost) -> dict[str, object]:
         "stopped": settings.stack.stopped,
         "history": f"{settings.receipt.directory}/history.jsonl",
         "receipt": settings.receipt.path,
+        "backup": "" if without_backup(host) else record(settings),
         "certificate": f"{NginxPaths().own}/{CERTIFICATE}" if tls else "",
         "log": ACCESS_LOG if gateway else "",
         "seconds": WINDOW_SECONDS,

@@ -10,14 +10,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from llmhost.backup import without_backup
 from llmhost.inventory.site import SiteHost
 from llmhost.options.gateway import ApiClient
 from llmhost.settings import Settings
 from llmhost.units import gib
 
-SCHEMA = 1
+SCHEMA = 2
 EXPIRY = timedelta(days=14)
 """A certificate or key that expires within this time needs attention."""
+
+BACKUP_AGE = timedelta(days=2)
+"""An older last backup needs attention, on a host that has a `backup_repository`."""
 
 DISK_FREE_SHARE = 0.10
 """A disk with a smaller share of free space needs attention."""
@@ -95,7 +99,8 @@ class DeployStatus:
 @dataclass(frozen=True)
 class HostStatus:
     """One host. `status` is `ok`, `attention`, or `error`: the host could not be reached or read.
-    `attention` are sentences about what an operator should do something about."""
+    `attention` are sentences about what an operator should do something about. `last_backup` is the
+    time of the last successful backup by `llmhost backup`, ISO 8601."""
 
     host: str
     status: Literal["ok", "attention", "error"]
@@ -112,6 +117,7 @@ class HostStatus:
     disks: tuple[DiskStatus, ...] = ()
     certificate_expires: str | None = None
     keys_expire: Mapping[str, str] | None = None
+    last_backup: str | None = None
     reboot_pending: bool = False
     reboot_packages: tuple[str, ...] = ()
     deploy: DeployStatus | None = None
@@ -138,6 +144,7 @@ def host_status(host: SiteHost, output: str) -> HostStatus:
     except ValueError:
         return unreadable(host.name, "the probe printed no result")
     settings, now = host.settings, datetime.fromtimestamp(found["now"], UTC)
+    backup = datetime.fromtimestamp(found["backup"]["time"], UTC) if found["backup"] else None
     certificate = found["certificate_expires"]
     end = datetime.fromtimestamp(certificate, UTC) if certificate else None
     keys = _expiries(settings.api_clients)
@@ -155,11 +162,15 @@ def host_status(host: SiteHost, output: str) -> HostStatus:
         disks=tuple(DiskStatus(**each) for each in found["disks"]),
         certificate_expires=_iso(end) if end else None,
         keys_expire={name: _iso(time) for name, time in keys.items()},
+        last_backup=_iso(backup) if backup else None,
         reboot_pending=found["reboot"] is not None,
         reboot_packages=tuple(found["reboot"] or ()),
         deploy=_deploy(settings, found),
     )
     attention = [*_unit_findings(found), *_findings(status, end, keys, now)]
+    if not without_backup(host) and (backup is None or now - backup > BACKUP_AGE):
+        age = f"is {(now - backup).days} days old" if backup else "has not been made yet"
+        attention.append(f"the last backup {age}: llmhost backup INVENTORY {host.name}")
     return with_attention(status, attention)
 
 

@@ -96,6 +96,7 @@ class Server:
             "create": False,
             "keep_days": 30,
             "start_seconds": 10,
+            "record": str(self.directory / "state/backup.json"),
             "lock": str(self.directory / "deploy.lock"),
             "lock_seconds": 0,
             "owner": "{}",
@@ -177,6 +178,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_every_record_is_restored_and_none_of_later(server: Server) -> None:
+    noted = json.loads((server.directory / "state/backup.json").read_text())
+    assert abs(noted["time"] - time.time()) < 120 and noted["snapshot"]
     server.write({"later": "x", "key-7": "changed"})
     result = server.ask("restore")
     assert server.records == RECORDS and server.state == "running"

@@ -88,6 +88,7 @@ class Machine:
             "stopped": str(directory / "stopped"),
             "history": str(directory / "history.jsonl"),
             "receipt": str(directory / "receipt.json"),
+            "backup": str(directory / "backup.json"),
             "certificate": "",
             "log": str(directory / "gateway.json"),
             "seconds": 300,
@@ -263,6 +264,29 @@ def test_pending_reboot_full_disk_and_failed_deploy_need_attention(machine: Mach
         "a reboot is pending (linux-image-amd64)",
         "the last deploy was failed: rerun it",
     )
+
+
+@pytest.mark.parametrize(
+    ("days", "sentences"),
+    [
+        (None, ["the last backup has not been made yet: llmhost backup INVENTORY server"]),
+        (1, []),
+        (3, ["the last backup is 3 days old: llmhost backup INVENTORY server"]),
+    ],
+)
+def test_late_backup_needs_attention(
+    machine: Machine, days: int | None, sentences: list[str]
+) -> None:
+    declared = {"redis_persistent": True, "backup_repository": "/mnt/backup"}
+    if days is not None:
+        made = int((NOW - timedelta(days=days)).timestamp())
+        (machine.directory / "backup.json").write_text(json.dumps({"time": made, "snapshot": "1"}))
+    status = machine.status(**declared)
+    assert [each for each in status.attention if "backup" in each] == sentences
+    assert (status.last_backup is None) is (days is None)
+    assert ("backup of 20" in text(status)) is (days is not None)
+    # Nobody waits for a backup of a host that declares none.
+    assert not [each for each in machine.status().attention if "backup" in each]
 
 
 def test_host_without_anything_is_reported_and_not_an_error(tmp_path: Path) -> None:
