@@ -54,7 +54,7 @@ def configure_system(settings: Settings) -> None:
         name="Set the kernel parameters",
     )
     # Ubuntu has started sshd by its socket since 22.10.
-    systemd.starts_at_boot("ssh.service", "ssh.socket", name="Start sshd at boot")
+    systemd.starts_at_boot("ssh.service", "ssh.socket", by_target=True, name="Start sshd at boot")
     strict = system.hardening == "cis"
     files.present(*_strict_files(strict), name="Refuse unused protocols and warn strangers")
     audit.watched(

@@ -33,20 +33,6 @@ class VirtualMachine(Machine):
     boot_seconds = 600.0  # emulated, on a busy controller
 
     @property
-    def kernel_options(self) -> str:
-        """Further words of the kernel's command line, from the next `start` on."""
-        path = self._kernel_options
-        return path.read_text() if path.exists() else ""
-
-    @kernel_options.setter
-    def kernel_options(self, words: str) -> None:
-        self._kernel_options.write_text(words)
-
-    @property
-    def _kernel_options(self) -> Path:
-        return self._disk.directory / "kernel-options"
-
-    @property
     def _image(self) -> Path:
         return self._disk.directory / "disk.img"
 
@@ -76,7 +62,7 @@ class VirtualMachine(Machine):
             *("-smp", str(_CPUS), "-m", str(_MEMORY_MIB)),
             *("-kernel", str(next(boot.glob("vmlinuz-*")))),
             *("-initrd", str(next(boot.glob("initrd.img-*")))),
-            *("-append", f"{_KERNEL_OPTIONS} {self.kernel_options}"),
+            *("-append", _KERNEL_OPTIONS),
             # Unsafe only if the controller itself crashes; the disk does not outlive the tests.
             "-drive",
             f"file={self._image},if=virtio,format=raw,cache=unsafe,discard=unmap",

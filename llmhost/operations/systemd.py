@@ -54,14 +54,15 @@ def service(
         yield StringCommand(script(unit, required))
 
 
-@declared(prefetch=lambda *units: [ask(EnabledUnits, units=list(units))])
-def starts_at_boot(*units: str) -> Commands:
+@declared(prefetch=lambda *units, **_: [ask(EnabledUnits, units=list(units))])
+def starts_at_boot(*units: str, by_target: bool = False) -> Commands:
     """Make sure that one of several alternative units starts at boot: enable the first that exists
     if none is enabled.
 
     For services that distributions start in different ways. Nothing is started or stopped now. If
-    none of the units exists, there is nothing to do. The unit is added to its target: `enable`
-    would also restore its alias, and then systemd may take a running unit for a stopped one.
+    none of the units exists, there is nothing to do. `by_target` adds the unit to the target of its
+    type only: `enable` would also restore its alias, and then systemd may take a running unit for a
+    stopped one.
     """
     states = get_fact(EnabledUnits, units=list(units))
     existing = [unit for unit in units if unit in states]
@@ -73,7 +74,8 @@ def starts_at_boot(*units: str) -> Commands:
             runtime = ["--runtime"] if states[unit] == "masked-runtime" else []
             yield StringCommand("systemctl", "unmask", *runtime, QuoteString(unit))
         target = "sockets.target" if unit.endswith(".socket") else "multi-user.target"
-        yield StringCommand("systemctl", "add-wants", "--quiet", target, QuoteString(unit))
+        verb = ["add-wants", target] if by_target else ["enable"]
+        yield StringCommand("systemctl", "--quiet", *verb, QuoteString(unit))
 
 
 Then = Literal["nothing", "reload", "restart"]
