@@ -92,12 +92,12 @@ def test_weights_are_the_lowest_stage_and_the_engine_comes_on_top() -> None:
     weights, base = PAIR.stages
     assert weights.dockerfile.splitlines() == [
         f"FROM {TINY.reference}",
-        f"COPY --link --from={OTHER.reference} / /",
+        f"COPY --from={OTHER.reference} / /",
     ]
     assert base.dockerfile.splitlines() == [
         f"FROM {IMAGE.engine} AS engine",
         f"FROM {weights.reference}",
-        "COPY --link --from=engine / /",
+        "COPY --from=engine / /",
         "# engine: ENV WORKDIR ENTRYPOINT",
     ]
     (dockerfile,) = PAIR.build_files
