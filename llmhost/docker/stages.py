@@ -110,14 +110,16 @@ def recover_script(reference: str, inputs: str, files: Sequence[str], holder: st
     return script("docker/recover.sh", dockerfile, *words)
 
 
-def tidy_script(redundant: Iterable[str]) -> str:
+def tidy_script(redundant: Iterable[str], *, whole_cache: bool) -> str:
     """Remove images whose content other images have too, and what the builder keeps of them.
 
-    Docker refuses to remove images of containers; those stay.
+    With containerd's store, the builder keeps unpacked layers of removed images until its whole
+    cache is removed. Docker refuses to remove images of containers; those stay.
     """
     lines = [f"docker image rm {shlex.quote(each)} >/dev/null 2>&1" for each in redundant]
+    option = "--all " if whole_cache else ""
     # Docker refuses a second prune at the same time.
-    return "; ".join([*lines, "docker builder prune --force >/dev/null || true"])
+    return "; ".join([*lines, f"docker builder prune {option}--force >/dev/null || true"])
 
 
 def digest(value: object) -> str:

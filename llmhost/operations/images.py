@@ -99,7 +99,8 @@ def built(
                 yield from _build(image, missing_stages(image, store.images))
         yield StringCommand(core.tidy_script(uploads))
         if once and building:
-            yield StringCommand(tidy_script(redundant(images)))
+            whole_cache = not any(image.runs_programs for image in images)
+            yield StringCommand(tidy_script(redundant(images), whole_cache=whole_cache))
 
 
 def _build(image: ServiceImage, stages: Sequence[StageImage]) -> Commands:
