@@ -79,10 +79,19 @@ class ServiceImage:
     needs_glibc: bool = False
 
     @property
+    def _instructions(self) -> list[str]:
+        text = next((file.data for file in self.context if file.path == "Dockerfile"), b"")
+        return text.decode().splitlines()
+
+    @property
     def on_top(self) -> bool:
         """Whether the engine is on top of the weights."""
-        text = next((file.data for file in self.context if file.path == "Dockerfile"), b"")
-        return ON_TOP in text.decode().splitlines()
+        return ON_TOP in self._instructions
+
+    @property
+    def runs_programs(self) -> bool:
+        """Whether a build runs programs; the builder's cache saves them a network."""
+        return not self.on_top and any(line.startswith("RUN") for line in self._instructions)
 
     @property
     def stages(self) -> tuple[StageImage, ...]:

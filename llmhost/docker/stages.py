@@ -54,9 +54,12 @@ class StageImage:
 
 
 def weights_stage(service: str, models: Sequence[tuple[str, str]]) -> StageImage:
-    """All weights of a service. `models` are references of their images, each with its digest."""
+    """All weights of a service. `models` are references of their images, each with its digest.
+
+    Without `--link`: with containerd's store, the builder would keep what it links a second time.
+    """
     (first, _), *others = models
-    lines = [f"FROM {first}", *(f"COPY --link --from={each} / /" for each, _ in others)]
+    lines = [f"FROM {first}", *(f"COPY --from={each} / /" for each, _ in others)]
     return StageImage(f"weights-{service}", "\n".join([*lines, ""]), (models_label(models),))
 
 
@@ -64,7 +67,7 @@ def base_stage(
     service: str, engine: str, weights: str, models: Sequence[tuple[str, str]], paths: Iterable[str]
 ) -> StageImage:
     """The engine, with the settings of its image, on top of the image `weights`."""
-    lines = [f"FROM {engine} AS engine", f"FROM {weights}", "COPY --link --from=engine / /"]
+    lines = [f"FROM {engine} AS engine", f"FROM {weights}", "COPY --from=engine / /"]
     labels = (
         models_label(models),
         (ENGINE_LABEL, engine),
@@ -107,14 +110,16 @@ def recover_script(reference: str, inputs: str, files: Sequence[str], holder: st
     return script("docker/recover.sh", dockerfile, *words)
 
 
-def tidy_script(redundant: Iterable[str]) -> str:
+def tidy_script(redundant: Iterable[str], *, whole_cache: bool) -> str:
     """Remove images whose content other images have too, and what the builder keeps of them.
 
-    Docker refuses to remove images of containers; those stay.
+    With containerd's store, the builder keeps unpacked layers of removed images until its whole
+    cache is removed. Docker refuses to remove images of containers; those stay.
     """
     lines = [f"docker image rm {shlex.quote(each)} >/dev/null 2>&1" for each in redundant]
+    option = "--all " if whole_cache else ""
     # Docker refuses a second prune at the same time.
-    return "; ".join([*lines, "docker builder prune --force >/dev/null || true"])
+    return "; ".join([*lines, f"docker builder prune {option}--force >/dev/null || true"])
 
 
 def digest(value: object) -> str:

@@ -33,7 +33,7 @@ def _question(images: Sequence[ServiceImage], uploads: str, waiting: str) -> Que
     models = [model for image in images for model in image.models]
     stages = [stage for image in images for stage in image.stages]
     references = [*(image.reference for image in images), *(model.reference for model in models)]
-    references += [*(stage.reference for stage in stages), *redundant(images)]
+    references += [stage.reference for stage in stages]
     return ask(Images, references=references, uploads=uploads, waiting=waiting)
 
 
@@ -64,9 +64,7 @@ def built(
     needed = [model for each in building for model in models_to_build(each, store.images)]
     held = {model: store.holders.get(model.inputs, "") for model in missing(needed, store.images)}
     weights = missing([model for model in needed if not held.get(model)], store.images)
-    twice = [each for each in redundant(images) if once and each in store.images]
     reasons = [*weights.values(), *services.values()]
-    reasons += [f"{each} is on the disk twice" for each in twice]
     if store.uploads:
         reasons.append(f"{uploads} contains files from an interrupted run")
     files = [(model.model, file) for model in weights for file in model.files]
@@ -100,8 +98,9 @@ def built(
             with reported(f"building the image of {image.service}"):
                 yield from _build(image, missing_stages(image, store.images))
         yield StringCommand(core.tidy_script(uploads))
-        if twice or (once and building):
-            yield StringCommand(tidy_script(redundant(images)))
+        if once and building:
+            whole_cache = not any(image.runs_programs for image in images)
+            yield StringCommand(tidy_script(redundant(images), whole_cache=whole_cache))
 
 
 def _build(image: ServiceImage, stages: Sequence[StageImage]) -> Commands:

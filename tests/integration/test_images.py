@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
-from llmhost.docker.stages import engine_tag
 from llmhost.operations import images
 from llmhost.settings import Settings
 from llmhost.stack.project import service_images
@@ -219,16 +218,6 @@ def test_building_again_needs_no_registry(site: DockerSite) -> None:
         converge(site.machine, bake, site.settings())
     finally:
         site.registry.__enter__()
-
-
-def test_engine_that_a_killed_run_left_is_removed(site: DockerSite) -> None:
-    converge(site.machine, bake, site.settings())
-    (image,) = service_images(site.settings())
-    left = engine_tag(image.service, image.engine)
-    site.machine.ssh(f"docker pull -q {site.engine} && docker tag {site.engine} {left}")
-    outcome = converge(site.machine, bake, site.settings())
-    assert outcome.changed == ["Bake"] and "is on the disk twice" in outcome.output
-    assert site.machine.ssh(f"docker image inspect {site.engine}", check=False).returncode == 1
 
 
 @pytest.fixture

@@ -92,12 +92,12 @@ def test_weights_are_the_lowest_stage_and_the_engine_comes_on_top() -> None:
     weights, base = PAIR.stages
     assert weights.dockerfile.splitlines() == [
         f"FROM {TINY.reference}",
-        f"COPY --link --from={OTHER.reference} / /",
+        f"COPY --from={OTHER.reference} / /",
     ]
     assert base.dockerfile.splitlines() == [
         f"FROM {IMAGE.engine} AS engine",
         f"FROM {weights.reference}",
-        "COPY --link --from=engine / /",
+        "COPY --from=engine / /",
         "# engine: ENV WORKDIR ENTRYPOINT",
     ]
     (dockerfile,) = PAIR.build_files
@@ -147,6 +147,13 @@ def test_only_what_is_on_the_disk_as_other_layers_is_redundant() -> None:
     assert redundant([own]) == sorted([TINY.reference, OTHER.reference])
 
 
+def test_cache_of_a_build_that_runs_programs_is_kept() -> None:
+    run = File("Dockerfile", "FROM engine\nRUN pip install something\n")
+    assert replace(DOCLING, context=(run,)).runs_programs
+    assert not IMAGE.runs_programs and not DOCLING.runs_programs
+    assert "--all" not in tidy_script([], whole_cache=False)
+
+
 def test_place_of_weights_counts_in_the_intermediate_images() -> None:
     moved = replace(IMAGE, models=(_tiny(path="/models/tiny.bin"),))
     assert moved.stages[0].reference != IMAGE.stages[0].reference
@@ -176,7 +183,7 @@ def test_tag_on_another_image_counts_as_missing() -> None:
         build_script(IMAGE),
         stage_script(IMAGE, IMAGE.stages[0]),
         recover_script(PARTS.reference, PARTS.inputs, PARTS.paths, "llmhost/base-llamacpp:1"),
-        tidy_script(redundant([IMAGE])),
+        tidy_script(redundant([IMAGE]), whole_cache=True),
     ],
 )
 def test_scripts_are_posix_shell(script: str) -> None:
