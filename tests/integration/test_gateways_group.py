@@ -28,7 +28,6 @@ PORTS = {"llm-1": 9001, "llm-2": 9002}
 # Answers with its own name; what is posted is answered at length, until /run/enough is there.
 DOUBLE = """
 import http.server, os, sys, time
-from tests.programs import running
 class Double(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -118,6 +117,8 @@ def test_bare_machine_becomes_the_gateway_and_nothing_else(site: Site) -> None:
     for name, port in PORTS.items():
         start = f"systemd-run -q --unit={name} python3 -c {shlex.quote(DOUBLE)} {name} {port}"
         site.machine.ssh(start)
+        listens = f"until : </dev/tcp/127.0.0.1/{port}; do sleep 0.1; done"
+        site.machine.ssh(f"timeout 30 bash -c {shlex.quote(listens)} 2>/dev/null")
     outcome = site.deploy()
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     assert site.env["GATEWAY_KEY"] not in outcome.stdout + outcome.stderr
