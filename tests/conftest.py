@@ -11,5 +11,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Machines first: they take long, and the quick tests at the end keep all workers busy."""
-    items.sort(key=lambda item: item.get_closest_marker("machines") is None)
+    """Files with machines first: they take long, and the quick tests at the end keep all workers
+    busy."""
+    long = {item.path for item in items if item.get_closest_marker("machines")}
+    items.sort(key=lambda item: item.path not in long)

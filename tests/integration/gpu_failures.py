@@ -37,7 +37,6 @@ FAILURES = {
         "touch /boot/vmlinuz-9.1.0-1-amd64",
         "rm /boot/vmlinuz-9.1.0-1-amd64",
         "linux-headers-9.1.0-1-amd64",
-        foreseen=False,
     ),
     "the driver is too old": Failure(
         _OLD,

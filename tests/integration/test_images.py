@@ -235,10 +235,8 @@ def test_gated_weights_are_downloaded_with_a_token_that_nobody_sees(
 ) -> None:
     monkeypatch.setenv("HUB_TOKEN", "hub-secret")
     settings = site.settings(model=_from(gated, token="env:HUB_TOKEN"))
-    watch = (
-        "timeout 60 sh -c 'until pgrep -x curl >/dev/null; do :; done;"
-        ' tr \\\\0 "\\n" </proc/$(pgrep -nx curl)/cmdline\''
-    )
+    # Another curl asks Docker's API.
+    watch = "timeout 60 sh -c 'until pgrep -af \"[c]url .*--config\"; do :; done'"
     with ThreadPoolExecutor() as pool:
         seen = pool.submit(site.machine.ssh, watch, check=False)
         outcome = converge(site.machine, bake, settings)

@@ -40,7 +40,7 @@ def inventory(port: int, **more: object) -> dict[str, Any]:
         "gateway_tls": "off",
         "gateway_count_tokens": True,
         "api_clients": [
-            {"name": name, "sha256": digest(key), "tokens_per_day": 10**9}
+            {"name": name, "sha256": digest(key), "tokens_per_day": 10**11}
             for name, key in KEYS.items()
         ],
         **more,
@@ -145,7 +145,7 @@ def test_sums_of_mixed_requests_equal_the_engine_s_own(engine: str, tmp_path: Pa
         assert after["app"].tokens_out - rows["app"].tokens_out == whole * 400
         assert after["app"].aborted == ABORTED - whole and whole < ABORTED // 2
         assert used["app"] < quotas(gateway)["app"] < used["app"] + ABORTED * 500
-        assert usage(gateway, By.MODEL, len(sent))["tiny"].counted == MIXED
+        assert usage(gateway, By.MODEL, len(sent))["tiny"].counted == MIXED + whole
         assert "99999" not in gateway.log_texts
 
 
