@@ -33,7 +33,7 @@ _HOLDERS = (
 
 
 class Images(FactBase[ImageStore]):
-    """State of the named images, files that a killed run left in the upload directory, image
+    """State of the named images, entries of the upload directory that a run left, image
     archives in the directory `waiting`, and images that contain models."""
 
     @staticmethod
@@ -43,7 +43,7 @@ class Images(FactBase[ImageStore]):
     def command(self, references: Sequence[str], uploads: str, waiting: str) -> str:
         return (
             f"{inspect_command(references)};"
-            f" ls {shlex.quote(uploads)} 2>/dev/null | sed 's/^/upload|/';"
+            f" ls -a {shlex.quote(uploads)} 2>/dev/null | sed 's/^/upload|/';"
             f" ls {shlex.quote(waiting)} 2>/dev/null | sed 's/^/archive|/';"
             f" {_HOLDERS}"
         )

@@ -66,7 +66,7 @@ def built(
     weights = missing([model for model in needed if not held.get(model)], store.images)
     reasons = [*weights.values(), *services.values()]
     if store.uploads:
-        reasons.append(f"{uploads} contains files from an interrupted run")
+        reasons.append(f"{uploads} is left from an interrupted run")
     files = [(model.model, file) for model in weights for file in model.files]
     arriving = {model: _arriving(model, store.uploads) for model in weights}
     if mistakes := [mistake for name, file in files if (mistake := _mistake(name, file))]:

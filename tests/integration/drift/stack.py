@@ -138,8 +138,8 @@ STACK = (
         "stack.weights-are-not-stored-twice",
         (
             "uploads-left-behind",
-            "mkdir -p /opt/llmhost/uploads && touch /opt/llmhost/uploads/x.part",
-            "contains files from an interrupted run",
+            "mkdir -p /opt/llmhost/uploads",
+            "is left from an interrupted run",
         ),
     ),
     *drifts(
