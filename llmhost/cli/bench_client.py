@@ -23,13 +23,15 @@ class Load:
     max_tokens: int
 
     def body(self, number: int) -> dict[str, object]:
-        """Of a request. No prompt begins as another one, so that no engine can reuse its work."""
+        """Of a request. No prompt begins as another one, so that no engine can reuse its work. With
+        `ignore_eos`, llama.cpp and vLLM write all the tokens; Ollama does not know it."""
         words = (_WORDS[(number + place) % len(_WORDS)] for place in range(self.prompt_words))
         return {
             "model": self.model,
             "stream": True,
             "stream_options": {"include_usage": True},
             "max_tokens": self.max_tokens,
+            "ignore_eos": True,
             "messages": [{"role": "user", "content": f"{number}: {' '.join(words)}"}],
         }
 
