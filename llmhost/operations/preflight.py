@@ -83,8 +83,8 @@ def fit(
     `roots` are the directories of Docker and containerd. `gpus` are the services' requirements for
     its GPUs, which are read only if there are any. Those that cannot be met are a warning: they
     stop only what needs the GPUs (docs/decisions/0087). None: the host runs no services. Servers
-    behind a gateway that do not answer are a warning once the gateway is deployed: its keys must
-    remain changeable while they are down.
+    behind a gateway that do not answer, and ports that other programs use, are a warning once the
+    host is deployed: its keys must remain changeable meanwhile.
     """
     identity = get_fact(HostIdentityFact, paths=paths, receipt=receipt)
     if identity is None:
@@ -93,13 +93,13 @@ def fit(
     skew = get_fact(HostTime) - time.time()
     wrong = [*findings(identity, requirements, skew_seconds=skew)]
     wrong += _elsewhere(*roots) if roots else ()
-    wrong += _taken_ports(requirements)
     warnings: list[str] = []
+    found = warnings if identity.deployed else wrong
+    found += _taken_ports(requirements)
     if gateway:
         if not gateway.replaces_nginx:
             wrong += occupied(get_fact(OtherSites, **_sites_question(gateway).arguments))
-        silent = warnings if identity.deployed else wrong
-        silent += _silent_servers(gateway)
+        found += _silent_servers(gateway)
     if wrong:
         yield refuse(wrong)
         return

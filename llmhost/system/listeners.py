@@ -28,13 +28,15 @@ class Needed:
 
 
 def taken(needed: Iterable[Needed], listeners: Iterable[Listener]) -> Iterator[str]:
-    """Why a host is refused whose ports other programs use."""
+    """Why a host is refused whose ports other programs use. A program without a name has ended
+    while the host was asked, nginx during a reload for example."""
     found = [*listeners]
     for each in needed:
         others = {
-            listener.program or "another program"
+            listener.program
             for listener in found
-            if listener.port == each.port
+            if listener.program
+            and listener.port == each.port
             and listener.program not in each.programs
             and any(_meets(listener.address, address) for address in each.addresses)
         }
