@@ -198,7 +198,8 @@ def listed(_asked):
 
 def restore(asked):
     """Restore beside the volumes, exchange each with its volume in one step, then restart the
-    containers: until then they keep the data that they have open. Undone if one gets unhealthy."""
+    containers: until then they keep the data that they have open. Undone if one becomes
+    unhealthy."""
     open_repository(create=False)
     snapshot = chosen(asked)
     found = volumes(asked["volumes"])
@@ -255,8 +256,8 @@ def check_room(snapshot, found):
         free = os.statvfs(path).f_bavail * os.statvfs(path).f_frsize
         if free < size["total_size"] * ROOM:
             raise Failure(
-                f"the backup needs {size['total_size'] / 2**30:.1f} GiB beside the present data,"
-                f" and {path} has {free / 2**30:.1f} GiB left"
+                f"the backup needs {size['total_size'] / 2**30:.1f} GiB in addition to the current"
+                f" data, and {path} has {free / 2**30:.1f} GiB left"
             )
 
 
@@ -315,7 +316,7 @@ def restarted(containers, seconds):
     while left:
         left = [each for each in left if docker("inspect", "-f", health, each).strip() != "healthy"]
         if left and time.monotonic() > end:
-            raise Failure(f"{', '.join(left)} did not get healthy; the former data is back")
+            raise Failure(f"{', '.join(left)} did not become healthy; the former data is restored")
         time.sleep(0.5 if left else 0)
 
 

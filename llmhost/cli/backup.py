@@ -81,8 +81,8 @@ def restore(
 ) -> None:
     """Replace the data of the services with that of a backup.
 
-    The data is restored beside the present one and compared with the repository, then exchanged,
-    and the services restart. If one gets unhealthy, it gets its former data again. Whatever
+    The data is restored next to the current data, compared with the repository, then exchanged,
+    and the services restart. If one becomes unhealthy, its former data is restored. Whatever
     interrupts it, a service has either its former data or all of the restored data. --drill stops
     before the exchange and changes nothing. Exit status: 0 or 1.
     """

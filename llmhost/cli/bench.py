@@ -3,7 +3,7 @@
 import json
 import ssl
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -94,11 +94,11 @@ def bench(
     loads = [Load(path, role, words, tokens) for role, path in roles.items()]
     with _client(target, url, key, timeout) as client:
         levels = tuple(_levels(client, loads, _numbers(concurrency), rounds, report.goal))
-    found = asdict(report) | {"levels": [asdict(each) for each in levels]}
+    report = replace(report, levels=levels)
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(asdict(report)))
     else:
-        Console(highlight=False).print(_table(report, levels, before))
+        Console(highlight=False).print(_table(report, before))
     failed = [each for each in levels if each.failed]
     for each in failed:
         reasons = ", ".join(f"{count} × {why}" for why, count in each.errors.items())
@@ -173,7 +173,7 @@ def _earlier(file: Path) -> BenchReport:
         stop(f"{file} {error}")
 
 
-def _table(report: BenchReport, levels: tuple[Level, ...], before: BenchReport | None) -> Table:
+def _table(report: BenchReport, before: BenchReport | None) -> Table:
     title = f"{report.host}: {report.prompt_words} words in, up to {report.max_tokens} tokens out"
     if before:
         title += f"; changes since {before.time}"
@@ -181,7 +181,7 @@ def _table(report: BenchReport, levels: tuple[Level, ...], before: BenchReport |
     table.add_column("model", overflow="fold")
     for column in ("clients", "requests", "failed", *_COLUMNS.values()):
         table.add_column(column, justify="right", no_wrap=True)
-    for each in levels:
+    for each in report.levels:
         change = changes(each, before) if before else {}
         counts = map(str, (each.concurrency, each.requests, each.failed))
         cells = (_cell(name, getattr(each, name), change.get(name)) for name in _COLUMNS)

@@ -188,9 +188,6 @@ def redundant(images: Sequence[ServiceImage]) -> list[str]:
     bases = {image.engine for image in images if not image.on_top}
     copied = [image for image in images if image.on_top and image.engine not in bases]
     engines = {image.engine for image in copied}
-    tags = {
-        tag(image.service, image.engine)
-        for image in copied
-        for tag in (engine_tag, lambda service, _: recovered_tag(service))
-    }
-    return sorted((models - shared) | engines | tags)
+    tags = {engine_tag(image.service, image.engine) for image in copied}
+    recovered = {recovered_tag(image.service) for image in copied}
+    return sorted((models - shared) | engines | tags | recovered)

@@ -110,7 +110,7 @@ def recover_script(reference: str, inputs: str, files: Sequence[str], holder: st
     return script("docker/recover.sh", dockerfile, *words)
 
 
-def tidy_script(redundant: Iterable[str], *, whole_cache: bool) -> str:
+def free_script(redundant: Iterable[str], *, whole_cache: bool) -> str:
     """Remove images whose content other images have too, and what the builder keeps of them.
 
     With containerd's store, the builder keeps unpacked layers of removed images until its whole

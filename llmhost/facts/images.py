@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pyinfra.api import FactBase
 
@@ -12,29 +12,21 @@ from llmhost.docker.stages import INPUTS_LABEL, MODELS_LABEL
 
 @dataclass(frozen=True)
 class ImageStore:
-    """Images by reference, names of files in the upload directory, names of image archives from a
-    bundle, and by digest of a model's inputs an image that contains the model."""
+    """Images by reference, names of files in the upload directory, and names of image archives from
+    a bundle."""
 
     images: Mapping[str, ImageState]
     uploads: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
-    holders: Mapping[str, str] = field(default_factory=dict)
 
 
 DOCKER = "timeout 20 docker"
 """With a timeout, because the daemon may hang."""
 
 
-_HOLDER = 'holder|{{range .RepoTags}}{{.}} {{end}}|{{index .Config.Labels "' + MODELS_LABEL + '"}}'
-_HOLDERS = (
-    f"{DOCKER} image ls --quiet --filter label={MODELS_LABEL} 'llmhost/*' 2>/dev/null | sort -u |"
-    f" xargs -r {DOCKER} image inspect --format '{_HOLDER}' 2>/dev/null; true"
-)
-
-
 class Images(FactBase[ImageStore]):
-    """State of the named images, entries of the upload directory that a run left, image
-    archives in the directory `waiting`, and images that contain models."""
+    """State of the named images, entries of the upload directory that a run left, and image
+    archives in the directory `waiting`."""
 
     @staticmethod
     def default() -> ImageStore:
@@ -44,18 +36,32 @@ class Images(FactBase[ImageStore]):
         return (
             f"{inspect_command(references)};"
             f" ls -a {shlex.quote(uploads)} 2>/dev/null | sed 's/^/upload|/';"
-            f" ls {shlex.quote(waiting)} 2>/dev/null | sed 's/^/archive|/';"
-            f" {_HOLDERS}"
+            f" ls {shlex.quote(waiting)} 2>/dev/null | sed 's/^/archive|/'"
         )
 
     def process(self, output: list[str]) -> ImageStore:
-        rows = [line.split("|") for line in output if line.startswith("holder|")]
         return ImageStore(
-            parse_images(output),
-            _names("upload|", output),
-            _names("archive|", output),
-            {inputs: _own(names) for _, names, models in rows for inputs in models.split()},
+            parse_images(output), _names("upload|", output), _names("archive|", output)
         )
+
+
+class ModelHolders(FactBase[dict[str, str]]):
+    """By digest of a model's inputs, an image of llmhost that contains the model."""
+
+    @staticmethod
+    def default() -> dict[str, str]:
+        return {}
+
+    def command(self) -> str:
+        label = f'{{{{index .Config.Labels "{MODELS_LABEL}"}}}}'
+        fields = "{{range .RepoTags}}{{.}} {{end}}|" + label
+        listed = f"{DOCKER} image ls --quiet --filter label={MODELS_LABEL} 'llmhost/*' 2>/dev/null"
+        inspected = f"xargs -r {DOCKER} image inspect --format '{fields}' 2>/dev/null"
+        return f"{listed} | sort -u | {inspected}; true"
+
+    def process(self, output: list[str]) -> dict[str, str]:
+        rows = [line.split("|") for line in output if "|" in line]
+        return {inputs: _own(names) for names, models in rows for inputs in models.split()}
 
 
 def _own(names: str) -> str:

@@ -17,9 +17,9 @@ from llmhost.docker.image import (
     models_to_build,
     redundant,
 )
-from llmhost.docker.stages import StageImage, recover_script, tidy_script
+from llmhost.docker.stages import StageImage, free_script, recover_script
 from llmhost.facts.disk_space import HostRoom
-from llmhost.facts.images import Images
+from llmhost.facts.images import Images, ModelHolders
 from llmhost.models.files import sha256_of
 from llmhost.operations.changes import explain, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
@@ -62,8 +62,9 @@ def built(
     brought = [image for image in services if image.archive in store.archives]
     building = [image for image in services if image not in brought]
     needed = [model for each in building for model in models_to_build(each, store.images)]
-    held = {model: store.holders.get(model.inputs, "") for model in missing(needed, store.images)}
-    weights = missing([model for model in needed if not held.get(model)], store.images)
+    weights = missing(needed, store.images)
+    held = _held(weights)
+    weights = {model: reason for model, reason in weights.items() if model not in held}
     reasons = [*weights.values(), *services.values()]
     if store.uploads:
         reasons.append(f"{uploads} is left from an interrupted run")
@@ -82,25 +83,33 @@ def built(
         if check_room and (lacking := shortage(room, sizes, adding)):
             yield refuse(lacking)
             return
-    if reasons:
-        explain(reasons)
-        yield StringCommand(core.prepare_script(uploads))
-        for model in weights:
-            yield from _transferred(model, arriving[model], uploads, sizes[model])
-        for model, holder in held.items():
-            if holder:
-                recover = recover_script(model.reference, model.inputs, model.paths, holder)
-                yield StringCommand(recover)
-        for image in brought:
-            with reported(f"loading the image of {image.service}"):
-                yield StringCommand(core.load_script(image, waiting))
-        for image in building:
-            with reported(f"building the image of {image.service}"):
-                yield from _build(image, missing_stages(image, store.images))
-        yield StringCommand(core.tidy_script(uploads))
-        if once and building:
-            whole_cache = not any(image.runs_programs for image in images)
-            yield StringCommand(tidy_script(redundant(images), whole_cache=whole_cache))
+    if not reasons:
+        return
+    explain(reasons)
+    yield StringCommand(core.prepare_script(uploads))
+    for model in weights:
+        yield from _transferred(model, arriving[model], uploads, sizes[model])
+    for model, holder in held.items():
+        recover = recover_script(model.reference, model.inputs, model.paths, holder)
+        yield StringCommand(recover)
+    for image in brought:
+        with reported(f"loading the image of {image.service}"):
+            yield StringCommand(core.load_script(image, waiting))
+    for image in building:
+        with reported(f"building the image of {image.service}"):
+            yield from _build(image, missing_stages(image, store.images))
+    yield StringCommand(core.tidy_script(uploads))
+    if once and building:
+        whole_cache = not any(image.runs_programs for image in images)
+        yield StringCommand(free_script(redundant(images), whole_cache=whole_cache))
+
+
+def _held(models: Iterable[ModelImage]) -> dict[ModelImage, str]:
+    """Those of the models that other images on the host contain, each with such an image. The host
+    is asked only if there are models."""
+    wanted = [*models]
+    holders = get_fact(ModelHolders) if wanted else {}
+    return {model: holders[model.inputs] for model in wanted if model.inputs in holders}
 
 
 def _build(image: ServiceImage, stages: Sequence[StageImage]) -> Commands:

@@ -28,8 +28,8 @@ class Needed:
 
 
 def taken(needed: Iterable[Needed], listeners: Iterable[Listener]) -> Iterator[str]:
-    """Why a host is refused whose ports other programs use. A program without a name has ended
-    while the host was asked, nginx during a reload for example."""
+    """Why a host is refused whose ports other programs use. Listeners without a name do not count:
+    the program may have ended while the host was asked, as one of ours does in a restart."""
     found = [*listeners]
     for each in needed:
         others = {

@@ -332,7 +332,7 @@ def test_service_that_gets_unhealthy_gets_its_data_back(server: Server) -> None:
     server.ask("backup")
     server.redis("del", "poison")
     sentence = server.refused("restore", start_seconds=1)
-    assert "llmhost-redis-1 did not get healthy; the former data is back" in sentence
+    assert "llmhost-redis-1 did not become healthy; the former data is restored" in sentence
     wait_for(lambda: server.redis("ping") == "PONG")
     assert server.records == RECORDS and not server.stage.exists()
 

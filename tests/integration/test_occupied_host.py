@@ -1,5 +1,9 @@
 """What another program on a host does, and preflight finds: real nginx, real shims of Docker."""
 
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,16 +70,41 @@ def test_all_findings_of_a_host_come_at_once(host: Machine) -> None:
     # What podman-docker installs, with the answer of its `docker --version`.
     host.ssh("printf '#!/bin/sh\\necho podman version 5.4.2\\n' >/usr/local/bin/docker")
     host.ssh("chmod +x /usr/local/bin/docker")
-    for port in (8443, 8081):
-        host.ssh(f"systemd-run -q --unit=other-{port} python3 -m http.server {port}")
-    outcome = _asked(host, preflight_min_memory_gib=100_000, **STACK)
-    host.ssh("systemctl stop other-8443 other-8081")
+    with _occupied(host, 8443, 8081):
+        outcome = _asked(host, preflight_min_memory_gib=100_000, **STACK)
     assert not outcome.succeeded
     assert [each for each in FOUND if each not in outcome.output] == []
     host.ssh("rm /usr/local/bin/docker")
     assert not _asked(host).succeeded
     agreed = _asked(host, gateway_replaces_nginx=True)
     assert agreed.succeeded, agreed.output
+
+
+@contextmanager
+def _occupied(host: Machine, *ports: int) -> Iterator[None]:
+    """Another program listens on these ports."""
+    for port in ports:
+        host.ssh(f"systemd-run -q --unit=other-{port} python3 -m http.server {port}")
+        listens = f"until : </dev/tcp/127.0.0.1/{port}; do sleep 0.1; done"
+        host.ssh(f"timeout 30 bash -c {shlex.quote(listens)} 2>/dev/null")
+    try:
+        yield
+    finally:
+        host.ssh(f"systemctl stop {' '.join(f'other-{port}' for port in ports)}")
+
+
+def test_port_in_use_is_a_warning_once_the_host_is_deployed(host: Machine) -> None:
+    """Otherwise a key could not be revoked while another program has a port."""
+    receipt = read_settings(BASE).receipt.path
+    options: dict[str, Any] = {"gateway_replaces_nginx": True}
+    with _occupied(host, 8443):
+        refused = _asked(host, **options)
+        host.ssh(f"mkdir -p {Path(receipt).parent} && touch {receipt}")
+        warned = _asked(host, **options)
+        host.ssh(f"rm {receipt}")
+    sentence = "port 8443/tcp (gateway_port) is in use by python3"
+    assert not refused.succeeded and sentence in refused.output
+    assert warned.succeeded and sentence in warned.output, warned.output
 
 
 def test_sites_of_an_nginx_that_refuses_its_configuration_are_found(host: Machine) -> None:

@@ -28,10 +28,11 @@ from llmhost.docker.image_scripts import (
 from llmhost.docker.stages import (
     StageImage,
     engine_tag,
+    free_script,
     recover_script,
     recovered_tag,
-    tidy_script,
 )
+from llmhost.facts.images import ModelHolders
 from llmhost.resources import FILES, script
 from llmhost.system.files import File, archive
 
@@ -147,11 +148,17 @@ def test_only_what_is_on_the_disk_as_other_layers_is_redundant() -> None:
     assert redundant([own]) == sorted([TINY.reference, OTHER.reference])
 
 
+def test_model_is_taken_from_an_image_of_llmhost_that_has_it() -> None:
+    output = ["box:1 llmhost/base-x:1 |ab cd", "llmhost/notes:2 |ef", "llmhost/empty:1 |"]
+    held = {"ab": "llmhost/base-x:1", "cd": "llmhost/base-x:1", "ef": "llmhost/notes:2"}
+    assert ModelHolders().process(output) == held
+
+
 def test_cache_of_a_build_that_runs_programs_is_kept() -> None:
     run = File("Dockerfile", "FROM engine\nRUN pip install something\n")
     assert replace(DOCLING, context=(run,)).runs_programs
     assert not IMAGE.runs_programs and not DOCLING.runs_programs
-    assert "--all" not in tidy_script([], whole_cache=False)
+    assert "--all" not in free_script([], whole_cache=False)
 
 
 def test_place_of_weights_counts_in_the_intermediate_images() -> None:
@@ -183,7 +190,7 @@ def test_tag_on_another_image_counts_as_missing() -> None:
         build_script(IMAGE),
         stage_script(IMAGE, IMAGE.stages[0]),
         recover_script(PARTS.reference, PARTS.inputs, PARTS.paths, "llmhost/base-llamacpp:1"),
-        tidy_script(redundant([IMAGE]), whole_cache=True),
+        free_script(redundant([IMAGE]), whole_cache=True),
     ],
 )
 def test_scripts_are_posix_shell(script: str) -> None:
