@@ -361,7 +361,9 @@ def test_full_disk_is_refused_before_anything_changes(server: Server, tmp_path: 
         other = new_server(small / "site", server.repository)
         try:
             other.write({"own": "z"})
-            assert "the backup needs 0.0 GiB beside" in other.refused("restore")
+            assert "the backup needs 0.0 GiB in addition to the current data" in other.refused(
+                "restore"
+            )
             assert other.records == {"own": "z"}
         finally:
             end(other)

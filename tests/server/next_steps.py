@@ -315,7 +315,7 @@ NEXT_STEPS = {
     "system.unused-protocols-cannot-be-loaded": "Deploy again to restore "
     "/etc/modprobe.d/llmhost-protocols.conf.",
     "system.sshd-has-the-settings-of-its-hardening": "Deploy again. If /etc/ssh has changes that "
-    "sshd has not loaded, run `systemctl restart ssh` and log in again first.",
+    "sshd has not loaded, run `sshd -t && systemctl restart ssh` and log in again first.",
     "system.sshd-offers-no-password-log-in": "Deploy again with a key. If you need password "
     "log-in, set `system_ssh_password_login`.",
     "system.no-unit-has-undeclared-overrides": "`llmhost plan INVENTORY` names them; a deploy "
