@@ -16,5 +16,5 @@ done
 # As nginx would find out: the kernel has no sockets of this kind.
 LC_ALL=C bash -c ': </dev/tcp/::1/9' 2>&1 | grep -q 'Address family not supported' && echo "ipv6=off"
 [ -e /snap/docker/current ] && echo "docker_of=snap"
-docker --version 2>/dev/null | grep -qi podman && echo "docker_of=podman"
+command -v podman >/dev/null && docker --version 2>/dev/null | grep -qi podman && echo "docker_of=podman"
 true
