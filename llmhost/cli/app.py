@@ -66,6 +66,10 @@ PLACES = {
         "backup:backup", "Back up the data of the services to the repository in backup_repository."
     ),
     "restore": Place("backup:restore", "Replace the data of the services with that of a backup."),
+    "sbom": Place(
+        "sbom:app",
+        "Write what runs on each host as signed CycloneDX documents; compare two of them.",
+    ),
     "vram": Place(
         "vram:vram", "Show how much GPU memory each model needs and whether all models fit."
     ),

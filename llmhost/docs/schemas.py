@@ -8,11 +8,17 @@ from pydantic import TypeAdapter
 
 from llmhost.bench import BenchReport
 from llmhost.resources import PACKAGE
+from llmhost.sbom.changes import SbomChanges
 from llmhost.status.report import StatusReport
 from llmhost.status.usage import UsageReport
 
-SCHEMAS: dict[str, type] = {"status": StatusReport, "usage": UsageReport, "bench": BenchReport}
-"""What `llmhost NAME --json` prints, by name."""
+SCHEMAS: dict[str, type] = {
+    "status": StatusReport,
+    "usage": UsageReport,
+    "bench": BenchReport,
+    "sbom-diff": SbomChanges,
+}
+"""What `llmhost NAME --json` prints, by name, with `-` before a subcommand."""
 
 
 def schema(printed: type) -> dict[str, Any]:

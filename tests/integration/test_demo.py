@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from testbed import Client, Lan, Machine
 from tests.programs import running
@@ -256,6 +258,45 @@ def test_commands_run_on_the_host_and_in_a_container(demo: Demo) -> None:
     assert inside.stdout.startswith("curl ") and inside.returncode == 0, inside.stderr
     refused = demo.run("llmhost", "exec", "llamacpp", site, "--", "curl", "http://127.0.0.1:1")
     assert refused.returncode == 7
+
+
+DPKG = "dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n'"
+
+
+def installed(listed: str) -> set[str]:
+    """What dpkg-query lists as installed, as `NAME VERSION`."""
+    return {line.partition(" ")[2] for line in listed.splitlines() if line.startswith("installed")}
+
+
+def test_sbom_lists_the_packages_of_the_host_and_of_the_container(
+    demo: Demo, tmp_path: Path
+) -> None:
+    container = "docker exec llmhost-llamacpp-1 " + DPKG
+    written = ["sbom", "inventory/demo.py", "-o", str(tmp_path), "--key", str(tmp_path / "keys")]
+    running, stopped = (str(tmp_path / name) for name in ("running.json", "stopped.json"))
+    file = tmp_path / "llm-demo.cdx.json"
+    expected = {
+        name: installed(demo.server.ssh(command).stdout)
+        for name, command in (("host", DPKG), ("llamacpp", container))
+    }
+    ran = demo.run("llmhost", *written)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(file.read_text()) is None
+    document = json.loads(file.read_text())
+    (system, image, model) = document["components"]
+    for name, component in (("host", system), ("llamacpp", image)):
+        packages = (each for each in component["components"] if "pkg:deb" in each["purl"])
+        assert {f"{each['name']} {each['version']}" for each in packages} == expected[name]
+    declared = json.loads((demo.home / "site.json").read_text())["model"]
+    assert [each["content"] for each in model["hashes"]] == [declared["sha256"]]
+    file.rename(running)
+    # A container that does not run has the same packages.
+    assert demo.run("llmhost", "stop", "llamacpp", "inventory/demo.py").returncode == 0
+    assert demo.run("llmhost", *written).returncode == 0
+    file.rename(stopped)
+    assert demo.run("llmhost", "start", "llamacpp", "inventory/demo.py").returncode == 0
+    same = demo.run("llmhost", "sbom", "diff", running, stopped)
+    assert same.returncode == 0, same.stdout
 
 
 @pytest.mark.parametrize(

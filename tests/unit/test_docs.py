@@ -52,6 +52,7 @@ RUN_BY = {
     "llmhost backup": f"{BACKUP}::test_lost_data_is_restored",
     "llmhost restore": f"{BACKUP}::test_lost_data_is_restored",
     "llmhost usage": f"{DEMO}::test_usage_counts_the_requests_of_each_client",
+    "llmhost sbom": f"{DEMO}::test_sbom_lists_the_packages_of_the_host_and_of_the_container",
     "llmhost rollback": f"{ROLLBACK}::test_stack_and_gateway_return_to_the_deploy_before",
     "llmhost prune": f"{ROLLBACK}::test_prune_shows_first_and_frees_only_what_is_ours",
     "llmhost stop": f"{GPU_SERVER}::{STOPPED}",
@@ -73,7 +74,20 @@ RUN_BY = {
     "script/try": f"{TRIAL}::test_settings_that_hold_are_proven_and_leave_nothing_behind",
 }
 # Programs that are not ours: what they do is theirs to test.
-OTHERS = {"python3", ".", "cp", "git", "curl", "read", "export", "cd", "apt-get", "pip", "tar"}
+OTHERS = {
+    "openssl",
+    "python3",
+    ".",
+    "cp",
+    "git",
+    "curl",
+    "read",
+    "export",
+    "cd",
+    "apt-get",
+    "pip",
+    "tar",
+}
 
 
 @dataclass(frozen=True)
