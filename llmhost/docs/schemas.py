@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from llmhost.bench import BenchReport
 from llmhost.resources import PACKAGE
 from llmhost.sbom.changes import SbomChanges
+from llmhost.status.keys import KeyReport
 from llmhost.status.report import StatusReport
 from llmhost.status.usage import UsageReport
 
@@ -16,6 +17,7 @@ SCHEMAS: dict[str, type] = {
     "status": StatusReport,
     "usage": UsageReport,
     "bench": BenchReport,
+    "key-list": KeyReport,
     "sbom-diff": SbomChanges,
 }
 """What `llmhost NAME --json` prints, by name, with `-` before a subcommand."""
