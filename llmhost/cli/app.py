@@ -70,6 +70,10 @@ PLACES = {
         "sbom:app",
         "Write what runs on each host as signed CycloneDX documents; compare two of them.",
     ),
+    "outdated": Place(
+        "outdated:outdated",
+        "Show newer versions than the pins, what an update changes, and known security holes.",
+    ),
     "vram": Place(
         "vram:vram", "Show how much GPU memory each model needs and whether all models fit."
     ),

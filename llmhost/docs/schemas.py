@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from llmhost.bench import BenchReport
+from llmhost.outdated.report import OutdatedReport
 from llmhost.resources import PACKAGE
 from llmhost.sbom.changes import SbomChanges
 from llmhost.status.keys import KeyReport
@@ -17,6 +18,7 @@ SCHEMAS: dict[str, type] = {
     "status": StatusReport,
     "usage": UsageReport,
     "bench": BenchReport,
+    "outdated": OutdatedReport,
     "key-list": KeyReport,
     "sbom-diff": SbomChanges,
 }
