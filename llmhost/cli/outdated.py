@@ -15,12 +15,13 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from llmhost.cli.errors import DRIFT, ERROR
+from llmhost.announce.process import announce
+from llmhost.cli.errors import DRIFT, ERROR, stop
 from llmhost.cli.hub import HubError, Hubs
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.parallel import run_on_each
 from llmhost.cli.registry import Registries, RegistryError
-from llmhost.cli.session import checked_site, connected, hosts_within
+from llmhost.cli.session import checked_site, connected, hosts_within, site_hosts
 from llmhost.inventory.site import Site
 from llmhost.inventory.site_reader import no_rules, no_site_rules
 from llmhost.options.model import Model
@@ -30,6 +31,7 @@ from llmhost.outdated.report import (
     PACKAGES,
     Outdated,
     OutdatedReport,
+    announced,
     host_findings,
     lists_note,
     matrix_note,
@@ -37,6 +39,7 @@ from llmhost.outdated.report import (
     packages_of,
     report,
     stack_changes,
+    titled,
 )
 from llmhost.resources import script
 from llmhost.version import toolkit
@@ -62,6 +65,9 @@ def outdated(
         list[str] | None,
         typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
     ] = None,
+    tell: Annotated[
+        bool, typer.Option("--announce", help="Also send it to the receivers in announce_*")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="For machines; see docs/outdated.schema.json")
     ] = False,
@@ -69,8 +75,9 @@ def outdated(
     """Show newer versions than the pins, what an update changes, and known security holes.
 
     The controller asks the registries of images, the hubs of models and PyPI; hosts say what their
-    package lists have. Nothing changes. Exit status: 0 nothing is newer, 2 something is, 1 a
-    source could not be reached.
+    package lists have. Nothing changes. --announce sends nothing if all sources were reached and
+    nothing is newer. Exit status: 0 nothing is newer, 2 something is, 1 a source could not be
+    reached.
     """
     found = gathered(inventory, hosts or [])
     if as_json:
@@ -79,7 +86,24 @@ def outdated(
         _print(found)
     for source, why in found.unreachable.items():
         typer.echo(f"{source} {why}: what it offers is not known", err=True)
+    if tell:
+        _announce(inventory, hosts or [], found)
     raise typer.Exit(ERROR if found.unreachable else DRIFT if found.outdated else 0)
+
+
+def _announce(path: str, limit: list[str], found: OutdatedReport) -> None:
+    receivers = {
+        host.settings.announce.model_dump_json(): host.settings.announce
+        for host in site_hosts(path, limit, no_rules)
+        if host.settings.announce.is_declared
+    }
+    if not receivers:
+        stop("--announce: the inventory declares no announce_webhook and no announce_mail_to")
+    if found.outdated or found.unreachable:
+        body = {"event": "outdated", "text": announced(found), **asdict(found)}
+        for options in receivers.values():
+            for why in announce(options, body):
+                typer.echo(f"this was not announced: {why}", err=True)
 
 
 def gathered(path: str, limit: list[str]) -> OutdatedReport:
@@ -237,10 +261,8 @@ def _print(found: OutdatedReport) -> None:
 
 
 def _print_one(console: Console, each: Outdated) -> None:
-    name = f"{each.kind} {each.name}" if each.name != each.kind else each.name
-    versions = f"{each.current} → {each.latest}" if each.latest else each.current
-    where = f" ({', '.join(each.hosts)})" if each.hosts else ""
-    console.print(f"[bold]{escape(name)}[/bold]: {escape(versions + where)}")
+    name, versions = titled(each)
+    console.print(f"[bold]{escape(name)}[/bold]: {escape(versions)}")
     if each.security:
         console.print(f"  [red]! {escape(each.security)}[/red]")
     console.print(escape(f"  update: {each.update}"))

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from llmhost.announce.message import DeployAnnouncement
 from llmhost.bench import BenchReport
 from llmhost.outdated.report import OutdatedReport
 from llmhost.resources import PACKAGE
@@ -18,11 +19,13 @@ SCHEMAS: dict[str, type] = {
     "status": StatusReport,
     "usage": UsageReport,
     "bench": BenchReport,
+    "announcement": DeployAnnouncement,
     "outdated": OutdatedReport,
     "key-list": KeyReport,
     "sbom-diff": SbomChanges,
 }
-"""What `llmhost NAME --json` prints, by name, with `-` before a subcommand."""
+"""What `llmhost NAME --json` prints, by name, with `-` before a subcommand; and what a webhook
+gets."""
 
 
 def schema(printed: type) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pyinfra.api import BaseStateCallback, Host, State
 
+from llmhost.history.run_record import Run
 from llmhost.inventory.site import SiteHost
 from llmhost.operations.fact_prefetch import Prefetch
 
@@ -47,11 +48,14 @@ class HostRun:
 @dataclass
 class RunState:
     """One run. `site` holds the checked settings of every host, once they are read; with `summary`,
-    the process ends with the list of failed hosts."""
+    the process ends with the list of failed hosts. `begun` is the monotonic time of the first
+    operation, 0 in a dry run, and `record` who began it and when."""
 
     hosts: dict[str, HostRun] = field(default_factory=lambda: defaultdict(HostRun))
     site: Mapping[str, SiteHost] | None = None
     summary: bool = True
+    begun: float = 0
+    record: Run | None = None
 
 
 def run_of(state: State) -> RunState:

@@ -184,3 +184,21 @@ def newer_release(current: str, offered: Iterable[str]) -> str:
     own = tuple(map(int, re.findall(r"\d+", current.partition("+")[0])))
     newer = [each for each in releases if tuple(map(int, each.split("."))) > own]
     return max(newer, key=lambda each: tuple(map(int, each.split(".")))) if newer else ""
+
+
+def titled(each: Outdated) -> tuple[str, str]:
+    """What is outdated, and its versions and hosts, for display."""
+    name = f"{each.kind} {each.name}" if each.name != each.kind else each.name
+    versions = f"{each.current} → {each.latest}" if each.latest else each.current
+    return name, f"{versions} ({', '.join(each.hosts)})" if each.hosts else versions
+
+
+def announced(found: OutdatedReport) -> str:
+    """The report as text."""
+    count = len(found.outdated)
+    lines = [f"{count} outdated" if count else "Sources of updates could not be reached"]
+    for each in found.outdated:
+        lines.append(f"- {': '.join(titled(each))}; update: {each.update}")
+        lines += [f"  {each.security}"] if each.security else []
+    lines += [f"- {source} {why}" for source, why in found.unreachable.items()]
+    return "\n".join([*lines, *found.notes])

@@ -21,6 +21,7 @@ import pytest
 
 from testbed.image_registry import ImageRegistry
 from tests.doubles.hub import COMMIT, Hub, hub
+from tests.unit.test_announce import web_server
 
 pytestmark = pytest.mark.machines
 ROOT = Path(__file__).parents[2]
@@ -119,6 +120,22 @@ def test_newer_versions_are_found_with_what_they_change(
     assert found["unreachable"] == {}
     table = ask(inventory, index)
     assert table.returncode == 2 and "server-b101" in table.stdout
+
+
+def test_report_is_announced(
+    tmp_path: Path, registry: ImageRegistry, index: str, models: Hub
+) -> None:
+    image = registry.push("engines/llama", "server-b100", archive(tmp_path, "old"))
+    registry.push("engines/llama", "server-b101", archive(tmp_path, "new"))
+    inventory = site(tmp_path, image, registry.name, models, "d" * 64)
+    nobody = ask(inventory, index, "--announce")
+    assert nobody.returncode == 1 and "declares no announce_webhook" in nobody.stderr
+    with web_server() as inbox:
+        hook = f"{{'announce_webhook': 'http://127.0.0.1:{inbox.port}/', "
+        inventory.write_text(inventory.read_text().replace("{'services'", f"{hook}'services'"))
+        assert ask(inventory, index, "--announce").returncode == 2
+    [(_, _, body)] = inbox.requests
+    assert body["event"] == "outdated" and "server-b100 → server-b101" in body["text"]
 
 
 def test_tag_that_was_built_again_is_outdated_and_the_current_one_is_not(

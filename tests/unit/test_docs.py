@@ -53,6 +53,8 @@ RUN_BY = {
     "llmhost restore": f"{BACKUP}::test_lost_data_is_restored",
     "llmhost usage": f"{DEMO}::test_usage_counts_the_requests_of_each_client",
     "llmhost sbom": f"{DEMO}::test_sbom_lists_the_packages_of_the_host_its_image_and_its_model",
+    "llmhost outdated": "integration/test_outdated.py::"
+    "test_newer_versions_are_found_with_what_they_change",
     "llmhost rollback": f"{ROLLBACK}::test_stack_and_gateway_return_to_the_deploy_before",
     "llmhost prune": f"{ROLLBACK}::test_prune_shows_first_and_frees_only_what_is_ours",
     "llmhost stop": f"{GPU_SERVER}::{STOPPED}",
