@@ -47,6 +47,10 @@ PLACES = {
         "usage:usage",
         "Show who uses the gateway: requests, errors, tokens and bytes by client, model, day.",
     ),
+    "page": Place(
+        "page:write_page",
+        "Write status, usage, plan and checks of the hosts as one HTML page.",
+    ),
     "ssh": Place("shell:ssh", "Open a shell on a host, or run a command there."),
     "exec": Place("shell:execute", "Run a command in the container of a service."),
     "history": Place(

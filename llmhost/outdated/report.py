@@ -1,4 +1,4 @@
-"""What is older than what can be had, and what an update would change. Pure.
+"""What is older than what its source offers, and what an update would change. Pure.
 
 `OutdatedReport` is what `llmhost outdated --json` prints; docs/outdated.schema.json describes it. A
 change of these classes changes the schema: increase SCHEMA.

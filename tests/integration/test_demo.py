@@ -272,6 +272,14 @@ def test_last_use_of_a_key_is_that_of_its_last_request(demo: Demo) -> None:
     ]
 
 
+def test_page_shows_the_site_and_exits_as_its_worst_part(demo: Demo, tmp_path: Path) -> None:
+    ran = demo.run("llmhost", "page", "inventory/demo.py", "-o", str(tmp_path / "page"))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    text = (tmp_path / "page/index.html").read_text()
+    assert "The host is fine" in text and "A deploy would change nothing." in text
+    assert "llm-demo" in text and "llamacpp" in text and "no valid key" in text
+
+
 def test_commands_run_on_the_host_and_in_a_container(demo: Demo) -> None:
     site = "inventory/demo.py"
     there = demo.run("llmhost", "ssh", site, "llm-demo", "--", "echo", "$HOME; exit 7")

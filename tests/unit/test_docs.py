@@ -55,6 +55,7 @@ RUN_BY = {
     "llmhost sbom": f"{DEMO}::test_sbom_lists_the_packages_of_the_host_its_image_and_its_model",
     "llmhost outdated": "integration/test_outdated.py::"
     "test_newer_versions_are_found_with_what_they_change",
+    "llmhost page": f"{DEMO}::test_page_shows_the_site_and_exits_as_its_worst_part",
     "llmhost rollback": f"{ROLLBACK}::test_stack_and_gateway_return_to_the_deploy_before",
     "llmhost prune": f"{ROLLBACK}::test_prune_shows_first_and_frees_only_what_is_ours",
     "llmhost stop": f"{GPU_SERVER}::{STOPPED}",
