@@ -10,7 +10,9 @@ container's, so that no link leads out of it. Nothing in a container is executed
 import json
 import os
 import re
+import sqlite3
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,9 @@ EXPORTED = (
     "*/node_modules/*package.json",
 )
 RPM = ("/var/lib/rpm", "/usr/lib/sysimage/rpm")
+# rpmtag.h. Values of these types end with a zero byte, or are four bytes.
+RPM_TEXTS = {1000: "name", 1001: "version", 1002: "release", 1014: "licence", 1022: "architecture"}
+RPM_EPOCH = 1003
 
 
 def text(path, most=MOST_TEXT):
@@ -112,6 +117,42 @@ def alpine():
             yield package("apk", each["P"], each.get("V", ""), licences, each.get("A", ""))
 
 
+def rpm():
+    """Packages of RPM 4.16 and newer, whose database is SQLite's."""
+    for place in RPM:
+        if not os.path.lexists(f"{place}/rpmdb.sqlite"):
+            continue
+        database = sqlite3.connect(f"file:{place}/rpmdb.sqlite?immutable=1", uri=True)
+        try:
+            for (blob,) in database.execute("SELECT blob FROM Packages"):
+                yield from rpm_package(blob)
+        except (sqlite3.Error, struct.error, ValueError, TypeError):
+            return  # `unread` says that there are none
+        finally:
+            database.close()
+
+
+def rpm_package(blob):
+    """A package from its header: the lengths of index and data, the index, and the data.
+
+    https://rpm.org/docs/4.19.x/manual/format_header.html, without the magic number.
+    """
+    count, _ = struct.unpack_from(">2I", blob)
+    data = blob[8 + 16 * count :]
+    found = {}
+    for tag, _, offset, _ in struct.iter_unpack(">4I", blob[8 : 8 + 16 * count]):
+        if tag in RPM_TEXTS:
+            value = data[offset : data.index(b"\0", offset)]
+            found[RPM_TEXTS[tag]] = value.decode(errors="replace")
+        elif tag == RPM_EPOCH:
+            (found["epoch"],) = struct.unpack_from(">I", data, offset)
+    if found.get("name") and found["name"] != "gpg-pubkey":
+        epoch = f"{found['epoch']}:" if found.get("epoch") else ""
+        version = f"{epoch}{found.get('version', '')}-{found.get('release', '')}"
+        licences = [found.get("licence", "")]
+        yield package("rpm", found["name"], version, licences, found.get("architecture", ""))
+
+
 def headers(content):
     """The fields of a Python package's metadata, each with its values."""
     fields = {}
@@ -173,18 +214,19 @@ def same_device(directory, device):
         return False
 
 
-def unread():
+def unread(packages):
     """Why packages of this root are missing."""
-    if any(name.startswith("rpmdb") for place in RPM for name in names_in(place)):
-        return "its RPM packages are not listed"
+    databases = [name for place in RPM for name in names_in(place) if name.startswith("rpmdb")]
+    if databases and not any(each["kind"] == "rpm" for each in packages):
+        return "its RPM packages could not be read"
     return ""
 
 
 def everything(languages):
     """The packages below the root directory of this process."""
-    found = [*debian(), *alpine(), *(installed_for_languages() if languages else ())]
+    found = [*debian(), *alpine(), *rpm(), *(installed_for_languages() if languages else ())]
     once = {json.dumps(each, sort_keys=True): each for each in found}
-    return {"os": os_release(), "packages": [*once.values()], "unread": unread()}
+    return {"os": os_release(), "packages": [*once.values()], "unread": unread(found)}
 
 
 def confined(root):

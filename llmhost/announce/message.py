@@ -7,12 +7,13 @@ change of these classes changes the schema: increase SCHEMA.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from llmhost.units import duration
 
 SCHEMA = 1
-HostResult = Literal["changed", "unchanged", "failed", "unreachable"]
+HostResult = Literal["changed", "unchanged", "failed", "unreachable", "interrupted"]
+BAD: tuple[HostResult, ...] = ("failed", "unreachable", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def deploy_announcement(
 ) -> DeployAnnouncement:
     """The announcement of these hosts."""
     ends = tuple(sorted(hosts, key=lambda each: each.host))
-    bad = [each for each in ends if each.result in ("failed", "unreachable")]
+    bad = [each for each in ends if each.result in BAD]
     lines = [_title(ends), *(_line(each) for each in ends)]
     revision = (author.revision or author.version)[:8]
     lines.append(f"by {author.by}, llmhost {revision}, {begun}, {duration(seconds)}")
@@ -83,17 +84,10 @@ def is_wanted(announcement: DeployAnnouncement, after: str) -> bool:
 
 
 def _title(hosts: Sequence[HostEnd]) -> str:
-    counts = {word: sum(each.result == word for each in hosts) for word in _WORDS}
-    some = ", ".join(f"{count} {_WORDS[word]}" for word, count in counts.items() if count)
+    counts = {word: sum(each.result == word for each in hosts) for word in get_args(HostResult)}
+    ranked = (*BAD, *(word for word in counts if word not in BAD))
+    some = ", ".join(f"{counts[word]} {word}" for word in ranked if counts[word])
     return f"Deploy of {len(hosts)} host{'s' if len(hosts) != 1 else ''}: {some}"
-
-
-_WORDS = {
-    "failed": "failed",
-    "unreachable": "unreachable",
-    "changed": "changed",
-    "unchanged": "unchanged",
-}
 
 
 def _line(host: HostEnd) -> str:

@@ -108,8 +108,9 @@ def _announce(path: str, limit: list[str], found: OutdatedReport) -> None:
 
 def gathered(path: str, limit: list[str]) -> OutdatedReport:
     """Ask all sources at the same time."""
-    hosts = hosts_within(load_inventory(path), limit)
-    site = checked_site(load_inventory(path), hosts, no_rules, no_site_rules)
+    inventory = load_inventory(path)
+    hosts = hosts_within(inventory, limit)
+    site = checked_site(inventory, hosts, no_rules, no_site_rules)
     names = [host.name for host in hosts]
     within = {name: site[name] for name in names}
     results = _Results()
@@ -234,9 +235,12 @@ def _hosts(path: str, site: Site, results: _Results) -> None:
 def _llmhost(results: _Results, hosts: Sequence[str]) -> None:
     """Releases of llmhost, as pip finds them: with the site's index, proxy and certificates."""
     command = [sys.executable, "-m", "pip", "index", "versions", "llmhost"]
-    options = ["--disable-pip-version-check", "--no-input", "--retries", "0", "--timeout", "10"]
+    options = ["--disable-pip-version-check", "--no-input", "--retries", "1", "--timeout", "10"]
     ran = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     versions = re.search(r"^Available versions: (.*)$", ran.stdout, re.MULTILINE)
+    if "No matching distribution" in ran.stderr and "Retrying" not in ran.stderr:
+        results.notes.append("the index of Python packages has no release of llmhost")
+        return
     if ran.returncode or not versions:
         lines = [line for line in ran.stderr.splitlines() if line.startswith("ERROR: ")]
         why = lines[-1].removeprefix("ERROR: ") if lines else "pip printed no version"

@@ -16,8 +16,9 @@ from llmhost.operations.run_state import host_run, run_of, title
 from llmhost.options.announce import Announce
 
 
-class Beginning(BaseStateCallback):
-    """Notes when the first operation runs: a dry run has none."""
+class Progress(BaseStateCallback):
+    """Notes when the first operation runs, which a dry run has not, and the end of each host's last
+    one."""
 
     @staticmethod
     def operation_start(state: State, op_hash: str) -> None:
@@ -25,6 +26,14 @@ class Beginning(BaseStateCallback):
         run = run_of(state)
         if not run.begun:
             run.begun, run.record = time.monotonic(), new_record()
+
+    @staticmethod
+    def operation_host_success(
+        state: State, host: Host, op_hash: str, retry_count: int = 0
+    ) -> None:
+        del state, retry_count
+        if op_hash == host.op_hash_order[-1]:
+            host_run(host).completed = True
 
 
 def announce_end(state: State) -> None:
@@ -63,4 +72,6 @@ def _end(state: State, host: Host) -> HostEnd:
             return HostEnd(host.name, "unreachable")
         at = title(state, run.failed_at) if run.failed_at else ""
         return HostEnd(host.name, "failed", changed, at)
+    if not run.completed:
+        return HostEnd(host.name, "interrupted", changed)
     return HostEnd(host.name, "changed" if changed else "unchanged", changed)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pyinfra import logger
 from pyinfra.api import BaseStateCallback, Host, State
 
-from llmhost.operations.announcement import Beginning, announce_end
+from llmhost.operations.announcement import Progress, announce_end
 from llmhost.operations.changes import reasons
 from llmhost.operations.run_state import add_callbacks, host_run, is_ignored, run_of, title
 
@@ -50,7 +50,7 @@ def summarise(state: State) -> None:
     if run.summary:
         run.summary = False
         add_callbacks(state, _Failures)
-        add_callbacks(state, Beginning)
+        add_callbacks(state, Progress)
         # pyinfra has no callback for the end of a run. The last one that is registered runs first.
         atexit.register(announce_end, state)
         atexit.register(_print_summary, state)

@@ -7,6 +7,7 @@ from pydantic import model_validator
 from llmhost.options.base import Section
 from llmhost.options.kind import Mistake
 from llmhost.options.types import HostName, Items, Line, OneOf, Port, SecretReference, text
+from llmhost.secret import is_reference
 
 WebhookUrl = Annotated[
     str,
@@ -77,3 +78,13 @@ class Announce(Section):
     def is_declared(self) -> bool:
         """Whether anyone hears of anything."""
         return bool(self.webhook or self.mail_to)
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """References to secrets, by option."""
+        found = {
+            "announce_webhook": self.webhook,
+            "announce_webhook_token": self.webhook_token,
+            "announce_smtp_password": self.smtp_password,
+        }
+        return {key: each for key, each in found.items() if each and is_reference(each)}

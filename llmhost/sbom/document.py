@@ -21,7 +21,7 @@ from packageurl import PackageURL
 from llmhost.sbom.licences import spdx
 from llmhost.sbom.models import ModelAbout
 
-_DISTRIBUTIONS = {"deb": "debian", "apk": "alpine"}
+_DISTRIBUTIONS = {"deb": "debian", "apk": "alpine", "rpm": "redhat"}
 _licences = LicenseFactory()
 
 
@@ -95,15 +95,17 @@ def _packages(place: str, found: Mapping[str, Any]) -> Iterator[Component]:
 
 
 def _url(package: Mapping[str, Any], system: Mapping[str, str]) -> PackageURL:
-    kind, name = package["kind"], package["name"]
+    kind, name, version = package["kind"], package["name"], package["version"]
     namespace, qualifiers = None, {}
     if kind in _DISTRIBUTIONS:
         namespace = system.get("ID", _DISTRIBUTIONS[kind])
         release = system.get("VERSION_ID", "")
         qualifiers = {"arch": package["architecture"], "distro": f"{namespace}-{release}"}
+        if kind == "rpm" and ":" in version:
+            qualifiers["epoch"], _, version = version.partition(":")
     elif kind == "npm" and name.startswith("@") and "/" in name:
         namespace, _, name = name.partition("/")
-    return PackageURL(kind, namespace, name, package["version"], qualifiers)
+    return PackageURL(kind, namespace, name, version, qualifiers)
 
 
 @cache

@@ -10,9 +10,11 @@ from typing import Any
 
 UNKNOWN = "unknown"
 
-# Debian's names (copyright-format 1.0) and PyPI's classifiers of licenses that SPDX has an id for.
+# Names of Debian (copyright-format 1.0) and Fedora, and classifiers of PyPI, for licenses that SPDX
+# has an identifier for.
 _SPDX = {
     "expat": "MIT",
+    "asl 2.0": "Apache-2.0",
     "apache-2": "Apache-2.0",
     "apache": "Apache-2.0",
     "artistic": "Artistic-1.0-Perl",

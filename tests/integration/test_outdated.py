@@ -138,18 +138,20 @@ def test_report_is_announced(
     assert body["event"] == "outdated" and "server-b100 → server-b101" in body["text"]
 
 
-def test_tag_that_was_built_again_is_outdated_and_the_current_one_is_not(
+def test_tag_that_was_built_again_is_outdated_and_current_pins_are_not(
     tmp_path: Path, registry: ImageRegistry, index: str, models: Hub
 ) -> None:
     image = registry.push("engines/llama", "server-b100", archive(tmp_path, "old"))
     inventory = site(tmp_path, image, registry.name, models, hashlib.sha256(WEIGHTS).hexdigest())
     page = tmp_path / "simple/llmhost/index.html"
-    page.write_text('<a href="llmhost-0.2.0-py3-none-any.whl">llmhost-0.2.0-py3-none-any.whl</a>')
+    page.unlink()
+    page.parent.rmdir()
     ran = ask(inventory, index, "--json")
     found = json.loads(ran.stdout)
     # apt of this machine may have newer packages of Docker.
     assert [each["kind"] for each in found["outdated"]] == packages(found), ran.stderr
     assert ran.returncode == (2 if found["outdated"] else 0)
+    assert "the index of Python packages has no release of llmhost" in found["notes"]
     registry.push("engines/llama", "server-b100", archive(tmp_path, "rebuilt"))
     again = json.loads(ask(inventory, index, "--json").stdout)
     [engine] = [each for each in again["outdated"] if each["kind"] == "engine"]

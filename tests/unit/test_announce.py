@@ -68,6 +68,7 @@ def test_announcement_names_hosts_changes_failures_and_duration() -> None:
         (HostEnd("a", "unchanged"), {"always"}),
         (HostEnd("a", "failed", (), "x"), {"change", "failure", "always"}),
         (HostEnd("a", "unreachable"), {"change", "failure", "always"}),
+        (HostEnd("a", "interrupted", ("x",)), {"change", "failure", "always"}),
     ],
 )
 def test_only_wanted_deploys_are_announced(host: HostEnd, wanted: set[str]) -> None:

@@ -1,5 +1,6 @@
 """`llmhost sbom`: what is read on a host, the documents, their licenses and differences."""
 
+import gzip
 import json
 import os
 import re
@@ -132,11 +133,32 @@ def test_packages_of_a_container_are_read_inside_its_root(tree: Path, tmp_path: 
     assert kinds["apk", "musl"]["licences"] == ["MIT"]
 
 
-@needs_root
-def test_rpm_packages_are_named_as_not_listed(tree: Path) -> None:
+def rpm_database(tree: Path, data: bytes) -> None:
     (tree / "var/lib/rpm").mkdir()
-    (tree / "var/lib/rpm/rpmdb.sqlite").write_bytes(b"")
-    assert "RPM" in read("confined", str(tree))["unread"]
+    (tree / "var/lib/rpm/rpmdb.sqlite").write_bytes(data)
+
+
+@needs_root
+def test_rpm_packages_are_read_from_rpm_s_own_database(tree: Path) -> None:
+    # Written by rpm 4.18.0 of Debian 12: `rpm -i --justdb` of two packages without files.
+    packed = (Path(__file__).parent / "data/rpmdb.sqlite.gz").read_bytes()
+    rpm_database(tree, gzip.decompress(packed))
+    found = read("confined", str(tree))
+    assert found["unread"] == ""
+    packages = {each["name"]: each for each in found["packages"] if each["kind"] == "rpm"}
+    assert {name: each["version"] for name, each in packages.items()} == {
+        "sample-lib": "2.4-3.el9",
+        "sample-tool": "1:2.4-3.el9",
+    }
+    assert packages["sample-tool"]["licences"] == ["GPLv2+ and MIT"]
+    assert packages["sample-lib"]["architecture"] == "noarch"
+
+
+@needs_root
+@pytest.mark.parametrize("data", [b"", b"SQLite format 3\0" + b"x" * 4096])
+def test_broken_rpm_database_is_named(tree: Path, data: bytes) -> None:
+    rpm_database(tree, data)
+    assert read("confined", str(tree))["unread"] == "its RPM packages could not be read"
 
 
 def site(tmp_path: Path, **more: Any) -> SiteHost:
@@ -236,6 +258,15 @@ def test_containers_have_their_packages_and_the_engine_they_were_built_from(tmp_
     }
 
 
+def test_epoch_of_an_rpm_package_is_a_qualifier(tmp_path: Path) -> None:
+    about_host = found()
+    package = {"kind": "rpm", "name": "tool", "version": "1:2.4-3.el9", "architecture": "x86_64"}
+    about_host["containers"][0]["packages"] = [{**package, "licences": []}]
+    about_host["containers"][0]["os"] = {"ID": "centos", "VERSION_ID": "9"}
+    [tool] = by_reference(written(tmp_path, about_host))["service:llamacpp"]["components"]
+    assert tool["purl"] == "pkg:rpm/centos/tool@2.4-3.el9?arch=x86_64&distro=centos-9&epoch=1"
+
+
 def test_what_could_not_be_read_is_named(tmp_path: Path) -> None:
     assert unread(found()) == {"vllm": "No such container"}
     properties = written(tmp_path)["metadata"]["properties"]
@@ -258,6 +289,8 @@ def test_documents_of_an_unchanged_host_differ_in_serial_number_and_time_only(
         ("LGPL-2.1", "LGPL-2.1-only"),
         ("AGPL-3+", "AGPL-3.0-or-later"),
         ("GPL-3.0-only", "GPL-3.0-only"),
+        ("GPLv2+", "GPL-2.0-or-later"),
+        ("ASL 2.0", "Apache-2.0"),
         ("Expat", "MIT"),
         ("Apache Software License", "Apache-2.0"),
         ("GPL-2+ with AutoConf exception", "GPL-2+ with AutoConf exception"),
