@@ -34,7 +34,8 @@ class Reasons:
 class HostRun:
     """One host of a run. Operations are named by pyinfra's hash, as in `host.op_hash_order`.
 
-    `completed`: the last one succeeded. In a dry run, `comparing` is the current operation, and `compared` the number of those before.
+    `completed`: the last one succeeded. In a dry run, `comparing` is the current operation, and
+    `compared` the number of those before.
     """
 
     reasons: dict[str, Reasons] = field(default_factory=lambda: defaultdict(Reasons))
