@@ -153,11 +153,16 @@ def _documents(path: str, limit: list[str]) -> tuple[dict[str, str], dict[str, s
 def _write(directory: Path, documents: dict[str, str], sign: Any) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for host, text in documents.items():
-        data = text.encode()
-        _replace(directory / f"{host}{_SUFFIX}", data)
-        _replace(directory / f"{host}{_SUFFIX}{_SIGNATURE}", sign(data))
+        data, file = text.encode(), _file(directory, host)
+        _replace(file, data)
+        _replace(file.with_name(file.name + _SIGNATURE), sign(data))
     parsed = {host: json.loads(text) for host, text in documents.items()}
     _replace(directory / _LICENCES, as_csv(parsed).encode())
+
+
+def _file(directory: Path, host: str) -> Path:
+    """The document of a host; names such as `@ssh/10.0.0.1` have a slash."""
+    return directory / f"{host.replace('/', '-')}{_SUFFIX}"
 
 
 def _replace(file: Path, data: bytes) -> None:
@@ -170,8 +175,7 @@ def _print(directory: Path, documents: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for host, document in documents.items():
         count = sum(1 for _ in components_of(document))
-        file = directory / f"{host}{_SUFFIX}"
-        console.print(escape(f"{host}: {count} components in {file}"))
+        console.print(escape(f"{host}: {count} components in {_file(directory, host)}"))
     Console(highlight=False).print(_licence_table(licence_table(documents.values())))
 
 

@@ -340,7 +340,9 @@ def test_files_are_signed_with_the_key_of_bundles(
 ) -> None:
     keys = tmp_path / "keys"
     text = host_document(site(tmp_path), found())
-    cli._write(tmp_path / "sbom", {"a": text}, signing_key(keys).sign)
+    cli._write(tmp_path / "sbom", {"a": text, "@ssh/b": text}, signing_key(keys).sign)
+    written = ["@ssh-b.cdx.json", "@ssh-b.cdx.json.sig", "a.cdx.json", "a.cdx.json.sig"]
+    assert sorted(each.name for each in (tmp_path / "sbom").iterdir()) == [*written, "licences.csv"]
     file = tmp_path / "sbom/a.cdx.json"
     verified = run("verify", file, "--key", keys / PUBLIC)
     assert verified.returncode == 0, verified.stderr
