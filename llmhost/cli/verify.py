@@ -97,14 +97,14 @@ def _verify(
     with TemporaryDirectory(prefix="llmhost-") as directory:
         records = Path(directory, "records")
         begun = time.monotonic()
-        status = _run(hosts, options, arguments, records)
+        status = run_server_tests(hosts, options, arguments, records)
         if html:
             write_page(html, run, time.monotonic() - begun, records)
             typer.echo(f"Report written to {html}")
     return status == 0
 
 
-def _run(
+def run_server_tests(
     hosts: Sequence[SiteHost],
     options: Mapping[str, object],
     arguments: Sequence[str],
