@@ -43,6 +43,9 @@ class Asked(Body):
     )
     mode: Mode = "hybrid"
     highlight: bool = Field(default=False, description="Say where the words of the query are.")
+    distinct: bool = Field(
+        default=False, description="Leave out results whose text is nearly that of a better one."
+    )
     expand: bool | None = Field(
         default=None,
         description="Search again with what the best results say; None: as the service is set.",

@@ -13,6 +13,7 @@ from search_api.cache import Cache
 from search_api.collections import Collection, Collections, Settings, following
 from search_api.config import CollectionDefaults, Ranking
 from search_api.embeddings import Embeddings
+from search_api.duplicates import Distinct
 from search_api.errors import NoCollection, ServiceError, StoreUnavailable
 from search_api.filters import qdrant_filter
 from search_api.highlights import highlights
@@ -24,6 +25,8 @@ from search_api.store import Document, Store, Wanted, points_of
 _log = logging.getLogger(__name__)
 _PASSAGES = 3
 """Points that are asked for in place of one document, in collections with split documents."""
+_DEEPEST = 1000
+"""Candidates of each ranking among which near-duplicates are left out."""
 _RANKINGS = 3
 """Most rankings that are fused."""
 _FIRST_PASSAGES = models.Filter(
@@ -150,25 +153,31 @@ class Search:
             with stage("expand"):
                 wanted = await self.store.expanded(collection, self._ranking, wanted)
         with stage("store"):
-            results = await self._first(collection, wanted, end)
+            results = await self._first(collection, wanted, end, question.distinct)
         results = [each for each in results if each["score"] >= question.threshold]
         if not self._reranks(question):
             return results, False
         return await self._rerank(question.query, results)
 
     async def _first(
-        self, collection: Collection, wanted: Wanted, count: int
+        self, collection: Collection, wanted: Wanted, count: int, distinct: bool
     ) -> list[dict[str, Any]]:
         """The first documents: those of few candidates, then of four times as many without those
         that are found already. So no page repeats or misses a document, however deep it is."""
-        found: dict[str, dict[str, Any]] = {}
+        seen, found, texts = set[str](), list[dict[str, Any]](), Distinct()
         while True:
-            points = await self._points(collection, wanted, count + len(found))
-            for document in _documents(points):
-                if len(found) < min(count, wanted.depth):
-                    found.setdefault(document["id"], document)
-            if len(found) >= count or len(points) < wanted.depth:
-                return [*found.values()]
+            # Nobody knows how many documents near-duplicates leave.
+            needed = wanted.depth if distinct else count + len(seen)
+            points = await self._points(collection, wanted, needed)
+            new = [each for each in _documents(points) if each["id"] not in seen]
+            new = new[: wanted.depth - len(seen)]
+            seen |= {each["id"] for each in new}
+            if distinct:  # many long texts would keep the event loop
+                new = await asyncio.to_thread(texts.of, new)
+            found += new
+            deepest = distinct and wanted.depth >= _DEEPEST
+            if len(found) >= count or len(points) < wanted.depth or deepest:
+                return found[:count]
             wanted = replace(wanted, depth=wanted.depth * 4)
 
     async def _points(
