@@ -31,7 +31,7 @@ from llmhost.system.files import File
 Language = Literal[
     "none", "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek",
     "hungarian", "italian", "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish",
-    "turkish",
+    "turkish", "detect",
 ]  # fmt: skip
 FieldKind = Literal["keyword", "integer", "float", "boolean", "path"]
 FieldName = Annotated[
@@ -107,7 +107,7 @@ class SearchApiOptions(UiOptions):
 
     language: OneOf[Language] = "english"
     """Language of new collections, for stems and stop words; `none` for Chinese, Japanese, Korean
-    and mixed texts."""
+    and mixed texts, `detect` for that of a collection's first documents."""
 
     fields: Table[FieldName, OneOf[FieldKind]] = Field(default_factory=dict)
     """Indexed metadata of new collections, for fast filters; a `path` has prefixes."""

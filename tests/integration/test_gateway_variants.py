@@ -25,7 +25,7 @@ ACCEPTED = {
     "http_splitting": "$gateway_trace is checked character by character in handlers.conf",
     "try_files_is_evil_too": "one failing stat for a refusal, never for a request that is granted",
     "proxy_pass_normalized": "what was judged is what is passed on: see gateway_routes.py",
-    "return_bypasses_allow_deny": "these answer refused requests, and those whose network is checked",
+    "return_bypasses_allow_deny": "those answer refused requests, or after the check",
     "worker_rlimit_nofile_vs_connections": "the test runs with fewer open files",
 }
 

@@ -11,7 +11,7 @@ from llmhost.resources import FILES
 from llmhost.services import search_api as service_module
 from llmhost.stack.project import compose_project, service_images
 from search_api.config import CollectionDefaults, Config, Ranking
-from search_api.keywords import LANGUAGES
+from search_api.keywords import DETECT, LANGUAGES
 from search_api.page import FILES as PAGE_FILES
 
 
@@ -104,7 +104,7 @@ def test_defaults_of_the_options_are_those_of_the_program() -> None:
 
 
 def test_languages_are_those_of_the_program() -> None:
-    assert set(get_args(service_module.Language)) == set(LANGUAGES)
+    assert set(get_args(service_module.Language)) == {*LANGUAGES, DETECT}
 
 
 def _context(**options: Any) -> dict[str, str]:

@@ -44,6 +44,8 @@ class Settings:
     mean_words: float | None = None
     measured: int = 0
     """Texts that `mean_words` is the mean of."""
+    detects: bool = False
+    """Whether documents decide `language`: the first ones, and all when it is re-embedded."""
     split: bool = False
     """Whether any document is more than one passage."""
     locked_until: float = 0.0

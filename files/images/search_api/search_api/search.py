@@ -12,11 +12,13 @@ from qdrant_client import models
 from search_api.cache import Cache
 from search_api.collections import Collection, Collections, Settings, following
 from search_api.config import CollectionDefaults, Ranking
-from search_api.embeddings import Embeddings
 from search_api.duplicates import Distinct
+from search_api.embeddings import Embeddings
 from search_api.errors import NoCollection, ServiceError, StoreUnavailable
 from search_api.filters import qdrant_filter
 from search_api.highlights import highlights
+from search_api.keywords import DETECT
+from search_api.languages import language_of
 from search_api.metrics import DOCUMENTS_STORED, stage
 from search_api.reranker import Reranker
 from search_api.schema import CollectionState, Mode, NewCollection, NewDocument, Question
@@ -56,6 +58,7 @@ class Search:
         self._ranking, self._defaults = ranking, defaults
         self._reranker, self._rerank_top = reranker, rerank_top
         self._expand = expand
+        self._detecting = asyncio.Lock()
         self.length = 0
         self.ready = False
 
@@ -208,6 +211,7 @@ class Search:
         """Add documents, or replace those with the same names; of two with one name, the last."""
         collection = await self._writable(name)
         last = {document.id: document for document in documents}.values()
+        collection = await self._with_language(collection, [document.text for document in last])
         points = [
             point
             for document in last
@@ -231,6 +235,17 @@ class Search:
             raise _outdated(collection)
         return collection
 
+    async def _with_language(self, collection: Collection, texts: Sequence[str]) -> Collection:
+        """The collection, whose first documents decide its language unless that is declared."""
+        if collection.settings.language != DETECT:
+            return collection
+        async with self._detecting:
+            collection = await self.collections.get(collection.name)
+            if collection.settings.language != DETECT:
+                return collection
+            language = await asyncio.to_thread(language_of, texts)
+            return await self.collections.note(collection, language=language)
+
     async def create(self, new: NewCollection) -> None:
         """Raises ServiceError where there is one of this name."""
         given = new.model_dump(exclude_none=True, exclude={"name"})
@@ -239,6 +254,7 @@ class Search:
     def settings(self, **given: Any) -> Settings:
         """Of a new collection."""
         known = {**vars(self._defaults), **given}
+        known["detects"] = known["language"] == DETECT
         known["passage_overlap"] = min(known["passage_overlap"], known["passage_characters"] // 2)
         return Settings(**known, model=self.embeddings.model, length=self.length)
 

@@ -45,16 +45,20 @@ async function open() {
   find("collection").replaceChildren(...collections.map((name) => new Option(name)));
   find("access").hidden = true;
   main.hidden = false;
+  say("");
   find("query").focus();
   if (collections.length) await describe();
   else say("There are no collections.", true);
 }
 
 async function describe() {
-  const about = await ask(`v1/collections/${encodeURIComponent(find("collection").value)}`);
-  const fields = Object.entries(about.fields).map(([name, kind]) => `${name} (${kind})`);
-  find("fields").textContent = fields.length ? `Fields: ${fields.join(", ")}` : "";
-  say(`${about.documents} documents, language: ${about.language}`);
+  const name = find("collection").value;
+  const about = await ask(`v1/collections/${encodeURIComponent(name)}`);
+  if (find("collection").value !== name) return;
+  const fields = Object.entries(about.fields).map(([field, kind]) => `${field} (${kind})`);
+  const parts = [`${about.documents} documents`, `language: ${about.language}`];
+  if (fields.length) parts.push(`indexed: ${fields.join(", ")}`);
+  find("about").textContent = parts.join("; ");
 }
 
 function filterGiven() {
