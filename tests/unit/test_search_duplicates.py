@@ -1,5 +1,5 @@
-"""Near-duplicates, judged by licences of installed packages: what their authors call the same licence
-is nearly the same text, but for names and years; another licence is not."""
+"""Near-duplicates, judged by licences of installed packages: what their authors call the same
+licence is nearly the same text, but for names and years; another licence is not."""
 
 import re
 from importlib import metadata
