@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from llmhost.gateway.policy import Rate, key_maps, policies_of
 from llmhost.gateway.pool import AUTHORITY, Pool
-from llmhost.gateway.routes import exposed_routes, grants, methods_by_path, pattern_places
+from llmhost.gateway.routes import (
+    exposed_pages,
+    exposed_routes,
+    grants,
+    methods_by_path,
+    pattern_places,
+)
 from llmhost.gateway.tls import CERTIFICATE, Tls
 from llmhost.gateway.x509 import names_in
 from llmhost.resources import FILES
@@ -78,6 +84,7 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
         listen=listen_addresses(settings, settings.gateway.port),
         map_size=_map_size(entries),
         methods=methods_by_path(routes),
+        pages=exposed_pages(settings),
         pattern_places=pattern_places(routes),
         places=places,
         policies=policies,
@@ -92,8 +99,7 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
         stream_limits=sorted({policy.streams for policy in policies if policy.streams}),
         tls=settings.gateway.tls != "off",
         uis=[
-            (name, options, listen_addresses(settings, options.ui_port), settings.ui_sources(name))
-            for name, options in settings.uis.items()
+            (name, ui, listen_addresses(settings, ui.ui_port)) for name, ui in settings.uis.items()
         ],
     )
 
@@ -116,7 +122,7 @@ def tls(settings: Settings) -> Tls | None:
     gateway = settings.gateway
     if gateway.tls == "off":
         return None
-    ports = (gateway.port, *(options.ui_port for options in settings.uis.values()))
+    ports = (gateway.port, *(ui.ui_port for ui in settings.uis.values()))
     listen = tuple(each for port in ports for each in listen_addresses(settings, port))
     if gateway.tls == "files":
         return Tls(listen, gateway.names or tuple(names_in(_brought(settings))))
