@@ -100,7 +100,8 @@ def host(machine: Machine) -> Any:
     """As a deploy leaves it."""
     machine.ssh(
         f"rm -r {UNITS}; cp -a /root/kept/system {UNITS}; cp -a /root/kept/llmhost-heal {SCRIPT};"
-        " systemctl daemon-reload; systemctl start llmhost-heal.timer llmhost-heal.service"
+        " systemctl daemon-reload; systemctl reset-failed;"
+        " systemctl start llmhost-heal.timer llmhost-heal.service"
     )
     return testinfra.get_host(f"ssh://{machine.name}", ssh_config=str(machine.ssh_config))
 
