@@ -24,6 +24,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from llmhost.announce.message import DeployAnnouncement
 from llmhost.docs.schemas import schema
+from llmhost.verify.hardening import items
 from testbed import Client, Lan, Machine
 from tests.programs import running
 from tests.unit.test_announce import web_server
@@ -407,6 +408,28 @@ def last_run(demo: Demo) -> dict[str, Any]:
     assert said.returncode == 0, said.stderr
     run: dict[str, Any] = json.loads(said.stdout)["runs"][-1]
     return run
+
+
+def test_each_item_of_the_benchmarks_passes_or_is_accepted_and_one_can_fail(demo: Demo) -> None:
+    hardening = ("verify", "inventory/demo.py", "--hardening")
+    ran = demo.run("llmhost", *hardening)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    *lines, counts = ran.stdout.splitlines()
+    for line, item in zip(lines, items(), strict=True):
+        outcome, _, text = line.partition("  ")
+        title = f"{item.id}: {item.title}"
+        assert text.startswith(title)
+        assert outcome == "passed" or (outcome == "accepted" and text != title)
+    assert counts.startswith("llm-demo: ") and counts.endswith(", 0 failed")
+    demo.server.ssh("chmod 0666 /etc/docker/daemon.json")
+    try:
+        ran = demo.run("llmhost", *hardening, "--json")
+    finally:
+        demo.server.ssh("chmod 0644 /etc/docker/daemon.json")
+    assert ran.returncode == 1, ran.stderr
+    (host,) = json.loads(ran.stdout)["hosts"]
+    failed = [each["id"] for each in host["items"] if each["outcome"] == "failed"]
+    assert failed == ["docker-bench 3.18"]
 
 
 def test_history_tells_what_the_last_run_did(demo: Demo) -> None:
