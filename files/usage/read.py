@@ -39,8 +39,8 @@ def lines(path, damaged):
 
 
 def read(log, since):
-    """Sums by day, client, route and model, the time of the oldest request that was counted, and
-    the files that cannot be read to their end, each with the reason."""
+    """Sums by day, client, route, model and variant, the time of the oldest request that was
+    counted, and the files that cannot be read to their end, each with the reason."""
     sums, oldest, damaged = {}, None, {}
     for path in files(log, since):
         for line in lines(path, damaged):
@@ -53,13 +53,14 @@ def read(log, since):
             if late:
                 oldest = min(oldest or ended, ended)
                 add(sums, request)
-    names = ("day", "client", "route", "model", *COUNTS, *TOKENS)
+    names = ("day", "client", "route", "model", "variant", *COUNTS, *TOKENS)
     rows = [dict(zip(names, (*key, *row), strict=True)) for key, row in sorted(sums.items())]
     return {"oldest": oldest, "rows": rows, "damaged": damaged}
 
 
 def add(sums, request):
-    key = (request["time"][:10], request["client"], request["route"], request.get("model", ""))
+    key = (request["time"][:10], request["client"], request["route"])
+    key += (request.get("model", ""), request.get("variant", ""))
     row = sums.setdefault(key, [0] * len(COUNTS + TOKENS))
     status, refusal = request["status"], request["refusal"]
     # A log of llmhost 0.1.0 does not say whether the answer was complete.

@@ -1,7 +1,7 @@
 """Which models the gateway offers, and where a request for each of them goes. Pure.
 
-A model can be at several places: services of this host, or servers behind it. Each step of its route
-is an upstream of nginx: first its own places, then those of its fallbacks.
+A model can be at several places: services of this host, or servers behind it. Each step of its
+route is an upstream of nginx: first its own places, then those of its fallbacks.
 """
 
 import json
@@ -219,6 +219,8 @@ def model_routes(settings: Settings) -> ModelRoutes | None:
     for model in names:
         for path in sorted(MODEL_PATHS):
             offering = [place for place in places if path in place.paths]
+            if settings.gateway.upstreams:
+                offering = [*_answering(model, offering)]
             chain = (model, *fallbacks_of(fallbacks, model))
             found = [*_steps(settings, chain, offering)]
             if found:
@@ -228,6 +230,12 @@ def model_routes(settings: Settings) -> ModelRoutes | None:
     services = {place.service for place in places}
     default = places[0].model if len(services) == 1 else ""
     return ModelRoutes({name: each for each, name in upstreams.items()}, steps, places, default)
+
+
+def _answering(model: str, offering: Sequence[ModelPlace]) -> Iterator[ModelPlace]:
+    """Without other models of the servers that run it: their own gateways fall back to those."""
+    own = {place.name for place in offering if place.model == model}
+    yield from (place for place in offering if place.model == model or place.name not in own)
 
 
 def _steps(
