@@ -150,7 +150,8 @@ def throughput(place: Path) -> None:
 
 def routed_throughput(place: Path) -> None:
     """Small requests whose model decides where they go, and the same ones without that."""
-    engine, second, bare = free_ports(3)
+    engine, bare = free_ports(2)
+    second = free_ports(9)[-1]  # nobody listens there
     script, key = place / "chat.lua", new_key()
     script.write_text(POST.format(body=json.dumps(CHAT)))
     bare_url = f"http://127.0.0.1:{bare}/v1/chat/completions"
@@ -246,7 +247,7 @@ def by_model(place: Path) -> None:
     routed_throughput(place)
     key = new_key()
     with Engine(free_ports(1)[0]) as engine:
-        data = two_services(engine.port, free_ports(1)[0], key)
+        data = two_services(engine.port, free_ports(9)[-1], key)
         with local_gateway(data, place / "first-token") as gateway:
             first_token("by model", gateway, engine, key)
 
