@@ -89,10 +89,9 @@ def _by_model(settings: Settings, models: ModelRoutes) -> dict[str, str | bytes]
             "gateway/model-routes.conf.j2",
             routes=models,
             variables=[
-                *("gateway_model_asked", "gateway_step_taken", "gateway_place_address"),
+                *("gateway_model_asked", "gateway_step_taken", "gateway_last_address"),
                 *(f"gateway_step_{number}" for number in range(1, models.most_steps + 1)),
             ],
-            endpoints={place.endpoint: place.name for place in models.places},
             behind=bool(gateway.upstreams),
             only={n: usable[n] for n, policy in numbered if not policy.may_infer},
             lists={number: models.listed(names) for number, names in usable.items()},

@@ -269,7 +269,7 @@ while (read STDIN, my $head, 8) {
 def read_models(bodies: list[bytes], size: int, tmp_path: Path) -> list[str | None]:
     """The model of each body, read in pieces of a size, or 0: as one; None: refused."""
     handlers = re.findall(r"perl_set \$\w+ '(.*?)';", HANDLERS.read_text(), re.DOTALL)
-    subs = [f"my $unused_{i} = do {{ {text} }};" for i, text in enumerate(handlers[:2])]
+    subs = [f"my $unused_{i} = do {{ {text} }};" for i, text in enumerate(handlers[:3])]
     program = tmp_path / "read.pl"
     program.write_text("\n".join([*subs, DRIVER]))
     sent = b"".join(len(b).to_bytes(4, "big") + size.to_bytes(4, "big") + b for b in bodies)
