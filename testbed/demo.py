@@ -272,7 +272,7 @@ def _tell_profile(profile: str, url: str, key: str) -> None:
     for service, options in settings.uis.items():
         ui = url.replace(f":{PORT}", f":{options.ui_port}")
         _console.print(f"\n{service} answers at  {ui}", soft_wrap=True)
-        for variable, reference in options.secret_variables.items():
+        for variable, reference in settings.options(service).secret_variables.items():
             _console.print(f"  {variable} is in {reference.removeprefix('file:')}", soft_wrap=True)
 
 

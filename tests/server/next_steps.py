@@ -197,6 +197,12 @@ NEXT_STEPS = {
     "its scope. Check its `scope` in `api_clients`, then deploy again.",
     "gateway.client-reaches-the-engine": "401: `LLMHOST_API_KEY` belongs to no declared client. "
     "502: run `docker logs` of the first service.",
+    "gateway.models-are-listed-at-one-address": "Deploy again: model-routes.conf in "
+    "/etc/nginx/llmhost differs from the inventory.",
+    "gateway.each-place-of-models-answers-at-one-address": "Run `docker logs` of "
+    "the model's service; behind a gateway, verify the server that runs it.",
+    "gateway.unknown-model-is-refused": "Deploy again: model-routes.conf in "
+    "/etc/nginx/llmhost differs from the inventory.",
     "gateway.key-in-the-address-is-refused": "Deploy again, and rotate keys that clients sent in "
     "an address: they are in logs.",
     "gateway.access-log-is-rotated": "Run `logrotate -d /etc/logrotate.d/llmhost-gateway` on the "

@@ -220,7 +220,7 @@ def test_metrics_are_read_from_the_same_lines(tokens: str) -> None:
     assert pattern
     template = (TEMPLATES / "gateway/nginx.conf.j2").read_text()
     logged = template.partition("log_format gateway ")[2].partition("access_log")[0]
-    names = [*json.loads(line()), "model", "tokens_in", "tokens_out", "day_tokens"]
+    names = [*json.loads(line()), "model", "tokens_in", "tokens_out", "day_tokens", "variant"]
     assert re.findall(r'"(\w+)":', logged) == names
     written = line().removesuffix("}") + tokens + "}"
     found = re.search(pattern[1], written)
