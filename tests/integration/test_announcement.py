@@ -1,13 +1,16 @@
 """The end of a run of pyinfra itself is announced, on this machine and without a server."""
 
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.programs import running
 from tests.unit.test_announce import Inbox, web_server
 
 pytestmark = pytest.mark.machines
@@ -17,6 +20,7 @@ DEPLOY = """\
 import time
 from pathlib import Path
 from pyinfra import host, state
+from pyinfra.operations import server
 from llmhost.operations import files
 from llmhost.operations.component import component
 from llmhost.operations.inventory import site_host
@@ -38,10 +42,15 @@ def write(path):
 
 
 write(f"{place}/first")
+if Path(place, "slow").exists():
+    server.shell(["sleep 60"], name="Wait")
 if Path(place, "broken").exists():
     write("/proc/no/such/file")
 """
 FIRST, BROKEN = "Sample | Write a file", "broken"
+
+
+APART = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "sh"]
 
 
 class Site:
@@ -65,10 +74,8 @@ class Site:
     def run(self, *options: str) -> "subprocess.CompletedProcess[str]":
         """pyinfra, with a /run of its own: the lock of a host is there."""
         command = [str(PYINFRA), "site.py", "deploy.py", "-y", *options]
-        script = 'mount -t tmpfs none /run && exec "$@"'
-        apart = ["unshare", "--mount", "sh", "-c", script, "sh"]
         return subprocess.run(
-            [*apart, *command], cwd=self.directory, capture_output=True, text=True, timeout=120
+            [*APART, *command], cwd=self.directory, capture_output=True, text=True, timeout=120
         )
 
     def announced(self) -> list[dict[str, Any]]:
@@ -111,6 +118,21 @@ def test_failures_are_announced_with_the_operation_and_without_output(site: Site
     assert results["lost"]["result"] == "unreachable"
     assert (results["@local"]["result"], results["@local"]["failed"]) == ("failed", FIRST)
     assert "/proc/no" in ran.stderr and "/proc/no" not in str(body)
+
+
+def test_interrupted_run_is_announced_as_such(site: Site) -> None:
+    (site.place / "slow").touch()
+    command = [*APART, str(PYINFRA), "site.py", "deploy.py", "-y", "--limit", "@local"]
+    with running(command, cwd=site.directory, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while not (site.place / "first").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    [body] = site.announced()
+    [host] = body["hosts"]
+    assert (body["result"], host["result"]) == ("failed", "interrupted")
+    assert host["changed"][0] == FIRST
 
 
 def test_announcement_that_fails_does_not_fail_the_run(site: Site) -> None:
