@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy
 import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
 from fastapi.testclient import TestClient
@@ -454,6 +456,17 @@ def test_no_page_repeats_or_misses_a_document(site: Site) -> None:
     assert sorted(pages) == sorted(each["id"] for each in documents)
 
 
+def test_no_two_ranks_have_the_same_score() -> None:
+    """Or documents of equal scores could change places between pages."""
+    ranking, ranks = Ranking(), range(1, 2000)
+    shares = [
+        1 / (ranking.k + rank / weight)
+        for weight in (ranking.meaning_weight, ranking.words_weight)
+        for rank in ranks
+    ]
+    assert len({*numpy.array(shares, numpy.float32)}) == len(shares)
+
+
 def test_few_documents_of_many_passages_are_all_found(site: Site) -> None:
     site.defaults = CollectionDefaults(passage_characters=60, passage_overlap=10)
     text = "The zebra has stripes and runs far away. " * 40
@@ -599,6 +612,26 @@ def test_results_are_fused_where_the_reranker_is_late(site: Site) -> None:
 def _lines(count: int, first: int = 0) -> bytes:
     lines = ({"id": str(n), "text": f"document {n}"} for n in range(first, first + count))
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def test_one_search_at_a_time_reads_the_settings_of_a_collection(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, read = site.search(), list[str]()
+    with started(search) as client, ThreadPoolExecutor(8) as threads:
+        assert _found(client, "cat") == []
+        known = search.collections._known
+        known["documents"] = (0.0, known["documents"][1])  # out of date
+        ask = search.collections._read
+
+        async def slowly(name: str) -> Any:
+            read.append(name)
+            await asyncio.sleep(0.5)
+            return await ask(name)
+
+        monkeypatch.setattr(search.collections, "_read", slowly)
+        list(threads.map(lambda number: _found(client, f"cat {number}"), range(8)))
+        assert read == ["documents"]
 
 
 def test_lines_are_loaded_in_one_request(client: TestClient) -> None:
