@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_network
 from pydantic import Field, SerializeAsAny
 
 from llmhost.nvidia.gpu_allocation import GpuRequest
+from llmhost.options.announce import Announce
 from llmhost.options.app_server import AppServer
 from llmhost.options.backup import Backup
 from llmhost.options.base import Section
@@ -58,6 +59,7 @@ class Settings(Section):
     stack: Stack = Field(default_factory=Stack)
     healing: Healing = Field(default_factory=Healing)
     backup: Backup = Field(default_factory=Backup)
+    announce: Announce = Field(default_factory=Announce)
     vram: Vram = Field(default_factory=Vram)
     policy: ModelPolicy = Field(default_factory=ModelPolicy)
     app_server: AppServer = Field(default_factory=AppServer)

@@ -20,7 +20,7 @@ from tests.integration.local_gateway import LocalGateway, free_ports, local_gate
 from tests.unit.test_search_api import Site, embeddings_of
 from tests.unit.test_search_reliability import program, qdrant
 
-pytestmark = pytest.mark.rag
+pytestmark = pytest.mark.browser
 KEY, LIMITED = new_key(), new_key()
 CHROMIUM = "/usr/bin/chromium"
 HOSTILE = '<img src=x onerror="document.title=1"><b>shown</b> as text'
