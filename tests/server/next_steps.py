@@ -85,6 +85,8 @@ NEXT_STEPS = {
     "search_api.error-has-the-declared-shape": "An older image runs. Deploy again.",
     "search_api.default-collection-is-described": "Run `docker logs llmhost-search_api-1`: a "
     "collection of an earlier release must be re-embedded.",
+    "search_api.page-needs-no-key-but-its-requests-do": "Check `search_api_ui_port` and "
+    "`search_api_ui_sources`, then deploy again: it rewrites the gateway's configuration.",
     "search_api.metrics-are-offered": "Run `docker logs llmhost-search_api-1`; then restart it.",
     "vllm.model-is-offered-under-its-declared-name": "Run `docker logs llmhost-vllm-1`: it names "
     "the model that was loaded.",
