@@ -305,9 +305,35 @@ def test_first_service_answers_everything_unless_models_decide(
         assert not (gateway.directory / "llmhost/model-routes.conf").exists()
 
 
+def test_rate_of_a_client_counts_each_request_once(
+    brain: Engine, vector: Engine, tmp_path: Path
+) -> None:
+    client = {"name": "app", "sha256": digest(APP), "requests_per_minute": 1, "burst": 2}
+    data = inventory(brain.port, vector.port, api_clients=[client])
+    with local_gateway(data, tmp_path / "nginx") as gateway:
+        statuses = [post(gateway, CHAT, {"model": "brain"}).status_code for _ in range(4)]
+        assert statuses == [200, 200, 200, 429]
+
+
+def test_client_has_no_more_streams_than_it_may(
+    brain: Engine, vector: Engine, tmp_path: Path
+) -> None:
+    client = {"name": "app", "sha256": digest(APP), "concurrent_streams": 1}
+    data = inventory(brain.port, vector.port, api_clients=[client])
+    body = {"model": "brain", "stream": True, "chunks": 3, "interval": 1}
+    headers = {"Authorization": f"Bearer {APP}"}
+    with local_gateway(data, tmp_path / "nginx") as gateway:
+        url = f"{gateway.url}{CHAT}"
+        with httpx.stream("POST", url, json=body, headers=headers) as first:
+            assert first.status_code == 200
+            assert post(gateway, CHAT, {"model": "brain"}).status_code == 429
+
+
 # The checks have markers that only their own pytest knows.
 VERIFY = """
 import json, sys
+from llmhost.checks import test_gateway as checks
+from llmhost.checks.outside import Outside
 from llmhost.gateway.models import model_routes
 from llmhost.inventory.reader import read_settings
 data, url, key = json.loads(sys.argv[1]), *sys.argv[2:]
