@@ -51,7 +51,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "gateway_addresses": ["127.0.0.1"],
         "gateway_tls": "off",
         "gateway_fallbacks": {"brain": ["search"]},
-        "api_clients": [{"name": "app", "sha256": digest(KEY)}],
+        "gateway_count_tokens": True,
+        "api_clients": [{"name": "app", "sha256": digest(KEY), "tokens_per_day": 10**9}],
     }
     with contextlib.ExitStack() as stack:
         engines = {
@@ -90,7 +91,9 @@ def test_client_of_openai_uses_both_models(served: Served) -> None:
         )
         assert len([chunk for chunk in stream if chunk.choices]) > 2
         service = "llamacpp" if name == "brain" else "ollama"
-        assert served.gateway.logged(trace)["variant"] == f"{name}/{service}"
+        line = served.gateway.logged(trace)
+        assert line["variant"] == f"{name}/{service}"
+        assert int(line["tokens_out"]) == 8 and int(line["day_tokens"]) > 8
 
 
 def written(served: Served) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Servers that hold different models, behind one gateway: real nginx each, doubles of engines."""
 
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -145,6 +146,39 @@ def test_model_of_another_server_answers_for_one_that_is_down(tmp_path: Path) ->
         with local_gateway(data, tmp_path / "other-gate") as gateway:
             assert ask(gateway, "brain", trace="server").status_code == 200
             assert gateway.logged("server")["variant"] == "search/llm-2"
+
+
+@contextmanager
+def cut_off() -> Iterator[int]:
+    """A port whose connections are never made: the queue of its listener is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_server_that_is_cut_off_is_left_out_after_two_requests(tmp_path: Path) -> None:
+    with (
+        cut_off() as gone,
+        servers(tmp_path, {"llm-2": "search"}, gateway_fallbacks=FALLBACKS) as found,
+        local_gateway(
+            gate({"llm-1": gone} | ports(found), MODELS, gateway_fallbacks=FALLBACKS),
+            tmp_path / "gate",
+        ) as gateway,
+    ):
+        seconds = []
+        for _ in range(6):
+            answer = ask(gateway, "brain")
+            assert answer.status_code == 200, answer.text
+            seconds.append(answer.elapsed.total_seconds())
+        # proxy_connect_timeout is 5 s; two failures of a server make it skipped.
+        assert sum(each > 4 for each in seconds) == 2, seconds
+        assert all(each < 4 for each in seconds[2:]), seconds
 
 
 def test_servers_share_a_model_by_weight(tmp_path: Path) -> None:

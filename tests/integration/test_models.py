@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -302,3 +303,63 @@ def test_first_service_answers_everything_unless_models_decide(
         assert post(gateway, CHAT, {"model": "anything"}).status_code == 200
         assert len(brain.requests) == before + 1
         assert not (gateway.directory / "llmhost/model-routes.conf").exists()
+
+
+def test_rate_of_a_client_counts_each_request_once(
+    brain: Engine, vector: Engine, tmp_path: Path
+) -> None:
+    client = {"name": "app", "sha256": digest(APP), "requests_per_minute": 1, "burst": 2}
+    data = inventory(brain.port, vector.port, api_clients=[client])
+    with local_gateway(data, tmp_path / "nginx") as gateway:
+        statuses = [post(gateway, CHAT, {"model": "brain"}).status_code for _ in range(4)]
+        assert statuses == [200, 200, 200, 429]
+
+
+def test_client_has_no_more_streams_than_it_may(
+    brain: Engine, vector: Engine, tmp_path: Path
+) -> None:
+    client = {"name": "app", "sha256": digest(APP), "concurrent_streams": 1}
+    data = inventory(brain.port, vector.port, api_clients=[client])
+    body = {"model": "brain", "stream": True, "chunks": 3, "interval": 1}
+    headers = {"Authorization": f"Bearer {APP}"}
+    with local_gateway(data, tmp_path / "nginx") as gateway:
+        url = f"{gateway.url}{CHAT}"
+        with httpx.stream("POST", url, json=body, headers=headers) as first:
+            assert first.status_code == 200
+            assert post(gateway, CHAT, {"model": "brain"}).status_code == 429
+
+
+# The checks have markers that only their own pytest knows.
+VERIFY = """
+import json, sys
+from llmhost.checks import test_gateway as checks
+from llmhost.checks.outside import Outside
+from llmhost.gateway.models import model_routes
+from llmhost.inventory.reader import read_settings
+data, url, key = json.loads(sys.argv[1]), *sys.argv[2:]
+outside, routed = Outside(()), model_routes(read_settings(data))
+caller = checks.Caller(outside, url, ())
+checks.test_models_are_listed_at_one_address(caller, key, routed)
+checks.test_each_place_of_models_answers_at_one_address(caller, key, routed, {})
+checks.test_unknown_model_is_refused(caller, key, routed)
+outside.close()
+print("as declared")
+"""
+
+
+def test_verify_finds_what_is_declared_and_what_is_not(
+    brain: Engine, vector: Engine, tmp_path: Path
+) -> None:
+    """Also if another configuration runs: the first service answers, or an engine is down."""
+    data = inventory(brain.port, vector.port)
+    others: dict[str, Data] = {
+        "declared": {},
+        "first": {"gateway_by_model": False, "api_clients": data["api_clients"][:1]},
+        "down": {"embeddings_port": free_ports(9)[-1]},
+    }
+    for name, more in others.items():
+        other = {**inventory(brain.port, vector.port), **more}
+        with local_gateway(other, tmp_path / name) as gateway:
+            command = [sys.executable, "-c", VERIFY, json.dumps(data), gateway.url, APP]
+            run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert (run.stdout == "as declared\n") == (name == "declared"), run.stdout + run.stderr

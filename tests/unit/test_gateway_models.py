@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from llmhost.gateway.models import fallbacks_of, is_routed, model_routes, other_names
+from llmhost.gateway.pool import drain_refusal
+from llmhost.gateway.tree import pool
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.site_reader import HostData, SiteError, read_site
@@ -244,6 +246,16 @@ def test_problem_of_a_duplicate_without_shares_is_not_repeated() -> None:
     with pytest.raises(SettingsError) as caught:
         settings(*SHARED)
     assert len(caught.value.problems) == 1
+
+
+def test_last_server_of_a_model_is_not_drained() -> None:
+    found = pool(read_settings(gate()))
+    assert found
+    expected = "llm-1 is the last server that takes requests for the model brain"
+    assert drain_refusal(found, (), "llm-1") == expected
+    models = [{"name": "brain", "service": "ollama"}]
+    found = pool(read_settings(gate(gateway_upstream_models=models)))
+    assert found and drain_refusal(found, (), "llm-1") == ""
 
 
 # How a body is read: the handlers of nginx, in Perl, against Python's JSON.
