@@ -255,7 +255,8 @@ def _deploy(settings: Settings, found: Mapping[str, Any]) -> DeployStatus | None
 
 def _unit_findings(found: Mapping[str, Any]) -> list[str]:
     sentences = [
-        f"{unit.removesuffix('.service')} does not run ({state}): llmhost plan shows what is wrong"
+        f"{unit.removesuffix('.service')} is not running ({state}): to see why, run llmhost"
+        " plan INVENTORY"
         for unit, state in found["units"].items()
         if state != "active"
     ]
