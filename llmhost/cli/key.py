@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from llmhost.cli.errors import stop
+from llmhost.cli.errors import misused, stop
 from llmhost.gateway.keys import digest, new_key
 from llmhost.options.names import CLIENT
 
@@ -26,12 +26,15 @@ DEPLOY = "To apply this, deploy: pyinfra INVENTORY deploy.py"
 def new(
     client: Client,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Python file to add the client to")
+        Path | None, typer.Argument(metavar="FILE", help="Python file to add the client to")
     ] = None,
 ) -> None:
     """Create a key for a new client: print it once, with the record for the inventory."""
     if not re.fullmatch(CLIENT, client):
-        stop(f"'{client}' is not a valid name: use lower-case letters, digits, '.', '_' and '-'")
+        misused(
+            f"'{client}' is not a name of a client: use up to 63 lower-case letters, digits, '.',"
+            " '_' and '-', such as main-app"
+        )
     key = new_key()
     record = f'{{"name": "{client}", "sha256": "{digest(key)}"}}'
     if file:
@@ -50,7 +53,9 @@ def new(
 def rotate(
     client: Client,
     file: Source,
-    keep_days: Annotated[float, typer.Option(min=0, help="How long the old key stays valid")] = 7.0,
+    keep_days: Annotated[
+        float, typer.Option(min=0, max=3650, help="Days that the old key stays valid")
+    ] = 7.0,
 ) -> None:
     """Create a new key for a client; the old one stays valid for a while."""
     from llmhost.gateway.client_records import EditError, changed, field
@@ -61,7 +66,7 @@ def rotate(
     def rotated(source: str) -> str:
         old = field(source, client, "sha256")
         if not isinstance(old, str):
-            raise EditError(f"'{client}' has no sha256 to rotate: add one to its record")
+            raise EditError(f"'{client}' has no sha256 to rotate; add one to its record")
         previous = {"previous_sha256": old, "previous_until": until}
         return changed(source, client, {"sha256": digest(key), **previous})
 
@@ -81,7 +86,7 @@ def revoke(client: Client, file: Source) -> None:
 
 @app.command("list")
 def list_clients(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
 ) -> None:
     """Show which clients may call which host, and until when."""
     # The imports take half a second, and no other command here reads an inventory.
@@ -108,11 +113,13 @@ def _edit(file: Path, edit: Callable[[str], str]) -> None:
     except EditError as error:
         stop(f"{file}: {error}")
     except OSError as error:
-        stop(f"{file}: {error.strerror}")
+        stop(f"{file}: {error.strerror}; give the inventory file, such as inventory/site.py")
+    except UnicodeDecodeError:
+        stop(f"{file} is not a text file; give the inventory file, such as inventory/site.py")
 
 
 def _show(key: str) -> None:
-    _say("The key is shown only once and not stored; give it to the client:")
+    _say("This key is shown once and stored nowhere; give it to the client:")
     typer.echo(key)
 
 

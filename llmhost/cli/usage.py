@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmhost.cli.errors import ERROR, stop
+from llmhost.cli.errors import ERROR, misused, stop
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.parallel import run_on_each
 from llmhost.cli.session import checked_site, connected, hosts_within
@@ -23,7 +23,7 @@ _NOBODY = {By.CLIENT: "no valid key", By.ROUTE: "no route", By.MODEL: "not known
 
 
 def usage(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     hosts: Annotated[
         list[str] | None,
         typer.Argument(metavar="HOST", help="Hosts, patterns or groups; default: see below"),
@@ -35,7 +35,7 @@ def usage(
     ] = "",
     as_csv_: Annotated[bool, typer.Option("--csv", help="As CSV")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="For machines; see docs/usage.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see docs/usage.schema.json")
     ] = False,
 ) -> None:
     """Show who uses the gateway: requests, errors, tokens and bytes by client, model, day.
@@ -48,14 +48,15 @@ def usage(
     try:
         seconds = seconds_of(since) if since else 0
     except ValueError:
-        stop(f"--since {since} is not an age; write one such as 12h or 7d")
+        misused(f"--since {since} is not an age; write one such as 12h or 7d")
     found = _read(inventory, hosts or [], seconds, by, client)
     if as_json:
         typer.echo(json.dumps(asdict(found)))
     elif as_csv_:
         typer.echo(as_csv(found), nl=False)
     else:
-        Console(highlight=False).print(_table(found) if found.rows else "no requests")
+        if found.rows or not found.errors:
+            Console(highlight=False).print(_table(found) if found.rows else "no requests")
     for host, error in found.errors.items():
         typer.echo(f"{host}: {error}", err=True)
     for host, files in found.damaged.items():
@@ -80,9 +81,7 @@ def _read(path: str, limit: list[str], seconds: int, by: By, client: str) -> Usa
     errors = {name: each.error for name, each in answers.items() if each.error}
     for name in names:
         if name not in answers:
-            mark = f"[{name}] "
-            about = [line.partition(mark)[2] for line in messages.lines if mark in line]
-            errors[name] = " ".join(about[-1:]) or "no connection was made"
+            errors[name] = messages.about(name)[-1]
     return report(outputs, errors, by, client)
 
 

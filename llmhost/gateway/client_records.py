@@ -17,8 +17,11 @@ Record = cst.Dict | cst.Call
 Field = cst.DictElement | cst.Arg
 
 
+_ROTATE = "llmhost key rotate"
+
+
 class EditError(ValueError):
-    """The text cannot be edited automatically; the sentence says what to do manually."""
+    """The text cannot be edited automatically; the sentence says what to do by hand."""
 
 
 def added(source: str, client: str, sha256: str) -> str:
@@ -26,9 +29,12 @@ def added(source: str, client: str, sha256: str) -> str:
     module = _parsed(source)
     lists = _lists(module)
     if any(_name(each.value) == client for clients in lists for each in clients.elements):
-        raise EditError(f"'{client}' already has a record: rotate its key instead")
+        raise EditError(
+            f"'{client}' already has a record; to replace its key: {_ROTATE} {client} FILE"
+        )
     if len(lists) != 1:
-        raise EditError(f"this file has {len(lists)} lists of {KEY}: add the line manually")
+        many = f"{len(lists)} lists of {KEY}" if lists else f"no list {KEY}"
+        raise EditError(f"this file has {many}; add the client by hand: llmhost key new {client}")
     [clients] = lists
     record = cst.parse_expression(f'{{"name": "{client}", "sha256": "{sha256}"}}')
     return _replaced(module, clients, _with_client(clients, cst.Element(record)))
@@ -62,9 +68,7 @@ def _parsed(source: str) -> cst.Module:
     except SyntaxError as error:
         raise EditError(f"line {error.lineno} is not Python: {error.msg}") from error
     except cst.ParserSyntaxError as error:
-        raise EditError(
-            f"line {error.raw_line} cannot be parsed: edit the file manually"
-        ) from error
+        raise EditError(f"line {error.raw_line} cannot be parsed: edit the file by hand") from error
 
 
 def _replaced(module: cst.Module, old: cst.CSTNode, new: cst.CSTNode) -> str:
@@ -107,6 +111,9 @@ def _lists(module: cst.Module) -> list[Clients]:
 def _record(module: cst.Module, client: str) -> Record:
     values = [each.value for clients in _lists(module) for each in clients.elements]
     found = [value for value in values if _name(value) == client]
+    if not found:
+        names = ", ".join(sorted({str(name) for each in values if (name := _name(each))}))
+        raise EditError(f"this file has no record of '{client}'; it has: {names or 'none'}")
     if len(found) != 1:
         raise EditError(f"this file has {len(found)} records of '{client}'; leave one")
     assert isinstance(found[0], cst.Dict | cst.Call)

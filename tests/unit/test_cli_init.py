@@ -97,7 +97,7 @@ def test_site_can_be_planned_up_to_the_connection(
     assert read_settings(data).services == PROFILES["embeddings"].services
     planned = llmhost(place / "site", "plan", "inventory/site.py")
     assert planned.returncode == 1 and "mistake" not in planned.stderr
-    assert "llm.site.example" in planned.stdout and "Could not connect" in planned.stdout
+    assert "llm.site.example" in planned.stdout and "no SSH connection" in planned.stdout
 
 
 def test_models_are_pinned_later_where_no_hub_answers(place: Path) -> None:
@@ -152,7 +152,7 @@ def test_nothing_is_overwritten(place: Path, present: str) -> None:
     ("option", "value", "sentence"),
     [
         ("--host", "not a host", "write a host name or an IP address"),
-        ("--user", "a b", "is not a valid user name"),
+        ("--user", "a b", "is not a user name"),
         ("--profile", "olama", "did you mean ollama?"),
         ("--allow", "10.0.0.1/8", "write 10.0.0.0/8 for the whole network"),
         ("--time-zone", "Asia/Soul", "is 'Asia/Soul'; write a time zone"),

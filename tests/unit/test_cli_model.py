@@ -243,7 +243,7 @@ def test_gated_model_needs_a_token(served: Hub, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_hub_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(HubError, match="could not be requested"):
+    with pytest.raises(HubError, match="cannot be looked up"):
         pins(Hub(url="http://127.0.0.1:9"), GGUF, monkeypatch)
 
 

@@ -42,7 +42,7 @@ UNREADABLE = CdiSpec("/etc/cdi/x.yaml", "unreadable", ())
         ),
         (
             replace(HOST, gpus=GPUS, cdi=(replace(FRESH, gone=("/usr/lib/libcuda.so.570",)),)),
-            ["/var/run/cdi/nvidia.yaml hands out /usr/lib/libcuda.so.570, which is gone"],
+            ["/var/run/cdi/nvidia.yaml names /usr/lib/libcuda.so.570, which does not exist"],
         ),
         (
             replace(HOST, gpus=GPUS, cdi=(replace(FRESH, nodes=NODES[:1]),)),
@@ -60,7 +60,7 @@ UNREADABLE = CdiSpec("/etc/cdi/x.yaml", "unreadable", ())
         (
             replace(HOST, gpus=GPUS[:1], cdi=(LEFT_OVER,)),
             [
-                "/etc/cdi/nvidia.yaml hands out /usr/lib/old.so, which is gone",
+                "/etc/cdi/nvidia.yaml names /usr/lib/old.so, which does not exist",
                 "/etc/cdi/nvidia.yaml does not hand out /dev/nvidia-uvm, without which CUDA fails",
             ],
         ),

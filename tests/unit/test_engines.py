@@ -157,7 +157,7 @@ def test_vllm_has_time_to_stop_and_logs_no_health_checks(directory: Path) -> Non
         ("HF_HUB_OFFLINE", "0", "sets HF_HUB_OFFLINE, which llmhost sets itself"),
         ("PATH", "/tmp", "sets PATH, and programs are found by the PATH of the image"),
         ("CUDA_VISIBLE_DEVICES", "1", "the GPUs are those of vllm_gpu or vllm_gpu_count"),
-        ("LLMHOST_X", "1", "names that begin so are those of llmhost"),
+        ("LLMHOST_X", "1", "llmhost reserves names that begin like this"),
         ("VLLM_API_KEY", "1", "sets VLLM_API_KEY, which looks like a secret"),
         ("EXTRA", "hf_abcdefghijklmnop", "sets EXTRA, which looks like a secret"),
     ],

@@ -163,11 +163,11 @@ def test_keys_and_prompts_are_hidden(text: str) -> None:
     [
         (["logs", "chroma", "{}"], "error: no host has a log of chroma; there are: gateway, redis"),
         (["logs", "redis", "{}", "--since", "soon"], "error: --since soon is not an age"),
-        (["logs", "redis", "{}"], "error: [far] Could not connect"),
+        (["logs", "redis", "{}"], "error: far: no SSH connection"),
         (["exec", "chroma", "{}", "--", "ls"], "error: no host declares the service chroma"),
         (["exec", "redis", "{}", "--", "ls"], "ssh: connect to host 127.0.0.1 port 1"),
         (["ssh", "{}", "far"], "ssh: connect to host 127.0.0.1 port 1"),
-        (["ssh", "{}", "near"], "error: no host matches --limit near"),
+        (["ssh", "{}", "near"], "error: no host or group matches near"),
     ],
 )
 def test_mistake_is_one_sentence(unreachable: Path, words: list[str], sentence: str) -> None:

@@ -193,7 +193,7 @@ def test_known_holes_are_mended_within_the_branch_and_everything_is_let_go_first
     plan = plan_driver(DriverPolicy(), replace(VULNERABLE, offered=OFFERED))
     assert plan.install == DRIVER[:4] and plan.remove == ()
     assert set(plan.unhold) == set(DRIVER[1:])
-    assert "known security holes" in plan.reasons[-1]
+    assert "known vulnerabilities" in plan.reasons[-1]
 
 
 def test_another_branch_replaces_all_parts_of_the_old_one() -> None:
@@ -356,7 +356,7 @@ WSL = replace(
         (
             DriverPolicy(),
             replace(DONE, gpus=(replace(GPU, driver="580.95.05"),), offered=(VERSION,)),
-            "known security holes",
+            "known vulnerabilities",
         ),
         (
             DriverPolicy(Wish(cuda={"vllm": "13.0"})),
@@ -441,14 +441,14 @@ def test_gpu_drift_is_persistence_and_power() -> None:
     loose = replace(DONE, gpus=(replace(GPU, persistence=False, power_limit_watts=450.0),))
     assert gpu_drift(DriverPolicy(power_limit_watts=300), loose) == [
         "GPU 0 is not in persistence mode",
-        "GPU 0 may draw 450 W, not 300",
+        "GPU 0 has a power limit of 450 W, not 300",
     ]
     assert gpu_drift(DriverPolicy(power_limit_watts=300), DONE) == []
     # It was asked, and takes none: it is not asked again, and reported.
     fixed = replace(DONE, power_refused=(GPU.pci_address,))
     assert gpu_drift(DriverPolicy(power_limit_watts=250), fixed) == []
     assert refused_limits(DriverPolicy(power_limit_watts=250), fixed) == [
-        "GPU 0 does not take a power limit: it may draw 300 W"
+        "GPU 0 rejects the power limit; it has 300 W"
     ]
     assert refused_limits(DriverPolicy(power_limit_watts=250), DONE) == []
     # A GPU without a limit of its own, such as GB10, can not be wrong.

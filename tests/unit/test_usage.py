@@ -194,7 +194,7 @@ def test_command_runs_in_a_shell() -> None:
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
-    [(["--since", "soon"], "error: --since soon is not an age"), ([], "far: Could not connect")],
+    [(["--since", "soon"], "error: --since soon is not an age"), ([], "far: no SSH connection")],
 )
 def test_mistake_is_one_sentence(unreachable: Path, words: list[str], sentence: str) -> None:
     command = [str(LLMHOST), "usage", str(unreachable), "--json", *words]
