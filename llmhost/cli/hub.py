@@ -183,7 +183,10 @@ def _json(answer: httpx.Response) -> dict[str, Any]:
     except ValueError:
         data = None
     if not isinstance(data, dict):
-        raise HubError("cannot be looked up: the answer is not JSON from a hub")
+        raise HubError(
+            "cannot be looked up: the answer is not that of a model hub; check the address of"
+            " the mirror"
+        )
     return data
 
 

@@ -31,7 +31,7 @@ def usage(
     by: Annotated[By, typer.Option(help="What a row is for")] = By.CLIENT,
     client: Annotated[str, typer.Option(help="Only the requests of this client")] = "",
     since: Annotated[
-        str, typer.Option(help="Only the time since then, such as 12h or 7d; default: all")
+        str, typer.Option(help="Only requests not older than this, such as 12h or 7d; default: all")
     ] = "",
     as_csv_: Annotated[bool, typer.Option("--csv", help="As CSV")] = False,
     as_json: Annotated[

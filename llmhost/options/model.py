@@ -193,7 +193,7 @@ class Model(Section):
             raise Mistake(f"has neither sha256 nor files; {fix}")
         if self.sha256 and (part := part_of(self.source)):
             raise Mistake(
-                f"is part {part[0]} of {part[1]}, and sha256 pins only one part; remove"
+                f"is part {part[0]} of {part[1]} of a file, and sha256 pins only one part; remove"
                 " sha256, then"
                 f" {_PIN}",
                 "source",

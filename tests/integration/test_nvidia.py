@@ -466,7 +466,7 @@ def test_without_leave_to_reboot_the_host_is_refused_until_somebody_has(
     ubuntu_host(site, host, "rtx-5070-ti")
     options = settings(nvidia_driver_reboot="never")
     before = boot_id(host)
-    assert f"module {LONG_TERM} is installed and not loaded" in refusal(host, options)
+    assert f"module {LONG_TERM} is installed but not loaded" in refusal(host, options)
     assert boot_id(host) == before
     host.reboot()
     assert changed_by(host, options)

@@ -82,7 +82,7 @@ def test_field_is_added_to_every_form_of_a_record(record: str, edited: str) -> N
 
 
 def test_client_is_not_added_twice() -> None:
-    with pytest.raises(EditError, match="rotate its key instead"):
+    with pytest.raises(EditError, match="to replace its key"):
         added(MANY_LINES, "other", "33")
 
 

@@ -305,8 +305,8 @@ def test_vllm_uses_every_gpu_that_it_is_given(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"gpu": [0, 1, 2], "tensor_parallel": 2}, "is 2, which does not divide the 3 GPU(s)"),
-        ({"tensor_parallel": 2}, "is 2, which does not divide the 1 GPU(s)"),
+        ({"gpu": [0, 1, 2], "tensor_parallel": 2}, "is 2, which does not divide the 3 GPUs"),
+        ({"tensor_parallel": 2}, "is 2, which does not divide the 1 GPU"),
         ({"extra_arguments": ["-tp", "2"]}, "has -tp"),
         ({"extra_arguments": ["--gpu-memory-utilization=0.5"]}, "has --gpu-memory-utilization=0.5"),
     ],
