@@ -91,7 +91,7 @@ def _host(host: SiteHost) -> Finding:
     lines = ran.stdout.decode(errors="replace").split()
     name = f"host.{host.name}"
     if "root" in lines:
-        return Finding(name, "ok", f"{host.name}: login and root work")
+        return Finding(name, "ok", f"{host.name}: SSH login works, with root access")
     if lines:
         what = f"{host.name}: the login user cannot use sudo without a password"
         rule = 'echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/llmhost'

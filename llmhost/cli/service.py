@@ -36,7 +36,7 @@ def stop_service(service: Service, inventory: Inventory, hosts: Hosts = None) ->
     _run(
         services.stopped,
         "Stop",
-        f"stopped, until llmhost start {service}",
+        f"stopped; to start it again: llmhost start {service} {inventory}",
         service,
         inventory,
         hosts,

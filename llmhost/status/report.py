@@ -299,7 +299,8 @@ def _findings(
     if status.deploy is None:
         sentences.append("no deploy has changed this host yet")
     elif status.deploy.result != "done":
-        sentences.append(f"the last deploy was {status.deploy.result}: rerun it")
+        how = "failed" if status.deploy.result == "failed" else "was interrupted"
+        sentences.append(f"the last deploy {how}: deploy again")
     return sentences
 
 

@@ -263,7 +263,7 @@ def test_pending_reboot_full_disk_and_failed_deploy_need_attention(machine: Mach
     assert host_status(host(), json.dumps(found)).attention == (
         "/ has only 5.0 GiB of 100.0 GiB left",
         "a reboot is pending (linux-image-amd64)",
-        "the last deploy was failed: rerun it",
+        "the last deploy failed: deploy again",
     )
 
 
