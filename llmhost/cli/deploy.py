@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llmhost.cli.errors import stop
+from llmhost.cli.errors import check_inventory_file
 from llmhost.cli.run import become_pyinfra
 from llmhost.resources import DEPLOY
 
@@ -20,8 +20,7 @@ def deploy(
 
     Uses deploy.py in the current directory, or the one that comes with llmhost.
     """
-    if not Path(inventory).is_file():
-        stop(f"inventory file {inventory} not found; give a file such as inventory/site.py")
+    check_inventory_file(inventory)
     own = Path("deploy.py")
     become_pyinfra([inventory, str(own if own.is_file() else DEPLOY), *(options or [])])
 

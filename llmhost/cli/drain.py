@@ -24,7 +24,7 @@ _console = Console(soft_wrap=True, highlight=False)
 
 def drain(
     server: Annotated[str, typer.Argument(help="Name of the server, as in gateway_upstreams")],
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     undo: Annotated[bool, typer.Option("--undo", help="Return the server to the pool")] = False,
     wait: Annotated[
         int, typer.Option(min=0, help="Seconds to wait for open requests to finish")
@@ -46,8 +46,8 @@ def drain(
         left = _await_end(_done(state), gateways, server, wait) if waits else 0
         why_not = [f"{name}: {sentence}" for name, why in failed.items() for sentence in why]
         if missing := sorted(gateways.keys() - {host.name for host in _done(state)}):
-            about = [line for line in messages.lines if any(f"[{n}]" in line for n in missing)]
-            stop(*(why_not or about or [f"{name} could not be reached" for name in missing]))
+            about = [f"{name}: {each}" for name in missing for each in messages.about(name)]
+            stop(*(why_not or about))
         raise typer.Exit(STILL_BUSY if left else 0)
 
 

@@ -139,7 +139,8 @@ class ProjectState:
     def notes(self, services: Iterable[str]) -> list[str]:
         """Sentences about those of the services that an operator stopped."""
         return [
-            f"service {name} was {self.stopped[name]}, and stays so until `llmhost start {name}`"
+            f"service {name} was {self.stopped[name]}, and stays so until `llmhost start"
+            f" {name} INVENTORY`"
             for name in services
             if name in self.stopped
         ]
@@ -200,8 +201,8 @@ def _network_reasons(project: Project, found: ProjectNetwork | None) -> Iterator
     if found and not found.made_by_compose:
         yield f"network {project.network} was not created by Compose"
     elif found and found.bridge != project.bridge:
-        bridge = f"is called {found.bridge}" if found.bridge else "has a name of Docker's choice"
-        wanted = project.bridge or "one of Docker's choice"
+        bridge = f"is called {found.bridge}" if found.bridge else "has a generated name"
+        wanted = project.bridge or "a generated one"
         yield f"the bridge of network {project.network} {bridge}, not {wanted}"
 
 
@@ -230,7 +231,7 @@ def _service_reasons(
     project: Project, service: str, containers: Sequence[Container], found: ProjectState
 ) -> Iterator[str]:
     if len(containers) != 1:
-        times = "does not run" if not containers else f"runs {len(containers)} times"
+        times = "is not running" if not containers else f"runs {len(containers)} times"
         yield f"service {service} {times}"
         return
     (container,) = containers

@@ -65,7 +65,7 @@ def drain_refusal(pool: Pool, drained: Collection[str], server: str) -> str:
     if not set(pool.names) - {*drained, server}:
         return (
             f"{server} is the last server that takes requests: add another one first, with"
-            " llmhost drain --undo"
+            " llmhost drain --undo SERVER INVENTORY"
         )
     for _, step in pool.models:
         names = {place.name for place in step.places}

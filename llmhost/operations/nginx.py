@@ -143,4 +143,7 @@ def _apply(tree: Tree, state: NginxState) -> Commands:
 
 
 def _drained(server: str) -> str:
-    return f"{server} is drained and gets no requests; to undo this, run llmhost drain --undo"
+    return (
+        f"{server} is drained and gets no requests; to undo this, run llmhost drain --undo"
+        f" {server} INVENTORY"
+    )

@@ -72,7 +72,7 @@ def test_service_without_health_check_needs_only_to_run() -> None:
 
 
 DIFFERENCES = {
-    "service engine does not run": _with(),
+    "service engine is not running": _with(),
     "service engine runs 2 times": _with(RUNNING, replace(RUNNING, name="llmhost-engine-2")),
     "service engine is exited": _with(replace(RUNNING, state="exited", health="")),
     "service engine is restarting": _with(replace(RUNNING, state="restarting")),
@@ -102,7 +102,7 @@ DIFFERENCES = {
     "network llmhost_default was not created by Compose": replace(
         CONVERGED, network=ProjectNetwork("n1", made_by_compose=False)
     ),
-    "the bridge of network llmhost_default is called br-0, not one of Docker's choice": replace(
+    "the bridge of network llmhost_default is called br-0, not a generated one": replace(
         CONVERGED, network=ProjectNetwork("n1", made_by_compose=True, bridge="br-0")
     ),
     "/opt/llmhost/services/engine.yaml is missing": replace(
@@ -228,7 +228,7 @@ def test_network_with_another_bridge_is_replaced_with_all_containers_on_it() -> 
     for found in (CONVERGED, stopped):
         todo = plan(limited, found)
         assert (todo.remake, todo.stray_network) == (("engine",), "llmhost_default")
-        sentence = "the bridge of network llmhost_default has a name of Docker's choice"
+        sentence = "the bridge of network llmhost_default has a generated name"
         assert todo.reasons == (f"{sentence}, not br-llmhost",)
 
 
