@@ -22,8 +22,13 @@ def deploy(
     """
     if not Path(inventory).is_file():
         stop(f"inventory file {inventory} not found; give a file such as inventory/site.py")
+    become_pyinfra([inventory, str(deploy_file()), *(options or [])])
+
+
+def deploy_file() -> Path:
+    """deploy.py in the current directory, or the one that comes with llmhost."""
     own = Path("deploy.py")
-    become_pyinfra([inventory, str(own if own.is_file() else DEPLOY), *(options or [])])
+    return own if own.is_file() else DEPLOY
 
 
 deploy.context_settings = {"ignore_unknown_options": True}  # type: ignore[attr-defined]

@@ -16,7 +16,10 @@ from llmhost.template import render
 UPSTREAMS = "upstreams.conf"
 AUTHORITY = "upstream-ca.crt"
 MARK = ".drained"
-_MARK_TEXT = "# managed by llmhost: created by `llmhost drain`, removed by `llmhost drain --undo`\n"
+_BY_HAND = "# managed by llmhost: created by `llmhost drain`, removed by `llmhost drain --undo`\n"
+_BY_ROLL = (
+    "# managed by llmhost: created by `llmhost roll`, which removes it when it has succeeded\n"
+)
 
 
 @dataclass(frozen=True)
@@ -42,24 +45,41 @@ def drained_servers(pool: Pool, directory: str, state: NginxState) -> tuple[str,
     return tuple(name for name in pool.names if mark_path(directory, name) in state.paths)
 
 
-def with_pool(tree: Tree, pool: Pool, drained: Collection[str], certificate: bytes) -> Tree:
-    """The tree with its servers, and marks of declared servers that are drained."""
+def rolled_servers(pool: Pool, directory: str, state: NginxState) -> tuple[str, ...]:
+    """Those of the drained servers that `llmhost roll` has drained, and nobody by hand since."""
+    return tuple(
+        name
+        for name in drained_servers(pool, directory, state)
+        if state.paths[path := mark_path(directory, name)].sha256 == File(path, _BY_ROLL).sha256
+    )
+
+
+def with_pool(
+    tree: Tree,
+    pool: Pool,
+    drained: Collection[str],
+    certificate: bytes,
+    rolled: Collection[str] = (),
+) -> Tree:
+    """The tree with its servers, and marks of declared servers that are drained; `rolled` are those
+    that `llmhost roll` has drained."""
     directory = tree.directory
     text = render(f"gateway/{UPSTREAMS}.j2", servers=pool.servers, drained=drained)
     files = [File(f"{directory}/{UPSTREAMS}", text)]
     files += [
-        File(mark_path(directory, name), _MARK_TEXT) for name in pool.names if name in drained
+        File(mark_path(directory, name), _BY_ROLL if name in rolled else _BY_HAND)
+        for name in pool.names
+        if name in drained
     ]
     if certificate:
         files.append(File(f"{directory}/{AUTHORITY}", certificate))
     return replace(tree, files=(*tree.files, *files))
 
 
-def drain_refusal(pool: Pool, drained: Collection[str], server: str) -> str:
-    """Why a server cannot be drained; empty if it can."""
-    if not set(pool.names) - {*drained, server}:
-        return (
-            f"{server} is the last server that takes requests: add another one first, with"
-            " llmhost drain --undo"
-        )
-    return ""
+def drain_refusal(pool: Pool, drained: Collection[str], servers: Collection[str]) -> str:
+    """Why these servers cannot be drained; empty if they can."""
+    if set(pool.names) - {*drained, *servers}:
+        return ""
+    last = " and ".join(sorted(servers))
+    what = "is the last server that takes" if len(servers) == 1 else "are the last ones that take"
+    return f"{last} {what} requests: add another one first, with llmhost drain --undo"

@@ -1,7 +1,8 @@
 """nginx and its configuration."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from pyinfra import host
 from pyinfra.api import StringCommand
@@ -16,7 +17,13 @@ from llmhost.gateway.nginx import (
     install_script,
     service_drift,
 )
-from llmhost.gateway.pool import Pool, drain_refusal, drained_servers, with_pool
+from llmhost.gateway.pool import (
+    Pool,
+    drain_refusal,
+    drained_servers,
+    rolled_servers,
+    with_pool,
+)
 from llmhost.gateway.tls import CERTIFICATE, Tls, certified, name_files, served_names
 from llmhost.operations.changes import explain, note, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
@@ -55,9 +62,9 @@ def configuration(
     """
     desired = _DesiredState(files, directory, status_port, tls, pool)
     state = desired.state()
-    drained = drained_servers(pool, directory, state) if pool else ()
-    note(_drained(name) for name in drained)
-    tree, renewal = desired.tree(state, drained)
+    marks = _marks(pool, directory, state) if pool else {}
+    note(map(_drained, marks, marks.values()))
+    tree, renewal = desired.tree(state, marks)
     wrong, drift = tree.wrong(state), service_drift(state, tree.digest)
     if wrong or drift:
         explain([*([renewal] if renewal else []), *wrong.values(), *drift])
@@ -65,37 +72,65 @@ def configuration(
 
 
 @declared(
-    prefetch=lambda server, *files, directory, status_port, **_: [
+    prefetch=lambda servers, *files, directory, status_port, **_: [
         _question(files, directory, status_port)
     ]
 )
 def drain(
-    server: str,
+    servers: Sequence[str],
     *files: File,
     undo: bool,
     directory: str,
     status_port: int,
     tls: Tls | None,
     pool: Pool,
+    roll: bool = False,
 ) -> Commands:
-    """Stop sending requests to a server of the pool, or with `undo` start again.
+    """Stop sending requests to servers of the pool, or with `undo` start again.
 
     Changes nothing else: a host that differs from its inventory in other ways is refused. Open
-    requests are not interrupted.
+    requests are not interrupted. With `roll`, servers that were drained by hand stay so.
     """
     desired = _DesiredState(files, directory, status_port, tls, pool)
     state = desired.state()
-    before = set(drained_servers(pool, directory, state))
-    after = before - {server} if undo else before | {server}
+    before = _marks(pool, directory, state)
+    held = [name for name in servers if roll and before.get(name) is Drained.BY_HAND]
+    named = set(servers).difference(held)
+    note(_drained(name, Drained.BY_HAND) for name in held)
+    kept = {name: by for name, by in before.items() if name not in named}
+    by = Drained.BY_ROLL if roll else Drained.BY_HAND
+    after = kept if undo else kept | dict.fromkeys(sorted(named), by)
     tree, _ = desired.tree(state, before)
     if tree.wrong(state) or service_drift(state, tree.digest):
         yield refuse([f"{host.name} differs from its inventory: deploy it first"])
-    elif not undo and (refusal := drain_refusal(pool, before, server)):
+    elif not undo and (refusal := drain_refusal(pool, before, named)):
         yield refuse([refusal])
     elif before != after:
         tree, _ = desired.tree(state, after)
-        explain([f"{server} is returned to the pool" if undo else _drained(server)])
+        explain(
+            f"{name} is returned to the pool" if undo else _drained(name, by)
+            for name in sorted(named)
+        )
         yield from _apply(tree, state)
+
+
+class Drained(Enum):
+    """Who has drained a server; the value is how to undo it."""
+
+    BY_HAND = "is drained and gets no requests; to undo this, run llmhost drain --undo"
+    BY_ROLL = "is drained by llmhost roll and gets no requests; to continue, run llmhost roll again"
+
+
+_Marks = Mapping[str, Drained]
+
+
+def _marks(pool: Pool, directory: str, state: NginxState) -> _Marks:
+    """The drained servers, in the declared order."""
+    rolled = rolled_servers(pool, directory, state)
+    return {
+        name: Drained.BY_ROLL if name in rolled else Drained.BY_HAND
+        for name in drained_servers(pool, directory, state)
+    }
 
 
 @dataclass(frozen=True)
@@ -112,7 +147,7 @@ class _DesiredState:
         question = _question(self.files, self.directory, self.status_port)
         return get_fact(Nginx, **question.arguments)
 
-    def tree(self, state: NginxState, drained: Collection[str]) -> tuple[Tree, str]:
+    def tree(self, state: NginxState, marks: _Marks) -> tuple[Tree, str]:
         """The tree, and the reason for a new certificate, if there is one."""
         tree = Tree(self.files, self.directory, self.status_port)
         if self.pool:
@@ -120,7 +155,8 @@ class _DesiredState:
             create = host.state.is_executing
             directory = self.pool.authority
             authority = open_authority(directory, create=create).certificate if directory else b""
-            tree = with_pool(tree, self.pool, drained, authority)
+            rolled = [name for name, by in marks.items() if by is Drained.BY_ROLL]
+            tree = with_pool(tree, self.pool, marks, authority, rolled)
         return _with_tls(tree, self.tls, state)
 
 
@@ -142,5 +178,5 @@ def _apply(tree: Tree, state: NginxState) -> Commands:
     yield StringCommand(activate_script(tree.status_port, tree.digest))
 
 
-def _drained(server: str) -> str:
-    return f"{server} is drained and gets no requests; to undo this, run llmhost drain --undo"
+def _drained(server: str, by: Drained) -> str:
+    return f"{server} {by.value}"
