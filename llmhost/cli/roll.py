@@ -238,9 +238,12 @@ class _Roll:
             for gateway, names in ours.items():
                 if why := _last_healthy(gateway, self._settings(gateway.name), names, sick):
                     return dict.fromkeys(hosts, why)
+            before = dict(self.drained)
             self.drained.update(hosts)
-            if why := self._at_gateways(state, ours, undo=False):
-                return dict.fromkeys(hosts, why)
+            if failed := self._at_gateways(state, ours, undo=False):
+                if len(failed) == len(ours):
+                    self.drained = before
+                return dict.fromkeys(hosts, _sentence(failed))
             settings = {name: self._settings(name) for name in gateways}
             upstreams = {name: host.upstream for name, host in hosts.items()}
             left = await_end(sorted(ours, key=str), settings, upstreams, self.wait)
@@ -273,8 +276,8 @@ class _Roll:
 
     def _at_gateways(
         self, state: State, servers: Mapping[Host, Sequence[str]], *, undo: bool
-    ) -> str:
-        """Drain servers, or return them; returns why that failed, or nothing."""
+    ) -> dict[str, list[str]]:
+        """Drain servers, or return them; returns the gateways where that failed, and why."""
         calls = {
             host: drain_call(self._settings(host.name), names, undo=undo, roll=True)
             for host, names in servers.items()
@@ -286,7 +289,7 @@ class _Roll:
                 _console.print(f"{escape(host.name)} {verb} {escape(', '.join(names))}")
                 for sentence in [n for op in host.op_hash_order for n in reasons(host, op).notes]:
                     _console.print(f"[yellow]{escape(sentence)}[/yellow]")
-        return "; ".join(f"{name}: {' '.join(why)}" for name, why in failed.items())
+        return failed
 
     def _return(self, hosts: Mapping[str, RollHost]) -> dict[str, str]:
         gateways = _by_gateway(hosts)
@@ -294,8 +297,8 @@ class _Roll:
             if missing := _missing(state, gateways):
                 return dict.fromkeys(hosts, missing)
             ours = {host: gateways[host.name] for host in state.active_hosts & _of(state, gateways)}
-            if why := self._at_gateways(state, ours, undo=True):
-                return dict.fromkeys(hosts, why)
+            if failed := self._at_gateways(state, ours, undo=True):
+                return dict.fromkeys(hosts, _sentence(failed))
         for name in hosts:
             self.drained.pop(name, None)
         return {}
@@ -344,6 +347,10 @@ def _broken(plan: HostPlan) -> str:
 
 def _of(state: State, names: Mapping[str, object]) -> set[Host]:
     return {host for host in state.inventory if host.name in names}
+
+
+def _sentence(failed: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{name}: {' '.join(why)}" for name, why in failed.items())
 
 
 def _by_gateway(hosts: Mapping[str, RollHost]) -> dict[str, list[str]]:

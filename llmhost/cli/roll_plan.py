@@ -127,12 +127,15 @@ def roll_plan(
     hosts: Sequence[RollHost], pools: Mapping[str, PoolState], size: BatchSize
 ) -> RollPlan:
     """The batches for these hosts, in the order of the inventory."""
-    failed = {each.name: _why_failed(each) for each in hosts if _why_failed(each)}
+    # A server that is being repaired may be switched off: that does not stop the others.
     left_out = {
-        each.name: f"{each.name} was drained by hand and is left out: return it with llmhost drain"
-        " --undo, and run llmhost roll again"
+        each.name: f"{each.name} ({each.status}) was drained by hand and is left out: return it"
+        " with llmhost drain --undo, and run llmhost roll again"
         for each in hosts
-        if each.by_hand and not each.is_done and each.name not in failed
+        if each.by_hand and not each.is_done
+    }
+    failed = {
+        each.name: why for each in hosts if each.name not in left_out and (why := _why_failed(each))
     }
     todo = [
         each for each in hosts if not (each.is_done or each.name in failed or each.name in left_out)

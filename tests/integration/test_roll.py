@@ -227,24 +227,26 @@ def test_new_engine_rolls_out_and_no_client_notices(site: Site) -> None:
     assert site.run("llmhost", "plan", str(site.inventory)).returncode == 0
 
 
-def test_killed_roll_leaves_one_drained_server_and_is_continued(site: Site) -> None:
-    site.declare(llamacpp_memory_limit="2200m")
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_roll_leaves_one_drained_server_and_is_continued(
+    site: Site, end: signal.Signals
+) -> None:
+    site.declare(llamacpp_memory_limit=f"{2200 + end}m")
     before = site.containers()
     command = site.command("llmhost", "roll", str(site.inventory))
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
     with site.load() as count:
-        with running(
-            command,
-            cwd=ROOT,
-            env=site.env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as roll:
+        with running(command, cwd=ROOT, env=site.env, text=True, **pipes) as roll:
             assert wait_until(lambda: site.marks() == ["llm-1.drained"], 120)
             locked = "! flock -n /run/llmhost/deploy.lock true"
             asked = site.machine("llm-1")
             assert wait_until(lambda: asked.ssh(locked, check=False).returncode == 0, 60)
-            os.killpg(roll.pid, signal.SIGKILL)
+            os.killpg(roll.pid, end)
+            said, _ = roll.communicate(timeout=60)
+        assert "Traceback" not in said
+        if end is signal.SIGINT:
+            assert roll.returncode == 1 and "interrupted" in said, said
+            assert f"llmhost drain llm-1 {site.inventory} --undo" in said
         assert site.marks() == ["llm-1.drained"]
         plan = site.run("llmhost", "plan", str(site.inventory))
         assert "llm-1 is drained by llmhost roll" in plan.stdout
@@ -293,7 +295,7 @@ def test_server_drained_by_hand_is_left_out(site: Site) -> None:
     drained = site.run("llmhost", "drain", "llm-2", str(site.inventory))
     assert drained.returncode == 0, drained.stdout + drained.stderr
     rolled = site.roll("--dry-run")
-    assert "llm-2 was drained by hand and is left out" in rolled.stdout
+    assert "llm-2 (drift) was drained by hand and is left out" in rolled.stdout
     assert "llm-1 is the last server of gate that takes requests" in rolled.stderr
     assert rolled.returncode == 1
     undone = site.run("llmhost", "drain", "llm-2", str(site.inventory), "--undo")

@@ -62,6 +62,7 @@ RUN_BY = {
     "test_bundle_holds_all_that_a_deploy_would_fetch",
     "llmhost bundle apply": "integration/test_airgap.py::"
     "test_server_comes_up_from_the_bundle_alone",
+    "llmhost roll": "integration/test_roll.py::test_preview_shows_the_batches_and_changes_nothing",
     "llmhost key": f"{HERE}::test_cheap_commands_do_what_the_page_says",
     "llmhost tls": f"{HERE}::test_cheap_commands_do_what_the_page_says",
     "llmhost docs": f"{HERE}::test_cheap_commands_do_what_the_page_says",

@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from llmhost.cli import roll
+from llmhost.cli.app import app
 from llmhost.cli.roll_plan import (
     BatchSize,
     Kind,
@@ -112,7 +115,14 @@ def test_only_server_left_waits_until_the_drained_one_is_back() -> None:
 def test_server_drained_by_hand_is_left_out() -> None:
     plan = planned([server(1), server(2, by_hand=True), server(3)], BatchSize(3))
     assert batches(plan) == [["llm-1"], ["llm-3"]]
-    assert "llm-2 was drained by hand" in plan.left_out["llm-2"]
+    assert "llm-2 (drift) was drained by hand" in plan.left_out["llm-2"]
+    assert not plan.failed
+
+
+def test_server_that_is_being_repaired_does_not_stop_the_others() -> None:
+    plan = planned([server(1), server(2, "unreachable", by_hand=True), server(3)])
+    assert batches(plan) == [["llm-1"], ["llm-3"]]
+    assert "llm-2 (unreachable) was drained by hand" in plan.left_out["llm-2"]
     assert not plan.failed
 
 
@@ -151,6 +161,109 @@ def test_gateways_come_first_and_alone_then_what_no_gateway_balances() -> None:
 def test_host_that_cannot_be_changed_is_named_first(status: str) -> None:
     plan = planned([server(1), server(2, status, errors=("no route",), rolled=True)])
     assert plan.failed["llm-2"] == f"llm-2: {status}: no route; it stays drained"
+
+
+@dataclass
+class Steps:
+    """A roll whose steps are recorded instead of executed; `fails` are steps that fail, for a host,
+    and `interrupted` is the step during which Ctrl-C is pressed."""
+
+    plan: RollPlan
+    fails: Collection[tuple[str, str]] = ()
+    interrupted: tuple[str, str] = ("", "")
+    seen: list[str] = field(default_factory=list)
+
+    def step(self, name: str) -> Callable[[roll._Roll, Mapping[str, RollHost]], dict[str, str]]:
+        def record(rolling: roll._Roll, hosts: Mapping[str, RollHost]) -> dict[str, str]:
+            self.seen.append(f"{name} {' '.join(hosts)}")
+            if name == "drain":
+                rolling.drained.update(hosts)
+            if self.interrupted[0] == name and self.interrupted[1] in hosts:
+                raise KeyboardInterrupt
+            return {host: f"{name} failed" for host in hosts if (name, host) in self.fails}
+
+        return record
+
+    def run(self, *options: str) -> Result:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(roll, "_site", lambda *_: ({}, []))
+            patch.setattr(roll, "failing_hosts", lambda *_: [])
+            patch.setattr(roll._Roll, "plan", lambda *_: self.plan)
+            for name in ("drain", "deploy", "verify", "return"):
+                patch.setattr(roll._Roll, f"_{name}", self.step(name))
+            return CliRunner().invoke(app, ["roll", "site.py", *options])
+
+
+def test_each_batch_is_drained_deployed_verified_and_returned() -> None:
+    hosts = [*servers(3), RollHost("single", Kind.ALONE, "drift")]
+    steps = Steps(planned(hosts, BatchSize(2)))
+    assert steps.run().exit_code == 0
+    assert steps.seen == [
+        *("drain llm-1 llm-2", "deploy llm-1 llm-2", "verify llm-1 llm-2", "return llm-1 llm-2"),
+        *("drain llm-3", "deploy llm-3", "verify llm-3", "return llm-3"),
+        *("deploy single", "verify single"),
+    ]
+
+
+@pytest.mark.parametrize("step", ["drain", "deploy", "verify", "return"])
+def test_failed_server_stays_drained_and_ends_the_roll(step: str) -> None:
+    steps = Steps(planned(servers(3)), {(step, "llm-2")})
+    result = steps.run()
+    assert result.exit_code == 1
+    assert steps.seen[-1] == f"{step} llm-2"
+    assert f"error: llm-2: {step} failed" in result.output
+    assert "Not changed, or not completely: llm-3" in result.output
+    assert "llmhost roll site.py" in result.output
+    assert "llmhost rollback site.py llm-2" in result.output
+    assert "llmhost drain llm-2 site.py --undo" in result.output
+
+
+def test_others_of_a_failed_batch_are_returned() -> None:
+    steps = Steps(planned(servers(3), BatchSize(2)), {("verify", "llm-1")})
+    assert steps.run().exit_code == 1
+    assert steps.seen[-1] == "return llm-2"
+
+
+def test_roll_continues_as_long_as_few_enough_have_failed() -> None:
+    steps = Steps(planned(servers(4)), {("deploy", "llm-1"), ("verify", "llm-2")})
+    result = steps.run("--max-failed", "1")
+    assert result.exit_code == 1
+    assert steps.seen[-1] == "verify llm-2" and "llm-3, llm-4" in result.output
+    steps = Steps(steps.plan, steps.fails)
+    assert steps.run("--max-failed", "2").exit_code == 1
+    assert steps.seen[-1] == "return llm-4"
+
+
+def test_unreachable_host_prevents_the_roll_unless_it_is_allowed_to_fail() -> None:
+    plan = planned([server(1), server(2, "unreachable", errors=("no route",)), server(3)])
+    steps = Steps(plan)
+    result = steps.run()
+    assert result.exit_code == 1 and steps.seen == []
+    assert "llm-2: unreachable: no route" in result.output
+    assert "nothing was changed" in result.output
+    assert steps.run("--max-failed", "1").exit_code == 1
+    assert steps.seen[-1] == "return llm-3"
+
+
+def test_interrupted_roll_names_what_is_drained() -> None:
+    steps = Steps(planned(servers(3)), interrupted=("deploy", "llm-2"))
+    result = steps.run()
+    assert result.exit_code == 1 and steps.seen[-1] == "deploy llm-2"
+    assert "Not changed, or not completely: llm-2, llm-3" in result.output
+    assert "llmhost drain llm-2 site.py --undo" in result.output
+
+
+def test_preview_runs_no_step() -> None:
+    steps = Steps(planned(servers(2)))
+    result = steps.run("--dry-run")
+    assert result.exit_code == 2 and steps.seen == []
+    assert "Batch 1: llm-1 (drained first)" in result.output
+    assert Steps(planned([server(1, "converged")])).run("--dry-run").exit_code == 0
+
+
+def test_server_left_out_shows_in_the_exit_status() -> None:
+    result = Steps(planned([server(1), server(2), server(3, by_hand=True)])).run()
+    assert result.exit_code == 2 and "llm-3 (drift) was drained by hand" in result.output
 
 
 def test_host_is_found_in_a_pool_by_name_or_else_by_address(
