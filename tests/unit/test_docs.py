@@ -52,6 +52,7 @@ RUN_BY = {
     "llmhost backup": f"{BACKUP}::test_lost_data_is_restored",
     "llmhost restore": f"{BACKUP}::test_lost_data_is_restored",
     "llmhost usage": f"{DEMO}::test_usage_counts_the_requests_of_each_client",
+    "llmhost roll": "integration/test_roll.py::test_preview_shows_the_batches_and_changes_nothing",
     "llmhost rollback": f"{ROLLBACK}::test_stack_and_gateway_return_to_the_deploy_before",
     "llmhost prune": f"{ROLLBACK}::test_prune_shows_first_and_frees_only_what_is_ours",
     "llmhost stop": f"{GPU_SERVER}::{STOPPED}",
@@ -62,7 +63,6 @@ RUN_BY = {
     "test_bundle_holds_all_that_a_deploy_would_fetch",
     "llmhost bundle apply": "integration/test_airgap.py::"
     "test_server_comes_up_from_the_bundle_alone",
-    "llmhost roll": "integration/test_roll.py::test_preview_shows_the_batches_and_changes_nothing",
     "llmhost key": f"{HERE}::test_cheap_commands_do_what_the_page_says",
     "llmhost tls": f"{HERE}::test_cheap_commands_do_what_the_page_says",
     "llmhost docs": f"{HERE}::test_cheap_commands_do_what_the_page_says",
