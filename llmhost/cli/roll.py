@@ -42,7 +42,7 @@ from llmhost.cli.verify import failing_hosts
 from llmhost.facts.files import PathStates
 from llmhost.facts.upstreams import SilentUpstreams
 from llmhost.gateway.nginx import NginxState
-from llmhost.gateway.pool import Pool, drained_servers, mark_path, rolled_servers
+from llmhost.gateway.pool import Drained, Marks, Pool, mark_path, marks_of
 from llmhost.gateway.tree import NginxPaths, pool
 from llmhost.inventory.site import Site
 from llmhost.operations.changes import reasons
@@ -145,21 +145,17 @@ class _Roll:
             marks = {name: _marks(hosts[name], self._settings(name)) for name in gateways}
         states = {
             name: PoolState(frozenset(_pool(self._settings(name)).names), frozenset(drained))
-            for name, (drained, _) in marks.items()
+            for name, drained in marks.items()
         }
         return roll_plan([self._host(plans[name], marks) for name in names], states, size)
 
-    def _host(self, plan: HostPlan, marks: Mapping[str, "_Marks"]) -> RollHost:
+    def _host(self, plan: HostPlan, marks: Mapping[str, Marks]) -> RollHost:
         upstream = self.pools.get(plan.host, {})
-        rolled = any(name in marks[gateway][1] for gateway, name in upstream.items())
-        drained = any(name in marks[gateway][0] for gateway, name in upstream.items())
-        by_hand = any(
-            name in marks[gateway][0] and name not in marks[gateway][1]
-            for gateway, name in upstream.items()
-        )
+        by = {marks[gateway].get(name) for gateway, name in upstream.items()} - {None}
         kind = kind_of(self.site[plan.host], self.pools)
+        rolled, by_hand = Drained.BY_ROLL in by, Drained.BY_HAND in by
         host = RollHost(plan.host, kind, plan.status, plan.errors, upstream, rolled, by_hand)
-        if drained:
+        if by:
             self.drained[host.name] = host
         return host
 
@@ -319,19 +315,12 @@ class _Roll:
         return dict.fromkeys(failed, "verify failed: see its output above")
 
 
-_Marks = tuple[tuple[str, ...], tuple[str, ...]]
-"""Drained servers of a gateway, and those of them that a roll has drained."""
-
-
-def _marks(host: Host, settings: Settings) -> _Marks:
+def _marks(host: Host, settings: Settings) -> Marks:
+    """The drained servers of a gateway."""
     servers, directory = _pool(settings), NginxPaths().own
     paths = [mark_path(directory, name) for name in servers.names]
     found: dict[str, PathState] = host.get_fact(PathStates, paths=paths)
-    state = NginxState(found)
-    return (
-        drained_servers(servers, directory, state),
-        rolled_servers(servers, directory, state),
-    )
+    return marks_of(servers, directory, NginxState(found))
 
 
 def _pool(settings: Settings) -> Pool:
@@ -372,7 +361,7 @@ def _last_healthy(
 ) -> str:
     """Why none of the gateway's other servers could answer instead of these, or nothing."""
     directory = NginxPaths().own
-    drained, _ = _marks(gateway, settings)
+    drained = _marks(gateway, settings)
     if not {*servers} - {*drained}:
         return ""
     others = {

@@ -4,8 +4,9 @@ Whether a server is drained is state of the gateway's host, in a file next to ng
 it must survive the next deploy, also by another person. Pure.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 
 from llmhost.gateway.nginx import NginxState, Tree
@@ -20,6 +21,17 @@ _BY_HAND = "# managed by llmhost: created by `llmhost drain`, removed by `llmhos
 _BY_ROLL = (
     "# managed by llmhost: created by `llmhost roll`, which removes it when it has succeeded\n"
 )
+
+
+class Drained(Enum):
+    """Who has drained a server; the value is how to undo it."""
+
+    BY_HAND = "is drained and gets no requests; to undo this, run llmhost drain --undo"
+    BY_ROLL = "is drained by llmhost roll and gets no requests; to continue, run llmhost roll again"
+
+
+Marks = Mapping[str, Drained]
+"""Drained servers by name."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,28 @@ def rolled_servers(pool: Pool, directory: str, state: NginxState) -> tuple[str, 
         for name in drained_servers(pool, directory, state)
         if state.paths[path := mark_path(directory, name)].sha256 == File(path, _BY_ROLL).sha256
     )
+
+
+def marks_of(pool: Pool, directory: str, state: NginxState) -> dict[str, Drained]:
+    """The drained servers, in the declared order, with who has drained them."""
+    rolled = rolled_servers(pool, directory, state)
+    return {
+        name: Drained.BY_ROLL if name in rolled else Drained.BY_HAND
+        for name in drained_servers(pool, directory, state)
+    }
+
+
+def marks_after(
+    before: Marks, servers: Collection[str], by: Drained, *, undo: bool
+) -> dict[str, Drained]:
+    """The marks after servers were drained or, with `undo`, returned. A roll changes nothing about
+    servers that were drained by hand; a person takes over those of a roll."""
+    held = {
+        name for name, owner in before.items() if by is Drained.BY_ROLL and owner is Drained.BY_HAND
+    }
+    ours = [name for name in servers if name not in held]
+    others = {name: owner for name, owner in before.items() if name not in ours}
+    return others if undo else others | dict.fromkeys(ours, by)
 
 
 def with_pool(

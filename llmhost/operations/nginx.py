@@ -1,8 +1,7 @@
 """nginx and its configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from pyinfra import host
 from pyinfra.api import StringCommand
@@ -18,10 +17,12 @@ from llmhost.gateway.nginx import (
     service_drift,
 )
 from llmhost.gateway.pool import (
+    Drained,
+    Marks,
     Pool,
     drain_refusal,
-    drained_servers,
-    rolled_servers,
+    marks_after,
+    marks_of,
     with_pool,
 )
 from llmhost.gateway.tls import CERTIFICATE, Tls, certified, name_files, served_names
@@ -62,7 +63,7 @@ def configuration(
     """
     desired = _DesiredState(files, directory, status_port, tls, pool)
     state = desired.state()
-    marks = _marks(pool, directory, state) if pool else {}
+    marks = marks_of(pool, directory, state) if pool else {}
     note(map(_drained, marks, marks.values()))
     tree, renewal = desired.tree(state, marks)
     wrong, drift = tree.wrong(state), service_drift(state, tree.digest)
@@ -93,44 +94,25 @@ def drain(
     """
     desired = _DesiredState(files, directory, status_port, tls, pool)
     state = desired.state()
-    before = _marks(pool, directory, state)
-    held = [name for name in servers if roll and before.get(name) is Drained.BY_HAND]
-    named = set(servers).difference(held)
-    note(_drained(name, Drained.BY_HAND) for name in held)
-    kept = {name: by for name, by in before.items() if name not in named}
+    before = marks_of(pool, directory, state)
     by = Drained.BY_ROLL if roll else Drained.BY_HAND
-    after = kept if undo else kept | dict.fromkeys(sorted(named), by)
+    after = marks_after(before, servers, by, undo=undo)
+    if roll:
+        held = [name for name in servers if before.get(name) is Drained.BY_HAND]
+        note(_drained(name, Drained.BY_HAND) for name in held)
     tree, _ = desired.tree(state, before)
     if tree.wrong(state) or service_drift(state, tree.digest):
         yield refuse([f"{host.name} differs from its inventory: deploy it first"])
-    elif not undo and (refusal := drain_refusal(pool, before, named)):
+    elif not undo and (refusal := drain_refusal(pool, before, servers)):
         yield refuse([refusal])
     elif before != after:
         tree, _ = desired.tree(state, after)
         explain(
-            f"{name} is returned to the pool" if undo else _drained(name, by)
-            for name in sorted(named)
+            _drained(name, after[name]) if name in after else f"{name} is returned to the pool"
+            for name in servers
+            if before.get(name) is not after.get(name)
         )
         yield from _apply(tree, state)
-
-
-class Drained(Enum):
-    """Who has drained a server; the value is how to undo it."""
-
-    BY_HAND = "is drained and gets no requests; to undo this, run llmhost drain --undo"
-    BY_ROLL = "is drained by llmhost roll and gets no requests; to continue, run llmhost roll again"
-
-
-_Marks = Mapping[str, Drained]
-
-
-def _marks(pool: Pool, directory: str, state: NginxState) -> _Marks:
-    """The drained servers, in the declared order."""
-    rolled = rolled_servers(pool, directory, state)
-    return {
-        name: Drained.BY_ROLL if name in rolled else Drained.BY_HAND
-        for name in drained_servers(pool, directory, state)
-    }
 
 
 @dataclass(frozen=True)
@@ -147,7 +129,7 @@ class _DesiredState:
         question = _question(self.files, self.directory, self.status_port)
         return get_fact(Nginx, **question.arguments)
 
-    def tree(self, state: NginxState, marks: _Marks) -> tuple[Tree, str]:
+    def tree(self, state: NginxState, marks: Marks) -> tuple[Tree, str]:
         """The tree, and the reason for a new certificate, if there is one."""
         tree = Tree(self.files, self.directory, self.status_port)
         if self.pool:
