@@ -81,7 +81,7 @@ def project(
     todo = compose.plan(project, found)
     refusal = refuse(todo.unknown) if todo.unknown else None
     if todo.reasons:
-        explain([*todo.reasons, *notes])
+        explain([*todo.reasons, *compose.interruptions(project, found, todo), *notes])
         waiting = {compose.candidate_path(project, file): file for file in project.files}
         yield StringCommand(compose.apply_script(project, todo), _stdin=archive(waiting))
     if refusal:

@@ -15,6 +15,7 @@ from llmhost.docker.compose import (
     ProjectNetwork,
     ProjectState,
     apply_script,
+    interruptions,
     plan,
 )
 from llmhost.docker.confinement import Confinement
@@ -119,6 +120,27 @@ DIFFERENCES = {
 @pytest.mark.parametrize("reason", DIFFERENCES)
 def test_difference_is_told(reason: str) -> None:
     assert plan(PROJECT, DIFFERENCES[reason]).reasons == (reason,)
+
+
+@pytest.mark.parametrize(
+    ("found", "interrupted"),
+    [
+        (CONVERGED, False),
+        (_with(), False),
+        (_with(replace(RUNNING, state="exited", health="")), False),
+        (_with(replace(RUNNING, config="c1")), True),
+        (_with(replace(RUNNING, image="sha256:2")), True),
+        (_with(replace(RUNNING, name="mine")), True),
+        (replace(CONVERGED, paths=_paths(replace(PROJECT, services={"engine": "old"}))), True),
+        (replace(CONVERGED, paths=_paths(replace(PROJECT, root="old"))), False),
+    ],
+)
+def test_interruption_of_a_running_service_is_announced(
+    found: ProjectState, interrupted: bool
+) -> None:
+    sentence = "service engine is interrupted until its new container is healthy"
+    announced = interruptions(PROJECT, found, plan(PROJECT, found))
+    assert announced == ([sentence] if interrupted else [])
 
 
 UNREAD = replace(CONVERGED, failed={"llmhost-engine-1": "HTTP Error 401: Unauthorized"})
