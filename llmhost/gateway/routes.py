@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from llmhost.gateway.metrics import SCOPE, metrics_routes
 from llmhost.gateway.policy import ClientPolicy
 from llmhost.services.base import Fields, Method
 from llmhost.settings import Settings
@@ -24,6 +25,8 @@ class ExposedRoute:
     methods: tuple[Method, ...]
     scope: str
     fields: Fields | None = None
+    local: bool = False
+    """To a program on this host, also on a gateway of other servers."""
 
     @property
     def prefix(self) -> str:
@@ -54,11 +57,13 @@ class Location:
     prefix: str
     service: str
     upstream_prefix: str
+    local: bool
     routes: tuple[ExposedRoute, ...]
 
 
 def exposed_routes(settings: Settings) -> tuple[ExposedRoute, ...]:
-    """All routes: at `/` for the first service with routes, below `/NAME` for the others."""
+    """All routes: at `/` for the first service with routes, below `/NAME` for the others, below
+    `/metrics` those to metrics."""
     return tuple(
         ExposedRoute(
             route.path if position == 0 else f"/{service.name}{route.path}",
@@ -70,6 +75,9 @@ def exposed_routes(settings: Settings) -> tuple[ExposedRoute, ...]:
         )
         for position, service in enumerate(settings.offered)
         for route in service.routes
+    ) + tuple(
+        ExposedRoute(each.path, each.upstream, each.upstream_path, each.methods, SCOPE, local=True)
+        for each in metrics_routes(settings)
     )
 
 
@@ -81,7 +89,9 @@ def pattern_places(routes: Iterable[ExposedRoute]) -> tuple[Location, ...]:
     )  # then in the declared order
     grouped = ((prefix, tuple(same)) for prefix, same in groupby(patterns, lambda r: r.prefix))
     return tuple(
-        Location(prefix, same[0].service, same[0].upstream_path.partition("{")[0], same)
+        Location(
+            prefix, same[0].service, same[0].upstream_path.partition("{")[0], same[0].local, same
+        )
         for prefix, same in grouped
     )
 

@@ -6,6 +6,7 @@ same files until the inventory changes.
 
 from dataclasses import dataclass
 
+from llmhost.gateway.metrics import MetricsRoute, gateway_clients, metrics_routes
 from llmhost.gateway.policy import Rate, key_maps, policies_of
 from llmhost.gateway.pool import AUTHORITY, Pool
 from llmhost.gateway.routes import exposed_routes, grants, methods_by_path, pattern_places
@@ -13,6 +14,7 @@ from llmhost.gateway.tls import CERTIFICATE, Tls
 from llmhost.gateway.x509 import names_in
 from llmhost.resources import FILES
 from llmhost.secret import read_secret
+from llmhost.services.base import GATEWAY
 from llmhost.settings import Settings
 from llmhost.system.files import File
 from llmhost.template import render
@@ -43,7 +45,7 @@ class NginxPaths:
 
 def configuration(settings: Settings, places: NginxPaths) -> tuple[File, ...]:
     """The configuration of nginx, without the files that depend on the host's state."""
-    maps = key_maps(settings.api_clients)
+    maps = key_maps(gateway_clients(settings))
     # Digests are not secret, but only root needs to read them.
     private: dict[str, str | bytes] = {**maps}
     if settings.gateway.tls == "files":
@@ -69,7 +71,7 @@ def configuration(settings: Settings, places: NginxPaths) -> tuple[File, ...]:
 
 
 def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
-    policies, routes = policies_of(settings.api_clients), exposed_routes(settings)
+    policies, routes = policies_of(gateway_clients(settings)), exposed_routes(settings)
     return render(
         "gateway/nginx.conf.j2",
         fields={route.path: route.fields for route in routes if route.fields},
@@ -87,7 +89,8 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
         services=[
             (each.name, settings.options(each.name).port, each.closes_after_streams)
             for each in (() if settings.gateway.upstreams else settings.offered)
-        ],
+        ]
+        + [(each.upstream, each.port, False) for each in _programs(settings)],
         stranger_patience=Rate(settings.gateway.stranger_requests_per_minute, 0).patience_seconds,
         stream_limits=sorted({policy.streams for policy in policies if policy.streams}),
         tls=settings.gateway.tls != "off",
@@ -96,6 +99,11 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
             for name, options in settings.uis.items()
         ],
     )
+
+
+def _programs(settings: Settings) -> tuple[MetricsRoute, ...]:
+    """A route to each program that has metrics."""
+    return tuple({each.upstream: each for each in metrics_routes(settings)}.values())
 
 
 def _map_size(entries: int) -> int:
@@ -118,14 +126,16 @@ def tls(settings: Settings) -> Tls | None:
         return None
     ports = (gateway.port, *(options.ui_port for options in settings.uis.values()))
     listen = tuple(each for port in ports for each in listen_addresses(settings, port))
+    inner = (GATEWAY,) if settings.gateway_callers else ()
     if gateway.tls == "files":
-        return Tls(listen, gateway.names or tuple(names_in(_brought(settings))))
+        return Tls(listen, gateway.names or tuple(names_in(_brought(settings))), inner=inner)
     return Tls(
         listen,
         gateway.names,
         gateway.ca_directory.expanduser(),
         gateway.certificate_days,
         gateway.renew_days,
+        inner,
     )
 
 

@@ -34,7 +34,7 @@ CA_CERTIFICATE = "ca.crt"
 _PerMinute = Annotated[int, whole(1, 1_000_000, "requests", 60)]
 _Burst = Annotated[int, whole(0, 100_000, "requests", 10)]
 
-_SCOPES = ("inference", "admin")
+_SCOPES = ("inference", "admin", "metrics")
 
 
 def _scope(value: object) -> object:
@@ -51,8 +51,13 @@ def _scope(value: object) -> object:
 
 
 Scope = Annotated[
-    Literal["inference", "admin"] | tuple[str, ...],
-    Kind(_scope, "'inference', 'admin' or a list of services", ["ollama"], SERVICE_NAME.shown),
+    Literal["inference", "admin", "metrics"] | tuple[str, ...],
+    Kind(
+        _scope,
+        "'inference', 'admin', 'metrics' or a list of services",
+        ["ollama"],
+        SERVICE_NAME.shown,
+    ),
 ]
 
 
@@ -73,8 +78,9 @@ class ApiClient(Section):
 
     scope: Scope = "inference"
     """`inference`: requests to models. `admin`: also routes that change or reveal a service's data,
-    and fields that change an engine for all clients, such as Ollama's `keep_alive`. A list of
-    services: inference on these services only."""
+    and fields that change an engine for all clients, such as Ollama's `keep_alive`. `metrics`: only
+    the metrics of a host with `monitoring_enabled`. A list of services: inference on these services
+    only."""
 
     sources: Networks | None = None
     """Networks that the client may call from; none: all networks that can reach the gateway."""

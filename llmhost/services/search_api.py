@@ -153,6 +153,7 @@ SERVICE = SearchApi(
     name="search_api",
     options=SearchApiOptions,
     container_port=8000,
+    metrics_path="/metrics",
     routes=(
         Route("/v1/search", ("POST",)),
         Route("/search/hybrid", ("POST",)),
