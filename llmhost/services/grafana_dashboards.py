@@ -325,7 +325,8 @@ MODELS = Dashboard(
                     f"{_MODEL} 95 %",
                 ),
                 (
-                    f"1 / (llamacpp:predicted_tokens_seconds{{{_AT}}} > 0)",
+                    f"{_rate('llamacpp:tokens_predicted_seconds_total')}"
+                    f" / {_rate('llamacpp:tokens_predicted_total')}",
                     f"{_HOST} llama.cpp, mean",
                 ),
             ),
@@ -407,7 +408,6 @@ def _hosts() -> dict[str, object]:
         "type": "query",
         "datasource": SOURCE,
         "query": {"query": "label_values(up, instance)", "refId": "hosts"},
-        "definition": "label_values(up, instance)",
         "refresh": 2,
         "sort": 1,
         "multi": True,

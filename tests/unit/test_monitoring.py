@@ -1,5 +1,6 @@
 """Configurations of Prometheus and Alertmanager, judged by their own tools, and the alert rules."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,6 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard as GrafanaDashboard
 
 from llmhost.gateway.keys import digest
 from llmhost.gateway.metrics import endpoints, gateway_clients
@@ -17,7 +21,9 @@ from llmhost.inventory.reader import read_settings
 from llmhost.inventory.site import SiteHost
 from llmhost.monitoring import alertmanager, prometheus
 from llmhost.resources import FILES
+from llmhost.services.grafana_dashboards import DASHBOARDS, Dashboard, document
 
+register_default_plugins()
 KEY = "k" * 40
 TESTS = Path(__file__).parents[1] / "monitoring/alerts_test.yml"
 DIGEST = "ab" * 32
@@ -207,3 +213,40 @@ def test_mistake_is_one_sentence(more: dict[str, Any], key: str, what: str) -> N
     sentences = [each.sentence("here") for each in error.value.problems]
     assert len(sentences) == 1 and key in sentences[0] and what in sentences[0], sentences
     assert KEY not in sentences[0]
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda each: str(each.uid))
+def test_grafanas_schema_knows_all_of_a_dashboard(dashboard: Dashboard) -> None:
+    """Read and written again by Grafana's own classes, nothing is lost: they drop what they do not
+    know."""
+    ours = json.loads(json.dumps(document(dashboard)))
+    read = GrafanaDashboard.from_json(ours)
+    assert missing(ours, json.loads(json.dumps(read, cls=JSONEncoder))) == []
+    wrong = {**ours, "no_such_field": 1}
+    assert missing(wrong, json.loads(json.dumps(read, cls=JSONEncoder))) == ["/no_such_field"]
+
+
+def missing(ours: Any, theirs: Any, path: str = "") -> list[str]:
+    """Places where the second value does not have what the first one has."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        pairs = {key: (value, theirs.get(key)) for key, value in ours.items()}
+        return [each for key, pair in pairs.items() for each in missing(*pair, f"{path}/{key}")]
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        rows = enumerate(zip(ours, theirs, strict=True))
+        return [each for index, pair in rows for each in missing(*pair, f"{path}/{index}")]
+    return [] if ours == theirs else [path]
+
+
+def test_panels_of_a_dashboard_do_not_overlap() -> None:
+    for dashboard in DASHBOARDS:
+        taken: set[tuple[int, int]] = set()
+        panels: Any = document(dashboard)["panels"]
+        for panel in panels:
+            at = panel["gridPos"]
+            cells = {
+                (x, y)
+                for x in range(at["x"], at["x"] + at["w"])
+                for y in range(at["y"], at["y"] + at["h"])
+            }
+            assert not taken & cells and at["x"] + at["w"] <= 24, panel["title"]
+            taken |= cells
