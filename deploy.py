@@ -14,6 +14,7 @@ from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.operations.summary import summarise
 from llmhost.settings import Settings
 from llmhost.tasks.app_server import prepare_app_server
+from llmhost.tasks.backup import schedule_backups
 from llmhost.tasks.container_toolkit import install_container_toolkit
 from llmhost.tasks.docker import install_docker
 from llmhost.tasks.egress import limit_egress
@@ -33,6 +34,8 @@ Task = Callable[[Settings], None]
 
 _prepare_app_server = partial(prepare_app_server, endpoint=llm_endpoint_of(host))
 _monitor_host = partial(monitor_host, hosts=monitored_by(host))
+_run_stack = partial(run_stack, name=host.name)
+_schedule_backups = partial(schedule_backups, name=host.name)
 TASKS: dict[Role, tuple[Task, ...]] = {
     Role.LLM_SERVER: (
         check_host,
@@ -46,8 +49,9 @@ TASKS: dict[Role, tuple[Task, ...]] = {
         # A broken or missing GPU fails the host from here on (docs/decisions/0087).
         install_nvidia_driver,
         install_container_toolkit,
-        run_stack,
+        _run_stack,
         heal_containers,
+        _schedule_backups,
         write_receipt,
     ),
     Role.GATEWAY: (

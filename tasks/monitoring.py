@@ -138,6 +138,7 @@ def _asked(settings: Settings) -> dict[str, object]:
         "stopped": settings.stack.stopped,
         "certificate": f"{NginxPaths().own}/{CERTIFICATE}" if settings.gateway.tls != "off" else "",
         "backup": backup.record(settings) if has_backups else "",
+        "backup_late_seconds": settings.backup.late_seconds,
         "pynvml": settings.nvidia_driver.probe_directory if settings.gpu_requests else "",
     }
 

@@ -25,7 +25,7 @@ def lines(asked):
     if asked["project"]:
         yield from services(asked)
     if asked["backup"]:
-        yield from backup(asked["backup"])
+        yield from backup(asked["backup"], asked["backup_late_seconds"])
     yield from family("llmhost_reboot_required", "Whether an update waits for a reboot")
     yield f"llmhost_reboot_required {int(probe.exists('/run/reboot-required'))}"
     if asked["pynvml"]:
@@ -66,12 +66,15 @@ def services(asked):
             yield f'{name}{{service="{service}"}} {states[service]["restarts"]}'
 
 
-def backup(record):
+def backup(record, late):
     """0 before the first one."""
     made = probe.parsed(probe.text(record)) or {}
     name = "llmhost_backup_last_success_seconds"
     yield from family(name, "When the last successful backup ended, since 1970; 0: never")
     yield f"{name} {made.get('time', 0)}"
+    name = "llmhost_backup_late_seconds"
+    yield from family(name, "Age from which the last backup is late")
+    yield f"{name} {late}"
 
 
 def gpus(pynvml):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmhost.inventory.app_rules import app_problems
+from llmhost.inventory.backup_rules import backup_problems
 from llmhost.inventory.egress_rules import egress_problems
 from llmhost.inventory.environment_rules import environment_problems
 from llmhost.inventory.gateway_rules import gateway_problems
@@ -27,6 +28,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _missing_services(settings)
     yield from app_problems(settings)
     yield from secret_problems(settings)
+    yield from backup_problems(settings)
     yield from environment_problems(settings)
     yield from _placeholders(settings)
     yield from gpu_problems(settings)

@@ -129,6 +129,7 @@ def collect(directory: Path, textfiles: Path) -> None:
         "stopped": str(directory),
         "certificate": str(directory / "certificate"),
         "backup": str(directory / "backup.json"),
+        "backup_late_seconds": 172_800,
         "pynvml": "",
     }
     (directory / "asked.json").write_text(json.dumps(asked))

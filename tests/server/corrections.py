@@ -92,6 +92,7 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
         "gateway.key-of-the-certificate-is-readable-by-root-only",
         "gateway.digests-of-keys-are-readable-by-root-only",
         "gateway.every-route-is-closed-without-a-valid-key",
+        "monitoring.metrics-need-a-key",
         "gateway.refusal-names-its-reason-and-not-the-server",
         "gateway.undeclared-routes-are-closed-to-clients-too",
         "gateway.client-reaches-the-engine",
@@ -130,6 +131,12 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
         "healing.last-run-succeeded",
         "healing.containers-are-healed-as-soon-as-docker-runs",
     ),
+    "Monitoring: files.present": (
+        "monitoring.metrics-listen-on-the-loopback-only",
+        "monitoring.alert-rules-are-evaluated",
+        "monitoring.every-target-is-read",
+    ),
+    "Monitoring: systemd.service": ("monitoring.metrics-of-the-host-are-offered-and-new",),
     "Healing: systemd.service": ("healing.timer-runs-where-it-is-declared",),
     "Receipt: receipt.written": (
         "receipt.receipt-is-of-these-settings",
@@ -154,7 +161,7 @@ _SERVICE = "Stack: compose.project"
 """What runs in a container is decided by its image and its Compose file."""
 
 SERVICES = (
-    *("chroma", "docling", "embeddings", "llamacpp", "ollama", "open_webui"),
+    *("chroma", "docling", "embeddings", "grafana", "llamacpp", "ollama", "open_webui"),
     *("qdrant", "redis", "search_api", "vllm"),
 )
 
