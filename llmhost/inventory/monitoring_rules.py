@@ -94,6 +94,18 @@ def _grafana_without_prometheus(settings: Settings) -> Iterator[Problem]:
 
 def _unfit_receivers(settings: Settings) -> Iterator[Problem]:
     options = settings.monitoring
+    if options.mail_to and not options.mail_server:
+        yield Problem(
+            "monitoring_mail_server",
+            "is missing, and monitoring_mail_to needs it",
+            "write host and port of a mail server, such as 'mail.example.com:587'",
+        )
+    if (options.mail_user is None) != (options.mail_password is None):
+        missing, other = "mail_user", "mail_password"
+        if options.mail_password is None:
+            missing, other = other, missing
+        what = f"is missing, and monitoring_{other} works only together with it"
+        yield Problem(f"monitoring_{missing}", what, f"add it, or remove monitoring_{other}")
     for name in ("webhook", "mail_password"):
         if reference := getattr(options, name):
             try:
