@@ -34,8 +34,8 @@ Task = Callable[[Settings], None]
 
 _prepare_app_server = partial(prepare_app_server, endpoint=llm_endpoint_of(host))
 _monitor_host = partial(monitor_host, hosts=monitored_by(host))
-_run_stack = partial(run_stack, name=host.name)
-_schedule_backups = partial(schedule_backups, name=host.name)
+_run_stack = partial(run_stack, host_name=host.name)
+_schedule_backups = partial(schedule_backups, host_name=host.name)
 TASKS: dict[Role, tuple[Task, ...]] = {
     Role.LLM_SERVER: (
         check_host,

@@ -19,7 +19,7 @@ _FILES = (TIMER, SERVICE, SECRETS, f"{DIRECTORY}/host.py", f"{DIRECTORY}/asked.j
 
 
 @component("Backup")
-def schedule_backups(settings: Settings, name: str) -> None:
+def schedule_backups(settings: Settings, host_name: str) -> None:
     """Let the host of this name back itself up; or remove what does. Nothing without a
     `backup_repository`."""
     if not settings.backup.repository:
@@ -29,7 +29,7 @@ def schedule_backups(settings: Settings, name: str) -> None:
         off = {"running": False, "enabled": False}
         systemd.service("llmhost-backup.timer", **off, name="Stop backups by the host")
     files.present(
-        *(_files(settings, name) if wanted else map(Absent, _FILES)),
+        *(_files(settings, host_name) if wanted else map(Absent, _FILES)),
         name="Declare when the host backs itself up",
     )
     if wanted:

@@ -10,7 +10,7 @@ from llmhost.stack.project import compose_project, service_images
 
 
 @component("Stack")
-def run_stack(settings: Settings, name: str = "") -> None:
+def run_stack(settings: Settings, host_name: str = "") -> None:
     """Bake the models into the services' images and run the declared services of the host of this
     name."""
     bake_images(settings)
@@ -24,7 +24,7 @@ def run_stack(settings: Settings, name: str = "") -> None:
             for service in settings.catalogue
             if service.data_volumes(settings.options(service.name))
         ],
-        backup=partial(_backup, settings, name) if backs_up else None,
+        backup=partial(_backup, settings, host_name) if backs_up else None,
         name="Run the declared services",
     )
 

@@ -131,6 +131,8 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
         "healing.last-run-succeeded",
         "healing.containers-are-healed-as-soon-as-docker-runs",
     ),
+    "Backup: files.present": ("backup.secrets-are-for-root-only",),
+    "Backup: systemd.service": ("backup.timer-runs-where-it-is-declared",),
     "Monitoring: files.present": (
         "monitoring.metrics-listen-on-the-loopback-only",
         "monitoring.alert-rules-are-evaluated",
@@ -167,6 +169,7 @@ SERVICES = (
 
 NOT_CORRECTED = {
     "app_server.llm-server-admits-only-requests-with-the-key": "the other server decides",
+    "backup.last-backup-is-not-late": "a backup has its own time",
     "connection.server-answers-and-commands-run-as-root": "a deploy needs the connection itself",
     "docker.no-port-is-published-beyond-loopback": "the container is not llmhost's",
     "firewall.no-change-of-rules-waits-for-confirmation": "the host undoes the change by itself",

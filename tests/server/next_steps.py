@@ -227,6 +227,12 @@ NEXT_STEPS = {
     "`GF_USERS_ALLOW_SIGN_UP`. Remove accounts that you do not know.",
     "grafana.browsers-reach-it-on-its-own-port": "Check `grafana_ui_port` and "
     "`grafana_ui_sources`, then `nginx -t` on the server.",
+    "backup.last-backup-is-not-late": "Run `llmhost backup INVENTORY HOST`, with `--create` the "
+    "first time; it says why it fails. With a schedule, `journalctl -u llmhost-backup` says it too.",
+    "backup.timer-runs-where-it-is-declared": "Deploy again, then run "
+    "`systemctl status llmhost-backup.timer` on the server.",
+    "backup.secrets-are-for-root-only": "Deploy again, and change the password of the repository: "
+    "`restic key passwd`.",
     "monitoring.metrics-of-the-host-are-offered-and-new": "Run `systemctl status "
     "prometheus-node-exporter llmhost-metrics` on the server, then deploy again.",
     "monitoring.metrics-listen-on-the-loopback-only": "Deploy again: the arguments in "

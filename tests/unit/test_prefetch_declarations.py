@@ -72,6 +72,9 @@ APP = {"app_server_api_key": "env:SITE_KEY", "app_server_llm_name": "llm.example
 hosts = {
     "llm_servers": [("@fake/gpu", {**GPU, "ssh_hostname": "192.0.2.10"}),
                     ("@fake/cpu", {**LLM, **NETWORK, "services": ["chroma"],
+                                   "backup_repository": "/srv/backup",
+                                   "backup_schedule": "daily",
+                                   "backup_password": "env:MONITORING_KEY",
                                    "healing_enabled": False,
                                    "monitoring_enabled": False})],
     "gateways": [("@fake/gate", GATEWAY)],
