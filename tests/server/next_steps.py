@@ -228,7 +228,7 @@ NEXT_STEPS = {
     "grafana.browsers-reach-it-on-its-own-port": "Check `grafana_ui_port` and "
     "`grafana_ui_sources`, then `nginx -t` on the server.",
     "backup.last-backup-is-not-late": "Run `llmhost backup INVENTORY HOST`, with `--create` the "
-    "first time; it says why it fails. With a schedule, `journalctl -u llmhost-backup` says it too.",
+    "first time; it says why it fails. With a schedule, see `journalctl -u llmhost-backup`.",
     "backup.timer-runs-where-it-is-declared": "Deploy again, then run "
     "`systemctl status llmhost-backup.timer` on the server.",
     "backup.secrets-are-for-root-only": "Deploy again, and change the password of the repository: "
