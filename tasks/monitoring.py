@@ -9,7 +9,7 @@ from llmhost.gateway.tree import NginxPaths
 from llmhost.inventory.site import SiteHost
 from llmhost.monitoring import alertmanager, prometheus
 from llmhost.operations import apt, ca_certificates, files, systemd
-from llmhost.operations.component import component
+from llmhost.operations.component import component, warn
 from llmhost.resources import FILES
 from llmhost.secret import read_secret
 from llmhost.settings import Settings
@@ -42,6 +42,8 @@ def monitor_host(settings: Settings, hosts: Sequence[SiteHost]) -> None:
         return
     wanted = bool(settings.monitoring.enabled)
     server = settings.monitoring.server
+    if server and not (settings.monitoring.webhook or settings.monitoring.mail_to):
+        warn("alerts are sent to nobody: set monitoring_webhook or monitoring_mail_to")
     absent = () if server else host_packages.MONITORING_SERVER
     apt.packages(
         *host_packages.monitoring(settings),
