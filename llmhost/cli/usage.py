@@ -67,12 +67,22 @@ def usage(
 
 
 def _read(path: str, limit: list[str], seconds: int, by: By, client: str) -> UsageReport:
+    return report(*sums_of(path, gateways_of(path, limit), seconds), by, client)
+
+
+def gateways_of(path: str, limit: list[str]) -> list[str]:
+    """The hosts within a limit that clients call; stops if there is none."""
     inventory = load_inventory(path)
     within = hosts_within(inventory, limit)
     site = checked_site(inventory, [*inventory] if not limit else within, no_rules, no_site_rules)
     names = entry_hosts(site, (host.name for host in within))
     if not names:
         stop("none of these hosts has a gateway")
+    return names
+
+
+def sums_of(path: str, names: list[str], seconds: int) -> tuple[dict[str, str], dict[str, str]]:
+    """What files/usage/read.py prints on each of these hosts, and why there is nothing."""
     with connected(path, names, strict=False) as (state, messages):
         commands = {host: usage_command(seconds) for host in state.active_hosts}
         answers = run_on_each(commands, _ANSWER_SECONDS)
@@ -83,7 +93,7 @@ def _read(path: str, limit: list[str], seconds: int, by: By, client: str) -> Usa
             mark = f"[{name}] "
             about = [line.partition(mark)[2] for line in messages.lines if mark in line]
             errors[name] = " ".join(about[-1:]) or "no connection was made"
-    return report(outputs, errors, by, client)
+    return outputs, errors
 
 
 def _table(found: UsageReport) -> Table:

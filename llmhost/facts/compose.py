@@ -10,6 +10,7 @@ from llmhost.docker.compose import Container, Limits, ProjectNetwork, ProjectSta
 from llmhost.docker.confinement import Confinement
 from llmhost.facts.files import PathStates, parse_states
 from llmhost.facts.images import DOCKER, inspect_command, parse_images
+from llmhost.facts.shell import at_once
 from llmhost.resources import script
 
 _LABEL = '{{{{index .Config.Labels "com.docker.compose.{}"}}}}'
@@ -63,17 +64,17 @@ class ComposeProject(FactBase[ProjectState]):
             f"awk -F'|' -v project={project} -v names={shlex.quote(f' {shlex.join(containers)} ')}"
             """ '($3 == project && $4 == "False") || index(names, " " $2 " ") { print $1 }'"""
         )
-        return (
-            f"{PathStates().command(paths, under=services)};"
-            f" docker compose --file {shlex.quote(file)} config --hash '*' 2>/dev/null"
-            " | sed 's/^/config /';"
-            f" {DOCKER} network inspect --format 'network {_NETWORK}' {project}_default"
-            " 2>/dev/null;"
-            f" {DOCKER} ps --all --format '{_LISTED}' 2>/dev/null | {ours}"
-            f" | xargs -r {DOCKER} inspect --format '{_CONTAINER}' | {script('docker/cut_off.sh')};"
-            f"{''.join(map(_ask, (questions or {}).items()))} {inspect_command(images)};"
-            f" (cd {shlex.quote(f'{directory}/stopped')} 2>/dev/null &&"
-            " grep -H -m1 . -- * 2>/dev/null | sed 's/^/stopped|/'); true"
+        return at_once(
+            PathStates().command(paths, under=services),
+            f"docker compose --file {shlex.quote(file)} config --hash '*' 2>/dev/null"
+            " | sed 's/^/config /'",
+            f"{DOCKER} network inspect --format 'network {_NETWORK}' {project}_default 2>/dev/null",
+            f"{DOCKER} ps --all --format '{_LISTED}' 2>/dev/null | {ours}"
+            f" | xargs -r {DOCKER} inspect --format '{_CONTAINER}' | {script('docker/cut_off.sh')}",
+            *(script("docker/question.sh", *question) for question in (questions or {}).items()),
+            inspect_command(images),
+            f"cd {shlex.quote(f'{directory}/stopped')} 2>/dev/null &&"
+            " grep -H -m1 . -- * 2>/dev/null | sed 's/^/stopped|/'",
         )
 
     def process(self, output: list[str]) -> ProjectState:
@@ -97,10 +98,6 @@ class ComposeProject(FactBase[ProjectState]):
             failed=dict(failed),
             stopped=dict(mark.split(":", 1) for mark in marks),
         )
-
-
-def _ask(question: tuple[str, str]) -> str:
-    return f" {script('docker/question.sh', *question)};"
 
 
 def _container(line: str) -> Container:

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from llmhost.gateway.metrics import SCOPE, metrics_routes
 from llmhost.gateway.policy import ClientPolicy
-from llmhost.services.base import Fields, Method
+from llmhost.services.base import AnyService, Fields, Method, Route
 from llmhost.settings import Settings
 
 
@@ -61,23 +61,61 @@ class Location:
     routes: tuple[ExposedRoute, ...]
 
 
+@dataclass(frozen=True)
+class ExposedPage:
+    """A browser UI whose requests need a key, as its port serves it."""
+
+    prefix: str
+    files: tuple[tuple[str, str], ...]
+    """Path and upstream path of each file."""
+    routes: tuple[ExposedRoute, ...]
+
+    @property
+    def patterns(self) -> tuple[Location, ...]:
+        return pattern_places(self.routes)
+
+
 def exposed_routes(settings: Settings) -> tuple[ExposedRoute, ...]:
     """All routes: at `/` for the first service with routes, below `/NAME` for the others, below
     `/metrics` those to metrics."""
     return tuple(
-        ExposedRoute(
-            route.path if position == 0 else f"/{service.name}{route.path}",
-            service.name,
-            route.path,
-            route.methods,
-            route.scope,
-            route.fields,
-        )
-        for position, service in enumerate(settings.offered)
+        _exposed(prefix, service, route)
+        for prefix, service in _prefixes(settings)
         for route in service.routes
     ) + tuple(
         ExposedRoute(each.path, each.upstream, each.upstream_path, each.methods, SCOPE, local=True)
         for each in metrics_routes(settings)
+    )
+
+
+def exposed_pages(settings: Settings) -> dict[str, ExposedPage | None]:
+    """The page of each declared browser UI, under the same paths as the routes; None where the UI
+    has its own login."""
+    pages = {
+        service.name: ExposedPage(
+            prefix,
+            tuple((f"{prefix}{path}", path) for path in service.page.files),
+            tuple(_exposed(prefix, service, route) for route in service.page.routes),
+        )
+        for prefix, service in _prefixes(settings)
+        if service.page
+    }
+    return {name: pages.get(name) for name in settings.uis}
+
+
+def _prefixes(settings: Settings) -> Iterator[tuple[str, AnyService]]:
+    for position, service in enumerate(settings.offered):
+        yield "" if position == 0 else f"/{service.name}", service
+
+
+def _exposed(prefix: str, service: AnyService, route: Route) -> ExposedRoute:
+    return ExposedRoute(
+        f"{prefix}{route.path}",
+        service.name,
+        route.path,
+        route.methods,
+        route.scope,
+        route.fields,
     )
 
 

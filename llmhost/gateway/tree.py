@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from llmhost.gateway.metrics import MetricsRoute, gateway_clients, metrics_routes
 from llmhost.gateway.policy import Rate, key_maps, policies_of
 from llmhost.gateway.pool import AUTHORITY, Pool
-from llmhost.gateway.routes import exposed_routes, grants, methods_by_path, pattern_places
+from llmhost.gateway.routes import (
+    exposed_pages,
+    exposed_routes,
+    grants,
+    methods_by_path,
+    pattern_places,
+)
 from llmhost.gateway.tls import CERTIFICATE, Tls
 from llmhost.gateway.x509 import names_in
 from llmhost.resources import FILES
@@ -80,6 +86,7 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
         listen=listen_addresses(settings, settings.gateway.port),
         map_size=_map_size(entries),
         methods=methods_by_path(routes),
+        pages=exposed_pages(settings),
         pattern_places=pattern_places(routes),
         places=places,
         policies=policies,
@@ -95,8 +102,7 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
         stream_limits=sorted({policy.streams for policy in policies if policy.streams}),
         tls=settings.gateway.tls != "off",
         uis=[
-            (name, options, listen_addresses(settings, options.ui_port), settings.ui_sources(name))
-            for name, options in settings.uis.items()
+            (name, ui, listen_addresses(settings, ui.ui_port)) for name, ui in settings.uis.items()
         ],
     )
 
@@ -124,7 +130,7 @@ def tls(settings: Settings) -> Tls | None:
     gateway = settings.gateway
     if gateway.tls == "off":
         return None
-    ports = (gateway.port, *(options.ui_port for options in settings.uis.values()))
+    ports = (gateway.port, *(ui.ui_port for ui in settings.uis.values()))
     listen = tuple(each for port in ports for each in listen_addresses(settings, port))
     inner = (GATEWAY,) if settings.gateway_callers else ()
     if gateway.tls == "files":

@@ -94,7 +94,7 @@ def _clashing_ports(settings: Settings) -> Iterator[Problem]:
     places = {app.name: f"apps[{index}].port" for index, app in enumerate(settings.apps)}
     services = settings.service_options.items()
     ports |= {places.get(name, f"{name}_port"): each.port for name, each in services if each.port}
-    ports |= {f"{name}_ui_port": options.ui_port for name, options in settings.uis.items()}
+    ports |= {f"{name}_ui_port": ui.ui_port for name, ui in settings.uis.items()}
     ports |= {
         f"firewall_rules[{i}]": r.port
         for i, r in enumerate(settings.firewall.rules)

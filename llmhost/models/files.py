@@ -113,7 +113,7 @@ def _sha256(path: Path, size: int, modified: int) -> str:
 
 @lru_cache(maxsize=32)
 def _gguf(path: str, size: int, modified_ns: int) -> Gguf:
-    """Reading a vocabulary takes 0.2 s, and a run reads settings several times."""
+    """A long vocabulary takes 0.1 s, and a run reads settings several times."""
     del modified_ns  # part of the cache's key
     with Path(path).open("rb") as stream:
         return read_gguf(stream, size)

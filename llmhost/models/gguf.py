@@ -31,6 +31,9 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _SCALARS[12] = "d"
 _STRING = 8
 _ARRAY = 9
+_LENGTH = struct.Struct("<Q")  # of a string
+
+_BLOCK = 64 * 1024  # bytes read at once
 
 Value = int | float | bool | str | list[int | float | bool | str]
 
@@ -103,23 +106,59 @@ def read_gguf(stream: BinaryIO, size: int) -> Gguf:
 
 
 class _Header:
-    """Reads values from a stream, within the length of the file and LARGEST_HEADER."""
+    """Reads values from a stream, within the length of the file and LARGEST_HEADER.
+
+    Keeps a block of the stream, because most values are a few bytes long.
+    """
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self.stream = stream
         self.size = size
-        self.position = 0
+        self.block = b""
+        self.start = 0  # position of the block in the stream
+        self.next = 0  # the next byte, in the block
+
+    @property
+    def position(self) -> int:
+        """Number of bytes that were taken."""
+        return self.start + self.next
 
     def take(self, count: int) -> bytes:
-        self.position += count
-        if self.position > self.size:
-            raise GgufError("is truncated inside its header")
-        if self.position > LARGEST_HEADER:
-            raise GgufError(f"is damaged: its header is longer than {gib(LARGEST_HEADER)}")
-        data = self.stream.read(count)
-        if len(data) < count:
-            raise GgufError("is truncated inside its header")
+        end = self.next + count
+        if end > len(self.block):
+            self._read(count)
+            end = count
+        data = self.block[self.next : end]
+        self.next = end
         return data
+
+    def skip_texts(self, count: int) -> None:
+        """Like `text()` as often as that, without the texts: for vocabularies, which are long."""
+        block, at = self.block, self.next
+        for _ in range(count):
+            begin = at + _LENGTH.size
+            end = begin + _LENGTH.unpack_from(block, at)[0] if begin <= len(block) else begin
+            if end > len(block):
+                self.next = at
+                self.take(self.number("Q"))
+                block, at = self.block, self.next
+            else:
+                at = end
+        self.next = at
+
+    def _read(self, count: int) -> None:
+        """Make the block begin with the next byte and contain `count` bytes."""
+        end = self.position + count
+        if end > self.size:
+            raise GgufError("is truncated inside its header")
+        if end > LARGEST_HEADER:
+            raise GgufError(f"is damaged: its header is longer than {gib(LARGEST_HEADER)}")
+        self.start, rest = self.position, self.block[self.next :]
+        wanted = min(max(count, _BLOCK), min(self.size, LARGEST_HEADER) - self.start)
+        self.block = rest + self.stream.read(wanted - len(rest))
+        self.next = 0
+        if len(self.block) < count:
+            raise GgufError("is truncated inside its header")
 
     def number(self, code: str) -> int:
         return int(self.scalar(code))
@@ -168,9 +207,10 @@ def _array(header: _Header) -> Value | None:
         return [_single(header, code) for _ in range(length)]
     if code in _SCALARS:
         header.take(length * struct.calcsize(f"<{_SCALARS[code]}"))
+    elif code == _STRING:
+        header.skip_texts(length)
     else:
-        for _ in range(length):
-            _single(header, code)
+        _single(header, code)  # raises
     return None
 
 

@@ -106,7 +106,7 @@ def test_nginx_accepts_its_configuration(host: Any) -> None:
 def test_nginx_listens_only_where_it_is_declared(host: Any, settings: Settings) -> None:
     listed = host.run("ss -Hltnp 'sport > 0' | grep nginx").stdout.splitlines()
     ports = {int(line.split()[3].rpartition(":")[2]) for line in listed}
-    uis = {options.ui_port for options in settings.uis.values()}
+    uis = {ui.ui_port for ui in settings.uis.values()}
     assert ports == {settings.gateway.port, settings.gateway.status_port} | uis
     status = [line.split()[3] for line in listed if f":{settings.gateway.status_port} " in line]
     assert status == [f"127.0.0.1:{settings.gateway.status_port}"]

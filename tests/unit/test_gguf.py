@@ -71,7 +71,9 @@ def test_file_types_are_those_of_llama_cpp() -> None:
 
 
 def test_vocabulary_is_skipped(tmp_path: Path) -> None:
-    metadata = {"tokenizer.ggml.tokens": [f"<{n}>" for n in range(5000)], "after": 7}
+    tokens = [f"<{n}>" * (n % 30) for n in range(5000)]  # several blocks
+    tokens[2500] = "longer than a block " * 10_000
+    metadata: dict[str, Value] = {"tokenizer.ggml.tokens": list(tokens), "after": 7}
     metadata["tokenizer.ggml.token_type"] = [1] * 5000
     path = write_gguf(tmp_path / "m.gguf", TENSORS, metadata)
     found = read(path.read_bytes())

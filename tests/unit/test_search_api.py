@@ -680,3 +680,24 @@ def test_interrupted_reembedding_begins_again(site: Site, monkeypatch: pytest.Mo
     with started(site.search()) as client:
         assert _settled(client)["documents"] == 1
         assert _found(client, "sleeping", mode="words") == ["cat"]
+
+
+def test_near_duplicates_are_left_out_on_every_page(site: Site) -> None:
+    words = " ".join(f"word{number}" for number in range(60))
+    documents = [
+        {"id": f"{topic}-{copy}", "text": f"topic{topic} is about {words[topic:]} copy{copy}"}
+        for topic in range(0, 200, 20)
+        for copy in range(12)
+    ]
+    with started(site.search()) as client:
+        client.put("/v1/documents", json={"documents": documents}).raise_for_status()
+        assert len(_found(client, "word40", limit=50)) == 50
+        found: list[str] = []
+        offset: int | None = 0
+        while offset is not None:
+            body = {"query": "word40", "limit": 3, "offset": offset, "distinct": True}
+            page = client.post("/v1/search", json=body).json()
+            found += [result["id"] for result in page["results"]]
+            offset = page["next_offset"]
+        assert found == _found(client, "word40", limit=100, distinct=True)
+        assert 1 < len(found) < 20

@@ -63,11 +63,19 @@ def test_rotated_and_compressed_logs_are_counted(log: Path) -> None:
     assert found["oldest"][:10] == f"{today - timedelta(days=3):%Y-%m-%d}"
 
 
+def test_last_request_of_each_client_is_named(log: Path) -> None:
+    last = read(log)["last"]
+    today = datetime.now().astimezone()
+    days = {client: time[:10] for client, time in last.items()}
+    # The line of b was cut off.
+    assert days == {"a": f"{today:%Y-%m-%d}", "c": f"{today - timedelta(days=3):%Y-%m-%d}"}
+
+
 def test_only_requests_since_then_are_counted(log: Path) -> None:
     assert sum(row["requests"] for row in read(log, 2 * DAY)["rows"]) == 3
     assert sum(row["requests"] for row in read(log, 3600)["rows"]) == 1
     log.write_text("")
-    assert read(log, 3600) == {"oldest": None, "rows": [], "damaged": {}}
+    assert read(log, 3600) == {"oldest": None, "last": {}, "rows": [], "damaged": {}}
 
 
 @pytest.mark.parametrize("cut", [0.5, 0.99])
@@ -189,7 +197,9 @@ def test_request_through_a_gateway_is_counted_once() -> None:
 def test_command_runs_in_a_shell() -> None:
     command = usage_command(60).replace("/var/log/nginx/gateway.json", "/nowhere/gateway.json")
     ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
-    assert json.loads(ran.stdout) == {"oldest": None, "rows": [], "damaged": {}}, ran.stderr
+    assert json.loads(ran.stdout) == {"oldest": None, "last": {}, "rows": [], "damaged": {}}, (
+        ran.stderr
+    )
 
 
 @pytest.mark.parametrize(

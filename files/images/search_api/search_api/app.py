@@ -24,6 +24,7 @@ from search_api.errors import (
     refuse_invalid,
 )
 from search_api.metrics import SEARCH_REQUESTS, SEARCH_SECONDS, exposition
+from search_api.page import add_page
 from search_api.reembed import Reembedding, renew_outdated
 from search_api.schema import (
     Collections,
@@ -121,6 +122,7 @@ def create_app(search: Search, renews: bool = True) -> FastAPI:
     _add_documents(app, search)
     _add_collections(app, search)
     _add_state(app, search)
+    add_page(app)
     return app
 
 

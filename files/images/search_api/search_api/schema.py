@@ -43,6 +43,9 @@ class Asked(Body):
     )
     mode: Mode = "hybrid"
     highlight: bool = Field(default=False, description="Say where the words of the query are.")
+    distinct: bool = Field(
+        default=False, description="Leave out results whose text is nearly that of a better one."
+    )
     expand: bool | None = Field(
         default=None,
         description="Search again with what the best results say; None: as the service is set.",
@@ -126,8 +129,11 @@ class NewCollection(Body):
     """A collection to be created; what is not given is the service's default."""
 
     name: CollectionName
-    language: Language | None = Field(
-        default=None, description="Of stems and stop words; `none` for Chinese, Japanese, Korean."
+    language: Language | Literal["detect"] | None = Field(
+        default=None,
+        description="Of stems and stop words; `none` for Chinese, Japanese, Korean; `detect`: that"
+        " of the first documents.",
+        examples=["english"],
     )
     passage_characters: int | None = Field(
         default=None, ge=0, le=100_000, description="Longest passage; 0: documents are not split."
