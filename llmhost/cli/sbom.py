@@ -180,10 +180,10 @@ def _print(directory: Path, documents: dict[str, Any]) -> None:
 
 
 def _licence_table(rows: Sequence[LicenceUse]) -> Table:
-    table = Table(box=None, padding=(0, 2))
-    table.add_column("license", overflow="fold")
-    table.add_column("components", justify="right")
-    table.add_column("such as", overflow="ellipsis", no_wrap=True)
+    table = Table(box=None, expand=True)
+    table.add_column("license", overflow="ellipsis", no_wrap=True, ratio=2)
+    table.add_column("components", justify="right", min_width=10)
+    table.add_column("such as", overflow="ellipsis", no_wrap=True, ratio=3)
     for row in rows:
         some = ", ".join(row.components[:3])
         table.add_row(escape(row.licence), str(len(row.components)), escape(some))

@@ -19,7 +19,12 @@ from llmhost.status.usage import By, UsageReport, as_csv, entry_hosts, report, u
 from llmhost.units import duration, gib
 
 _ANSWER_SECONDS = 600
-_NOBODY = {By.CLIENT: "no valid key", By.ROUTE: "no route", By.MODEL: "not known"}
+_NOBODY = {
+    By.CLIENT: "no valid key",
+    By.ROUTE: "no route",
+    By.MODEL: "not known",
+    By.VARIANT: "not chosen by model",
+}
 
 
 def usage(
@@ -38,7 +43,7 @@ def usage(
         bool, typer.Option("--json", help="For machines; see docs/usage.schema.json")
     ] = False,
 ) -> None:
-    """Show who uses the gateway: requests, errors, tokens and bytes by client, model, day.
+    """Show who uses the gateway: requests, errors, tokens and bytes by client, model, variant, day.
 
     The sums are those of the access log, which the server keeps for gateway_log_days. Tokens and
     models need gateway_count_tokens; only the `counted` requests have tokens. Without

@@ -62,16 +62,15 @@ class Announce(Section):
     @model_validator(mode="after")
     def _is_whole(self) -> "Announce":
         if self.mail_to and not self.smtp_host:
-            raise Mistake("is missing, and announce_mail_to needs it; add it", "smtp_host")
-        if (self.smtp_user is None) != (self.smtp_password is None):
-            missing, other = "smtp_user", "smtp_password"
-            if self.smtp_password is None:
-                missing, other = other, missing
-            raise Mistake(f"is missing, and it only works together with {other}; add it", missing)
+            raise Mistake("is given without announce_smtp_host; add it", "mail_to")
+        if self.smtp_user and not self.smtp_password:
+            raise Mistake("is given without announce_smtp_password; add it", "smtp_user")
+        if self.smtp_password and not self.smtp_user:
+            raise Mistake("is given without announce_smtp_user; add it", "smtp_password")
         if self.smtp_user and self.smtp_security == "off":
             raise Mistake("would send the password without TLS; use starttls", "smtp_security")
         if self.webhook_token and not self.webhook:
-            raise Mistake("is given without announce_webhook; add it", "webhook")
+            raise Mistake("is given without announce_webhook; add it", "webhook_token")
         return self
 
     @property

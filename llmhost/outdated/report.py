@@ -14,6 +14,7 @@ from typing import Literal
 from llmhost.inventory.site import SiteHost
 from llmhost.nvidia.branches import below_floor, unmaintained
 from llmhost.nvidia.data import MATRIX, version
+from llmhost.options.container_toolkit import vulnerable
 
 SCHEMA = 1
 Kind = Literal["engine", "model", "driver", "toolkit", "docker", "llmhost"]
@@ -21,6 +22,7 @@ Kind = Literal["engine", "model", "driver", "toolkit", "docker", "llmhost"]
 BAKE = "Stack | Bake the models into the services' images"
 RUN = "Stack | Run the declared services"
 DRIVER = "NVIDIA driver | Install the NVIDIA driver, load it and hold it"
+TOOLKIT = "Container toolkit | Install the NVIDIA container toolkit and tell Docker of it"
 """Steps of `llmhost plan`; a unit test compares them with the tasks."""
 
 PACKAGES: Mapping[Kind, tuple[str, ...]] = {
@@ -75,18 +77,20 @@ def stack_changes(uses: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class HostPackages:
     """A host's packages: installed and candidate version by name, the version of the loaded NVIDIA
-    driver, and when its package lists were updated."""
+    driver, when its package lists were updated, and the packages whose candidate is a security
+    update."""
 
     versions: Mapping[str, tuple[str, str]]
     driver: str = ""
     lists: datetime | None = None
+    security: frozenset[str] = frozenset()
 
 
 def packages_of(output: str) -> HostPackages:
     """From the output of files/outdated/packages.sh."""
     versions: dict[str, tuple[str, str]] = {}
-    name = installed = driver = ""
-    lists = None
+    name = installed = driver = shown = ""
+    lists, security = None, set()
     for line in output.splitlines():
         if line.startswith("=driver"):
             driver = line.removeprefix("=driver").strip()
@@ -99,28 +103,40 @@ def packages_of(output: str) -> HostPackages:
             installed = match[1]
         elif (match := re.fullmatch(r" +Candidate: (\S+)", line)) and match[1] != "(none)":
             versions[name] = (installed, match[1])
-    return HostPackages(versions, driver, lists)
+        elif match := re.fullmatch(r" (?:\*\*\*|   ) (\S+) -?\d+", line):
+            shown = match[1]  # a version, above the archives that have it
+        elif name in versions and shown == versions[name][1] and _SECURITY.search(line):
+            security.add(name)
+    return HostPackages(versions, driver, lists, frozenset(security))
+
+
+_SECURITY = re.compile(r"^ +-?\d+ \S+ \S+-security/")
+"""An archive of security updates, as Debian and Ubuntu name theirs."""
 
 
 def host_findings(host: SiteHost, found: HostPackages, today: date) -> Iterator[Outdated]:
     """Packages of a host that its package lists have newer versions of."""
     kinds = _by_kind(found.versions)
-    security = _driver_security(found.driver, today)
+    driver = _driver_security(found.driver, today)
     for kind, (name, versions) in kinds.items():
-        yield _package(host, kind, name, versions, security if kind == "driver" else "")
-    if security and "driver" not in kinds:
-        yield _package(host, "driver", "NVIDIA driver", (found.driver, ""), security)
+        known = {"driver": driver, "toolkit": vulnerable(versions[0])}.get(kind, "")
+        if not known and name in found.security and versions[0] != versions[1]:
+            known = f"{versions[1]} is a security update of the distribution"
+        if known or versions[0] != versions[1]:
+            yield _package(host, kind, name, versions, known)
+    if driver and "driver" not in kinds:
+        yield _package(host, "driver", "NVIDIA driver", (found.driver, ""), driver)
 
 
 def _by_kind(
     versions: Mapping[str, tuple[str, str]],
 ) -> dict[Kind, tuple[str, tuple[str, str]]]:
-    """The first package with a newer version of each kind, with both versions."""
+    """A package of each kind, with both versions: the first one that has a newer version."""
     kinds: dict[Kind, tuple[str, tuple[str, str]]] = {}
-    for name, (installed, candidate) in sorted(versions.items()):
+    for name, both in sorted(versions.items(), key=lambda item: (len({*item[1]}) == 1, item[0])):
         kind = next((k for k, several in PACKAGES.items() if _matches(name, several)), None)
-        if kind and installed != candidate:
-            kinds.setdefault(kind, (name, (installed, candidate)))
+        if kind:
+            kinds.setdefault(kind, (name, both))
     return kinds
 
 
@@ -138,11 +154,14 @@ def _package(
         update = "set nvidia_driver_branch, or deploy: a deploy upgrades a driver that it has to"
         changes = (f"{host.name}: {DRIVER}", f"{host.name}: services with GPUs restart ({gpu})")
     elif kind == "toolkit":
-        update = f"sudo apt-get install {name} on the host"
+        update = "set container_toolkit_version"
+        changes = (f"{host.name}: {TOOLKIT}",)
     else:
         update = f"sudo apt-get install {name} on the host, or set docker_version"
         changes = (f"{host.name}: containers restart ({services})",) if services else ()
-    return Outdated(kind, name, (host.name,), *versions, update, changes, security)
+    current, latest = versions
+    newer = latest if latest != current else ""
+    return Outdated(kind, name, (host.name,), current, newer, update, changes, security)
 
 
 def _driver_security(driver: str, today: date) -> str:

@@ -275,6 +275,12 @@ class Service(Generic[OptionsT]):
         """Files of its build context that depend on the inventory."""
         return ()
 
+    def renamed(
+        self, _context: Sequence[File], _names: Mapping[str, Sequence[str]], /
+    ) -> Iterable[File]:
+        """Further files of the context for models that answer under other names, too."""
+        return ()
+
     def request(self, _models: Sequence[Model], /) -> Request | None:
         """A request that exercises the whole service; none: its first GET route."""
         return None

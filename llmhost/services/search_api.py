@@ -127,7 +127,7 @@ class SearchApiOptions(UiOptions):
     meaning_weight: Annotated[float, number(0.01, 100, example=1.0)] = 1.0
     """Weight of the ranking by meaning."""
 
-    words_weight: Annotated[float, number(0.01, 100, example=0.5)] = 1.01
+    words_weight: Annotated[float, number(0.01, 100, example=0.5)] = 1.0101
     """Weight of the ranking by words. The default lets words decide between equal ranks."""
 
     hnsw_ef: Annotated[int, whole(10, 10_000, "candidates", 128)] = 128

@@ -17,17 +17,13 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
-import jsonschema_rs
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from llmhost.announce.message import DeployAnnouncement
-from llmhost.docs.schemas import schema
 from llmhost.verify.hardening import items
 from testbed import Client, Lan, Machine
 from tests.programs import running
-from tests.unit.test_announce import web_server
 
 pytestmark = pytest.mark.machines
 ROOT = Path(__file__).parents[2]
@@ -309,25 +305,6 @@ def test_sbom_lists_the_packages_of_the_host_its_image_and_its_model(
     assert [f"sha256:{each['content']}" for each in image["hashes"]] == [about]
     declared = json.loads((demo.home / "site.json").read_text())["model"]
     assert [each["content"] for each in model["hashes"]] == [declared["sha256"]]
-
-
-def test_end_of_a_deploy_is_announced(demo: Demo) -> None:
-    with web_server() as inbox:
-        url = f"http://127.0.0.1:{inbox.port}/"
-        hook = ["-y", "--data", f"announce_webhook={url}"]
-        assert demo.deploy(*hook).returncode == 0
-        [(_, _, body)] = inbox.requests
-        [host] = body["hosts"]
-        assert (body["result"], host["host"], host["result"]) == ("done", "llm-demo", "changed")
-        assert host["changed"] == ["Receipt | Record what was deployed"]
-        jsonschema_rs.validator_for(schema(DeployAnnouncement)).validate(body)
-        demo.deploy(*hook)  # changes nothing
-        demo.deploy(*hook, "--dry")
-        assert len(inbox.requests) == 1
-    failed = demo.deploy(*hook, "--data", "announce_after=always")
-    assert failed.returncode == 0
-    assert "was not announced: the webhook could not be reached" in failed.stderr
-    assert demo.deploy("-y").returncode == 0  # as it was
 
 
 @pytest.mark.parametrize(

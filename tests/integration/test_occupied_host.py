@@ -76,7 +76,8 @@ def test_all_findings_of_a_host_come_at_once(host: Machine) -> None:
     host.ssh("cat >/etc/nginx/conf.d/mine.conf && nginx -t", input=SITE)
     # As podman-docker installs it beside Podman, with the answer of `docker --version`.
     host.ssh("printf '#!/bin/sh\\necho podman version 5.4.2\\n' >/usr/local/bin/podman")
-    host.ssh("chmod +x /usr/local/bin/podman; ln -s podman /usr/local/bin/docker")
+    host.ssh("printf '#!/bin/sh\\nexec podman \"$@\"\\n' >/usr/local/bin/docker")
+    host.ssh("chmod +x /usr/local/bin/podman /usr/local/bin/docker")
     with _occupied(host, 8443, 8081):
         outcome = _asked(host, preflight_min_memory_gib=100_000, **STACK)
     assert not outcome.succeeded

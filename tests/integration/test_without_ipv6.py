@@ -13,6 +13,7 @@ import pytest
 
 from llmhost.gateway.keys import digest, new_key
 from testbed import Client, Lan, Machine
+from tests.integration.test_gateways_group import DOUBLE
 
 pytestmark = [pytest.mark.machines, pytest.mark.vm]
 ROOT = Path(__file__).parents[2]
@@ -65,8 +66,7 @@ ON_IPV4 = {"gateway_addresses": ["0.0.0.0"]}
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with Lan.create("without-ipv6") as lan:
         machine = lan.machine("gate", kind="vm", kernel_options="ipv6.disable=1")
-        double = f"cd /run && python3 -m http.server --bind 127.0.0.1 {SERVER}"
-        machine.ssh(f"systemd-run -q --unit=llm sh -c {shlex.quote(double)}")
+        machine.ssh(f"systemd-run -q --unit=llm python3 -c {shlex.quote(DOUBLE)} llm {SERVER}")
         place = tmp_path_factory.mktemp("without-ipv6")
         yield Site(place, machine, lan.client("outside"), new_key(), new_key())
 

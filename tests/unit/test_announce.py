@@ -247,14 +247,20 @@ def test_each_channel_is_tried_if_another_one_fails() -> None:
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ({"announce_mail_to": ["a@b"]}, "announce_smtp_host: is missing"),
+        (
+            {"announce_mail_to": ["a@b"]},
+            "announce_mail_to: is given without announce_smtp_host; add it",
+        ),
         ({"announce_mail_to": ["a"]}, "write an e-mail address"),
         ({"announce_webhook": "chat"}, "a URL without a user name"),
         ({"announce_webhook": "https://me:pw@x/"}, "a URL without a user name"),
-        ({"announce_webhook_token": "env:X"}, "announce_webhook: is given without"),
+        (
+            {"announce_webhook_token": "env:X"},
+            "announce_webhook_token: is given without announce_webhook",
+        ),
         (
             {"announce_smtp_user": "a"},
-            "announce_smtp_password: is missing, and it only works together with smtp_user",
+            "announce_smtp_user: is given without announce_smtp_password",
         ),
         (
             {

@@ -112,16 +112,55 @@ def test_newer_packages_are_named_once_for_each_kind_with_known_holes() -> None:
     versions = {
         "nvidia-driver-580": ("580.95.05-1", "580.159.04-1"),
         "nvidia-driver-580-x": ("580.95.05-1", "580.159.04-1"),
-        "nvidia-container-toolkit": ("1.18.0-1", "1.18.0-1"),
+        "nvidia-container-toolkit": ("1.19.1-1", "1.19.1-1"),
         "docker.io": ("28.5", "28.6"),
         "bash": ("1", "2"),
     }
-    found = HostPackages(versions, "580.95.05", NOW)
+    found = HostPackages(versions, "580.95.05", NOW, frozenset({"docker.io", "bash"}))
     docker, driver = host_findings(host(), found, NOW.date())
     assert (driver.kind, driver.latest) == ("driver", "580.159.04-1")
     assert re.match(r"driver 580.95.05 has known security holes: 580", driver.security)
     assert (docker.name, docker.current, docker.latest) == ("docker.io", "28.5", "28.6")
     assert docker.changes == ("llm: containers restart (llamacpp)",)
+    assert docker.security == "28.6 is a security update of the distribution"
+
+
+def test_toolkit_with_a_known_hole_is_named() -> None:
+    versions = {"nvidia-container-toolkit": ("1.18.2-1", "1.18.2-1")}
+    [toolkit] = host_findings(host(), HostPackages(versions, "", NOW), NOW.date())
+    assert (toolkit.current, toolkit.latest) == ("1.18.2-1", "")
+    assert "CVE-2026-24260" in toolkit.security
+
+
+# As apt-cache 2.6 of Debian 12 prints it.
+POLICY = """\
+docker.io:
+  Installed: 20.10.24+dfsg1-1+b3
+  Candidate: 20.10.24+dfsg1-1+deb12u1
+  Version table:
+     20.10.24+dfsg1-1+deb12u1 500
+        500 http://deb.debian.org/debian-security bookworm-security/main amd64 Packages
+ *** 20.10.24+dfsg1-1+b3 100
+        100 /var/lib/dpkg/status
+containerd:
+  Installed: 1.6.20~ds1-1+b1
+  Candidate: 1.6.24~ds1-1
+  Version table:
+     1.6.24~ds1-1 500
+        500 http://deb.debian.org/debian bookworm/main amd64 Packages
+ *** 1.6.20~ds1-1+b1 100
+        500 http://deb.debian.org/debian-security bookworm-security/main amd64 Packages
+        100 /var/lib/dpkg/status
+=driver 580.95.05
+=lists 1764547200
+"""
+
+
+def test_only_a_candidate_from_a_security_archive_is_a_security_update() -> None:
+    found = packages_of(POLICY)
+    assert found.versions["containerd"] == ("1.6.20~ds1-1+b1", "1.6.24~ds1-1")
+    assert (found.security, found.driver) == (frozenset({"docker.io"}), "580.95.05")
+    assert found.lists == datetime(2025, 12, 1, tzinfo=UTC)
 
 
 def test_known_holes_are_named_without_a_newer_package() -> None:
@@ -145,7 +184,7 @@ def test_changes_are_named_as_plan_names_them() -> None:
     )
     assert len(changes) == 4
     tasks = "".join(file.read_text() for file in (ROOT / "tasks").glob("*.py"))
-    for step in (words.BAKE, words.RUN, words.DRIVER):
+    for step in (words.BAKE, words.RUN, words.DRIVER, words.TOOLKIT):
         component, _, name = step.partition(" | ")
         assert f'@component("{component}")' in tasks and f'name="{name}"' in tasks
 

@@ -1,6 +1,7 @@
 """`llmhost sbom`: what is read on a host, the documents, their licenses and differences."""
 
 import gzip
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import jsonschema_rs
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from rich.console import Console
 
 from llmhost.bundle.key import PUBLIC, signing_key
 from llmhost.cli import sbom as cli
@@ -25,7 +27,7 @@ from llmhost.resources import FILES
 from llmhost.sbom.changes import SbomChanges, compare
 from llmhost.sbom.document import document, unread
 from llmhost.sbom.host import host_document
-from llmhost.sbom.licences import as_csv, components_of, licence_table, spdx
+from llmhost.sbom.licences import LicenceUse, as_csv, components_of, licence_table, spdx
 from tests.unit.model_files import write_gguf
 
 ROOT = Path(__file__).parents[2]
@@ -309,6 +311,15 @@ def test_licences_are_gathered_in_one_table(tmp_path: Path) -> None:
     assert "small " + "a" * 12 in rows["unknown"]
     lines = as_csv({"llm-server": document}).splitlines()
     assert "Apache-2.0,machine-learning-model,big," + "c" * 40 + ",llm-server" in lines
+
+
+def test_table_of_licences_shows_names_and_counts_on_a_narrow_terminal() -> None:
+    uses = [LicenceUse("a license " * 20, tuple(f"package-{n} 1.0" for n in range(42)))]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(cli._licence_table(uses))
+    row = console.export_text().splitlines()[1]
+    assert row.startswith(" a license a license") and " 42 " in row and "package-0 1.0" in row
+    assert len(row) <= 80
 
 
 def test_difference_names_what_was_added_removed_and_changed(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ def _licences() -> dict[str, list[str]]:
     """Texts by the name that the package's metadata gives them."""
     texts: dict[str, list[str]] = {}
     for package in metadata.distributions():
-        name = package.metadata.get("License-Expression")
+        name = package.metadata.json.get("license_expression")
         for file in package.files or []:
             if name and re.fullmatch(r"(?i)licen[cs]e(\.txt|\.md)?", file.name):
                 text = file.locate().read_text(errors="replace")  # type: ignore[attr-defined]
-                texts.setdefault(name, []).append(text[:PASSAGE])
+                texts.setdefault(str(name), []).append(text[:PASSAGE])
                 break
     return texts
 

@@ -127,17 +127,29 @@ def test_each_request_has_one_outcome(tmp_path: Path) -> None:
     assert (row["seconds"], row["bytes_in"], row["bytes_out"]) == (10.5, 2100, 6300)
 
 
+def test_variants_are_told_apart(tmp_path: Path) -> None:
+    log = tmp_path / "gateway.json"
+    lines = [line(variant="brain/old")] * 9 + [line(variant="brain/new"), line()]
+    log.write_text("".join(f"{each}\n" for each in lines))
+    found = {row["variant"]: row["requests"] for row in read(log)["rows"]}
+    assert found == {"brain/old": 9, "brain/new": 1, "": 1}
+
+
 def output(*rows: dict[str, Any]) -> str:
     base = {"day": "2026-11-28", "client": "app", "route": "/v1/completions", "requests": 1}
     base |= {"errors": 0, "refused": 0, "aborted": 0, "seconds": 0.5, "bytes_in": 1, "bytes_out": 2}
-    base |= {"model": "m", "counted": 0, "tokens_in": 0, "tokens_out": 0}
+    base |= {"model": "m", "variant": "m/ollama", "counted": 0, "tokens_in": 0, "tokens_out": 0}
     found = {"oldest": "2026-11-28T00:00:00+00:00", "rows": [base | row for row in rows]}
     return json.dumps({**found, "damaged": {}})
 
 
 OUTPUTS = {
     "a": output({"requests": 2}, {"day": "2026-11-27", "client": "web"}),
-    "b": output({}, {"client": "", "route": "ui:open_webui"}, {"client": "", "requests": 9}),
+    "b": output(
+        {"variant": "m/vllm"},
+        {"client": "", "route": "ui:open_webui"},
+        {"client": "", "requests": 9},
+    ),
 }
 
 
@@ -146,6 +158,7 @@ OUTPUTS = {
     [
         (By.CLIENT, [("", 9), ("app", 3), ("ui:open_webui", 1), ("web", 1)]),
         (By.ROUTE, [("/v1/completions", 13), ("ui:open_webui", 1)]),
+        (By.VARIANT, [("m/ollama", 13), ("m/vllm", 1)]),
         (By.DAY, [("2026-11-27", 1), ("2026-11-28", 13)]),
         (By.HOST, [("b", 11), ("a", 3)]),
     ],
@@ -220,7 +233,7 @@ def test_metrics_are_read_from_the_same_lines(tokens: str) -> None:
     assert pattern
     template = (TEMPLATES / "gateway/nginx.conf.j2").read_text()
     logged = template.partition("log_format gateway ")[2].partition("access_log")[0]
-    names = [*json.loads(line()), "model", "tokens_in", "tokens_out", "day_tokens"]
+    names = [*json.loads(line()), "model", "tokens_in", "tokens_out", "day_tokens", "variant"]
     assert re.findall(r'"(\w+)":', logged) == names
     written = line().removesuffix("}") + tokens + "}"
     found = re.search(pattern[1], written)
