@@ -160,6 +160,19 @@ class ComposePlan:
     unknown: tuple[str, ...] = ()
 
 
+def updated(project: Project, found: ProjectState, services: Iterable[str]) -> list[str]:
+    """Those of the services whose containers have another image than the declared one."""
+    wanted = {name: found.images.get(project.images[name]) for name in services}
+    return [
+        name
+        for name, image in wanted.items()
+        if any(
+            each.service == name and (image is None or each.image != image.id)
+            for each in found.containers
+        )
+    ]
+
+
 def plan(project: Project, found: ProjectState) -> ComposePlan:
     """Compare the declared project with the host."""
     entries = _entries(project, found)

@@ -17,6 +17,7 @@ from llmhost.docker.compose import (
     apply_script,
     interruptions,
     plan,
+    updated,
 )
 from llmhost.docker.confinement import Confinement
 from llmhost.docker.image import ImageState
@@ -252,6 +253,22 @@ def test_network_with_another_bridge_is_replaced_with_all_containers_on_it() -> 
         assert (todo.remake, todo.stray_network) == (("engine",), "llmhost_default")
         sentence = "the bridge of network llmhost_default has a generated name"
         assert todo.reasons == (f"{sentence}, not br-llmhost",)
+
+
+@pytest.mark.parametrize(
+    ("images", "services", "expected"),
+    [
+        ({"llmhost/engine:1": ImageState("sha256:1", "")}, ["engine"], []),
+        ({"llmhost/engine:1": ImageState("sha256:2", "")}, ["engine"], ["engine"]),
+        ({"llmhost/engine:1": ImageState("sha256:2", "")}, [], []),
+        ({}, ["engine"], ["engine"]),  # in a dry run, before it is built
+    ],
+)
+def test_service_whose_image_changes_is_known_before(
+    images: dict[str, ImageState], services: list[str], expected: list[str]
+) -> None:
+    assert updated(PROJECT, replace(CONVERGED, images=images), services) == expected
+    assert updated(PROJECT, replace(CONVERGED, images=images, containers=()), services) == []
 
 
 def test_image_that_is_still_to_be_built_is_no_difference() -> None:
