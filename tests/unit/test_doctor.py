@@ -94,7 +94,10 @@ def test_site_that_lacks_nothing_exits_with_0(controller: Controller) -> None:
     found = controller.findings(0)
     assert {each["state"] for each in found.values()} == {"ok"}
     printed = controller.run().stdout.splitlines()
-    assert len(printed) == len(found) and "ok      server: SSH login works, with root access" in printed
+    assert (
+        len(printed) == len(found)
+        and "ok      server: SSH login works, with root access" in printed
+    )
 
 
 def test_mistakes_of_the_inventory_are_findings(controller: Controller) -> None:
