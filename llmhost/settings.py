@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from pydantic import Field, SerializeAsAny
 
 from llmhost.nvidia.gpu_allocation import GpuRequest
+from llmhost.options.announce import Announce
 from llmhost.options.app_server import AppServer
 from llmhost.options.backup import Backup
 from llmhost.options.base import Section
@@ -31,6 +33,18 @@ from llmhost.services.app import App
 from llmhost.services.base import AnyService, ServiceOptions, UiOptions
 
 
+@dataclass(frozen=True)
+class Ui:
+    """A browser UI."""
+
+    port: int
+    """Port on the host's loopback interface."""
+    ui_port: int
+    """Port of the gateway, for browsers."""
+    sources: tuple[IpNetwork, ...]
+    """Networks that may reach it."""
+
+
 class Settings(Section):
     """The declared state of one host."""
 
@@ -45,6 +59,7 @@ class Settings(Section):
     stack: Stack = Field(default_factory=Stack)
     healing: Healing = Field(default_factory=Healing)
     backup: Backup = Field(default_factory=Backup)
+    announce: Announce = Field(default_factory=Announce)
     vram: Vram = Field(default_factory=Vram)
     policy: ModelPolicy = Field(default_factory=ModelPolicy)
     app_server: AppServer = Field(default_factory=AppServer)
@@ -88,14 +103,14 @@ class Settings(Section):
         return tuple(service for service in found if service.routes)
 
     @property
-    def uis(self) -> Mapping[str, UiOptions]:
-        """Options of the declared services that have a browser UI, by service."""
+    def uis(self) -> Mapping[str, Ui]:
+        """The browser UIs of the declared services, by service."""
         options = self.service_options.items()
-        return {name: each for name, each in options if isinstance(each, UiOptions)}
-
-    def ui_sources(self, service: str) -> tuple[IpNetwork, ...]:
-        """Networks that may reach a service's browser UI."""
-        return self.uis[service].ui_sources or self.gateway.sources
+        return {
+            name: Ui(each.port, each.ui_port, each.ui_sources or self.gateway.sources)
+            for name, each in options
+            if isinstance(each, UiOptions) and each.ui_port
+        }
 
     def models_of(self, service: str) -> tuple[Model, ...]:
         """The models that a service runs."""

@@ -26,7 +26,7 @@ def install_container_toolkit(settings: Settings) -> None:
     options = settings.container_toolkit
     systemd.without_overrides(
         *("nvidia-cdi-refresh.service", "nvidia-cdi-refresh.path"),
-        *("nvidia-persistenced.service", "llmhost-gpu.service"),
+        *("nvidia-persistenced.service", "nvidia-fabricmanager.service", "llmhost-gpu.service"),
         known=settings.system.accepted_overrides,
         then="reload",
         name="Remove overrides of NVIDIA's units",

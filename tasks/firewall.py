@@ -47,7 +47,7 @@ def gateway_openings(settings: Settings) -> tuple[Rule, ...]:
     return (
         Rule(settings.gateway.port, "tcp", settings.admitted_to_gateway, "llmhost gateway"),
         *(
-            Rule(options.ui_port, "tcp", settings.ui_sources(name), f"llmhost UI of {name}")
-            for name, options in settings.uis.items()
+            Rule(ui.ui_port, "tcp", ui.sources, f"llmhost UI of {name}")
+            for name, ui in settings.uis.items()
         ),
     )

@@ -67,7 +67,7 @@ def check_gateway(settings: Settings) -> None:
 
 def _ports_of_gateway(settings: Settings) -> tuple[Needed, ...]:
     gateway, programs = settings.gateway, ("nginx",)
-    uis = {f"{name}_ui_port": options.ui_port for name, options in settings.uis.items()}
+    uis = {f"{name}_ui_port": ui.ui_port for name, ui in settings.uis.items()}
     ports = {"gateway_port": gateway.port, **uis}
     found = [Needed(option, port, gateway.addresses, programs) for option, port in ports.items()]
     found.append(Needed("gateway_status_port", gateway.status_port, _LOOPBACK, programs))

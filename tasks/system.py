@@ -43,6 +43,14 @@ def configure_system(settings: Settings) -> None:
         correct=False,  # one of them may be the only way in
         name="Report overrides of sshd",
     )
+    strict = system.hardening == "cis"
+    if strict:
+        systemd.without_overrides(
+            "auditd.service",
+            known=system.accepted_overrides,
+            then="reload",
+            name="Remove overrides of auditd's unit",
+        )
     if system.unattended_upgrades:
         for unit in _UPDATES:
             systemd.service(f"{unit}.timer", name=f"Run {unit}.timer")
@@ -55,7 +63,6 @@ def configure_system(settings: Settings) -> None:
     )
     # Ubuntu has started sshd by its socket since 22.10.
     systemd.starts_at_boot("ssh.service", "ssh.socket", by_target=True, name="Start sshd at boot")
-    strict = system.hardening == "cis"
     files.present(*_strict_files(strict), name="Disable unused protocols and set the login banner")
     audit.watched(
         *(_AUDITED if strict else ()),

@@ -269,10 +269,10 @@ def _tell_profile(profile: str, url: str, key: str) -> None:
     )
     for route in exposed_routes(settings):
         _console.print(f"  {'|'.join(route.methods)} {url}{route.path}", soft_wrap=True)
-    for service, options in settings.uis.items():
-        ui = url.replace(f":{PORT}", f":{options.ui_port}")
-        _console.print(f"\n{service} answers at  {ui}", soft_wrap=True)
-        for variable, reference in options.secret_variables.items():
+    for service, ui in settings.uis.items():
+        at = url.replace(f":{PORT}", f":{ui.ui_port}")
+        _console.print(f"\n{service} answers at  {at}", soft_wrap=True)
+        for variable, reference in settings.options(service).secret_variables.items():
             _console.print(f"  {variable} is in {reference.removeprefix('file:')}", soft_wrap=True)
 
 

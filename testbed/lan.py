@@ -133,15 +133,19 @@ class Lan:
         suite: str | None = None,
         volumes: tuple[str, ...] = (),
         minimal: bool = False,
+        kernel_options: str = "",
     ) -> Machine:
         """A new machine, booted and reachable by SSH.
 
         ``kind`` is "nspawn" or "vm". ``suite`` names the distribution's release. ``volumes`` are
         directories of an nspawn machine that must not be on an overlay, in addition to Docker's. A
-        ``minimal`` machine has only the packages that a login needs.
+        ``minimal`` machine has only the packages that a login needs. ``kernel_options`` go on the
+        command line of a "vm"'s kernel.
         """
         if kind not in _KINDS:
             raise MachineError(f"there is no kind of machine {kind}: use one of {[*_KINDS]}")
+        if kernel_options and kind != "vm":
+            raise MachineError('kernel_options require kind="vm": others have no kernel')
         if kind == "vm":
             install_requirements(vm=True)
         suite = suite or default_suite()
@@ -151,6 +155,8 @@ class Lan:
         machine = _KINDS[kind](self._record, host, self._access)
         try:
             machine.create_disk()
+            if isinstance(machine, VirtualMachine):
+                machine.set_kernel_options(kernel_options)
             self._introduce()
             machine.start()
         except BaseException:

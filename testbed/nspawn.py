@@ -1,9 +1,8 @@
 """A machine as a systemd-nspawn container: its own system at native speed.
 
 It has its own systemd, users, network stack and netfilter. It shares the controller's kernel: there
-are no kernel modules to load, sysctls outside net.* are those of the controller (a machine that
-sets one sets it there), and resource limits work only if their controllers are in cgroup v2, not in
-v1 of a hybrid setup.
+are no kernel modules to load, sysctls outside net.* are those of the controller and read-only, and
+resource limits work only if their controllers are in cgroup v2, not in v1 of a hybrid setup.
 """
 
 from __future__ import annotations

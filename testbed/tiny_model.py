@@ -20,7 +20,7 @@ SHA256 = "6aa52de006ab6af5bb8fa932b9c65dbf847a7f4505f8b28f32d2155135d3896b"
 
 CONTEXT_TOKENS = 4096
 _SEED = 20261121
-_LAYERS, _WIDTH, _HEADS, _HIDDEN = 2, 64, 4, 192
+_LAYERS, WIDTH, _HEADS, _HIDDEN = 2, 64, 4, 192
 
 _CONTROL = ("<unk>", "<s>", "</s>")
 _BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
@@ -39,7 +39,17 @@ Tensor = NDArray[np.float32]
 
 def write(path: Path) -> str:
     """Write the model to ``path`` and return its SHA-256."""
-    writer = GGUFWriter(path, "llama")
+    _write(GGUFWriter(path, "llama"))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_in_parts(path: Path) -> list[Path]:
+    """Write the model to several files, whose names begin like that of ``path``."""
+    _write(GGUFWriter(path, "llama", split_max_tensors=8))
+    return sorted(path.parent.glob(f"{path.stem}-*-of-*.gguf"))
+
+
+def _write(writer: GGUFWriter) -> None:
     _describe(writer)
     _add_vocabulary(writer)
     for name, tensor in _tensors():
@@ -48,7 +58,6 @@ def write(path: Path) -> str:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _describe(writer: GGUFWriter) -> None:
@@ -56,12 +65,12 @@ def _describe(writer: GGUFWriter) -> None:
     writer.add_license("cc0-1.0")
     writer.add_file_type(LlamaFileType.ALL_F32)
     writer.add_context_length(CONTEXT_TOKENS)
-    writer.add_embedding_length(_WIDTH)
+    writer.add_embedding_length(WIDTH)
     writer.add_block_count(_LAYERS)
     writer.add_feed_forward_length(_HIDDEN)
     writer.add_head_count(_HEADS)
     writer.add_head_count_kv(_HEADS)
-    writer.add_rope_dimension_count(_WIDTH // _HEADS)
+    writer.add_rope_dimension_count(WIDTH // _HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(len(_TOKENS))
 
@@ -89,21 +98,21 @@ def _tensors() -> Iterator[tuple[str, Tensor]]:
         spread = np.sqrt(3.0 / columns)
         return random.uniform(-spread, spread, (rows, columns)).astype(np.float32)
 
-    ones = np.ones(_WIDTH, np.float32)
-    embedding = draw(len(_TOKENS), _WIDTH) * 4
+    ones = np.ones(WIDTH, np.float32)
+    embedding = draw(len(_TOKENS), WIDTH) * 4
     embedding[:, 0] = _ANCHOR
     yield "token_embd", embedding
     for layer in range(_LAYERS):
         yield f"blk.{layer}.attn_norm", ones
         for part in ("attn_q", "attn_k", "attn_v"):
-            yield f"blk.{layer}.{part}", draw(_WIDTH, _WIDTH)
-        yield f"blk.{layer}.attn_output", _keeping_anchor(draw(_WIDTH, _WIDTH))
+            yield f"blk.{layer}.{part}", draw(WIDTH, WIDTH)
+        yield f"blk.{layer}.attn_output", _keeping_anchor(draw(WIDTH, WIDTH))
         yield f"blk.{layer}.ffn_norm", ones
-        yield f"blk.{layer}.ffn_gate", draw(_HIDDEN, _WIDTH)
-        yield f"blk.{layer}.ffn_up", draw(_HIDDEN, _WIDTH)
-        yield f"blk.{layer}.ffn_down", _keeping_anchor(draw(_WIDTH, _HIDDEN))
+        yield f"blk.{layer}.ffn_gate", draw(_HIDDEN, WIDTH)
+        yield f"blk.{layer}.ffn_up", draw(_HIDDEN, WIDTH)
+        yield f"blk.{layer}.ffn_down", _keeping_anchor(draw(WIDTH, _HIDDEN))
     yield "output_norm", ones
-    yield "output", _speaking_letters_only(draw(len(_TOKENS), _WIDTH))
+    yield "output", _speaking_letters_only(draw(len(_TOKENS), WIDTH))
 
 
 _ANCHOR = 4.0

@@ -36,6 +36,14 @@ class VirtualMachine(Machine):
     def _image(self) -> Path:
         return self._disk.directory / "disk.img"
 
+    @property
+    def _kernel_options(self) -> Path:
+        return self._disk.directory / "kernel-options"
+
+    def set_kernel_options(self, options: str) -> None:
+        """Words for the kernel's command line, from the next start on."""
+        self._kernel_options.write_text(options)
+
     def _furnish(self) -> None:
         if not _TUN.exists():
             raise MachineError(f"virtual machines are plugged in by {_TUN}: modprobe tun")
@@ -62,7 +70,7 @@ class VirtualMachine(Machine):
             *("-smp", str(_CPUS), "-m", str(_MEMORY_MIB)),
             *("-kernel", str(next(boot.glob("vmlinuz-*")))),
             *("-initrd", str(next(boot.glob("initrd.img-*")))),
-            *("-append", _KERNEL_OPTIONS),
+            *("-append", f"{_KERNEL_OPTIONS} {self._kernel_options.read_text()}"),
             # Unsafe only if the controller itself crashes; the disk does not outlive the tests.
             "-drive",
             f"file={self._image},if=virtio,format=raw,cache=unsafe,discard=unmap",

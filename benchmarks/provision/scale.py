@@ -14,8 +14,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.provision.tools import program, timed
 from testbed import Lan
 from testbed.fleet import Fleet, Run, fleet
+
+
+def seconds_of(site: Fleet, command: str, hosts: int) -> float:
+    """Seconds of a command of llmhost for this number of hosts; it must succeed."""
+    limits = (f"--limit={name}" for name in site.names[:hosts])
+    return timed([program("llmhost"), command, str(site.inventory), *limits])[0]
 
 
 def no_op(site: Fleet, hosts: int) -> Run:
@@ -46,16 +53,29 @@ def main(
                 sys.exit(f"error: the first run failed:\n{first.said}")
             sizes = sorted({1, max(1, hosts // 4), hosts})
             runs = {size: [no_op(site, size) for _ in range(rounds)] for size in sizes}
-        _print(first, hosts, runs)
+            others = {
+                size: {
+                    name: statistics.median(seconds_of(site, name, size) for _ in range(rounds))
+                    for name in ("plan", "verify")
+                }
+                for size in sizes
+            }
+        _print(first, hosts, runs, others)
     finally:
         if not keep:
             lan.destroy()
 
 
-def _print(first: Run, hosts: int, runs: dict[int, list[Run]]) -> None:
+def _print(
+    first: Run,
+    hosts: int,
+    runs: dict[int, list[Run]],
+    others: dict[int, dict[str, float]],
+) -> None:
     title = f"Nothing to do, gateway hosts, {os.cpu_count()} processors for all"
     table = Table(title=title)
-    for column in ("hosts", "seconds", "times one host", "seconds a host", "controller's peak"):
+    columns = ("hosts", "rerun", "times one host", "seconds a host", "controller's peak")
+    for column in (*columns, "plan", "verify"):
         table.add_column(column, justify="right")
     seconds = {size: statistics.median(run.seconds for run in of) for size, of in runs.items()}
     for size, of in runs.items():
@@ -63,7 +83,8 @@ def _print(first: Run, hosts: int, runs: dict[int, list[Run]]) -> None:
         ratio = seconds[size] / seconds[min(seconds)]
         each = seconds[size] / size
         table.add_row(
-            *(str(size), f"{seconds[size]:.2f}", f"{ratio:.2f}", f"{each:.2f}", f"{peak:.0f} MiB")
+            *(str(size), f"{seconds[size]:.2f}", f"{ratio:.2f}", f"{each:.2f}", f"{peak:.0f} MiB"),
+            *(f"{value:.2f}" for value in others[size].values()),
         )
     Console().print(table)
     print(f"The run before, of {hosts} hosts: {first.seconds:.1f} s, {first.peak_mib:.0f} MiB")

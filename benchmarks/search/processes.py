@@ -1,6 +1,7 @@
 """Processor time and memory of the processes of a benchmark, by what they are."""
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,19 @@ _PARTS = {
 def processor_seconds() -> dict[str, float]:
     """Used since each process began; other work on the machine does not count."""
     return _sums(_seconds)
+
+
+def busy_processors(before: tuple[float, float]) -> float:
+    """Processors that all programs of the machine kept busy since `clock`."""
+    busy, now = clock()
+    return (busy - before[0]) / (now - before[1])
+
+
+def clock() -> tuple[float, float]:
+    """Processor time that the machine has used, and the time."""
+    fields = Path("/proc/stat").read_text().split("\n")[0].split()[1:9]
+    user, nice, system, _, _, *rest = map(int, fields)
+    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK"), time.monotonic()
 
 
 def memory_mib() -> dict[str, float]:

@@ -7,6 +7,7 @@ same run. Needs wrk and redis-server.
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +21,13 @@ from typing import Any
 import httpx
 
 from benchmarks.search.loading import rates
-from benchmarks.search.processes import memory_mib, processor_ms, processor_seconds
+from benchmarks.search.processes import (
+    busy_processors,
+    clock,
+    memory_mib,
+    processor_ms,
+    processor_seconds,
+)
 from benchmarks.search.site import Site, program, site, wait
 from benchmarks.search.topics import documents, embed, questions
 from search_api.config import Ranking
@@ -52,12 +59,15 @@ def load(url: str, bodies: list[dict[str, Any]], directory: Path, seconds: int) 
     lines.write_text("".join(json.dumps(body) + "\n" for body in bodies))
     script.write_text(_SCRIPT.format(bodies=lines))
     command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--latency", "--timeout", "30s"]
-    begun = processor_seconds()
+    begun, clocked = processor_seconds(), clock()
+    children = os.times().children_user + os.times().children_system
     run = subprocess.run(
         [*command, "-s", str(script), url], capture_output=True, text=True, check=True
     )
     if "Non-2xx" in run.stdout or "Socket errors" in run.stdout:
         raise SystemExit(f"error: some requests failed:\n{run.stdout}")
+    children = os.times().children_user + os.times().children_system - children
+    own = sum(processor_seconds().values()) - sum(begun.values()) + children
     return {
         "requests_per_second": float(_figure(r"Requests/sec:\s+([\d.]+)", run.stdout)),
         "processor_ms_per_request": processor_ms(
@@ -65,6 +75,8 @@ def load(url: str, bodies: list[dict[str, Any]], directory: Path, seconds: int) 
         ),
         "p50_ms": float(_figure(r"p50=([\d.]+)", run.stdout)),
         "p95_ms": float(_figure(r"p95=([\d.]+)", run.stdout)),
+        # Of other programs; they take from the rate what the machine has not.
+        "processors_of_others": round(busy_processors(clocked) - own / seconds, 2),
     }
 
 
@@ -136,7 +148,13 @@ def thin(found: Site, name: str) -> Iterator[str]:
 
 
 def measure(
-    count: int, workers: int, seconds: int, directory: Path, storage: Path, with_model: bool
+    count: int,
+    workers: int,
+    seconds: int,
+    directory: Path,
+    storage: Path,
+    with_model: bool,
+    briefly: bool,
 ) -> Iterator[Row]:
     """One row a measurement; all but the last without the cache."""
     name = "speed"
@@ -148,8 +166,10 @@ def measure(
     options["QDRANT__STORAGE__STORAGE_PATH"] = str(storage)
     with site(directory, embeddings=model, workers=workers, **options) as found:
         yield from load_documents(found, name, count)
-        yield {"measured": "recall", "at_10": recall(found, name, asked[:200], Ranking.hnsw_ef)}
-        yield {"measured": "200 results by page", "repeated": repeated(found, asked[:20])}
+        if not briefly:
+            share = recall(found, name, asked[:200], Ranking.hnsw_ef)
+            yield {"measured": "recall", "at_10": share}
+            yield {"measured": "200 results by page", "repeated": repeated(found, asked[:20])}
         bodies = [{"query": text, "limit": 10} for text in asked]
         # In turns, as other work on this machine comes and goes.
         for _ in range(2):
@@ -162,7 +182,8 @@ def measure(
         expanded = [{**body, "expand": True} for body in bodies]
         rate = load(f"{found.url}/v1/search", expanded, directory, seconds)
         yield {"measured": "expanded search", **rate}
-        yield from rates(found)
+        if not briefly:
+            yield from rates(found)
         yield {"measured": "memory", "mib": {k: round(v) for k, v in memory_mib().items()}}
         if with_model:
             computed = ("benchmarks.search.minilm", "--no-cache")
@@ -186,13 +207,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--model", action="store_true", help="also compute real embeddings")
     parser.add_argument("--storage", type=Path, help="keep the collection there for further runs")
+    parser.add_argument("--brief", action="store_true", help="only requests per second")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows = list[Row]()
     with tempfile.TemporaryDirectory(prefix="llmhost-search-") as directory:
         storage = (options.storage or Path(directory, "qdrant")).absolute()
         wanted = (options.documents, options.workers, options.seconds, Path(directory), storage)
-        for row in measure(*wanted, options.model):
+        for row in measure(*wanted, options.model, options.brief):
             rows.append(row)
             if not options.json:
                 print("  ".join(f"{k}={v}" for k, v in row.items()), flush=True)

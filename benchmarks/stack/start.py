@@ -54,7 +54,7 @@ sha256sum {BARE}/models/tiny.gguf
 
 def model_file(path: Path) -> str:
     """A llama model of about 2.6 GB, the smallest that is realistic; its SHA-256."""
-    with mock.patch.multiple(tiny_model, _LAYERS=12, _WIDTH=2048, _HEADS=16, _HIDDEN=6144):
+    with mock.patch.multiple(tiny_model, _LAYERS=12, WIDTH=2048, _HEADS=16, _HIDDEN=6144):
         return tiny_model.write(path)
 
 

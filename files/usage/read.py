@@ -39,9 +39,10 @@ def lines(path, damaged):
 
 
 def read(log, since):
-    """Sums by day, client, route and model, the time of the oldest request that was counted, and
-    the files that cannot be read to their end, each with the reason."""
-    sums, oldest, damaged = {}, None, {}
+    """Sums by day, client, route, model and variant, the time of the oldest request that was
+    counted, of the last one of each client, and the files that cannot be read to their end, each
+    with the reason."""
+    sums, oldest, last, damaged = {}, None, {}, {}
     for path in files(log, since):
         for line in lines(path, damaged):
             try:
@@ -52,14 +53,17 @@ def read(log, since):
                 continue  # nginx or the disk was interrupted while it was written
             if late:
                 oldest = min(oldest or ended, ended)
+                last[request["client"]] = max(last.get(request["client"], ended), ended)
                 add(sums, request)
-    names = ("day", "client", "route", "model", *COUNTS, *TOKENS)
+    names = ("day", "client", "route", "model", "variant", *COUNTS, *TOKENS)
     rows = [dict(zip(names, (*key, *row), strict=True)) for key, row in sorted(sums.items())]
-    return {"oldest": oldest, "rows": rows, "damaged": damaged}
+    last.pop("", None)  # requests without a valid key
+    return {"oldest": oldest, "last": last, "rows": rows, "damaged": damaged}
 
 
 def add(sums, request):
-    key = (request["time"][:10], request["client"], request["route"], request.get("model", ""))
+    key = (request["time"][:10], request["client"], request["route"])
+    key += (request.get("model", ""), request.get("variant", ""))
     row = sums.setdefault(key, [0] * len(COUNTS + TOKENS))
     status, refusal = request["status"], request["refusal"]
     # A log of llmhost 0.1.0 does not say whether the answer was complete.

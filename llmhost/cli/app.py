@@ -49,6 +49,10 @@ PLACES = {
         "usage:usage",
         "Show who uses the gateway: requests, errors, tokens and bytes by client, model, day.",
     ),
+    "page": Place(
+        "page:write_page",
+        "Write status, usage, plan and checks of the hosts as one HTML page.",
+    ),
     "ssh": Place("shell:ssh", "Open a shell on a host, or run a command there."),
     "exec": Place("shell:execute", "Run a command in the container of a service."),
     "history": Place(
@@ -68,6 +72,14 @@ PLACES = {
         "backup:backup", "Back up the data of the services to the repository in backup_repository."
     ),
     "restore": Place("backup:restore", "Replace the data of the services with that of a backup."),
+    "sbom": Place(
+        "sbom:app",
+        "Write what runs on each host as signed CycloneDX documents; compare two of them.",
+    ),
+    "outdated": Place(
+        "outdated:outdated",
+        "Show newer versions than the pins, what an update changes, and known security holes.",
+    ),
     "vram": Place(
         "vram:vram", "Show how much GPU memory each model needs and whether all models fit."
     ),
@@ -95,7 +107,7 @@ PLACES = {
     ),
     "restart": Place("service:restart_service", "Restart a service and wait until it is healthy."),
     "bundle": Place("bundle:app", "Deploy to hosts without a network, from one signed file."),
-    "key": Place("key:app", "Create, rotate, revoke and list API keys.", pyinfra=False),
+    "key": Place("key:app", "Create, import, rotate, revoke and list API keys.", pyinfra=False),
     "model": Place("model:app", "List models and pin their sources."),
     "docs": Place(
         "docs:docs", "Print a page of the documentation, or the list of pages.", pyinfra=False

@@ -26,6 +26,7 @@ from llmhost.bench import (
     parsed,
 )
 from llmhost.cli.bench_client import Load, measure
+from llmhost.cli.bench_plot import MISSING, can_plot, plot
 from llmhost.cli.errors import ERROR, misused, stop
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.generating_roles import generating_roles
@@ -67,6 +68,10 @@ def bench(
     compare: Annotated[
         Path | None, typer.Option(help="An earlier output of --json to compare with")
     ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="PNG", help="Also draw it; needs llmhost[plot]"),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON; see docs/bench.schema.json")
     ] = False,
@@ -77,6 +82,8 @@ def bench(
     the client apply, and other users wait. Run it on an idle server. Exit status: 0, or 1 if a
     request failed.
     """
+    if png:
+        _check_plot(png)
     before = _earlier(compare) if compare else None
     target, roles = _target(inventory, host, model)
     report = BenchReport(
@@ -99,11 +106,23 @@ def bench(
         typer.echo(json.dumps(asdict(report)))
     else:
         Console(highlight=False).print(_table(report, before))
+    if png:
+        plot(report, before, png)
     failed = [each for each in levels if each.failed]
     for each in failed:
         reasons = ", ".join(f"{count} × {why}" for why, count in each.errors.items())
         typer.echo(f"{each.model}, {each.concurrency} clients: failed: {reasons}", err=True)
     raise typer.Exit(ERROR if failed else 0)
+
+
+def _check_plot(file: Path) -> None:
+    """Stop before the measurement if its plot could not be written."""
+    if file.suffix.lower() != ".png":
+        stop(f"--plot {file} is not a PNG file; write a name such as bench.png")
+    if not file.absolute().parent.is_dir():
+        stop(f"--plot {file}: its directory does not exist")
+    if not can_plot():
+        stop(MISSING)
 
 
 def _levels(

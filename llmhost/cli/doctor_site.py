@@ -13,6 +13,7 @@ from llmhost.inventory.role import Role
 from llmhost.inventory.site import Site, SiteHost
 from llmhost.inventory.site_reader import SiteError, no_rules, no_site_rules
 from llmhost.operations.inventory import inventory_site
+from llmhost.secret import read_secret
 from llmhost.units import counted
 
 _AT_ONCE = 16
@@ -56,7 +57,7 @@ def site_findings(path: str) -> list[Finding]:
         site = inventory_site(inventory, hosts, no_rules, no_site_rules)
     except SiteError:
         return found  # the settings of a host cannot be read at all
-    return [*found, *_authority(site), *_hosts([*site.values()])]
+    return [*found, *_authority(site), *_announcements(site), *_hosts([*site.values()])]
 
 
 def _authority(site: Site) -> Iterator[Finding]:
@@ -77,6 +78,21 @@ def _authority(site: Site) -> Iterator[Finding]:
             )
         else:
             yield Finding("site.authority", "ok", f"certificate authority {directory}: back it up")
+
+
+def _announcements(site: Site) -> Iterator[Finding]:
+    """Secrets of announcements: a deploy without them succeeds, and nobody hears of it."""
+    for key, reference in {
+        (name, reference)
+        for host in site.values()
+        for name, reference in host.settings.announce.secrets.items()
+    }:
+        try:
+            read_secret(reference)
+        except ValueError as error:
+            yield Finding("site.announce", "missing", f"{key} {error}", "create it, or remove it")
+        else:
+            yield Finding("site.announce", "ok", key)
 
 
 def _hosts(hosts: Sequence[SiteHost]) -> list[Finding]:

@@ -1,5 +1,6 @@
 """`llmhost key`: API keys of the gateway's clients. A key is shown once and stored nowhere."""
 
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from llmhost.cli.errors import misused, stop
 from llmhost.gateway.keys import digest, new_key
 from llmhost.options.names import CLIENT
 
-app = typer.Typer(help="Create, rotate, revoke and list API keys.", no_args_is_help=True)
+app = typer.Typer(help="Create, import, rotate, revoke and list API keys.", no_args_is_help=True)
 
 Client = Annotated[str, typer.Argument(metavar="NAME", help="Name of the client")]
 Source = Annotated[
@@ -40,7 +41,7 @@ def new(
     if file:
         from llmhost.gateway.client_records import added
 
-        _edit(file, lambda source: added(source, client, digest(key)))
+        _edit(file, lambda source: added(source, [{"name": client, "sha256": digest(key)}]))
     _show(key)
     if file:
         _say(f"Added the client to {file}. {DEPLOY}")
@@ -84,18 +85,94 @@ def revoke(client: Client, file: Source) -> None:
     _say(f"'{client}' is revoked in {file}. {DEPLOY}")
 
 
+@app.command("import")
+def import_clients(
+    clients: Annotated[
+        Path, typer.Argument(metavar="CSV", help="File with a column `name`; see docs/gateway.md")
+    ],
+    file: Source,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="New file for the keys; default: standard output"),
+    ] = None,
+) -> None:
+    """Create a key for each client of a CSV file: for all of them, or for none.
+
+    The keys are printed once, as CSV with the columns name and key; a file for them can be read by
+    its owner only.
+    """
+    # They read the inventory's options, which takes longer than the other commands need.
+    from llmhost.gateway.client_records import added
+    from llmhost.inventory.client_csv import CsvMistakes, clients_of
+
+    try:
+        found = clients_of(clients.read_text(encoding="utf-8"))
+    except CsvMistakes as error:
+        stop(*(f"{clients}: {sentence}" for sentence in error.sentences))
+    except OSError as error:
+        stop(f"{clients}: {error.strerror}")
+    except UnicodeDecodeError as error:
+        stop(f"{clients}: byte {error.start + 1} is not UTF-8; save the file as UTF-8")
+    keys = {each["name"]: new_key() for each in found}
+    records = [
+        {"name": each["name"], "sha256": digest(keys[each["name"]]), **each} for each in found
+    ]
+    text = "".join(f"{name},{key}\n" for name, key in {"name": "key", **keys}.items())
+    written = _new_secret_file(output, text) if output else None
+    try:
+        _edit(file, lambda source: added(source, records))
+    except typer.Exit:
+        if written:
+            written.unlink()
+        raise
+    if written is None:
+        typer.echo(text, nl=False)
+    place = f" Their keys are in {written}, and nowhere else." if written else ""
+    _say(f"Added {len(keys)} clients to {file}.{place} {DEPLOY}")
+
+
+def _new_secret_file(file: Path, text: str) -> Path:
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        stop(f"{file} exists already; name a new file")
+    except OSError as error:
+        stop(f"{file}: {error.strerror}")
+    with os.fdopen(handle, "w", encoding="utf-8") as opened:
+        opened.write(text)
+    return file
+
+
 @app.command("list")
 def list_clients(
     inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
+    use: Annotated[
+        bool, typer.Option("--use", help="Ask the gateways when each key was last used")
+    ] = False,
+    unused_for: Annotated[
+        str, typer.Option(metavar="AGE", help="Name keys without a request for as long, as in 30d")
+    ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; see docs/key-list.schema.json")
+    ] = False,
 ) -> None:
-    """Show which clients may call which host, and until when."""
+    """Show which clients may call which host, and until when.
+
+    Uses are those in the gateways' logs, which are kept for gateway_log_days. Exit status: 0, 2 if
+    a key expires within 14 days, has expired or is unused, 1 if a host could not be reached.
+    """
     # The imports take half a second, and no other command here reads an inventory.
     from llmhost.cli.gevent_start import use_gevent
 
     use_gevent()  # before pyinfra is imported
     from llmhost.cli.client_table import print_clients
+    from llmhost.status.logs import age_of
 
-    print_clients(inventory)
+    try:
+        age = age_of(unused_for) if unused_for else None
+    except ValueError:
+        stop(f"--unused-for {unused_for} is not an age; write one such as 30d")
+    raise typer.Exit(print_clients(inventory, ask=use, age=age, as_json=as_json))
 
 
 def _edit(file: Path, edit: Callable[[str], str]) -> None:

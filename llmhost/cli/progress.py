@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 
 from llmhost.operations.run_state import host_run, title
-from llmhost.verify.report import Check, Extent, Record, Started, parse
+from llmhost.verify.report import Check, Extent, LeftOut, Record, Started, parse
 
 _ROWS = 16
 """Most hosts to show at once."""
@@ -76,7 +76,7 @@ def run_checks(command: Sequence[str], records: Path) -> int:
     # Other plugins and PYTEST_ADDOPTS would change what is checked and printed.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    if not console.is_terminal or _INTERACTIVE & set(command):
+    if not console.is_terminal or INTERACTIVE & set(command):
         return subprocess.run(command, env=environment, check=False).returncode
     environment["COLUMNS"] = str(console.width)
     with TemporaryFile() as output:
@@ -92,7 +92,7 @@ def run_checks(command: Sequence[str], records: Path) -> int:
     return process.returncode
 
 
-_INTERACTIVE = {"-s", "--capture=no", "--pdb", "--trace"}
+INTERACTIVE = {"-s", "--capture=no", "--pdb", "--trace"}
 """pytest options that need the terminal for themselves."""
 
 
@@ -120,12 +120,15 @@ class _Shown:
 
     def __init__(self, progress: Progress) -> None:
         self._progress, self._failed = progress, 0
+        self._all, self._left_out = 0, 0
         self._task = progress.add_task("", total=None, host="", component="", failed="")
 
     def take(self, record: Record) -> None:
         update = self._progress.update
-        if isinstance(record, Extent):
-            update(self._task, total=record.checks)
+        if isinstance(record, Extent | LeftOut):
+            self._left_out += isinstance(record, LeftOut)
+            self._all = record.checks if isinstance(record, Extent) else self._all
+            update(self._task, total=self._all - self._left_out)
         elif isinstance(record, Started):
             host, component = escape(record.host), escape(record.component)
             sentence = escape(record.sentence)

@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -12,13 +13,15 @@ from pyinfra.api import Host, State
 from rich.console import Console
 from rich.live import Live
 
-from llmhost.cli.errors import DRIFT, ERROR
+from llmhost.cli.errors import DRIFT, ERROR, stop
 from llmhost.cli.messages import Messages
 from llmhost.cli.parallel import Answer, each_of, run_on_each
 from llmhost.cli.session import connected, dry_run
 from llmhost.cli.status_table import shown
 from llmhost.inventory.site import Site
 from llmhost.operations.inventory import site_of
+from llmhost.status.keys import unused, uses_of
+from llmhost.status.logs import age_of
 from llmhost.status.probe import probe_command
 from llmhost.status.report import (
     SCHEMA,
@@ -28,8 +31,11 @@ from llmhost.status.report import (
     unreadable,
     with_attention,
 )
+from llmhost.status.usage import entry_hosts, usage_command
 
 ANSWER_SECONDS = 60
+USAGE_SECONDS = 600
+"""A log of many days takes longer to read."""
 
 
 def status(
@@ -41,6 +47,10 @@ def status(
     plan: Annotated[
         bool, typer.Option("--plan", help="Also report what a deploy would change")
     ] = False,
+    unused_for: Annotated[
+        str,
+        typer.Option(metavar="AGE", help="Also name API keys without a request for as long: 30d"),
+    ] = "",
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C")] = False,
     interval: Annotated[
         float, typer.Option(min=1, help="With --watch: seconds between two refreshes")
@@ -54,12 +64,17 @@ def status(
     Exit status: 0 all is fine, 2 something needs attention, 1 a host could not be reached or read.
     """
     limit = hosts or []
+    try:
+        age = age_of(unused_for) if unused_for else None
+    except ValueError:
+        stop(f"--unused-for {unused_for} is not an age; write one such as 30d")
     session = dry_run(inventory, limit) if plan else connected(inventory, limit, strict=False)
     with session as (state, messages):
         plans = _plans(state, messages) if plan else {}
-        found = _read(state, messages, plans)
+        more = _Found(plans, _unused_keys(state, age) if age else {})
+        found = _read(state, messages, more)
         if watch and not as_json:
-            _watch(state, messages, plans, interval, found)
+            _watch(state, messages, more, interval, found)
     if as_json:
         typer.echo(json.dumps(asdict(StatusReport(SCHEMA, tuple(found)))))
     elif not watch:
@@ -75,20 +90,28 @@ def exit_status(hosts: Sequence[HostStatus]) -> int:
     return DRIFT if "attention" in statuses else 0
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What is read once, by host: a line of its plan, and sentences about unused keys."""
+
+    plans: Mapping[str, str]
+    unused: Mapping[str, Sequence[str]]
+
+
 def _limited(state: State) -> list[Host]:
     return sorted(filter(state.is_host_in_limit, state.inventory), key=lambda host: host.name)
 
 
-def _read(state: State, messages: Messages, plans: dict[str, str]) -> list[HostStatus]:
+def _read(state: State, messages: Messages, more: _Found) -> list[HostStatus]:
     site: Site = site_of(state)
     hosts = _limited(state)
     reached = {host: probe_command(site[host.name]) for host in hosts if host.connected}
     answers = run_on_each(reached, ANSWER_SECONDS)
-    return [_status(host, site, answers, messages, plans) for host in hosts]
+    return [_status(host, site, answers, messages, more) for host in hosts]
 
 
 def _status(
-    host: Host, site: Site, answers: dict[str, Answer], messages: Messages, plans: dict[str, str]
+    host: Host, site: Site, answers: dict[str, Answer], messages: Messages, more: _Found
 ) -> HostStatus:
     answer = answers.get(host.name)
     if answer is None:
@@ -96,11 +119,34 @@ def _status(
     if answer.error:
         return unreadable(host.name, answer.error.splitlines()[-1])
     found = host_status(site[host.name], answer.output)
-    plan = plans.get(host.name)
-    if plan is None or found.status == "error":
+    plan = more.plans.get(host.name)
+    if found.status == "error":
         return found
-    sentences = [] if plan == "nothing to do" else [f"plan: {plan}"]
-    return with_attention(replace(found, plan=plan), sentences)
+    sentences = [] if plan in (None, "nothing to do") else [f"plan: {plan}"]
+    unused = more.unused.get(host.name, ())
+    return with_attention(replace(found, plan=plan), [*sentences, *unused])
+
+
+def _unused_keys(state: State, age: timedelta) -> dict[str, list[str]]:
+    """Sentences about keys that were not used, by host."""
+    site: Site = site_of(state)
+    hosts = {host.name: host for host in _limited(state)}
+    entries = entry_hosts(site, hosts)
+    commands = {hosts[name]: usage_command(0) for name in entries if hosts[name].connected}
+    answers = run_on_each(commands, USAGE_SECONDS)
+    failed = [name for name in entries if name not in answers or answers[name].error]
+    if failed:
+        why = f"the use of keys is not known: the log of {', '.join(failed)} could not be read"
+        return {name: [why] for name in hosts}
+    uses, now = uses_of(answer.output for answer in answers.values()), datetime.now(UTC)
+    return {
+        name: [
+            f"{sentence}: llmhost key revoke {client.name} FILE"
+            for client in site[name].settings.api_clients
+            if (sentence := unused(client, uses, age, now))
+        ]
+        for name in hosts
+    }
 
 
 def _plans(state: State, messages: Messages) -> dict[str, str]:
@@ -120,7 +166,7 @@ def _plans(state: State, messages: Messages) -> dict[str, str]:
 def _watch(
     state: State,
     messages: Messages,
-    plans: dict[str, str],
+    more: _Found,
     interval: float,
     found: list[HostStatus],
 ) -> None:
@@ -137,7 +183,7 @@ def _watch(
                 if each.status == "error":
                     _drop(state, each.host)
             _connect_again(state)
-            found[:] = _read(state, messages, plans)
+            found[:] = _read(state, messages, more)
 
 
 def _drop(state: State, name: str) -> None:

@@ -19,7 +19,12 @@ from llmhost.status.usage import By, UsageReport, as_csv, entry_hosts, report, u
 from llmhost.units import duration, gib
 
 _ANSWER_SECONDS = 600
-_NOBODY = {By.CLIENT: "no valid key", By.ROUTE: "no route", By.MODEL: "not known"}
+_NOBODY = {
+    By.CLIENT: "no valid key",
+    By.ROUTE: "no route",
+    By.MODEL: "not known",
+    By.VARIANT: "not chosen by model",
+}
 
 
 def usage(
@@ -38,7 +43,7 @@ def usage(
         bool, typer.Option("--json", help="Print JSON; see docs/usage.schema.json")
     ] = False,
 ) -> None:
-    """Show who uses the gateway: requests, errors, tokens and bytes by client, model, day.
+    """Show who uses the gateway: requests, errors, tokens and bytes by client, model, variant, day.
 
     The sums are those of the access log, which the server keeps for gateway_log_days. Tokens and
     models need gateway_count_tokens; only the `counted` requests have tokens. Without
@@ -68,12 +73,22 @@ def usage(
 
 
 def _read(path: str, limit: list[str], seconds: int, by: By, client: str) -> UsageReport:
+    return report(*sums_of(path, gateways_of(path, limit), seconds), by, client)
+
+
+def gateways_of(path: str, limit: list[str]) -> list[str]:
+    """The hosts within a limit that clients call; stops if there is none."""
     inventory = load_inventory(path)
     within = hosts_within(inventory, limit)
     site = checked_site(inventory, [*inventory] if not limit else within, no_rules, no_site_rules)
     names = entry_hosts(site, (host.name for host in within))
     if not names:
         stop("none of these hosts has a gateway")
+    return names
+
+
+def sums_of(path: str, names: list[str], seconds: int) -> tuple[dict[str, str], dict[str, str]]:
+    """What files/usage/read.py prints on each of these hosts, and why there is nothing."""
     with connected(path, names, strict=False) as (state, messages):
         commands = {host: usage_command(seconds) for host in state.active_hosts}
         answers = run_on_each(commands, _ANSWER_SECONDS)
@@ -82,7 +97,7 @@ def _read(path: str, limit: list[str], seconds: int, by: By, client: str) -> Usa
     for name in names:
         if name not in answers:
             errors[name] = messages.about(name)[-1]
-    return report(outputs, errors, by, client)
+    return outputs, errors
 
 
 def _table(found: UsageReport) -> Table:

@@ -1,6 +1,7 @@
 """`llmhost verify`: run the server tests against the inventory's hosts."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ import typer
 from llmhost.cli.errors import misused
 from llmhost.cli.hardening import verify_hardening
 from llmhost.cli.offline import verify_offline
-from llmhost.cli.progress import run_checks
+from llmhost.cli.progress import INTERACTIVE, run_checks
 from llmhost.cli.report import Run, write_page
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.site import SiteHost
@@ -96,14 +97,14 @@ def _verify(
     with TemporaryDirectory(prefix="llmhost-") as directory:
         records = Path(directory, "records")
         begun = time.monotonic()
-        status = _run(hosts, options, arguments, records)
+        status = run_server_tests(hosts, options, arguments, records)
         if html:
             write_page(html, run, time.monotonic() - begun, records)
             typer.echo(f"Report written to {html}")
     return status == 0
 
 
-def _run(
+def run_server_tests(
     hosts: Sequence[SiteHost],
     options: Mapping[str, object],
     arguments: Sequence[str],
@@ -117,6 +118,8 @@ def _run(
     site.write_text(json.dumps(data, default=str))
     records.touch()
     command = _pytest({**options, "--site": site, "--records": records})
+    if len(hosts) > 1 and not INTERACTIVE.intersection(arguments):
+        command += _side_by_side(len(hosts))
     return run_checks([*command, *arguments], records)
 
 
@@ -130,3 +133,13 @@ def _pytest(options: Mapping[str, object]) -> list[str]:
     command += ["--tb=short", "-rfE"]
     given = [(name, str(value)) for name, value in options.items() if value]
     return [*command, *(word for option in given for word in option)]
+
+
+def _side_by_side(hosts: int) -> list[str]:
+    """pytest's arguments for several processes, each of which checks one host after the other.
+
+    Checks mostly wait for their host: two processes for each processor keep it busy.
+    """
+    processes = min(hosts, max(4, 2 * (os.cpu_count() or 1)))
+    # Without a percentage: checks that do not apply would be missing from it.
+    return ["-p", "xdist", "-n", str(processes), "-o", "console_output_style=classic"]

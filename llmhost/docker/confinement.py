@@ -142,5 +142,14 @@ def _lacking(service: Mapping[str, Any], found: Confinement) -> Iterator[str]:
     options = host.get("SecurityOpt") or ()
     if set(service.get("security_opt", ())) != set(options):
         yield f"its security options are {', '.join(options) or 'none'}"
+    if "logging" in service and not _logs(service["logging"], host.get("LogConfig") or {}):
+        yield "the size of its log is not limited as declared"
     if "user" in service and found.user != str(service["user"]):
         yield f"its user is {found.user or 'root'}"
+
+
+def _logs(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether Docker keeps a container's log as declared."""
+    options = {key: str(value) for key, value in wanted["options"].items()}
+    kept = (found.get("Config") or {}).items()
+    return bool(found.get("Type") == wanted["driver"] and options.items() <= kept)

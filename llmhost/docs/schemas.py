@@ -6,13 +6,26 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from llmhost.announce.message import DeployAnnouncement
 from llmhost.bench import BenchReport
+from llmhost.outdated.report import OutdatedReport
 from llmhost.resources import PACKAGE
+from llmhost.sbom.changes import SbomChanges
+from llmhost.status.keys import KeyReport
 from llmhost.status.report import StatusReport
 from llmhost.status.usage import UsageReport
 
-SCHEMAS: dict[str, type] = {"status": StatusReport, "usage": UsageReport, "bench": BenchReport}
-"""What `llmhost NAME --json` prints, by name."""
+SCHEMAS: dict[str, type] = {
+    "status": StatusReport,
+    "usage": UsageReport,
+    "bench": BenchReport,
+    "announcement": DeployAnnouncement,
+    "outdated": OutdatedReport,
+    "key-list": KeyReport,
+    "sbom-diff": SbomChanges,
+}
+"""What `llmhost NAME --json` prints, by name, with `-` before a subcommand; and what a webhook
+gets."""
 
 
 def schema(printed: type) -> dict[str, Any]:

@@ -4,6 +4,7 @@ An inventory is Python with comments: LibCST keeps everything that does not chan
 """
 
 import ast
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,20 +25,32 @@ class EditError(ValueError):
     """The text cannot be edited automatically; the sentence says what to do by hand."""
 
 
-def added(source: str, client: str, sha256: str) -> str:
-    """The source with a record for a new client at the end of its list of clients."""
+def added(source: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """The source with records for new clients at the end of its list of clients."""
     module = _parsed(source)
     lists = _lists(module)
-    if any(_name(each.value) == client for clients in lists for each in clients.elements):
+    known = {_name(each.value) for clients in lists for each in clients.elements}
+    taken = [str(each["name"]) for each in records if each["name"] in known]
+    if taken:
+        names = ", ".join(f"'{name}'" for name in taken)
+        client = taken[0] if len(taken) == 1 else "CLIENT"
         raise EditError(
-            f"'{client}' already has a record; to replace its key: {_ROTATE} {client} FILE"
+            f"{names} already {'has a record' if len(taken) == 1 else 'have records'};"
+            f" to replace a key: {_ROTATE} {client} FILE"
         )
     if len(lists) != 1:
         many = f"{len(lists)} lists of {KEY}" if lists else f"no list {KEY}"
-        raise EditError(f"this file has {many}; add the client by hand: llmhost key new {client}")
-    [clients] = lists
-    record = cst.parse_expression(f'{{"name": "{client}", "sha256": "{sha256}"}}')
-    return _replaced(module, clients, _with_client(clients, cst.Element(record)))
+        raise EditError(f"this file has {many}; add the client by hand: llmhost key new CLIENT")
+    [old] = lists
+    new = old
+    for record in records:
+        new = _with_client(new, cst.Element(cst.parse_expression(written(record))))
+    return _replaced(module, old, new)
+
+
+def written(record: Mapping[str, Any]) -> str:
+    """A record as a line of an inventory; its values are those of JSON, without null."""
+    return json.dumps(record, ensure_ascii=False)
 
 
 def changed(source: str, client: str, values: Mapping[str, Value]) -> str:

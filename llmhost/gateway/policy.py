@@ -1,6 +1,6 @@
 """Policies of the gateway's clients, and the nginx maps from keys to policies."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
@@ -56,6 +56,16 @@ class ClientPolicy:
         if self.controls:
             return True
         return scope == "inference" and (self.scope == scope or service in self.scope.split())
+
+    def may_use(self, model: str, services: Iterable[str]) -> bool:
+        """Whether requests may name a model that these services run."""
+        named = self.scope.split()
+        return self.may_infer or model in named or {*services} <= {*named}
+
+    @property
+    def may_infer(self) -> bool:
+        """Whether its clients may use all models."""
+        return self.scope in ("admin", "inference")
 
 
 def policies_of(clients: Sequence[ApiClient]) -> tuple[ClientPolicy, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from llmhost.gateway.models import ModelUpstream
 from llmhost.gateway.nginx import NginxState, Tree
 from llmhost.options.upstream import UpstreamServer
 from llmhost.system.files import File
@@ -26,6 +27,8 @@ class Pool:
 
     servers: tuple[UpstreamServer, ...]
     authority: Path | None = None
+    models: tuple[tuple[str, ModelUpstream], ...] = ()
+    """nginx's name of each step of a model's route, and the step."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,7 +48,9 @@ def drained_servers(pool: Pool, directory: str, state: NginxState) -> tuple[str,
 def with_pool(tree: Tree, pool: Pool, drained: Collection[str], certificate: bytes) -> Tree:
     """The tree with its servers, and marks of declared servers that are drained."""
     directory = tree.directory
-    text = render(f"gateway/{UPSTREAMS}.j2", servers=pool.servers, drained=drained)
+    text = render(
+        f"gateway/{UPSTREAMS}.j2", servers=pool.servers, models=dict(pool.models), drained=drained
+    )
     files = [File(f"{directory}/{UPSTREAMS}", text)]
     files += [
         File(mark_path(directory, name), _MARK_TEXT) for name in pool.names if name in drained
@@ -62,4 +67,8 @@ def drain_refusal(pool: Pool, drained: Collection[str], server: str) -> str:
             f"{server} is the last server that takes requests: add another one first, with"
             " llmhost drain --undo SERVER INVENTORY"
         )
+    for _, step in pool.models:
+        names = {place.name for place in step.places}
+        if server in names and not names - {*drained, server}:
+            return f"{server} is the last server that takes requests for the model {step.model}"
     return ""

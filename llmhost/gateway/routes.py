@@ -5,12 +5,13 @@ route is the one that nginx uses.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from llmhost.gateway.models import CARD, LIST, ModelRoutes, model_routes
 from llmhost.gateway.policy import ClientPolicy
-from llmhost.services.base import Fields, Method
+from llmhost.services.base import AnyService, Fields, Method, Route
 from llmhost.settings import Settings
 
 
@@ -24,6 +25,8 @@ class ExposedRoute:
     methods: tuple[Method, ...]
     scope: str
     fields: Fields | None = None
+    models: tuple[str, ...] = ()
+    """Models that requests to this route may name; the gateway then chooses the service."""
 
     @property
     def prefix(self) -> str:
@@ -57,19 +60,77 @@ class Location:
     routes: tuple[ExposedRoute, ...]
 
 
+@dataclass(frozen=True)
+class ExposedPage:
+    """A browser UI whose requests need a key, as its port serves it."""
+
+    prefix: str
+    files: tuple[tuple[str, str], ...]
+    """Path and upstream path of each file."""
+    routes: tuple[ExposedRoute, ...]
+
+    @property
+    def patterns(self) -> tuple[Location, ...]:
+        return pattern_places(self.routes)
+
+
 def exposed_routes(settings: Settings) -> tuple[ExposedRoute, ...]:
-    """All routes: at `/` for the first service with routes, below `/NAME` for the others."""
-    return tuple(
-        ExposedRoute(
-            route.path if position == 0 else f"/{service.name}{route.path}",
-            service.name,
-            route.path,
-            route.methods,
-            route.scope,
-            route.fields,
+    """All routes: at `/` for the first service with routes, below `/NAME` for the others, and at
+    `/v1` for the models of all services."""
+    routes = tuple(_routes_of_services(settings))
+    by_model = tuple(_routes_by_model(settings, {route.path for route in routes}))
+    taken = {route.path for route in by_model}
+    return (*(route for route in routes if route.path not in taken), *by_model)
+
+
+def _routes_of_services(settings: Settings) -> Iterator[ExposedRoute]:
+    for prefix, service in _prefixes(settings):
+        for route in service.routes:
+            yield _exposed(prefix, service, route)
+
+
+def _routes_by_model(settings: Settings, declared: Container[str]) -> Iterator[ExposedRoute]:
+    found = model_routes(settings)
+    if not found:
+        return
+    # What a first service without models declares at these paths is its own.
+    is_engine = settings.offered[0].name in {place.service for place in found.places}
+    for path in (*found.paths, LIST, CARD):
+        if is_engine or path not in declared:
+            of_path = [model for model, each in found.steps if each == path]
+            models = tuple(dict.fromkeys(of_path)) or found.models
+            method: Method = "GET" if path in (LIST, CARD) else "POST"
+            yield ExposedRoute(path, "", path, (method,), "inference", models=models)
+
+
+def exposed_pages(settings: Settings) -> dict[str, ExposedPage | None]:
+    """The page of each declared browser UI, under the same paths as the routes; None where the UI
+    has its own login."""
+    pages = {
+        service.name: ExposedPage(
+            prefix,
+            tuple((f"{prefix}{path}", path) for path in service.page.files),
+            tuple(_exposed(prefix, service, route) for route in service.page.routes),
         )
-        for position, service in enumerate(settings.offered)
-        for route in service.routes
+        for prefix, service in _prefixes(settings)
+        if service.page
+    }
+    return {name: pages.get(name) for name in settings.uis}
+
+
+def _prefixes(settings: Settings) -> Iterator[tuple[str, AnyService]]:
+    for position, service in enumerate(settings.offered):
+        yield "" if position == 0 else f"/{service.name}", service
+
+
+def _exposed(prefix: str, service: AnyService, route: Route) -> ExposedRoute:
+    return ExposedRoute(
+        f"{prefix}{route.path}",
+        service.name,
+        route.path,
+        route.methods,
+        route.scope,
+        route.fields,
     )
 
 
@@ -112,14 +173,31 @@ def clashes(routes: Sequence[ExposedRoute]) -> Iterator[tuple[str, list[str]]]:
             yield place.prefix, names
 
 
+def usable_models(policy: ClientPolicy, routes: ModelRoutes) -> tuple[str, ...]:
+    """Models that clients of a policy may name, in the declared order."""
+    services: dict[str, set[str]] = {model: set() for model in routes.models}
+    for model, path in routes.steps:
+        for step in routes.steps[model, path]:
+            if routes.upstreams[step].model == model or model not in routes.cards:
+                services[model] |= {
+                    place.service
+                    for place in routes.places
+                    if place.model == routes.upstreams[step].model
+                }
+    return tuple(model for model in services if policy.may_use(model, services[model]))
+
+
 def grants(
-    policies: Sequence[ClientPolicy], routes: Sequence[ExposedRoute]
+    policies: Sequence[ClientPolicy],
+    routes: Sequence[ExposedRoute],
+    models: ModelRoutes | None = None,
 ) -> tuple[tuple[int, Method, str], ...]:
     """Everything that is allowed: number of the policy, method and path."""
+    usable = {policy: {*usable_models(policy, models)} for policy in policies} if models else {}
     return tuple(
         (number, method, route.path)
         for number, policy in enumerate(policies, start=1)
         for route in routes
-        if policy.admits(route.service, route.scope)
+        if policy.admits(route.service, route.scope) or usable.get(policy, set()) & {*route.models}
         for method in route.methods
     )

@@ -6,9 +6,17 @@ same files until the inventory changes.
 
 from dataclasses import dataclass
 
+from llmhost.gateway.models import CARD, ModelRoutes, model_routes
 from llmhost.gateway.policy import Rate, key_maps, policies_of
 from llmhost.gateway.pool import AUTHORITY, Pool
-from llmhost.gateway.routes import exposed_routes, grants, methods_by_path, pattern_places
+from llmhost.gateway.routes import (
+    exposed_pages,
+    exposed_routes,
+    grants,
+    methods_by_path,
+    pattern_places,
+    usable_models,
+)
 from llmhost.gateway.tls import CERTIFICATE, Tls
 from llmhost.gateway.x509 import names_in
 from llmhost.resources import FILES
@@ -56,6 +64,8 @@ def configuration(settings: Settings, places: NginxPaths) -> tuple[File, ...]:
     }
     if settings.gateway.count_tokens:
         public[TOKENS] = (STATIC / TOKENS).read_text()
+    if models := model_routes(settings):
+        public |= _by_model(settings, models)
     if settings.gateway.upstream_tls == "files" and settings.gateway.upstream_authority:
         public[AUTHORITY] = settings.gateway.upstream_authority.expanduser().read_bytes()
     return (
@@ -68,16 +78,53 @@ def configuration(settings: Settings, places: NginxPaths) -> tuple[File, ...]:
     )
 
 
+def _by_model(settings: Settings, models: ModelRoutes) -> dict[str, str | bytes]:
+    """What routes requests by their model."""
+    gateway = settings.gateway
+    numbered = [*enumerate(policies_of(settings.api_clients), start=1)]
+    usable = {number: usable_models(policy, models) for number, policy in numbered}
+    static = {path.name: path.read_text() for path in sorted((STATIC / "models").glob("*.conf"))}
+    return {
+        **static,
+        "model-routes.conf": render(
+            "gateway/model-routes.conf.j2",
+            routes=models,
+            variables=[
+                *("gateway_model_asked", "gateway_step_taken", "gateway_last_address"),
+                *(f"gateway_step_{number}" for number in range(1, models.most_steps + 1)),
+            ],
+            behind=bool(gateway.upstreams),
+            only={n: usable[n] for n, policy in numbered if not policy.may_infer},
+            lists={number: models.listed(names) for number, names in usable.items()},
+            cards={
+                number: {name: models.cards[name] for name in names if name in models.cards}
+                for number, names in usable.items()
+            },
+            card_prefix=CARD.partition("{")[0],
+        ),
+        "model-steps.conf": render(
+            "gateway/model-steps.conf.j2",
+            routes=models,
+            exposed={route.path for route in exposed_routes(settings) if route.models},
+            counts_tokens=gateway.count_tokens,
+            scheme="https" if gateway.upstreams and gateway.upstream_tls != "off" else "http",
+        ),
+    }
+
+
 def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
     policies, routes = policies_of(settings.api_clients), exposed_routes(settings)
+    models = model_routes(settings)
     return render(
         "gateway/nginx.conf.j2",
+        by_model=models is not None,
         fields={route.path: route.fields for route in routes if route.fields},
         gateway=settings.gateway,
-        grants=grants(policies, routes),
+        grants=grants(policies, routes, models),
         listen=listen_addresses(settings, settings.gateway.port),
         map_size=_map_size(entries),
         methods=methods_by_path(routes),
+        pages=exposed_pages(settings),
         pattern_places=pattern_places(routes),
         places=places,
         policies=policies,
@@ -92,8 +139,7 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
         stream_limits=sorted({policy.streams for policy in policies if policy.streams}),
         tls=settings.gateway.tls != "off",
         uis=[
-            (name, options, listen_addresses(settings, options.ui_port), settings.ui_sources(name))
-            for name, options in settings.uis.items()
+            (name, ui, listen_addresses(settings, ui.ui_port)) for name, ui in settings.uis.items()
         ],
     )
 
@@ -116,7 +162,7 @@ def tls(settings: Settings) -> Tls | None:
     gateway = settings.gateway
     if gateway.tls == "off":
         return None
-    ports = (gateway.port, *(options.ui_port for options in settings.uis.values()))
+    ports = (gateway.port, *(ui.ui_port for ui in settings.uis.values()))
     listen = tuple(each for port in ports for each in listen_addresses(settings, port))
     if gateway.tls == "files":
         return Tls(listen, gateway.names or tuple(names_in(_brought(settings))))
@@ -135,7 +181,12 @@ def pool(settings: Settings) -> Pool | None:
     if not gateway.upstreams:
         return None
     own = gateway.upstream_tls == "ca"
-    return Pool(gateway.upstreams, gateway.ca_directory.expanduser() if own else None)
+    models = model_routes(settings)
+    return Pool(
+        gateway.upstreams,
+        gateway.ca_directory.expanduser() if own else None,
+        tuple(models.upstreams.items()) if models else (),
+    )
 
 
 def _brought(settings: Settings) -> bytes:

@@ -1,5 +1,6 @@
 """Environment variables of an application server. Pure."""
 
+from llmhost.gateway.models import is_routed
 from llmhost.inventory.site import LlmEndpoint
 from llmhost.system.ca_certificates import BUNDLE
 
@@ -17,8 +18,9 @@ def variables(endpoint: LlmEndpoint) -> dict[str, str]:
         for service in settings.catalogue
         if _OPENAI & {route.path for route in service.routes}
     ]
+    base = _base(endpoint, openai[0] if openai and not is_routed(settings) else "")
     return {
-        "openai_url": f"{_base(endpoint, openai[0] if openai else '')}/v1",
+        "openai_url": f"{base}/v1",
         "ollama_url": _base(endpoint, "ollama"),
         "bundle": "" if settings.gateway.tls == "off" else BUNDLE,
     }

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from llmhost.gateway.models import is_routed, model_places
 from llmhost.gateway.policy import policies_of
 from llmhost.gateway.routes import clashes, exposed_routes
 from llmhost.inventory.problem import Problem
@@ -68,13 +69,14 @@ def _uncounted_quotas(settings: Settings) -> Iterator[Problem]:
 
 def _impossible_clients(settings: Settings) -> Iterator[Problem]:
     offered = {service.name for service in settings.offered}
+    models = {place.model for place in model_places(settings)} if is_routed(settings) else set()
     for index, client in enumerate(settings.api_clients):
-        for service in () if isinstance(client.scope, str) else client.scope:
-            if service not in offered:
+        for name in () if isinstance(client.scope, str) else client.scope:
+            if name not in offered | models:
                 yield Problem(
                     f"api_clients[{index}].scope",
-                    f"'{client.name}' may call '{service}', which is not one of the services",
-                    f"add '{service}' to services, or remove it from the scope",
+                    f"'{client.name}' may call '{name}', which is neither a service nor a model",
+                    f"add '{name}' to services, or remove it from the scope",
                 )
         for network in client.sources or ():
             if not any(overlap(network, each) for each in settings.gateway.sources):

@@ -9,6 +9,7 @@ from llmhost.inventory.egress_rules import egress_problems
 from llmhost.inventory.environment_rules import environment_problems
 from llmhost.inventory.gateway_rules import gateway_problems
 from llmhost.inventory.gpu_rules import gpu_problems
+from llmhost.inventory.model_route_rules import model_route_problems
 from llmhost.inventory.model_rules import model_problems
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.secret_rules import secret_problems
@@ -33,6 +34,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from model_problems(settings)
     yield from gateway_problems(settings)
     yield from upstream_problems(settings)
+    yield from model_route_problems(settings)
     yield from egress_problems(settings)
     if (settings.offered or settings.services) and not settings.api_clients:
         yield Problem(
@@ -65,7 +67,7 @@ def _repeated_names(settings: Settings) -> Iterator[Problem]:
     named = {
         "services": settings.services,
         "models": (
-            *(model.name for model in settings.models),
+            *_names_of_models(settings),
             *(adapter.name for model in settings.models for adapter in model.adapters),
         ),
         "apps": tuple(app.name for app in settings.apps),
@@ -74,7 +76,25 @@ def _repeated_names(settings: Settings) -> Iterator[Problem]:
     for key, names in named.items():
         for name, count in Counter(names).items():
             if count > 1:
-                yield Problem(key, f"'{name}' is declared {count} times", "keep one")
+                yield Problem(
+                    key, f"'{name}' is declared {count} times", _FIXES.get(key, "keep one")
+                )
+
+
+_FIXES = {"models": "keep one; if several services run it, declare gateway_shares"}
+
+
+def _names_of_models(settings: Settings) -> Iterator[str]:
+    """Each name once for several services that share its requests."""
+    shared = {
+        (model.name, model.service)
+        for model in settings.models
+        if model.name in settings.gateway.shares
+    }
+    yield from dict.fromkeys(name for name, _ in shared)
+    counts = Counter((model.name, model.service) for model in settings.models)
+    for pair, count in counts.items():
+        yield from [pair[0]] * (count - (pair in shared))
 
 
 def _clashing_ports(settings: Settings) -> Iterator[Problem]:
@@ -85,7 +105,7 @@ def _clashing_ports(settings: Settings) -> Iterator[Problem]:
     places = {app.name: f"apps[{index}].port" for index, app in enumerate(settings.apps)}
     services = settings.service_options.items()
     ports |= {places.get(name, f"{name}_port"): each.port for name, each in services if each.port}
-    ports |= {f"{name}_ui_port": options.ui_port for name, options in settings.uis.items()}
+    ports |= {f"{name}_ui_port": ui.ui_port for name, ui in settings.uis.items()}
     ports |= {
         f"firewall_rules[{i}]": r.port
         for i, r in enumerate(settings.firewall.rules)

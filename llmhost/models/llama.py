@@ -32,6 +32,8 @@ def llama_options(model: Model) -> dict[str, str]:
         options["mmproj"] = model.beside_path("projector")
     if model.draft:
         options["model-draft"] = model.beside_path("draft")
+        # Without it the draft model is loaded and never used.
+        options["spec-type"] = "draft-simple"
     if model.task != "generate":
         # A text must fit into one batch.
         size = str(model.context_tokens)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pyinfra.api import BaseStateCallback, Host, State
 
+from llmhost.history.run_record import Run
 from llmhost.inventory.site import SiteHost
 from llmhost.operations.fact_prefetch import Prefetch
 
@@ -33,13 +34,15 @@ class Reasons:
 class HostRun:
     """One host of a run. Operations are named by pyinfra's hash, as in `host.op_hash_order`.
 
-    In a dry run, `comparing` is the current operation, and `compared` the number of those before.
+    `completed`: the last one succeeded. In a dry run, `comparing` is the current operation, and
+    `compared` the number of those before.
     """
 
     reasons: dict[str, Reasons] = field(default_factory=lambda: defaultdict(Reasons))
     prefetch: Prefetch = field(default_factory=Prefetch)
     lock: "HostLock | None" = None
     failed_at: str = ""
+    completed: bool = False
     comparing: str = ""
     compared: int = 0
 
@@ -47,11 +50,14 @@ class HostRun:
 @dataclass
 class RunState:
     """One run. `site` holds the checked settings of every host, once they are read; with `summary`,
-    the process ends with the list of failed hosts."""
+    the process ends with the list of failed hosts. `begun` is the monotonic time of the first
+    operation, 0 in a dry run, and `record` who began it and when."""
 
     hosts: dict[str, HostRun] = field(default_factory=lambda: defaultdict(HostRun))
     site: Mapping[str, SiteHost] | None = None
     summary: bool = True
+    begun: float = 0
+    record: Run | None = None
 
 
 def run_of(state: State) -> RunState:

@@ -1,4 +1,4 @@
-"""The summary at the end of a run: which hosts failed, where and why.
+"""The summary at the end of a run: which hosts failed, where and why; and its announcement.
 
 pyinfra prints errors when they occur and only counts at the end; with many hosts, the errors have
 scrolled away by then.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pyinfra import logger
 from pyinfra.api import BaseStateCallback, Host, State
 
+from llmhost.operations.announcement import Progress, announce_end
 from llmhost.operations.changes import reasons
 from llmhost.operations.run_state import add_callbacks, host_run, is_ignored, run_of, title
 from llmhost.units import counted
@@ -50,7 +51,9 @@ def summarise(state: State) -> None:
     if run.summary:
         run.summary = False
         add_callbacks(state, _Failures)
-        # pyinfra has no callback for the end of a run.
+        add_callbacks(state, Progress)
+        # pyinfra has no callback for the end of a run. The last one that is registered runs first.
+        atexit.register(announce_end, state)
         atexit.register(_print_summary, state)
 
 

@@ -1,5 +1,6 @@
 """`container_toolkit_*`: the NVIDIA Container Toolkit, which makes GPUs available to containers."""
 
+import re
 from typing import Annotated
 
 from llmhost.options.base import Section
@@ -14,15 +15,24 @@ _VERSION = text(r"\d+\.\d+\.\d+-\d+", "a version of the packages", "1.20.1-1")
 
 def _safe(value: object) -> object:
     found = str(_VERSION.read(value))
-    if _numbers(found) < _numbers(FLOOR):
+    if vulnerable(found):
         raise Mistake(
             f"is below {FLOOR}, the first version without CVE-2026-24260; write {FLOOR} or newer"
         )
     return found
 
 
+def vulnerable(version: str) -> str:
+    """Why a version of the toolkit has known holes, or nothing."""
+    if _numbers(version) >= _numbers(FLOOR):
+        return ""
+    return (
+        f"toolkit {version} has known security holes: {FLOOR} is the first without CVE-2026-24260"
+    )
+
+
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.replace("-", ".").split("."))
+    return tuple(map(int, re.findall(r"\d+", version)))
 
 
 class ContainerToolkit(Section):

@@ -4,13 +4,13 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from llmhost.options.adapter import Role
 from llmhost.options.base import Section
-from llmhost.options.kind import Kind, Listed, Mistake, each_of
+from llmhost.options.kind import WORD, Kind, Listed, Mistake, each_of
 from llmhost.options.networks import EVERYONE
 from llmhost.options.types import (
-    SERVICE_NAME,
     Address,
     Flag,
     HostName,
@@ -24,10 +24,12 @@ from llmhost.options.types import (
     ServiceName,
     Sha256,
     SomeItems,
+    Table,
     Time,
+    text,
     whole,
 )
-from llmhost.options.upstream import UpstreamServer
+from llmhost.options.upstream import UpstreamModel, UpstreamServer
 
 CA_CERTIFICATE = "ca.crt"
 
@@ -35,6 +37,7 @@ _PerMinute = Annotated[int, whole(1, 1_000_000, "requests", 60)]
 _Burst = Annotated[int, whole(0, 100_000, "requests", 10)]
 
 _SCOPES = ("inference", "admin")
+_SCOPED = text(r"[a-z0-9][a-z0-9._-]{0,62}", "the name of a service or a model", "ollama", WORD)
 
 
 def _scope(value: object) -> object:
@@ -44,15 +47,15 @@ def _scope(value: object) -> object:
         return value
     if not isinstance(value, list | tuple) or not value:
         raise TypeError
-    names = each_of(SERVICE_NAME, value)
+    names = each_of(_SCOPED, value)
     if len({*names}) < len(names):
-        raise Mistake("names a service twice; keep one")
+        raise Mistake("has a name twice; keep one")
     return names
 
 
 Scope = Annotated[
     Literal["inference", "admin"] | tuple[str, ...],
-    Kind(_scope, "'inference', 'admin' or a list of services", ["ollama"], SERVICE_NAME.shown),
+    Kind(_scope, "'inference', 'admin' or a list of services and models", ["ollama"], WORD),
 ]
 
 
@@ -74,7 +77,8 @@ class ApiClient(Section):
     scope: Scope = "inference"
     """`inference`: requests to models. `admin`: also routes that change or reveal a service's data,
     and fields that change an engine for all clients, such as Ollama's `keep_alive`. A list of
-    services: inference on these services only."""
+    services and models: inference on these services only, and these models only, which the client
+    calls at `/v1`. A name of both means the service."""
 
     sources: Networks | None = None
     """Networks that the client may call from; none: all networks that can reach the gateway."""
@@ -176,6 +180,25 @@ class Gateway(Section):
     upstream_authority: LocalPath | None = None
     """With `gateway_upstream_tls = "files"`: PEM file on the controller with the certificates of
     the authorities that issued the servers' certificates."""
+
+    upstream_models: Annotated[tuple[UpstreamModel, ...], Listed(repeats=True)] = ()
+    """With `gateway_upstreams`: the models of the servers, if the model of a request decides which
+    server answers it. None: each server can answer each request."""
+
+    by_model: Flag = True
+    """If several services run models: the model of a request decides which of them answers at
+    `/v1`. False: the first service answers there."""
+
+    fallbacks: Table[Role, SomeItems[Role]] = Field(default_factory=dict)
+    """Models that answer instead of another one, in order, if that one is down or full:
+    `{"brain": ["search"]}`. Full: it answers as many requests as its `parallel` allows. If these
+    cannot answer either, a request waits for the first one."""
+
+    shares: Table[Role, Table[Name, Annotated[int, whole(0, 1000, "parts", 90)]]] = Field(
+        default_factory=dict
+    )
+    """For a model of several services (behind `gateway_upstreams`: several servers), how requests
+    are shared between them: `{"brain": {"ollama": 90, "vllm": 10}}`."""
 
     read_timeout_seconds: Annotated[int, whole(60, 86_400, "seconds", 900)] = 900
     """Maximum time without data from an engine; must exceed the load time of a model."""

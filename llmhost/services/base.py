@@ -93,6 +93,21 @@ class Route:
             raise ValueError(f"{self.path} is not a valid path of a route")
 
 
+@dataclass(frozen=True)
+class Page:
+    """A browser UI without a login of its own.
+
+    Browsers get its files without a key; what it asks for then needs a key, as everywhere else. No
+    other request is passed on at its port.
+    """
+
+    files: tuple[str, ...]
+    """Paths of the service; `/` is where browsers begin."""
+
+    routes: tuple[Route, ...]
+    """Routes of the service that the page uses."""
+
+
 class ServiceOptions(Section):
     """Options that all services have."""
 
@@ -158,15 +173,15 @@ class ServiceOptions(Section):
 class UiOptions(ServiceOptions):
     """Options of a service that has a browser UI.
 
-    The UI has its own port, and its own login instead of an API key: only its allowed networks
-    limit who can try to log in.
+    The UI has its own port. Unless it is a `Page`, it has its own login instead of an API key: only
+    its allowed networks limit who can try to log in.
     """
 
     port: LocalPort
     """Port on 127.0.0.1 of the host, between the gateway and the UI."""
 
-    ui_port: Port
-    """Port of the UI for browsers."""
+    ui_port: Port | None
+    """Port of the UI for browsers; none: no UI."""
 
     ui_sources: Networks | None = None
     """Networks that may reach the UI; none: those of `gateway_sources`."""
@@ -205,6 +220,9 @@ class Service(Generic[OptionsT]):
 
     routes: tuple[Route, ...] = ()
     """Requests that the gateway passes on to it."""
+
+    page: Page | None = None
+    """Its browser UI, if that has no login of its own."""
 
     runs: Abilities | None = None
     """Options of models that it supports; none: it runs no models."""
@@ -246,6 +264,12 @@ class Service(Generic[OptionsT]):
 
     def context(self, _options: OptionsT, _models: Sequence[Model], /) -> Iterable[File]:
         """Files of its build context that depend on the inventory."""
+        return ()
+
+    def renamed(
+        self, _context: Sequence[File], _names: Mapping[str, Sequence[str]], /
+    ) -> Iterable[File]:
+        """Further files of the context for models that answer under other names, too."""
         return ()
 
     def request(self, _models: Sequence[Model], /) -> Request | None:

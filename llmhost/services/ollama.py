@@ -1,6 +1,7 @@
 """Ollama: several models, resident or loaded on demand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from llmhost.models.files import sha256_of
@@ -82,6 +83,15 @@ class Ollama(Service[OllamaOptions]):
     def context(self, _options: OllamaOptions, models: Sequence[Model]) -> Iterator[File]:
         """What the store is made of."""
         return store_files(models)
+
+    def renamed(
+        self, context: Sequence[File], names: Mapping[str, Sequence[str]]
+    ) -> Iterator[File]:
+        """The same model again, which shares the process of the first."""
+        files = {file.path: file for file in context}
+        for model, others in names.items():
+            for other in others:
+                yield replace(files[f"roles/{model}"], path=f"roles/{other}")
 
     def variables(self, options: OllamaOptions, models: Sequence[Model]) -> dict[str, str]:
         """Variables that depend on which models stay loaded.

@@ -23,13 +23,14 @@ def reranking(model: str) -> Request:
     return Request("/v1/rerank", body)
 
 
-_BY_TASK: dict[str, Callable[[str], Request]] = {
+REQUESTS: dict[str, Callable[[str], Request]] = {
     "generate": completion,
     "embed": embedding,
     "rerank": reranking,
 }
+"""A small request to a model, by its task."""
 
 
 def task_request(model: Model) -> Request:
     """A request for the model's task."""
-    return _BY_TASK[model.task](model.name)
+    return REQUESTS[model.task](model.name)

@@ -18,19 +18,20 @@ from llmhost.options.types import (
     MemorySize,
     ModelName,
     OneOf,
+    Port,
     RedisUrl,
     Table,
     number,
     text,
     whole,
 )
-from llmhost.services.base import Route, Service, ServiceOptions
+from llmhost.services.base import Page, Route, Service, UiOptions
 from llmhost.system.files import File
 
 Language = Literal[
     "none", "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek",
     "hungarian", "italian", "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish",
-    "turkish",
+    "turkish", "detect",
 ]  # fmt: skip
 FieldKind = Literal["keyword", "integer", "float", "boolean", "path"]
 FieldName = Annotated[
@@ -38,7 +39,7 @@ FieldName = Annotated[
 ]
 
 
-class SearchApiOptions(ServiceOptions):
+class SearchApiOptions(UiOptions):
     """`search_api_*`."""
 
     image: Image = (
@@ -49,6 +50,9 @@ class SearchApiOptions(ServiceOptions):
 
     port: LocalPort = 8090
     """Port on 127.0.0.1 of the host."""
+
+    ui_port: Port | None = None
+    """Port of a web page to try queries; it asks for an API key. None: no page."""
 
     memory_limit: MemorySize | None = "1g"
     """Memory limit of the container, such as `16g`; none: no limit."""
@@ -103,7 +107,7 @@ class SearchApiOptions(ServiceOptions):
 
     language: OneOf[Language] = "english"
     """Language of new collections, for stems and stop words; `none` for Chinese, Japanese, Korean
-    and mixed texts."""
+    and mixed texts, `detect` for that of a collection's first documents."""
 
     fields: Table[FieldName, OneOf[FieldKind]] = Field(default_factory=dict)
     """Indexed metadata of new collections, for fast filters; a `path` has prefixes."""
@@ -123,7 +127,7 @@ class SearchApiOptions(ServiceOptions):
     meaning_weight: Annotated[float, number(0.01, 100, example=1.0)] = 1.0
     """Weight of the ranking by meaning."""
 
-    words_weight: Annotated[float, number(0.01, 100, example=0.5)] = 1.01
+    words_weight: Annotated[float, number(0.01, 100, example=0.5)] = 1.0101
     """Weight of the ranking by words. The default lets words decide between equal ranks."""
 
     hnsw_ef: Annotated[int, whole(10, 10_000, "candidates", 128)] = 128
@@ -147,6 +151,10 @@ class SearchApi(Service[SearchApiOptions]):
         yield File("pip.conf", f"[global]\n{index}")
 
 
+_SEARCH = Route("/v1/search", ("POST",))
+_COLLECTIONS = Route("/v1/collections", ("GET",))
+_COLLECTION = Route("/v1/collections/{name}", ("GET",))
+
 # Metrics are for the host's own Prometheus: no route. Several public projects pin the digest of the
 # default image for its tag.
 SERVICE = SearchApi(
@@ -154,17 +162,18 @@ SERVICE = SearchApi(
     options=SearchApiOptions,
     container_port=8000,
     routes=(
-        Route("/v1/search", ("POST",)),
+        _SEARCH,
         Route("/search/hybrid", ("POST",)),
         Route("/v1/documents", ("PUT",), "admin"),
         Route("/v1/documents/delete", ("POST",), "admin"),
-        Route("/v1/collections", ("GET",)),
+        _COLLECTIONS,
         Route("/v1/collections", ("POST",), "admin"),
-        Route("/v1/collections/{name}", ("GET",)),
+        _COLLECTION,
         Route("/v1/collections/{name}", ("DELETE",), "admin"),
         Route("/v1/collections/{name}/documents", ("PUT",), "admin"),
         Route("/v1/collections/{name}/reembed", ("POST",), "admin"),
         Route("/openapi.json", ("GET",)),
         Route("/health", ("GET",)),
     ),
+    page=Page(("/", "/page.css", "/page.js"), (_SEARCH, _COLLECTIONS, _COLLECTION)),
 )

@@ -10,6 +10,7 @@ from typing import Any
 from llmhost.docker.build_context import context_files
 from llmhost.docker.compose import Limits, Project
 from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
+from llmhost.gateway.models import other_names
 from llmhost.models.files import sha256_of
 from llmhost.nvidia.gpu_allocation import Devices
 from llmhost.options.model import Model
@@ -113,7 +114,7 @@ def _service_file(
 ) -> str:
     """The Compose file of a service."""
     options, models = settings.options(service.name), settings.models_of(service.name)
-    gpus = devices.get(service.name, ())
+    gpus, names = devices.get(service.name, ()), other_names(settings, service.name)
     return render(
         _template(options, service.name),
         project=settings.stack.project,
@@ -126,6 +127,12 @@ def _service_file(
         cache_key=_cache_key(settings, service, image, gpus),
         models=models,
         arguments=tuple(service.arguments(options, models)),
+        other_names=names,
+        renamed=tuple(
+            model.model_copy(update={"name": name})
+            for model in models
+            for name in names.get(model.name, ())
+        ),
         limits=limited,
         docker_size=docker_size,
         docker=settings.docker,
@@ -196,7 +203,8 @@ def _context(settings: Settings, service: AnyService) -> Sequence[File]:
         files = tuple(each for each in files if not (models and each.path == ".dockerignore"))
     else:
         files = context_files(FILES / "images" / service.name)
-    return (*files, *service.context(options, models))
+    own = tuple(service.context(options, models))
+    return (*files, *own, *service.renamed(own, other_names(settings, service.name)))
 
 
 def _with_models(file: File, settings: Settings, models: Sequence[Model]) -> File:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from llmhost.gateway.nginx import ACCESS_LOG
@@ -44,6 +45,11 @@ def seconds_of(age: str) -> int:
     if not match:
         raise ValueError(age)
     return int(match[1]) * _SECONDS[match[2]]
+
+
+def age_of(age: str) -> timedelta:
+    """The same as a difference of times. Raises ValueError."""
+    return timedelta(seconds=seconds_of(age))
 
 
 def log_command(project: str, service: str, selection: Selection) -> str:

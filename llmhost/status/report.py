@@ -281,12 +281,12 @@ def _findings(
         for each in status.services
         if each.stopped and each.state != "stopped"
     ]
-    if end and (word := _expiry(end, now)):
+    if end and (word := expiry(end, now)):
         sentences.append(f"the certificate {word}: a deploy renews it")
     sentences += [
         f"the key of {name} {word}: llmhost key rotate {name} FILE"
         for name, time in keys.items()
-        if (word := _expiry(time, now))
+        if (word := expiry(time, now))
     ]
     sentences += [
         f"{each.path} has only {gib(each.free_bytes)} of {gib(each.size_bytes)} left"
@@ -304,7 +304,7 @@ def _findings(
     return sentences
 
 
-def _expiry(end: datetime, now: datetime) -> str:
+def expiry(end: datetime, now: datetime) -> str:
     """`expires` or `has expired` and the date; empty if there is more time than EXPIRY."""
     if end - now > EXPIRY:
         return ""

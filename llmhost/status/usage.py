@@ -19,7 +19,7 @@ from llmhost.inventory.role import Role
 from llmhost.inventory.site import Site
 from llmhost.resources import FILES
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class By(StrEnum):
@@ -27,6 +27,7 @@ class By(StrEnum):
 
     CLIENT = "client"
     MODEL = "model"
+    VARIANT = "variant"
     ROUTE = "route"
     DAY = "day"
     HOST = "host"
@@ -34,7 +35,8 @@ class By(StrEnum):
 
 @dataclass(frozen=True)
 class UsageRow:
-    """Sums of a client, model, route, day or host.
+    """Sums of a client, model, variant, route, day or host. A variant is a model at one of its
+    places, `brain/vllm`, where the gateway chooses the place by the model.
 
     `errors`: the gateway or an engine failed, or the engine refused the request; `refused`: the
     gateway refused it; `aborted`: the client closed the connection, or an engine ended a stream

@@ -125,14 +125,21 @@ class Started:
 
 @dataclass(frozen=True)
 class Extent:
-    """The number of checks."""
+    """The number of checks to start; each of several processes writes it."""
 
     checks: int
 
 
-Record = Check | Server | Started | Extent
+@dataclass(frozen=True)
+class LeftOut:
+    """A check that has started, and does not apply to its server."""
+
+    host: str
+
+
+Record = Check | Server | Started | LeftOut | Extent
 _KINDS: dict[str, type[Record]] = {
-    kind.__name__.lower(): kind for kind in (Check, Server, Started, Extent)
+    kind.__name__.lower(): kind for kind in (Check, Server, Started, LeftOut, Extent)
 }
 
 

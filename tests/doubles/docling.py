@@ -225,7 +225,9 @@ class _Handler(BaseHTTPRequestHandler):
             return {"docling-serve": "1.28.0", "docling-jobkit": "3.0.0", "docling": "2.115.0"}
         match = re.fullmatch(r"/v1/(status/poll|result)/([^/]+)", path)
         if not match:
-            raise Refused(405 if _TASK.fullmatch(path) else 404, "Not Found")
+            if _TASK.fullmatch(path):
+                raise Refused(405, "Method Not Allowed")
+            raise Refused(404, "Not Found")
         with _lock:
             job = _jobs.get(match[2])
         if job is None:

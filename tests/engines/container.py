@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,9 +13,9 @@ import socket
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -29,6 +30,28 @@ USER = 10001
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENTER = Path(__file__).with_name("enter.sh")
 _FORWARD = Path(__file__).with_name("forward.py")
+
+
+@dataclass(frozen=True)
+class EngineImage:
+    """What stands for the image of an engine: an archive of its root, or directories of this
+    machine, read-only at the same paths, and links; and its environment."""
+
+    archive: Path | None = None
+    binds: Sequence[Path] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def lay_out(self, root: Path) -> None:
+        if self.archive:
+            with tarfile.open(self.archive) as packed:
+                packed.extractall(root, filter="fully_trusted")
+        for place in (*self.binds, Path("/dev"), Path("/proc"), Path("/tmp")):
+            (root / place.relative_to("/")).mkdir(parents=True, exist_ok=True)
+        for name, target in self.links.items():
+            link = root / name.lstrip("/")
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target)
 
 
 @dataclass(frozen=True)
@@ -68,29 +91,36 @@ class Container:
 
 @contextmanager
 def container(
-    settings: Settings, service: str, archive: Path, directory: Path
+    settings: Settings,
+    service: str,
+    image: EngineImage,
+    directory: Path,
+    ready_seconds: float = 120,
 ) -> Iterator[Container]:
-    """Run a declared service in the root file system of `archive`, with its models and files.
+    """Run a declared service in its engine's root file system, with its models and files.
 
     It is ready when its health check passes.
     """
     root = directory / "root"
     root.mkdir(parents=True)
-    with tarfile.open(archive) as packed:
-        packed.extractall(root, filter="fully_trusted")
+    image.lay_out(root)
     declared = yaml.safe_load(compose_project(settings).services[service])["services"][service]
     dockerfile = _furnish(settings, service, root)
-    image_environment = {
+    image_environment = {**image.environment} | {
         name: Template(value).safe_substitute(PATH=_PATH)
         for name, value in re.findall(r"^ENV (\w+)=(.*)$", dockerfile, re.MULTILINE)
     }
-    (entrypoint,) = re.findall(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)
-    command = [*json.loads(entrypoint), *declared.get("command", ())]
+    entrypoint, arguments = (
+        json.loads("".join(re.findall(rf"^{name} (.*)$", dockerfile, re.MULTILINE)) or "[]")
+        for name in ("ENTRYPOINT", "CMD")
+    )
+    command = [*entrypoint, *declared.get("command", arguments)]
     variables = {**image_environment, **declared.get("environment", {})}
     process = spawn(
         [
             *("unshare", "--mount", "--net", "--"),
-            *(str(_ENTER), str(root), *_assignments(variables), *_chroot(root)),
+            *(str(_ENTER), str(root), " ".join(map(str, image.binds))),
+            *(*_assignments(variables), *_chroot(root)),
             *(word.replace("$$", "$") for word in command),
         ],
         directory / "log",
@@ -101,7 +131,7 @@ def container(
         assert entered and process.alive(), (directory / "log").read_text()
         with _forwarded(process, port) as url:
             found = Container(url, root, declared, image_environment, process, directory / "log")
-            assert wait_until(lambda: _ready(found), 120), found.log.read_text()[-3000:]
+            assert wait_until(lambda: _ready(found), ready_seconds), found.log.read_text()[-3000:]
             yield found
     finally:
         if process.alive():
@@ -143,6 +173,9 @@ def _furnish(settings: Settings, service: str, root: Path) -> str:
         target = root / place.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(context[source])
+    for archive in re.findall(r"^ADD (\S+\.tar) /$", dockerfile, re.MULTILINE):
+        with tarfile.open(fileobj=io.BytesIO(context[archive])) as packed:
+            packed.extractall(root, filter="fully_trusted")
     for place in re.findall(r"^WORKDIR (/\S+)$", dockerfile, re.MULTILINE):
         (root / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
         os.chown(root / place.lstrip("/"), USER, USER)

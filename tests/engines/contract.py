@@ -2,7 +2,7 @@
 
 A contract is a module here whose tests take the fixture `engine`, which yields an `Engine`: the
 double, the real one, or each in turn as parameters `double` and `real`. No case may be skipped on
-every side. Where the double's tests are unit tests, `kept_by_real` runs them on the real engine.
+every side. `run_contract` runs a contract that is elsewhere, as a double's among the unit tests.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def llamacpp_client(engine: Engine) -> httpx.Client:
     return httpx.Client(base_url=engine.url, timeout=120, headers={"Connection": "close"})
 
 
-def kept_by_real(tests: str, variables: Mapping[str, str], report: Path, select: str = "") -> int:
-    """Run tests of a double on the real engine that the variables name; returns how many passed."""
+def run_contract(tests: str, variables: Mapping[str, str], report: Path, select: str = "") -> int:
+    """Run tests elsewhere, on the real engine that the variables name, if any; returns how many
+    passed. None may be skipped."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests]
     command += ["-k", select, "--junitxml", str(report)]
     environment = {**os.environ, **variables}

@@ -8,7 +8,7 @@ import httpx
 
 from llmhost.inventory.reader import read_settings
 from testbed.engine import engine_archive
-from tests.engines.container import container
+from tests.engines.container import EngineImage, container
 from tests.engines.test_llamacpp import LITERAL, data
 from tests.shapes import shape
 
@@ -66,7 +66,9 @@ def record(api: httpx.Client, request: str) -> dict[str, object]:
 def main() -> None:
     with (
         tempfile.TemporaryDirectory() as directory,
-        container(read_settings(data()), "llamacpp", engine_archive(), Path(directory)) as server,
+        container(
+            read_settings(data()), "llamacpp", EngineImage(engine_archive()), Path(directory)
+        ) as server,
         httpx.Client(base_url=server.url, timeout=120) as api,
     ):
         recorded = [record(api, request) for request in REQUESTS]

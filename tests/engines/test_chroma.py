@@ -10,7 +10,7 @@ import pytest
 
 from llmhost.inventory.reader import read_settings
 from testbed.stores import CHROMA, store_archive
-from tests.engines.container import Container, container
+from tests.engines.container import Container, EngineImage, container
 from tests.engines.contract import Engine
 from tests.shapes import Json
 
@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     clients = [{"name": "test", "sha256": "ab" * 32}]
     settings = read_settings({"services": ["chroma"], "api_clients": clients})
     place = tmp_path_factory.mktemp("chroma")
-    with container(settings, "chroma", store_archive(), place) as found:
+    with container(settings, "chroma", EngineImage(store_archive()), place) as found:
         yield found
 
 

@@ -15,7 +15,7 @@ import pytest
 from llmhost.inventory.reader import read_settings
 from testbed import minilm
 from testbed.engine import engine_archive
-from tests.engines.container import Container, container
+from tests.engines.container import Container, EngineImage, container
 from tests.engines.contract import Engine, llamacpp_client
 
 VECTORS = {
@@ -47,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     settings = read_settings(
         {"services": ["embeddings"], "models": [model], "api_clients": clients}
     )
-    with container(settings, "embeddings", engine_archive(), place) as found:
+    with container(settings, "embeddings", EngineImage(engine_archive()), place) as found:
         yield found
 
 

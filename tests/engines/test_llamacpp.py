@@ -16,7 +16,7 @@ import pytest
 from llmhost.inventory.reader import read_settings
 from testbed import smollm2
 from testbed.engine import engine_archive
-from tests.engines.container import USER, Container, container
+from tests.engines.container import USER, Container, EngineImage, container
 from tests.engines.contract import Engine, llamacpp_client
 from tests.shapes import Comparison, Json
 
@@ -42,7 +42,9 @@ def data() -> Json:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     place = tmp_path_factory.mktemp("llamacpp")
-    with container(read_settings(data()), "llamacpp", engine_archive(), place) as found:
+    with container(
+        read_settings(data()), "llamacpp", EngineImage(engine_archive()), place
+    ) as found:
         yield found
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from testbed import environments
-from tests.engines.contract import Engine, kept_by_real
+from tests.engines.contract import Engine, run_contract
 
 pytestmark = pytest.mark.engines
 
@@ -23,5 +23,5 @@ def test_real_one_keeps_the_contract_of_the_double(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     variables = {"LLMHOST_OPEN_WEBUI": str(environments.installed("open_webui") / "bin/python")}
-    cases = kept_by_real(TESTS, variables, tmp_path / "report.xml", "real")
+    cases = run_contract(TESTS, variables, tmp_path / "report.xml", "real")
     record_property("cases", cases)

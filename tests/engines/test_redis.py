@@ -6,7 +6,7 @@ import pytest
 
 from llmhost.inventory.reader import read_settings
 from testbed.stores import store_archive
-from tests.engines.container import Container, container
+from tests.engines.container import Container, EngineImage, container
 from tests.engines.contract import Engine
 
 OPTIONS = {"redis_memory_mib": 16}
@@ -19,7 +19,9 @@ def server(
     clients = [{"name": "test", "sha256": "ab" * 32}]
     data = {"services": ["redis"], "api_clients": clients, "redis_persistent": request.param}
     place = tmp_path_factory.mktemp("redis")
-    with container(read_settings(data | OPTIONS), "redis", store_archive(), place) as found:
+    with container(
+        read_settings(data | OPTIONS), "redis", EngineImage(store_archive()), place
+    ) as found:
         yield found
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from testbed.real_vllm import VERSION, real_vllm, tiny_model
-from tests.engines.contract import Engine, kept_by_real
+from tests.engines.contract import Engine, run_contract
 from tests.integration.local_gateway import free_ports
 from tests.unit.vllm_site import hub_directory, site_of, started_as
 
@@ -45,4 +45,4 @@ def test_real_engine_keeps_the_contract_of_the_double(
 ) -> None:
     named = {f"LLMHOST_CONTRACT_VLLM{kind}": url for kind, url in urls.items()}
     tests = "tests/unit/test_vllm_contract.py"
-    record_property("cases", kept_by_real(tests, named, tmp_path / "report.xml"))
+    record_property("cases", run_contract(tests, named, tmp_path / "report.xml"))

@@ -55,7 +55,9 @@ def test_tokens_are_the_engine_s_own_and_two_runs_are_compared(tmp_path: Path) -
         assert 0 < warm_up <= 12  # of one request
         assert all(each["first_token_p50_seconds"] > 0 for each in levels)
 
-        ran = bench("--concurrency", "1", "--compare", str(tmp_path / "before.json"))
+        drawn = ["--plot", str(tmp_path / "bench.png")]
+        ran = bench("--concurrency", "1", "--compare", str(tmp_path / "before.json"), *drawn)
+        assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
         assert ran.returncode == 0 and "%" in ran.stdout and "changes since" in ran.stdout
 
         # The limit of the client is a result, and not a crash.

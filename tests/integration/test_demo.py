@@ -12,11 +12,16 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
+from llmhost.verify.hardening import items
 from testbed import Client, Lan, Machine
 from tests.programs import running
 
@@ -247,6 +252,31 @@ def test_usage_counts_the_requests_of_each_client(demo: Demo) -> None:
     assert table[0].startswith("client,requests,") and any(client in row for row in table[1:])
 
 
+def test_last_use_of_a_key_is_that_of_its_last_request(demo: Demo) -> None:
+    key = demo.env["LLMHOST_API_KEY"]
+    before = datetime.now(UTC).replace(microsecond=0)
+    assert demo.curl("-H", f"Authorization: Bearer {key}", f"{demo.url}/v1/models") == "200"
+    said = demo.run("llmhost", "key", "list", "inventory/demo.py", "--use", "--json")
+    assert said.returncode == 0, said.stderr
+    [status] = json.loads(said.stdout)["keys"]
+    assert before <= datetime.fromisoformat(status["last_used"]) <= datetime.now(UTC)
+    assert "demo" in demo.run("llmhost", "key", "list", "inventory/demo.py", "--use").stdout
+    sleep(3)
+    idle = demo.run("llmhost", "status", "inventory/demo.py", "--unused-for", "2s", "--json")
+    [host] = json.loads(idle.stdout)["hosts"]
+    assert host["attention"] == [
+        f"the key of demo was last used {status['last_used'][:10]}: llmhost key revoke demo FILE"
+    ]
+
+
+def test_page_shows_the_site_and_exits_as_its_worst_part(demo: Demo, tmp_path: Path) -> None:
+    ran = demo.run("llmhost", "page", "inventory/demo.py", "-o", str(tmp_path / "page"))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    text = (tmp_path / "page/index.html").read_text()
+    assert "The host is fine" in text and "A deploy would change nothing." in text
+    assert "llm-demo" in text and "llamacpp" in text and "no valid key" in text
+
+
 def test_commands_run_on_the_host_and_in_a_container(demo: Demo) -> None:
     site = "inventory/demo.py"
     there = demo.run("llmhost", "ssh", site, "llm-demo", "--", "echo", "$HOME; exit 7")
@@ -256,6 +286,25 @@ def test_commands_run_on_the_host_and_in_a_container(demo: Demo) -> None:
     assert inside.stdout.startswith("curl ") and inside.returncode == 0, inside.stderr
     refused = demo.run("llmhost", "exec", "llamacpp", site, "--", "curl", "http://127.0.0.1:1")
     assert refused.returncode == 7
+
+
+def test_sbom_lists_the_packages_of_the_host_its_image_and_its_model(
+    demo: Demo, tmp_path: Path
+) -> None:
+    written = ["-o", str(tmp_path), "--key", str(tmp_path / "keys")]
+    ran = demo.run("llmhost", "sbom", "inventory/demo.py", *written)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    text = (tmp_path / "llm-demo.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    (system, image, model) = json.loads(text)["components"]
+    status = "dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\\n'"
+    lines = demo.server.ssh(status).stdout.splitlines()
+    listed = {each.partition(" ")[2] for each in lines if each.startswith("installed ")}
+    assert {f"{each['name']} {each['version']}" for each in system["components"]} == listed
+    about = demo.server.ssh("docker inspect -f '{{.Image}}' llmhost-llamacpp-1").stdout.strip()
+    assert [f"sha256:{each['content']}" for each in image["hashes"]] == [about]
+    declared = json.loads((demo.home / "site.json").read_text())["model"]
+    assert [each["content"] for each in model["hashes"]] == [declared["sha256"]]
 
 
 @pytest.mark.parametrize(
@@ -336,6 +385,28 @@ def last_run(demo: Demo) -> dict[str, Any]:
     assert said.returncode == 0, said.stderr
     run: dict[str, Any] = json.loads(said.stdout)["runs"][-1]
     return run
+
+
+def test_each_item_of_the_benchmarks_passes_or_is_accepted_and_one_can_fail(demo: Demo) -> None:
+    hardening = ("verify", "inventory/demo.py", "--hardening")
+    ran = demo.run("llmhost", *hardening)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    *lines, counts = ran.stdout.splitlines()
+    for line, item in zip(lines, items(), strict=True):
+        outcome, _, text = line.partition("  ")
+        title = f"{item.id}: {item.title}"
+        assert text.startswith(title)
+        assert outcome == "passed" or (outcome == "accepted" and text != title)
+    assert counts.startswith("llm-demo: ") and counts.endswith(", 0 failed")
+    demo.server.ssh("chmod 0666 /etc/docker/daemon.json")
+    try:
+        ran = demo.run("llmhost", *hardening, "--json")
+    finally:
+        demo.server.ssh("chmod 0644 /etc/docker/daemon.json")
+    assert ran.returncode == 1, ran.stderr
+    (host,) = json.loads(ran.stdout)["hosts"]
+    failed = [each["id"] for each in host["items"] if each["outcome"] == "failed"]
+    assert failed == ["docker-bench 3.18"]
 
 
 def test_history_tells_what_the_last_run_did(demo: Demo) -> None:

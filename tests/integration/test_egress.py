@@ -1,12 +1,18 @@
 """Containers connect only to what is declared: from inside, while a neighbor listens."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from llmhost.checks.catalogue import HERE
+from llmhost.verify.report import Check, parse
 from testbed import Lan, Machine
 from testbed.engine import root_archive
 from tests.integration.docker_site import DockerSite, docker_site
@@ -175,6 +181,40 @@ def test_removed_part_is_planned_and_restored(site: Site, removal: str) -> None:
     assert deploy(site.machine, limited_stack, settings).changed == [LIMIT]
     assert deploy(site.machine, limited_stack, settings).changed == []
     assert site.refused()
+
+
+CONNECT, LOOK_UP, RULES = (
+    "egress.containers-connect-only-to-declared-addresses",
+    "egress.containers-look-up-names-of-services-alone",
+    "egress.rules-are-loaded-before-docker-starts",
+)
+
+
+def _failed(site: Site, place: Path) -> set[str]:
+    """The checks of `verify` that fail on this machine, where egress is declared to be denied."""
+    data = site.docker.data() | {"ssh_config_file": str(site.machine.ssh_config)}
+    data |= {"stack_egress": "deny"}
+    merged, records = place / "merged.json", place / "records"
+    merged.write_text(json.dumps({site.machine.name: data}))
+    records.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += [str(HERE / "test_egress.py"), "--site", str(merged), "--records", str(records)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    found = [parse(line) for line in records.read_text().splitlines()]
+    outcomes = {each.id: each.outcome for each in found if isinstance(each, Check)}
+    assert outcomes.keys() == {CONNECT, LOOK_UP, RULES}, told.stdout
+    return {check for check, outcome in outcomes.items() if outcome == "failed"}
+
+
+@pytest.mark.drift
+def test_verify_finds_what_containers_reach(site: Site, tmp_path: Path) -> None:
+    site.deploy("allow")
+    assert _failed(site, tmp_path) == {CONNECT, LOOK_UP, RULES}
+    for removal, failed in (("the table", {CONNECT, RULES}), ("a rule's meaning", {CONNECT})):
+        site.deploy("deny")
+        assert _failed(site, tmp_path) == set()
+        site.machine.ssh(REMOVALS[removal])
+        assert _failed(site, tmp_path) == failed
 
 
 def test_docker_does_not_start_without_the_rules(site: Site) -> None:

@@ -200,20 +200,42 @@ def gateway(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield gateway
 
 
-def test_no_crooked_request_reaches_the_engine(gateway: LocalGateway, engine: Engine) -> None:
+@pytest.fixture(scope="module")
+def by_model(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalGateway]:
+    """The same engine, if the model of a request decides that it gets it."""
+    models = [
+        {"name": name, "service": service, "source": "https://x/m.gguf", "sha256": "1" * 64}
+        for name, service in (("m", "llamacpp"), ("n", "ollama"))
+    ]
+    data = inventory(
+        engine,
+        services=["llamacpp", "ollama"],
+        models=models,
+        ollama_port=free_ports(9)[-1],
+        gateway_stranger_burst=100_000,
+    )
+    with local_gateway(data, tmp_path_factory.mktemp("attacked-by-model")) as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("name", ["gateway", "by_model"])
+def test_no_crooked_request_reaches_the_engine(
+    request: pytest.FixtureRequest, engine: Engine, name: str
+) -> None:
+    gateway: LocalGateway = request.getfixturevalue(name)
     chance = random.Random(4)
     requests = list(dict.fromkeys(crooked_request(chance) for _ in range(COUNT)))
     assert len(requests) >= 5000
-    port = gateway.settings.gateway.port
+    port, before = gateway.settings.gateway.port, len(engine.requests)
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda request: answer_to(port, request), requests))
-    assert [request.target for request in engine.requests] == []
+    assert [request.target for request in engine.requests[before:]] == []
 
     statuses: Counter[str] = Counter()
-    for request, answer in zip(requests, answers, strict=True):
+    for sent, answer in zip(requests, answers, strict=True):
         for status in re.findall(rb"^HTTP/1.1 (\d{3}) ", answer, re.MULTILINE):
             statuses[status.decode()] += 1
-            assert status[:1] == b"4" or status in (b"501", b"505", b"100"), (request, answer)
+            assert status[:1] == b"4" or status in (b"501", b"505", b"100"), (sent, answer)
         assert b"nginx/" not in answer and ALICE.encode() not in answer
     # The crooked ways are many, so the refusals are too.
     assert {"400", "401", "404", "405", "414"} <= statuses.keys(), statuses

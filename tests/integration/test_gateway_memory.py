@@ -104,11 +104,14 @@ def inventory(engine: int) -> dict[str, object]:
     port, status = free_ports(2)
     client = {"requests_per_minute": 100_000, "burst": 1000}
     return {
-        "services": ["ollama"],
+        "services": ["ollama", "llamacpp"],
         "models": [
-            {"name": "brain", "service": "ollama", "source": "https://x/m", "sha256": "1" * 64}
+            {"name": name, "service": service, "source": "https://x/m", "sha256": "1" * 64}
+            for name, service in (("brain", "ollama"), ("down", "llamacpp"))
         ],
         "ollama_port": engine,
+        "llamacpp_port": free_ports(9)[-1],
+        "gateway_fallbacks": {"down": ["brain"]},
         "gateway_port": port,
         "gateway_status_port": status,
         "gateway_addresses": ["127.0.0.1"],
@@ -144,6 +147,12 @@ def requests() -> Iterator[tuple[str, str, dict[str, str], bytes]]:
         yield "POST", "/api/chat", headers, b'{"model": "brain", "opt'
         yield "POST", "/api/chat", headers, b""
         yield "POST", "/v1/chat/completions", headers, b"{}"
+        for model in ("brain", "down", "unknown", "\u006b", "x" * 3000):
+            for more in ({}, {"prompt": "word " * 60_000}, {"Model": "brain"}):
+                body = {**more, "model": model, "messages": [{"content": '"{['}]}
+                yield "POST", "/v1/chat/completions", headers, json.dumps(body).encode()
+        yield "GET", "/v1/models", headers, b""
+        yield "GET", "/v1/models/unknown", headers, b""
         yield "GET", "/v1/models/brain", headers | {"X-Request-ID": "an-id.1"}, b""
         yield "GET", "/v1/models?n=1&api_key=x", headers | {"X-Request-ID": "a b"}, b""
         yield "GET", "/nothing?" + "q" * 2000, headers, b""

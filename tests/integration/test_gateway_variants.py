@@ -12,7 +12,7 @@ import pytest
 from llmhost.gateway.keys import digest, new_key
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
-from llmhost.services.base import AnyService, Route, Service
+from llmhost.services.base import AnyService, Page, Route, Service
 from llmhost.services.llamacpp import LlamacppOptions
 from tests.integration.local_gateway import nginx, write_tree
 from tests.integration.test_gateway_routes import TOY
@@ -25,6 +25,7 @@ ACCEPTED = {
     "http_splitting": "$gateway_trace is checked character by character in handlers.conf",
     "try_files_is_evil_too": "one failing stat for a refusal, never for a request that is granted",
     "proxy_pass_normalized": "what was judged is what is passed on: see gateway_routes.py",
+    "return_bypasses_allow_deny": "those answer refused requests, or after the check",
     "worker_rlimit_nofile_vs_connections": "the test runs with fewer open files",
 }
 
@@ -79,6 +80,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "gateway_tls": "off",
         "api_clients": [client()],
     },
+    "page whose requests need a key": {
+        "services": ["llamacpp", "page"],
+        "page_ui_sources": ["10.0.0.0/8", "fd00::/8"],
+        "gateway_count_tokens": True,
+        "api_clients": [client("slow", requests_per_minute=60, tokens_per_day=5), client()],
+    },
     "gateway of others": {"services": [], "models": [], "api_clients": [client()], **SERVERS},
     "gateway of others in plain HTTP": {
         "services": [],
@@ -105,6 +112,8 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     )
     monkeypatch.setitem(catalogue(), "toy", service)
     monkeypatch.setitem(catalogue(), "ui", replace(TOY, name="ui"))
+    page = Page(("/", "/page.js"), (TOY.routes[0], TOY.routes[1]))
+    monkeypatch.setitem(catalogue(), "page", replace(TOY, name="page", page=page))
     monkeypatch.setenv("GATEWAY_KEY", new_key())
     yield
 

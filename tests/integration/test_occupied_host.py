@@ -65,16 +65,24 @@ def test_nginx_as_it_is_packaged_is_nobody_s(host: Machine) -> None:
     assert outcome.succeeded, outcome.output
 
 
+def test_docker_as_a_snap_is_found(host: Machine) -> None:
+    host.ssh("mkdir -p /snap/docker/2963 && ln -s 2963 /snap/docker/current")  # as snapd does
+    outcome = _asked(host)
+    host.ssh("rm -r /snap")
+    assert not outcome.succeeded and "then run: snap remove docker" in outcome.output
+
+
 def test_all_findings_of_a_host_come_at_once(host: Machine) -> None:
     host.ssh("cat >/etc/nginx/conf.d/mine.conf && nginx -t", input=SITE)
-    # What podman-docker installs, with the answer of its `docker --version`.
-    host.ssh("printf '#!/bin/sh\\necho podman version 5.4.2\\n' >/usr/local/bin/docker")
-    host.ssh("chmod +x /usr/local/bin/docker")
+    # As podman-docker installs it beside Podman, with the answer of `docker --version`.
+    host.ssh("printf '#!/bin/sh\\necho podman version 5.4.2\\n' >/usr/local/bin/podman")
+    host.ssh("printf '#!/bin/sh\\nexec podman \"$@\"\\n' >/usr/local/bin/docker")
+    host.ssh("chmod +x /usr/local/bin/podman /usr/local/bin/docker")
     with _occupied(host, 8443, 8081):
         outcome = _asked(host, preflight_min_memory_gib=100_000, **STACK)
     assert not outcome.succeeded
     assert [each for each in FOUND if each not in outcome.output] == []
-    host.ssh("rm /usr/local/bin/docker")
+    host.ssh("rm /usr/local/bin/docker /usr/local/bin/podman")
     assert not _asked(host).succeeded
     agreed = _asked(host, gateway_replaces_nginx=True)
     assert agreed.succeeded, agreed.output

@@ -109,6 +109,7 @@ def site(request: pytest.FixtureRequest, place: Place) -> Site:
         "docker_insecure_registries": [place.registry.name],
         "gateway_tls": "off",
         "api_clients": [{"name": "test", "sha256": digest(place.key), "scope": "admin"}],
+        **({"search_api_ui_port": 3001} if request.param == "search" else {}),
         **profile_data(request.param, place.registry, directory),
     }
     inventory = directory / "inventory.py"
@@ -202,6 +203,12 @@ def ask_search_api(site: Site) -> None:
     site.through_gateway("search_api", "/v1/documents", added, method="PUT")
     said = site.through_gateway("search_api", "/v1/search", {"query": "sleeping cat"})
     assert said["results"][0]["id"] == "cat"
+    page = f"http://{site.place.machine.address}:{site.settings.uis['search_api'].ui_port}"
+    curl = ["curl", "--silent", "--show-error", "--max-time", "20"]
+    assert "<title>Search</title>" in site.place.client.run([*curl, f"{page}/"]).stdout
+    for path in ("/v1/search", "/v1/collections", "/metrics"):
+        refused = site.place.client.run([*curl, "--data", '{"query": "cat"}', f"{page}{path}"])
+        assert json.loads(refused.stdout)["error"]["code"] == "key_missing"
     kept = "docker exec llmhost-redis-1 redis-cli --scan --pattern 'search:documents:*'"
     assert site.place.machine.ssh(kept).stdout.strip()
 

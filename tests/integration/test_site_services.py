@@ -7,6 +7,7 @@ tests go through the file in order, on one machine.
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from typing import Any
 import pytest
 
 from llmhost.inventory.reader import read_settings
+from llmhost.inventory.site import SiteHost
+from llmhost.sbom.host import read_command
 from llmhost.settings import Settings
 from llmhost.stack.project import compose_project
 from llmhost.tasks.healing import heal_containers
@@ -176,6 +179,35 @@ def test_models_of_an_app_are_in_its_image_where_libraries_look(site: Site) -> N
     assert site.within("notes", "printenv HF_HOME HF_HUB_OFFLINE").split() == [cache, "1"]
     assert site.within("notes", "cat /argument") == MODEL
     assert site.within("notes", "id -u") == "10001"
+
+
+def packages(site: Site, service: str) -> set[tuple[str, str, str]]:
+    """What `llmhost sbom` reads of a container."""
+    command = read_command(SiteHost("server", site.settings))
+    found = json.loads(site.machine.ssh(command).stdout)
+    assert found["errors"] == {}
+    (container,) = [each for each in found["containers"] if each["service"] == service]
+    return {(each["kind"], each["name"], each["version"]) for each in container["packages"]}
+
+
+def test_sbom_has_the_packages_that_a_container_itself_lists(site: Site) -> None:
+    program = (
+        "import importlib.metadata as m;"
+        "print(*{f'{d.name}={d.version}' for d in m.distributions()}, sep='\\n')"
+    )
+    listed = site.within("search_api", f"python3 -c {shlex.quote(program)}").splitlines()
+    found = packages(site, "search_api")
+    python = {f"{name}={version}" for kind, name, version in found if kind == "pypi"}
+    assert {*listed} <= python and "fastapi" in {each.partition("=")[0] for each in listed}
+    # Of a container that does not run, an export is read.
+    running = packages(site, "redis")
+    site.machine.ssh("docker stop llmhost-redis-1")
+    try:
+        assert packages(site, "redis") == running != set()
+    finally:
+        site.machine.ssh("docker start llmhost-redis-1")
+        healthy = "docker inspect -f '{{.State.Health.Status}}' llmhost-redis-1 | grep -qx healthy"
+        site.machine.ssh(f'timeout 60 sh -c "until {healthy}; do sleep 1; done"')
 
 
 def test_image_with_musl_is_refused_after_its_build(site: Site, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
@@ -78,6 +78,20 @@ def _is_for(module: str, role: Role) -> bool:
     return role is Role.LLM_SERVER or module not in NOT_OF_GATEWAYS
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several processes: all checks of a server run in one of them."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    names = _site(config.getoption("site"))
+
+    class OfOneServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return server_of(nodeid, names)
+
+    return OfOneServer(config, log)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The summary of `llmhost verify`: proven checks, and checks that were not made."""
     if terminalreporter.config.getoption("site") is None:
@@ -86,6 +100,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     stats = terminalreporter.stats
     for line in summary(stats.get("passed", []), stats.get("skipped", [])):
         terminalreporter.write_line(line)
+
+
+def server_of(nodeid: str, names: Iterable[str]) -> str:
+    """Which of these servers a check is for, by its id: `file::test[server-case]`."""
+    cases = f"-{nodeid.partition('[')[2].removesuffix(']')}-"
+    return max((name for name in names if f"-{name}-" in cases), key=len, default="")
 
 
 @cache

@@ -96,6 +96,9 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
         "gateway.undeclared-routes-are-closed-to-clients-too",
         "gateway.client-reaches-the-engine",
         "gateway.key-in-the-address-is-refused",
+        "gateway.models-are-listed-at-one-address",
+        "gateway.each-place-of-models-answers-at-one-address",
+        "gateway.unknown-model-is-refused",
         "open_webui.browsers-reach-it-on-its-own-port",
     ),
     "Gateway: systemd.service": (

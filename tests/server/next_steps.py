@@ -89,6 +89,8 @@ NEXT_STEPS = {
     "search_api.error-has-the-declared-shape": "The container runs an older image. Deploy again.",
     "search_api.default-collection-is-described": "Run `docker logs llmhost-search_api-1`: a "
     "collection of an earlier release must be re-embedded.",
+    "search_api.page-needs-no-key-but-its-requests-do": "Check `search_api_ui_port` and "
+    "`search_api_ui_sources`, then deploy again: it rewrites the gateway's configuration.",
     "search_api.metrics-are-offered": "Run `docker logs llmhost-search_api-1`; then restart it.",
     "vllm.model-is-offered-under-its-declared-name": "Run `docker logs llmhost-vllm-1`: it names "
     "the model that was loaded.",
@@ -204,6 +206,12 @@ NEXT_STEPS = {
     "its scope. Check its `scope` in `api_clients`, then deploy again.",
     "gateway.client-reaches-the-engine": "401: `LLMHOST_API_KEY` belongs to no declared client. "
     "502: run `docker logs` of the first service.",
+    "gateway.models-are-listed-at-one-address": "Deploy again: model-routes.conf in "
+    "/etc/nginx/llmhost differs from the inventory.",
+    "gateway.each-place-of-models-answers-at-one-address": "Run `docker logs` of "
+    "the model's service; behind a gateway, verify the server that runs it.",
+    "gateway.unknown-model-is-refused": "Deploy again: model-routes.conf in "
+    "/etc/nginx/llmhost differs from the inventory.",
     "gateway.key-in-the-address-is-refused": "Deploy again, and rotate keys that clients sent in "
     "an address: they are in logs.",
     "gateway.access-log-is-rotated": "Run `logrotate -d /etc/logrotate.d/llmhost-gateway` on the "

@@ -10,7 +10,7 @@ import re
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
@@ -24,6 +24,7 @@ from llmhost.verify.report import (
     Asked,
     Check,
     Extent,
+    LeftOut,
     Outcome,
     Record,
     Server,
@@ -45,18 +46,18 @@ class Recorder:
     """Follows one run of the server tests; `path` gets the records, if there is one."""
 
     def __init__(self, path: Path | None) -> None:
-        self._file: TextIO | None = path.open("w", encoding="utf-8") if path else None
+        # Unbuffered, because several processes write their lines to the end of it.
+        self._file = path.open("ab", buffering=0) if path else None
         self._silent: set[str] = set()
         self._shown_silent: set[str] = set()
-        self._left_out = 0
         self._asked_by_fixture: dict[str, list[Asked]] = {}
         self._asked_before = 0
         self._compared: tuple[str, object, object] | None = None
 
     def _write(self, record: Record) -> None:
         if self._file:
-            self._file.write(redacted(line(record), [os.environ.get("LLMHOST_API_KEY", "")]))
-            self._file.flush()
+            text = redacted(line(record), [os.environ.get("LLMHOST_API_KEY", "")])
+            self._file.write(text.encode())
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._write(Extent(len(session.items)))
@@ -118,8 +119,7 @@ class Recorder:
         report = yield
         if report.when == "call" or (report.when == "setup" and not report.passed):
             if is_left_out(report):
-                self._left_out += 1
-                self._write(Extent(len(item.session.items) - self._left_out))
+                self._write(LeftOut(_server(item)))
                 return report
             check = self._check(item, call, report)
             if check.outcome == "failed":

@@ -59,8 +59,7 @@ def declared(settings: Settings, role: Role, versions: tuple[int, ...]) -> set[A
     ports = [(firewall.ssh_port, "tcp", firewall.ssh_sources)]
     if role is not Role.APP_SERVER:
         ports += [(settings.gateway.port, "tcp", settings.admitted_to_gateway)]
-    uis = settings.uis.items()
-    ports += [(ui.ui_port, "tcp", settings.ui_sources(name)) for name, ui in uis]
+    ports += [(ui.ui_port, "tcp", ui.sources) for ui in settings.uis.values()]
     ports += [(rule.port, rule.protocol, rule.sources) for rule in firewall.rules]
     return {
         Admitted(port, kind, source)

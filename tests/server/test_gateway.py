@@ -14,6 +14,8 @@ from llmhost.checks.applies import does_not_apply
 from llmhost.checks.command_log import guard, unit
 from llmhost.checks.gateway_client import Door
 from llmhost.checks.outside import Done, Outside
+from llmhost.gateway.models import ModelPlace, ModelRoutes, model_routes
+from llmhost.services.requests import REQUESTS
 from llmhost.settings import Settings
 
 # Not a client's key: its digest would have to be in the inventory.
@@ -95,6 +97,17 @@ def key() -> str:
     return key
 
 
+@pytest.fixture
+def routed(settings: Settings) -> ModelRoutes:
+    return model_routes(settings) or does_not_apply("one service answers all requests")
+
+
+def _question(place: ModelPlace, key: str) -> tuple[str, str, str]:
+    """Path, key and body of a small request to a model."""
+    request = REQUESTS[place.task](place.model)
+    return request.path, key, json.dumps(request.body)
+
+
 def test_nginx_runs_and_starts_at_boot(host: Any) -> None:
     assert unit(host, "nginx") == "active, enabled"
 
@@ -106,7 +119,7 @@ def test_nginx_accepts_its_configuration(host: Any) -> None:
 def test_nginx_listens_only_where_it_is_declared(host: Any, settings: Settings) -> None:
     listed = host.run("ss -Hltnp 'sport > 0' | grep nginx").stdout.splitlines()
     ports = {int(line.split()[3].rpartition(":")[2]) for line in listed}
-    uis = {options.ui_port for options in settings.uis.values()}
+    uis = {ui.ui_port for ui in settings.uis.values()}
     assert ports == {settings.gateway.port, settings.gateway.status_port} | uis
     status = [line.split()[3] for line in listed if f":{settings.gateway.status_port} " in line]
     assert status == [f"127.0.0.1:{settings.gateway.status_port}"]
@@ -162,6 +175,41 @@ def test_client_reaches_the_engine(
     for path in paths:
         assert call("GET", path, key).status == 200
         assert call("DELETE", path, key).status == 405
+
+
+def test_models_are_listed_at_one_address(call: Caller, key: str, routed: ModelRoutes) -> None:
+    answer = call("GET", "/v1/models", key)
+    listed = {each["id"]: each for each in json.loads(answer.body)["data"]}
+    declared = {place.model: place for place in routed.places}
+    # The scope of the key may have fewer.
+    assert listed and listed.keys() <= declared.keys()
+    for name, shown in listed.items():
+        place = declared[name]
+        assert (shown["task"], shown["context_length"]) == (place.task, place.context_tokens)
+        assert json.loads(call("GET", f"/v1/models/{name}", key).body) == shown
+
+
+def test_each_place_of_models_answers_at_one_address(
+    call: Caller, key: str, routed: ModelRoutes, stopped: Mapping[str, str]
+) -> None:
+    """One model of each service, or of each server behind a gateway: the others might have to be
+    loaded first."""
+    listed = [each["id"] for each in json.loads(call("GET", "/v1/models", key).body)["data"]]
+    places = {
+        place.name: place
+        for place in reversed(routed.places)
+        if place.model in listed and place.service not in stopped
+    }
+    asked = {place.model: call.start("POST", *_question(place, key)) for place in places.values()}
+    statuses = {model: answer().status for model, answer in asked.items()}
+    assert {model: status for model, status in statuses.items() if status != 200} == {}
+
+
+def test_unknown_model_is_refused(call: Caller, key: str, routed: ModelRoutes) -> None:
+    path = routed.paths[0]
+    answer = call("POST", path, key, json.dumps({"model": "llmhost-no-such-model"}))
+    assert answer.status in (403, 404)
+    assert answer.code in ("model_not_found", "scope_denied")
 
 
 def test_key_in_the_address_is_refused(call: Caller, key: str) -> None:

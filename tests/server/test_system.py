@@ -163,6 +163,8 @@ UNITS = (
     *("apt-daily.timer", "apt-daily.service"),
     *("apt-daily-upgrade.timer", "apt-daily-upgrade.service"),
     *("llmhost-heal.timer", "llmhost-heal.service", "llmhost-gpu.service"),
+    *("nvidia-cdi-refresh.service", "nvidia-cdi-refresh.path"),
+    *("nvidia-persistenced.service", "nvidia-fabricmanager.service", "auditd.service"),
 )
 _VENDORS = ("/usr/lib/", "/lib/", "/run/systemd/generator")
 

@@ -157,14 +157,22 @@ def test_two_revisions_of_a_repository_are_refused() -> None:
 
 
 def test_build_arguments_are_given_and_belong_to_the_digest(context: Path) -> None:
-    arguments = {"HF_EMBEDDING_MODEL_ID": "maker/small ONNX", "HF_PRELOAD_TARGETS": "a,b"}
+    arguments = {
+        "HF_EMBEDDING_MODEL_ID": "maker/small ONNX",
+        "HF_PRELOAD_TARGETS": "a,b",
+        "HF_RERANKER_MODEL_ID": "maker/other",
+    }
     built = {"image": "", "context": str(context)}
     (before,) = service_images(read_settings(_site(built)))
     (after,) = service_images(read_settings(_site(built | {"build_args": arguments})))
     assert before.reference != after.reference
     assert "--build-arg" not in build_script(before)
-    options = "--build-arg 'HF_EMBEDDING_MODEL_ID=maker/small ONNX' --build-arg HF_PRELOAD_TARGETS"
-    assert options in build_script(after)
+    for option in (
+        "'HF_EMBEDDING_MODEL_ID=maker/small ONNX'",
+        "HF_PRELOAD_TARGETS=a,b",
+        "HF_RERANKER_MODEL_ID=maker/other",
+    ):
+        assert f" --build-arg {option}" in build_script(after)
     assert _problems({"build_args": arguments})[0][1].startswith("are given, and the app is not")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import jsonschema_rs
 import pytest
+from PIL import Image
 
 from llmhost.bench import (
     BenchReport,
@@ -21,6 +22,7 @@ from llmhost.bench import (
     parsed,
 )
 from llmhost.cli.bench_client import Load, measure, sample
+from llmhost.cli.bench_plot import MISSING, can_plot, plot
 from llmhost.docs.schemas import schema
 
 ROOT = Path(__file__).parents[2]
@@ -156,3 +158,46 @@ def test_mistake_is_one_sentence(tmp_path: Path, words: list[str], sentence: str
     command = [str(LLMHOST), "bench", str(tmp_path / "site.py"), *words]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 1 and ran.stderr.startswith(f"error: {sentence}"), ran.stderr
+
+
+def two_levels(model: str, factor: float) -> tuple[Level, ...]:
+    one = level(model, 1, 4.0, SAMPLES, GOAL)
+    return one, replace(one, concurrency=4, tokens_per_second=factor * one.tokens_per_second)
+
+
+def test_plot_is_a_picture_with_a_line_for_each_model_and_run(tmp_path: Path) -> None:
+    now = report(*two_levels("coder", 3), *two_levels("router", 2))
+    bare, both = tmp_path / "bare.png", tmp_path / "both.png"
+    plot(report(), None, bare)
+    plot(now, report(*two_levels("coder", 1)), both)
+    colors = []
+    for file in (bare, both):
+        with Image.open(file) as picture:
+            assert (picture.format, picture.size) == ("PNG", (1440, 504))
+            colors.append({color for _, color in picture.convert("RGB").getcolors(1 << 20) or ()})
+    blue, orange = (31, 119, 180), (255, 127, 14)  # matplotlib's first two colors
+    assert {blue, orange} <= colors[1] and not {blue, orange} & colors[0]
+    assert not [*tmp_path.glob(".*")]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("bench.jpg", "is not a PNG file; write a name such as bench.png"),
+        ("missing/bench.png", "its directory does not exist"),
+    ],
+)
+def test_plot_that_could_not_be_written_is_refused_before_the_measurement(
+    tmp_path: Path, name: str, sentence: str
+) -> None:
+    (tmp_path / "site.py").write_text("raise SystemExit('was read')\n")
+    command = [str(LLMHOST), "bench", str(tmp_path / "site.py"), "llm-1"]
+    ran = subprocess.run([*command, "--plot", str(tmp_path / name)], capture_output=True, text=True)
+    assert ran.returncode == 1 and sentence in ran.stderr and "was read" not in ran.stderr
+
+
+def test_missing_matplotlib_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert can_plot()
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert not can_plot()
+    assert MISSING == "--plot needs matplotlib; install it with: pip install 'llmhost[plot]'"

@@ -31,18 +31,20 @@ EMPTY = 'site = dict(api_clients=[], other=1)  # "api_clients": nothing yet\n'
 
 
 def test_client_is_added_on_a_line_of_its_own() -> None:
-    assert added(ONE_LINE, "bot", "33") == ONE_LINE.replace(
+    assert added(ONE_LINE, [{"name": "bot", "sha256": "33"}]) == ONE_LINE.replace(
         "# <- Grüße\n", '# <- Grüße\n            {"name": "bot", "sha256": "33"},\n'
     )
 
 
 def test_comma_that_is_missing_is_put_before_the_comment() -> None:
     bare = ONE_LINE.replace('"11"},', '"11"}')
-    assert added(bare, "bot", "33") == added(ONE_LINE, "bot", "33")
+    assert added(bare, [{"name": "bot", "sha256": "33"}]) == added(
+        ONE_LINE, [{"name": "bot", "sha256": "33"}]
+    )
 
 
 def test_client_is_added_to_an_empty_list() -> None:
-    assert added(EMPTY, "bot", "33").startswith(
+    assert added(EMPTY, [{"name": "bot", "sha256": "33"}]).startswith(
         'site = dict(api_clients=[{"name": "bot", "sha256": "33"}], other=1)  #'
     )
 
@@ -59,7 +61,7 @@ def test_client_is_added_to_an_empty_list() -> None:
 )
 def test_client_is_added_as_the_others_are_written(before: str, after: str) -> None:
     new = '{"name": "bot", "sha256": "33"}'
-    edited = added(before, "bot", "33")
+    edited = added(before, [{"name": "bot", "sha256": "33"}])
     assert edited.endswith(after.replace("NEW", new))
     assert field(edited, "bot", "sha256") == "33"
 
@@ -82,14 +84,14 @@ def test_field_is_added_to_every_form_of_a_record(record: str, edited: str) -> N
 
 
 def test_client_is_not_added_twice() -> None:
-    with pytest.raises(EditError, match="to replace its key"):
-        added(MANY_LINES, "other", "33")
+    with pytest.raises(EditError, match="to replace a key"):
+        added(MANY_LINES, [{"name": "other", "sha256": "33"}])
 
 
 @pytest.mark.parametrize("source", ["x = 1\n", EMPTY + EMPTY])
 def test_client_is_not_added_where_its_list_is_unclear(source: str) -> None:
     with pytest.raises(EditError, match=r"no list api_clients|2 lists of api_clients"):
-        added(source, "bot", "33")
+        added(source, [{"name": "bot", "sha256": "33"}])
 
 
 def test_fields_are_replaced_and_added() -> None:

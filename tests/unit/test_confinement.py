@@ -19,6 +19,11 @@ services:
     extra_hosts:
       - "b=192.0.2.2"
     user: "10001:10001"
+    logging:
+      driver: local
+      options:
+        max-size: 50m
+        max-file: "3"
     read_only: true
     tmpfs:
       - /tmp:mode=1777,noexec
@@ -59,6 +64,7 @@ HOST: dict[str, Any] = {
     "Devices": None,
     "DeviceRequests": [{"Driver": "cdi", "Count": 0, "DeviceIDs": ["nvidia.com/gpu=GPU-1"]}],
     "MaskedPaths": ["/proc/kcore"],
+    "LogConfig": {"Type": "local", "Config": {"max-file": "3", "max-size": "50m"}},
 }
 MOUNTS = (
     {"Type": "tmpfs", "Source": "", "Destination": "/data", "RW": True},
@@ -108,6 +114,9 @@ LACKING = {
     "its security options are seccomp=unconfined": _host(SecurityOpt=["seccomp=unconfined"]),
     "it looks up names outside the stack": _host(Dns=None),
     "its security options are none": _host(SecurityOpt=None),
+    "the size of its log is not limited as declared": _host(
+        LogConfig={"Type": "json-file", "Config": {}}
+    ),
     "its user is root": replace(FOUND, user=""),
 }
 

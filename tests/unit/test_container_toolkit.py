@@ -125,6 +125,13 @@ def test_a_version_with_a_known_hole_is_refused() -> None:
     assert read_settings({"container_toolkit_version": "1.19.1-1"}).container_toolkit.version
 
 
+def test_default_version_waits_for_the_driver_and_hands_out_uvm() -> None:
+    """Before 1.20.1, the spec may come after Docker (nvidia-container-toolkit#2019) and lack
+    /dev/nvidia-uvm (#1979)."""
+    version = read_settings({}).container_toolkit.version
+    assert [int(part) for part in version.replace("-", ".").split(".")] >= [1, 20, 1, 1]
+
+
 def test_nvidias_condition_is_replaced_only_where_it_does_not_know_the_module() -> None:
     own = replace(HOST, packages={"nvidia-open-kernel-dkms": DriverPackage("550.163.01-2", True)})
     assert isinstance(refresh_condition(own), File)

@@ -1,7 +1,7 @@
 """What docling-serve answers with the environment that llmhost gives it, and its double as well.
 
-The real one runs where LLMHOST_DOCLING is a Python that has docling-serve, with the models in
-DOCLING_SERVE_ARTIFACTS_PATH and HF_HUB_CACHE.
+For a real one, set LLMHOST_CONTRACT_DOCLING to the URL of one with the profile's models, and
+LLMHOST_CONTRACT_DOCLING_BARE to that of one without.
 """
 
 import base64
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ from llmhost.services.docling import FORMULAS, SERVICE, TOKENIZER
 from llmhost.services.documents import SENTENCE, sample_pdf
 from llmhost.stack.project import compose_project
 from tests.integration.local_gateway import free_ports
+from tests.integration.rag_document import PARAGRAPHS, docx
 from tests.unit.profile_sites import locked_profile
 
 ROOT = Path(__file__).parents[2]
-REAL = os.environ.get("LLMHOST_DOCLING")
+REAL = "LLMHOST_CONTRACT_DOCLING"
 HERE = Remote("this machine", ("sh", "-c"))
 TEXT = "# Title\n\nA sentence\nwith a_name.\n"
 
@@ -73,22 +75,35 @@ def environment(home: Path, port: int) -> dict[str, str]:
     return {**declared, **ours, "HOME": str(home)}
 
 
-@pytest.fixture(scope="module", params=["double", "real"])
-def docling(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Converter]:
-    if request.param == "real" and not REAL:
-        pytest.skip("LLMHOST_DOCLING names no Python that has docling-serve")
-    home = tmp_path_factory.mktemp(request.param)
+@pytest.fixture(scope="module")
+def docling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Converter]:
+    """With the models of the profile rag-offline."""
+    if real := os.environ.get(REAL):
+        yield Converter(real)
+        return
+    home = tmp_path_factory.mktemp("double")
+    with double(home, place_models(home)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Converter]:
+    """With the models of its image alone."""
+    if real := os.environ.get(f"{REAL}_BARE"):
+        yield Converter(real)
+        return
+    home = tmp_path_factory.mktemp("bare")
+    nothing = str(home / "empty")
+    places = {"HF_HUB_CACHE": nothing, "DOCLING_SERVE_ARTIFACTS_PATH": nothing}
+    with double(home, places) as found:
+        yield found
+
+
+@contextmanager
+def double(home: Path, places: dict[str, str]) -> Iterator[Converter]:
     (port,) = free_ports(1)
-    given = environment(home, port)
-    if request.param == "real":
-        places = ("DOCLING_SERVE_ARTIFACTS_PATH", "HF_HUB_CACHE")
-        given |= {name: os.environ[name] for name in places}
-        program = [str(Path(str(REAL)).with_name("docling-serve")), "run"]
-    else:
-        given |= {**place_models(home), "DOCLING_SERVE_SYNC_POLL_INTERVAL": "0"}
-        program = [sys.executable, str(ROOT / "tests/doubles/docling.py"), str(port)]
+    given = {**environment(home, port), **places, "DOCLING_SERVE_SYNC_POLL_INTERVAL": "0"}
+    program = [sys.executable, str(ROOT / "tests/doubles/docling.py"), str(port)]
     process = subprocess.Popen(program, env=given, cwd=home)
     try:
         found = Converter(f"http://127.0.0.1:{port}")
@@ -100,7 +115,7 @@ def docling(
 
 
 def _wait(process: "subprocess.Popen[bytes]", converter: Converter) -> None:
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         assert process.poll() is None
         try:
@@ -147,6 +162,19 @@ def test_upload_is_converted_and_its_text_rewritten(docling: Converter) -> None:
 def test_upload_of_a_pdf_is_converted(docling: Converter) -> None:
     answer = docling.upload("/v1/convert/file", "a.pdf", sample_pdf(), to_formats="md")
     assert SENTENCE in answer.json()["document"]["md_content"]
+
+
+def test_upload_of_a_word_document_is_converted(docling: Converter) -> None:
+    answer = docling.upload("/v1/convert/file", "travels.docx", docx())
+    text = answer.json()["document"]["md_content"]
+    assert all(paragraph in text for paragraph in PARAGRAPHS)
+
+
+def test_unknown_paths_and_methods_are_refused(docling: Converter) -> None:
+    answers = [docling.get("/v1/nothing"), docling.get("/v1/convert/file")]
+    assert [answer.status_code for answer in answers] == [404, 405]
+    texts = [answer.json() for answer in answers]
+    assert texts == [{"detail": "Not Found"}, {"detail": "Method Not Allowed"}]
 
 
 @pytest.mark.parametrize("chunker", ["hybrid", "hierarchical"])
@@ -209,23 +237,12 @@ def test_url_cannot_be_fetched_offline(docling: Converter) -> None:
     assert docling.post("/v1/convert/source", body).status_code != 200
 
 
-def test_double_without_models_fails_as_docling_does(tmp_path: Path) -> None:
-    (port,) = free_ports(1)
-    given = environment(tmp_path, port) | {"HF_HUB_CACHE": str(tmp_path / "empty")}
-    given["DOCLING_SERVE_ARTIFACTS_PATH"] = str(tmp_path / "empty")
-    program = [sys.executable, str(ROOT / "tests/doubles/docling.py"), str(port)]
-    process = subprocess.Popen(program, env=given)
-    try:
-        bare = Converter(f"http://127.0.0.1:{port}")
-        _wait(process, bare)
-        models = read_settings(locked_profile("rag-offline", tmp_path)).models_of("docling")
-        conversion, chunks = SERVICE.requests(models)
-        assert bare.post(conversion.path, conversion.body).status_code == 404
-        answer = bare.post(chunks.path, chunks.body)
-        assert answer.json()["chunks"] == [] and chunks.expects not in answer.text
-        health = Request("/health")
-        passed = [answers("docling", each, port, 60, HERE) for each in (conversion, chunks, health)]
-        assert passed == [False, False, True]
-    finally:
-        process.terminate()
-        process.wait(30)
+def test_without_its_models_it_fails_and_is_healthy(bare: Converter, tmp_path: Path) -> None:
+    models = read_settings(locked_profile("rag-offline", tmp_path)).models_of("docling")
+    conversion, chunks = SERVICE.requests(models)
+    assert bare.post(conversion.path, conversion.body).status_code == 404
+    answer = bare.post(chunks.path, chunks.body)
+    assert answer.json()["chunks"] == [] and chunks.expects not in answer.text
+    health, port = Request("/health"), int(bare.url.rpartition(":")[2])
+    passed = [answers("docling", each, port, 60, HERE) for each in (conversion, chunks, health)]
+    assert passed == [False, False, True]

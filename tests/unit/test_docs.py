@@ -52,6 +52,10 @@ RUN_BY = {
     "llmhost backup": f"{BACKUP}::test_lost_data_is_restored",
     "llmhost restore": f"{BACKUP}::test_lost_data_is_restored",
     "llmhost usage": f"{DEMO}::test_usage_counts_the_requests_of_each_client",
+    "llmhost sbom": f"{DEMO}::test_sbom_lists_the_packages_of_the_host_its_image_and_its_model",
+    "llmhost outdated": "integration/test_outdated.py::"
+    "test_newer_versions_are_found_with_what_they_change",
+    "llmhost page": f"{DEMO}::test_page_shows_the_site_and_exits_as_its_worst_part",
     "llmhost rollback": f"{ROLLBACK}::test_stack_and_gateway_return_to_the_deploy_before",
     "llmhost prune": f"{ROLLBACK}::test_prune_shows_first_and_frees_only_what_is_ours",
     "llmhost stop": f"{GPU_SERVER}::{STOPPED}",
@@ -62,7 +66,11 @@ RUN_BY = {
     "test_bundle_holds_all_that_a_deploy_would_fetch",
     "llmhost bundle apply": "integration/test_airgap.py::"
     "test_server_comes_up_from_the_bundle_alone",
-    "llmhost key": f"{HERE}::test_cheap_commands_do_what_the_page_says",
+    "llmhost key new": f"{HERE}::test_cheap_commands_do_what_the_page_says",
+    "llmhost key rotate": f"{HERE}::test_cheap_commands_do_what_the_page_says",
+    "llmhost key revoke": f"{HERE}::test_cheap_commands_do_what_the_page_says",
+    "llmhost key list": f"{DEMO}::test_last_use_of_a_key_is_that_of_its_last_request",
+    "llmhost key import": "unit/test_key_use.py::test_clients_of_a_csv_file_are_added_with_keys",
     "llmhost tls": f"{HERE}::test_cheap_commands_do_what_the_page_says",
     "llmhost docs": f"{HERE}::test_cheap_commands_do_what_the_page_says",
     "pyinfra": f"{DEMO}::test_second_run_changes_nothing",
@@ -73,7 +81,20 @@ RUN_BY = {
     "script/try": f"{TRIAL}::test_settings_that_hold_are_proven_and_leave_nothing_behind",
 }
 # Programs that are not ours: what they do is theirs to test.
-OTHERS = {"python3", ".", "cp", "git", "curl", "read", "export", "cd", "apt-get", "pip", "tar"}
+OTHERS = {
+    "openssl",
+    "python3",
+    ".",
+    "cp",
+    "git",
+    "curl",
+    "read",
+    "export",
+    "cd",
+    "apt-get",
+    "pip",
+    "tar",
+}
 
 
 @dataclass(frozen=True)
@@ -185,9 +206,10 @@ def test_cheap_commands_do_what_the_page_says(tmp_path: Path) -> None:
     sample = (ROOT / "inventory" / "llm.py").read_text()
     (tmp_path / "inventory" / "site.py").write_text(sample)
     environment = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    cheap = ("llmhost docs", "llmhost key", "llmhost tls", "python -m testbed list")
+    keys = tuple(f"llmhost key {verb}" for verb in ("new", "rotate", "revoke"))
+    cheap = ("llmhost docs", *keys, "llmhost tls", "python -m testbed list")
     ran = [each for each in OURS if any(each.begins_with(begin) for begin in cheap)]
-    assert len(ran) > 6
+    assert len(ran) > 5
     for command in {each.words: each for each in ran}.values():
         words = [str(Path(sys.executable).with_name(command.words[0])), *command.words[1:]]
         done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)

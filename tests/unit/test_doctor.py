@@ -113,6 +113,16 @@ def test_mistakes_of_the_inventory_are_findings(controller: Controller) -> None:
     assert "inventory/site.py cannot be read: line 1: '[' was never" in ran.stdout
 
 
+def test_missing_secret_of_announcements_is_named(controller: Controller) -> None:
+    place = controller.home / "hook"
+    controller.inventory(announce_webhook=f"file:{place}")
+    found = controller.findings(2)["site.announce"]
+    assert found["what"].startswith(f"announce_webhook refers to the file {place}, which cannot")
+    place.write_text("https://chat.example.com/secret")
+    found = controller.findings(0)["site.announce"]
+    assert (found["state"], found["what"]) == ("ok", "announce_webhook")
+
+
 def test_key_of_the_authority_must_be_private(controller: Controller) -> None:
     controller.inventory()
     assert controller.findings(0)["site.authority"]["state"] == "advice"

@@ -127,13 +127,24 @@ def test_dangerous_routes_are_nobody_s(service: str) -> None:
     assert passed == []
 
 
-@pytest.mark.parametrize("service", ["llamacpp", "ollama", "vllm"])
-def test_clients_of_openai_and_anthropic_are_served(service: str) -> None:
-    offered = {route.path: route for route in catalogue()[service].routes}
-    for path in ("/v1/responses", "/v1/messages"):
-        assert (offered[path].methods, offered[path].scope) == (("POST",), "inference")
+OF_OTHER_CLIENTS = {
+    "POST /v1/responses": ("llamacpp", "ollama", "vllm"),
+    "POST /v1/messages": ("llamacpp", "ollama", "vllm"),
     # Ollama 0.31 has no counting of tokens (server/routes.go).
-    assert ("/v1/messages/count_tokens" in offered) == (service != "ollama")
+    "POST /v1/messages/count_tokens": ("llamacpp", "vllm"),
+    "GET /v1/models/{model}": ("ollama",),
+    "POST /v1/score": ("vllm",),
+}
+"""Services whose engines have a route that clients use for inference."""
+
+
+@pytest.mark.parametrize("route", OF_OTHER_CLIENTS)
+def test_clients_of_openai_and_anthropic_are_served(route: str) -> None:
+    method, path = route.split()
+    for service in ("embeddings", "llamacpp", "ollama", "vllm"):
+        found = [each for each in catalogue()[service].routes if each.path == path]
+        served = [((method,), "inference")] if service in OF_OTHER_CLIENTS[route] else []
+        assert [(each.methods, each.scope) for each in found] == served, service
 
 
 def test_vllm_s_cache_has_the_declared_type_or_that_of_the_weights(directory: Path) -> None:
@@ -412,6 +423,7 @@ def test_projector_and_draft_are_baked_and_loaded(directory: Path) -> None:
     given = dict(pairwise(container(data)["command"]))
     assert given["--mmproj"] == "/models/m.projector.gguf"
     assert given["--model-draft"] == "/models/m.draft.gguf"
+    assert given["--spec-type"] == "draft-simple"
     (image,) = service_images(read_settings(data))
     assert [each.model for each in image.models] == ["m", "m-projector", "m-draft"]
 

@@ -168,7 +168,11 @@ def test_only_a_client_with_a_quota_has_a_counter() -> None:
             {"gateway_sources": ["192.168.0.0/16"]},
             "'a' may call from a network that cannot reach the gateway",
         ),
-        ([{"scope": ["ollama"]}], {}, "'a' may call 'ollama', which is not one of the services"),
+        (
+            [{"scope": ["ollama"]}],
+            {},
+            "'a' may call 'ollama', which is neither a service nor a model",
+        ),
         (
             [{"previous_sha256": TWO}],
             {},

@@ -89,6 +89,7 @@ def good(record: type[Section]) -> dict[str, Any]:
         "FirewallRule": {"port": 9100, "sources": ["10.0.0.0/8"]},
         "Destination": {"networks": ["10.0.0.5"], "port": 5432},
         "UpstreamServer": {"name": "llm-1", "address": "10.0.0.1"},
+        "UpstreamModel": {"name": "brain", "service": "ollama"},
         "ModelFile": {"path": "config.json", "sha256": "ab" * 32},
         "AppRoute": {"path": "/ask"},
         "Parameters": {},

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from ast import literal_eval
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from llmhost.checks.catalogue import entries
 from llmhost.checks.corrections import CORRECTED_BY, NOT_CORRECTED, correction
+from llmhost.checks.test_system import UNITS
 
 ROOT = Path(__file__).parents[2]
 
@@ -199,3 +201,20 @@ def test_every_check_has_an_operation_that_corrects_it_or_a_reason(found: Found)
     assert {correction(check) for check in checks if check not in NOT_CORRECTED} <= operations
     rows = [*NOT_CORRECTED, *(check for row in CORRECTED_BY.values() for check in row)]
     assert set(rows) <= checks and len(set(rows)) == len(rows)
+
+
+def test_overrides_are_compared_of_every_unit_whose_state_is(found: Found) -> None:
+    """What a unit runs is decided by its overrides; `verify` looks at all but sshd's, which a
+    deploy only reports."""
+    asked, _ = found
+    facts = [
+        (name, dict(literal_eval(text))) for _, _, _, facts, _ in asked for name, text in facts
+    ]
+    states = [each for name, each in facts if name == "Unit"]
+    units = {unit for each in states for unit in (each["unit"], *each.get("others", ()))}
+    units |= {unit for name, each in facts if name == "EnabledUnits" for unit in each["units"]}
+    named = {unit if "." in unit else f"{unit}.service" for unit in units}
+    compared = {unit for name, each in facts if name == "UnitOverrides" for unit in each["units"]}
+    assert {"docker.service", "llmhost-heal.timer"} <= named <= compared
+    sshd, cis = {"ssh.service", "ssh.socket"}, {"auditd.service"}
+    assert {*UNITS} == compared - sshd | cis

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy
 import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
 from fastapi.testclient import TestClient
@@ -322,6 +324,31 @@ def test_interface_describes_itself_and_its_errors(client: TestClient) -> None:
     assert reference.endswith("/ErrorBody")
 
 
+def test_every_request_has_an_example_that_works(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()
+    schemas = described["components"]["schemas"]
+    # One after the other: a collection that is deleted has to be there.
+    order = {"post": 0, "put": 1, "get": 2, "delete": 3}
+    operations = [(method, path) for path, each in described["paths"].items() for method in each]
+    for method, path in sorted(operations, key=lambda each: (order[each[0]], len(each[1]))):
+        operation, url = described["paths"][path][method], path
+        content, headers = None, {}
+        for kind, body in operation.get("requestBody", {}).get("content", {}).items():
+            schema = body["schema"]
+            known = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+            content = body.get("example") or json.dumps(known["examples"][0])
+            headers = {"Content-Type": kind}
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] == "path":
+                (example,) = parameter["schema"].get("examples") or parameter["examples"]
+                url = url.replace(f"{{{parameter['name']}}}", example)
+        while True:
+            answer = client.request(method, url, content=content, headers=headers)
+            if answer.status_code != 409:  # it is being re-embedded
+                break
+        assert answer.status_code < 300, f"{method} {url}: {answer.text}"
+
+
 def test_service_waits_for_the_others(site: Site) -> None:
     site.embeddings_status = 503
     search = site.search()
@@ -427,6 +454,17 @@ def test_no_page_repeats_or_misses_a_document(site: Site) -> None:
         for offset in range(0, 220, 20):
             pages += _found(client, "word1 word2 word3", limit=20, offset=offset)
     assert sorted(pages) == sorted(each["id"] for each in documents)
+
+
+def test_no_two_ranks_have_the_same_score() -> None:
+    """Or documents of equal scores could change places between pages."""
+    ranking, ranks = Ranking(), range(1, 2000)
+    shares = [
+        1 / (ranking.k + rank / weight)
+        for weight in (ranking.meaning_weight, ranking.words_weight)
+        for rank in ranks
+    ]
+    assert len({*numpy.array(shares, numpy.float32)}) == len(shares)
 
 
 def test_few_documents_of_many_passages_are_all_found(site: Site) -> None:
@@ -576,6 +614,26 @@ def _lines(count: int, first: int = 0) -> bytes:
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
+def test_one_search_at_a_time_reads_the_settings_of_a_collection(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, read = site.search(), list[str]()
+    with started(search) as client, ThreadPoolExecutor(8) as threads:
+        assert _found(client, "cat") == []
+        known = search.collections._known
+        known["documents"] = (0.0, known["documents"][1])  # out of date
+        ask = search.collections._read
+
+        async def slowly(name: str) -> Any:
+            read.append(name)
+            await asyncio.sleep(0.5)
+            return await ask(name)
+
+        monkeypatch.setattr(search.collections, "_read", slowly)
+        list(threads.map(lambda number: _found(client, f"cat {number}"), range(8)))
+        assert read == ["documents"]
+
+
 def test_lines_are_loaded_in_one_request(client: TestClient) -> None:
     answer = client.put("/v1/collections/documents/documents", content=_lines(300))
     assert (answer.status_code, answer.json()) == (200, {"lines": 300})
@@ -680,3 +738,24 @@ def test_interrupted_reembedding_begins_again(site: Site, monkeypatch: pytest.Mo
     with started(site.search()) as client:
         assert _settled(client)["documents"] == 1
         assert _found(client, "sleeping", mode="words") == ["cat"]
+
+
+def test_near_duplicates_are_left_out_on_every_page(site: Site) -> None:
+    words = " ".join(f"word{number}" for number in range(60))
+    documents = [
+        {"id": f"{topic}-{copy}", "text": f"topic{topic} is about {words[topic:]} copy{copy}"}
+        for topic in range(0, 200, 20)
+        for copy in range(12)
+    ]
+    with started(site.search()) as client:
+        client.put("/v1/documents", json={"documents": documents}).raise_for_status()
+        assert len(_found(client, "word40", limit=50)) == 50
+        found: list[str] = []
+        offset: int | None = 0
+        while offset is not None:
+            body = {"query": "word40", "limit": 3, "offset": offset, "distinct": True}
+            page = client.post("/v1/search", json=body).json()
+            found += [result["id"] for result in page["results"]]
+            offset = page["next_offset"]
+        assert found == _found(client, "word40", limit=100, distinct=True)
+        assert 1 < len(found) < 20

@@ -1,9 +1,11 @@
-"""The search API while Qdrant is killed and started again: no stored document is lost."""
+"""The search API while other services are killed, hang and come back: no stored document is lost,
+errors have a type, and memory does not grow."""
 
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,17 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from fastapi.testclient import TestClient
 
+from search_api import embeddings
 from tests.integration.local_gateway import free_ports
-from tests.unit.test_search_api import Site, embeddings_of, site, started  # noqa: F401
+from tests.unit.test_search_api import DOCUMENTS, Site, embeddings_of, site, started  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def program(url: str, *command: str, **environment: str) -> Iterator[None]:
-    """A Python program that answers at a URL, and is killed in the end with its children."""
+def program(url: str, *command: str, **environment: str) -> Iterator[int]:
+    """A Python program that answers at a URL, and is killed in the end with its children; its
+    number."""
     paths = f"{ROOT}:{ROOT / 'files/images/search_api'}"
     process = subprocess.Popen(
         [sys.executable, "-m", *command],
@@ -36,13 +41,13 @@ def program(url: str, *command: str, **environment: str) -> Iterator[None]:
         while not _answers(url):
             assert process.poll() is None
             time.sleep(0.05)
-        yield
+        yield process.pid
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def qdrant(port: int, storage: Path) -> AbstractContextManager[None]:
+def qdrant(port: int, storage: Path) -> AbstractContextManager[int]:
     """The server."""
     url = f"http://127.0.0.1:{port}/readyz"
     environment = {"QDRANT__STORAGE__STORAGE_PATH": str(storage)}
@@ -153,6 +158,139 @@ def test_redis_that_fails_in_the_middle_of_a_load_hinders_nothing(site: Site) ->
         answer = client.post("/v1/search", json={"query": "number 200"})
         assert answer.json()["results"][0]["id"] == "200"
         assert len(_stored(site)) == 260
+
+
+@contextmanager
+def service(site: Site, directory: Path, **options: str) -> Iterator[tuple[str, int]]:  # noqa: F811
+    """The service as a process, and its number."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        "QDRANT_URL": site.qdrant_url,
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "EMBEDDINGS_URL": site.embeddings_url,
+        "EMBEDDING_MODEL": "double",
+        "SEARCH_TIMEOUT_SECONDS": "2",
+        "TMPDIR": str(directory),
+        **options,
+    }
+    command = ["uvicorn", "--factory", "search_api.main:app", "--port", str(port)]
+    with program(f"{url}/health", *command, **environment) as process:
+        yield url, process
+
+
+def _count(site: Site) -> int:  # noqa: F811
+    url = f"{site.qdrant_url}/collections/documents/points/count"
+    return int(httpx.post(url, json={}).json()["result"]["count"])
+
+
+def test_qdrant_that_hangs_in_the_middle_of_a_load_loses_no_reported_line(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    site = Site(f"http://127.0.0.1:{port}")  # noqa: F811
+    lines = "".join(map(_line, range(900)))
+    with ExitStack() as stack, ThreadPoolExecutor() as threads:
+        site.embeddings_url = stack.enter_context(embeddings_of(site))
+        store = stack.enter_context(qdrant(port, tmp_path / "qdrant"))
+        url, _ = stack.enter_context(service(site, tmp_path))
+        path = f"{url}/v1/collections/documents/documents"
+        loading = threads.submit(httpx.put, path, content=lines, timeout=60)
+        while _count(site) < 300:
+            time.sleep(0.001)
+        os.kill(store, signal.SIGSTOP)
+        try:
+            error = loading.result().json()["error"]
+            begun = time.monotonic()
+            found = httpx.post(f"{url}/v1/search", json={"query": "number"}, timeout=60)
+            assert found.json()["error"]["type"] == "store_unavailable"
+            assert time.monotonic() - begun < 20
+        finally:
+            os.kill(store, signal.SIGCONT)
+        assert error["type"] == "store_unavailable" and 256 <= error["stored_lines"] < 900
+        again = httpx.put(path, params={"skip": error["stored_lines"]}, content=lines, timeout=60)
+        assert again.json() == {"lines": 900}
+        assert _stored(site) == {str(n): f"document number {n}" for n in range(900)}
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_redis_that_hangs_hinders_no_search(site: Site, tmp_path: Path) -> None:  # noqa: F811
+    (port,) = free_ports(1)
+    command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(tmp_path)]
+    redis = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        while not _listens(port):
+            time.sleep(0.02)
+        with service(site, tmp_path, REDIS_URL=f"redis://127.0.0.1:{port}/0") as (url, _):
+
+            def cached() -> str:
+                answer = httpx.post(f"{url}/v1/search", json={"query": "a"}, timeout=30)
+                assert answer.status_code == 200, answer.text
+                return answer.headers["X-Search-Cache"]
+
+            assert [cached(), cached()] == ["miss", "hit"]
+            os.kill(redis.pid, signal.SIGSTOP)
+            assert cached() == "miss"
+            os.kill(redis.pid, signal.SIGCONT)
+            while cached() == "miss":
+                pass
+    finally:
+        redis.kill()
+        redis.wait()
+
+
+def test_embeddings_that_hang_fill_no_memory_with_queries(
+    site: Site,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(embeddings, "WAITING", 2)
+    hanging = DOCUMENTS[0]["text"]
+    with started(site.search()) as client, ThreadPoolExecutor(8) as threads:
+
+        def ask(query: str) -> Any:
+            return client.post("/v1/search", json={"query": query})
+
+        site.documents_may_pass.clear()
+        asked = [threads.submit(ask, hanging)]
+        time.sleep(0.2)
+        asked.append(threads.submit(ask, hanging))
+        time.sleep(0.2)
+        asked += [threads.submit(ask, query) for query in ("third", "fourth")]
+        time.sleep(0.2)
+        refused = ask("fifth")
+        assert refused.json()["error"]["type"] == "overloaded"
+        assert refused.headers["Retry-After"] == "1"
+        site.documents_may_pass.set()
+        assert [each.result().status_code for each in asked] == [200] * 4
+        assert ask("fifth").status_code == 200
+
+
+def test_load_that_waits_for_embeddings_fills_no_memory(site: Site, tmp_path: Path) -> None:  # noqa: F811
+    line = json.dumps({"id": "cat", "text": DOCUMENTS[0]["text"]}).encode()
+    chunk, size = line + b" " * 100_000 + b"\n", 300_000_000
+    site.documents_may_pass.clear()
+    with service(site, tmp_path, SEARCH_TIMEOUT_SECONDS="30") as (url, process):
+        before = _resident_mib(process)
+        at = httpx.URL(url)
+        with socket.create_connection((at.host, at.port or 80), timeout=2) as connection:
+            head = f"PUT /v1/collections/documents/documents HTTP/1.1\r\nContent-Length: {size}\r\n"
+            connection.sendall(f"{head}Host: x\r\n\r\n".encode())
+            sent = 0
+            with pytest.raises(TimeoutError):
+                while sent < size:
+                    sent += connection.send(chunk)
+            # A batch of 128 lines, and what the kernel keeps.
+            assert 0 < sent < 60_000_000
+            assert _resident_mib(process) - before < 60
+            assert httpx.get(f"{url}/v1/collections").json() == {"collections": ["documents"]}
+        site.documents_may_pass.set()
+
+
+def _resident_mib(process: int) -> float:
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def test_metrics_are_those_of_all_processes(site: Site, tmp_path: Path) -> None:  # noqa: F811

@@ -11,7 +11,8 @@ from llmhost.resources import FILES
 from llmhost.services import search_api as service_module
 from llmhost.stack.project import compose_project, service_images
 from search_api.config import CollectionDefaults, Config, Ranking
-from search_api.keywords import LANGUAGES
+from search_api.keywords import DETECT, LANGUAGES
+from search_api.page import FILES as PAGE_FILES
 
 
 def _site(**options: Any) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def test_defaults_of_the_options_are_those_of_the_program() -> None:
 
 
 def test_languages_are_those_of_the_program() -> None:
-    assert set(get_args(service_module.Language)) == set(LANGUAGES)
+    assert set(get_args(service_module.Language)) == {*LANGUAGES, DETECT}
 
 
 def _context(**options: Any) -> dict[str, str]:
@@ -114,8 +115,9 @@ def _context(**options: Any) -> dict[str, str]:
 def test_image_holds_the_program_and_locked_packages() -> None:
     context = _context()
     sources = {path for path in context if path.startswith("search_api/")}
-    files = (FILES / "images/search_api/search_api").glob("*.py")
-    assert sources == {f"search_api/{path.name}" for path in files}
+    program = FILES / "images/search_api"
+    files = [*program.glob("search_api/*.py"), *program.glob("search_api/page/*.*")]
+    assert sources == {str(path.relative_to(program)) for path in files}
     pinned = [line for line in context["requirements.lock"].splitlines() if "==" in line]
     assert len(pinned) > 20 and "--hash=sha256:" in context["requirements.lock"]
     assert "://" not in "".join(
@@ -123,6 +125,13 @@ def test_image_holds_the_program_and_locked_packages() -> None:
         for line in context["requirements.lock"].splitlines()
         if not line.strip().startswith("#")
     )
+
+
+def test_page_is_what_the_program_serves_and_asks_for_routes_of_the_service() -> None:
+    page = service_module.SERVICE.page
+    assert page and {*page.routes} <= {*service_module.SERVICE.routes}
+    served = {path.name for path in PAGE_FILES.iterdir()}
+    assert {path.strip("/") or "index.html" for path in page.files} == served
 
 
 def test_package_index_is_the_sites_own() -> None:

@@ -15,10 +15,11 @@ import testinfra
 from llmhost.checks import catalogue
 from llmhost.checks import test_gpu as gpu_checks
 from llmhost.checks.command_log import guard
+from llmhost.checks.conftest import server_of
 from llmhost.checks.describe import gpu
 from llmhost.checks.next_steps import NEXT_STEPS
 from llmhost.inventory.reader import known_keys
-from llmhost.verify.report import Check, Extent, MemoryUse, Server, Started, parse
+from llmhost.verify.report import Check, Extent, LeftOut, MemoryUse, Server, Started, parse
 
 KEY = "llmhost-" + "5" * 64
 
@@ -79,14 +80,26 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def run(place: Path, site: Mapping[str, object]) -> tuple[str, list[object]]:
+def run(place: Path, site: Mapping[str, object], *arguments: str) -> tuple[str, list[object]]:
     """What pytest printed, and the records."""
     (place / "site.json").write_text(json.dumps(site))
+    (place / "records").unlink(missing_ok=True)
     root = Path(__file__).parents[2]
     options = ["--site", "site.json", "--records", "records", "-p", "no:cacheprovider"]
     options += ["--junitxml", "junit.xml"]
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", ".", *options, "."],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-c",
+            os.devnull,
+            "--rootdir",
+            ".",
+            *options,
+            *arguments,
+            ".",
+        ],
         cwd=place,
         env=os.environ | {"PYTHONPATH": str(root), "LLMHOST_API_KEY": KEY},
         capture_output=True,
@@ -175,9 +188,9 @@ def test_server_is_described_once(printed_and_records: tuple[str, list[object]])
     records = printed_and_records[1]
     (server,) = [record for record in records if isinstance(record, Server)]
     assert server.answers and server.kernel == os.uname().release and server.processors
-    assert records[0] == Extent(sum(isinstance(record, Started) for record in records))
-    last = [record for record in records if isinstance(record, Extent)][-1]
-    assert last == Extent(sum(isinstance(record, Check) for record in records))
+    count = Counter(map(type, records))
+    assert records[0] == Extent(count[Started]) and count[Extent] == 1
+    assert count[LeftOut] == count[Started] - count[Check] > 0
 
 
 def test_memory_of_a_gpu_is_summed_up_by_container() -> None:
@@ -207,9 +220,38 @@ def test_gpu_that_tells_nothing_is_shown_all_the_same() -> None:
     assert (found.label, found.memory_total, found.shares) == ("GPU", None, ())
 
 
+FAR = {"ssh_hostname": "127.0.0.1", "ssh_port": 1}
+"""Nothing listens on this port of the loopback."""
+
+
+def test_servers_side_by_side_have_the_results_that_each_has_alone(site: Path) -> None:
+    alone = _results(run(site, {"@local": {}})[1]) + _results(run(site, {"far": FAR})[1])
+    printed, records = run(site, {"@local": {}, "far": FAR}, "-n", "2")
+    assert _results(records) == alone
+    assert "GPU: 0 proven on hardware, 1 proven on a double" in printed
+    assert len({record.checks for record in records if isinstance(record, Extent)}) == 1
+
+
+def _results(records: list[object]) -> Counter[tuple[str, ...]]:
+    checks = [record for record in records if isinstance(record, Check)]
+    return Counter((each.host, each.id, each.outcome, each.seen, each.proof) for each in checks)
+
+
+@pytest.mark.parametrize(
+    ("check", "server"),
+    [
+        ("test_stack.py::test_a[llm-01]", "llm-01"),
+        ("test_firewall.py::test_b[ip6tables-llm]", "llm"),
+        ("test_firewall.py::test_b[llm-01-ip6tables]", "llm-01"),
+        ("test_stack.py::test_c[@local]", "@local"),
+    ],
+)
+def test_server_of_a_check(check: str, server: str) -> None:
+    assert server_of(check, ["llm", "llm-01", "01", "@local"]) == server
+
+
 def test_server_that_is_silent_is_told_once(site: Path) -> None:
-    # Nothing listens on this port of the loopback.
-    _, records = run(site, {"far": {"ssh_hostname": "127.0.0.1", "ssh_port": 1}})
+    _, records = run(site, {"far": FAR})
     (server,) = [record for record in records if isinstance(record, Server)]
     assert not server.answers and "127.0.0.1 port 1" in server.problem
     made = [record for record in records if isinstance(record, Check)]

@@ -63,11 +63,19 @@ def test_rotated_and_compressed_logs_are_counted(log: Path) -> None:
     assert found["oldest"][:10] == f"{today - timedelta(days=3):%Y-%m-%d}"
 
 
+def test_last_request_of_each_client_is_named(log: Path) -> None:
+    last = read(log)["last"]
+    today = datetime.now().astimezone()
+    days = {client: time[:10] for client, time in last.items()}
+    # The line of b was cut off.
+    assert days == {"a": f"{today:%Y-%m-%d}", "c": f"{today - timedelta(days=3):%Y-%m-%d}"}
+
+
 def test_only_requests_since_then_are_counted(log: Path) -> None:
     assert sum(row["requests"] for row in read(log, 2 * DAY)["rows"]) == 3
     assert sum(row["requests"] for row in read(log, 3600)["rows"]) == 1
     log.write_text("")
-    assert read(log, 3600) == {"oldest": None, "rows": [], "damaged": {}}
+    assert read(log, 3600) == {"oldest": None, "last": {}, "rows": [], "damaged": {}}
 
 
 @pytest.mark.parametrize("cut", [0.5, 0.99])
@@ -119,17 +127,29 @@ def test_each_request_has_one_outcome(tmp_path: Path) -> None:
     assert (row["seconds"], row["bytes_in"], row["bytes_out"]) == (10.5, 2100, 6300)
 
 
+def test_variants_are_told_apart(tmp_path: Path) -> None:
+    log = tmp_path / "gateway.json"
+    lines = [line(variant="brain/old")] * 9 + [line(variant="brain/new"), line()]
+    log.write_text("".join(f"{each}\n" for each in lines))
+    found = {row["variant"]: row["requests"] for row in read(log)["rows"]}
+    assert found == {"brain/old": 9, "brain/new": 1, "": 1}
+
+
 def output(*rows: dict[str, Any]) -> str:
     base = {"day": "2026-11-28", "client": "app", "route": "/v1/completions", "requests": 1}
     base |= {"errors": 0, "refused": 0, "aborted": 0, "seconds": 0.5, "bytes_in": 1, "bytes_out": 2}
-    base |= {"model": "m", "counted": 0, "tokens_in": 0, "tokens_out": 0}
+    base |= {"model": "m", "variant": "m/ollama", "counted": 0, "tokens_in": 0, "tokens_out": 0}
     found = {"oldest": "2026-11-28T00:00:00+00:00", "rows": [base | row for row in rows]}
     return json.dumps({**found, "damaged": {}})
 
 
 OUTPUTS = {
     "a": output({"requests": 2}, {"day": "2026-11-27", "client": "web"}),
-    "b": output({}, {"client": "", "route": "ui:open_webui"}, {"client": "", "requests": 9}),
+    "b": output(
+        {"variant": "m/vllm"},
+        {"client": "", "route": "ui:open_webui"},
+        {"client": "", "requests": 9},
+    ),
 }
 
 
@@ -138,6 +158,7 @@ OUTPUTS = {
     [
         (By.CLIENT, [("", 9), ("app", 3), ("ui:open_webui", 1), ("web", 1)]),
         (By.ROUTE, [("/v1/completions", 13), ("ui:open_webui", 1)]),
+        (By.VARIANT, [("m/ollama", 13), ("m/vllm", 1)]),
         (By.DAY, [("2026-11-27", 1), ("2026-11-28", 13)]),
         (By.HOST, [("b", 11), ("a", 3)]),
     ],
@@ -189,7 +210,9 @@ def test_request_through_a_gateway_is_counted_once() -> None:
 def test_command_runs_in_a_shell() -> None:
     command = usage_command(60).replace("/var/log/nginx/gateway.json", "/nowhere/gateway.json")
     ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
-    assert json.loads(ran.stdout) == {"oldest": None, "rows": [], "damaged": {}}, ran.stderr
+    assert json.loads(ran.stdout) == {"oldest": None, "last": {}, "rows": [], "damaged": {}}, (
+        ran.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -210,7 +233,7 @@ def test_metrics_are_read_from_the_same_lines(tokens: str) -> None:
     assert pattern
     template = (TEMPLATES / "gateway/nginx.conf.j2").read_text()
     logged = template.partition("log_format gateway ")[2].partition("access_log")[0]
-    names = [*json.loads(line()), "model", "tokens_in", "tokens_out", "day_tokens"]
+    names = [*json.loads(line()), "model", "tokens_in", "tokens_out", "day_tokens", "variant"]
     assert re.findall(r'"(\w+)":', logged) == names
     written = line().removesuffix("}") + tokens + "}"
     found = re.search(pattern[1], written)

@@ -110,6 +110,20 @@ STACK = (
     ),
     *drifts(
         "Stack",
+        "stack.logs-are-capped",
+        (
+            "container-with-an-endless-log",
+            _recreated("--log-driver json-file"),
+            "the size of its log is not limited as declared",
+        ),
+    ),
+    *drifts(
+        "Stack",
+        "stack.root-file-systems-are-read-only",
+        ("container-that-is-writable", _recreated("--label own=1"), "file system is writable"),
+    ),
+    *drifts(
+        "Stack",
         "stack.services-come-back-after-a-reboot",
         (
             "container-stays-down",

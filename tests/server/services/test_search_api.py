@@ -7,6 +7,8 @@ import pytest
 from testinfra.host import Host
 
 from llmhost.checks.applies import does_not_apply
+from llmhost.checks.gateway_client import Door
+from llmhost.checks.outside import Outside
 from llmhost.checks.services.inside import Inside
 from llmhost.settings import Settings
 
@@ -80,3 +82,28 @@ def test_metrics_are_offered(api: Api) -> None:
         "model_load_duration_seconds",
     ):
         assert f"# HELP {name.removesuffix('_total')}" in metrics, name
+
+
+def test_page_needs_no_key_but_its_requests_do(
+    settings: Settings, door: Door, outside: Outside
+) -> None:
+    if "search_api" not in settings.uis:
+        does_not_apply("search_api_ui_port is not set")
+    ports = (f":{settings.gateway.port}", f":{settings.uis['search_api'].ui_port}")
+    curl = [argument.replace(*ports) for argument in door.curl]
+    base = door.url.replace(*ports)
+
+    def status(path: str, *options: str) -> str:
+        to = ["--output", "/dev/null", "--write-out", "%{http_code}", "--location"]
+        command = ["curl", "--silent", "--show-error", "--max-time", "20", *curl, *to, *options]
+        answer = outside(*command, f"{base}{path}")
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    assert status("/") == "200"
+    prefix = "" if settings.offered[0].name == "search_api" else "/search_api"
+    body = ["--header", "Content-Type: application/json", "--data", '{"query": "llmhost"}']
+    assert status(f"{prefix}/v1/search", *body) == "401"
+    assert status(f"{prefix}/v1/search", *body, "--header", "Authorization: Bearer x") == "401"
+    for path in ("/v1/collections", "/v1/documents", "/metrics", "/openapi.json"):
+        assert status(f"{prefix}{path}") == "401"

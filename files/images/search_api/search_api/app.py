@@ -24,8 +24,10 @@ from search_api.errors import (
     refuse_invalid,
 )
 from search_api.metrics import SEARCH_REQUESTS, SEARCH_SECONDS, exposition
+from search_api.page import add_page
 from search_api.reembed import Reembedding, renew_outdated
 from search_api.schema import (
+    DOCUMENT_EXAMPLE,
     Collections,
     CollectionState,
     DocumentNames,
@@ -45,9 +47,14 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 _LINES = {
     "required": True,
-    "content": {"application/x-ndjson": {"schema": NewDocument.model_json_schema()}},
+    "content": {
+        "application/x-ndjson": {
+            "schema": NewDocument.model_json_schema(),
+            "example": orjson.dumps(DOCUMENT_EXAMPLE).decode() + "\n",
+        }
+    },
 }
-Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
+Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$", examples=["handbook"])]
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -121,6 +128,7 @@ def create_app(search: Search, renews: bool = True) -> FastAPI:
     _add_documents(app, search)
     _add_collections(app, search)
     _add_state(app, search)
+    add_page(app)
     return app
 
 

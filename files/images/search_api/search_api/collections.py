@@ -44,6 +44,8 @@ class Settings:
     mean_words: float | None = None
     measured: int = 0
     """Texts that `mean_words` is the mean of."""
+    detects: bool = False
+    """Whether documents decide `language`: the first ones, and all when it is re-embedded."""
     split: bool = False
     """Whether any document is more than one passage."""
     locked_until: float = 0.0
@@ -83,17 +85,26 @@ class Collections:
     async def get(self, name: str, fresh: bool = True) -> Collection:
         """Raises NoCollection."""
         until, known = self._known.get(name, (0.0, None))
-        if known and not fresh and time.monotonic() < until:
-            return known
-        self._known.pop(name, None)
+        if known and not fresh:
+            if time.monotonic() < until:
+                return known
+            # One search asks again; those that come meanwhile do not wait for its answer.
+            self._known[name] = (time.monotonic() + FRESH_SECONDS, known)
+        try:
+            collection = await self._read(name)
+        except ServiceError:
+            self._known.pop(name, None)
+            raise
+        self._known[name] = (time.monotonic() + FRESH_SECONDS, collection)
+        return collection
+
+    async def _read(self, name: str) -> Collection:
         found = await asked(self._client.get_collection(name), name)
         metadata = found.config.metadata or {}
         noted = {key: metadata[key] for key in asdict(_NOTHING) if key in metadata}
         vectors: Any = found.config.params.vectors
         settings = replace(_NOTHING, **{**noted, "length": vectors[DENSE].size})
-        collection = Collection(name, await self.stored_as(name), settings)
-        self._known[name] = (time.monotonic() + FRESH_SECONDS, collection)
-        return collection
+        return Collection(name, await self.stored_as(name), settings)
 
     async def stored_as(self, name: str) -> str:
         """The name in Qdrant behind a name. Raises NoCollection."""

@@ -15,9 +15,10 @@ class Ranking:
     k: int = 60
     """Cormack, Clarke and Buettcher: Reciprocal Rank Fusion outperforms Condorcet (SIGIR 2009)."""
     meaning_weight: float = 1.0
-    words_weight: float = 1.01
-    """More than the other: between equal ranks in both rankings, words decide, and the order is
-    always the same."""
+    words_weight: float = 1.0101
+    """More than the other: between equal ranks in both rankings, words decide. No rank up to 10,000
+    has the score of a rank of the other, so the order is always the same; with 1.01, 101 and 100
+    had."""
     candidates: int = 30
     """Documents of each ranking."""
     hnsw_ef: int = 128

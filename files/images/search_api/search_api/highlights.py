@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import snowballstemmer
 
-from search_api.keywords import _SYLLABLES, pairs
+from search_api.keywords import _SYLLABLES, DETECT, pairs
 
 _WORD = re.compile(r"\w+")
 _MOST = 32
@@ -45,7 +45,7 @@ def _letters(word: str, at: int) -> Iterator[tuple[str, int, int]]:
 @lru_cache(maxsize=65536)
 def _stem(word: str, language: str) -> str:
     plain = unicodedata.normalize("NFKC", word).lower()
-    return plain if language == "none" else str(_stemmer(language).stemWord(plain))
+    return plain if language in ("none", DETECT) else str(_stemmer(language).stemWord(plain))
 
 
 @lru_cache

@@ -18,6 +18,8 @@ Language = Literal[
 Korean and mixed collections."""
 
 LANGUAGES: tuple[str, ...] = get_args(Language)
+DETECT = "detect"
+"""In place of a language that the first documents decide."""
 MODEL = "qdrant/bm25"
 K1, B = 1.2, 0.75
 USUAL_WORDS = 100.0
@@ -43,7 +45,7 @@ def pairs(letters: str) -> list[str]:
 def document(text: str, language: str, mean_words: float) -> models.Document:
     """A text that Qdrant turns into a sparse vector."""
     options: dict[str, Any] = {"k": K1, "b": B, "avg_len": mean_words}
-    if language == "none":
+    if language in ("none", DETECT):
         # The language would be English.
         options |= {"stemmer": {"type": "none"}, "stopwords": {"languages": [], "custom": []}}
     else:

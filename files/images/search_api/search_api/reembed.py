@@ -10,6 +10,8 @@ from qdrant_client import models
 
 from search_api.collections import LEASE_SECONDS, Collection, following
 from search_api.errors import ServiceError
+from search_api.keywords import DETECT
+from search_api.languages import language_of
 from search_api.search import Search
 from search_api.store import MEASURED, Document, Point, points_of, words_of
 
@@ -61,12 +63,20 @@ class Reembedding:
             length=self._search.length,
             locked_until=0.0,
         )
+        if source.settings.detects:
+            settings = replace(settings, language=await self._language(source))
         if source.settings.mean_words:
             mean = await self._mean(source, source.settings.mean_words)
             settings = replace(settings, mean_words=mean, measured=MEASURED)
         stored_as = following(source.name, source.stored_as)
         await self._search.collections.store(stored_as, settings)
         return Collection(source.name, stored_as, settings)
+
+    async def _language(self, source: Collection) -> str:
+        """That of some documents, which have no order."""
+        points, _ = await self._search.store.scroll(source.stored_as, 256, None)
+        texts = [(point.payload or {})["text"] for point in points]
+        return await asyncio.to_thread(language_of, texts) if texts else DETECT
 
     async def _mean(self, source: Collection, known: float) -> float:
         """Mean length of all texts, in words."""

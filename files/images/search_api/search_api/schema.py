@@ -29,6 +29,17 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _example(**body: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [body]})
+
+
+DOCUMENT_EXAMPLE = {
+    "id": "handbook/gpus.md",
+    "text": "The H100 has 80 GB of memory.",
+    "metadata": {"lang": "en", "year": 2026, "path": "handbook/gpus.md"},
+}
+
+
 class Asked(Body):
     """What every search says."""
 
@@ -43,6 +54,9 @@ class Asked(Body):
     )
     mode: Mode = "hybrid"
     highlight: bool = Field(default=False, description="Say where the words of the query are.")
+    distinct: bool = Field(
+        default=False, description="Leave out results whose text is nearly that of a better one."
+    )
     expand: bool | None = Field(
         default=None,
         description="Search again with what the best results say; None: as the service is set.",
@@ -56,11 +70,19 @@ class Asked(Body):
 class Question(Asked):
     """What is looked for."""
 
+    model_config = _example(
+        query="memory of an H100", limit=5, filter={"lang": "en"}, threshold=0.3, highlight=True
+    )
+
     threshold: Threshold = 0.0
 
 
 class HybridQuestion(Asked):
     """The same question in the words of another interface: `/search/hybrid`."""
+
+    model_config = _example(
+        query="memory of an H100", collection="documents", limit=5, score_threshold=0.3
+    )
 
     score_threshold: Threshold = 0.0
 
@@ -97,6 +119,8 @@ class Results(BaseModel):
 class NewDocument(Body):
     """A document to be found; one with the same `id` is replaced."""
 
+    model_config = _example(**DOCUMENT_EXAMPLE)
+
     id: Name
     text: str = Field(min_length=1, max_length=100_000)
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -105,12 +129,16 @@ class NewDocument(Body):
 class NewDocuments(Body):
     """Documents to be added or replaced."""
 
+    model_config = _example(documents=[DOCUMENT_EXAMPLE])
+
     collection: CollectionName | None = None
     documents: Annotated[list[NewDocument], Field(min_length=1, max_length=256)]
 
 
 class DocumentNames(Body):
     """Documents to be removed; unknown names are skipped."""
+
+    model_config = _example(ids=["handbook/gpus.md"])
 
     collection: CollectionName | None = None
     ids: Annotated[list[Name], Field(min_length=1, max_length=1024)]
@@ -125,9 +153,18 @@ FieldName = Annotated[
 class NewCollection(Body):
     """A collection to be created; what is not given is the service's default."""
 
+    model_config = _example(
+        name="handbook",
+        language="detect",
+        fields={"lang": "keyword", "year": "integer", "path": "path"},
+    )
+
     name: CollectionName
-    language: Language | None = Field(
-        default=None, description="Of stems and stop words; `none` for Chinese, Japanese, Korean."
+    language: Language | Literal["detect"] | None = Field(
+        default=None,
+        description="Of stems and stop words; `none` for Chinese, Japanese, Korean; `detect`: that"
+        " of the first documents.",
+        examples=["english"],
     )
     passage_characters: int | None = Field(
         default=None, ge=0, le=100_000, description="Longest passage; 0: documents are not split."

@@ -12,10 +12,13 @@ from qdrant_client import models
 from search_api.cache import Cache
 from search_api.collections import Collection, Collections, Settings, following
 from search_api.config import CollectionDefaults, Ranking
+from search_api.duplicates import Distinct
 from search_api.embeddings import Embeddings
 from search_api.errors import NoCollection, ServiceError, StoreUnavailable
 from search_api.filters import qdrant_filter
 from search_api.highlights import highlights
+from search_api.keywords import DETECT
+from search_api.languages import language_of
 from search_api.metrics import DOCUMENTS_STORED, stage
 from search_api.reranker import Reranker
 from search_api.schema import CollectionState, Mode, NewCollection, NewDocument, Question
@@ -24,6 +27,8 @@ from search_api.store import Document, Store, Wanted, points_of
 _log = logging.getLogger(__name__)
 _PASSAGES = 3
 """Points that are asked for in place of one document, in collections with split documents."""
+_DEEPEST = 1000
+"""Candidates of each ranking among which near-duplicates are left out."""
 _RANKINGS = 3
 """Most rankings that are fused."""
 _FIRST_PASSAGES = models.Filter(
@@ -53,6 +58,7 @@ class Search:
         self._ranking, self._defaults = ranking, defaults
         self._reranker, self._rerank_top = reranker, rerank_top
         self._expand = expand
+        self._detecting = asyncio.Lock()
         self.length = 0
         self.ready = False
 
@@ -150,25 +156,31 @@ class Search:
             with stage("expand"):
                 wanted = await self.store.expanded(collection, self._ranking, wanted)
         with stage("store"):
-            results = await self._first(collection, wanted, end)
+            results = await self._first(collection, wanted, end, question.distinct)
         results = [each for each in results if each["score"] >= question.threshold]
         if not self._reranks(question):
             return results, False
         return await self._rerank(question.query, results)
 
     async def _first(
-        self, collection: Collection, wanted: Wanted, count: int
+        self, collection: Collection, wanted: Wanted, count: int, distinct: bool
     ) -> list[dict[str, Any]]:
         """The first documents: those of few candidates, then of four times as many without those
         that are found already. So no page repeats or misses a document, however deep it is."""
-        found: dict[str, dict[str, Any]] = {}
+        seen, found, texts = set[str](), list[dict[str, Any]](), Distinct()
         while True:
-            points = await self._points(collection, wanted, count + len(found))
-            for document in _documents(points):
-                if len(found) < min(count, wanted.depth):
-                    found.setdefault(document["id"], document)
-            if len(found) >= count or len(points) < wanted.depth:
-                return [*found.values()]
+            # Nobody knows how many documents near-duplicates leave.
+            needed = wanted.depth if distinct else count + len(seen)
+            points = await self._points(collection, wanted, needed)
+            new = [each for each in _documents(points) if each["id"] not in seen]
+            new = new[: wanted.depth - len(seen)]
+            seen |= {each["id"] for each in new}
+            if distinct:  # many long texts would keep the event loop
+                new = await asyncio.to_thread(texts.of, new)
+            found += new
+            deepest = distinct and wanted.depth >= _DEEPEST
+            if len(found) >= count or len(points) < wanted.depth or deepest:
+                return found[:count]
             wanted = replace(wanted, depth=wanted.depth * 4)
 
     async def _points(
@@ -199,6 +211,7 @@ class Search:
         """Add documents, or replace those with the same names; of two with one name, the last."""
         collection = await self._writable(name)
         last = {document.id: document for document in documents}.values()
+        collection = await self._with_language(collection, [document.text for document in last])
         points = [
             point
             for document in last
@@ -222,6 +235,17 @@ class Search:
             raise _outdated(collection)
         return collection
 
+    async def _with_language(self, collection: Collection, texts: Sequence[str]) -> Collection:
+        """The collection, whose first documents decide its language unless that is declared."""
+        if collection.settings.language != DETECT:
+            return collection
+        async with self._detecting:
+            collection = await self.collections.get(collection.name)
+            if collection.settings.language != DETECT:
+                return collection
+            language = await asyncio.to_thread(language_of, texts)
+            return await self.collections.note(collection, language=language)
+
     async def create(self, new: NewCollection) -> None:
         """Raises ServiceError where there is one of this name."""
         given = new.model_dump(exclude_none=True, exclude={"name"})
@@ -230,6 +254,7 @@ class Search:
     def settings(self, **given: Any) -> Settings:
         """Of a new collection."""
         known = {**vars(self._defaults), **given}
+        known["detects"] = known["language"] == DETECT
         known["passage_overlap"] = min(known["passage_overlap"], known["passage_characters"] // 2)
         return Settings(**known, model=self.embeddings.model, length=self.length)
 

@@ -1,0 +1,173 @@
+"""Mistakes in the options that send requests where their model is."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from llmhost.gateway.models import ModelPlace, is_routed, model_places, model_routes
+from llmhost.inventory.problem import Problem
+from llmhost.inventory.site import Site, SiteHost
+from llmhost.settings import Settings
+
+_FALLBACKS, _SHARES, _MODELS = "gateway_fallbacks", "gateway_shares", "gateway_upstream_models"
+
+
+def model_route_problems(settings: Settings) -> Iterator[Problem]:
+    """Rules between models, their places, fallbacks and shares of one host."""
+    yield from _misplaced_models(settings)
+    places = model_places(settings)
+    gateway = settings.gateway
+    for option, given in ((_FALLBACKS, gateway.fallbacks), (_SHARES, gateway.shares)):
+        if given and not gateway.by_model:
+            what = f"is declared, and {option} needs the model of a request"
+            yield Problem("gateway_by_model", what, f"remove it, or remove {option}")
+    if gateway.upstreams:
+        known = {place.model for place in places}
+        for name in _named(gateway.fallbacks):
+            if name not in known:
+                yield _unknown(_FALLBACKS, name, known)
+    yield from _cycles(gateway.fallbacks)
+    yield from _unfit_fallbacks(settings, places)
+    for model, shares in gateway.shares.items():
+        found = [place.name for place in places if place.model == model]
+        yield from _unfit_shares(model, shares, found, {place.model for place in places})
+
+
+def site_model_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
+    """Rules between a gateway and the servers behind it that are in the same inventory."""
+    gateway = host.settings.gateway
+    if gateway.upstreams:
+        yield from _unlike_servers(host, site)
+        return
+    known = {place.model for each in site.values() for place in model_places(each.settings)}
+    for name in _named(gateway.fallbacks):
+        if name not in known:
+            yield _unknown(_FALLBACKS, name, known)
+
+
+def _named(fallbacks: Mapping[str, Sequence[str]]) -> list[str]:
+    return [*dict.fromkeys(name for key, names in fallbacks.items() for name in (key, *names))]
+
+
+def _unknown(option: str, name: str, known: set[str]) -> Problem:
+    fix = f"write names such as {', '.join(sorted(known))}" if known else "declare the models first"
+    return Problem(option, f"'{name}' is not a model", fix)
+
+
+def _cycles(fallbacks: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    reported: set[str] = set()
+    for first in fallbacks:
+        cycle = _cycle(fallbacks, [first])
+        if cycle and not reported & {*cycle}:
+            reported |= {*cycle}
+            way = " → ".join([*cycle, cycle[0]])
+            what = f"leads from '{cycle[0]}' back to it: {way}"
+            yield Problem(_FALLBACKS, what, "remove one of these fallbacks")
+
+
+def _cycle(fallbacks: Mapping[str, Sequence[str]], way: list[str]) -> list[str]:
+    """The models on a way that leads back to its start; empty if there is none."""
+    for name in fallbacks.get(way[-1], ()):
+        if name == way[0]:
+            return way
+        if name not in way and (found := _cycle(fallbacks, [*way, name])):
+            return found
+    return []
+
+
+def _unfit_fallbacks(settings: Settings, places: Sequence[ModelPlace]) -> Iterator[Problem]:
+    tasks = {place.model: place.task for place in places}
+    for model, fallbacks in settings.gateway.fallbacks.items():
+        for name in (model, *fallbacks):
+            if tasks.get(name, "generate") != "generate":
+                what = f"'{name}' does not generate text, and results of other models differ"
+                yield Problem(_FALLBACKS, what, "write models with task = 'generate'")
+        if settings.gateway.upstreams:
+            continue
+        own = {place.service for place in places if place.model == model}
+        for name in fallbacks:
+            if own and own == {place.service for place in places if place.model == name}:
+                what = f"'{name}' runs in the same service as '{model}', and is down when that is"
+                yield Problem(_FALLBACKS, what, "write a model of another service")
+
+
+def _unfit_shares(
+    model: str, shares: Mapping[str, int], places: Sequence[str], known: set[str]
+) -> Iterator[Problem]:
+    if not places:
+        yield _unknown(_SHARES, model, known)
+        return
+    for name in shares:
+        if name not in places:
+            what = f"'{name}' does not run '{model}'"
+            yield Problem(_SHARES, what, f"write shares of: {', '.join(places)}")
+    for name in places:
+        if name not in shares:
+            what = f"'{model}' has no share for '{name}', which runs it, too"
+            yield Problem(_SHARES, what, "write one; 0 means that it gets no requests")
+    if not any(shares.values()):
+        yield Problem(_SHARES, f"'{model}' has no share above 0", "write at least one")
+
+
+def _misplaced_models(settings: Settings) -> Iterator[Problem]:
+    gateway = settings.gateway
+    if gateway.upstream_models and not gateway.upstreams:
+        what = "are models of servers behind a gateway, and this host has none"
+        yield Problem(_MODELS, what, "remove it, or list the servers in gateway_upstreams")
+        return
+    servers = {server.name for server in gateway.upstreams}
+    placed = {(place.model, place.service) for place in model_places(settings)}
+    seen: set[tuple[str, str]] = set()
+    for index, model in enumerate(gateway.upstream_models):
+        key = f"{_MODELS}[{index}]"
+        if model.service not in gateway.upstream_services:
+            what = f"'{model.service}' is not one of gateway_upstream_services"
+            yield Problem(f"{key}.service", what, "add it there, or correct it here")
+        elif not {*model.servers} - servers and (model.name, model.service) not in placed:
+            what = f"'{model.service}' has no routes of OpenAI's API"
+            yield Problem(f"{key}.service", what, "write the service that answers requests")
+        for name in model.servers:
+            if name not in servers:
+                fix = f"write names of: {', '.join(sorted(servers))}"
+                yield Problem(f"{key}.servers", f"'{name}' is not one of gateway_upstreams", fix)
+        for name in model.servers or sorted(servers):
+            if (model.name, name) in seen:
+                what = f"'{model.name}' is declared twice for {name}"
+                yield Problem(f"{key}.name", what, "keep one, or name the servers of each")
+            seen.add((model.name, name))
+
+
+def _unlike_servers(host: SiteHost, site: Site) -> Iterator[Problem]:
+    """What the gateway would send to a server that does not answer it."""
+    routes = model_routes(host.settings)
+    for place in model_places(host.settings) if routes else ():
+        if place.name not in site:
+            continue
+        server = site[place.name].settings
+        same = [
+            each
+            for each in model_places(server)
+            if (each.model, each.service) == (place.model, place.service)
+        ]
+        if not same:
+            what = f"{place.name} does not run '{place.model}' with the service '{place.service}'"
+            yield Problem(_MODELS, what, "correct its servers or its service")
+        elif (same[0].task, same[0].context_tokens) != (place.task, place.context_tokens):
+            what = f"'{place.model}' has another task or context_tokens on {place.name}"
+            yield Problem(_MODELS, what, "write what its models declare")
+    used = {
+        (model, place.name)
+        for (model, _), steps in (routes.steps if routes else {}).items()
+        for step in steps
+        for place in (routes.upstreams[step].places if routes else ())
+    }
+    yield from _unprepared_servers(sorted(used), site)
+
+
+def _unprepared_servers(used: Sequence[tuple[str, str]], site: Site) -> Iterator[Problem]:
+    for model, name in used:
+        server = site[name].settings if name in site else None
+        if server is None or any(place.model == model for place in model_places(server)):
+            continue
+        routes = model_routes(server) if is_routed(server) else None
+        if not routes or model not in routes.models:
+            what = f"'{model}' falls back to a model of {name}, which does not know that name"
+            yield Problem(_FALLBACKS, what, f"declare the same gateway_fallbacks for {name}")
