@@ -120,7 +120,7 @@ NVIDIA = (
         (
             "cdi-without-uvm",
             f"sed -i '/nvidia-uvm/d' {_SPEC}",
-            f"{_SPEC} does not hand out /dev/nvidia-uvm",
+            f"{_SPEC} lacks /dev/nvidia-uvm",
         ),
     ),
     *drifts(
