@@ -1,5 +1,7 @@
 """Receipt: what was deployed, by which llmhost, from which settings."""
 
+from collections import Counter
+
 from llmhost.history.rollback import places_of
 from llmhost.operations import receipt
 from llmhost.operations.component import component
@@ -16,9 +18,18 @@ def write_receipt(settings: Settings) -> None:
         {
             "settings": settings.digest,
             "toolkit": toolkit(),
-            "models": {model.name: model.digest for model in settings.models},
+            "models": _models(settings),
         },
         [image.reference for image in service_images(settings)],
         keep=places_of(settings),
         name="Record what was deployed",
     )
+
+
+def _models(settings: Settings) -> dict[str, str]:
+    """Digest of each model by its name; by name and service, if several services run it."""
+    counts = Counter(model.name for model in settings.models)
+    return {
+        model.name if counts[model.name] == 1 else f"{model.name}/{model.service}": model.digest
+        for model in settings.models
+    }

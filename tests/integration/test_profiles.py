@@ -78,11 +78,12 @@ class Site:
 
     def through_gateway(self, service: str, path: str, body: Any = None, method: str = "") -> Any:
         """The same with a key, by the address under which the gateway offers a service's path."""
-        (at,) = {
-            route.path
+        places = {
+            route.service: route.path
             for route in exposed_routes(self.settings)
-            if (route.service, route.upstream_path) == (service, path)
+            if route.upstream_path == path and route.service in (service, "")
         }
+        at = places.get(service) or places[""]
         url = self.settings.gateway.url(self.place.machine.address) + at
         key = f"Authorization: Bearer {self.place.key}"
         return self.ask(url, body, "--header", key, method=method)

@@ -21,7 +21,13 @@ def test_receipt_is_of_these_settings(receipt: dict[str, Any], settings: Setting
 
 
 def test_receipt_names_the_models_by_hash(receipt: dict[str, Any], settings: Settings) -> None:
-    assert receipt["models"] == {model.name: model.digest for model in settings.models}
+    # By name and service, if several services share the requests for a model.
+    assert receipt["models"] == {
+        f"{model.name}/{model.service}"
+        if model.name in settings.gateway.shares
+        else model.name: model.digest
+        for model in settings.models
+    }
 
 
 def test_receipt_names_the_images_that_run(
