@@ -78,7 +78,7 @@ PLACES = {
     ),
     "outdated": Place(
         "outdated:outdated",
-        "Show newer versions than the pins, what an update changes, and known security holes.",
+        "Show newer versions than the pins, what an update changes, and known vulnerabilities.",
     ),
     "vram": Place(
         "vram:vram", "Show how much GPU memory each model needs and whether all models fit."
