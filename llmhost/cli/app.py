@@ -47,7 +47,8 @@ PLACES = {
     ),
     "usage": Place(
         "usage:usage",
-        "Show who uses the gateway: requests, errors, tokens and bytes by client, model, day.",
+        "Show who uses the gateway: requests, errors, tokens and bytes by client, model, variant,"
+        " day.",
     ),
     "page": Place(
         "page:write_page",
