@@ -9,11 +9,12 @@ from functools import partial
 from pyinfra import host, state
 
 from llmhost.inventory.role import Role
-from llmhost.operations.inventory import llm_endpoint_of, site_host
+from llmhost.operations.inventory import llm_endpoint_of, monitored_by, site_host
 from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.operations.summary import summarise
 from llmhost.settings import Settings
 from llmhost.tasks.app_server import prepare_app_server
+from llmhost.tasks.backup import schedule_backups
 from llmhost.tasks.container_toolkit import install_container_toolkit
 from llmhost.tasks.docker import install_docker
 from llmhost.tasks.egress import limit_egress
@@ -21,6 +22,7 @@ from llmhost.tasks.firewall import guard_app_server, guard_host
 from llmhost.tasks.gateway import configure_gateway
 from llmhost.tasks.healing import heal_containers
 from llmhost.tasks.lock import lock_host
+from llmhost.tasks.monitoring import monitor_host
 from llmhost.tasks.network import configure_network
 from llmhost.tasks.nvidia_driver import install_nvidia_driver
 from llmhost.tasks.preflight import check_app_server, check_gateway, check_host
@@ -31,6 +33,9 @@ from llmhost.tasks.system import configure_system
 Task = Callable[[Settings], None]
 
 _prepare_app_server = partial(prepare_app_server, endpoint=llm_endpoint_of(host))
+_monitor_host = partial(monitor_host, hosts=monitored_by(host))
+_run_stack = partial(run_stack, host_name=host.name)
+_schedule_backups = partial(schedule_backups, host_name=host.name)
 TASKS: dict[Role, tuple[Task, ...]] = {
     Role.LLM_SERVER: (
         check_host,
@@ -40,11 +45,13 @@ TASKS: dict[Role, tuple[Task, ...]] = {
         install_docker,
         guard_host,  # a start of Docker puts its rules ahead of others
         configure_gateway,
+        _monitor_host,
         # A broken or missing GPU fails the host from here on (docs/decisions/0087).
         install_nvidia_driver,
         install_container_toolkit,
-        run_stack,
+        _run_stack,
         heal_containers,
+        _schedule_backups,
         write_receipt,
     ),
     Role.GATEWAY: (
@@ -53,6 +60,7 @@ TASKS: dict[Role, tuple[Task, ...]] = {
         configure_network,
         guard_host,
         configure_gateway,
+        _monitor_host,
         write_receipt,
     ),
     Role.APP_SERVER: (

@@ -15,26 +15,38 @@ from llmhost.settings import Settings
 LOCK_SECONDS = 600
 """How long a backup waits for the end of a deploy."""
 
-_SCRIPT = FILES / "backup/host.py"
+SCRIPT = FILES / "backup/host.py"
 
 
 def command(host: SiteHost, do: str, owner: str = "", **more: object) -> str:
     """Shell command for root; its standard input is `secrets`. `owner` is a record of a run."""
-    asked = {
+    return script_command(question(host.name, host.settings, do, owner, **more))
+
+
+def script_command(asked: Mapping[str, object]) -> str:
+    """The same, with its argument."""
+    script = shlex.quote(SCRIPT.read_text(encoding="utf-8"))
+    return f"python3 -I -c {script} {shlex.quote(json.dumps(asked))}"
+
+
+def question(
+    name: str, settings: Settings, do: str, owner: str = "", **more: object
+) -> dict[str, object]:
+    """The argument of the script on the host of this name."""
+    return {
         "do": do,
-        "repository": host.settings.backup.repository,
-        "host": host.name,
-        "keep_days": host.settings.backup.keep_days,
-        "start_seconds": host.settings.stack.start_timeout_seconds,
-        "record": record(host.settings),
+        "repository": settings.backup.repository,
+        "host": name,
+        "keep_days": settings.backup.keep_days,
+        "start_seconds": settings.stack.start_timeout_seconds,
+        "record": record(settings),
         "lock": "/run/llmhost/deploy.lock",
         "lock_seconds": LOCK_SECONDS,
-        "volumes": containers(host.settings),
+        "volumes": containers(settings),
         "owner": owner,
+        "create": False,
         **more,
     }
-    script = shlex.quote(_SCRIPT.read_text(encoding="utf-8"))
-    return f"python3 -I -c {script} {shlex.quote(json.dumps(asked))}"
 
 
 def record(settings: Settings) -> str:

@@ -21,6 +21,8 @@ AUTHORITIES = ("ca-certificates",)
 _COUNTING = ("libnginx-mod-http-js",)
 _GATEWAY = ("nginx", "libnginx-mod-http-perl", "logrotate", "openssl")
 METRICS = ("mtail",)
+EXPORTER = ("prometheus-node-exporter",)
+MONITORING_SERVER = ("prometheus", "prometheus-alertmanager")
 # apparmor: without its parser dockerd silently confines no containers (moby, pkg/apparmor:
 # HostSupports). A minimal Debian has no time zones, no ip and ss, no Python, which reads NVML, and
 # no procps, whose kill reloads docker.service.
@@ -35,6 +37,14 @@ def system(settings: Settings) -> tuple[str, ...]:
     stack = _STACK if settings.services else ()
     backup = _BACKUP if settings.services and settings.backup.repository else ()
     return (*_SYSTEM, *updates, *stack, *backup)
+
+
+def monitoring(settings: Settings) -> tuple[str, ...]:
+    """Packages of the monitoring."""
+    options = settings.monitoring
+    if not options.enabled:
+        return ()
+    return (*EXPORTER, *(MONITORING_SERVER if options.server else ()))
 
 
 def hardening(settings: Settings) -> tuple[str, ...]:
@@ -62,6 +72,7 @@ def host_packages(host: SiteHost, distribution: str, version: str) -> Iterator[s
         return
     # The clock's daemon is installed only if the host has none.
     yield from hardening(settings)
+    yield from monitoring(settings)
     yield from (*system(settings), TIMESYNCD.removesuffix(".service"), *gateway(settings))
     yield from FIREWALL if settings.firewall.enabled else ()
     if host.role is not Role.LLM_SERVER:

@@ -18,8 +18,9 @@ from llmhost.options.firewall import Firewall
 from llmhost.options.gateway import ApiClient, Gateway
 from llmhost.options.healing import Healing
 from llmhost.options.model import Model
+from llmhost.options.monitoring import Monitoring
 from llmhost.options.network import HostNetwork
-from llmhost.options.networks import IpNetwork, within
+from llmhost.options.networks import IpNetwork, with_network, within
 from llmhost.options.nvidia_driver import NvidiaDriver
 from llmhost.options.policy import ModelPolicy
 from llmhost.options.preflight import Preflight
@@ -59,6 +60,7 @@ class Settings(Section):
     stack: Stack = Field(default_factory=Stack)
     healing: Healing = Field(default_factory=Healing)
     backup: Backup = Field(default_factory=Backup)
+    monitoring: Monitoring = Field(default_factory=Monitoring)
     announce: Announce = Field(default_factory=Announce)
     vram: Vram = Field(default_factory=Vram)
     policy: ModelPolicy = Field(default_factory=ModelPolicy)
@@ -126,12 +128,19 @@ class Settings(Section):
     def admitted_to_gateway(self) -> tuple[IpNetwork, ...]:
         """Networks that the firewall allows to connect to the gateway.
 
-        At most `gateway_sources`; if all clients have `sources`, only those.
+        At most `gateway_sources`; if all clients have `sources`, only those. Services that call the
+        gateway do so from Docker's networks.
         """
         named = [client.sources for client in self.api_clients]
-        if not all(named) or not named:
-            return self.gateway.sources
-        return within(self.gateway.sources, [each for sources in named for each in sources or ()])
+        found = self.gateway.sources
+        if all(named) and named:
+            found = within(found, [each for sources in named for each in sources or ()])
+        return with_network(found, self.docker.address_pool) if self.gateway_callers else found
+
+    @property
+    def gateway_callers(self) -> tuple[str, ...]:
+        """Services that call the gateway of this host."""
+        return tuple(each.name for each in self.catalogue if each.calls_gateway)
 
     @property
     def destinations(self) -> tuple[Destination, ...]:

@@ -26,7 +26,11 @@ def check_host(settings: Settings) -> None:
             max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
             listens=settings.gateway.addresses,
             counts_tokens=settings.gateway.count_tokens,
-            ports=(*_ports_of_gateway(settings), *_ports_of_services(settings)),
+            ports=(
+                *_ports_of_gateway(settings),
+                *_ports_of_services(settings),
+                *_ports_of_monitoring(settings),
+            ),
         ),
         name="Check that the host can become an LLM server",
         paths=[settings.docker.data_root, settings.docker.containerd_root or CONTAINERD_ROOT],
@@ -56,7 +60,7 @@ def check_gateway(settings: Settings) -> None:
             max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,
             listens=settings.gateway.addresses,
             counts_tokens=settings.gateway.count_tokens,
-            ports=_ports_of_gateway(settings),
+            ports=(*_ports_of_gateway(settings), *_ports_of_monitoring(settings)),
         ),
         name="Check that the host can become a gateway",
         paths=[],
@@ -83,6 +87,22 @@ def _ports_of_services(settings: Settings) -> tuple[Needed, ...]:
     ports = {apps.get(name, f"{name}_port"): each.port for name, each in options if each.port}
     programs = ("docker-proxy", "dockerd")
     return tuple(Needed(option, port, _LOOPBACK, programs) for option, port in ports.items())
+
+
+def _ports_of_monitoring(settings: Settings) -> tuple[Needed, ...]:
+    """A process has the first 15 characters of its program's name."""
+    options = settings.monitoring
+    ports = {
+        "monitoring_node_port": (options.enabled, options.node_port),
+        "monitoring_prometheus_port": (options.server, options.prometheus_port),
+        "monitoring_alertmanager_port": (options.server, options.alertmanager_port),
+    }
+    programs = ("prometheus", "prometheus-node", "prometheus-aler")
+    return tuple(
+        Needed(option, port, _LOOPBACK, programs)
+        for option, (wanted, port) in ports.items()
+        if wanted
+    )
 
 
 def _gateway(settings: Settings) -> preflight.GatewayPlan:

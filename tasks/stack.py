@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from llmhost import backup
 from llmhost.operations import compose, images
 from llmhost.operations.component import component
 from llmhost.settings import Settings
@@ -9,15 +10,29 @@ from llmhost.stack.project import compose_project, service_images
 
 
 @component("Stack")
-def run_stack(settings: Settings) -> None:
-    """Bake the models into the services' images and run the declared services."""
+def run_stack(settings: Settings, host_name: str = "") -> None:
+    """Bake the models into the services' images and run the declared services of the host of this
+    name."""
     bake_images(settings)
+    backs_up = settings.backup.repository and settings.backup.before_updates
     compose.project(
         compose_project(settings),
         gpus=settings.gpu_requests,
         on_host=partial(compose_project, settings),
+        keeping=[
+            service.name
+            for service in settings.catalogue
+            if service.data_volumes(settings.options(service.name))
+        ],
+        backup=partial(_backup, settings, host_name) if backs_up else None,
         name="Run the declared services",
     )
+
+
+def _backup(settings: Settings, name: str) -> compose.Backup:
+    """The deploy has the host's lock."""
+    command = backup.script_command(backup.question(name, settings, "backup", lock=""))
+    return compose.Backup(command, backup.secrets(settings).decode())
 
 
 def bake_images(settings: Settings, *, once: bool = True) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from llmhost.services import catalogue
 from testbed import tiny_embedder, tiny_model
 from testbed.image_registry import ImageRegistry
 from testbed.stores import push_stores
@@ -21,6 +22,7 @@ Data = dict[str, Any]
 
 DOUBLES = {
     "docling": "it returns the text of plain documents and simple PDFs",
+    "grafana": "its login and its data source, no pages",
     "ollama": "it finds, loads and unloads models, and says one sentence",
     "open_webui": "its login and its models, no interface",
     "qdrant": "Qdrant's own core behind a REST interface of ours",
@@ -59,13 +61,8 @@ def options_of(service: str, registry: ImageRegistry, directory: Path) -> Data:
     image = {"image": push_stores(registry)}
     if service in ("chroma", "qdrant"):
         return {**image, "open_files": _OPEN_FILES}
-    if service == "open_webui":
-        places = {option: _secret(directory / option) for option in _SECRETS}
-        return {**image, **places}
-    return image
-
-
-_SECRETS = ("secret_key", "admin_password")
+    names = catalogue()[service].options.secret_options.values()
+    return {**image, **{option: _secret(directory / option) for option in names}}
 
 
 def _secret(path: Path) -> str:

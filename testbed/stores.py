@@ -1,8 +1,8 @@
 """One image for the services of test machines other than engines.
 
 Redis is Debian's, Chroma the real server from its Python package, and Qdrant its own core behind
-an interface of ours; docling, Open WebUI and the embedding model are doubles. The search API is
-built on Python with pip.
+an interface of ours; docling, Grafana, Open WebUI and the embedding model are doubles. The search
+API is built on Python with pip.
 """
 
 from __future__ import annotations
@@ -72,10 +72,11 @@ def _lay_out(root: Path) -> None:
     _program(root / "usr/local/bin/chroma", _CHROMA_PROGRAM)
     _program(root / "qdrant/qdrant", _QDRANT_PROGRAM)
     _program(root / "usr/local/bin/docling-serve", _DOUBLE_PROGRAM.format("docling.py", 5001))
+    _program(root / "run.sh", _DOUBLE_PROGRAM.format("grafana.py", ""))
     _program(root / "app/backend/start.sh", _DOUBLE_PROGRAM.format("open_webui.py", ""))
     doubles = root / "usr/lib/doubles"
     doubles.mkdir(parents=True)
-    for name in ("docling.py", "embeddings.py", "open_webui.py"):
+    for name in ("docling.py", "embeddings.py", "grafana.py", "open_webui.py"):
         shutil.copy(ROOT / "tests/doubles" / name, doubles)
     shutil.copytree(ROOT / "tests/doubles/qdrant", doubles / "tests/doubles/qdrant")
     certificates = root / "etc/ssl/certs"

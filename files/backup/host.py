@@ -1,8 +1,9 @@
 """Back up and restore the volumes of a stack with restic.
 
-Sent to a host by `llmhost backup` and `llmhost restore`, and run there as root by Python 3.10 or
-newer. The argument is a JSON object, see `main`; standard input has the variables of restic, which
-are secret. Prints a JSON object, or a sentence on standard error and ends with 1.
+Sent to a host by `llmhost backup`, `llmhost restore` and deploys, or run there by
+llmhost-backup.service; as root, by Python 3.10 or newer. The argument is a JSON object, see `main`;
+standard input has the variables of restic, which are secret. Prints a JSON object, or a sentence
+on standard error and ends with 1.
 """
 
 import ctypes
@@ -102,7 +103,11 @@ def state(container):
 
 @contextmanager
 def locked(asked):
-    """The lock of a deploy, with its owner for the message to others (files/history/lock.sh)."""
+    """The lock of a deploy, with its owner for the message to others (files/history/lock.sh). None
+    within a deploy, which has it."""
+    if not asked["lock"]:
+        yield
+        return
     file = Path(asked["lock"])
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as lock:
@@ -322,8 +327,9 @@ def restarted(containers, seconds):
 
 def main(asked):
     """`do` is backup, listed or restore. `volumes` are containers by volume, `host` and `from`
-    names of hosts in the inventory, `snapshot` the beginning of an id or empty, `owner` a record
-    for the lock; `record` is the file that says when the last backup succeeded."""
+    names of hosts in the inventory, `snapshot` the beginning of an id or empty, `lock` the file of
+    the lock or empty, `owner` a record for it; `record` is the file that says when the last backup
+    succeeded."""
     secrets = json.loads(sys.stdin.read())
     os.environ.update(secrets, RESTIC_REPOSITORY=asked["repository"])
     os.environ.setdefault("RESTIC_CACHE_DIR", "/var/cache/llmhost/restic")

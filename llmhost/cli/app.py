@@ -99,6 +99,9 @@ PLACES = {
     "drain": Place(
         "drain:drain", "Stop sending requests to a server and wait for open requests to finish."
     ),
+    "roll": Place(
+        "roll:roll", "Deploy batch by batch: drain, deploy, verify, and return to the pool."
+    ),
     "stop": Place(
         "service:stop_service",
         "Stop a service until it is started again: deploys and reboots leave it stopped.",

@@ -21,8 +21,13 @@ def deploy(
     Uses deploy.py in the current directory, or the one that comes with llmhost.
     """
     check_inventory_file(inventory)
+    become_pyinfra([inventory, str(deploy_file()), *(options or [])])
+
+
+def deploy_file() -> Path:
+    """deploy.py in the current directory, or the one that comes with llmhost."""
     own = Path("deploy.py")
-    become_pyinfra([inventory, str(own if own.is_file() else DEPLOY), *(options or [])])
+    return own if own.is_file() else DEPLOY
 
 
 deploy.context_settings = {"ignore_unknown_options": True}  # type: ignore[attr-defined]

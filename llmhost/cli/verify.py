@@ -20,6 +20,7 @@ from llmhost.cli.report import Run, write_page
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.site import SiteHost
 from llmhost.resources import CHECKS
+from llmhost.verify.report import Check, parse
 
 Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
 Limit = Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeatable")]
@@ -84,6 +85,20 @@ def verify(
         run = Run(inventory, limit or [], datetime.now(UTC))
         passed = _verify(hosts, options, pytest_args or [], run, html)
     raise typer.Exit(0 if passed else 1)
+
+
+def failing_hosts(inventory: str, names: Sequence[str]) -> list[str]:
+    """Those of the hosts that do not do what the inventory declares."""
+    with TemporaryDirectory(prefix="llmhost-") as directory:
+        records = Path(directory, "records")
+        status = run_server_tests(site_hosts(inventory, names), {}, ["-q"], records)
+        lines = records.read_text(encoding="utf-8").splitlines()
+    if status == 0:
+        return []
+    checks = (found for found in map(parse, lines) if isinstance(found, Check))
+    failed = {check.host for check in checks if check.outcome == "failed"}
+    # Without a failed check, pytest itself has failed.
+    return [name for name in names if name in failed] or list(names)
 
 
 def _verify(

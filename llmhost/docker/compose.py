@@ -160,6 +160,19 @@ class ComposePlan:
     unknown: tuple[str, ...] = ()
 
 
+def updated(project: Project, found: ProjectState, services: Iterable[str]) -> list[str]:
+    """Those of the services whose containers have another image than the declared one."""
+    wanted = {name: found.images.get(project.images[name]) for name in services}
+    return [
+        name
+        for name, image in wanted.items()
+        if any(
+            each.service == name and (image is None or each.image != image.id)
+            for each in found.containers
+        )
+    ]
+
+
 def plan(project: Project, found: ProjectState) -> ComposePlan:
     """Compare the declared project with the host."""
     entries = _entries(project, found)
@@ -235,10 +248,9 @@ def _service_reasons(
         yield f"service {service} {times}"
         return
     (container,) = containers
-    image = found.images.get(project.images[service])
     if container.config != found.configs.get(service):
         yield f"service {service} runs with another configuration"
-    if image and container.image != image.id:
+    if _other_image(project, container, found):
         yield f"service {service} runs an image other than {project.images[service]}"
     if container.state != "running":
         yield f"service {service} is {container.state}"
@@ -280,6 +292,38 @@ def _updated(wanted: Limits, found: Limits) -> list[str]:
         "processors": found.cpus not in dropped[2],
     }
     return [name for name, differs in differ.items() if differs]
+
+
+def interruptions(project: Project, found: ProjectState, todo: ComposePlan) -> list[str]:
+    """Sentences about running services whose containers are recreated."""
+    again = {
+        container.service
+        for container in found.containers
+        if container.service in project.services
+        and container.state == "running"
+        and (
+            container.service in todo.remake
+            or container.config != found.configs.get(container.service)
+            or _other_image(project, container, found)
+            or _has_other_file(project, container.service, found)
+        )
+    }
+    return [
+        f"service {service} is interrupted until its new container is healthy"
+        for service in project.services
+        if service in again
+    ]
+
+
+def _has_other_file(project: Project, service: str, found: ProjectState) -> bool:
+    path = project.service_file(service)
+    declared = File(path, project.services[service])
+    return path not in found.paths or found.paths[path].sha256 != declared.sha256
+
+
+def _other_image(project: Project, container: Container, found: ProjectState) -> bool:
+    image = found.images.get(project.images[container.service])
+    return image is not None and container.image != image.id
 
 
 def apply_script(project: Project, todo: ComposePlan) -> str:

@@ -53,9 +53,9 @@ class ClientPolicy:
 
     def admits(self, service: str, scope: str) -> bool:
         """Whether a route of that service and scope may be called."""
-        if self.controls:
+        if self.controls or self.scope == scope:
             return True
-        return scope == "inference" and (self.scope == scope or service in self.scope.split())
+        return scope == "inference" and service in self.scope.split()
 
     def may_use(self, model: str, services: Iterable[str]) -> bool:
         """Whether requests may name a model that these services run."""

@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from llmhost.gateway.metrics import SCOPE, metrics_routes
 from llmhost.gateway.models import CARD, LIST, ModelRoutes, model_routes
 from llmhost.gateway.policy import ClientPolicy
 from llmhost.services.base import AnyService, Fields, Method, Route
@@ -25,6 +26,8 @@ class ExposedRoute:
     methods: tuple[Method, ...]
     scope: str
     fields: Fields | None = None
+    local: bool = False
+    """To a program on this host, also on a gateway of other servers."""
     models: tuple[str, ...] = ()
     """Models that requests to this route may name; the gateway then chooses the service."""
 
@@ -57,6 +60,7 @@ class Location:
     prefix: str
     service: str
     upstream_prefix: str
+    local: bool
     routes: tuple[ExposedRoute, ...]
 
 
@@ -75,12 +79,20 @@ class ExposedPage:
 
 
 def exposed_routes(settings: Settings) -> tuple[ExposedRoute, ...]:
-    """All routes: at `/` for the first service with routes, below `/NAME` for the others, and at
-    `/v1` for the models of all services."""
+    """All routes: at `/` for the first service with routes, below `/NAME` for the others, at `/v1`
+    for the models of all services, and below `/metrics` those to metrics."""
     routes = tuple(_routes_of_services(settings))
     by_model = tuple(_routes_by_model(settings, {route.path for route in routes}))
     taken = {route.path for route in by_model}
-    return (*(route for route in routes if route.path not in taken), *by_model)
+    own = (route for route in routes if route.path not in taken)
+    return (*own, *by_model, *_routes_of_metrics(settings))
+
+
+def _routes_of_metrics(settings: Settings) -> Iterator[ExposedRoute]:
+    for each in metrics_routes(settings):
+        yield ExposedRoute(
+            each.path, each.upstream, each.upstream_path, each.methods, SCOPE, local=True
+        )
 
 
 def _routes_of_services(settings: Settings) -> Iterator[ExposedRoute]:
@@ -142,7 +154,9 @@ def pattern_places(routes: Iterable[ExposedRoute]) -> tuple[Location, ...]:
     )  # then in the declared order
     grouped = ((prefix, tuple(same)) for prefix, same in groupby(patterns, lambda r: r.prefix))
     return tuple(
-        Location(prefix, same[0].service, same[0].upstream_path.partition("{")[0], same)
+        Location(
+            prefix, same[0].service, same[0].upstream_path.partition("{")[0], same[0].local, same
+        )
         for prefix, same in grouped
     )
 

@@ -23,21 +23,23 @@ _SERVED = re.compile(r"[a-z0-9.:-]+")
 @dataclass(frozen=True)
 class Tls:
     """TLS of the gateway. `listen` is `address:port` in nginx's notation, `names` are the declared
-    ones; the certificate comes from `authority`, a directory on the controller, or without it from
-    the declared files."""
+    ones, `inner` those that services of the host use; the certificate comes from `authority`, a
+    directory on the controller, or without it from the declared files."""
 
     listen: tuple[str, ...]
     names: tuple[str, ...] = ()
     authority: Path | None = None
     days: int = 730
     renew_days: int = 90
+    inner: tuple[str, ...] = ()
 
 
 def served_names(tls: Tls, host: str, state: NginxState) -> tuple[str, ...]:
     """Declared names; without them the host's name in the inventory, and its own name and
     addresses."""
     names = tls.names or (host, *state.names)
-    return tuple(sorted({name.lower() for name in names if _SERVED.fullmatch(name.lower())}))
+    found = {name.lower() for name in (*names, *tls.inner)}
+    return tuple(sorted(filter(_SERVED.fullmatch, found)))
 
 
 def name_files(tree: Tree, tls: Tls, names: Iterable[str], version: str) -> tuple[File, ...]:

@@ -6,6 +6,7 @@ same files until the inventory changes.
 
 from dataclasses import dataclass
 
+from llmhost.gateway.metrics import MetricsRoute, gateway_clients, metrics_routes
 from llmhost.gateway.models import CARD, ModelRoutes, model_routes
 from llmhost.gateway.policy import Rate, key_maps, policies_of
 from llmhost.gateway.pool import AUTHORITY, Pool
@@ -21,6 +22,7 @@ from llmhost.gateway.tls import CERTIFICATE, Tls
 from llmhost.gateway.x509 import names_in
 from llmhost.resources import FILES
 from llmhost.secret import read_secret
+from llmhost.services.base import GATEWAY
 from llmhost.settings import Settings
 from llmhost.system.files import File
 from llmhost.template import render
@@ -51,7 +53,7 @@ class NginxPaths:
 
 def configuration(settings: Settings, places: NginxPaths) -> tuple[File, ...]:
     """The configuration of nginx, without the files that depend on the host's state."""
-    maps = key_maps(settings.api_clients)
+    maps = key_maps(gateway_clients(settings))
     # Digests are not secret, but only root needs to read them.
     private: dict[str, str | bytes] = {**maps}
     if settings.gateway.tls == "files":
@@ -81,7 +83,7 @@ def configuration(settings: Settings, places: NginxPaths) -> tuple[File, ...]:
 def _by_model(settings: Settings, models: ModelRoutes) -> dict[str, str | bytes]:
     """What routes requests by their model."""
     gateway = settings.gateway
-    numbered = [*enumerate(policies_of(settings.api_clients), start=1)]
+    numbered = [*enumerate(policies_of(gateway_clients(settings)), start=1)]
     usable = {number: usable_models(policy, models) for number, policy in numbered}
     static = {path.name: path.read_text() for path in sorted((STATIC / "models").glob("*.conf"))}
     return {
@@ -113,7 +115,7 @@ def _by_model(settings: Settings, models: ModelRoutes) -> dict[str, str | bytes]
 
 
 def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
-    policies, routes = policies_of(settings.api_clients), exposed_routes(settings)
+    policies, routes = policies_of(gateway_clients(settings)), exposed_routes(settings)
     models = model_routes(settings)
     return render(
         "gateway/nginx.conf.j2",
@@ -134,7 +136,8 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
         services=[
             (each.name, settings.options(each.name).port, each.closes_after_streams)
             for each in (() if settings.gateway.upstreams else settings.offered)
-        ],
+        ]
+        + [(each.upstream, each.port, False) for each in _programs(settings)],
         stranger_patience=Rate(settings.gateway.stranger_requests_per_minute, 0).patience_seconds,
         stream_limits=sorted({policy.streams for policy in policies if policy.streams}),
         tls=settings.gateway.tls != "off",
@@ -142,6 +145,11 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
             (name, ui, listen_addresses(settings, ui.ui_port)) for name, ui in settings.uis.items()
         ],
     )
+
+
+def _programs(settings: Settings) -> tuple[MetricsRoute, ...]:
+    """A route to each program that has metrics."""
+    return tuple({each.upstream: each for each in metrics_routes(settings)}.values())
 
 
 def _map_size(entries: int) -> int:
@@ -164,14 +172,16 @@ def tls(settings: Settings) -> Tls | None:
         return None
     ports = (gateway.port, *(ui.ui_port for ui in settings.uis.values()))
     listen = tuple(each for port in ports for each in listen_addresses(settings, port))
+    inner = (GATEWAY,) if settings.gateway_callers else ()
     if gateway.tls == "files":
-        return Tls(listen, gateway.names or tuple(names_in(_brought(settings))))
+        return Tls(listen, gateway.names or tuple(names_in(_brought(settings))), inner=inner)
     return Tls(
         listen,
         gateway.names,
         gateway.ca_directory.expanduser(),
         gateway.certificate_days,
         gateway.renew_days,
+        inner,
     )
 
 

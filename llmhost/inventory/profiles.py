@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 KEY = "stack_profile"
+PARTS_KEY = "stack_parts"
 
 _OFFLINE = {"stack_egress": "deny"}
 """Every profile is tried without a network: its services need nothing from outside."""
@@ -155,10 +156,40 @@ PROFILES = {
 }
 
 
+PARTS = {
+    "monitoring": Profile(
+        ("grafana",),
+        {
+            "monitoring_enabled": True,
+            "monitoring_server": True,
+            # Prometheus reads metrics at ports of the loopback.
+            "qdrant_port": 6333,
+        },
+    ),
+}
+"""Services and defaults that an inventory adds to its services, or to those of its profile."""
+
+
 def with_profile(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The inventory's data, with the defaults of its profile, if that is known."""
+    """The inventory's data, with the defaults of its profile and of its parts, if they are
+    known."""
     named = data.get(KEY)
     profile = PROFILES.get(named) if isinstance(named, str) else None
-    if profile is None:
-        return dict(data)
-    return {"services": profile.services, **_OFFLINE, **profile.defaults, **data}
+    found = dict(data)
+    if profile:
+        found = {"services": profile.services, **_OFFLINE, **profile.defaults, **data}
+    for part in (PARTS[name] for name in listed_parts(data) if name in PARTS):
+        found = {**part.defaults, **found}
+        services = found.get("services", ())
+        if isinstance(services, list | tuple):
+            more = [name for name in part.services if name not in services]
+            found["services"] = (*services, *more)
+    return found
+
+
+def listed_parts(data: Mapping[str, Any]) -> list[str]:
+    """The names of the parts; none if the option is no list."""
+    named = data.get(PARTS_KEY, ())
+    if not isinstance(named, list | tuple):
+        return []
+    return [name for name in named if isinstance(name, str)]

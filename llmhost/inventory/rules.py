@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmhost.inventory.app_rules import app_problems
+from llmhost.inventory.backup_rules import backup_problems
 from llmhost.inventory.egress_rules import egress_problems
 from llmhost.inventory.environment_rules import environment_problems
 from llmhost.inventory.gateway_rules import gateway_problems
 from llmhost.inventory.gpu_rules import gpu_problems
 from llmhost.inventory.model_route_rules import model_route_problems
 from llmhost.inventory.model_rules import model_problems
+from llmhost.inventory.monitoring_rules import monitoring_problems
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.secret_rules import secret_problems
 from llmhost.inventory.upstream_rules import upstream_problems
@@ -27,6 +29,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _missing_services(settings)
     yield from app_problems(settings)
     yield from secret_problems(settings)
+    yield from backup_problems(settings)
     yield from environment_problems(settings)
     yield from _placeholders(settings)
     yield from gpu_problems(settings)
@@ -36,6 +39,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from upstream_problems(settings)
     yield from model_route_problems(settings)
     yield from egress_problems(settings)
+    yield from monitoring_problems(settings)
     if (settings.offered or settings.services) and not settings.api_clients:
         yield Problem(
             "api_clients",
@@ -102,6 +106,11 @@ def _clashing_ports(settings: Settings) -> Iterator[Problem]:
     ports["gateway_status_port"] = settings.gateway.status_port
     if settings.gateway.metrics_port:
         ports["gateway_metrics_port"] = settings.gateway.metrics_port
+    if settings.monitoring.enabled:
+        ports["monitoring_node_port"] = settings.monitoring.node_port
+    if settings.monitoring.server:
+        ports["monitoring_prometheus_port"] = settings.monitoring.prometheus_port
+        ports["monitoring_alertmanager_port"] = settings.monitoring.alertmanager_port
     places = {app.name: f"apps[{index}].port" for index, app in enumerate(settings.apps)}
     services = settings.service_options.items()
     ports |= {places.get(name, f"{name}_port"): each.port for name, each in services if each.port}

@@ -1,9 +1,10 @@
 """Docker Compose projects."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from pyinfra import host
-from pyinfra.api import StringCommand
+from pyinfra.api import FunctionCommand, StringCommand
 
 from llmhost.docker import compose
 from llmhost.docker.compose import Project
@@ -17,6 +18,13 @@ from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.nvidia_packages import UNREADABLE, nvidia_question, read_state
 from llmhost.stack.limits import Capacity
 from llmhost.system.files import archive
+
+
+class Backup(NamedTuple):
+    """A shell command that makes a backup, and its standard input."""
+
+    command: str
+    secrets: str
 
 
 def project_question(project: Project) -> Question:
@@ -35,6 +43,7 @@ def _prefetch(
     *,
     gpus: Mapping[str, GpuRequest] | None = None,
     on_host: Callable[[Devices, Capacity], Project] | None = None,
+    **_: object,
 ) -> list[Question]:
     """Neither GPUs nor limits change the names that the project is read by."""
     questions = [project_question(project)]
@@ -51,6 +60,8 @@ def project(
     *,
     gpus: Mapping[str, GpuRequest] | None = None,
     on_host: Callable[[Devices, Capacity], Project] | None = None,
+    keeping: Sequence[str] = (),
+    backup: Callable[[], Backup] | None = None,
 ) -> Commands:
     """Run exactly these services, healthy, from these files; remove other services of the project.
 
@@ -60,7 +71,8 @@ def project(
     with a service's name is replaced. Services that an operator stopped stay so. It fails, after
     all other changes, if the settings of a running service cannot be read. `gpus` are the requests
     of services; `on_host` returns the project for the devices that they get, with limits in
-    proportion to the host.
+    proportion to the host. Before the image of a service in `keeping` changes, which may migrate
+    its data, `backup` is made; without one, a note says so.
     """
     found = get_fact(ComposeProject, **project_question(project).arguments)
     notes: list[str] = []
@@ -81,11 +93,34 @@ def project(
     todo = compose.plan(project, found)
     refusal = refuse(todo.unknown) if todo.unknown else None
     if todo.reasons:
-        explain([*todo.reasons, *notes])
+        explain([*todo.reasons, *compose.interruptions(project, found, todo), *notes])
+        if updated := compose.updated(project, found, keeping):
+            sentence, command = _backup(updated, backup)
+            note([*stopped, sentence])
+            if command:
+                yield command
+            if isinstance(command, FunctionCommand):
+                return
         waiting = {compose.candidate_path(project, file): file for file in project.files}
         yield StringCommand(compose.apply_script(project, todo), _stdin=archive(waiting))
     if refusal:
         yield refusal
+
+
+def _backup(
+    services: Sequence[str], backup: Callable[[], Backup] | None
+) -> tuple[str, StringCommand | FunctionCommand | None]:
+    """A sentence, and the command that makes a backup or refuses the deploy."""
+    change = f"the image of {', '.join(services)} changes"
+    if backup is None:
+        why = "there is no backup_repository, or backup_before_updates is off"
+        return f"{change}, and its data is not backed up first: {why}", None
+    try:
+        made = backup()
+    except ValueError as error:
+        return change, refuse([f"{change}, and no backup can be made first: {error}"])
+    command = StringCommand(made.command, _stdin=made.secrets)
+    return f"{change}: its data is backed up first", command
 
 
 def _granted(gpus: Mapping[str, GpuRequest]) -> Devices:

@@ -10,6 +10,7 @@ from llmhost.inventory.rules import broken_rules
 from llmhost.inventory.site import LlmEndpoint, Site, SiteHost, llm_endpoint
 from llmhost.inventory.site_reader import HostData, Rules, SiteError, SiteRules, read_site
 from llmhost.inventory.site_rules import site_problems
+from llmhost.monitoring.prometheus import monitored
 from llmhost.operations.run_state import run_of
 
 
@@ -44,6 +45,12 @@ def site_host(host: Host) -> SiteHost:
     except SiteError as error:
         listed = "\n".join(f"    {sentence}" for sentence in error.sentences)
         raise DeployError(f"the inventory has mistakes; nothing was changed:\n{listed}") from None
+
+
+def monitored_by(host: Host) -> tuple[SiteHost, ...]:
+    """The hosts whose metrics this one collects; none unless it is a monitoring server."""
+    here = site_host(host)
+    return monitored(here.name, site_of(host.state)) if here.settings.monitoring.server else ()
 
 
 def llm_endpoint_of(host: Host) -> LlmEndpoint | None:

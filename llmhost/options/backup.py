@@ -6,7 +6,9 @@ from pydantic import model_validator
 
 from llmhost.options.base import Section
 from llmhost.options.kind import Mistake
-from llmhost.options.types import SecretReference, text, whole
+from llmhost.options.types import Flag, SecretReference, text, whole
+
+_DAY = 86_400
 
 Repository = Annotated[
     str,
@@ -18,6 +20,19 @@ Repository = Annotated[
 ]
 
 
+_DAYS = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_CLOCK = r"(?:[01]?\d|2[0-3])(?:,(?:[01]?\d|2[0-3]))*:[0-5]\d"
+
+Schedule = Annotated[
+    str,
+    text(
+        rf"hourly|daily|weekly|monthly|(?:{_DAYS}(?:,{_DAYS})* )?{_CLOCK}",
+        "hourly, daily, weekly, monthly, or a time with or without days of the week",
+        "Mon,Thu 02:30",
+    ),
+]
+
+
 class Backup(Section):
     """The repository in which `llmhost backup` keeps the services' data, encrypted."""
 
@@ -25,6 +40,15 @@ class Backup(Section):
     """Repository of restic, as the host reaches it: a directory such as a mounted disk, or
     `s3:https://HOST/BUCKET`, `rest:https://HOST/`, `sftp:USER@HOST:/DIRECTORY`. Several hosts may
     share one. None: no backups."""
+
+    schedule: Schedule | None = None
+    """When the host backs itself up, in its own time zone: a calendar event of systemd, such as
+    `02:30` or `Sat,Sun 03:00`. The host then keeps the password of the repository, readable by root
+    only. None: backups are made by `llmhost backup` alone, and no host keeps the password."""
+
+    before_updates: Flag = True
+    """Make a backup before a deploy changes the image of a service that keeps data. A deploy fails
+    if that backup fails."""
 
     password: SecretReference = "file:~/.config/llmhost/backup-password"  # noqa: S105
     """Where the controller finds the password of the repository, `env:NAME` or `file:PATH`. Nobody
@@ -47,6 +71,19 @@ class Backup(Section):
                 missing, other = other, missing
             raise Mistake(f"is missing, and it only works together with {other}; add it", missing)
         return self
+
+    @model_validator(mode="after")
+    def _schedule_has_a_repository(self) -> "Backup":
+        if self.schedule and not self.repository:
+            raise Mistake("is missing, and backup_schedule needs it; add it", "repository")
+        return self
+
+    @property
+    def late_seconds(self) -> int:
+        """Age from which the last backup is late: the longest time between two, and a day."""
+        schedule = self.schedule or ""
+        days = 7 if schedule == "weekly" or (schedule[:1] in "MTWFS" and schedule) else 1
+        return _DAY * (1 + (31 if schedule == "monthly" else days))
 
     @property
     def secret_variables(self) -> dict[str, str]:

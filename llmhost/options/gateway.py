@@ -36,7 +36,7 @@ CA_CERTIFICATE = "ca.crt"
 _PerMinute = Annotated[int, whole(1, 1_000_000, "requests", 60)]
 _Burst = Annotated[int, whole(0, 100_000, "requests", 10)]
 
-_SCOPES = ("inference", "admin")
+_SCOPES = ("inference", "admin", "metrics")
 _SCOPED = text(r"[a-z0-9][a-z0-9._-]{0,62}", "the name of a service or a model", "ollama", WORD)
 
 
@@ -54,8 +54,13 @@ def _scope(value: object) -> object:
 
 
 Scope = Annotated[
-    Literal["inference", "admin"] | tuple[str, ...],
-    Kind(_scope, "'inference', 'admin' or a list of services and models", ["ollama"], WORD),
+    Literal["inference", "admin", "metrics"] | tuple[str, ...],
+    Kind(
+        _scope,
+        "'inference', 'admin', 'metrics' or a list of services and models",
+        ["ollama"],
+        WORD,
+    ),
 ]
 
 
@@ -76,9 +81,10 @@ class ApiClient(Section):
 
     scope: Scope = "inference"
     """`inference`: requests to models. `admin`: also routes that change or reveal a service's data,
-    and fields that change an engine for all clients, such as Ollama's `keep_alive`. A list of
-    services and models: inference on these services only, and these models only, which the client
-    calls at `/v1`. A name of both means the service."""
+    and fields that change an engine for all clients, such as Ollama's `keep_alive`. `metrics`:
+    only the metrics of a host with `monitoring_enabled`. A list of services and models: inference
+    on these services only, and these models only, which the client calls at `/v1`. A name of
+    both means the service."""
 
     sources: Networks | None = None
     """Networks that the client may call from; none: all networks that can reach the gateway."""

@@ -63,3 +63,10 @@ def within(outer: Sequence[IpNetwork], inner: Iterable[IpNetwork]) -> tuple[IpNe
     four = collapse_addresses(each for each in shared if isinstance(each, IPv4Network))
     six = collapse_addresses(each for each in shared if isinstance(each, IPv6Network))
     return (*four, *six)
+
+
+def with_network(networks: Sequence[IpNetwork], more: IpNetwork) -> tuple[IpNetwork, ...]:
+    """The networks and one more, without overlaps."""
+    if any(overlap(each, more) and each.prefixlen <= more.prefixlen for each in networks):
+        return (*networks,)
+    return (*(each for each in networks if not overlap(each, more)), more)

@@ -52,6 +52,10 @@ class Stack(Section):
     profile: Name | None = None
     """Named list of services with defaults (docs/profiles.md); the inventory overrides them."""
 
+    parts: Items[OneOf[Literal["monitoring"]]] = ()
+    """Named lists of services with defaults that are added to the services: `monitoring`
+    (docs/monitoring.md)."""
+
     models_lock: LocalName = "models.lock.json"
     """Lock file on the controller, relative to the working directory. `llmhost model lock` writes
     it. It pins models that the inventory does not pin."""

@@ -63,6 +63,9 @@ ROUTE = r"(?=/)(/([\w.~-]+|\{\w+\}))*(/|/\{\w+\.\.\.\})?"
 
 _ROUTE = re.compile(ROUTE, re.ASCII)
 
+GATEWAY = "llmhost-gateway"
+"""Name of the host's gateway in the containers of services that call it."""
+
 
 @dataclass(frozen=True)
 class Fields:
@@ -85,7 +88,7 @@ class Route:
 
     path: str
     methods: tuple[Method, ...]
-    scope: Literal["inference", "admin"] = "inference"
+    scope: Literal["inference", "admin", "metrics"] = "inference"
     fields: Fields | None = None
 
     def __post_init__(self) -> None:
@@ -229,6 +232,12 @@ class Service(Generic[OptionsT]):
 
     own_variables: tuple[str, ...] = ()
     """Environment variables that it sets elsewhere than in the text of its template."""
+
+    metrics_path: str = ""
+    """Path of its metrics for Prometheus at its port; empty: it has none."""
+
+    calls_gateway: bool = False
+    """Whether it calls the gateway of its own host, at the name GATEWAY."""
 
     closes_after_streams: bool = False
     """Whether the engine closes the connection after each stream without saying so; the gateway

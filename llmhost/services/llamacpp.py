@@ -68,6 +68,7 @@ SERVICE = Llamacpp(
     name="llamacpp",
     options=LlamacppOptions,
     container_port=8080,
+    metrics_path="/metrics",
     closes_after_streams=True,  # tests/engines/test_llamacpp.py
     own_variables=("LLAMA_ARG_CACHE_RAM", "LLAMA_ARG_THREADS_HTTP"),
     runs=Abilities(

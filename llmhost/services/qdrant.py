@@ -33,4 +33,4 @@ class Qdrant(Service[QdrantOptions]):
 
 # No route: only other services can reach it, without a key. Collections are in the volume
 # `qdrant-data`. Several public projects pin the digest of the default image for its tag.
-SERVICE = Qdrant(name="qdrant", options=QdrantOptions, container_port=6333)
+SERVICE = Qdrant(name="qdrant", options=QdrantOptions, container_port=6333, metrics_path="/metrics")

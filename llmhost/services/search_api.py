@@ -161,6 +161,7 @@ SERVICE = SearchApi(
     name="search_api",
     options=SearchApiOptions,
     container_port=8000,
+    metrics_path="/metrics",
     routes=(
         _SEARCH,
         Route("/search/hybrid", ("POST",)),

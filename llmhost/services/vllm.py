@@ -197,6 +197,7 @@ SERVICE = Vllm(
     name="vllm",
     options=VllmOptions,
     container_port=8000,
+    metrics_path="/metrics",
     own_variables=("TIKTOKEN_ENCODINGS_BASE",),
     beside_fraction_bytes=CUDA_BYTES,
     runs=Abilities(

@@ -25,6 +25,7 @@ def egress_files(settings: Settings) -> tuple[Entry, ...]:
         table=TABLE,
         bridge=settings.stack.bridge,
         openings=_openings(settings),
+        host_ports=[settings.gateway.port] if settings.gateway_callers else [],
     )
     files = (File(RULES, rules), File(DROP_IN, render("egress/docker.conf.j2", rules=RULES)))
     return (*(Directory(str(PurePosixPath(file.path).parent)) for file in files), *files)

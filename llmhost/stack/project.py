@@ -18,7 +18,7 @@ from llmhost.options.model_source import at_mirror
 from llmhost.resources import FILES
 from llmhost.secret import read_secret
 from llmhost.services.app import LINKS, App, loads_onnx
-from llmhost.services.base import AnyService, ServiceOptions
+from llmhost.services.base import GATEWAY, AnyService, ServiceOptions
 from llmhost.settings import Settings
 from llmhost.stack.limits import Capacity, limits
 from llmhost.system.files import File
@@ -137,8 +137,22 @@ def _service_file(
         docker_size=docker_size,
         docker=settings.docker,
         stack=settings.stack,
+        monitored=bool(settings.monitoring.enabled),
+        hosts=_hosts(settings, service),
+        gateway=settings.gateway,
+        gateway_name=GATEWAY,
         quoted=_quoted,
     )
+
+
+def _hosts(settings: Settings, service: AnyService) -> tuple[tuple[str, str], ...]:
+    """Names that the container knows besides those of services, and their addresses."""
+    found = settings.stack.egress_names if settings.stack.egress == "deny" else ()
+    if not service.calls_gateway:
+        return found
+    addresses = settings.gateway.addresses
+    every = any(each.is_unspecified for each in addresses)
+    return (*found, (GATEWAY, "host-gateway" if every else str(addresses[0])))
 
 
 _NOT_COMPILED = {"port", "timezone", "memory_limit", "shared_memory", "load_timeout_seconds"}

@@ -20,9 +20,6 @@ SCHEMA = 2
 EXPIRY = timedelta(days=14)
 """A certificate or key that expires within this time needs attention."""
 
-BACKUP_AGE = timedelta(days=2)
-"""An older last backup needs attention, on a host that has a `backup_repository`."""
-
 DISK_FREE_SHARE = 0.10
 """A disk with a smaller share of free space needs attention."""
 
@@ -168,7 +165,8 @@ def host_status(host: SiteHost, output: str) -> HostStatus:
         deploy=_deploy(settings, found),
     )
     attention = [*_unit_findings(found), *_findings(status, end, keys, now)]
-    if not without_backup(host) and (backup is None or now - backup > BACKUP_AGE):
+    late = timedelta(seconds=settings.backup.late_seconds)
+    if not without_backup(host) and (backup is None or now - backup > late):
         age = f"is {(now - backup).days} days old" if backup else "has not been made yet"
         attention.append(f"the last backup {age}: llmhost backup INVENTORY {host.name}")
     return with_attention(status, attention)

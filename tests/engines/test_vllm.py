@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from testbed.real_vllm import VERSION, real_vllm, tiny_model
 from tests.engines.contract import Engine, run_contract
 from tests.integration.local_gateway import free_ports
+from tests.monitoring.metrics import offered, recorded
 from tests.unit.vllm_site import hub_directory, site_of, started_as
 
 pytestmark = pytest.mark.engines
@@ -46,3 +48,14 @@ def test_real_engine_keeps_the_contract_of_the_double(
     named = {f"LLMHOST_CONTRACT_VLLM{kind}": url for kind, url in urls.items()}
     tests = "tests/unit/test_vllm_contract.py"
     record_property("cases", run_contract(tests, named, tmp_path / "report.xml"))
+
+
+def test_recorded_metrics_are_those_of_the_real_engine(engine: Engine) -> None:
+    """The dashboards' queries are tested with the recording (tests/integration/test_dashboards.py).
+    A newer vLLM may have more."""
+    body = {"model": httpx.get(f"{engine.url}/v1/models").json()["data"][0]["id"], "prompt": "Hi"}
+    answer = httpx.post(f"{engine.url}/v1/completions", json={**body, "max_tokens": 8}, timeout=300)
+    assert answer.status_code == 200
+    found = offered(httpx.get(f"{engine.url}/metrics").text)
+    known = {name: labels for name, labels in recorded("vllm").items() if name.startswith("vllm:")}
+    assert {name for name, labels in known.items() if not labels <= found.get(name, set())} == set()

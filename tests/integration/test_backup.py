@@ -4,6 +4,7 @@ changes. Docker is a double here; tests/integration/test_site_services.py has th
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from llmhost.resources import FILES
+from testbed import environments
 from tests.integration.local_gateway import free_ports
 
 pytestmark = pytest.mark.machines
@@ -370,3 +373,57 @@ def test_full_disk_is_refused_before_anything_changes(server: Server, tmp_path: 
             time.sleep(0.2)
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """URL of a double of S3: moto, which keeps objects in its memory."""
+    port = free_ports(1)[0]
+    program = str(environments.installed("moto") / "bin/moto_server")
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen([program, "--port", str(port)], stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: answers(url))
+            yield url
+        finally:
+            process.terminate()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code < 500
+    except httpx.TransportError:
+        return False
+
+
+@longer
+def test_object_store_keeps_backups_encrypted(s3: str, tmp_path: Path) -> None:
+    os.environ |= {"AWS_ACCESS_KEY_ID": "an-id", "AWS_SECRET_ACCESS_KEY": "a-key"}
+    repository = f"s3:{s3}/backups"
+    server = new_server(tmp_path / "here", tmp_path / "unused")
+    other = new_server(tmp_path / "elsewhere", tmp_path / "unused")
+    try:
+        server.write(RECORDS)
+        refused = server.refused("backup", repository=repository)
+        assert f"{repository} has no repository" in refused
+        server.ask("backup", repository=repository, create=True)
+        server.ask("backup", repository=repository)
+        assert len(server.ask("listed", repository=repository)["snapshots"]) == 2
+        listed = httpx.get(f"{s3}/backups", params={"list-type": "2"}).text
+        keys = re.findall(r"<Key>([^<]+)</Key>", listed)
+        assert any(key.startswith("data/") for key in keys)
+        # moto hands a private object to whoever names an account.
+        account = {"Authorization": "AWS4-HMAC-SHA256 Credential=an-id/20260101/x/s3/aws4_request"}
+        found = [httpx.get(f"{s3}/backups/{key}", headers=account) for key in keys]
+        stored = b"".join(each.raise_for_status().content for each in found)
+        assert len(stored) > 2000 and b"value 7919" not in stored and b"key-" not in stored
+        wrong = server.refused("backup", repository=repository, password="another")
+        assert wrong == "the repository has another password than backup_password"
+        shutil.rmtree(server.directory / "volumes")
+        other.ask("restore", repository=repository)
+        assert other.records == RECORDS
+    finally:
+        end(server)
+        end(other)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            del os.environ[name]

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from llmhost.inventory.reader import read_settings
+from llmhost.tasks.backup import schedule_backups
 from llmhost.tasks.stack import run_stack
 from testbed import Lan, Machine
-from testbed.stores import push_stores
+from testbed.stores import push_stores, store_archive
 from tests.integration.docker_site import DockerSite, docker_site
-from tests.integration.harness import converge
+from tests.integration.harness import converge, deploy
 
 pytestmark = [pytest.mark.machines, pytest.mark.backup]
 LLMHOST = Path(sys.executable).with_name("llmhost")
@@ -59,22 +60,32 @@ def llmhost(*words: str) -> str:
     return ran.stdout
 
 
-def test_lost_data_is_restored(docker: DockerSite, tmp_path: Path) -> None:
-    machine = docker.machine
+@pytest.fixture(scope="module")
+def data(docker: DockerSite, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     image = push_stores(docker.registry)
-    data = {
+    password = tmp_path_factory.mktemp("secrets") / "password"
+    return {
         "services": ["redis", "chroma"],
         **{f"{service}_image": image for service in ("redis", "chroma")},
         "redis_persistent": True,
         "chroma_port": 8001,
         "chroma_open_files": 4096,
         "backup_repository": "/srv/backup",
-        "backup_password": f"file:{tmp_path}/password",
+        "backup_password": f"file:{password}",
         "api_clients": [{"name": "test", "sha256": "ab" * 32}],
     }
-    site = tmp_path / "site.py"
+
+
+def inventory(machine: Machine, data: dict[str, Any], directory: Path) -> Path:
+    site = directory / "site.py"
     host = {**data, "ssh_config_file": str(machine.ssh_config)}
     site.write_text(f"hosts = [({machine.name!r}, {host!r})]\n")
+    return site
+
+
+def test_lost_data_is_restored(docker: DockerSite, data: dict[str, Any], tmp_path: Path) -> None:
+    machine = docker.machine
+    site = inventory(machine, data, tmp_path)
     converge(machine, run_stack, read_settings(data))
     collection = ask(machine, "POST", "/collections", {"name": "texts"})["id"]
     body = {"ids": [*TEXTS], "embeddings": [*TEXTS.values()], "documents": [*TEXTS]}
@@ -102,3 +113,73 @@ def test_lost_data_is_restored(docker: DockerSite, tmp_path: Path) -> None:
     assert listed.count("(healthy)") == 2
     left = machine.ssh("ls -A /var/lib/docker/volumes/llmhost_redis-data").stdout.split()
     assert left == ["_data"]
+
+
+def snapshots(site: Path) -> list[str]:
+    """Times of the backups in the repository."""
+    [found] = json.loads(llmhost("backup", str(site), "--list", "--json")).values()
+    return [each["time"] for each in found["snapshots"]]
+
+
+def test_host_backs_itself_up_by_its_timer(
+    docker: DockerSite, data: dict[str, Any], tmp_path: Path
+) -> None:
+    machine = docker.machine
+    site = inventory(machine, data, tmp_path)
+    scheduled = read_settings({**data, "backup_schedule": "02:30"})
+    first = converge(machine, schedule_backups, scheduled, machine.name)
+    password = Path(data["backup_password"].removeprefix("file:")).read_text().strip()
+    assert password not in first.output
+    shown = machine.ssh("stat -c '%a %U' /etc/llmhost/backup.json").stdout.split()
+    assert shown == ["600", "root"]
+    next_one = machine.ssh("systemctl show -P NextElapseUSecRealtime llmhost-backup.timer").stdout
+    assert " 02:3" in next_one
+    before = snapshots(site)
+    machine.ssh("rm -f /var/lib/llmhost/backup.json; systemctl start llmhost-backup.service")
+    assert len(snapshots(site)) == len(before) + 1
+    assert json.loads(machine.ssh("cat /var/lib/llmhost/backup.json").stdout)["time"]
+    # In no argument, unit or log.
+    search = "cat >/run/p; grep -rlf /run/p /etc /usr/local /proc/*/cmdline 2>/dev/null; rm /run/p"
+    assert machine.ssh(search, input=password).stdout.split() == ["/etc/llmhost/backup.json"]
+    assert password not in machine.ssh("journalctl -o cat -u llmhost-backup").stdout
+    # Drift.
+    machine.ssh(
+        "systemctl disable -q --now llmhost-backup.timer; echo {} >/etc/llmhost/backup.json"
+    )
+    converge(machine, schedule_backups, scheduled, machine.name)
+    assert machine.ssh("systemctl is-active llmhost-backup.timer").stdout.strip() == "active"
+    converge(machine, schedule_backups, read_settings(data), machine.name)
+    left = machine.ssh(
+        "ls /etc/llmhost/backup.json /etc/systemd/system/llmhost-backup.*", check=False
+    )
+    assert not left.stdout
+
+
+def test_data_is_backed_up_before_an_image_changes(
+    docker: DockerSite, data: dict[str, Any], tmp_path: Path
+) -> None:
+    machine = docker.machine
+    site = inventory(machine, data, tmp_path)
+    redis(machine, "set written before-the-update")
+    newer = docker.registry.push("newer-stores", "2", store_archive())
+    changed = {**data, "redis_image": newer}
+    before = snapshots(site)
+
+    unreadable = {**changed, "backup_password": "env:NO_SUCH_PASSWORD"}
+    outcome = deploy(machine, run_stack, read_settings(unreadable), machine.name)
+    assert not outcome.succeeded and "no backup can be made first" in outcome.output
+    assert "Traceback" not in outcome.output
+    lost = {**changed, "backup_repository": "/srv/not-mounted"}
+    outcome = deploy(machine, run_stack, read_settings(lost), machine.name)
+    assert not outcome.succeeded and "/srv/not-mounted has no repository" in outcome.output
+    assert snapshots(site) == before
+
+    outcome = converge(machine, run_stack, read_settings(changed), machine.name)
+    assert "the image of redis changes: its data is backed up first" in outcome.output
+    assert len(snapshots(site)) == len(before) + 1
+    assert redis(machine, "get written") == "before-the-update"
+
+    without = {key: value for key, value in data.items() if not key.startswith("backup_")}
+    outcome = converge(machine, run_stack, read_settings(without), machine.name)
+    assert "its data is not backed up first: there is no backup_repository" in outcome.output
+    assert len(snapshots(site)) == len(before) + 1

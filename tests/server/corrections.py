@@ -92,6 +92,7 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
         "gateway.key-of-the-certificate-is-readable-by-root-only",
         "gateway.digests-of-keys-are-readable-by-root-only",
         "gateway.every-route-is-closed-without-a-valid-key",
+        "monitoring.metrics-need-a-key",
         "gateway.refusal-names-its-reason-and-not-the-server",
         "gateway.undeclared-routes-are-closed-to-clients-too",
         "gateway.client-reaches-the-engine",
@@ -133,6 +134,14 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
         "healing.last-run-succeeded",
         "healing.containers-are-healed-as-soon-as-docker-runs",
     ),
+    "Backup: files.present": ("backup.secrets-are-for-root-only",),
+    "Backup: systemd.service": ("backup.timer-runs-where-it-is-declared",),
+    "Monitoring: files.present": (
+        "monitoring.metrics-listen-on-the-loopback-only",
+        "monitoring.alert-rules-are-evaluated",
+        "monitoring.every-target-is-read",
+    ),
+    "Monitoring: systemd.service": ("monitoring.metrics-of-the-host-are-offered-and-new",),
     "Healing: systemd.service": ("healing.timer-runs-where-it-is-declared",),
     "Receipt: receipt.written": (
         "receipt.receipt-is-of-these-settings",
@@ -157,12 +166,13 @@ _SERVICE = "Stack: compose.project"
 """What runs in a container is decided by its image and its Compose file."""
 
 SERVICES = (
-    *("chroma", "docling", "embeddings", "llamacpp", "ollama", "open_webui"),
+    *("chroma", "docling", "embeddings", "grafana", "llamacpp", "ollama", "open_webui"),
     *("qdrant", "redis", "search_api", "vllm"),
 )
 
 NOT_CORRECTED = {
     "app_server.llm-server-admits-only-requests-with-the-key": "the other server decides",
+    "backup.last-backup-is-not-late": "a backup has its own time",
     "connection.server-answers-and-commands-run-as-root": "a deploy needs the connection itself",
     "docker.no-port-is-published-beyond-loopback": "the container is not llmhost's",
     "firewall.no-change-of-rules-waits-for-confirmation": "the host undoes the change by itself",

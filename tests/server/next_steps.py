@@ -234,6 +234,30 @@ NEXT_STEPS = {
     "gpu.engine-reports-that-it-computes-on-the-gpu": "The engine fell back to the CPU. Its "
     "`docker logs` name the cause: an image without CUDA, a driver that is too old, or too "
     "little memory.",
+    "grafana.its-database-works": "Run `docker logs llmhost-grafana-1`. If its database is "
+    "damaged, restore the volume `llmhost_grafana-data` from a backup: `llmhost restore`.",
+    "grafana.nothing-is-shown-without-a-login": "Deploy again: the container runs with other "
+    "variables. If the password is `admin`, change it in Grafana.",
+    "grafana.nobody-can-sign-up": "Deploy again: the container runs without "
+    "`GF_USERS_ALLOW_SIGN_UP`. Remove accounts that you do not know.",
+    "grafana.browsers-reach-it-on-its-own-port": "Check `grafana_ui_port` and "
+    "`grafana_ui_sources`, then `nginx -t` on the server.",
+    "backup.last-backup-is-not-late": "Run `llmhost backup INVENTORY HOST`, with `--create` the "
+    "first time; it says why it fails. With a schedule, see `journalctl -u llmhost-backup`.",
+    "backup.timer-runs-where-it-is-declared": "Deploy again, then run "
+    "`systemctl status llmhost-backup.timer` on the server.",
+    "backup.secrets-are-for-root-only": "Deploy again, and change the password of the repository: "
+    "`restic key passwd`.",
+    "monitoring.metrics-of-the-host-are-offered-and-new": "Run `systemctl status "
+    "prometheus-node-exporter llmhost-metrics` on the server, then deploy again.",
+    "monitoring.metrics-listen-on-the-loopback-only": "Deploy again: the arguments in "
+    "`/etc/default/prometheus*` are not the declared ones.",
+    "monitoring.metrics-need-a-key": "Deploy again at once: the gateway admits strangers.",
+    "monitoring.every-target-is-read": "The output names host, metrics and error. `401` or `403`: "
+    "deploy that host with the same `monitoring_key`. No answer: check `monitoring_address` and "
+    "`gateway_sources`.",
+    "monitoring.alert-rules-are-evaluated": "Run `journalctl -u prometheus -u "
+    "prometheus-alertmanager -n 50` on the server, then deploy again.",
     "healing.timer-runs-where-it-is-declared": "Deploy again, then run "
     "`systemctl status llmhost-heal.timer`.",
     "healing.containers-are-healed-as-soon-as-docker-runs": "Deploy again: until then a container "

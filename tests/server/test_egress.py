@@ -61,7 +61,9 @@ def targets(host: Host, settings: Settings) -> list[tuple[str, int]]:
         for each in link["addr_info"]
         if each.get("scope") == "global" and link["ifname"] != "lo"
     ]
-    ports = (settings.firewall.ssh_port, settings.gateway.port)
+    # A service that reads metrics calls the gateway of its own host.
+    gateway = () if settings.gateway_callers else (settings.gateway.port,)
+    ports = (settings.firewall.ssh_port, *gateway)
     servers = host.check_output("awk '$1 == \"nameserver\" { print $2 }' /etc/resolv.conf").split()
     outside = [each for each in servers if not ip_address(each.partition("%")[0]).is_loopback]
     return [*product(NOWHERE, (53, 443)), *product(own, ports), *product(outside, (53,))]

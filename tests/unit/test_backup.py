@@ -124,3 +124,40 @@ def test_host_without_backups_is_named(unreachable: Path, words: list[str], sent
     command = [str(LLMHOST), words[0], str(unreachable), *words[1:]]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 1 and ran.stderr.startswith(sentence), ran.stderr
+
+
+@pytest.mark.parametrize("schedule", ["daily", "02:30", "Mon,Thu 2:05", "1,13:00", "weekly"])
+def test_systemd_understands_the_schedule(schedule: str) -> None:
+    host(**REDIS, **REPOSITORY, backup_schedule=schedule, backup_password="env:HOME")
+    said = subprocess.run(["systemd-analyze", "calendar", schedule], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+
+
+def mistakes(**declared: Any) -> list[str]:
+    with pytest.raises(SettingsError) as error:
+        host(**REDIS, **declared)
+    return [each.sentence("here") for each in error.value.problems]
+
+
+@pytest.mark.parametrize("schedule", ["24:00", "Mon..Fri 03:00", "every night", "03:00; reboot"])
+def test_other_schedules_are_refused(schedule: str) -> None:
+    [sentence] = mistakes(**REPOSITORY, backup_schedule=schedule)
+    assert sentence.startswith("here: backup_schedule: is ") and "hourly, daily" in sentence
+
+
+def test_schedule_needs_a_repository_and_its_password() -> None:
+    [sentence] = mistakes(backup_schedule="daily")
+    assert sentence.startswith("here: backup_repository: is missing")
+    [sentence] = mistakes(**REPOSITORY, backup_schedule="daily", backup_password="env:UNSET")
+    assert "backup_password: refers to the environment variable UNSET" in sentence
+    assert sentence.endswith("llmhost backup --create")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "days"),
+    [(None, 2), ("hourly", 2), ("02:30", 2), ("Sat 02:30", 8), ("weekly", 8), ("monthly", 32)],
+)
+def test_backup_is_late_a_day_after_the_next_one_was_due(schedule: str | None, days: int) -> None:
+    declared = {"backup_schedule": schedule, "backup_password": "env:HOME"}
+    found = host(**REDIS, **REPOSITORY, **declared).settings.backup
+    assert found.late_seconds == days * 86_400

@@ -15,7 +15,9 @@ from llmhost.docker.compose import (
     ProjectNetwork,
     ProjectState,
     apply_script,
+    interruptions,
     plan,
+    updated,
 )
 from llmhost.docker.confinement import Confinement
 from llmhost.docker.image import ImageState
@@ -119,6 +121,27 @@ DIFFERENCES = {
 @pytest.mark.parametrize("reason", DIFFERENCES)
 def test_difference_is_told(reason: str) -> None:
     assert plan(PROJECT, DIFFERENCES[reason]).reasons == (reason,)
+
+
+@pytest.mark.parametrize(
+    ("found", "interrupted"),
+    [
+        (CONVERGED, False),
+        (_with(), False),
+        (_with(replace(RUNNING, state="exited", health="")), False),
+        (_with(replace(RUNNING, config="c1")), True),
+        (_with(replace(RUNNING, image="sha256:2")), True),
+        (_with(replace(RUNNING, name="mine")), True),
+        (replace(CONVERGED, paths=_paths(replace(PROJECT, services={"engine": "old"}))), True),
+        (replace(CONVERGED, paths=_paths(replace(PROJECT, root="old"))), False),
+    ],
+)
+def test_interruption_of_a_running_service_is_announced(
+    found: ProjectState, interrupted: bool
+) -> None:
+    sentence = "service engine is interrupted until its new container is healthy"
+    announced = interruptions(PROJECT, found, plan(PROJECT, found))
+    assert announced == ([sentence] if interrupted else [])
 
 
 UNREAD = replace(CONVERGED, failed={"llmhost-engine-1": "HTTP Error 401: Unauthorized"})
@@ -230,6 +253,22 @@ def test_network_with_another_bridge_is_replaced_with_all_containers_on_it() -> 
         assert (todo.remake, todo.stray_network) == (("engine",), "llmhost_default")
         sentence = "the bridge of network llmhost_default has a generated name"
         assert todo.reasons == (f"{sentence}, not br-llmhost",)
+
+
+@pytest.mark.parametrize(
+    ("images", "services", "expected"),
+    [
+        ({"llmhost/engine:1": ImageState("sha256:1", "")}, ["engine"], []),
+        ({"llmhost/engine:1": ImageState("sha256:2", "")}, ["engine"], ["engine"]),
+        ({"llmhost/engine:1": ImageState("sha256:2", "")}, [], []),
+        ({}, ["engine"], ["engine"]),  # in a dry run, before it is built
+    ],
+)
+def test_service_whose_image_changes_is_known_before(
+    images: dict[str, ImageState], services: list[str], expected: list[str]
+) -> None:
+    assert updated(PROJECT, replace(CONVERGED, images=images), services) == expected
+    assert updated(PROJECT, replace(CONVERGED, images=images, containers=()), services) == []
 
 
 def test_image_that_is_still_to_be_built_is_no_difference() -> None:

@@ -40,7 +40,7 @@ def test_dockerfiles_of_a_profile_are_clean(profile: str, tmp_path: Path) -> Non
 
 def test_every_service_with_a_dockerfile_is_in_a_profile_or_linted_here(tmp_path: Path) -> None:
     of_profiles = {service for each in PROFILES.values() for service in each.services}
-    begun = "FROM example.com/base:1 AS base\n"
+    begun = "FROM example.com/base:1 AS base\nFROM example.com/engine:1 AS engine\n"
     files = []
     for name in {*catalogue()} - of_profiles:
         text = (ROOT / "files/images" / name / "Dockerfile").read_text()

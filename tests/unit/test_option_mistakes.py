@@ -87,6 +87,7 @@ def good(record: type[Section]) -> dict[str, Any]:
         },
         "LoraAdapter": {"name": "style", "source": "style"},
         "FirewallRule": {"port": 9100, "sources": ["10.0.0.0/8"]},
+        "Target": {"name": "backend", "port": 3001},
         "Destination": {"networks": ["10.0.0.5"], "port": 5432},
         "UpstreamServer": {"name": "llm-1", "address": "10.0.0.1"},
         "UpstreamModel": {"name": "brain", "service": "ollama"},

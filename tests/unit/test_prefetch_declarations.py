@@ -64,7 +64,9 @@ GATEWAY = {**LLM, "gateway_upstreams": [{"name": "llm-1", "address": "192.0.2.10
            "gateway_upstream_services": ["llamacpp"], "gateway_upstream_key": "env:SITE_KEY",
            "gateway_upstream_name": "servers.example",
            "gateway_names": ["llm.example"],
-           "gateway_metrics_port": 9145}
+           "gateway_metrics_port": 9145,
+           "monitoring_enabled": True, "monitoring_server": True,
+           "monitoring_key": "env:MONITORING_KEY"}
 GPU = {**LLM, "services": ["llamacpp"], "models": [MODEL], "llamacpp_gpu": 1}
 APP = {"app_server_api_key": "env:SITE_KEY", "app_server_llm_name": "llm.example",
        "app_server_llm_address": "192.0.2.1",
@@ -72,7 +74,11 @@ APP = {"app_server_api_key": "env:SITE_KEY", "app_server_llm_name": "llm.example
 hosts = {
     "llm_servers": [("@fake/gpu", {**GPU, "ssh_hostname": "192.0.2.10"}),
                     ("@fake/cpu", {**LLM, **NETWORK, "services": ["chroma"],
-                                   "healing_enabled": False})],
+                                   "backup_repository": "/srv/backup",
+                                   "backup_schedule": "daily",
+                                   "backup_password": "env:MONITORING_KEY",
+                                   "healing_enabled": False,
+                                   "monitoring_enabled": False})],
     "gateways": [("@fake/gate", GATEWAY)],
     "app_servers": [("@fake/app", APP)],
 }
@@ -125,7 +131,7 @@ with ctx_state.use(state), ctx_config.use(config), ctx_inventory.use(inventory):
     [gate] = [host for host in inventory if host.name == "@fake/gate"]
     settings = site_host(gate).settings
     places = tree.NginxPaths()
-    add_op(state, nginx.drain, "llm-1", *tree.configuration(settings, places), host=gate,
+    add_op(state, nginx.drain, ("llm-1",), *tree.configuration(settings, places), host=gate,
            name="Drain", undo=False, directory=places.own,
            status_port=settings.gateway.status_port, tls=tree.tls(settings),
            pool=tree.pool(settings))
@@ -170,7 +176,7 @@ Found = tuple[list[list[Any]], list[str]]
 def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """Of each operation of each host: names, what it declares and asks; and all operations."""
     command = [sys.executable, "-c", _PROGRAM, str(tmp_path_factory.mktemp("site"))]
-    environment = os.environ | {"SITE_KEY": "llmhost-" + "a" * 64}
+    environment = os.environ | {"SITE_KEY": "llmhost-" + "a" * 64, "MONITORING_KEY": "m" * 40}
     ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     asked, operations = json.loads(ran.stdout.splitlines()[-1])

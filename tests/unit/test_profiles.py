@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
+from llmhost.gateway.metrics import endpoints
 from llmhost.inventory.problem import SettingsError
-from llmhost.inventory.profiles import PROFILES
+from llmhost.inventory.profiles import PARTS, PROFILES
 from llmhost.inventory.reader import known_keys, read_settings
 from llmhost.models.lock import LockError, read_lock, with_pins, write_lock
+from llmhost.options.stack import Stack
 from llmhost.services import catalogue
 from llmhost.stack.limits import Capacity
 from llmhost.stack.project import compose_project
@@ -192,3 +194,31 @@ def test_ancestor_in_the_lock_is_judged_by_the_policy(lock: Path) -> None:
     lock.write_text(write_lock(entries))
     told = problems(site("embeddings", lock, policy_denied_publishers=["Qwen"]))
     assert any("is refused by policy_denied_publishers" in each for each in told)
+
+
+def test_part_adds_its_services_and_defaults(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("k" * 40)
+    secret = f"file:{tmp_path / 'key'}"
+    more = {
+        "stack_parts": ["monitoring"],
+        "monitoring_key": secret,
+        "monitoring_keep_days": 7,
+        **{f"grafana_{name}": secret for name in ("admin_password", "secret_key")},
+        "grafana_monitoring_key": secret,
+    }
+    settings = read_settings(locked_profile("search", tmp_path, **more))
+    assert settings.services == (*PROFILES["search"].services, "grafana")
+    assert settings.monitoring.server and settings.monitoring.keep_days == 7
+    assert settings.options("qdrant").port == 6333
+    jobs = {each.job for each in endpoints(settings)}
+    assert jobs == {"node", "gateway", "search_api", "vllm", "qdrant"}
+
+
+def test_unknown_part_is_a_mistake() -> None:
+    [sentence] = problems({"stack_parts": ["monitorin"], "services": []})
+    assert "stack_parts" in sentence and "monitoring" in sentence
+
+
+def test_every_part_can_be_declared() -> None:
+    for part in PARTS:
+        assert Stack.model_validate({"parts": [part]}).parts == (part,)

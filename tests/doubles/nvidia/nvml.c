@@ -1,4 +1,4 @@
-/* Double of libnvidia-ml.so.1, as far as nvidia-ml-py asks it for llmhost's probe.
+/* Double of libnvidia-ml.so.1, as far as nvidia-ml-py asks it for llmhost's probe and metrics.
  *
  * GPUs come from the double's list (hardware.py). Like the real library it works only with a loaded
  * driver of its own version. A process counts as one that holds memory of GPU N if its environment
@@ -228,6 +228,32 @@ int nvmlDeviceGetUtilizationRates(Gpu *gpu, Utilization *rates) {
   GUARD_GPU(gpu);
   if (is_wsl()) return NOT_SUPPORTED;
   rates->gpu = rates->memory = 0;
+  return SUCCESS;
+}
+
+/* Figures of an idle GPU, unless the double's state has others. */
+int nvmlDeviceGetTemperature(Gpu *gpu, int sensor, unsigned *celsius) {
+  (void)sensor;
+  GUARD_GPU(gpu);
+  *celsius = state(gpu, "temperature", 40);
+  return SUCCESS;
+}
+
+int nvmlDeviceGetPowerUsage(Gpu *gpu, unsigned *milliwatts) {
+  GUARD_GPU(gpu);
+  *milliwatts = state(gpu, "usage", 25500);
+  return SUCCESS;
+}
+
+int nvmlDeviceGetClockInfo(Gpu *gpu, int clock, unsigned *megahertz) {
+  GUARD_GPU(gpu);
+  *megahertz = clock == 1 ? 210 : 405;
+  return SUCCESS;
+}
+
+int nvmlDeviceGetCurrentClocksThrottleReasons(Gpu *gpu, unsigned long long *reasons) {
+  GUARD_GPU(gpu);
+  *reasons = state(gpu, "throttled", 1);  /* idle */
   return SUCCESS;
 }
 

@@ -1,0 +1,1 @@
+"""Monitoring: configurations of Prometheus and Alertmanager, and what a host offers. Pure."""
