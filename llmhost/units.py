@@ -1,7 +1,9 @@
-"""Formats numbers, sizes and durations. Pure.
+"""Formats numbers, sizes, durations and errors. Pure.
 
 Memory and disks are in GiB and MiB (1024-based), as in `nvidia-smi`, `free` and Docker. Durations
 are in seconds."""
+
+import re
 
 GIB = 2**30
 MIB = 2**20
@@ -10,6 +12,11 @@ MIB = 2**20
 def counted(number: int, noun: str) -> str:
     """`1 host`, `2 hosts`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def reason(error: BaseException) -> str:
+    """The words of an error, without its number: `Name or service not known`."""
+    return re.sub(r"\[Errno \S+\] ", "", str(error)) or type(error).__name__
 
 
 def duration(seconds: float | None) -> str:

@@ -11,6 +11,7 @@ import httpx
 
 from llmhost.options.announce import Announce
 from llmhost.secret import is_reference, read_secret
+from llmhost.units import reason
 
 SECONDS = 15
 """Time limit of each step of a channel."""
@@ -42,7 +43,7 @@ def _post(options: Announce, body: Mapping[str, Any]) -> str:
         answer = httpx.post(url, json=dict(body), headers=headers, timeout=SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         # The text of the error may contain the URL, which may be a secret.
-        why = type(error).__name__ if secret else str(error) or type(error).__name__
+        why = type(error).__name__ if secret else reason(error)
         return f"the webhook could not be reached: {why}"
     return "" if answer.is_success else f"the webhook answered {answer.status_code}"
 
@@ -60,11 +61,11 @@ def _mail(options: Announce, body: Mapping[str, Any]) -> str:
                 server.login(options.smtp_user, password)
             server.send_message(message(options, body))
     except smtplib.SMTPAuthenticationError as error:
-        return f"the mail server {place} refused the log-in with {error.smtp_code}"
+        return f"the mail server {place} refused the login with {error.smtp_code}"
     except smtplib.SMTPRecipientsRefused as error:
         return f"the mail server {place} refused {', '.join(error.recipients)}"
     except (OSError, smtplib.SMTPException) as error:
-        return f"no mail could be sent by {place}: {error or type(error).__name__}"
+        return f"no mail could be sent by {place}: {reason(error)}"
     return ""
 
 

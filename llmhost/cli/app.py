@@ -47,7 +47,8 @@ PLACES = {
     ),
     "usage": Place(
         "usage:usage",
-        "Show who uses the gateway: requests, errors, tokens and bytes by client, model, day.",
+        "Show who uses the gateway: requests, errors, tokens and bytes by client, model, variant,"
+        " day.",
     ),
     "page": Place(
         "page:write_page",
@@ -78,7 +79,7 @@ PLACES = {
     ),
     "outdated": Place(
         "outdated:outdated",
-        "Show newer versions than the pins, what an update changes, and known security holes.",
+        "Show newer versions than the pins, what an update changes, and known vulnerabilities.",
     ),
     "vram": Place(
         "vram:vram", "Show how much GPU memory each model needs and whether all models fit."

@@ -18,6 +18,7 @@ import httpx
 
 from llmhost.options.gguf_parts import all_parts, part_of
 from llmhost.options.model_source import HUB, MANIFEST, OLLAMA_LIBRARY, HubSource, OllamaSource
+from llmhost.units import reason
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 
@@ -133,9 +134,9 @@ class Hubs:
         try:
             answer = self._http.get(address, headers=dict(headers), params=params)
         except httpx.HTTPError as error:
-            why = re.sub(r"\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
             where = urlsplit(address).hostname
-            raise HubError(f"cannot be looked up: no connection to {where} ({why})") from None
+            why = f"no connection to {where} ({reason(error)})"
+            raise HubError(f"cannot be looked up: {why}") from None
         if answer.status_code in (401, 403):
             raise HubError(
                 "is gated or private: accept its terms at the hub, and set HF_TOKEN to a token"

@@ -88,7 +88,8 @@ def revoke(client: Client, file: Source) -> None:
 @app.command("import")
 def import_clients(
     clients: Annotated[
-        Path, typer.Argument(metavar="CSV", help="File with a column `name`; see docs/gateway.md")
+        Path,
+        typer.Argument(metavar="CSV", help="File with a column `name`; see llmhost docs gateway"),
     ],
     file: Source,
     output: Annotated[

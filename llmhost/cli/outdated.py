@@ -60,7 +60,7 @@ class _Results:
 
 
 def outdated(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     hosts: Annotated[
         list[str] | None,
         typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
@@ -72,7 +72,7 @@ def outdated(
         bool, typer.Option("--json", help="Print JSON; see docs/outdated.schema.json")
     ] = False,
 ) -> None:
-    """Show newer versions than the pins, what an update changes, and known security holes.
+    """Show newer versions than the pins, what an update changes, and known vulnerabilities.
 
     The controller asks the registries of images, the hubs of models and PyPI; hosts say what their
     package lists have. Nothing changes. --announce sends nothing if all sources were reached and
@@ -85,7 +85,7 @@ def outdated(
     else:
         _print(found)
     for source, why in found.unreachable.items():
-        typer.echo(f"{source} {why}: what it offers is not known", err=True)
+        typer.echo(f"{source} {why}: its updates are unknown", err=True)
     if tell:
         _announce(inventory, hosts or [], found)
     raise typer.Exit(ERROR if found.unreachable else DRIFT if found.outdated else 0)
@@ -222,9 +222,7 @@ def _hosts(path: str, site: Site, results: _Results) -> None:
     for name, host in site.items():
         answer = answers.get(name)
         if answer is None or answer.error:
-            mark = f"[{name}] "
-            about = [line.partition(mark)[2] for line in messages.lines if mark in line]
-            why = answer.error if answer else " ".join(about[-1:]) or "no connection was made"
+            why = answer.error if answer else messages.about(name)[-1]
             results.unreachable[name] = f"could not be read: {why}"
             continue
         found = packages_of(answer.output)

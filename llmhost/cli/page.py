@@ -28,7 +28,7 @@ Answers = Mapping[str, Mapping[str, Any] | str]
 
 
 def write_page(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     hosts: Annotated[
         list[str] | None,
         typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),

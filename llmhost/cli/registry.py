@@ -15,6 +15,7 @@ from urllib.parse import urljoin
 import httpx
 
 from llmhost.outdated.images import Reference
+from llmhost.units import reason
 
 _INDEXES = (
     "application/vnd.oci.image.index.v1+json",
@@ -109,7 +110,7 @@ class Registries:
         try:
             return self._http.get(url, headers=headers)
         except httpx.HTTPError as error:
-            raise RegistryError(f"could not be reached: {error or type(error).__name__}") from None
+            raise RegistryError(f"could not be reached ({reason(error)})") from None
 
     def _authorize(self, challenge: str, image: Reference) -> str:
         """A header for a challenge; a token's realm may be another host."""

@@ -53,7 +53,7 @@ Document = Annotated[Path, typer.Argument(help="A document, such as sbom/llm-ser
 
 @app.command()
 def create(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     hosts: Annotated[
         list[str] | None,
         typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
@@ -139,10 +139,7 @@ def _documents(path: str, limit: list[str]) -> tuple[dict[str, str], dict[str, s
     for name in sorted(names):
         answer = answers.get(name)
         if answer is None or answer.error:
-            mark = f"[{name}] "
-            about = [line.partition(mark)[2] for line in messages.lines if mark in line]
-            why = answer.error if answer else " ".join(about[-1:])
-            errors[name] = why or "no connection was made"
+            errors[name] = answer.error if answer else messages.about(name)[-1]
             continue
         found = json.loads(answer.output)
         documents[name] = host_document(site[name], found)

@@ -50,7 +50,7 @@ class Announce(Section):
     port 465. `off`: without TLS, for a server on the controller or a closed network."""
 
     smtp_user: Line | None = None
-    """User to log in as; none: no log-in."""
+    """User to log in as; none: no login."""
 
     smtp_password: SecretReference | None = None
     """Where the controller finds the user's password: `env:NAME` or `file:PATH`."""

@@ -27,7 +27,8 @@ def vulnerable(version: str) -> str:
     if _numbers(version) >= _numbers(FLOOR):
         return ""
     return (
-        f"toolkit {version} has known security holes: {FLOOR} is the first without CVE-2026-24260"
+        f"toolkit {version} has known vulnerabilities: {FLOOR} is the first version without"
+        " CVE-2026-24260"
     )
 
 

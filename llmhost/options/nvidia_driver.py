@@ -75,7 +75,7 @@ class NvidiaDriver(Section):
 
     @property
     def security_floors(self) -> dict[int, str]:
-        """By branch: the first version without known security holes."""
+        """By branch: the first version without known vulnerabilities."""
         return FLOORS
 
     @property

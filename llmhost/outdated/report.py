@@ -22,7 +22,7 @@ Kind = Literal["engine", "model", "driver", "toolkit", "docker", "llmhost"]
 BAKE = "Stack | Bake the models into the services' images"
 RUN = "Stack | Run the declared services"
 DRIVER = "NVIDIA driver | Install the NVIDIA driver, load it and hold it"
-TOOLKIT = "Container toolkit | Install the NVIDIA container toolkit and tell Docker of it"
+TOOLKIT = "Container toolkit | Install the NVIDIA container toolkit and configure Docker for it"
 """Steps of `llmhost plan`; a unit test compares them with the tasks."""
 
 PACKAGES: Mapping[Kind, tuple[str, ...]] = {

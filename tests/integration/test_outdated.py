@@ -169,4 +169,4 @@ def test_each_source_that_cannot_be_reached_is_named(tmp_path: Path, models: Hub
     found = json.loads(ran.stdout)
     assert {*found["unreachable"]} == {closed, f"hf:{FILE}", "the index of Python packages"}
     assert len(ran.stderr.splitlines()) == 3
-    assert all("what it offers is not known" in line for line in ran.stderr.splitlines())
+    assert all("its updates are unknown" in line for line in ran.stderr.splitlines())

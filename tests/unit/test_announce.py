@@ -192,7 +192,7 @@ def test_log_in_needs_tls_and_the_right_password(
         assert len(inbox.mails) == 1
         monkeypatch.setenv("PASSWORD_OF_MAIL", "wrong-and-secret")
         [why] = send(mailing(inbox.port, smtp_security="starttls", **account), BODY)
-        assert "refused the log-in with 535" in why and "wrong-and-secret" not in why
+        assert "refused the login with 535" in why and "wrong-and-secret" not in why
         assert len(inbox.mails) == 1
 
 

@@ -75,7 +75,7 @@ def test_name_that_would_not_deploy_is_refused() -> None:
 def test_existing_client_gets_no_second_record(inventory: Path) -> None:
     result = key("new", "app", inventory)
     assert result.exit_code == 1
-    assert "to replace its key" in result.output and "llmhost-" not in result.output
+    assert "to replace a key" in result.output and "llmhost-" not in result.output
     assert inventory.read_text() == INVENTORY % OLD
 
 

@@ -119,7 +119,7 @@ def test_newer_packages_are_named_once_for_each_kind_with_known_holes() -> None:
     found = HostPackages(versions, "580.95.05", NOW, frozenset({"docker.io", "bash"}))
     docker, driver = host_findings(host(), found, NOW.date())
     assert (driver.kind, driver.latest) == ("driver", "580.159.04-1")
-    assert re.match(r"driver 580.95.05 has known security holes: 580", driver.security)
+    assert re.match(r"driver 580.95.05 has known vulnerabilities: 580", driver.security)
     assert (docker.name, docker.current, docker.latest) == ("docker.io", "28.5", "28.6")
     assert docker.changes == ("llm: containers restart (llamacpp)",)
     assert docker.security == "28.6 is a security update of the distribution"
