@@ -41,6 +41,7 @@ from llmhost.cli.session import checked_site, connected, dry_run, hosts_within
 from llmhost.cli.verify import failing_hosts
 from llmhost.facts.files import PathStates
 from llmhost.facts.upstreams import SilentUpstreams
+from llmhost.gateway.models import ModelUpstream
 from llmhost.gateway.nginx import NginxState
 from llmhost.gateway.pool import Drained, Marks, Pool, mark_path, marks_of
 from llmhost.gateway.tree import NginxPaths, pool
@@ -143,10 +144,7 @@ class _Roll:
             if broken:
                 stop(*(_broken(each) for each in broken))
             marks = {name: _marks(hosts[name], self._settings(name)) for name in gateways}
-        states = {
-            name: PoolState(frozenset(_pool(self._settings(name)).names), frozenset(drained))
-            for name, drained in marks.items()
-        }
+        states = {name: _state(self._settings(name), marks[name]) for name in gateways}
         return roll_plan([self._host(plans[name], marks) for name in names], states, size)
 
     def _host(self, plan: HostPlan, marks: Mapping[str, Marks]) -> RollHost:
@@ -323,6 +321,16 @@ def _marks(host: Host, settings: Settings) -> Marks:
     return marks_of(servers, directory, NginxState(found))
 
 
+def _state(settings: Settings, marks: Marks) -> PoolState:
+    servers = _pool(settings)
+    models = {name: _places(step) for name, step in servers.models}
+    return PoolState(frozenset(servers.names), frozenset(marks), models)
+
+
+def _places(step: ModelUpstream) -> frozenset[str]:
+    return frozenset(place.name for place in step.places)
+
+
 def _pool(settings: Settings) -> Pool:
     found = pool(settings)
     assert found, "a gateway has upstreams"
@@ -375,10 +383,15 @@ def _last_healthy(
     for name, services in sick.items():
         if name in others and (bad := sorted(services & wanted)):
             why.setdefault(name, f"{', '.join(bad)} on {name} is not healthy")
-    if others.keys() - why.keys():
-        return ""
+    healthy, leaving = others.keys() - why.keys(), {*servers} - {*drained}
     reasons = "; ".join(why.values()) or "all others are drained"
-    return f"no other healthy server of {gateway.name} takes requests: {reasons}"
+    if not healthy:
+        return f"no other healthy server of {gateway.name} takes requests: {reasons}"
+    for _, step in _pool(settings).models:
+        places = _places(step)
+        if places & leaving and not places & healthy:
+            return f"no other healthy server takes requests for the model {step.model}: {reasons}"
+    return ""
 
 
 def _show(plan: RollPlan) -> None:

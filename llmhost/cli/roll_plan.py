@@ -48,10 +48,12 @@ class RollHost:
 
 @dataclass(frozen=True)
 class PoolState:
-    """The servers of a gateway, by their names there, and those that get no requests now."""
+    """The servers of a gateway, by their names there, those that get no requests now, and the
+    servers of each model that it routes."""
 
     servers: frozenset[str]
     drained: frozenset[str]
+    models: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -198,15 +200,22 @@ def _last_at(
     pools: Mapping[str, PoolState],
     drained: Mapping[str, set[str]],
 ) -> bool:
-    """Whether this batch would leave a gateway in front of it without a server."""
+    """Whether this batch would leave a gateway in front of it, or one of its models, without a
+    server."""
     ours = {host.upstream[gateway] for host in batch if gateway in host.upstream}
-    return bool(ours - drained[gateway]) and not pools[gateway].servers - drained[gateway] - ours
+    groups = (pools[gateway].servers, *pools[gateway].models.values())
+    return any(
+        (group & ours) - drained[gateway] and not group - drained[gateway] - ours
+        for group in groups
+    )
 
 
 def _alone(host: RollHost, pools: Mapping[str, PoolState], drained: Mapping[str, set[str]]) -> str:
     gateway = next(each for each in pools if _last_at(each, [host], pools, drained))
+    others = pools[gateway].servers - drained[gateway] - {host.upstream[gateway]}
+    of = gateway if not others else f"a model of {gateway}"
     return (
-        f"{host.name} is the last server of {gateway} that takes requests, and cannot be drained:"
+        f"{host.name} is the last server of {of} that takes requests, and cannot be drained:"
         f" add another one first, or run llmhost deploy with --limit {host.name}, which interrupts"
         " its requests"
     )

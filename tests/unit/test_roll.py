@@ -132,6 +132,18 @@ def test_last_server_of_a_pool_is_never_drained() -> None:
     assert "llm-1 is the last server of gate that takes requests" in plan.failed["llm-1"]
 
 
+def test_last_server_of_a_model_is_never_drained() -> None:
+    hosts = servers(3)
+    pool = PoolState(
+        frozenset({"llm-1", "llm-2", "llm-3"}),
+        frozenset(),
+        {"brain": frozenset({"llm-1", "llm-2"}), "coder": frozenset({"llm-3"})},
+    )
+    plan = roll_plan(hosts, {"gate": pool}, BatchSize(3))
+    assert batches(plan) == [["llm-1"], ["llm-2"]]
+    assert "llm-3 is the last server of a model of gate" in plan.failed["llm-3"]
+
+
 def test_server_of_two_gateways_counts_at_both() -> None:
     first = replace(server(1), upstream={"gate": "llm-1", "other": "first"})
     second = server(2)
