@@ -80,7 +80,7 @@ def secrets(settings: Settings) -> bytes:
 def without_backup(host: SiteHost) -> str:
     """Why a host has no backups; empty if it has."""
     if not host.settings.backup.repository:
-        return "it has no backup_repository"
+        return "backup_repository is not set"
     return "" if containers(host.settings) else "none of its services keeps data"
 
 

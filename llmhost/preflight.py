@@ -66,8 +66,8 @@ def occupied(sites: Sequence[str]) -> Iterator[str]:
         shown = ", ".join(sites[:3]) + (f" and {len(sites) - 3} more" if len(sites) > 3 else "")
         yield (
             f"nginx already serves other sites on this host ({shown}), and llmhost would replace"
-            " its configuration; move them to another host, or set gateway_replaces_nginx = True to"
-            " end them"
+            " its configuration; move them to another host, or set gateway_replaces_nginx ="
+            " True to replace them"
         )
 
 
@@ -131,8 +131,8 @@ def _no_ipv6(identity: HostIdentity, listens: Sequence[Address]) -> Iterator[str
     if wanted and not identity.ipv6:
         others = [str(address) for address in listens if address.version == 4] or ["0.0.0.0"]  # noqa: S104
         yield (
-            f"the host's kernel has IPv6 switched off, and gateway_addresses has {wanted[0]}; set"
-            f" gateway_addresses = {others}, or boot without ipv6.disable=1"
+            f"IPv6 is disabled in the host's kernel, but gateway_addresses has {wanted[0]};"
+            f" set gateway_addresses = {others}, or boot without ipv6.disable=1"
         )
 
 

@@ -1,10 +1,15 @@
-"""Formats sizes and durations. Pure.
+"""Formats numbers, sizes and durations. Pure.
 
 Memory and disks are in GiB and MiB (1024-based), as in `nvidia-smi`, `free` and Docker. Durations
 are in seconds."""
 
 GIB = 2**30
 MIB = 2**20
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 host`, `2 hosts`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def duration(seconds: float | None) -> str:

@@ -19,11 +19,13 @@ def prepare_app_server(settings: Settings, endpoint: LlmEndpoint | None) -> None
         name="Give the LLM server its name",
     )
     if gateway.tls == "ca":
-        apt.packages(*host_packages.AUTHORITIES, name="Install the list of trusted authorities")
+        apt.packages(
+            *host_packages.AUTHORITIES, name="Install the CA certificates of the distribution"
+        )
     ca_certificates.trusted(
         gateway.ca_directory.expanduser() if gateway.tls == "ca" else None,
         label=CA_LABEL,
-        name="Trust the site's authority",
+        name="Trust the site's certificate authority",
     )
     environment_file.present(
         options.environment_file,

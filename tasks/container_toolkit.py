@@ -32,7 +32,7 @@ def install_container_toolkit(settings: Settings) -> None:
         name="Remove overrides of NVIDIA's units",
     )
     container_toolkit.present(
-        name="Install the NVIDIA container toolkit and tell Docker of it",
+        name="Install the NVIDIA container toolkit and configure Docker for it",
         version=options.version,
         repository=partial(_repository, options),
         units=_units(),

@@ -51,7 +51,7 @@ def install_docker(settings: Settings) -> None:
     # The daemon depends on these units.
     systemd.service("containerd.service", newer_than=[CONFIG], name="Run containerd")
     systemd.service("docker.socket", others=["docker.service"], name="Offer Docker's socket")
-    docker.api_socket(name="Keep Docker's API for root and the group docker")
+    docker.api_socket(name="Restrict Docker's API to root and the group docker")
     systemd.service(
         "docker.service",
         name="Run the Docker daemon with its configuration",
@@ -59,4 +59,4 @@ def install_docker(settings: Settings) -> None:
         question=_ANSWERS,
     )
     paths = (*_AUDITED, settings.docker.data_root) if settings.system.hardening == "cis" else ()
-    audit.watched(*paths, component="docker", name="Record changes of Docker")
+    audit.watched(*paths, component="docker", name="Audit changes to Docker")

@@ -38,7 +38,7 @@ def _guard(settings: Settings, *gateway: Rule) -> None:
         *gateway,
         *(Rule(r.port, r.protocol, r.sources, r.comment) for r in settings.firewall.rules),
         confirm_seconds=settings.firewall.confirm_seconds,
-        name="Admit the declared networks and nobody else",
+        name="Admit only the declared networks",
     )
 
 

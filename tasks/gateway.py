@@ -31,7 +31,7 @@ def configure_gateway(settings: Settings) -> None:
     files.present(
         *_log_readers(settings, places),
         *_counters(settings, places),
-        name="Declare what reads the access log",
+        name="Configure what reads the access log",
     )
     systemd.without_overrides(
         *("nginx.service", "mtail.service", "logrotate.timer", "logrotate.service"),
@@ -52,7 +52,7 @@ def configure_gateway(settings: Settings) -> None:
         systemd.service(
             "mtail",
             newer_than=[MTAIL_OPTIONS, MTAIL_PROGRAM],
-            name="Offer metrics on a local port",
+            name="Serve metrics on a local port",
         )
 
 

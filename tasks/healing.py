@@ -24,7 +24,7 @@ def heal_containers(settings: Settings) -> None:
         systemd.service("llmhost-heal.service", **off, name="Do not heal when Docker starts")
     files.present(
         *(_files(settings) if wanted else [Absent(path) for path in (SCRIPT, SERVICE, TIMER)]),
-        name="Declare how containers are healed",
+        name="Configure how containers are healed",
     )
     if wanted:
         systemd.without_overrides(
@@ -37,7 +37,7 @@ def heal_containers(settings: Settings) -> None:
         systemd.service(
             "llmhost-heal.timer",
             others=["llmhost-heal.service"],
-            name="Run the timer that heals containers",
+            name="Run the healing timer",
         )
         systemd.starts_at_boot("llmhost-heal.service", name="Heal containers when Docker starts")
 

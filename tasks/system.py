@@ -41,7 +41,7 @@ def configure_system(settings: Settings) -> None:
         "ssh.socket",
         known=system.accepted_overrides,
         correct=False,  # one of them may be the only way in
-        name="Find overrides of sshd",
+        name="Report overrides of sshd",
     )
     strict = system.hardening == "cis"
     if strict:
@@ -53,8 +53,8 @@ def configure_system(settings: Settings) -> None:
         )
     if system.unattended_upgrades:
         for unit in _UPDATES:
-            systemd.service(f"{unit}.timer", name=f"Update by {unit}.timer")
-    clock.right(system.timezone, name="Set the time zone and keep the clock right")
+            systemd.service(f"{unit}.timer", name=f"Run {unit}.timer")
+    clock.right(system.timezone, name="Set the time zone and keep the clock synchronized")
     sysctl.parameters(
         system.kernel_parameters,
         if_known=system.hardened_parameters,
@@ -63,11 +63,11 @@ def configure_system(settings: Settings) -> None:
     )
     # Ubuntu has started sshd by its socket since 22.10.
     systemd.starts_at_boot("ssh.service", "ssh.socket", by_target=True, name="Start sshd at boot")
-    files.present(*_strict_files(strict), name="Refuse unused protocols and warn strangers")
+    files.present(*_strict_files(strict), name="Disable unused protocols and set the login banner")
     audit.watched(
         *(_AUDITED if strict else ()),
         component="system",
-        name="Record changes of accounts and access",
+        name="Audit changes to accounts and access",
     )
     sshd.settings(
         system.hardening,

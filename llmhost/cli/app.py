@@ -8,6 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from llmhost.cli.wording import mistake, readable
+
 
 @dataclass(frozen=True)
 class Place:
@@ -96,6 +98,9 @@ PLACES = {
     "drain": Place(
         "drain:drain", "Stop sending requests to a server and wait for open requests to finish."
     ),
+    "roll": Place(
+        "roll:roll", "Deploy batch by batch: drain, deploy, verify, and return to the pool."
+    ),
     "stop": Place(
         "service:stop_service",
         "Stop a service until it is started again: deploys and reboots leave it stopped.",
@@ -127,7 +132,7 @@ def command(name: str) -> Any:
         alone.command(context_settings=getattr(found, "context_settings", None))(found)
         made = typer.main.get_command(alone)
     made.name = name
-    return made
+    return readable(made)
 
 
 class _Unread(TyperCommand):
@@ -153,6 +158,14 @@ class _Group(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = _Commands()  # type: ignore[assignment]  # it is only read
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; its own groups and options are parsed here, too."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = mistake(error) or error.message
+            raise
 
 
 app = typer.Typer(

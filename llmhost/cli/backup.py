@@ -18,8 +18,8 @@ from llmhost.operations.journal import new_record
 from llmhost.secret import create_secret
 from llmhost.units import gib
 
-Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
-Json = Annotated[bool, typer.Option("--json", help="For machines: an object by host")]
+Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON: an object by host")]
 _console = Console(soft_wrap=True, highlight=False)
 
 
@@ -120,7 +120,7 @@ def _hosts(path: str, limit: list[str]) -> list[SiteHost]:
     hosts = site_hosts(path, limit, no_rules)
     reasons = {host.name: why for host in hosts if (why := without_backup(host))}
     if len(reasons) == len(hosts):
-        stop(*(f"{name}: {why} (llmhost docs operations)" for name, why in reasons.items()))
+        stop(*(f"{name}: {why}; see llmhost docs operations" for name, why in reasons.items()))
     for name, why in reasons.items():
         typer.echo(f"{name}: no backup: {why}", err=True)
     return [host for host in hosts if host.name not in reasons]

@@ -27,7 +27,7 @@ from llmhost.bench import (
 )
 from llmhost.cli.bench_client import Load, measure
 from llmhost.cli.bench_plot import MISSING, can_plot, plot
-from llmhost.cli.errors import ERROR, stop
+from llmhost.cli.errors import ERROR, misused, stop
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.generating_roles import generating_roles
 from llmhost.inventory.role import Role
@@ -49,7 +49,7 @@ _MARGIN = 0.05
 
 
 def bench(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     host: Annotated[str, typer.Argument(metavar="HOST", help="Host whose gateway to measure")],
     key: Annotated[
         str, typer.Option(help="API key of a client: env:NAME or file:PATH")
@@ -73,7 +73,7 @@ def bench(
         typer.Option("--plot", metavar="PNG", help="Also draw it; needs llmhost[plot]"),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="For machines; see docs/bench.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see docs/bench.schema.json")
     ] = False,
 ) -> None:
     """Measure throughput and latency of a gateway at rising concurrency.
@@ -160,9 +160,9 @@ def _client(host: SiteHost, url: str, key: str, timeout: float) -> httpx.Client:
         authority = gateway.ca_certificate
         context = ssl.create_default_context(cafile=str(authority) if authority else None)
     except ValueError as error:
-        stop(f"--key {error}")
+        misused(f"--key {error}")
     except OSError as error:
-        stop(f"{authority}: {error.strerror}: the first deploy creates it")
+        stop(f"{authority}: {error.strerror}; the first deploy creates the certificate authority")
     return httpx.Client(
         base_url=url or gateway.url(str(host.address or host.name)),
         headers={"Authorization": f"Bearer {secret}"},
@@ -179,7 +179,9 @@ def _numbers(text: str) -> list[int]:
     except ValueError:
         found = []
     if not found or min(found) < 1 or max(found) > 1024:
-        stop(f"--concurrency {text} is not a list of numbers from 1 to 1024; write one such as 1,4")
+        misused(
+            f"--concurrency {text} is not a list of numbers from 1 to 1024; write one such as 1,4"
+        )
     return found
 
 

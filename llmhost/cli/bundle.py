@@ -25,7 +25,9 @@ app = typer.Typer(
     help="Deploy to hosts without a network, from one signed file.", no_args_is_help=True
 )
 
-InventoryFile = Annotated[str, typer.Argument(metavar="INVENTORY", help="Such as inventory/llm.py")]
+InventoryFile = Annotated[
+    str, typer.Argument(metavar="INVENTORY", help="Inventory file, such as inventory/site.py")
+]
 Limit = Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeatable")]
 
 

@@ -42,6 +42,12 @@ _LOOK = """\
 . /etc/os-release; echo "$ID|$VERSION_ID|$VERSION_CODENAME|$(dpkg --print-architecture)"
 for tool in gpg %s; do command -v $tool >/dev/null || echo "$tool"; done
 %s"""
+_PACKAGES = {
+    "gpg": "gnupg",
+    "curl": "curl",
+    "docker": "docker.io docker-cli",
+    "docker buildx": "docker-buildx",
+}
 _BUILDX = "docker buildx version >/dev/null 2>&1 || echo 'docker buildx'"
 
 
@@ -60,9 +66,10 @@ def builder_of(remote: Remote, data: Mapping[str, Any], *, bakes: bool) -> Build
     tools, more = ("docker curl", _BUILDX) if bakes else ("", "")
     first, *missing = remote.run(_LOOK % (tools, more)).splitlines()
     if missing:
+        packages = " ".join(dict.fromkeys(_PACKAGES[each] for each in missing))
         raise BundleError(
-            f"{remote.name} lacks {', '.join(missing)}: install gnupg; to build images, also curl"
-            " and Docker with buildx (Debian 13: docker.io docker-cli docker-buildx)"
+            f"{remote.name} lacks {', '.join(missing)}: install it there, on Debian 13 with"
+            f" apt-get install {packages}"
         )
     distribution, version, codename, architecture = first.split("|")
     sudo = {} if remote.is_root else {"_sudo": True}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llmhost.cli.errors import stop
+from llmhost.cli.errors import check_inventory_file
 from llmhost.cli.run import become_pyinfra
 from llmhost.resources import DEPLOY
 
@@ -20,10 +20,14 @@ def deploy(
 
     Uses deploy.py in the current directory, or the one that comes with llmhost.
     """
-    if not Path(inventory).is_file():
-        stop(f"inventory file {inventory} not found; give a file such as inventory/site.py")
+    check_inventory_file(inventory)
+    become_pyinfra([inventory, str(deploy_file()), *(options or [])])
+
+
+def deploy_file() -> Path:
+    """deploy.py in the current directory, or the one that comes with llmhost."""
     own = Path("deploy.py")
-    become_pyinfra([inventory, str(own if own.is_file() else DEPLOY), *(options or [])])
+    return own if own.is_file() else DEPLOY
 
 
 deploy.context_settings = {"ignore_unknown_options": True}  # type: ignore[attr-defined]

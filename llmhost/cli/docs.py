@@ -17,7 +17,10 @@ def docs(
     if page in pages:
         typer.echo(pages[page].read_text(encoding="utf-8"), nl=False)
     elif page:
-        stop(f"'{page}' is not a page; {nearest(page, pages, 'llmhost docs lists them')}")
+        stop(
+            f"'{page}' is not a page;"
+            f" {nearest(page, pages, 'to list the pages, run: llmhost docs')}"
+        )
     else:
         width = max(map(len, pages))
         for name, path in pages.items():

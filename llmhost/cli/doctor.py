@@ -21,7 +21,7 @@ def doctor(
         str | None,
         typer.Argument(help=f"Inventory file; default: {_SITE}, if it exists", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Show what this machine, the site and the way to its hosts lack, and how to fix it.
 
@@ -31,7 +31,12 @@ def doctor(
     path = inventory or (_SITE if Path(_SITE).is_file() else None)
     if path is None:
         found.append(
-            Finding("site.inventory", "advice", "no inventory here", "llmhost init my-site")
+            Finding(
+                "site.inventory",
+                "advice",
+                f"no {_SITE} in this directory; to create a site",
+                "llmhost init my-site",
+            )
         )
     else:
         # It reads the inventory with pyinfra; the controller's findings need neither.

@@ -25,7 +25,7 @@ class Finding:
 
 _PACKAGES = {"ssh": "openssh-client", "ssh-keygen": "openssh-client", "git": "git"}
 _NEEDED_BY = {
-    "ssh": "llmhost ssh, exec, bundle and verify use it",
+    "ssh": "llmhost ssh, exec, bundle and verify need it",
     "ssh-keygen": "a key for SSH is created with it",
     "git": "without it, receipts do not name llmhost's revision",
 }
@@ -60,7 +60,7 @@ def _ssh_key(home: Path, environment: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("controller.ssh-key", "ok", "SSH keys in the agent")
     else:
         fix = "ssh-keygen -t ed25519"
-        what = "no SSH key; an inventory may name another one with ssh_key"
+        what = "no SSH key in ~/.ssh; create one, or name another with ssh_key in the inventory"
         yield Finding("controller.ssh-key", "advice", what, fix)
 
 
@@ -83,7 +83,7 @@ def _dependencies() -> Iterator[Finding]:
     if not other:
         yield Finding("controller.dependencies", "ok", f"{len(pins)} locked dependencies")
         return
-    what = f"{len(other)} dependencies are not at the tested version ({', '.join(other[:3])})"
+    what = f"{len(other)} dependencies differ from the tested versions ({', '.join(other[:3])})"
     fix = f"{sys.executable} -m pip install --require-hashes -r {REQUIREMENTS}"
     yield Finding("controller.dependencies", "advice", what, fix)
 

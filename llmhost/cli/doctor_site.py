@@ -5,10 +5,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import typer
-
 from llmhost.cli.doctor_controller import Finding
-from llmhost.cli.inventory_file import load_inventory
+from llmhost.cli.inventory_file import InventoryError, read_inventory
 from llmhost.cli.remote import remote
 from llmhost.gateway.authority import has_authority
 from llmhost.inventory.role import Role
@@ -16,33 +14,43 @@ from llmhost.inventory.site import Site, SiteHost
 from llmhost.inventory.site_reader import SiteError, no_rules, no_site_rules
 from llmhost.operations.inventory import inventory_site
 from llmhost.secret import read_secret
+from llmhost.units import counted
 
 _AT_ONCE = 16
 _PROBE = 'id -u; if [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; then echo root; fi'
 # What OpenSSH prints, what it means, and the fix; {target} is `user@address`, with its port.
 _SSH_ERRORS = (
-    ("Permission denied", "refuses the SSH login", "ssh-copy-id {target}"),
-    ("Host key verification failed", "is unknown to SSH, or has another host key", "ssh {target}"),
-    ("Could not resolve", "has an unknown name", "fix ssh_hostname in the inventory"),
-    ("No route", "is not in reach", "check its address, and that it is on"),
+    ("Permission denied", "refuses the SSH login; copy your key to it", "ssh-copy-id {target}"),
+    (
+        "Host key verification failed",
+        "is unknown to SSH, or has another host key; compare the key that ssh shows",
+        "ssh {target}",
+    ),
+    ("Could not resolve", "has an unknown name", "correct ssh_hostname in the inventory"),
+    ("No route", "cannot be reached from here", "check its address, and that it is on"),
     ("timed out", "does not answer", "check its address and firewall, and that it is on"),
-    ("refused", "runs no SSH server on this port", "sudo apt-get install openssh-server there"),
+    (
+        "refused",
+        "refuses connections to its SSH port",
+        "correct ssh_port, or there: sudo apt-get install openssh-server",
+    ),
 )
 
 
 def site_findings(path: str) -> list[Finding]:
     """All findings about an inventory, its directory and its hosts."""
     if not Path(path).is_file():
-        return [Finding("site.inventory", "missing", f"no {path}", "llmhost init my-site")]
+        what = f"no inventory file {path}; give one that exists, or create a site"
+        return [Finding("site.inventory", "missing", what, "llmhost init my-site")]
     found = [Finding("site.inventory", "ok", f"inventory {path}")]
     try:
-        inventory = load_inventory(path)
-    except typer.Exit:  # the reason is printed
-        return [Finding("site.inventory", "missing", f"{path} cannot be read", "fix it")]
+        inventory = read_inventory(path)
+    except InventoryError as error:
+        return [Finding("site.inventory", "missing", str(error))]
     hosts = [*inventory]
     try:
         inventory_site(inventory, hosts)
-        found.append(Finding("site.options", "ok", f"options of {len(hosts)} host(s)"))
+        found.append(Finding("site.options", "ok", f"options of {counted(len(hosts), 'host')}"))
     except SiteError as error:
         found += [Finding("site.options", "missing", sentence) for sentence in error.sentences]
     try:
@@ -62,7 +70,12 @@ def _authority(site: Site) -> Iterator[Finding]:
             yield Finding("site.authority", "advice", what, fix)
         elif (directory / "ca.key").stat().st_mode & 0o077:
             fix = f"chmod 600 {shlex.quote(str(directory / 'ca.key'))}"
-            yield Finding("site.authority", "missing", "others can read the authority's key", fix)
+            yield Finding(
+                "site.authority",
+                "missing",
+                "other users can read the certificate authority's key",
+                fix,
+            )
         else:
             yield Finding("site.authority", "ok", f"certificate authority {directory}: back it up")
 
@@ -94,7 +107,7 @@ def _host(host: SiteHost) -> Finding:
     lines = ran.stdout.decode(errors="replace").split()
     name = f"host.{host.name}"
     if "root" in lines:
-        return Finding(name, "ok", f"{host.name}: login and root work")
+        return Finding(name, "ok", f"{host.name}: SSH login works, with root access")
     if lines:
         what = f"{host.name}: the login user cannot use sudo without a password"
         rule = 'echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/llmhost'

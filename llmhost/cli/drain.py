@@ -1,6 +1,7 @@
 """`llmhost drain`: take an LLM server out of its gateway's pool, or return it."""
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -24,7 +25,7 @@ _console = Console(soft_wrap=True, highlight=False)
 
 def drain(
     server: Annotated[str, typer.Argument(help="Name of the server, as in gateway_upstreams")],
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     undo: Annotated[bool, typer.Option("--undo", help="Return the server to the pool")] = False,
     wait: Annotated[
         int, typer.Option(min=0, help="Seconds to wait for open requests to finish")
@@ -37,18 +38,21 @@ def drain(
     """
     gateways = _gateways_of(server, inventory)
     with connected(inventory, list(gateways)) as (state, messages):
-        calls = {host: _call(gateways[host.name], server, undo=undo) for host in _done(state)}
+        calls = {
+            host: drain_call(gateways[host.name], [server], undo=undo) for host in _done(state)
+        }
         failed = run_locked(state, calls)
         for host in _done(state):
             verb = "sends requests to" if undo else "sends no new requests to"
             _console.print(f"{escape(host.name)} {verb} {escape(server)}")
         waits = bool(_done(state)) and not undo
-        left = _await_end(_done(state), gateways, server, wait) if waits else 0
+        names = {server: dict.fromkeys(gateways, server)}
+        left = await_end(_done(state), gateways, names, wait) if waits else {}
         why_not = [f"{name}: {sentence}" for name, why in failed.items() for sentence in why]
         if missing := sorted(gateways.keys() - {host.name for host in _done(state)}):
-            about = [line for line in messages.lines if any(f"[{n}]" in line for n in missing)]
-            stop(*(why_not or about or [f"{name} could not be reached" for name in missing]))
-        raise typer.Exit(STILL_BUSY if left else 0)
+            about = [f"{name}: {each}" for name in missing for each in messages.about(name)]
+            stop(*(why_not or about))
+        raise typer.Exit(STILL_BUSY if any(left.values()) else 0)
 
 
 def _gateways_of(server: str, inventory: str) -> dict[str, Settings]:
@@ -73,7 +77,10 @@ def _upstream(settings: Settings, server: str) -> UpstreamServer | None:
     return next((each for each in settings.gateway.upstreams if each.name == server), None)
 
 
-def _call(settings: Settings, server: str, *, undo: bool) -> Call:
+def drain_call(
+    settings: Settings, servers: Sequence[str], *, undo: bool, roll: bool = False
+) -> Call:
+    """The operation that drains servers of a gateway with these settings, or returns them."""
     places = tree.NginxPaths()
     options = {
         "undo": undo,
@@ -81,21 +88,36 @@ def _call(settings: Settings, server: str, *, undo: bool) -> Call:
         "status_port": settings.gateway.status_port,
         "tls": tree.tls(settings),
         "pool": tree.pool(settings),
+        "roll": roll,
     }
-    arguments = (server, *tree.configuration(settings, places))
-    return Call(nginx.drain, f"{'Undrain' if undo else 'Drain'} {server}", arguments, options)
+    arguments = (tuple(servers), *tree.configuration(settings, places))
+    title = f"{'Undrain' if undo else 'Drain'} {', '.join(servers)}"
+    return Call(nginx.drain, title, arguments, options)
 
 
-def _await_end(hosts: list[Host], gateways: dict[str, Settings], server: str, wait: int) -> int:
-    """Print how many connections to the server are left until there is none; returns the last
-    number. nginx keeps idle connections for a moment, so the first number may exceed the number
-    of requests."""
-    deadline, shown = time.monotonic() + wait, -1
+def await_end(
+    hosts: Sequence[Host],
+    gateways: Mapping[str, Settings],
+    servers: Mapping[str, Mapping[str, str]],
+    wait: int,
+) -> dict[str, int]:
+    """Print how many connections to the servers are left until there is none; returns the last
+    numbers. nginx keeps idle connections for a moment, so the first number may exceed the number
+    of requests. `servers` are their names at the gateways."""
+    deadline, shown = time.monotonic() + wait, dict[str, int]()
     while True:
-        left = sum(_connections(host, gateways[host.name], server) for host in hosts)
-        if left != shown:
-            _console.print(f"connections to {escape(server)}: {left}")
-        if not left or time.monotonic() >= deadline:
+        left = {
+            server: sum(
+                _connections(host, gateways[host.name], names[host.name])
+                for host in hosts
+                if host.name in names
+            )
+            for server, names in servers.items()
+        }
+        for server, count in left.items():
+            if count != shown.get(server):
+                _console.print(f"connections to {escape(server)}: {count}")
+        if not any(left.values()) or time.monotonic() >= deadline:
             return left
         shown = left
         time.sleep(1)

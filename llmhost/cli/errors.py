@@ -1,19 +1,34 @@
 """How a command reports an error."""
 
+from pathlib import Path
 from typing import NoReturn
 
 import typer
 
 ERROR = 1
 DRIFT = 2
+USAGE = 2
 
 
-def stop(*sentences: str) -> NoReturn:
-    """Print each sentence as an error (what is wrong, how to fix it) and exit with status 1."""
+def stop(*sentences: str, status: int = ERROR) -> NoReturn:
+    """Print each sentence as an error (what is wrong, how to fix it) and exit."""
     from rich.console import Console  # only an error needs it
     from rich.markup import escape
 
     console = Console(stderr=True, soft_wrap=True)
     for sentence in sentences:
         console.print(f"[red]error:[/red] {escape(sentence)}", highlight=False)
-    raise typer.Exit(ERROR)
+    raise typer.Exit(status)
+
+
+def misused(sentence: str) -> NoReturn:
+    """Print what is wrong with an argument or an option and exit, as typer does for its own."""
+    stop(sentence, status=USAGE)
+
+
+def check_inventory_file(path: str) -> None:
+    """Stop if there is no such file."""
+    if Path(path).is_dir():
+        stop(f"{path} is a directory; give an inventory file, such as inventory/site.py")
+    if not Path(path).is_file():
+        stop(f"inventory file {path} not found; give a file such as inventory/site.py")

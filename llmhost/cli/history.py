@@ -13,7 +13,7 @@ from llmhost.cli.session import as_root, one_host
 from llmhost.history.run_record import Run, as_data, history, parse, table_row
 from llmhost.operations.inventory import site_host
 
-Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
+Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")]
 
 # Kill the process only if it has the lock file open: another process may have the id by now.
@@ -34,7 +34,7 @@ exit 1"""
 def show_history(
     inventory: Inventory,
     host: HostName,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
     last: Annotated[int, typer.Option(help="How many runs to show", min=1)] = 20,
 ) -> None:
     """Show who deployed to a host, when, from which revision, and what changed.

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -132,13 +133,17 @@ class Hubs:
         try:
             answer = self._http.get(address, headers=dict(headers), params=params)
         except httpx.HTTPError as error:
-            raise HubError(f"could not be requested: {error}") from None
+            why = re.sub(r"\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+            where = urlsplit(address).hostname
+            raise HubError(f"cannot be looked up: no connection to {where} ({why})") from None
         if answer.status_code in (401, 403):
-            raise HubError("is gated: accept its terms, and set HF_TOKEN to an access token")
+            raise HubError(
+                "is gated or private: accept its terms at the hub, and set HF_TOKEN to a token"
+            )
         if answer.status_code == httpx.codes.NOT_FOUND:
-            raise HubError("or its revision does not exist")
+            raise HubError("or its revision does not exist: correct the source")
         if answer.is_error:
-            raise HubError(f"could not be requested: the hub answered {answer.status_code}")
+            raise HubError(f"cannot be looked up: the hub answered {answer.status_code}")
         return answer
 
 
@@ -150,7 +155,7 @@ def _readable(siblings: Mapping[str, Any]) -> list[str]:
     onnx = [name for name in siblings if name.endswith(".onnx")]
     if onnx:
         raise HubError(
-            "contains no safetensors files but ONNX files: select files with include, such as"
+            "contains no safetensors files, only ONNX files: select files with include, such as"
             f" ['*.json', {onnx[0]!r}]; it contains {_some(siblings)}"
         )
     raise HubError(f"contains no safetensors files; it contains {_some(siblings)}")
@@ -168,7 +173,7 @@ def _selected(siblings: Mapping[str, Any], include: Sequence[str]) -> list[str]:
         # onnx/model.onnx_data, and with several files onnx/model.onnx_data_1
         of = name.partition(".onnx_data")[0] + ".onnx"
         if of in chosen and name not in chosen and ".onnx_data" in name:
-            raise HubError(f"keeps weights of {of} in {name}: add it to include")
+            raise HubError(f"keeps weights of {of} in {name}: add this file to include")
     return chosen
 
 
@@ -178,7 +183,10 @@ def _json(answer: httpx.Response) -> dict[str, Any]:
     except ValueError:
         data = None
     if not isinstance(data, dict):
-        raise HubError("could not be requested: the answer is not JSON from a hub")
+        raise HubError(
+            "cannot be looked up: the answer is not that of a model hub; check the address of"
+            " the mirror"
+        )
     return data
 
 

@@ -164,7 +164,9 @@ def _report(directory: Path, answers: Answers, key: str, unpinned: str) -> None:
     typer.echo(key)
     if unpinned:
         _say("", f"Models that are not pinned yet: {unpinned}.")
-        _say("A deploy needs the pins. Run `llmhost model lock` where the hub is reachable.")
+        _say(
+            "A deploy needs the pins: run `llmhost model lock` (below) where the hub is reachable."
+        )
     if problems := _problems(directory, answers, pinned=not unpinned):
         _say("", "To do before the first deploy:", *(f"  {problem}" for problem in problems))
     commands = ["model lock"] if unpinned else []

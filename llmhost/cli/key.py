@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from llmhost.cli.errors import stop
+from llmhost.cli.errors import misused, stop
 from llmhost.gateway.keys import digest, new_key
 from llmhost.options.names import CLIENT
 
@@ -27,12 +27,15 @@ DEPLOY = "To apply this, deploy: pyinfra INVENTORY deploy.py"
 def new(
     client: Client,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Python file to add the client to")
+        Path | None, typer.Argument(metavar="FILE", help="Python file to add the client to")
     ] = None,
 ) -> None:
     """Create a key for a new client: print it once, with the record for the inventory."""
     if not re.fullmatch(CLIENT, client):
-        stop(f"'{client}' is not a valid name: use lower-case letters, digits, '.', '_' and '-'")
+        misused(
+            f"'{client}' is not a name of a client: use up to 63 lower-case letters, digits, '.',"
+            " '_' and '-', such as main-app"
+        )
     key = new_key()
     record = f'{{"name": "{client}", "sha256": "{digest(key)}"}}'
     if file:
@@ -51,7 +54,9 @@ def new(
 def rotate(
     client: Client,
     file: Source,
-    keep_days: Annotated[float, typer.Option(min=0, help="How long the old key stays valid")] = 7.0,
+    keep_days: Annotated[
+        float, typer.Option(min=0, max=3650, help="Days that the old key stays valid")
+    ] = 7.0,
 ) -> None:
     """Create a new key for a client; the old one stays valid for a while."""
     from llmhost.gateway.client_records import EditError, changed, field
@@ -62,7 +67,7 @@ def rotate(
     def rotated(source: str) -> str:
         old = field(source, client, "sha256")
         if not isinstance(old, str):
-            raise EditError(f"'{client}' has no sha256 to rotate: add one to its record")
+            raise EditError(f"'{client}' has no sha256 to rotate; add one to its record")
         previous = {"previous_sha256": old, "previous_until": until}
         return changed(source, client, {"sha256": digest(key), **previous})
 
@@ -140,7 +145,7 @@ def _new_secret_file(file: Path, text: str) -> Path:
 
 @app.command("list")
 def list_clients(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     use: Annotated[
         bool, typer.Option("--use", help="Ask the gateways when each key was last used")
     ] = False,
@@ -148,7 +153,7 @@ def list_clients(
         str, typer.Option(metavar="AGE", help="Name keys without a request for as long, as in 30d")
     ] = "",
     as_json: Annotated[
-        bool, typer.Option("--json", help="For machines; see docs/key-list.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see docs/key-list.schema.json")
     ] = False,
 ) -> None:
     """Show which clients may call which host, and until when.
@@ -185,11 +190,13 @@ def _edit(file: Path, edit: Callable[[str], str]) -> None:
     except EditError as error:
         stop(f"{file}: {error}")
     except OSError as error:
-        stop(f"{file}: {error.strerror}")
+        stop(f"{file}: {error.strerror}; give the inventory file, such as inventory/site.py")
+    except UnicodeDecodeError:
+        stop(f"{file} is not a text file; give the inventory file, such as inventory/site.py")
 
 
 def _show(key: str) -> None:
-    _say("The key is shown only once and not stored; give it to the client:")
+    _say("This key is shown once and stored nowhere; give it to the client:")
     typer.echo(key)
 
 

@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmhost.cli.errors import ERROR, stop
-from llmhost.cli.session import Messages, connected
+from llmhost.cli.messages import Messages
+from llmhost.cli.session import connected
 from llmhost.facts.latency import Latency
 from llmhost.inventory.generating_roles import generating_roles
 from llmhost.inventory.role import APP_SERVERS, Role
@@ -25,7 +26,7 @@ SCHEMA = 1
 
 
 def latency(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     limit: Annotated[
         list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
     ] = None,
@@ -37,7 +38,7 @@ def latency(
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds without data before a request fails")
     ] = 120.0,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Measure how fast the gateway answers each application server, for each role.
 
@@ -80,8 +81,7 @@ def _reports(
     if site[host.name].role is not Role.APP_SERVER:
         stop(f"{host.name} is not in the group {APP_SERVERS}: add --limit {APP_SERVERS}")
     if host not in host.state.active_hosts:
-        about = [line for line in messages.lines if f"[{host.name}]" in line]
-        yield Report(host.name, error=" ".join(about) or "no connection was made")
+        yield Report(host.name, error=" ".join(messages.about(host.name)))
         return
     place = site[host.name].settings.app_server.environment_file
     for role, path in roles.items():

@@ -9,9 +9,10 @@ import gevent
 import typer
 from pyinfra.api import Host, State, StringCommand
 
-from llmhost.cli.errors import stop
+from llmhost.cli.errors import misused, stop
 from llmhost.cli.inventory_file import load_inventory
-from llmhost.cli.session import Messages, checked_site, connected, hosts_within
+from llmhost.cli.messages import Messages
+from llmhost.cli.session import checked_site, connected, hosts_within
 from llmhost.inventory.role import Role
 from llmhost.inventory.site import Site, SiteHost
 from llmhost.inventory.site_reader import no_rules, no_site_rules
@@ -32,7 +33,7 @@ from llmhost.status.logs import (
 
 def logs(
     service: Annotated[str, typer.Argument(help="Name of the service, or gateway")],
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     hosts: Annotated[
         list[str] | None,
         typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
@@ -49,7 +50,7 @@ def logs(
     lines: Annotated[
         int | None, typer.Option("--lines", "-n", min=0, help="Only the last lines of each host")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines: an object a line")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: an object a line")] = False,
 ) -> None:
     """Show the log of a service, or of the gateway, of several hosts at once.
 
@@ -80,7 +81,7 @@ def _seconds(since: str) -> int | None:
     try:
         return seconds_of(since) if since else None
     except ValueError:
-        stop(f"--since {since} is not an age; write one such as 90s, 10m, 2h or 3d")
+        misused(f"--since {since} is not an age; write one such as 90s, 10m, 2h or 3d")
 
 
 def _hosts(service: str, path: str, limit: list[str]) -> list[str]:
@@ -151,5 +152,4 @@ def _unreached(state: State, messages: Messages) -> list[str]:
     """Why hosts could not be reached."""
     limited = filter(state.is_host_in_limit, state.inventory)
     missing = [host.name for host in limited if host not in state.activated_hosts]
-    about = [line for line in messages.lines if any(f"[{name}]" in line for name in missing)]
-    return about or [f"{name} could not be reached" for name in missing]
+    return [f"{name}: {sentence}" for name in missing for sentence in messages.about(name)]

@@ -12,18 +12,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmhost.cli.errors import stop
+from llmhost.cli.errors import misused, stop
 from llmhost.cli.hub import ADDRESSES, HubError, Hubs
 from llmhost.cli.inventory_file import inventory_data
+from llmhost.inventory.mistakes import listed
 from llmhost.inventory.profiles import with_profile
 from llmhost.models.lock import LockError, is_pinned, lock_key, read_lock, with_pins, write_lock
 from llmhost.options.model_source import HubSource, OllamaSource, parse_source
 from llmhost.options.stack import Stack
-from llmhost.units import in_gib
+from llmhost.services import catalogue
+from llmhost.units import counted, in_gib
 
 app = typer.Typer(help="List models and pin their sources.", no_args_is_help=True)
 
-InventoryFile = Annotated[str, typer.Argument(metavar="INVENTORY", help="Such as inventory/llm.py")]
+InventoryFile = Annotated[
+    str, typer.Argument(metavar="INVENTORY", help="Inventory file, such as inventory/site.py")
+]
 Records = list[dict[str, Any]]
 Entries = dict[str, dict[str, Any]]
 
@@ -38,11 +42,13 @@ def add(
     ],
     service: Annotated[str, typer.Option(help="Service that runs it")] = "llamacpp",
     include: Annotated[
-        list[str] | None, typer.Option(help="Files to lock, such as '*.json'; may be repeated")
+        list[str] | None, typer.Option(help="Files to lock, such as '*.json'; repeatable")
     ] = None,
     lock_file: Annotated[Path, typer.Option("--lock", help="Lock file to add it to")] = _LOCK,
 ) -> None:
     """Pin a model's source in the lock file and print the record for the inventory."""
+    if service not in catalogue():
+        misused(f"--service '{service}' is not a service; write {listed(catalogue())}")
     record: dict[str, Any] = {"name": role, "service": service, "source": source}
     record |= {"include": include} if include else {}
     lock_file.write_text(write_lock(_read(lock_file) | _resolve(record)))
@@ -70,7 +76,7 @@ def lock(
             key, pinned = lock_key(record), is_pinned(with_pins(record, known))
             entries |= {key: known[key]} if pinned else _resolve(record, locked.addresses)
         file.write_text(write_lock(entries))
-        typer.echo(f"{file}: {len(entries)} source(s) locked")
+        typer.echo(f"{file}: {counted(len(entries), 'source')} locked")
 
 
 @app.command("list")
@@ -94,7 +100,7 @@ def _row(record: Mapping[str, Any], entries: Entries) -> Iterator[str]:
     pinned = with_pins(record, entries)
     yield str(pinned.get("revision") or "")[:12]
     if not is_pinned(pinned):
-        yield "nothing: llmhost model lock"
+        yield "nothing; run llmhost model lock"
     else:
         files = pinned.get("files")
         yield f"{len(files)} files" if files else str(pinned["sha256"])[:12]
@@ -140,7 +146,7 @@ def _read(file: Path) -> Entries:
     except FileNotFoundError:
         return {}
     except (LockError, OSError) as error:
-        stop(f"{file}: the lock file {error}; remove it, then run llmhost model lock")
+        stop(f"{file}: the lock file {error}; remove it, then run llmhost model lock INVENTORY")
 
 
 def _resolve(record: Mapping[str, Any], addresses: Mapping[str, str] | None = None) -> Entries:

@@ -26,7 +26,7 @@ SCHEMA = 1
 
 
 def nvidia(
-    as_json: Annotated[bool, typer.Option("--json", help="For machines")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Show which NVIDIA driver each release and GPU gets, and how old the figures are."""
     today = date.today()

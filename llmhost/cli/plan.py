@@ -12,9 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmhost.cli.errors import DRIFT, ERROR
-from llmhost.cli.session import Messages, dry_run
+from llmhost.cli.messages import Messages
+from llmhost.cli.session import dry_run
 from llmhost.operations.changes import reasons
 from llmhost.operations.run_state import Reasons, title
+from llmhost.units import counted
 
 SCHEMA = 1
 ERRORS = {"refused", "failed", "unreachable"}
@@ -41,12 +43,12 @@ class HostPlan:
 
 
 def plan(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     limit: Annotated[
         list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="For machines; see llmhost docs plan")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs plan")
     ] = False,
 ) -> None:
     """Show what a deploy would change, and why. Changes nothing.
@@ -77,8 +79,8 @@ def _limited(state: State) -> list[Host]:
 def host_plan(state: State, host: Host, messages: Messages) -> HostPlan:
     if host not in state.active_hosts:
         status = "failed" if host in state.activated_hosts else "unreachable"
-        about = tuple(line for line in messages.lines if f"[{host.name}]" in line)
-        return HostPlan(host.name, status, errors=about or ("no connection was made",))
+        otherwise = "its state could not be read" if status == "failed" else ""
+        return HostPlan(host.name, status, errors=tuple(messages.about(host.name, otherwise)))
     notes = tuple(
         sentence for operation in host.op_hash_order for sentence in reasons(host, operation).notes
     )
@@ -112,7 +114,9 @@ def _print(plans: Sequence[HostPlan]) -> None:
             console.print(f"[bold]{escape(each.host)}[/bold]: [green]nothing to do[/green]")
     drifted = sum(each.status == "drift" for each in plans)
     failed = sum(each.status in ERRORS for each in plans)
-    console.print(f"{len(plans)} host(s): {drifted} to change, {failed} failed", highlight=False)
+    console.print(
+        f"{counted(len(plans), 'host')}: {drifted} to change, {failed} failed", highlight=False
+    )
 
 
 def _table(host_plan: HostPlan) -> Table:

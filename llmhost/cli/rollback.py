@@ -25,7 +25,7 @@ from llmhost.settings import Settings
 from llmhost.stack.project import service_images
 from llmhost.units import gib
 
-Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
+Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
 HostName = Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")]
 _console = Console(soft_wrap=True, highlight=False)
 
@@ -34,7 +34,7 @@ def return_to(
     inventory: Inventory,
     host: HostName,
     steps: Annotated[
-        int, typer.Argument(metavar="[N]", min=1, help="How many deploys to go back")
+        int, typer.Argument(metavar="N", min=1, help="How many deploys to go back")
     ] = 1,
     show: Annotated[bool, typer.Option("--list", help="Only list the kept deploys")] = False,
 ) -> None:
@@ -77,7 +77,7 @@ def prune(
             return
         _console.print(_freed(host, todo))
         if not yes and not sys.stdin.isatty():
-            _console.print("Nothing was removed: no terminal to confirm on; add --yes")
+            _console.print("Nothing was removed: there is no terminal to confirm on; add --yes")
             return
         if not yes and not typer.confirm("Remove them?"):
             _console.print("Nothing was removed.")

@@ -88,7 +88,7 @@ def diff(
     before: Document,
     after: Document,
     as_json: Annotated[
-        bool, typer.Option("--json", help="For machines; see docs/sbom-diff.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see docs/sbom-diff.schema.json")
     ] = False,
 ) -> None:
     """Show what changed between two documents, such as those of two deploys.

@@ -11,14 +11,15 @@ from rich.markup import escape
 from llmhost.cli.errors import stop
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.locked_operations import Call, run_locked
-from llmhost.cli.session import Messages, checked_site, connected, hosts_within
+from llmhost.cli.messages import Messages
+from llmhost.cli.session import checked_site, connected, hosts_within
 from llmhost.docker.compose import Project
 from llmhost.operations import services
 from llmhost.operations.changes import reasons
 from llmhost.settings import Settings
 
 Service = Annotated[str, typer.Argument(help="Name of the service, as in services")]
-Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
+Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
 Hosts = Annotated[
     list[str] | None,
     typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
@@ -35,7 +36,7 @@ def stop_service(service: Service, inventory: Inventory, hosts: Hosts = None) ->
     _run(
         services.stopped,
         "Stop",
-        f"stopped, until llmhost start {service}",
+        f"stopped; to start it again: llmhost start {service} {inventory}",
         service,
         inventory,
         hosts,
@@ -117,7 +118,6 @@ def _report(
     why = [f"{name}: {sentence}" for name, sentences in failed.items() for sentence in sentences]
     reached = {host.name for host in state.activated_hosts}
     for name in sorted(projects.keys() - reached):
-        about = [line for line in messages.lines if f"[{name}]" in line]
-        why += about or [f"{name} could not be reached"]
+        why += [f"{name}: {sentence}" for sentence in messages.about(name)]
     if why:
         stop(*why)

@@ -19,6 +19,7 @@ from pyinfra.context import ctx_config, ctx_inventory, ctx_state
 
 from llmhost.cli.errors import stop
 from llmhost.cli.inventory_file import load_inventory
+from llmhost.cli.messages import Messages
 from llmhost.cli.progress import comparing
 from llmhost.inventory.rules import broken_rules
 from llmhost.inventory.site import Site, SiteHost
@@ -32,27 +33,17 @@ from llmhost.inventory.site_reader import (
 from llmhost.inventory.site_rules import site_problems
 from llmhost.operations.comparison import compare
 from llmhost.operations.connection_arguments import connection_arguments
-from llmhost.operations.inventory import inventory_site, site_of
+from llmhost.operations.inventory import inventory_site
 from llmhost.operations.run_state import run_of
 from llmhost.resources import DEPLOY
-
-
-class Messages(logging.Handler):
-    """Collects what pyinfra logs about each host, instead of mixing it with our output."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
 
 
 def hosts_within(inventory: Inventory, limit: Sequence[str]) -> list[Host]:
     """Hosts that match a limit (names, patterns or groups); all if there is no limit."""
     hosts = [host for host in inventory if not limit or _matches(host, limit)]
     if not hosts:
-        stop(f"no host matches --limit {' '.join(limit)}; the inventory has: {_names(inventory)}")
+        wanted = " or ".join(limit)
+        stop(f"no host or group matches {wanted}; the inventory has: {_names(inventory)}")
     return hosts
 
 
@@ -114,7 +105,7 @@ def only_host(state: State, messages: Messages, name: str) -> Host:
     if len(hosts) > 1:
         stop(f"{name} matches {len(hosts)} hosts; give one of {', '.join(map(str, hosts))}")
     if hosts[0] not in state.active_hosts:
-        stop(*messages.lines or [f"{name} is unreachable"])
+        stop(*(f"{name}: {each}" for each in messages.about(hosts[0].name)))
     return hosts[0]
 
 
@@ -137,18 +128,19 @@ def connected(
     """
     inventory = load_inventory(path)
     hosts = hosts_within(inventory, limit)
-    messages = _capture()
+    messages = _capture(path)
     state = State(check_for_changes=False)  # `compare` does it, with the facts read together
     run_of(state).summary = False  # each command reports failed hosts itself
     state.cwd = str(Path.cwd())
+    rules = (broken_rules, site_problems) if strict else (no_rules, no_site_rules)
     pyinfra.is_cli = True  # deploy.py orders its operations by call position only then
     config = Config()
     with ctx_state.use(state), ctx_config.use(config), ctx_inventory.use(inventory):
+        # First: pyinfra raises TypeError for connection data of the wrong type.
+        run_of(state).site = checked_site(inventory, hosts, *rules)
         state.init(inventory, config, initial_limit=hosts)
         config.lock_current_state()
         try:
-            if not strict:
-                run_of(state).site = checked_site(inventory, hosts, no_rules, no_site_rules)
             _connect(state)
             yield state, messages
         finally:
@@ -157,10 +149,6 @@ def connected(
 
 def _connect(state: State) -> None:
     state.set_stage(StateStage.Connect)
-    try:
-        site_of(state)  # report mistakes even if no host is reachable
-    except SiteError as error:
-        stop(*error.sentences)
     try:
         connect_all(state)
     except PyinfraError as error:
@@ -186,8 +174,8 @@ def _evaluate(state: State) -> None:
         stop(f"{DEPLOY.name} failed: {type(why).__name__}: {why}")
 
 
-def _capture() -> Messages:
-    messages = Messages()
+def _capture(path: str) -> Messages:
+    messages = Messages(path)
     logger = logging.getLogger("pyinfra")
     logger.handlers = [messages]
     logger.propagate = False

@@ -12,7 +12,7 @@ from llmhost.cli.session import site_hosts
 from llmhost.inventory.site import SiteHost
 from llmhost.inventory.site_reader import no_rules
 
-Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
+Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
 
 
 def ssh(

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from llmhost.cli.errors import stop
+from llmhost.cli.errors import misused
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.profiles import KEY as PROFILE
 from llmhost.inventory.profiles import PROFILES
@@ -55,11 +55,11 @@ class Questions:
         if given is None and self.asks:
             return str(typer.prompt(question, default=suggested, value_proc=_asked(check)))
         if given is None and suggested is None:
-            stop(f"{option} is required: give it as an option, or run init on a terminal")
+            misused(f"{option} is required: give it as an option, or run init on a terminal")
         try:
             return check(given if given is not None else str(suggested))
         except ValueError as error:
-            stop(f"{option}: {error}")
+            misused(f"{option} {error}")
 
 
 def _asked(check: Callable[[str], str]) -> Callable[[str], str]:
@@ -80,7 +80,7 @@ def host(text: str) -> str:
 def user(text: str) -> str:
     """A user to log in as."""
     if not _USER.fullmatch(text.strip()):
-        raise ValueError(f"'{text}' is not a valid user name; give a name such as root or operator")
+        raise ValueError(f"'{text}' is not a user name; write one such as root or operator")
     return text.strip()
 
 
@@ -123,9 +123,7 @@ def _checked(key: str, value: Any, text: str) -> str:
                 fix = "" if "docs/" in problem.fix else problem.fix
                 sentence = "; ".join(filter(None, (problem.what, fix)))
                 given = f"'{text.strip()}'"
-                raise ValueError(
-                    sentence if given in sentence else f"{given}: {sentence}"
-                ) from None
+                raise ValueError(sentence if given in sentence else f"{given} {sentence}") from None
     return text.strip()
 
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.live import Live
 
 from llmhost.cli.errors import DRIFT, ERROR, stop
+from llmhost.cli.messages import Messages
 from llmhost.cli.parallel import Answer, each_of, run_on_each
-from llmhost.cli.session import Messages, connected, dry_run
+from llmhost.cli.session import connected, dry_run
 from llmhost.cli.status_table import shown
 from llmhost.inventory.site import Site
 from llmhost.operations.inventory import site_of
@@ -38,7 +39,7 @@ USAGE_SECONDS = 600
 
 
 def status(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     hosts: Annotated[
         list[str] | None,
         typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
@@ -55,7 +56,7 @@ def status(
         float, typer.Option(min=1, help="With --watch: seconds between two refreshes")
     ] = 5.0,
     as_json: Annotated[
-        bool, typer.Option("--json", help="For machines; see docs/status.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see docs/status.schema.json")
     ] = False,
 ) -> None:
     """Show the state of each host: services, GPUs, requests, disks, expiries, last deploy.
@@ -114,9 +115,7 @@ def _status(
 ) -> HostStatus:
     answer = answers.get(host.name)
     if answer is None:
-        mark = f"[{host.name}] "
-        about = [line.partition(mark)[2] for line in messages.lines if mark in line]
-        return unreadable(host.name, " ".join(about[-1:]) or "no connection was made")
+        return unreadable(host.name, messages.about(host.name)[-1])
     if answer.error:
         return unreadable(host.name, answer.error.splitlines()[-1])
     found = host_status(site[host.name], answer.output)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmhost.cli.errors import ERROR, stop
+from llmhost.cli.errors import ERROR, misused, stop
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.parallel import run_on_each
 from llmhost.cli.session import checked_site, connected, hosts_within
@@ -28,7 +28,7 @@ _NOBODY = {
 
 
 def usage(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     hosts: Annotated[
         list[str] | None,
         typer.Argument(metavar="HOST", help="Hosts, patterns or groups; default: see below"),
@@ -36,11 +36,11 @@ def usage(
     by: Annotated[By, typer.Option(help="What a row is for")] = By.CLIENT,
     client: Annotated[str, typer.Option(help="Only the requests of this client")] = "",
     since: Annotated[
-        str, typer.Option(help="Only the time since then, such as 12h or 7d; default: all")
+        str, typer.Option(help="Only requests not older than this, such as 12h or 7d; default: all")
     ] = "",
     as_csv_: Annotated[bool, typer.Option("--csv", help="As CSV")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="For machines; see docs/usage.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see docs/usage.schema.json")
     ] = False,
 ) -> None:
     """Show who uses the gateway: requests, errors, tokens and bytes by client, model, variant, day.
@@ -53,14 +53,15 @@ def usage(
     try:
         seconds = seconds_of(since) if since else 0
     except ValueError:
-        stop(f"--since {since} is not an age; write one such as 12h or 7d")
+        misused(f"--since {since} is not an age; write one such as 12h or 7d")
     found = _read(inventory, hosts or [], seconds, by, client)
     if as_json:
         typer.echo(json.dumps(asdict(found)))
     elif as_csv_:
         typer.echo(as_csv(found), nl=False)
     else:
-        Console(highlight=False).print(_table(found) if found.rows else "no requests")
+        if found.rows or not found.errors:
+            Console(highlight=False).print(_table(found) if found.rows else "no requests")
     for host, error in found.errors.items():
         typer.echo(f"{host}: {error}", err=True)
     for host, files in found.damaged.items():
@@ -95,9 +96,7 @@ def sums_of(path: str, names: list[str], seconds: int) -> tuple[dict[str, str], 
     errors = {name: each.error for name, each in answers.items() if each.error}
     for name in names:
         if name not in answers:
-            mark = f"[{name}] "
-            about = [line.partition(mark)[2] for line in messages.lines if mark in line]
-            errors[name] = " ".join(about[-1:]) or "no connection was made"
+            errors[name] = messages.about(name)[-1]
     return outputs, errors
 
 

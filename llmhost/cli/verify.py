@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from llmhost.cli.errors import stop
+from llmhost.cli.errors import misused
 from llmhost.cli.hardening import verify_hardening
 from llmhost.cli.offline import verify_offline
 from llmhost.cli.progress import INTERACTIVE, run_checks
@@ -20,8 +20,9 @@ from llmhost.cli.report import Run, write_page
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.site import SiteHost
 from llmhost.resources import CHECKS
+from llmhost.verify.report import Check, parse
 
-Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")]
+Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
 Limit = Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeatable")]
 Html = Annotated[Path | None, typer.Option(help="Write an HTML report to this file")]
 Junit = Annotated[Path | None, typer.Option(help="Write JUnit XML to this file")]
@@ -69,9 +70,11 @@ def verify(
     --hardening runs only the check of hardening: it prints, for each item of the benchmarks,
     whether it passed, is accepted and why, or failed.
     """
-    hosts = site_hosts(inventory, limit or [])
     if as_json and not hardening:
-        stop("--json needs --hardening")
+        misused("--json works only with --hardening: add --hardening, or use --junit FILE")
+    if html and not html.resolve().parent.is_dir():
+        misused(f"{html} cannot be written: the directory {html.resolve().parent} does not exist")
+    hosts = site_hosts(inventory, limit or [])
     if hardening:
         passed = verify_hardening(hosts, as_json=as_json)
     elif offline:
@@ -84,6 +87,20 @@ def verify(
     raise typer.Exit(0 if passed else 1)
 
 
+def failing_hosts(inventory: str, names: Sequence[str]) -> list[str]:
+    """Those of the hosts that do not do what the inventory declares."""
+    with TemporaryDirectory(prefix="llmhost-") as directory:
+        records = Path(directory, "records")
+        status = run_server_tests(site_hosts(inventory, names), {}, ["-q"], records)
+        lines = records.read_text(encoding="utf-8").splitlines()
+    if status == 0:
+        return []
+    checks = (found for found in map(parse, lines) if isinstance(found, Check))
+    failed = {check.host for check in checks if check.outcome == "failed"}
+    # Without a failed check, pytest itself has failed.
+    return [name for name in names if name in failed] or list(names)
+
+
 def _verify(
     hosts: Sequence[SiteHost],
     options: Mapping[str, object],
@@ -92,8 +109,6 @@ def _verify(
     html: Path | None,
 ) -> bool:
     """Run the server tests, and write the page if there is a path for it."""
-    if html and not html.resolve().parent.is_dir():
-        stop(f"{html} cannot be written: the directory {html.resolve().parent} does not exist")
     with TemporaryDirectory(prefix="llmhost-") as directory:
         records = Path(directory, "records")
         begun = time.monotonic()

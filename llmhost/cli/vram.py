@@ -40,12 +40,12 @@ class HostPlan:
 
 
 def vram(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     limit: Annotated[
         list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="For machines; see llmhost docs vram")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs vram")
     ] = False,
 ) -> None:
     """Show how much GPU memory each model needs and whether all models fit.

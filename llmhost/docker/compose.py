@@ -139,7 +139,8 @@ class ProjectState:
     def notes(self, services: Iterable[str]) -> list[str]:
         """Sentences about those of the services that an operator stopped."""
         return [
-            f"service {name} was {self.stopped[name]}, and stays so until `llmhost start {name}`"
+            f"service {name} was {self.stopped[name]}, and stays so until `llmhost start"
+            f" {name} INVENTORY`"
             for name in services
             if name in self.stopped
         ]
@@ -213,8 +214,8 @@ def _network_reasons(project: Project, found: ProjectNetwork | None) -> Iterator
     if found and not found.made_by_compose:
         yield f"network {project.network} was not created by Compose"
     elif found and found.bridge != project.bridge:
-        bridge = f"is called {found.bridge}" if found.bridge else "has a name of Docker's choice"
-        wanted = project.bridge or "one of Docker's choice"
+        bridge = f"is called {found.bridge}" if found.bridge else "has a generated name"
+        wanted = project.bridge or "a generated one"
         yield f"the bridge of network {project.network} {bridge}, not {wanted}"
 
 
@@ -243,14 +244,13 @@ def _service_reasons(
     project: Project, service: str, containers: Sequence[Container], found: ProjectState
 ) -> Iterator[str]:
     if len(containers) != 1:
-        times = "does not run" if not containers else f"runs {len(containers)} times"
+        times = "is not running" if not containers else f"runs {len(containers)} times"
         yield f"service {service} {times}"
         return
     (container,) = containers
-    image = found.images.get(project.images[service])
     if container.config != found.configs.get(service):
         yield f"service {service} runs with another configuration"
-    if image and container.image != image.id:
+    if _other_image(project, container, found):
         yield f"service {service} runs an image other than {project.images[service]}"
     if container.state != "running":
         yield f"service {service} is {container.state}"
@@ -292,6 +292,38 @@ def _updated(wanted: Limits, found: Limits) -> list[str]:
         "processors": found.cpus not in dropped[2],
     }
     return [name for name, differs in differ.items() if differs]
+
+
+def interruptions(project: Project, found: ProjectState, todo: ComposePlan) -> list[str]:
+    """Sentences about running services whose containers are recreated."""
+    again = {
+        container.service
+        for container in found.containers
+        if container.service in project.services
+        and container.state == "running"
+        and (
+            container.service in todo.remake
+            or container.config != found.configs.get(container.service)
+            or _other_image(project, container, found)
+            or _has_other_file(project, container.service, found)
+        )
+    }
+    return [
+        f"service {service} is interrupted until its new container is healthy"
+        for service in project.services
+        if service in again
+    ]
+
+
+def _has_other_file(project: Project, service: str, found: ProjectState) -> bool:
+    path = project.service_file(service)
+    declared = File(path, project.services[service])
+    return path not in found.paths or found.paths[path].sha256 != declared.sha256
+
+
+def _other_image(project: Project, container: Container, found: ProjectState) -> bool:
+    image = found.images.get(project.images[container.service])
+    return image is not None and container.image != image.id
 
 
 def apply_script(project: Project, todo: ComposePlan) -> str:

@@ -80,8 +80,9 @@ def shortage(
     places = {place.device: place for place in (room.uploads, room.images)}
     return [
         f"baking the models needs about {gib(needs[device])} below {place.path} (weights"
-        f" {gib(arriving)}, engines {gib(engines)}), and {gib(place.free_bytes)} are free: free"
-        " space with llmhost prune, or move docker_data_root; preflight_min_free_disk_gib = 0"
+        f" {gib(arriving)}, engines {gib(engines)}), and {gib(place.free_bytes)} are free:"
+        " free space with llmhost prune INVENTORY HOST, or move docker_data_root;"
+        " preflight_min_free_disk_gib = 0"
         " disables this check"
         for device, place in places.items()
         if needs[device] > place.free_bytes

@@ -18,8 +18,11 @@ Record = cst.Dict | cst.Call
 Field = cst.DictElement | cst.Arg
 
 
+_ROTATE = "llmhost key rotate"
+
+
 class EditError(ValueError):
-    """The text cannot be edited automatically; the sentence says what to do manually."""
+    """The text cannot be edited automatically; the sentence says what to do by hand."""
 
 
 def added(source: str, records: Sequence[Mapping[str, Any]]) -> str:
@@ -30,9 +33,14 @@ def added(source: str, records: Sequence[Mapping[str, Any]]) -> str:
     taken = [str(each["name"]) for each in records if each["name"] in known]
     if taken:
         names = ", ".join(f"'{name}'" for name in taken)
-        raise EditError(f"{names} already has a record: rotate its key instead")
+        client = taken[0] if len(taken) == 1 else "CLIENT"
+        raise EditError(
+            f"{names} already {'has a record' if len(taken) == 1 else 'have records'};"
+            f" to replace a key: {_ROTATE} {client} FILE"
+        )
     if len(lists) != 1:
-        raise EditError(f"this file has {len(lists)} lists of {KEY}: add the line manually")
+        many = f"{len(lists)} lists of {KEY}" if lists else f"no list {KEY}"
+        raise EditError(f"this file has {many}; add the client by hand: llmhost key new CLIENT")
     [old] = lists
     new = old
     for record in records:
@@ -73,9 +81,7 @@ def _parsed(source: str) -> cst.Module:
     except SyntaxError as error:
         raise EditError(f"line {error.lineno} is not Python: {error.msg}") from error
     except cst.ParserSyntaxError as error:
-        raise EditError(
-            f"line {error.raw_line} cannot be parsed: edit the file manually"
-        ) from error
+        raise EditError(f"line {error.raw_line} cannot be parsed: edit the file by hand") from error
 
 
 def _replaced(module: cst.Module, old: cst.CSTNode, new: cst.CSTNode) -> str:
@@ -118,6 +124,9 @@ def _lists(module: cst.Module) -> list[Clients]:
 def _record(module: cst.Module, client: str) -> Record:
     values = [each.value for clients in _lists(module) for each in clients.elements]
     found = [value for value in values if _name(value) == client]
+    if not found:
+        names = ", ".join(sorted({str(name) for each in values if (name := _name(each))}))
+        raise EditError(f"this file has no record of '{client}'; it has: {names or 'none'}")
     if len(found) != 1:
         raise EditError(f"this file has {len(found)} records of '{client}'; leave one")
     assert isinstance(found[0], cst.Dict | cst.Call)

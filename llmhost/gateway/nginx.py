@@ -135,7 +135,7 @@ def service_drift(state: NginxState, digest: str) -> list[str]:
     if state.enablement != "enabled":
         sentences.append("nginx does not start at boot")
     if not state.active:
-        sentences.append("nginx does not run")
+        sentences.append("nginx is not running")
     elif state.loaded != digest:
         sentences.append("the running configuration of nginx is not the declared one")
     return sentences

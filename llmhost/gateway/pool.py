@@ -4,8 +4,9 @@ Whether a server is drained is state of the gateway's host, in a file next to ng
 it must survive the next deploy, also by another person. Pure.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 
 from llmhost.gateway.models import ModelUpstream
@@ -17,7 +18,21 @@ from llmhost.template import render
 UPSTREAMS = "upstreams.conf"
 AUTHORITY = "upstream-ca.crt"
 MARK = ".drained"
-_MARK_TEXT = "# managed by llmhost: created by `llmhost drain`, removed by `llmhost drain --undo`\n"
+_BY_HAND = "# managed by llmhost: created by `llmhost drain`, removed by `llmhost drain --undo`\n"
+_BY_ROLL = (
+    "# managed by llmhost: created by `llmhost roll`, which removes it when it has succeeded\n"
+)
+
+
+class Drained(Enum):
+    """Who has drained a server; the value is how to undo it."""
+
+    BY_HAND = "is drained and gets no requests; to undo this, run llmhost drain --undo"
+    BY_ROLL = "is drained by llmhost roll and gets no requests; to continue, run llmhost roll again"
+
+
+Marks = Mapping[str, Drained]
+"""Drained servers by name."""
 
 
 @dataclass(frozen=True)
@@ -45,30 +60,75 @@ def drained_servers(pool: Pool, directory: str, state: NginxState) -> tuple[str,
     return tuple(name for name in pool.names if mark_path(directory, name) in state.paths)
 
 
-def with_pool(tree: Tree, pool: Pool, drained: Collection[str], certificate: bytes) -> Tree:
-    """The tree with its servers, and marks of declared servers that are drained."""
+def rolled_servers(pool: Pool, directory: str, state: NginxState) -> tuple[str, ...]:
+    """Those of the drained servers that `llmhost roll` has drained, and nobody by hand since."""
+    return tuple(
+        name
+        for name in drained_servers(pool, directory, state)
+        if state.paths[path := mark_path(directory, name)].sha256 == File(path, _BY_ROLL).sha256
+    )
+
+
+def marks_of(pool: Pool, directory: str, state: NginxState) -> dict[str, Drained]:
+    """The drained servers, in the declared order, with who has drained them."""
+    rolled = rolled_servers(pool, directory, state)
+    return {
+        name: Drained.BY_ROLL if name in rolled else Drained.BY_HAND
+        for name in drained_servers(pool, directory, state)
+    }
+
+
+def marks_after(
+    before: Marks, servers: Collection[str], by: Drained, *, undo: bool
+) -> dict[str, Drained]:
+    """The marks after servers were drained or, with `undo`, returned. A roll changes nothing about
+    servers that were drained by hand; a person takes over those of a roll."""
+    held = {
+        name for name, owner in before.items() if by is Drained.BY_ROLL and owner is Drained.BY_HAND
+    }
+    ours = [name for name in servers if name not in held]
+    others = {name: owner for name, owner in before.items() if name not in ours}
+    return others if undo else others | dict.fromkeys(ours, by)
+
+
+def with_pool(
+    tree: Tree,
+    pool: Pool,
+    drained: Collection[str],
+    certificate: bytes,
+    rolled: Collection[str] = (),
+) -> Tree:
+    """The tree with its servers, and marks of declared servers that are drained; `rolled` are those
+    that `llmhost roll` has drained."""
     directory = tree.directory
     text = render(
         f"gateway/{UPSTREAMS}.j2", servers=pool.servers, models=dict(pool.models), drained=drained
     )
     files = [File(f"{directory}/{UPSTREAMS}", text)]
     files += [
-        File(mark_path(directory, name), _MARK_TEXT) for name in pool.names if name in drained
+        File(mark_path(directory, name), _BY_ROLL if name in rolled else _BY_HAND)
+        for name in pool.names
+        if name in drained
     ]
     if certificate:
         files.append(File(f"{directory}/{AUTHORITY}", certificate))
     return replace(tree, files=(*tree.files, *files))
 
 
-def drain_refusal(pool: Pool, drained: Collection[str], server: str) -> str:
-    """Why a server cannot be drained; empty if it can."""
-    if not set(pool.names) - {*drained, server}:
+def drain_refusal(pool: Pool, drained: Collection[str], servers: Collection[str]) -> str:
+    """Why these servers cannot be drained; empty if they can."""
+    if not set(pool.names) - {*drained, *servers}:
         return (
-            f"{server} is the last server that takes requests: add another one first, with"
-            " llmhost drain --undo"
+            f"{_last(servers)}: add another one first, with llmhost drain --undo SERVER INVENTORY"
         )
     for _, step in pool.models:
         names = {place.name for place in step.places}
-        if server in names and not names - {*drained, server}:
-            return f"{server} is the last server that takes requests for the model {step.model}"
+        if (lost := names & {*servers}) and not names - {*drained, *servers}:
+            return f"{_last(lost)} for the model {step.model}"
     return ""
+
+
+def _last(servers: Collection[str]) -> str:
+    names = " and ".join(sorted(servers))
+    what = "is the last server that takes" if len(servers) == 1 else "are the last ones that take"
+    return f"{names} {what} requests"

@@ -37,7 +37,7 @@ def environment_problems(settings: Settings) -> Iterator[Problem]:
         taken = reserved(service)
         for variable, value in options.environment.items():
             if variable in _OF_LLMHOST or variable.startswith("LLMHOST_"):
-                why = _OF_LLMHOST.get(variable, "names that begin so are those of llmhost")
+                why = _OF_LLMHOST.get(variable, "llmhost reserves names that begin like this")
                 why = why.replace("SERVICE", service.name)
                 yield Problem(key, f"sets {variable}, and {why}", f"remove {variable}")
             elif variable in taken:

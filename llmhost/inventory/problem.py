@@ -22,5 +22,5 @@ class SettingsError(ValueError):
     """All mistakes found in one host's inventory data."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__(f"{len(problems)} problem(s) in the settings")
+        super().__init__(f"{len(problems)} problems in the settings")
         self.problems = tuple(problems)

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from llmhost.inventory.connection import PREFIX as SSH_PREFIX
+from llmhost.inventory.connection import connection_problems
 from llmhost.inventory.mistakes import details, listed, nearest, problem, quoted, shown_key
 from llmhost.inventory.problem import Problem, SettingsError
 from llmhost.inventory.profiles import KEY as PROFILE_KEY
@@ -21,7 +23,7 @@ from llmhost.services import catalogue
 from llmhost.settings import RECORDS, Settings, component_sections
 
 # Keys that belong to pyinfra: its connectors' data, and its global arguments (underscore).
-PYINFRA_PREFIXES = ("ssh_", "_")
+PYINFRA_PREFIXES = (SSH_PREFIX, "_")
 
 LOCK_KEY = "stack_models_lock"
 
@@ -36,6 +38,7 @@ def read_settings(
     """
     reader = _Reader(data)
     settings = reader.settings()
+    reader.problems += connection_problems(data)
     mistaken = {_option(each.key) for each in reader.problems}
     broken = [each for each in rules(settings) if each.key not in mistaken]
     if problems := [*reader.problems, *broken]:

@@ -94,7 +94,7 @@ def read_gguf(stream: BinaryIO, size: int) -> Gguf:
     """
     header = _Header(stream, size)
     if size < len(MAGIC) or header.take(len(MAGIC)) != MAGIC:
-        raise GgufError("is not a GGUF: it does not begin with the letters GGUF")
+        raise GgufError("is not a GGUF file: it does not begin with the letters GGUF")
     version = header.number("I")
     if version not in VERSIONS:
         raise GgufError(f"has GGUF version {version}; llmhost supports 2 and 3")

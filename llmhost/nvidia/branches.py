@@ -27,7 +27,7 @@ def below_floor(driver: str) -> str:
     if least and version(driver) < version(least):
         bulletin = MATRIX.bulletin
         return (
-            f"driver {driver} has known security holes: {least} is the first without them "
+            f"driver {driver} has known vulnerabilities: {least} is the first version without them "
             f"(NVIDIA's bulletin {bulletin.number} of {bulletin.published})"
         )
     return ""

@@ -97,16 +97,16 @@ def stale_specs(state: NvidiaState) -> list[str]:
         winners = state.cdi_winners.get(name, ())
         if len(winners) > 1:
             paths = " and ".join(spec.path for spec in winners)
-            found.append(f"{paths} both describe {name}, so that CDI takes neither: remove one")
+            found.append(f"{paths} both describe {name}, so CDI uses neither: remove one")
         elif winners:
             specs[winners[0].path] = winners[0]
         else:
             what = "the GPUs of this host" if name == "all" else name
             found.append(f"no CDI spec describes {what}")
     for spec in specs.values():
-        found += [f"{spec.path} hands out {path}, which is gone" for path in spec.gone]
+        found += [f"{spec.path} names {path}, which does not exist" for path in spec.gone]
         if not state.is_wsl and UVM not in spec.nodes:
-            found.append(f"{spec.path} does not hand out {UVM}, without which CUDA fails")
+            found.append(f"{spec.path} lacks {UVM}, without which CUDA fails")
         # A GPU that was taken out stays in the spec of the toolkit's units until they run again.
         there = {gpu.uuid for gpu in state.gpus}
         extra = [name for name in spec.devices if name.startswith("GPU-") and name not in there]

@@ -70,7 +70,7 @@ def choose(
     if release not in RELEASES:
         raise Unsatisfiable(f"{release} is not one of {', '.join(RELEASES)}")
     if old := [each.title for each in found if each.name == "LEGACY"]:
-        raise Unsatisfiable(f"a GPU is {old[0]}: no maintained driver knows it")
+        raise Unsatisfiable(f"a GPU is {old[0]}: no maintained driver supports it")
     source = _source(wish, release, nvidia_only=nvidia_only)
     module = _module(wish, found, release, source)
     branch = _branch(wish, release, source, found)
@@ -90,7 +90,7 @@ def _module(wish: Wish, found: frozenset[Generation], release: str, source: Sour
     if closed and opened:
         raise Unsatisfiable(
             f"{', '.join(closed)} needs the closed modules and {', '.join(opened)} the open ones: "
-            "one host can load only one of them, so take one of the GPUs out"
+            "one host can load only one of them, so remove one of the GPUs"
         )
     if wish.module == "open" and closed:
         raise Unsatisfiable(
@@ -146,14 +146,14 @@ def _none_fits(release: str, source: Source, found: frozenset[Generation], today
         if here
         else f"install {' or '.join(others)} on the host"
         if others
-        else "no release has a branch for all of them: take one of the GPUs out"
+        else "no release has a branch for all of them: remove one of the GPUs"
     )
     listed = ", ".join(map(str, branches))
     return f"{' and '.join(why)}, and {where(source, release)} {listed}: {advice}"
 
 
 def _unfit(branch: int, found: frozenset[Generation]) -> Iterator[str]:
-    yield from (f"{why}: {branch} does not know it" for why in misfits(branch, found))
+    yield from (f"{why}: {branch} does not support it" for why in misfits(branch, found))
 
 
 def _unpackaged(branch: int, release: str, source: Source) -> Iterator[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.state import Gpu, NvidiaState
+from llmhost.units import counted
 
 KIND = "nvidia.com/gpu"
 
@@ -108,7 +109,8 @@ def _name(gpu: Gpu) -> str:
 
 def _too_few(service: str, wanted: int, fitting: int, there: int) -> str:
     return (
-        f"service '{service}' asks for {wanted} GPU(s), and {fitting} of this host's {there} "
+        f"service '{service}' asks for {counted(wanted, 'GPU')}, and {fitting} of this host's"
+        f" {there} "
         f"are free: ask for fewer, or let services share with <service>_gpu_shared"
     )
 

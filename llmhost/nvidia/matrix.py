@@ -71,11 +71,8 @@ def _row(
 def age(today: date) -> str:
     """When the figures were checked, for a reader of today."""
     days = (today - MATRIX.checked).days
-    return (
-        f"checked on {MATRIX.checked}, {days} days ago"
-        if days > 0
-        else (f"checked on {MATRIX.checked}")
-    )
+    ago = {0: "", 1: ", 1 day ago"}.get(max(days, 0), f", {days} days ago")
+    return f"checked on {MATRIX.checked}{ago}"
 
 
 def branch_rows(today: date) -> Iterator[tuple[str, str, str, str]]:

@@ -134,8 +134,8 @@ def foreign_platform(state: NvidiaState, *, managed: bool) -> list[str]:
     if tegra or thor or state.running_kernel.endswith("-tegra"):
         board = tegra[-1] if tegra else "nvidia,tegra264" if thor else "a Tegra kernel"
         return [
-            f"this is a Jetson ({board}): its driver is a part of Jetson Linux, and its GPU is not "
-            "handed out by UUID; llmhost does not support it"
+            f"this is a Jetson ({board}): its driver is part of Jetson Linux, and CDI does"
+            " not list its GPU by UUID; llmhost does not support it"
         ]
     if managed and (shared := [device.address for device in state.pci if device.vgpu]):
         return [
@@ -222,16 +222,16 @@ def reboot_reasons(state: NvidiaState, choice: Choice | None) -> list[str]:
     that somebody else manages."""
     found = []
     if state.nouveau:
-        found.append("the nouveau module is loaded in place of NVIDIA's")
+        found.append("the nouveau module is loaded instead of NVIDIA's")
     ready, loaded = state.next_module, state.loaded
     if loaded is None:
         if ready is not None and not state.nouveau:
-            found.append(f"module {ready.version} is installed and not loaded")
+            found.append(f"module {ready.version} is installed but not loaded")
         return found
     if ready is not None and ready.version != loaded.version:
         found.append(f"module {loaded.version} is loaded, and {ready.version} is installed")
     elif choice is not None and loaded.kind != choice.module:
-        found.append(f"the {loaded.kind} module is loaded, and the {choice.module} one is wanted")
+        found.append(f"the {loaded.kind} module is loaded, but the {choice.module} one is required")
     userspace = userspace_version(state)
     if not found and userspace and version(userspace) != version(loaded.version):
         found.append(f"module {loaded.version} is loaded, and the libraries are {userspace}")
@@ -257,7 +257,7 @@ def module_problems(plan: DriverPlan, state: NvidiaState) -> list[str]:
             ]
         return [
             f"the packages are installed, and kernel {kernel} has no nvidia module: "
-            "'dkms status' and the log of apt tell why it was not built"
+            "'dkms status' and /var/log/apt/term.log show why it was not built"
         ]
     if module.kind != plan.choice.module:
         return [f"kernel {kernel} has the {module.kind} module, not the {plan.choice.module} one"]
@@ -273,7 +273,7 @@ def gpu_drift(policy: DriverPolicy, state: NvidiaState) -> list[str]:
         f"GPU {gpu.index} is not in persistence mode" for gpu in state.gpus if not gpu.persistence
     ]
     found += [
-        f"GPU {gpu.index} may draw {gpu.power_limit_watts:g} W, not {wanted}"
+        f"GPU {gpu.index} has a power limit of {gpu.power_limit_watts:g} W, not {wanted}"
         for gpu in _off_limit(policy, state)
         if gpu.pci_address not in state.power_refused
     ]
@@ -284,7 +284,7 @@ def refused_limits(policy: DriverPolicy, state: NvidiaState) -> list[str]:
     """GPUs that were asked for the declared power limit since they were started and do not take
     any (`nvidia-smi -pl` then warns, and succeeds)."""
     return [
-        f"GPU {gpu.index} does not take a power limit: it may draw {gpu.power_limit_watts:g} W"
+        f"GPU {gpu.index} rejects the power limit; it has {gpu.power_limit_watts:g} W"
         for gpu in _off_limit(policy, state)
         if gpu.pci_address in state.power_refused
     ]
@@ -362,13 +362,14 @@ def _allocation_problems(policy: DriverPolicy, state: NvidiaState) -> Iterator[s
         for gpu in broken:
             yield (
                 f"GPU {gpu.index} ({gpu.pci_address}) does not work: nvidia-smi says "
-                f"'{gpu.fault}', and dmesg why; reboot the host, or take the GPU out"
+                f"'{gpu.fault}', and dmesg why; reboot the host, or remove the GPU"
             )
         return
     for gpu in state.gpus if policy.requests else ():
         if gpu.mig:
             yield (
-                f"GPU {gpu.index} is cut into MIG instances, which llmhost does not hand out: "
+                f"GPU {gpu.index} is partitioned into MIG instances, which llmhost does not"
+                " support: "
                 f"run 'nvidia-smi -i {gpu.index} -mig 0' and reboot"
             )
     try:

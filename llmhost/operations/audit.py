@@ -36,8 +36,12 @@ def watched(*paths: str, component: str) -> Commands:
     explain(
         [
             *wrong.values(),
-            *(["auditd does not run"] if stopped else []),
-            *(["the kernel has loaded other rules of audit"] if unloaded and not wrong else []),
+            *(["auditd is not running"] if stopped else []),
+            *(
+                ["the audit rules in the kernel are not the declared ones"]
+                if unloaded and not wrong
+                else []
+            ),
         ]
     )
     if paths and not found.installed:

@@ -93,7 +93,7 @@ def project(
     todo = compose.plan(project, found)
     refusal = refuse(todo.unknown) if todo.unknown else None
     if todo.reasons:
-        explain([*todo.reasons, *notes])
+        explain([*todo.reasons, *compose.interruptions(project, found, todo), *notes])
         if updated := compose.updated(project, found, keeping):
             sentence, command = _backup(updated, backup)
             note([*stopped, sentence])

@@ -1,6 +1,6 @@
 """nginx and its configuration."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pyinfra import host
@@ -16,7 +16,15 @@ from llmhost.gateway.nginx import (
     install_script,
     service_drift,
 )
-from llmhost.gateway.pool import Pool, drain_refusal, drained_servers, with_pool
+from llmhost.gateway.pool import (
+    Drained,
+    Marks,
+    Pool,
+    drain_refusal,
+    marks_after,
+    marks_of,
+    with_pool,
+)
 from llmhost.gateway.tls import CERTIFICATE, Tls, certified, name_files, served_names
 from llmhost.operations.changes import explain, note, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
@@ -55,9 +63,9 @@ def configuration(
     """
     desired = _DesiredState(files, directory, status_port, tls, pool)
     state = desired.state()
-    drained = drained_servers(pool, directory, state) if pool else ()
-    note(_drained(name) for name in drained)
-    tree, renewal = desired.tree(state, drained)
+    marks = marks_of(pool, directory, state) if pool else {}
+    note(map(_drained, marks, marks.values()))
+    tree, renewal = desired.tree(state, marks)
     wrong, drift = tree.wrong(state), service_drift(state, tree.digest)
     if wrong or drift:
         explain([*([renewal] if renewal else []), *wrong.values(), *drift])
@@ -65,36 +73,45 @@ def configuration(
 
 
 @declared(
-    prefetch=lambda server, *files, directory, status_port, **_: [
+    prefetch=lambda servers, *files, directory, status_port, **_: [
         _question(files, directory, status_port)
     ]
 )
 def drain(
-    server: str,
+    servers: Sequence[str],
     *files: File,
     undo: bool,
     directory: str,
     status_port: int,
     tls: Tls | None,
     pool: Pool,
+    roll: bool = False,
 ) -> Commands:
-    """Stop sending requests to a server of the pool, or with `undo` start again.
+    """Stop sending requests to servers of the pool, or with `undo` start again.
 
     Changes nothing else: a host that differs from its inventory in other ways is refused. Open
-    requests are not interrupted.
+    requests are not interrupted. With `roll`, servers that were drained by hand stay so.
     """
     desired = _DesiredState(files, directory, status_port, tls, pool)
     state = desired.state()
-    before = set(drained_servers(pool, directory, state))
-    after = before - {server} if undo else before | {server}
+    before = marks_of(pool, directory, state)
+    by = Drained.BY_ROLL if roll else Drained.BY_HAND
+    after = marks_after(before, servers, by, undo=undo)
+    if roll:
+        held = [name for name in servers if before.get(name) is Drained.BY_HAND]
+        note(_drained(name, Drained.BY_HAND) for name in held)
     tree, _ = desired.tree(state, before)
     if tree.wrong(state) or service_drift(state, tree.digest):
         yield refuse([f"{host.name} differs from its inventory: deploy it first"])
-    elif not undo and (refusal := drain_refusal(pool, before, server)):
+    elif not undo and (refusal := drain_refusal(pool, before, servers)):
         yield refuse([refusal])
     elif before != after:
         tree, _ = desired.tree(state, after)
-        explain([f"{server} is returned to the pool" if undo else _drained(server)])
+        explain(
+            _drained(name, after[name]) if name in after else f"{name} is returned to the pool"
+            for name in servers
+            if before.get(name) is not after.get(name)
+        )
         yield from _apply(tree, state)
 
 
@@ -112,7 +129,7 @@ class _DesiredState:
         question = _question(self.files, self.directory, self.status_port)
         return get_fact(Nginx, **question.arguments)
 
-    def tree(self, state: NginxState, drained: Collection[str]) -> tuple[Tree, str]:
+    def tree(self, state: NginxState, marks: Marks) -> tuple[Tree, str]:
         """The tree, and the reason for a new certificate, if there is one."""
         tree = Tree(self.files, self.directory, self.status_port)
         if self.pool:
@@ -120,7 +137,8 @@ class _DesiredState:
             create = host.state.is_executing
             directory = self.pool.authority
             authority = open_authority(directory, create=create).certificate if directory else b""
-            tree = with_pool(tree, self.pool, drained, authority)
+            rolled = [name for name, by in marks.items() if by is Drained.BY_ROLL]
+            tree = with_pool(tree, self.pool, marks, authority, rolled)
         return _with_tls(tree, self.tls, state)
 
 
@@ -142,5 +160,5 @@ def _apply(tree: Tree, state: NginxState) -> Commands:
     yield StringCommand(activate_script(tree.status_port, tree.digest))
 
 
-def _drained(server: str) -> str:
-    return f"{server} is drained and gets no requests; to undo this, run llmhost drain --undo"
+def _drained(server: str, by: Drained) -> str:
+    return f"{server} {by.value}"

@@ -33,7 +33,10 @@ def reboot(timeout_seconds: int) -> Commands:
             time.sleep(1)
             if _boot_id(host) not in {"", before[0]}:
                 return True
-        late = f"the host was not back within {timeout_seconds} s after its reboot"
+        late = (
+            f"the host has not come back within {timeout_seconds} s of its reboot: check its"
+            " console, then deploy again"
+        )
         host.log_styled(late, fg="red", log_func=logger.error)
         return False
 

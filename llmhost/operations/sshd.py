@@ -22,13 +22,13 @@ _UNLOADED = (
 )
 _CORRECT = "run `sshd -t` on the host and correct /etc/ssh, or no one can log in after a restart"
 _KEPT = (
-    "password log-in over SSH stays possible, because this run logs in with a password; deploy with"
+    "password login over SSH stays possible, because this run logs in with a password; deploy with"
     " a key to end it"
 )
 
 _EXCEPTION = "{}; sshd allows this in spite of the hardening: remove it if nobody needs it"
 _SECOND_FACTOR = (
-    "password log-in over SSH stays possible, because '{}' requires a password or a code: set"
+    "password login over SSH stays possible, because '{}' requires a password or a code: set"
     " system_ssh_password_login = True to accept this"
 )
 
@@ -37,10 +37,10 @@ _SECOND_FACTOR = (
 def settings(level: core.Hardening, *, passwords: bool, confirm_seconds: int) -> Commands:
     """Give sshd the settings of a level of hardening; stricter ones of other files stay.
 
-    Password log-in ends only if this run has logged in with a key, and not at all with `passwords`.
+    Password login ends only if this run has logged in with a key, and not at all with `passwords`.
     New settings are saved to disk only after the controller has logged in again. If that does not
     happen within `confirm_seconds`, the host undoes the change. `off` removes llmhost's file.
-    Password log-in also stays where a second factor needs it. Exceptions for single users are
+    Password login also stays where a second factor needs it. Exceptions for single users are
     reported.
     Without an SSH connection, nothing can be proven, and sshd is left alone. It fails if a running
     sshd cannot read its configuration.
@@ -84,7 +84,7 @@ def _passwords_end(state: core.SshdState) -> bool:
 
 
 def _left_possible(state: core.SshdState, *, passwords: bool) -> Iterator[str]:
-    """Sentences about log-ins that the settings do not end."""
+    """Sentences about logins that the settings do not end."""
     yield from map(_EXCEPTION.format, state.exceptions)
     if passwords:
         return

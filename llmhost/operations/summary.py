@@ -15,6 +15,7 @@ from pyinfra.api import BaseStateCallback, Host, State
 from llmhost.operations.announcement import Progress, announce_end
 from llmhost.operations.changes import reasons
 from llmhost.operations.run_state import add_callbacks, host_run, is_ignored, run_of, title
+from llmhost.units import counted
 
 _LINES = 3
 """How many of the last lines of a failed command's output are repeated."""
@@ -85,7 +86,7 @@ def lines(failures: Sequence[Failure], hosts: int) -> list[str]:
     """The summary; nothing if no host failed."""
     if not failures:
         return []
-    summary = [f"--> {len(failures)} of {hosts} host(s) failed:"]
+    summary = [f"--> {len(failures)} of {counted(hosts, 'host')} failed:"]
     for failure in failures:
         where = f"{failure.host}: {failure.operation}" if failure.operation else failure.host
         summary += [f"    {where}", *(f"        {sentence}" for sentence in failure.why)]

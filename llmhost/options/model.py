@@ -54,6 +54,10 @@ MODELS = "/models"
 """Directory of all weights in an image."""
 
 
+_PIN = "run: llmhost model lock INVENTORY"
+_HASH = "add sha256, as sha256sum prints it for the file"
+
+
 class ModelFile(Section):
     """One file of a model that has several, pinned by its digest."""
 
@@ -181,26 +185,31 @@ class Model(Section):
     @model_validator(mode="after")
     def _is_pinned(self) -> "Model":
         if isinstance(self.origin, HubSource) and self.revision is None:
-            raise Mistake("comes from a hub without a revision; run: llmhost model lock", "source")
-        if (self.sha256 is None) == (not self.files):
-            what = "has both sha256 and files" if self.sha256 else "has neither sha256 nor files"
-            raise Mistake(
-                f"{what}; give sha256, or files if it consists of several: llmhost model lock"
-            )
+            raise Mistake(f"is not pinned to a revision of its hub; {_PIN}", "source")
+        if self.sha256 and self.files:
+            raise Mistake("has both sha256 and files; remove one of them")
+        if not self.sha256 and not self.files:
+            fix = _HASH if isinstance(self.origin, str) else _PIN
+            raise Mistake(f"has neither sha256 nor files; {fix}")
         if self.sha256 and (part := part_of(self.source)):
             raise Mistake(
-                f"is part {part[0]} of {part[1]} of a file; replace sha256 by files, with all"
-                " parts: llmhost model lock",
+                f"is part {part[0]} of {part[1]} of a file, and sha256 pins only one part; remove"
+                " sha256, then"
+                f" {_PIN}",
                 "source",
             )
         if missing := missing_part(file.path for file in self.files):
             raise Mistake(f"lacks {missing}; list all parts of the file", "files")
         if self.sha256 and isinstance(self.origin, OllamaSource):
             raise Mistake(
-                "comes from Ollama's library; replace sha256 by files: llmhost model lock", "source"
+                f"comes from Ollama's library, which sha256 cannot pin; remove sha256, then {_PIN}",
+                "source",
             )
         if self.include and not (isinstance(self.origin, HubSource) and not self.origin.file):
-            raise Mistake("selects files of a whole repository: hf:PUBLISHER/REPOSITORY", "include")
+            raise Mistake(
+                "is only for a whole repository, such as hf:PUBLISHER/REPOSITORY; remove it",
+                "include",
+            )
         if self.token and self.kind == "file":
             raise Mistake(
                 "is given, and the source is a file on the controller; remove it", "token"

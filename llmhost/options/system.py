@@ -106,7 +106,7 @@ class System(Section):
     what docker-bench-security and lynis ask for in addition, such as auditd. `off`: neither."""
 
     ssh_password_login: Flag = False
-    """Keep password log-in over SSH. Otherwise hardening ends it as soon as a deploy logs in with a
+    """Keep password login over SSH. Otherwise hardening ends it as soon as a deploy logs in with a
     key; a deploy that logs in with a password never ends it."""
 
     confirm_seconds: ConfirmSeconds = 60

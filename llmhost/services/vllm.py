@@ -28,6 +28,7 @@ from llmhost.services.abilities import Abilities
 from llmhost.services.base import Request, Route, Service, ServiceOptions
 from llmhost.services.requests import task_request
 from llmhost.services.vllm_memory import vllm_memory
+from llmhost.units import counted
 
 PARAMETERS = {
     "temperature": "temperature",
@@ -96,7 +97,8 @@ class VllmOptions(ServiceOptions):
     def _every_gpu_is_used(self) -> "VllmOptions":
         if self.tensor_parallel and self.gpus % self.tensor_parallel:
             raise Mistake(
-                f"is {self.tensor_parallel}, which does not divide the {self.gpus} GPU(s) that it"
+                f"is {self.tensor_parallel}, which does not divide the"
+                f" {counted(self.gpus, 'GPU')} that it"
                 " runs on; remove it to use all of them",
                 "tensor_parallel",
             )

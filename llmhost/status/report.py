@@ -253,7 +253,8 @@ def _deploy(settings: Settings, found: Mapping[str, Any]) -> DeployStatus | None
 
 def _unit_findings(found: Mapping[str, Any]) -> list[str]:
     sentences = [
-        f"{unit.removesuffix('.service')} does not run ({state}): llmhost plan shows what is wrong"
+        f"{unit.removesuffix('.service')} is not running ({state}): to see why, run llmhost"
+        " plan INVENTORY"
         for unit, state in found["units"].items()
         if state != "active"
     ]
@@ -296,7 +297,8 @@ def _findings(
     if status.deploy is None:
         sentences.append("no deploy has changed this host yet")
     elif status.deploy.result != "done":
-        sentences.append(f"the last deploy was {status.deploy.result}: rerun it")
+        how = "failed" if status.deploy.result == "failed" else "was interrupted"
+        sentences.append(f"the last deploy {how}: deploy again")
     return sentences
 
 

@@ -35,7 +35,7 @@ UNDO_UNIT = "llmhost-sshd-undo"
 BANNER = "/etc/issue.net"
 
 KEY = "publickey"
-"""The method of a log-in with a key (RFC 4252)."""
+"""The method of a login with a key (RFC 4252)."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ NO_PASSWORDS = (
         "PermitRootLogin", "prohibit-password", lambda value: value != "yes", "without-password"
     ),
 )
-"""Only after a log-in with a key."""
+"""Only after a login with a key."""
 
 _BASELINE = (
     _no("PermitEmptyPasswords"),
@@ -119,21 +119,21 @@ _LEVELS: Mapping[Hardening, Sequence[Setting]] = {"off": (), "baseline": _BASELI
 
 
 def passwords_end(state: SshdState, method: str) -> bool:
-    """Whether to end password log-in: this run has logged in with a key, or an earlier one has and
+    """Whether to end password login: this run has logged in with a key, or an earlier one has and
     this one does not use a password. `method` is that of the connection, empty if unknown."""
     ended = NO_PASSWORDS[0].line in state.own
     return method == KEY or (ended and not method)
 
 
 def second_factors(state: SshdState) -> list[str]:
-    """Lines that require a password beside or instead of a key: without password log-in, the users
+    """Lines that require a password beside or instead of a key: without password login, the users
     of these lines would be locked out."""
     return [line for line in state.methods if re.search(r"password|keyboard-interactive", line)]
 
 
 def wanted(level: Hardening, state: SshdState, *, passwords: bool) -> tuple[Setting, ...]:
     """The settings of DROP_IN: those that the other files do not already set as strictly, and that
-    this sshd knows. `passwords`: password log-in stays."""
+    this sshd knows. `passwords`: password login stays."""
     settings = _LEVELS[level]
     if settings and not passwords:
         settings = (*NO_PASSWORDS, *settings)

@@ -12,7 +12,7 @@ from tests.integration.harness import converge, deploy
 pytestmark = [pytest.mark.machines, pytest.mark.vm]
 
 OPTIONS = {"system_hardening": "cis", "system_unattended_upgrades": False}
-AUDIT = "System | Record changes of accounts and access"
+AUDIT = "System | Audit changes to accounts and access"
 KERNEL = "System | Set the kernel parameters"
 
 

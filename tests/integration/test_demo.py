@@ -374,7 +374,7 @@ def test_verify_fails_on_a_server_that_drifted_and_its_page_tells_why(
     for told in (
         "gateway.nginx-runs-and-starts-at-boot",
         "inactive, enabled",
-        "nginx does not run",
+        "nginx is not running",
     ):
         assert told in text
     assert demo.env["LLMHOST_API_KEY"] not in text
@@ -465,7 +465,7 @@ def test_host_that_a_hanging_run_has_locked_can_be_unlocked(
     ("arguments", "sentence"),
     [
         (["inventory/nowhere.py"], "inventory file inventory/nowhere.py not found"),
-        (["inventory/demo.py", "--limit", "nobody"], "no host matches --limit nobody"),
+        (["inventory/demo.py", "--limit", "nobody"], "no host or group matches nobody"),
     ],
 )
 def test_plan_of_nothing_is_an_error(demo: Demo, arguments: list[str], sentence: str) -> None:

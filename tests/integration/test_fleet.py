@@ -58,7 +58,7 @@ def test_hosts_fail_for_themselves_and_the_run_ends_with_who_and_why(site: Fleet
     run = site.deploy()
     death.join()
     assert run.status == 1, run.said
-    _, _, summary = run.said.rpartition("--> 2 of 4 host(s) failed:")
+    _, _, summary = run.said.rpartition("--> 2 of 4 hosts failed:")
     assert "gate-03: Preflight | Check that the host can become a gateway" in summary, run.said
     assert "arch" in summary and "gate-04" in summary and "gate-01" not in summary
     assert "--limit=gate-03 --limit=gate-04" in summary
@@ -108,7 +108,7 @@ def test_failure_counts_also_where_no_host_waits_for_another(site: Fleet) -> Non
     make_unfit(machine(site, 3))
     run = site.deploy("--no-wait")
     assert run.status == 1 and is_there(site, 2), run.said
-    assert "gate-03: Preflight" in run.said.rpartition("--> 1 of 4 host(s) failed:")[2]
+    assert "gate-03: Preflight" in run.said.rpartition("--> 1 of 4 hosts failed:")[2]
     make_fit(machine(site, 3))
 
 
@@ -118,6 +118,6 @@ def test_host_that_somebody_else_deploys_is_left_to_them(site: Fleet) -> None:
     run = site.deploy()
     machine(site, 1).ssh("systemctl stop other")
     assert run.status == 1 and is_there(site, 2)
-    summary = run.said.rpartition("--> 1 of 4 host(s) failed:")[2]
+    summary = run.said.rpartition("--> 1 of 4 hosts failed:")[2]
     assert "gate-01: Lock" in summary and "has been deploying to this host" in summary
     assert site.deploy("--json").changed == {}

@@ -145,7 +145,7 @@ def test_service_that_an_operator_stopped_stays_so_until_it_is_started(
     ("changes", "sentence"),
     [
         ({"llamacpp_gpu": "GPU-00000000-0000-4000-8000-00000000dead"}, "is not on this host"),
-        ({"llamacpp_gpu": None, "llamacpp_gpu_count": 3}, "asks for 3 GPU(s), and 2 of"),
+        ({"llamacpp_gpu": None, "llamacpp_gpu_count": 3}, "asks for 3 GPUs, and 2 of"),
         ({"vram_reserve_gib": 23.75}, "GPU 1 has 24.00 GiB, of which 0.25 GiB are available"),
     ],
 )

@@ -274,7 +274,7 @@ def test_a_driver_with_known_holes_is_upgraded_and_another_branch_replaces_it(
     again = deploy(host, install_nvidia_driver, settings())
     assert first.succeeded and again.succeeded and again.changed == []
     for outcome in (first, again):
-        assert "driver 580.95.05 has known security holes" in outcome.output
+        assert "driver 580.95.05 has known vulnerabilities" in outcome.output
         assert "no package source of this host offers a fixed version yet" in outcome.output
     site.offer(host, site.ubuntu)
     accepted = settings(nvidia_driver_accept_vulnerable_until="2999-12-31")
@@ -457,7 +457,7 @@ def test_a_gpu_that_takes_no_power_limit_is_asked_once(site: Site, host: Machine
     assert first.succeeded, first.output
     again = deploy(host, install_nvidia_driver, options)
     assert again.succeeded and again.changed == [], again.output
-    assert "GPU 1 does not take a power limit: it may draw 450 W" in again.output
+    assert "GPU 1 rejects the power limit; it has 450 W" in again.output
 
 
 def test_without_leave_to_reboot_the_host_is_refused_until_somebody_has(
@@ -466,7 +466,7 @@ def test_without_leave_to_reboot_the_host_is_refused_until_somebody_has(
     ubuntu_host(site, host, "rtx-5070-ti")
     options = settings(nvidia_driver_reboot="never")
     before = boot_id(host)
-    assert f"module {LONG_TERM} is installed and not loaded" in refusal(host, options)
+    assert f"module {LONG_TERM} is installed but not loaded" in refusal(host, options)
     assert boot_id(host) == before
     host.reboot()
     assert changed_by(host, options)
@@ -560,7 +560,7 @@ def test_hosts_that_no_driver_can_serve_are_refused_and_others_left_alone(
     furnish(host, "none")
     assert changed_by(host, settings()) == []
     furnish(host, "pascal-and-blackwell")
-    assert "take one of the GPUs out" in refusal(host, settings())
+    assert "remove one of the GPUs" in refusal(host, settings())
     furnish(host, "rtx-5070-ti")
     unreachable = refusal(host, settings())
     assert "linux-modules-nvidia-580-server-open" in unreachable

@@ -30,7 +30,7 @@ DROP_IN = "[Service]\nNice=5\n"
 
 def _without(known: list[str]) -> None:
     systemd.without_overrides(NAME, known=known, then="restart", name="Remove overrides")
-    systemd.without_overrides("ssh.service", correct=False, name="Find overrides of sshd")
+    systemd.without_overrides("ssh.service", correct=False, name="Report overrides of sshd")
 
 
 @pytest.fixture

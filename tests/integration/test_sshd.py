@@ -97,7 +97,7 @@ def test_password_login_ends_after_a_deploy_with_a_key(host: Machine, client: Cl
 def test_password_login_stays_where_only_a_password_is_known(host: Machine, client: Client) -> None:
     outcome = deploy(host, _harden, login=BY_PASSWORD)
     assert outcome.succeeded and outcome.changed == [HARDEN], outcome.output
-    assert "password log-in over SSH stays possible" in outcome.output
+    assert "password login over SSH stays possible" in outcome.output
     assert admits(client, host, "guest")
     assert "x11forwarding no" in host.ssh("sshd -T").stdout
     again = deploy(host, _harden, login=BY_PASSWORD)

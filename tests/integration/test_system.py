@@ -21,7 +21,7 @@ DPkg::Lock::Timeout "1";
 Unattended-Upgrade::Automatic-Reboot "true";
 Unattended-Upgrade::Origins-Pattern:: "origin=*";
 """
-ZONE = "System | Set the time zone and keep the clock right"
+ZONE = "System | Set the time zone and keep the clock synchronized"
 KERNEL = "System | Set the kernel parameters"
 APT = "System | Configure apt and its automatic updates"
 SSH = "System | Start sshd at boot"

@@ -21,7 +21,7 @@ from tests.integration.harness import Outcome, converge, deploy
 
 pytestmark = pytest.mark.machines
 
-ADMIT = "Firewall | Admit the declared networks and nobody else"
+ADMIT = "Firewall | Admit only the declared networks"
 GATEWAY, UNDECLARED, PUBLISHED = 8080, 9001, 9000
 PORTS = (22, GATEWAY, UNDECLARED, PUBLISHED)
 CONFIRM_SECONDS = 10

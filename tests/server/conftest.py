@@ -154,10 +154,8 @@ def host(server_name: str, site_host: SiteHost, ssh_config_path: Path) -> Iterat
     local = server_name == "@local"
     place = "local://" if local else f"ssh://{server_name}?ssh_config={ssh_config_path}"
     found = testinfra.get_host(place, sudo=sudo)
-    try:
-        found.run("true")
-    except RuntimeError as error:  # ssh ended with 255
-        pytest.fail(f"{server_name} does not answer: {_said(error)}", pytrace=False)
+    if problem := _no_answer(found):
+        pytest.fail(f"{server_name} does not answer: {problem}", pytrace=False)
     with ExitStack() as stack:
         if not local:
             shell = stack.enter_context(closing(RemoteShell(ssh_config_path, server_name)))
@@ -165,6 +163,15 @@ def host(server_name: str, site_host: SiteHost, ssh_config_path: Path) -> Iterat
             backend.run_ssh = lambda command: _result(backend, command, shell)
         watch(found, server_name)
         yield found
+
+
+def _no_answer(host: Host) -> str:
+    """Why a host cannot be reached, if it cannot."""
+    try:
+        host.run("true")
+    except RuntimeError as error:  # ssh ended with 255
+        return _said(error)
+    return ""
 
 
 def _result(backend: Any, command: str, shell: RemoteShell) -> Any:

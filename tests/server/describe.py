@@ -6,6 +6,7 @@ from typing import Any
 
 from llmhost.checks.nvidia import Nvidia, look
 from llmhost.settings import Settings
+from llmhost.units import counted
 from llmhost.verify.report import ON_A_DOUBLE, LastDeploy, MemoryUse, ReportedGpu, Server
 
 _LOOK = (
@@ -46,7 +47,7 @@ def _gpu_note(nvidia: Nvidia) -> str:
     if "error" in nvidia.nvml:
         return f"NVML does not work: {nvidia.nvml['error']}"
     if nvidia.pci and not nvidia.gpus:
-        return f"{len(nvidia.pci)} NVIDIA GPU(s) on the bus, but no working driver"
+        return f"{counted(len(nvidia.pci), 'NVIDIA GPU')} on the bus, but no working driver"
     return "no GPU"
 
 

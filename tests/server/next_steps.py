@@ -5,7 +5,8 @@ NEXT_STEPS = {
     "chroma.heartbeat-is-answered": "Run `docker logs llmhost-chroma-1` on the server. Restart it "
     "with `docker restart llmhost-chroma-1`.",
     "chroma.collections-can-be-listed": "If `docker logs llmhost-chroma-1` reports a damaged "
-    "database, restore the volume `llmhost_chroma-data` from a backup: `llmhost restore`.",
+    "database, restore the volume `llmhost_chroma-data` from a backup: `llmhost restore"
+    " INVENTORY HOST`.",
     "chroma.reset-is-forbidden": "The container runs with other settings than the inventory's. "
     "Deploy again: `docker inspect llmhost-chroma-1` must not show `ALLOW_RESET`.",
     "docling.document-becomes-text": "Run `docker logs llmhost-docling-1`: a missing model is "
@@ -41,7 +42,8 @@ NEXT_STEPS = {
     "ollama.resident-models-are-loaded-before-the-first-request": "Run "
     "`docker exec llmhost-ollama-1 ollama ps`. If a model is missing, or is not there forever, run "
     "`llmhost vram INVENTORY`: it may not fit.",
-    "ollama.system-prompt-and-parameters-are-in-the-model": "An older image runs. Deploy again.",
+    "ollama.system-prompt-and-parameters-are-in-the-model": "The container runs an older "
+    "image. Deploy again.",
     "ollama.weights-that-run-are-the-pinned-ones": "A volume, or an image from elsewhere, replaced "
     "the file. Remove the image with `docker image rm`, then deploy again.",
     "ollama.every-role-answers-in-a-stream": "Run `docker logs llmhost-ollama-1`: it says why the "
@@ -51,8 +53,8 @@ NEXT_STEPS = {
     "ollama.baked-models-cannot-be-changed": "The store is writable. Deploy again to recreate "
     "the container with a read-only file system.",
     "open_webui.it-is-ready-and-its-database-answers": "Run `docker logs llmhost-open_webui-1`. "
-    "If its database is damaged, restore the volume `llmhost_open_webui-data` from a backup: "
-    "`llmhost restore`.",
+    "If its database is damaged, restore the volume `llmhost_open_webui-data` from a backup:"
+    " `llmhost restore INVENTORY HOST`.",
     "open_webui.first-administrator-exists-and-sign-up-is-closed": "Switch sign-up off in "
     "Open WebUI's admin settings or deploy again. Remove accounts that you do not know.",
     "open_webui.models-require-a-login": "Set `WEBUI_AUTH` back to true: deploy "
@@ -61,15 +63,17 @@ NEXT_STEPS = {
     "or change the setting in Open WebUI itself.",
     "open_webui.settings-in-use-are-those-it-was-started-with": "An administrator changed a "
     "setting. `llmhost plan INVENTORY` names it; a deploy restores it.",
-    "open_webui.no-outside-service-is-contacted": "The log names the address. Switch the feature "
-    "that asks it off in Open WebUI's admin settings.",
+    "open_webui.no-outside-service-is-contacted": "The log names the address. Switch off the"
+    " feature that contacts it, in Open WebUI's"
+    " admin settings.",
     "open_webui.data-is-in-a-volume-beside-the-models-of-the-image": "Deploy again to recreate "
     "the container with its volume. Back up `docker cp llmhost-open_webui-1:/app/backend/data` "
     "first.",
     "open_webui.browsers-reach-it-on-its-own-port": "Check `open_webui_ui_port` and "
     "`open_webui_ui_sources`, then `nginx -t` on the server.",
     "qdrant.collections-can-be-listed": "Run `docker logs llmhost-qdrant-1`. If a collection is "
-    "damaged, restore the volume `llmhost_qdrant-data` from a backup: `llmhost restore`.",
+    "damaged, restore the volume `llmhost_qdrant-data` from a backup: `llmhost restore"
+    " INVENTORY HOST`.",
     "qdrant.telemetry-is-off": "Deploy again: the container runs without "
     "`QDRANT__TELEMETRY_DISABLED`.",
     "redis.value-is-kept-and-expires": "Run `docker logs llmhost-redis-1`. `OOM` means that "
@@ -78,11 +82,11 @@ NEXT_STEPS = {
     "`docker restart llmhost-redis-1` restores it.",
     "redis.data-is-written-to-the-disk-only-if-declared": "Compare `redis_persistent` with "
     "`docker inspect llmhost-redis-1`, then deploy again.",
-    "search_api.question-is-answered": "Ask its parts in turn: `docker logs` of search_api, "
+    "search_api.question-is-answered": "Check its parts in turn: `docker logs` of search_api, "
     "embeddings and qdrant.",
     "search_api.second-answer-comes-from-the-cache": "Run `docker logs llmhost-redis-1`: the "
     "search API answers without its cache when Redis is down.",
-    "search_api.error-has-the-declared-shape": "An older image runs. Deploy again.",
+    "search_api.error-has-the-declared-shape": "The container runs an older image. Deploy again.",
     "search_api.default-collection-is-described": "Run `docker logs llmhost-search_api-1`: a "
     "collection of an earlier release must be re-embedded.",
     "search_api.page-needs-no-key-but-its-requests-do": "Check `search_api_ui_port` and "
@@ -108,9 +112,9 @@ NEXT_STEPS = {
     "app_server.certificate-is-trusted-by-the-system": "Deploy again; then "
     "`update-ca-certificates` on the host shows whether the authority was added.",
     # The server itself
-    "connection.server-answers-and-commands-run-as-root": "Log in by hand with `ssh`, as the "
-    "inventory's `ssh_user`. If that user is not root, set `_sudo` and allow sudo without a "
-    "password.",
+    "connection.server-answers-and-commands-run-as-root": "Run `llmhost doctor INVENTORY`: it"
+    " says why the login fails. If the login user is"
+    " not root, set `_sudo` and allow sudo without a password.",
     "container_toolkit.all-four-packages-have-the-declared-version-and-are-held": "Deploy again. "
     "`apt-mark showhold` on the server lists what is held.",
     "container_toolkit.apt-knows-the-toolkits-repository-once": "Remove other entries for "
@@ -145,8 +149,9 @@ NEXT_STEPS = {
     "restarts the daemon. With `live-restore`, containers keep running.",
     "docker.containers-on-the-default-bridge-are-apart": "Reboot, or stop all containers and "
     "restart Docker: it keeps the default bridge as it is while containers run.",
-    "docker.daemon-is-hardened": "Deploy again. A key that containers of your own cannot live "
-    "with belongs in `docker_daemon_options`.",
+    "docker.daemon-is-hardened": "Deploy again. If your own containers need another value, set"
+    " the key in"
+    " `docker_daemon_options`.",
     "docker.every-declared-key-is-in-the-file": "Deploy again: someone removed keys from "
     "/etc/docker/daemon.json.",
     "docker.api-is-for-root-on-the-host-only": "Remove `hosts` from daemon.json and "
@@ -158,8 +163,9 @@ NEXT_STEPS = {
     "version, `apt-cache madison docker-ce` lists the available ones.",
     "egress.containers-connect-only-to-declared-addresses": "`llmhost plan INVENTORY` names rules "
     "that are gone; deploy to load them. Declare what a container needs in `stack_egress_allow`.",
-    "egress.containers-look-up-names-of-services-alone": "Deploy again: it recreates containers "
-    "that ask other name servers. Declare a name that a container needs in `stack_egress_allow`.",
+    "egress.containers-look-up-names-of-services-alone": "Deploy again: it recreates"
+    " containers that use other name servers. Declare a name"
+    " that a container needs in `stack_egress_allow`.",
     "egress.rules-are-loaded-before-docker-starts": "Deploy again. `nft list table inet "
     "llmhost_egress` shows the loaded rules, `systemctl cat docker` what loads them at boot.",
     "firewall.ufw-is-active-and-starts-at-boot": "Deploy again: it enables ufw and admits your "
@@ -177,8 +183,9 @@ NEXT_STEPS = {
     "firewall.undeclared-ports-are-refused-from-outside": "Find the listener with `ss -ltnp`, "
     "now: engines check no keys. To open the port, declare it in `firewall_rules`; to close it, "
     "deploy again.",
-    "firewall.declared-ports-are-reached-from-outside": "Something between the two machines "
-    "filters, or another firewall runs on the server: see `nft list ruleset`.",
+    "firewall.declared-ports-are-reached-from-outside": "A device between the two machines"
+    " filters the traffic, or another firewall runs on"
+    " the server. Run `nft list ruleset` there.",
     "gateway.nginx-runs-and-starts-at-boot": "Run `nginx -t` and `journalctl -u nginx -n 50` on "
     "the server for the cause, then deploy again.",
     "gateway.nginx-accepts-its-configuration": "`nginx -t` names file and line. A deploy "
@@ -338,8 +345,8 @@ NEXT_STEPS = {
     "`unattended-upgrade --dry-run -v` on the server shows what it would install.",
     "system.kernel-has-the-declared-parameters": "Another file in /etc/sysctl.d sets the "
     "parameter. `sysctl --system` shows the order.",
-    "system.container-does-not-change-its-hosts-kernel": "Remove the parameters from "
-    "/etc/sysctl.d/60-llmhost.conf: deploy again.",
+    "system.container-does-not-change-its-hosts-kernel": "Deploy again: it removes the"
+    " parameters from /etc/sysctl.d/60-llmhost.conf.",
     "system.sshd-starts-at-boot": "Run `systemctl enable ssh`. Otherwise no one can log in after "
     "a reboot.",
     "system.changes-of-accounts-and-docker-are-audited": "Deploy again; `journalctl -u auditd` and "
@@ -349,7 +356,7 @@ NEXT_STEPS = {
     "system.sshd-has-the-settings-of-its-hardening": "Deploy again. If /etc/ssh has changes that "
     "sshd has not loaded, run `sshd -t && systemctl restart ssh` and log in again first.",
     "system.sshd-offers-no-password-log-in": "Deploy again with a key. If you need password "
-    "log-in, set `system_ssh_password_login`.",
+    "login, set `system_ssh_password_login`.",
     "system.no-unit-has-undeclared-overrides": "`llmhost plan INVENTORY` names them; a deploy "
     "removes them. List those that must stay in `system_accepted_overrides`.",
     "system.all-packages-are-fully-installed": "`dpkg --audit` names them. `dpkg --configure -a` "

@@ -34,7 +34,7 @@ class Nvidia:
         """What a test that passes on this server has shown."""
         names = [gpu["name"] or "" for gpu in self.gpus]
         if not all(names) or not names:
-            return "not checked: NVML does not tell what the GPUs are"
+            return "not checked: NVML does not report what the GPUs are"
         double = any(DOUBLE in name for name in names)
         return "proven on a double" if double else "proven on hardware"
 
@@ -68,7 +68,7 @@ def look(host: Any, settings: Settings) -> Nvidia:
 def require_gpu(nvidia: Nvidia, settings: Settings) -> None:
     """Skip where there is nothing to check; fail where a service asks for a GPU in vain."""
     if not settings.nvidia_driver.managed and not settings.gpu_requests:
-        does_not_apply("somebody else manages the driver, and no service asks for a GPU")
+        does_not_apply("llmhost does not manage the driver, and no service asks for a GPU")
     if nvidia.pci or (nvidia.wsl and nvidia.nvml):
         return
     asking = ", ".join(settings.gpu_requests)

@@ -49,6 +49,7 @@ class Recorder:
         # Unbuffered, because several processes write their lines to the end of it.
         self._file = path.open("ab", buffering=0) if path else None
         self._silent: set[str] = set()
+        self._shown_silent: set[str] = set()
         self._asked_by_fixture: dict[str, list[Asked]] = {}
         self._asked_before = 0
         self._compared: tuple[str, object, object] | None = None
@@ -124,7 +125,19 @@ class Recorder:
             if check.outcome == "failed":
                 report.sections.append((check.id, _advice(check)))
             self._write(check)
+            self._show_silence_once(item, report)
         return report
+
+    def _show_silence_once(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """The terminal shows for one check that a server does not answer; others are skipped."""
+        server = _server(item)
+        if not report.failed or server not in self._silent:
+            return
+        if server in self._shown_silent and _entry(item).component != "connection":
+            report.outcome = "skipped"
+            where = (str(item.path), 0, f"Skipped: not checked: {server} does not answer")
+            report.longrepr = where
+        self._shown_silent.add(server)
 
     def _check(
         self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport

@@ -47,7 +47,7 @@ def answering(
 ) -> list[str]:
     """Services on GPUs that have just answered a completion."""
     if not (key := os.environ.get("LLMHOST_API_KEY")):
-        pytest.skip("not checked: LLMHOST_API_KEY is not set, so no completion can be asked for")
+        pytest.skip("not checked: LLMHOST_API_KEY is not set, so no completion can be requested")
     services = [
         service.name
         for service in settings.catalogue
@@ -197,7 +197,7 @@ def test_engine_reports_that_it_computes_on_the_gpu(
             assert on_gpu, f"{service} runs on the CPU: {said}"
             asked += 1
     if asked < len(answering):
-        pytest.skip(f"not checked: {asked} of {len(answering)} engines tell where they compute")
+        pytest.skip(f"not checked: {asked} of {len(answering)} engines report where they compute")
 
 
 def _complete(settings: Settings, service: str, outside: Outside, door: Door, key: str) -> None:

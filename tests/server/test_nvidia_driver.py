@@ -69,7 +69,7 @@ def test_driver_has_no_known_security_hole(
         return
     until = settings.nvidia_driver.accept_vulnerable_until
     if until and date.today() <= until:
-        pytest.skip(f"not checked: holes of driver {driver} are accepted until {until}")
+        pytest.skip(f"not checked: vulnerabilities of driver {driver} are accepted until {until}")
     names = host.run("dpkg-query -W -f '${Package}\\n' 'nvidia-utils-*' 'libnvidia-compute*'")
     lines = host.run("apt-cache madison " + " ".join(names.stdout.split())).stdout.splitlines()
     offered = [line.split("|")[1].strip() for line in lines if line.count("|") == 2]
@@ -90,7 +90,7 @@ def test_driver_is_not_upgraded_automatically(
     host: Any, linux_driver: Nvidia, settings: Settings
 ) -> None:
     if not settings.nvidia_driver.managed:
-        does_not_apply("somebody else manages the driver")
+        does_not_apply("llmhost does not manage the driver")
     query = "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' '*nvidia*'"
     found = [line.split() for line in host.run(query).stdout.splitlines() if line[1:2] == "i"]
     # Ubuntu's modules follow the kernel, and depend on libraries that are held.
@@ -105,7 +105,7 @@ def test_driver_is_not_upgraded_automatically(
 
 def test_next_kernel_has_its_module(host: Any, linux_driver: Nvidia, settings: Settings) -> None:
     if not settings.nvidia_driver.managed:
-        does_not_apply("somebody else manages the driver")
+        does_not_apply("llmhost does not manage the driver")
     query = "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' 'linux-*nvidia-*'"
     found = [line.split() for line in host.run(query).stdout.splitlines() if line[1:2] == "i"]
     modules = [(status, name) for status, name in found if FOLLOWS_THE_KERNEL.match(name)]
@@ -123,7 +123,7 @@ def test_nouveau_is_not_loaded(host: Any, linux_driver: Nvidia) -> None:
 
 def test_gpus_are_set_as_declared(host: Any, linux_driver: Nvidia, settings: Settings) -> None:
     if not settings.nvidia_driver.managed:
-        does_not_apply("somebody else manages the driver")
+        does_not_apply("llmhost does not manage the driver")
     limit = settings.nvidia_driver.power_limit_watts
     for gpu in linux_driver.gpus:
         assert gpu["persistence"] is True

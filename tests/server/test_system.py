@@ -122,7 +122,7 @@ def test_sshd_offers_no_password_log_in(
 ) -> None:
     system = settings.system
     if system.hardening == "off" or system.ssh_password_login or not over_ssh:
-        does_not_apply("a deploy keeps password log-in here")
+        does_not_apply("a deploy keeps password login here")
     if site_host.data.get("ssh_password"):
         does_not_apply("deploys log in with a password, which they never end")
     options = ["ControlPath=none", "BatchMode=yes", "PreferredAuthentications=none"]

@@ -62,7 +62,7 @@ def test_restic_is_installed_where_backups_are_declared() -> None:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (REDIS, "it has no backup_repository"),
+        (REDIS, "backup_repository is not set"),
         ({"services": ["redis"], **REPOSITORY}, "none of its services keeps data"),
         ({**REDIS, **REPOSITORY}, ""),
     ],
@@ -116,8 +116,8 @@ def test_half_a_key_is_refused() -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["backup"], "error: far: it has no backup_repository"),
-        (["restore", "far"], "error: far: it has no backup_repository"),
+        (["backup"], "error: far: backup_repository is not set"),
+        (["restore", "far"], "error: far: backup_repository is not set"),
     ],
 )
 def test_host_without_backups_is_named(unreachable: Path, words: list[str], sentence: str) -> None:

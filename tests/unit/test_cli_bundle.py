@@ -135,4 +135,6 @@ def test_builder_without_docker_is_told(tmp_path: Path, inventory: Path) -> None
     command = ["env", f"PATH={tools}", sys.executable, "-m", "llmhost.cli", "bundle", "create"]
     command += [str(inventory), "-o", str(tmp_path / "site.bundle"), "--key", str(tmp_path / "k")]
     sentence = refusal(subprocess.run(command, capture_output=True, text=True, timeout=600))
-    assert sentence.startswith("this machine lacks gpg, docker, curl, docker buildx: install gnupg")
+    assert sentence.startswith(
+        "this machine lacks gpg, docker, curl, docker buildx: install it there"
+    )

@@ -68,14 +68,14 @@ def test_new_client_is_written_into_the_inventory(inventory: Path) -> None:
 
 def test_name_that_would_not_deploy_is_refused() -> None:
     result = key("new", "My Bot")
-    assert result.exit_code == 1
-    assert "is not a valid name" in result.output and "llmhost-" not in result.output
+    assert result.exit_code == 2
+    assert "is not a name of a client" in result.output and "llmhost-" not in result.output
 
 
 def test_existing_client_gets_no_second_record(inventory: Path) -> None:
     result = key("new", "app", inventory)
     assert result.exit_code == 1
-    assert "rotate its key instead" in result.output and "llmhost-" not in result.output
+    assert "to replace its key" in result.output and "llmhost-" not in result.output
     assert inventory.read_text() == INVENTORY % OLD
 
 
@@ -99,7 +99,7 @@ def test_revoked_client_stays_known(inventory: Path) -> None:
 def test_unknown_client_is_told(inventory: Path, command: str) -> None:
     result = key(command, "nobody", inventory)
     assert result.exit_code == 1
-    assert "0 records of 'nobody'" in result.output.replace("\n", " ")
+    assert "no record of 'nobody'" in result.output.replace("\n", " ")
 
 
 def test_missing_file_is_told(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ FAULTS = {
     "does not contain this file; it contains small-Q8_0.gguf, ": "hf:maker/small-GGUF/large.gguf",
     "or its revision does not exist": "hf:nobody/nothing/a.gguf",
     "contains no safetensors files; it contains pytorch_model.bin": "hf:maker/old",
-    "but ONNX files: select files with include, such as ['*.json', ": "hf:maker/small-ONNX",
+    "only ONNX files: select files with include, such as ['*.json', ": "hf:maker/small-ONNX",
 }
 
 
@@ -222,7 +222,10 @@ def test_selection_is_added_by_command(tmp_path: Path, served: Hub) -> None:
     ("include", "told"),
     [
         (["onnx/model_q4.onnx"], "contains no file onnx/model_q4.onnx; it contains config.json"),
-        (["onnx/model.onnx"], "keeps weights of onnx/model.onnx in onnx/model.onnx_data: add it"),
+        (
+            ["onnx/model.onnx"],
+            "keeps weights of onnx/model.onnx in onnx/model.onnx_data: add this file",
+        ),
     ],
 )
 def test_selection_that_is_incomplete_is_refused(
@@ -237,13 +240,13 @@ def test_selection_that_is_incomplete_is_refused(
 
 def test_gated_model_needs_a_token(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     served.gated = {"maker/small-GGUF"}
-    with pytest.raises(HubError, match="set HF_TOKEN to an access token"):
+    with pytest.raises(HubError, match="set HF_TOKEN to a token"):
         pins(served, GGUF, monkeypatch)
     assert pins(served, GGUF, monkeypatch, token="good")["sha256"] == SHA256
 
 
 def test_hub_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(HubError, match="could not be requested"):
+    with pytest.raises(HubError, match="cannot be looked up"):
         pins(Hub(url="http://127.0.0.1:9"), GGUF, monkeypatch)
 
 

@@ -69,7 +69,7 @@ def test_terminal_shows_the_check_that_is_made_and_then_the_results(unreachable:
 def test_terminal_shows_how_far_a_plan_has_come(unreachable: Path) -> None:
     shown = on_a_terminal(LLMHOST, "plan", unreachable)
     progress = re.search(r"far  (connecting|failed)\s+\d+ s", shown)
-    assert progress and progress.end() < shown.index("1 host(s): 0 to change, 1 failed")
+    assert progress and progress.end() < shown.index("1 host: 0 to change, 1 failed")
 
 
 def test_no_progress_is_shown_where_nobody_looks(unreachable: Path) -> None:

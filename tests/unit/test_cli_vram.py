@@ -156,4 +156,4 @@ def test_missing_inventory_and_unknown_host_are_errors(tmp_path: Path) -> None:
     assert "not found; give a file" in shown.stderr
     shown = run(tmp_path, DATA, "--limit", "other")
     assert shown.returncode == 1
-    assert "no host matches" in shown.stderr
+    assert "no host or group matches" in shown.stderr

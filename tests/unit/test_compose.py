@@ -15,6 +15,7 @@ from llmhost.docker.compose import (
     ProjectNetwork,
     ProjectState,
     apply_script,
+    interruptions,
     plan,
     updated,
 )
@@ -73,7 +74,7 @@ def test_service_without_health_check_needs_only_to_run() -> None:
 
 
 DIFFERENCES = {
-    "service engine does not run": _with(),
+    "service engine is not running": _with(),
     "service engine runs 2 times": _with(RUNNING, replace(RUNNING, name="llmhost-engine-2")),
     "service engine is exited": _with(replace(RUNNING, state="exited", health="")),
     "service engine is restarting": _with(replace(RUNNING, state="restarting")),
@@ -103,7 +104,7 @@ DIFFERENCES = {
     "network llmhost_default was not created by Compose": replace(
         CONVERGED, network=ProjectNetwork("n1", made_by_compose=False)
     ),
-    "the bridge of network llmhost_default is called br-0, not one of Docker's choice": replace(
+    "the bridge of network llmhost_default is called br-0, not a generated one": replace(
         CONVERGED, network=ProjectNetwork("n1", made_by_compose=True, bridge="br-0")
     ),
     "/opt/llmhost/services/engine.yaml is missing": replace(
@@ -120,6 +121,27 @@ DIFFERENCES = {
 @pytest.mark.parametrize("reason", DIFFERENCES)
 def test_difference_is_told(reason: str) -> None:
     assert plan(PROJECT, DIFFERENCES[reason]).reasons == (reason,)
+
+
+@pytest.mark.parametrize(
+    ("found", "interrupted"),
+    [
+        (CONVERGED, False),
+        (_with(), False),
+        (_with(replace(RUNNING, state="exited", health="")), False),
+        (_with(replace(RUNNING, config="c1")), True),
+        (_with(replace(RUNNING, image="sha256:2")), True),
+        (_with(replace(RUNNING, name="mine")), True),
+        (replace(CONVERGED, paths=_paths(replace(PROJECT, services={"engine": "old"}))), True),
+        (replace(CONVERGED, paths=_paths(replace(PROJECT, root="old"))), False),
+    ],
+)
+def test_interruption_of_a_running_service_is_announced(
+    found: ProjectState, interrupted: bool
+) -> None:
+    sentence = "service engine is interrupted until its new container is healthy"
+    announced = interruptions(PROJECT, found, plan(PROJECT, found))
+    assert announced == ([sentence] if interrupted else [])
 
 
 UNREAD = replace(CONVERGED, failed={"llmhost-engine-1": "HTTP Error 401: Unauthorized"})
@@ -229,7 +251,7 @@ def test_network_with_another_bridge_is_replaced_with_all_containers_on_it() -> 
     for found in (CONVERGED, stopped):
         todo = plan(limited, found)
         assert (todo.remake, todo.stray_network) == (("engine",), "llmhost_default")
-        sentence = "the bridge of network llmhost_default has a name of Docker's choice"
+        sentence = "the bridge of network llmhost_default has a generated name"
         assert todo.reasons == (f"{sentence}, not br-llmhost",)
 
 

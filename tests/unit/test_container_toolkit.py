@@ -42,14 +42,11 @@ UNREADABLE = CdiSpec("/etc/cdi/x.yaml", "unreadable", ())
         ),
         (
             replace(HOST, gpus=GPUS, cdi=(replace(FRESH, gone=("/usr/lib/libcuda.so.570",)),)),
-            ["/var/run/cdi/nvidia.yaml hands out /usr/lib/libcuda.so.570, which is gone"],
+            ["/var/run/cdi/nvidia.yaml names /usr/lib/libcuda.so.570, which does not exist"],
         ),
         (
             replace(HOST, gpus=GPUS, cdi=(replace(FRESH, nodes=NODES[:1]),)),
-            [
-                "/var/run/cdi/nvidia.yaml does not hand out /dev/nvidia-uvm, without which CUDA"
-                " fails"
-            ],
+            ["/var/run/cdi/nvidia.yaml lacks /dev/nvidia-uvm, without which CUDA fails"],
         ),
         (
             replace(HOST, gpus=GPUS[:1], cdi=(FRESH,)),
@@ -60,15 +57,15 @@ UNREADABLE = CdiSpec("/etc/cdi/x.yaml", "unreadable", ())
         (
             replace(HOST, gpus=GPUS[:1], cdi=(LEFT_OVER,)),
             [
-                "/etc/cdi/nvidia.yaml hands out /usr/lib/old.so, which is gone",
-                "/etc/cdi/nvidia.yaml does not hand out /dev/nvidia-uvm, without which CUDA fails",
+                "/etc/cdi/nvidia.yaml names /usr/lib/old.so, which does not exist",
+                "/etc/cdi/nvidia.yaml lacks /dev/nvidia-uvm, without which CUDA fails",
             ],
         ),
         (
             replace(HOST, gpus=GPUS[:1], cdi=(ONE, replace(ONE, path="/var/run/cdi/b.json"))),
             [
-                "/var/run/cdi/nvidia.yaml and /var/run/cdi/b.json both describe GPU-0, so that CDI"
-                " takes neither: remove one"
+                "/var/run/cdi/nvidia.yaml and /var/run/cdi/b.json both describe GPU-0, so CDI"
+                " uses neither: remove one"
             ],
         ),
         (
@@ -78,7 +75,7 @@ UNREADABLE = CdiSpec("/etc/cdi/x.yaml", "unreadable", ())
                 cdi=(ONE, LEFT_OVER, replace(LEFT_OVER, path="/etc/cdi/b.json")),
             ),
             [
-                "/etc/cdi/nvidia.yaml and /etc/cdi/b.json both describe GPU-0, so that CDI takes"
+                "/etc/cdi/nvidia.yaml and /etc/cdi/b.json both describe GPU-0, so CDI uses"
                 " neither: remove one"
             ],
         ),

@@ -60,6 +60,7 @@ RUN_BY = {
     "llmhost prune": f"{ROLLBACK}::test_prune_shows_first_and_frees_only_what_is_ours",
     "llmhost stop": f"{GPU_SERVER}::{STOPPED}",
     "llmhost start": f"{GPU_SERVER}::{STOPPED}",
+    "llmhost roll": "integration/test_roll.py::test_preview_shows_the_batches_and_changes_nothing",
     "llmhost restart": f"{GPU_SERVER}::{STOPPED}",
     "llmhost vram": "unit/test_cli_vram.py::test_plan_that_fits_is_shown_with_status_0",
     "llmhost bundle create": "integration/test_airgap.py::"

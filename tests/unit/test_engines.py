@@ -168,7 +168,7 @@ def test_vllm_has_time_to_stop_and_logs_no_health_checks(directory: Path) -> Non
         ("HF_HUB_OFFLINE", "0", "sets HF_HUB_OFFLINE, which llmhost sets itself"),
         ("PATH", "/tmp", "sets PATH, and programs are found by the PATH of the image"),
         ("CUDA_VISIBLE_DEVICES", "1", "the GPUs are those of vllm_gpu or vllm_gpu_count"),
-        ("LLMHOST_X", "1", "names that begin so are those of llmhost"),
+        ("LLMHOST_X", "1", "llmhost reserves names that begin like this"),
         ("VLLM_API_KEY", "1", "sets VLLM_API_KEY, which looks like a secret"),
         ("EXTRA", "hf_abcdefghijklmnop", "sets EXTRA, which looks like a secret"),
     ],
@@ -316,8 +316,8 @@ def test_vllm_uses_every_gpu_that_it_is_given(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"gpu": [0, 1, 2], "tensor_parallel": 2}, "is 2, which does not divide the 3 GPU(s)"),
-        ({"tensor_parallel": 2}, "is 2, which does not divide the 1 GPU(s)"),
+        ({"gpu": [0, 1, 2], "tensor_parallel": 2}, "is 2, which does not divide the 3 GPUs"),
+        ({"tensor_parallel": 2}, "is 2, which does not divide the 1 GPU"),
         ({"extra_arguments": ["-tp", "2"]}, "has -tp"),
         ({"extra_arguments": ["--gpu-memory-utilization=0.5"]}, "has --gpu-memory-utilization=0.5"),
     ],

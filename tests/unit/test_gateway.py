@@ -256,7 +256,7 @@ def test_bare_host_lacks_everything() -> None:
     assert len(tree().wrong(NginxState())) == len(tree().all_files) + 1  # and their directory
     assert service_drift(NginxState(), "") == [
         "nginx does not start at boot",
-        "nginx does not run",
+        "nginx is not running",
     ]
 
 

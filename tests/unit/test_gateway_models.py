@@ -252,10 +252,10 @@ def test_last_server_of_a_model_is_not_drained() -> None:
     found = pool(read_settings(gate()))
     assert found
     expected = "llm-1 is the last server that takes requests for the model brain"
-    assert drain_refusal(found, (), "llm-1") == expected
+    assert drain_refusal(found, (), ["llm-1"]) == expected
     models = [{"name": "brain", "service": "ollama"}]
     found = pool(read_settings(gate(gateway_upstream_models=models)))
-    assert found and drain_refusal(found, (), "llm-1") == ""
+    assert found and drain_refusal(found, (), ["llm-1"]) == ""
 
 
 # How a body is read: the handlers of nginx, in Perl, against Python's JSON.

@@ -9,7 +9,17 @@ import pytest
 
 from llmhost.facts.upstreams import SilentUpstreams
 from llmhost.gateway.nginx import NginxState, Tree
-from llmhost.gateway.pool import Pool, drain_refusal, drained_servers, mark_path, with_pool
+from llmhost.gateway.pool import (
+    Drained,
+    Pool,
+    drain_refusal,
+    drained_servers,
+    mark_path,
+    marks_after,
+    marks_of,
+    rolled_servers,
+    with_pool,
+)
 from llmhost.gateway.tree import NginxPaths, configuration, pool
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
@@ -151,11 +161,51 @@ def test_mark_of_a_server_that_is_gone_is_removed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("drained", "server", "refused"),
-    [([], "llm-1", False), (["llm-2"], "llm-1", True), (["llm-1"], "llm-1", False)],
+    ("drained", "servers", "refused"),
+    [
+        ([], ["llm-1"], False),
+        (["llm-2"], ["llm-1"], True),
+        (["llm-1"], ["llm-1"], False),
+        ([], ["llm-1", "llm-2"], True),
+    ],
 )
-def test_last_server_is_not_drained(drained: list[str], server: str, refused: bool) -> None:
-    assert bool(drain_refusal(declared_pool(), drained, server)) is refused
+def test_last_server_is_not_drained(drained: list[str], servers: list[str], refused: bool) -> None:
+    assert bool(drain_refusal(declared_pool(), drained, servers)) is refused
+
+
+HAND, ROLL = Drained.BY_HAND, Drained.BY_ROLL
+
+
+@pytest.mark.parametrize(
+    ("before", "by", "undo", "after"),
+    [
+        ({}, HAND, False, {"llm-1": HAND}),
+        ({}, ROLL, False, {"llm-1": ROLL}),
+        ({"llm-2": HAND}, ROLL, False, {"llm-2": HAND, "llm-1": ROLL}),
+        ({"llm-1": HAND}, ROLL, False, {"llm-1": HAND}),
+        ({"llm-1": ROLL}, HAND, False, {"llm-1": HAND}),
+        ({"llm-1": ROLL}, ROLL, True, {}),
+        ({"llm-1": HAND}, ROLL, True, {"llm-1": HAND}),
+        ({"llm-1": ROLL}, HAND, True, {}),
+        ({"llm-1": ROLL, "llm-2": ROLL}, ROLL, True, {"llm-2": ROLL}),
+    ],
+)
+def test_roll_leaves_alone_what_a_person_drained(
+    before: dict[str, Drained], by: Drained, undo: bool, after: dict[str, Drained]
+) -> None:
+    assert marks_after(before, ["llm-1"], by, undo=undo) == after
+
+
+def test_mark_shows_whether_a_roll_or_a_person_drained_a_server() -> None:
+    made = with_pool(tree(), declared_pool(), ["llm-1", "llm-2"], b"PEM", rolled=["llm-2"])
+    paths = {
+        file.path: PathState("file", "root", "root", file.mode, 0.0, file.sha256)
+        for file in made.all_files
+    }
+    state = NginxState(paths)
+    assert drained_servers(declared_pool(), DIRECTORY, state) == ("llm-1", "llm-2")
+    assert rolled_servers(declared_pool(), DIRECTORY, state) == ("llm-2",)
+    assert marks_of(declared_pool(), DIRECTORY, state) == {"llm-1": HAND, "llm-2": ROLL}
 
 
 def test_silent_server_is_named_and_a_drained_one_is_not_asked(tmp_path: Path) -> None:

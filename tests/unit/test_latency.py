@@ -139,7 +139,11 @@ MODELS = [
 
 
 def test_every_role_that_generates_is_measured_at_its_own_route() -> None:
-    server = _host("llm", services=["ollama", "llamacpp"], models=MODELS)
+    services = ["ollama", "llamacpp"]
+    routed = _host("llm", services=services, models=MODELS)
+    names = ("brain", "coder", "writer")
+    assert generating_roles(routed, {"llm": routed}) == dict.fromkeys(names, "/v1/chat/completions")
+    server = _host("llm", services=services, models=MODELS, gateway_by_model=False)
     assert generating_roles(server, {"llm": server}) == {
         "brain": "/v1/chat/completions",
         "coder": "/v1/chat/completions",

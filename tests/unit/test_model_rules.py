@@ -55,7 +55,8 @@ def test_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
         (tmp_path / "page.gguf").write_bytes(content)
         (told,) = problems(tmp_path / "page.gguf")
         assert told == (
-            "host: models: 'm': its file is not a GGUF: it does not begin with the letters GGUF;"
+            "host: models: 'm': its file is not a GGUF file: it does not begin with the"
+            " letters GGUF;"
             " download it again, and compare its SHA-256 with the publisher's"
         )
 

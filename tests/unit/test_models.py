@@ -38,12 +38,12 @@ def test_address_is_downloaded_by_the_host(source: str, url: str, path: str) -> 
 
 
 MISTAKES: dict[str, dict[str, Any]] = {
-    "comes from a hub without a revision": {"source": "hf:org/repo/file.gguf"},
+    "is not pinned to a revision of its hub": {"source": "hf:org/repo/file.gguf"},
     "write 'hf:PUBLISHER/REPOSITORY/FILE'": {"source": "hf:repo", "revision": COMMIT},
     "is a URL of another scheme": {"source": "ftp://a/b"},
     "write 'ollama:NAME:TAG'": {"source": "ollama:name"},
     "has neither sha256 nor files": {"sha256": None},
-    "replace sha256 by files": {"source": "ollama:library/name:1b"},
+    "which sha256 cannot pin": {"source": "ollama:library/name:1b"},
     "write a relative path": {
         "sha256": None,
         "files": [{"path": "../a", "sha256": "ab" * 32}],

@@ -110,7 +110,7 @@ def test_known_holes_without_a_fix_in_the_hosts_sources_are_reported_and_not_ref
         assert (plan.install, plan.unhold, plan.reasons) == ((), (), ())
         assert unusable(DriverPolicy(managed=False), state) == []
         (sentence,) = unmended_holes(DriverPolicy(), state)
-        assert "580.178.04 is the first without them" in sentence
+        assert "580.178.04 is the first version without them" in sentence
         assert "no package source of this host offers a fixed version yet" in sentence
 
 
@@ -193,7 +193,7 @@ def test_known_holes_are_mended_within_the_branch_and_everything_is_let_go_first
     plan = plan_driver(DriverPolicy(), replace(VULNERABLE, offered=OFFERED))
     assert plan.install == DRIVER[:4] and plan.remove == ()
     assert set(plan.unhold) == set(DRIVER[1:])
-    assert "known security holes" in plan.reasons[-1]
+    assert "known vulnerabilities" in plan.reasons[-1]
 
 
 def test_another_branch_replaces_all_parts_of_the_old_one() -> None:
@@ -281,7 +281,7 @@ def test_headers_that_no_source_offers_are_named() -> None:
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
-        (replace(DONE, loaded=None), "module 580.178.04 is installed and not loaded"),
+        (replace(DONE, loaded=None), "module 580.178.04 is installed but not loaded"),
         (replace(DONE, loaded=None, nouveau=True), "nouveau module is loaded"),
         (
             replace(DONE, next_module=KernelModule("580.182.01", "open")),
@@ -289,7 +289,7 @@ def test_headers_that_no_source_offers_are_named() -> None:
         ),
         (
             replace(DONE, loaded=KernelModule("580.178.04", "closed")),
-            "the closed module is loaded, and the open one is wanted",
+            "the closed module is loaded, but the open one is required",
         ),
         (
             with_packages(DONE, nvidia_utils_580_server=DriverPackage("580.182.01-1", held=True)),
@@ -356,7 +356,7 @@ WSL = replace(
         (
             DriverPolicy(),
             replace(DONE, gpus=(replace(GPU, driver="580.95.05"),), offered=(VERSION,)),
-            "known security holes",
+            "known vulnerabilities",
         ),
         (
             DriverPolicy(Wish(cuda={"vllm": "13.0"})),
@@ -374,7 +374,7 @@ WSL = replace(
             DONE,
             "GPU-9, which is not on this host",
         ),
-        (DriverPolicy(requests={"a": GpuRequest(2)}), DONE, "asks for 2 GPU(s), and 1 of"),
+        (DriverPolicy(requests={"a": GpuRequest(2)}), DONE, "asks for 2 GPUs, and 1 of"),
         (
             DriverPolicy(),
             with_packages(
@@ -397,7 +397,7 @@ def test_a_host_whose_gpus_can_not_be_used_is_refused_with_the_reason(
     [
         (ASKS, replace(BARE, pci=()), "no NVIDIA GPU is on this host, and service 'ollama'"),
         (ASKS, WSL, "that of Windows"),
-        ({"a": GpuRequest(2)}, BARE, "asks for 2 GPU(s), and 1 of"),
+        ({"a": GpuRequest(2)}, BARE, "asks for 2 GPUs, and 1 of"),
         ({"a": GpuRequest(("1",))}, BARE, "asks for GPU 1, which is not on this host"),
         ({"a": GpuRequest(("GPU-9",))}, DONE, "GPU-9, which is not on this host"),
         (ASKS, replace(DONE, gpus=(replace(GPU, mig=True),)), "MIG instances"),
@@ -441,14 +441,14 @@ def test_gpu_drift_is_persistence_and_power() -> None:
     loose = replace(DONE, gpus=(replace(GPU, persistence=False, power_limit_watts=450.0),))
     assert gpu_drift(DriverPolicy(power_limit_watts=300), loose) == [
         "GPU 0 is not in persistence mode",
-        "GPU 0 may draw 450 W, not 300",
+        "GPU 0 has a power limit of 450 W, not 300",
     ]
     assert gpu_drift(DriverPolicy(power_limit_watts=300), DONE) == []
     # It was asked, and takes none: it is not asked again, and reported.
     fixed = replace(DONE, power_refused=(GPU.pci_address,))
     assert gpu_drift(DriverPolicy(power_limit_watts=250), fixed) == []
     assert refused_limits(DriverPolicy(power_limit_watts=250), fixed) == [
-        "GPU 0 does not take a power limit: it may draw 300 W"
+        "GPU 0 rejects the power limit; it has 300 W"
     ]
     assert refused_limits(DriverPolicy(power_limit_watts=250), DONE) == []
     # A GPU without a limit of its own, such as GB10, can not be wrong.

@@ -82,4 +82,4 @@ def test_ledger_follows_numbers_and_counts_and_leaves_uuids_to_the_host(
 def test_more_gpus_than_are_declared_are_refused(site: dict[str, Any]) -> None:
     with pytest.raises(SettingsError) as refused:
         planned(site, llamacpp_gpu_count=3)
-    assert "asks for 3 GPU(s), and 2 of" in refused.value.problems[0].what
+    assert "asks for 3 GPUs, and 2 of" in refused.value.problems[0].what

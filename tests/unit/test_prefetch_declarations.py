@@ -131,7 +131,7 @@ with ctx_state.use(state), ctx_config.use(config), ctx_inventory.use(inventory):
     [gate] = [host for host in inventory if host.name == "@fake/gate"]
     settings = site_host(gate).settings
     places = tree.NginxPaths()
-    add_op(state, nginx.drain, "llm-1", *tree.configuration(settings, places), host=gate,
+    add_op(state, nginx.drain, ("llm-1",), *tree.configuration(settings, places), host=gate,
            name="Drain", undo=False, directory=places.own,
            status_port=settings.gateway.status_port, tls=tree.tls(settings),
            pool=tree.pool(settings))

@@ -1,4 +1,4 @@
-"""Settings of sshd: stricter ones of others stay, and password log-in ends only after a key."""
+"""Settings of sshd: stricter ones of others stay, and password login ends only after a key."""
 
 import os
 import subprocess

@@ -263,7 +263,7 @@ def test_pending_reboot_full_disk_and_failed_deploy_need_attention(machine: Mach
     assert host_status(host(), json.dumps(found)).attention == (
         "/ has only 5.0 GiB of 100.0 GiB left",
         "a reboot is pending (linux-image-amd64)",
-        "the last deploy was failed: rerun it",
+        "the last deploy failed: deploy again",
     )
 
 
@@ -359,7 +359,7 @@ def test_unreachable_host_is_an_error_and_an_expired_key_is_not(tmp_path: Path) 
     ran = subprocess.run([LLMHOST, "status", site, "--json"], capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (1, "")
     [far] = json.loads(ran.stdout)["hosts"]
-    assert far["status"] == "error" and "Could not connect" in far["error"]
+    assert far["status"] == "error" and "no SSH connection" in far["error"]
 
 
 def test_watching_refreshes_until_it_is_interrupted(tmp_path: Path) -> None:

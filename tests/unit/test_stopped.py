@@ -29,7 +29,7 @@ def test_stopped_service_is_no_drift_and_is_reported(containers: tuple[Container
     todo = plan(PROJECT, found)
     assert (todo.reasons, todo.remake) == ((), ())
     assert found.notes(PROJECT.services) == [
-        f"service engine was {TOLD}, and stays so until `llmhost start engine`"
+        f"service engine was {TOLD}, and stays so until `llmhost start engine INVENTORY`"
     ]
     assert CONVERGED.notes(PROJECT.services) == []
 
@@ -105,8 +105,8 @@ def test_deploy_rollback_and_offline_check_leave_a_stopped_service(host: Host) -
     ("words", "sentence"),
     [
         (["chroma"], "error: the service chroma is not declared for {}; declared services: redis"),
-        (["redis"], "error: [far] Could not connect"),
-        (["redis", "near"], "error: no host matches --limit near; the inventory has: far"),
+        (["redis"], "error: far: no SSH connection"),
+        (["redis", "near"], "error: no host or group matches near; the inventory has: far"),
     ],
 )
 @pytest.mark.parametrize("command", ["stop", "start", "restart"])

@@ -32,7 +32,7 @@ def test_failed_hosts_are_named_with_place_and_reason() -> None:
         ("gpu-7", "", ["unreachable; see the top of the output for the reason"]),
     ]
     assert summary(failures, 16) == [
-        "--> 2 of 16 host(s) failed:",
+        "--> 2 of 16 hosts failed:",
         "    gpu-3: Docker | Install Docker Engine",
         "        E: Unable to locate package",
         "    gpu-7",

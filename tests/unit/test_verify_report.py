@@ -52,7 +52,7 @@ def test_a_gpu_that_nvml_does_not_name_proves_nothing() -> None:
     nobody = Nvidia(pci=("0000:01:00.0",), wsl=False, nvml={"error": "Driver Not Loaded"})
     lines = told(passed(nobody.proof))
     assert lines[0].startswith("GPU: 0 proven on hardware, 0 proven on a double;")
-    assert lines[1] == "  not checked (1): NVML does not tell what the GPUs are"
+    assert lines[1] == "  not checked (1): NVML does not report what the GPUs are"
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -33,8 +33,8 @@ GATEWAY = (
     *drifts(
         "Gateway",
         "gateway.nginx-runs-and-starts-at-boot",
-        ("nginx-stopped", "systemctl stop nginx", "nginx does not run"),
-        ("nginx-killed", "systemctl kill -s KILL nginx; sleep 1", "nginx does not run"),
+        ("nginx-stopped", "systemctl stop nginx", "nginx is not running"),
+        ("nginx-killed", "systemctl kill -s KILL nginx; sleep 1", "nginx is not running"),
         ("nginx-disabled", "systemctl disable nginx", "nginx does not start at boot"),
         ("nginx-masked", "systemctl mask --now nginx", "nginx does not start at boot"),
         (

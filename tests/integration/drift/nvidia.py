@@ -10,7 +10,7 @@ NVIDIA = (
     *drifts(
         "NVIDIA driver",
         "nvidia_driver.gpus-are-set-as-declared",
-        ("power-limit-changed", f"{_SMI} -pl 300", "GPU 0 may draw 300 W, not 250"),
+        ("power-limit-changed", f"{_SMI} -pl 300", "GPU 0 has a power limit of 300 W, not 250"),
         ("persistence-off", f"{_SMI} -pm 0", "GPU 0 is not in persistence mode"),
         ("gpu-unit-stopped", "systemctl stop llmhost-gpu", "llmhost-gpu.service is inactive"),
         (
@@ -115,12 +115,12 @@ NVIDIA = (
         (
             "cdi-of-an-older-driver",
             f"sed -i 's|hostPath: .*|hostPath: /usr/lib/libnvidia-ml.so.535.1|' {_SPEC}",
-            f"{_SPEC} hands out /usr/lib/libnvidia-ml.so.535.1, which is gone",
+            f"{_SPEC} names /usr/lib/libnvidia-ml.so.535.1, which does not exist",
         ),
         (
             "cdi-without-uvm",
             f"sed -i '/nvidia-uvm/d' {_SPEC}",
-            f"{_SPEC} does not hand out /dev/nvidia-uvm",
+            f"{_SPEC} lacks /dev/nvidia-uvm",
         ),
     ),
     *drifts(

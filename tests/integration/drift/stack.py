@@ -22,7 +22,7 @@ STACK = (
         ("container-stopped", f"docker stop -t 1 {ENGINE}", "service llamacpp is exited"),
         ("container-killed", f"docker kill {ENGINE}", "service llamacpp is exited"),
         ("container-paused", f"docker pause {ENGINE}", "service llamacpp is paused"),
-        ("container-removed", f"docker rm -f {ENGINE}", "service llamacpp does not run"),
+        ("container-removed", f"docker rm -f {ENGINE}", "service llamacpp is not running"),
         (
             "container-by-hand",
             f"image={IMAGE}; docker rm -f {ENGINE}; docker run -d --name {ENGINE} --network"
@@ -191,7 +191,7 @@ STACK = (
         (
             "volume-removed",
             f"docker rm -f {APP}; docker volume rm llmhost_notes-data",
-            "service notes does not run",
+            "service notes is not running",
         ),
     ),
     *drifts(

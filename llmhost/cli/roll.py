@@ -1,0 +1,428 @@
+"""`llmhost roll`: deploy batch by batch, each drained, verified and returned to the pool.
+
+The deploy, the drain and `verify` are those of their own commands. What an earlier run did is seen
+from the hosts (docs/decisions/0154).
+"""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import typer
+from pyinfra.api import Host, State
+from pyinfra.api.exceptions import PyinfraError
+from rich.console import Console
+from rich.markup import escape
+
+from llmhost.cli.deploy import deploy_file
+from llmhost.cli.drain import await_end, drain_call
+from llmhost.cli.errors import DRIFT, ERROR, stop
+from llmhost.cli.inventory_file import load_inventory
+from llmhost.cli.locked_operations import run_locked
+from llmhost.cli.parallel import run_on_each
+from llmhost.cli.plan import HostPlan, host_plan
+from llmhost.cli.roll_plan import (
+    Batch,
+    BatchSize,
+    Kind,
+    Pools,
+    PoolState,
+    RollHost,
+    RollPlan,
+    batch_size,
+    kind_of,
+    pools_of,
+    roll_plan,
+)
+from llmhost.cli.run import run_pyinfra
+from llmhost.cli.session import checked_site, connected, dry_run, hosts_within
+from llmhost.cli.verify import failing_hosts
+from llmhost.facts.files import PathStates
+from llmhost.facts.upstreams import SilentUpstreams
+from llmhost.gateway.nginx import NginxState
+from llmhost.gateway.pool import Drained, Marks, Pool, mark_path, marks_of
+from llmhost.gateway.tree import NginxPaths, pool
+from llmhost.inventory.site import Site
+from llmhost.operations.changes import reasons
+from llmhost.operations.host_channel import LOST
+from llmhost.settings import Settings
+from llmhost.status.probe import probe_command
+from llmhost.status.report import host_status
+from llmhost.system.files import PathState
+
+ANSWER_SECONDS = 60
+_console = Console(soft_wrap=True, highlight=False)
+
+
+def roll(
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    batch: Annotated[
+        str, typer.Option(help="Servers to change together: a number or a percentage")
+    ] = "1",
+    max_failed: Annotated[
+        int, typer.Option(min=0, help="Continue until more hosts than this have failed")
+    ] = 0,
+    wait: Annotated[
+        int, typer.Option(min=0, help="Seconds to wait for open requests to finish")
+    ] = 300,
+    interrupt: Annotated[
+        bool, typer.Option("--interrupt", help="After that time, deploy and interrupt them")
+    ] = False,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the batches, and what is left out")
+    ] = False,
+) -> None:
+    """Deploy batch by batch: drain, deploy, verify, and return to the pool.
+
+    Hosts without changes are left alone. Gateways come first, then the servers behind them: at
+    least one healthy server of each gateway takes requests at any time. Hosts that no gateway
+    balances are not drained. The first batch that fails ends the roll; its servers stay drained,
+    and the next run continues with them. Exit status: 0 all hosts are done, 2 hosts were left out
+    or, with --dry-run, would change, 1 a host failed.
+    """
+    size = batch_size(batch)
+    if size is None:
+        stop(f"--batch {batch}: is no number and no percentage of hosts; write 2 or 25%")
+    site, names = _site(inventory, limit or [])
+    rolling = _Roll(inventory, site, pools_of(site), wait, interrupt)
+    plan = rolling.plan(names, size)
+    _show(plan)
+    if preview:
+        raise typer.Exit(ERROR if plan.failed else DRIFT if plan.batches or plan.left_out else 0)
+    rolling.failed.update(plan.failed)
+    if len(plan.failed) > max_failed:
+        stop(
+            "nothing was changed: see above for what prevents it; to roll the other hosts only, use"
+            f" --limit or --max-failed {len(plan.failed)}"
+        )
+    try:
+        remaining = rolling.run(plan.batches, max_failed)
+    except KeyboardInterrupt:
+        remaining = rolling.remaining
+        _error("interrupted")
+    _report(rolling, remaining)
+    if rolling.failed or remaining:
+        raise typer.Exit(ERROR)
+    raise typer.Exit(DRIFT if plan.left_out else 0)
+
+
+def _site(path: str, limit: Sequence[str]) -> tuple[Site, list[str]]:
+    """The hosts of the inventory, and the names of those within the limit. Mistakes of gateways
+    count, too: they decide which hosts can be drained."""
+    loaded = load_inventory(path)
+    hosts = hosts_within(loaded, limit)
+    gateways = [each for each in loaded if "gateway_upstreams" in each.data.dict()]
+    return checked_site(loaded, {*hosts, *gateways}), [host.name for host in hosts]
+
+
+@dataclass
+class _Roll:
+    """One run. `failed` are hosts with the reason; `drained` those that get no requests now."""
+
+    inventory: str
+    site: Site
+    pools: Pools
+    wait: int
+    interrupt: bool
+    failed: dict[str, str] = field(default_factory=dict)
+    drained: dict[str, RollHost] = field(default_factory=dict)
+    remaining: list[str] = field(default_factory=list)
+
+    def plan(self, names: Sequence[str], size: BatchSize) -> RollPlan:
+        """Compare the hosts with the inventory; stops if a gateway in front of them fails."""
+        gateways = sorted({gateway for name in names for gateway in self.pools.get(name, ())})
+        with dry_run(self.inventory, sorted({*names, *gateways})) as (state, messages):
+            hosts = {host.name: host for host in state.inventory if state.is_host_in_limit(host)}
+            plans = {name: host_plan(state, host, messages) for name, host in hosts.items()}
+            broken = [each for name in gateways if (each := plans[name]).errors]
+            if broken:
+                stop(*(_broken(each) for each in broken))
+            marks = {name: _marks(hosts[name], self._settings(name)) for name in gateways}
+        states = {
+            name: PoolState(frozenset(_pool(self._settings(name)).names), frozenset(drained))
+            for name, drained in marks.items()
+        }
+        return roll_plan([self._host(plans[name], marks) for name in names], states, size)
+
+    def _host(self, plan: HostPlan, marks: Mapping[str, Marks]) -> RollHost:
+        upstream = self.pools.get(plan.host, {})
+        by = {marks[gateway].get(name) for gateway, name in upstream.items()} - {None}
+        kind = kind_of(self.site[plan.host], self.pools)
+        rolled, by_hand = Drained.BY_ROLL in by, Drained.BY_HAND in by
+        host = RollHost(plan.host, kind, plan.status, plan.errors, upstream, rolled, by_hand)
+        if by:
+            self.drained[host.name] = host
+        return host
+
+    def _settings(self, name: str) -> Settings:
+        return self.site[name].settings
+
+    def run(self, batches: Sequence[Batch], max_failed: int) -> list[str]:
+        """Change batch after batch; returns the hosts that were not reached."""
+        self._check_gateways(batches)
+        for number, batch in enumerate(batches, start=1):
+            self.remaining = [name for later in batches[number - 1 :] for name in later.names]
+            if len(self.failed) > max_failed:
+                return self.remaining
+            _heading(f"Batch {number} of {len(batches)}: {', '.join(batch.names)}")
+            self._change(batch)
+        self.remaining = []
+        return []
+
+    def _check_gateways(self, batches: Sequence[Batch]) -> None:
+        """Before servers are drained, the gateways in front of them must work that the roll does
+        not change: an earlier run may have ended between their deploy and their check."""
+        changed = {host.name for batch in batches for host in batch.hosts}
+        used = {gateway for batch in batches for host in batch.hosts for gateway in host.upstream}
+        unchanged = sorted(used - changed)
+        self.remaining = [name for batch in batches for name in batch.names]
+        if unchanged:
+            _heading(f"Verify {', '.join(unchanged)}")
+        if unchanged and (failing := failing_hosts(self.inventory, unchanged)):
+            stop(
+                *(
+                    f"{name}: verify failed: see its output above; nothing was changed"
+                    for name in failing
+                )
+            )
+
+    def _change(self, batch: Batch) -> None:
+        todo = {host.name: host for host in batch.hosts}
+        steps = [self._deploy, self._verify]
+        if batch.kind is Kind.BALANCED:
+            steps = [self._drain, *steps, self._return]
+        for step in steps:
+            if not todo:
+                return
+            with self._reported(todo):
+                failed = step(todo)
+                self.failed.update(failed)
+                todo = {name: host for name, host in todo.items() if name not in failed}
+        for name in todo:
+            _console.print(f"[green]{escape(name)}: done[/green]")
+
+    @contextmanager
+    def _reported(self, todo: dict[str, RollHost]) -> Iterator[None]:
+        """An error that ends a step is one of all its hosts."""
+        try:
+            yield
+        except typer.Exit:  # `stop` has printed the reason
+            self.failed.update(dict.fromkeys(todo, "see the error above"))
+            todo.clear()
+        except (PyinfraError, *LOST) as error:
+            why = f"the connection was lost: {error or type(error).__name__}"
+            self.failed.update(dict.fromkeys(todo, why))
+            todo.clear()
+
+    def _drain(self, hosts: Mapping[str, RollHost]) -> dict[str, str]:
+        gateways = _by_gateway(hosts)
+        others = {
+            name
+            for name, upstream in self.pools.items()
+            if gateways.keys() & upstream.keys() and name not in hosts
+        }
+        with connected(self.inventory, [*gateways, *others]) as (state, _):
+            if missing := _missing(state, gateways):
+                return dict.fromkeys(hosts, missing)
+            ours = {host: gateways[host.name] for host in state.active_hosts & _of(state, gateways)}
+            sick = self._sick(state, others)
+            for gateway, names in ours.items():
+                if why := _last_healthy(gateway, self._settings(gateway.name), names, sick):
+                    return dict.fromkeys(hosts, why)
+            before = dict(self.drained)
+            self.drained.update(hosts)
+            if failed := self._at_gateways(state, ours, undo=False):
+                if len(failed) == len(ours):
+                    self.drained = before
+                return dict.fromkeys(hosts, _sentence(failed))
+            settings = {name: self._settings(name) for name in gateways}
+            upstreams = {name: host.upstream for name, host in hosts.items()}
+            left = await_end(sorted(ours, key=str), settings, upstreams, self.wait)
+        return (
+            {} if self.interrupt else {n: self._busy(count) for n, count in left.items() if count}
+        )
+
+    def _busy(self, count: int) -> str:
+        return (
+            f"{count} connections were still open after {self.wait} s; it was not changed. To wait"
+            " longer, rerun the command with --wait; to interrupt them, with --interrupt"
+        )
+
+    def _sick(self, state: State, others: set[str]) -> dict[str, set[str]]:
+        """Services that are not healthy, by host; hosts that do not answer are left to the
+        gateway's view of them."""
+        asked = {
+            host: probe_command(self.site[host.name])
+            for host in state.active_hosts
+            if host.name in others
+        }
+        answers = run_on_each(asked, ANSWER_SECONDS)
+        sick: dict[str, set[str]] = {}
+        for name, answer in answers.items():
+            services = host_status(self.site[name], answer.output).services
+            bad = {each.name for each in services if each.state not in ("healthy", "running")}
+            for upstream in self.pools[name].values():
+                sick.setdefault(upstream, set()).update(bad)
+        return sick
+
+    def _at_gateways(
+        self, state: State, servers: Mapping[Host, Sequence[str]], *, undo: bool
+    ) -> dict[str, list[str]]:
+        """Drain servers, or return them; returns the gateways where that failed, and why."""
+        calls = {
+            host: drain_call(self._settings(host.name), names, undo=undo, roll=True)
+            for host, names in servers.items()
+        }
+        failed = run_locked(state, calls)
+        for host, names in servers.items():
+            if host.name not in failed:
+                verb = "sends requests to" if undo else "sends no new requests to"
+                _console.print(f"{escape(host.name)} {verb} {escape(', '.join(names))}")
+                for sentence in [n for op in host.op_hash_order for n in reasons(host, op).notes]:
+                    _console.print(f"[yellow]{escape(sentence)}[/yellow]")
+        return failed
+
+    def _return(self, hosts: Mapping[str, RollHost]) -> dict[str, str]:
+        gateways = _by_gateway(hosts)
+        with connected(self.inventory, list(gateways)) as (state, _):
+            if missing := _missing(state, gateways):
+                return dict.fromkeys(hosts, missing)
+            ours = {host: gateways[host.name] for host in state.active_hosts & _of(state, gateways)}
+            if failed := self._at_gateways(state, ours, undo=True):
+                return dict.fromkeys(hosts, _sentence(failed))
+        for name in hosts:
+            self.drained.pop(name, None)
+        return {}
+
+    def _deploy(self, hosts: Mapping[str, RollHost]) -> dict[str, str]:
+        limits = [f"--limit={name}" for name in hosts]
+        if run_pyinfra(self.inventory, deploy_file(), "-y", *limits) == 0:
+            return {}
+        failed = list(hosts)
+        if len(hosts) > 1:
+            with dry_run(self.inventory, list(hosts)) as (state, messages):
+                plans = [host_plan(state, host, messages) for host in _of(state, hosts)]
+            failed = [each.host for each in plans if each.status != "converged"]
+        return dict.fromkeys(failed, "the deploy failed: see its output above")
+
+    def _verify(self, hosts: Mapping[str, RollHost]) -> dict[str, str]:
+        failed = failing_hosts(self.inventory, list(hosts))
+        return dict.fromkeys(failed, "verify failed: see its output above")
+
+
+def _marks(host: Host, settings: Settings) -> Marks:
+    """The drained servers of a gateway."""
+    servers, directory = _pool(settings), NginxPaths().own
+    paths = [mark_path(directory, name) for name in servers.names]
+    found: dict[str, PathState] = host.get_fact(PathStates, paths=paths)
+    return marks_of(servers, directory, NginxState(found))
+
+
+def _pool(settings: Settings) -> Pool:
+    found = pool(settings)
+    assert found, "a gateway has upstreams"
+    return found
+
+
+def _broken(plan: HostPlan) -> str:
+    why = "; ".join(plan.errors)
+    return f"{plan.host}: {plan.status}: {why}; the servers behind it cannot be drained"
+
+
+def _of(state: State, names: Mapping[str, object]) -> set[Host]:
+    return {host for host in state.inventory if host.name in names}
+
+
+def _sentence(failed: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{name}: {' '.join(why)}" for name, why in failed.items())
+
+
+def _by_gateway(hosts: Mapping[str, RollHost]) -> dict[str, list[str]]:
+    """The names of these servers at their gateways."""
+    found: dict[str, list[str]] = {}
+    for host in hosts.values():
+        for gateway, name in host.upstream.items():
+            found.setdefault(gateway, []).append(name)
+    return found
+
+
+def _missing(state: State, gateways: Mapping[str, object]) -> str:
+    lost = sorted(gateways.keys() - {host.name for host in state.active_hosts})
+    return f"{', '.join(lost)} could not be reached" if lost else ""
+
+
+def _last_healthy(
+    gateway: Host, settings: Settings, servers: Sequence[str], sick: Mapping[str, set[str]]
+) -> str:
+    """Why none of the gateway's other servers could answer instead of these, or nothing."""
+    directory = NginxPaths().own
+    drained = _marks(gateway, settings)
+    if not {*servers} - {*drained}:
+        return ""
+    others = {
+        each.name: (str(each.address), each.port)
+        for each in settings.gateway.upstreams
+        if each.name not in {*servers, *drained}
+    }
+    silent = gateway.get_fact(SilentUpstreams, servers=others, marks=directory) if others else []
+    wanted = {*settings.gateway.upstream_services}
+    why = {name: f"{name} accepts no connection" for name in silent}
+    for name, services in sick.items():
+        if name in others and (bad := sorted(services & wanted)):
+            why.setdefault(name, f"{', '.join(bad)} on {name} is not healthy")
+    if others.keys() - why.keys():
+        return ""
+    reasons = "; ".join(why.values()) or "all others are drained"
+    return f"no other healthy server of {gateway.name} takes requests: {reasons}"
+
+
+def _show(plan: RollPlan) -> None:
+    for number, batch in enumerate(plan.batches, start=1):
+        names = escape(", ".join(batch.names))
+        again = [host.name for host in batch.hosts if host.rolled]
+        more = f"; {escape(', '.join(again))} was left drained by an earlier roll" if again else ""
+        _console.print(f"Batch {number}: [bold]{names}[/bold] ({batch.kind.value}{more})")
+    if plan.done:
+        _console.print(f"Nothing to do: {escape(', '.join(plan.done))}")
+    for sentence in plan.left_out.values():
+        _console.print(f"[yellow]{escape(sentence)}[/yellow]")
+    for sentence in plan.failed.values():
+        _error(sentence)
+
+
+def _heading(text: str) -> None:
+    _console.print(f"[bold]--> {escape(text)}[/bold]")
+
+
+def _error(sentence: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"[red]error:[/red] {escape(sentence)}"
+    )
+
+
+def _report(rolling: _Roll, remaining: Sequence[str]) -> None:
+    """What has failed, and what to do about it."""
+    path = shlex.quote(rolling.inventory)
+    for name, why in rolling.failed.items():
+        _error(why if why.startswith(f"{name}") else f"{name}: {why}")
+    waiting = [name for name in remaining if name not in rolling.failed]
+    if waiting:
+        _console.print(f"Not changed, or not completely: {escape(', '.join(waiting))}")
+    if rolling.failed or remaining:
+        _console.print(f"To continue: llmhost roll {escape(path)}, with the same options")
+    for name in rolling.failed:
+        _console.print(
+            f"To look at {escape(name)}: llmhost status {escape(path)} {escape(name)};"
+            f" llmhost history {escape(path)} {escape(name)}\n"
+            f"To roll it back: llmhost rollback {escape(path)} {escape(name)}"
+        )
+    for name, host in rolling.drained.items():
+        if host.by_hand:
+            continue
+        undo = escape(f"llmhost drain {next(iter(host.upstream.values()))} {path} --undo")
+        _console.print(f"{escape(name)} is drained. To return it as it is: {undo}")

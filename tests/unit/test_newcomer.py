@@ -1,0 +1,180 @@
+"""Mistakes of someone who uses llmhost for the first time: one sentence each, never a traceback,
+and nothing about how the program is built."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from llmhost.cli.app import PLACES, app
+from llmhost.cli.messages import Messages
+
+LLMHOST = Path(sys.executable).with_name("llmhost")
+SITE = "inventory/site.py"
+HOST = {"ssh_hostname": "127.0.0.1", "ssh_port": 9, "services": ["redis"]}
+CLIENTS = '[{"name": "app", "sha256": "' + "ab" * 32 + '"}]'
+INTERNAL = re.compile(
+    r"Traceback|Errno|Input should|parse string|Error:|typeguard|pydantic|paramiko"
+)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A site whose host refuses connections: nothing listens on this port of the loopback."""
+    (tmp_path / "inventory").mkdir()
+    text = f"llm_servers = ([('far', {HOST!r})], {{'api_clients': {CLIENTS}}})\n"
+    (tmp_path / SITE).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def refused(*arguments: str) -> tuple[int, str]:
+    """The same for a command that stops before it reads an inventory: in this process, faster."""
+    ran = CliRunner().invoke(app, arguments)
+    output = re.sub(r"[│╭╮╰╯─\s]+", " ", ran.output)
+    assert not INTERNAL.search(output + repr(ran.exception)), output
+    return ran.exit_code, output
+
+
+def said(*arguments: str) -> tuple[int, str]:
+    """Exit status, and what a command prints, without the frames of a terminal."""
+    ran = subprocess.run(
+        [LLMHOST, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    output = re.sub(r"[│╭╮╰╯─\s]+", " ", ran.stdout + ran.stderr)
+    assert not INTERNAL.search(output), output
+    return ran.returncode, output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["logs", "redis", SITE, "--lines", "x"], "'--lines' / '-n': 'x' is not a whole number."),
+        (["status", SITE, "--interval", "soon"], "'--interval': 'soon' is not a number."),
+        (["status", SITE, "--interval", "0"], "0 is out of range; write 1 or more."),
+        (["rollback", SITE, "far", "x"], "'N': 'x' is not a whole number."),
+        (["usage", SITE, "--by", "colour"], "'--by': 'colour' is not one of 'client', 'model'"),
+        (["usage", SITE, "--since", "soon"], "--since soon is not an age; write one such as 12h"),
+        (["logs", "redis", SITE, "--since", "x"], "--since x is not an age; write one such as"),
+        (["key", "rotate", "app", SITE, "--keep-days", "inf"], "inf is out of range; write 3650"),
+        (["key", "new", "Web App"], "'Web App' is not a name of a client: use up to 63"),
+        (["verify", SITE, "--json"], "--json works only with --hardening"),
+        (["init", "x", "--host", "a b"], "--host 'a b' is text of 3 characters; write a host name"),
+        (["init", "x"], "--host is required: give it as an option, or run init on a terminal"),
+        (["model", "add", "m", "hf:a/b", "--service", "vlm"], "--service 'vlm' is not a service"),
+        (["plan"], "Missing argument 'INVENTORY'."),
+        (["key", "rotate"], "Missing argument 'NAME'."),
+        (["plann"], "No such command 'plann'. Did you mean 'plan'?"),
+    ],
+)
+def test_wrong_argument_is_a_usage_error_in_one_sentence(
+    site: Path, arguments: list[str], sentence: str
+) -> None:
+    status, output = refused(*arguments)
+    assert status == 2 and sentence in output, output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["plan", "inventory"], "inventory is a directory; give an inventory file, such as"),
+        (["deploy", "inventory"], "inventory is a directory; give an inventory file, such as"),
+        (["plan", "nope.py"], "inventory file nope.py not found; give a file such as"),
+        (["key", "new", "web", "inventory"], "Is a directory; give the inventory file, such as"),
+        (["key", "new", "web", "binary"], "binary is not a text file; give the inventory file"),
+        (["key", "revoke", "web", SITE], "has no record of 'web'; it has: app"),
+        (["key", "new", "app", SITE], "to replace its key: llmhost key rotate app FILE"),
+    ],
+)
+def test_missing_thing_is_named_with_what_to_do(
+    site: Path, arguments: list[str], sentence: str
+) -> None:
+    (site / "binary").write_bytes(b"\x94\xff")
+    status, output = refused(*arguments)
+    assert status == 1 and sentence in output, output
+
+
+def test_connection_data_is_checked_before_a_host_is_contacted(site: Path) -> None:
+    hosts = [
+        ("text", {"ssh_port": "22"}),
+        ("flag", {"ssh_port": True}),
+        ("typo", {"ssh_usr": "ann"}),
+        ("sudo", {"_sudo": "yes"}),
+    ]
+    (site / SITE).write_text(f"llm_servers = {hosts!r}\n")
+    status, output = said("plan", SITE)
+    assert status == 1
+    for sentence in (
+        "text: ssh_port: is '22', which is text; write a port number from 1 to 65535",
+        "flag: ssh_port: is True; write a port number from 1",
+        "typo: ssh_usr: unknown key; did you mean ssh_user?",
+        "sudo: _sudo: is 'yes'; write True or False",
+    ):
+        assert sentence in output, output
+    (site / SITE).write_text('llm_servers = [("far", 5)]\n')
+    status, output = said("plan", SITE)
+    assert status == 1 and "a group is a list of hosts, each a name or" in output, output
+
+
+def test_host_or_repository_that_is_missing_is_named(site: Path) -> None:
+    status, output = said("latency", SITE)
+    assert status == 1 and "no host or group matches app_servers; the inventory has: far" in output
+    status, output = said("backup", SITE)
+    assert status == 1 and "far: backup_repository is not set; see llmhost docs" in output
+
+
+@pytest.mark.parametrize("arguments", [["plan", SITE], ["usage", SITE], ["restart", "redis", SITE]])
+def test_unreachable_host_is_reported_with_the_command_that_finds_the_cause(
+    site: Path, arguments: list[str]
+) -> None:
+    status, output = said(*arguments)
+    assert status == 1 and "unable to connect to port 9 on 127.0.0.1" in output, output
+    assert f"run llmhost doctor {SITE} for the cause" in output and "no requests" not in output
+
+
+def test_verify_reports_an_unreachable_host_without_an_error_for_each_check(site: Path) -> None:
+    ran = subprocess.run([LLMHOST, "verify", SITE], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stdout.count("far does not answer: ssh: connect to host 127.0.0.1 port 9") < 5
+    assert "far does not answer\n" in ran.stdout and "CommandResult" not in ran.stdout
+    selected = subprocess.run([LLMHOST, "verify", SITE, "--", "-k", "gpu"], capture_output=True)
+    assert selected.returncode == 1, "checks that could not run are no success"
+
+
+# Messages of pyinfra 3.10 (pyinfra/connectors/ssh.py) with those of paramiko, socket and OpenSSH.
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            "Authentication error (username=root) (Authentication failed.)",
+            "SSH refuses the login (username=root, Authentication failed)",
+        ),
+        (
+            "Could not resolve hostname ([Errno -2] Name or service not known)",
+            "its name cannot be resolved (name or service not known)",
+        ),
+        (
+            "SSH host key error (Host key for far does not match.)",
+            "its SSH host key has changed (host key for far does not match)",
+        ),
+    ],
+)
+def test_connection_failures_of_pyinfra_are_reworded(line: str, sentence: str) -> None:
+    messages = Messages("site.py")
+    messages.lines = ["[other] Could not connect (timed out)", f"[far] {line}"]
+    (shown,) = messages.about("far")
+    assert shown == f"{sentence}; run llmhost doctor site.py for the cause"
+
+
+@pytest.mark.parametrize("name", [name for name in PLACES if name != "llmhost"])
+def test_help_of_every_command_has_no_line_breaks_within_a_paragraph(name: str) -> None:
+    shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "900"})
+    assert shown.exit_code == 0
+    text = shown.output.partition("╭")[0]
+    prose = [line.strip() for line in text.splitlines() if line.strip()]
+    assert prose[0].startswith("Usage: ") and not re.search(r"[{\[][a-z]", prose[0])
+    assert all(line.endswith((".", ":")) for line in prose[1:]), prose
