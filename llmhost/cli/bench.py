@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmhost.bench import (
+from llmhost.bench.client import Load, measure
+from llmhost.bench.plot import MISSING, can_plot, plot
+from llmhost.bench.report import (
     BETTER_HIGH,
     SCHEMA,
     BenchReport,
@@ -25,8 +27,6 @@ from llmhost.bench import (
     level,
     parsed,
 )
-from llmhost.cli.bench_client import Load, measure
-from llmhost.cli.bench_plot import MISSING, can_plot, plot
 from llmhost.cli.errors import ERROR, misused, stop
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.generating_roles import generating_roles

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from llmhost.announce.message import DeployAnnouncement
-from llmhost.bench import BenchReport
+from llmhost.bench.report import BenchReport
 from llmhost.outdated.report import OutdatedReport
 from llmhost.resources import PACKAGE
 from llmhost.sbom.changes import SbomChanges

@@ -11,7 +11,9 @@ import jsonschema_rs
 import pytest
 from PIL import Image
 
-from llmhost.bench import (
+from llmhost.bench.client import Load, measure, sample
+from llmhost.bench.plot import MISSING, can_plot, plot
+from llmhost.bench.report import (
     BenchReport,
     Goal,
     Level,
@@ -21,8 +23,6 @@ from llmhost.bench import (
     level,
     parsed,
 )
-from llmhost.cli.bench_client import Load, measure, sample
-from llmhost.cli.bench_plot import MISSING, can_plot, plot
 from llmhost.docs.schemas import schema
 
 ROOT = Path(__file__).parents[2]

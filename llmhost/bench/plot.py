@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmhost.bench import BenchReport, Level
+from llmhost.bench.report import BenchReport, Level
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

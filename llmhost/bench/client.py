@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from llmhost.bench import Sample
+from llmhost.bench.report import Sample
 
 _WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "counts")
 
