@@ -58,7 +58,7 @@ _console = Console(soft_wrap=True, highlight=False)
 
 
 def roll(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/llm.py")],
+    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
     batch: Annotated[
         str, typer.Option(help="Servers to change together: a number or a percentage")
     ] = "1",
