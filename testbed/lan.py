@@ -139,7 +139,7 @@ class Lan:
 
         ``kind`` is "nspawn" or "vm". ``suite`` names the distribution's release. ``volumes`` are
         directories of an nspawn machine that must not be on an overlay, in addition to Docker's. A
-        ``minimal`` machine has only the packages that a login needs. ``kernel_options`` continue the
+        ``minimal`` machine has only the packages that a login needs. ``kernel_options`` extend the
         command line of a "vm"'s kernel.
         """
         if kind not in _KINDS:

@@ -70,7 +70,8 @@ def test_shortage_says_how_much_and_what_helps() -> None:
     small = replace(ROOM, images=replace(IMAGES, free_bytes=GIB), engines={ENGINE: GIB})
     assert shortage(small, {MODEL: {"ab": 2 * GIB}}, [SERVICE]) == [
         "baking the models needs about 7.0 GiB below /var/lib/docker (weights 2.0 GiB,"
-        " engines 5.0 GiB), and 1.0 GiB are free: free space with llmhost prune, or move"
+        " engines 5.0 GiB), and 1.0 GiB are free: free space with llmhost prune INVENTORY"
+        " HOST, or move"
         " docker_data_root; preflight_min_free_disk_gib = 0 disables this check"
     ]
 

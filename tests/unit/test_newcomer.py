@@ -87,7 +87,7 @@ def test_wrong_argument_is_a_usage_error_in_one_sentence(
         (["key", "new", "web", "inventory"], "Is a directory; give the inventory file, such as"),
         (["key", "new", "web", "binary"], "binary is not a text file; give the inventory file"),
         (["key", "revoke", "web", SITE], "has no record of 'web'; it has: app"),
-        (["key", "new", "app", SITE], "to replace its key: llmhost key rotate app FILE"),
+        (["key", "new", "app", SITE], "to replace a key: llmhost key rotate app FILE"),
     ],
 )
 def test_missing_thing_is_named_with_what_to_do(
