@@ -43,7 +43,7 @@ def usage(
         bool, typer.Option("--json", help="Print JSON; see docs/usage.schema.json")
     ] = False,
 ) -> None:
-    """Show who uses the gateway: requests, errors, tokens and bytes by client, model, variant, day.
+    """Show who uses the gateway: requests, errors, tokens and bytes by client, model, day.
 
     The sums are those of the access log, which the server keeps for gateway_log_days. Tokens and
     models need gateway_count_tokens; only the `counted` requests have tokens. Without
