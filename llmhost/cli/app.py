@@ -47,8 +47,7 @@ PLACES = {
     ),
     "usage": Place(
         "usage:usage",
-        "Show who uses the gateway: requests, errors, tokens and bytes by client, model, variant,"
-        " day.",
+        "Show who uses the gateway: requests, errors, tokens and bytes by client, model, day.",
     ),
     "page": Place(
         "page:write_page",

@@ -168,7 +168,7 @@ GPUS = Dashboard(
         ),
         Panel("Temperature", ((f"DCGM_FI_DEV_GPU_TEMP{{{_AT}}}", _GPU),), "celsius"),
         Panel("Power", ((f"DCGM_FI_DEV_POWER_USAGE{{{_AT}}}", _GPU),), "watt"),
-        Panel("Clock", ((f"DCGM_FI_DEV_SM_CLOCK{{{_AT}}} * 1e6", _GPU),), "hertz"),
+        Panel("Clock", ((f"DCGM_FI_DEV_SM_CLOCK{{{_AT}}} * 1000000", _GPU),), "hertz"),
         Panel(
             "Slowed down by",
             ((f"llmhost_gpu_throttled{{{_AT}}}", f"{_GPU} {{{{reason}}}}"),),
