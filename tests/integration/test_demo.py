@@ -296,7 +296,9 @@ def test_sbom_lists_the_packages_of_the_host_its_image_and_its_model(
     assert ran.returncode == 0, ran.stdout + ran.stderr
     text = (tmp_path / "llm-demo.cdx.json").read_text()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
-    (system, image, model) = json.loads(text)["components"]
+    found = {each["type"]: each for each in json.loads(text)["components"]}
+    system, image = found["operating-system"], found["container"]
+    model = found["machine-learning-model"]
     status = "dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\\n'"
     lines = demo.server.ssh(status).stdout.splitlines()
     listed = {each.partition(" ")[2] for each in lines if each.startswith("installed ")}
