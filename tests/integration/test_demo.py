@@ -400,15 +400,15 @@ def test_each_item_of_the_benchmarks_passes_or_is_accepted_and_one_can_fail(demo
         assert text.startswith(title)
         assert outcome == "passed" or (outcome == "accepted" and text != title)
     assert counts.startswith("llm-demo: ") and counts.endswith(", 0 failed")
-    demo.server.ssh("chmod 0666 /etc/docker/daemon.json")
+    demo.server.ssh("chmod 0777 /etc/docker")
     try:
         ran = demo.run("llmhost", *hardening, "--json")
     finally:
-        demo.server.ssh("chmod 0644 /etc/docker/daemon.json")
+        demo.server.ssh("chmod 0755 /etc/docker")
     assert ran.returncode == 1, ran.stderr
     (host,) = json.loads(ran.stdout)["hosts"]
     failed = [each["id"] for each in host["items"] if each["outcome"] == "failed"]
-    assert failed == ["docker-bench 3.18"]
+    assert failed == ["docker-bench 3.6"]
 
 
 def test_history_tells_what_the_last_run_did(demo: Demo) -> None:
