@@ -203,7 +203,7 @@ def test_drained_server_gets_no_requests_of_its_models(tmp_path: Path) -> None:
             gateway.reload(data, drained=["llm-1"])
             before = len(found["llm-1"][1].requests)
             status = gateway.settings.gateway.status_port
-            assert wait_until(lambda: httpx.get(f"http://127.0.0.1:{status}").status_code == 404, 5)
+            assert wait_until(lambda: httpx.get(f"http://127.0.0.1:{status}").status_code == 404, 30)
             answers = [ask(gateway, "brain", trace=f"d{number}") for number in range(20)]
             assert {answer.status_code for answer in answers} == {200}
             assert gateway.logged("d19")["variant"] == "brain/llm-2"
