@@ -318,7 +318,7 @@ def test_verify_runs_the_installed_checks(site: Installation, lan: Lan) -> None:
     outside = shlex.join(lan.client().command([]))
     key = (site.site.parent / "key").read_text().strip()
     verified = site.run(
-        *("llmhost", "verify", "inventory/site.py", "--outside", outside),
+        *("llmhost", "verify", "inventory/site.py", "--outside", outside, "--", "-v"),
         LLMHOST_API_KEY=key,
         LLMHOST_CA=str(site.site.parent / ".config/llmhost/ca/ca.crt"),
     )

@@ -139,7 +139,8 @@ def test_unreachable_host_is_reported_with_the_command_that_finds_the_cause(
 def test_verify_reports_an_unreachable_host_without_an_error_for_each_check(site: Path) -> None:
     ran = subprocess.run([LLMHOST, "verify", SITE], capture_output=True, text=True)
     assert ran.returncode == 1
-    assert ran.stdout.count("far does not answer: ssh: connect to host 127.0.0.1 port 9") < 5
+    # Once as a failure, in full: its traceback, its record, and with CI set also its summary.
+    assert ran.stdout.count("far does not answer: ssh: connect to host 127.0.0.1 port 9") < 10
     assert "far does not answer\n" in ran.stdout and "CommandResult" not in ran.stdout
     selected = subprocess.run([LLMHOST, "verify", SITE, "--", "-k", "gpu"], capture_output=True)
     assert selected.returncode == 1, "checks that could not run are no success"
