@@ -256,6 +256,7 @@ def test_last_use_of_a_key_is_that_of_its_last_request(demo: Demo) -> None:
     key = demo.env["LLMHOST_API_KEY"]
     before = datetime.now(UTC).replace(microsecond=0)
     assert demo.curl("-H", f"Authorization: Bearer {key}", f"{demo.url}/v1/models") == "200"
+    sleep(2)  # nginx writes its log every second
     said = demo.run("llmhost", "key", "list", "inventory/demo.py", "--use", "--json")
     assert said.returncode == 0, said.stderr
     [status] = json.loads(said.stdout)["keys"]
