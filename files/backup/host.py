@@ -151,10 +151,15 @@ def backup(asked):
     recover(found)
     place = ["--host", asked["host"], *(str(path) for path, _ in found.values())]
     restic("backup", "--json", "--tag", DRAFT, *place, fine=(0, 3))  # 3: files have gone
+    containers = {container for _, container in found.values()}
+    running = [each for each in sorted(containers) if state(each) == "running"]
+    healthy = [each for each in running if health(each) == "healthy"]
     with locked(asked), paused([container for _, container in found.values()]):
         begun = time.monotonic()
         said = restic("backup", "--json", "--tag", TAG, *place)
         seconds = time.monotonic() - begun
+    # Health checks of a paused container fail, and a deploy that follows requires health.
+    unhealthy(healthy, asked["start_seconds"])
     of_host = ["--host", asked["host"], "--group-by", "host"]
     if drafts := [each["id"] for each in snapshots(asked["host"], DRAFT)]:
         restic("forget", *drafts)
@@ -315,14 +320,24 @@ def restarted(containers, seconds):
     if not containers:
         return
     docker("restart", *containers)
+    if left := unhealthy(containers, seconds):
+        raise Failure(f"{', '.join(left)} did not become healthy; the former data is restored")
+
+
+def unhealthy(containers, seconds):
+    """Wait until all of these are healthy; those that are not by then."""
     end = time.monotonic() + seconds
-    health = "{{if .State.Health}}{{.State.Health.Status}}{{else}}healthy{{end}}"
-    left = containers
-    while left:
-        left = [each for each in left if docker("inspect", "-f", health, each).strip() != "healthy"]
-        if left and time.monotonic() > end:
-            raise Failure(f"{', '.join(left)} did not become healthy; the former data is restored")
-        time.sleep(0.5 if left else 0)
+    while containers := [each for each in containers if health(each) != "healthy"]:
+        if time.monotonic() > end:
+            break
+        time.sleep(0.5)
+    return containers
+
+
+def health(container):
+    """As Docker says it; that of a container without a check is not known to be bad."""
+    form = "{{if .State.Health}}{{.State.Health.Status}}{{else}}healthy{{end}}"
+    return docker("inspect", "-f", form, container).strip()
 
 
 def main(asked):
