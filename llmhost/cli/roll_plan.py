@@ -31,7 +31,7 @@ Pools = Mapping[str, Mapping[str, str]]
 @dataclass(frozen=True)
 class RollHost:
     """A host and its plan: `status` and `errors` are those of `llmhost plan`. `rolled`: an earlier
-    roll left it drained; `by_hand`: somebody drained it with `llmhost drain`."""
+    roll left it drained; `by_hand`: an operator drained it with `llmhost drain`."""
 
     name: str
     kind: Kind

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +22,35 @@ from llmhost.gateway.pool import with_pool
 from llmhost.gateway.tls import certified, name_files, served_names
 from llmhost.gateway.tree import NginxPaths, configuration, pool, tls
 from llmhost.inventory.reader import read_settings
+from llmhost.services.base import UiOptions
 from llmhost.settings import Settings
 from llmhost.system.files import File
+
+
+class ToyOptions(UiOptions):
+    """Options of a service `toy` with a browser UI, which tests add to the catalogue."""
+
+    image: str = "registry.example/toy:1@sha256:" + "1" * 64
+    port: int = 1024
+    ui_port: int = 8199
+
+
+def toy_inventory(engine_port: int, clients: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """An LLM server with llama.cpp, which nobody asks, and with `toy` at this port."""
+    port, status, ui = free_ports(3)
+    return {
+        "services": ["llamacpp", "toy"],
+        "models": [{"name": "m", "source": "https://x/m.gguf", "sha256": "1" * 64}],
+        "llamacpp_port": 1025,
+        "toy_port": engine_port,
+        "toy_ui_port": ui,
+        "gateway_port": port,
+        "gateway_status_port": status,
+        "gateway_addresses": ["127.0.0.1"],
+        "gateway_tls": "off",
+        "gateway_stranger_burst": 1000,
+        "api_clients": clients,
+    }
 
 
 def free_ports(count: int) -> list[int]:

@@ -199,10 +199,10 @@ def _failed(site: Site, place: Path) -> set[str]:
     records.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += [str(HERE / "test_egress.py"), "--site", str(merged), "--records", str(records)]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
     found = [parse(line) for line in records.read_text().splitlines()]
     outcomes = {each.id: each.outcome for each in found if isinstance(each, Check)}
-    assert outcomes.keys() == {CONNECT, LOOK_UP, RULES}, told.stdout
+    assert outcomes.keys() == {CONNECT, LOOK_UP, RULES}, ran.stdout
     return {check for check, outcome in outcomes.items() if outcome == "failed"}
 
 

@@ -9,21 +9,19 @@ import pytest
 
 from llmhost.gateway.keys import digest, new_key
 from llmhost.services import catalogue
-from llmhost.services.base import AnyService, Route, Service, UiOptions
+from llmhost.services.base import AnyService, Route, Service
 from tests.doubles.engine import Engine
-from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway
+from tests.integration.local_gateway import (
+    LocalGateway,
+    ToyOptions,
+    free_ports,
+    local_gateway,
+    toy_inventory,
+)
 
 CLIENT, ADMIN = new_key(), new_key()
 # Tests are told who asks by name: a key in their own names would be another in each process.
 KEYS = {"client": CLIENT, "admin": ADMIN, "stranger": ""}
-
-
-class ToyOptions(UiOptions):
-    """A service with parameters in its routes, and a browser UI."""
-
-    image: str = "registry.example/toy:1@sha256:" + "1" * 64
-    port: int = 1024
-    ui_port: int = 8199
 
 
 ROUTES = (
@@ -46,24 +44,11 @@ def engine() -> Iterator[Engine]:
 
 
 def inventory(engine: Engine, **changes: Any) -> dict[str, Any]:
-    port, status, ui = free_ports(3)
-    return {
-        "services": ["llamacpp", "toy"],
-        "models": [{"name": "m", "source": "https://x/m.gguf", "sha256": "1" * 64}],
-        "llamacpp_port": 1025,
-        "toy_port": engine.port,
-        "toy_ui_port": ui,
-        "gateway_port": port,
-        "gateway_status_port": status,
-        "gateway_addresses": ["127.0.0.1"],
-        "gateway_tls": "off",
-        "gateway_stranger_burst": 1000,
-        "api_clients": [
-            {"name": "app", "sha256": digest(CLIENT)},
-            {"name": "admin", "sha256": digest(ADMIN), "scope": "admin"},
-        ],
-        **changes,
-    }
+    clients: list[dict[str, Any]] = [
+        {"name": "app", "sha256": digest(CLIENT)},
+        {"name": "admin", "sha256": digest(ADMIN), "scope": "admin"},
+    ]
+    return toy_inventory(engine.port, clients) | changes
 
 
 @pytest.fixture(scope="module")

@@ -184,13 +184,13 @@ def test_document_is_text_and_never_a_part_of_the_page(tab: Tab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "sentence"),
     [(new_key(), "Unknown API key."), (LIMITED, "This API key may not call this route.")],
     ids=["unknown", "limited"],
 )
-def test_key_that_may_not_search_is_told(tab: Tab, key: str, told: str) -> None:
+def test_key_that_may_not_search_is_named(tab: Tab, key: str, sentence: str) -> None:
     enter(tab, key)
-    expect(tab.page.get_by_role("status")).to_have_text(told)
+    expect(tab.page.get_by_role("status")).to_have_text(sentence)
     expect(tab.page.get_by_role("searchbox")).to_be_hidden()
     expect(tab.page.get_by_label("API key")).to_be_visible()
 

@@ -139,7 +139,7 @@ docker.io:
   Candidate: 20.10.24+dfsg1-1+deb12u1
   Version table:
      20.10.24+dfsg1-1+deb12u1 500
-        500 http://deb.debian.org/debian-security bookworm-security/main amd64 Packages
+        500 http://packages.example.org/debian-security bookworm-security/main amd64 Packages
  *** 20.10.24+dfsg1-1+b3 100
         100 /var/lib/dpkg/status
 containerd:
@@ -147,9 +147,9 @@ containerd:
   Candidate: 1.6.24~ds1-1
   Version table:
      1.6.24~ds1-1 500
-        500 http://deb.debian.org/debian bookworm/main amd64 Packages
+        500 http://packages.example.org/debian bookworm/main amd64 Packages
  *** 1.6.20~ds1-1+b1 100
-        500 http://deb.debian.org/debian-security bookworm-security/main amd64 Packages
+        500 http://packages.example.org/debian-security bookworm-security/main amd64 Packages
         100 /var/lib/dpkg/status
 =driver 580.95.05
 =lists 1764547200
