@@ -29,8 +29,10 @@ BAD_ACCESS = re.compile(
     r"Invalid (?:read|write|free)|unaddressable|uninitialised|Process terminating"
 )
 
-# From the description of nginx's change d9b766966: memory of an eval is used after its end.
+# From the description of nginx's change d9b766966: memory of an eval is used after its end. The
+# user is that of the other tests: nginx gives it the directory that it keeps all bodies in.
 BROKEN = """
+user www-data;
 load_module modules/ngx_http_perl_module.so;
 worker_processes 1;
 pid {directory}/nginx.pid;
