@@ -13,6 +13,7 @@ PAGES = PACKAGE / "pages"
 CHECKS = PACKAGE / "checks"
 """The server tests that `llmhost verify` runs."""
 
+CONFIG = PACKAGE / "config.py"
 DEPLOY = PACKAGE / "deploy.py"
 BAKE = PACKAGE / "bake.py"
 REQUIREMENTS = PACKAGE / "requirements.lock"

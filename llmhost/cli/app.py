@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from llmhost.cli.errors import ERROR
 from llmhost.cli.wording import mistake, readable
 
 
@@ -167,6 +168,10 @@ class _Group(TyperGroup):
             error.message = mistake(error) or error.message
             raise
 
+
+# Typer exits with 2 for a mistyped command; here 2 means that there is something to do.
+_usage_error: Any = typer.BadParameter.__base__
+_usage_error.exit_code = ERROR
 
 app = typer.Typer(
     name="llmhost",

@@ -27,7 +27,7 @@ from llmhost.bench.report import (
     level,
     parsed,
 )
-from llmhost.cli.errors import ERROR, misused, stop
+from llmhost.cli.errors import ERROR, stop
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.generating_roles import generating_roles
 from llmhost.inventory.role import Role
@@ -160,7 +160,7 @@ def _client(host: SiteHost, url: str, key: str, timeout: float) -> httpx.Client:
         authority = gateway.ca_certificate
         context = ssl.create_default_context(cafile=str(authority) if authority else None)
     except ValueError as error:
-        misused(f"--key {error}")
+        stop(f"--key {error}")
     except OSError as error:
         stop(f"{authority}: {error.strerror}; the first deploy creates the certificate authority")
     return httpx.Client(
@@ -179,9 +179,7 @@ def _numbers(text: str) -> list[int]:
     except ValueError:
         found = []
     if not found or min(found) < 1 or max(found) > 1024:
-        misused(
-            f"--concurrency {text} is not a list of numbers from 1 to 1024; write one such as 1,4"
-        )
+        stop(f"--concurrency {text} is not a list of numbers from 1 to 1024; write one such as 1,4")
     return found
 
 

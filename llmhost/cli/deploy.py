@@ -7,7 +7,7 @@ import typer
 
 from llmhost.cli.errors import check_inventory_file
 from llmhost.cli.run import become_pyinfra
-from llmhost.resources import DEPLOY
+from llmhost.resources import CONFIG, DEPLOY
 
 
 def deploy(
@@ -21,7 +21,8 @@ def deploy(
     Uses deploy.py in the current directory, or the one that comes with llmhost.
     """
     check_inventory_file(inventory)
-    become_pyinfra([inventory, str(deploy_file()), *(options or [])])
+    config = [] if Path("config.py").is_file() else ["--config", str(CONFIG)]
+    become_pyinfra([*config, inventory, str(deploy_file()), *(options or [])])
 
 
 def deploy_file() -> Path:

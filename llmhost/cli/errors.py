@@ -7,10 +7,9 @@ import typer
 
 ERROR = 1
 DRIFT = 2
-USAGE = 2
 
 
-def stop(*sentences: str, status: int = ERROR) -> NoReturn:
+def stop(*sentences: str) -> NoReturn:
     """Print each sentence as an error (what is wrong, how to fix it) and exit."""
     from rich.console import Console  # only an error needs it
     from rich.markup import escape
@@ -18,12 +17,7 @@ def stop(*sentences: str, status: int = ERROR) -> NoReturn:
     console = Console(stderr=True, soft_wrap=True)
     for sentence in sentences:
         console.print(f"[red]error:[/red] {escape(sentence)}", highlight=False)
-    raise typer.Exit(status)
-
-
-def misused(sentence: str) -> NoReturn:
-    """Print what is wrong with an argument or an option and exit, as typer does for its own."""
-    stop(sentence, status=USAGE)
+    raise typer.Exit(ERROR)
 
 
 def check_inventory_file(path: str) -> None:

@@ -28,6 +28,7 @@ from llmhost.template import render
 INVENTORY = "inventory/site.py"
 _FILES = {
     INVENTORY: "site/site.py.j2",
+    "config.py": "site/config.py.j2",
     "deploy.py": "site/deploy.py.j2",
     ".gitignore": "site/gitignore.j2",
     "README.md": "site/README.md.j2",

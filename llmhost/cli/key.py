@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from llmhost.cli.errors import misused, stop
+from llmhost.cli.errors import stop
 from llmhost.gateway.keys import digest, new_key
 from llmhost.options.names import CLIENT
 
@@ -32,7 +32,7 @@ def new(
 ) -> None:
     """Create a key for a new client: print it once, with the record for the inventory."""
     if not re.fullmatch(CLIENT, client):
-        misused(
+        stop(
             f"'{client}' is not a name of a client: use up to 63 lower-case letters, digits, '.',"
             " '_' and '-', such as main-app"
         )

@@ -9,7 +9,7 @@ import gevent
 import typer
 from pyinfra.api import Host, State, StringCommand
 
-from llmhost.cli.errors import misused, stop
+from llmhost.cli.errors import stop
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.messages import Messages
 from llmhost.cli.session import checked_site, connected, hosts_within
@@ -81,7 +81,7 @@ def _seconds(since: str) -> int | None:
     try:
         return seconds_of(since) if since else None
     except ValueError:
-        misused(f"--since {since} is not an age; write one such as 90s, 10m, 2h or 3d")
+        stop(f"--since {since} is not an age; write one such as 90s, 10m, 2h or 3d")
 
 
 def _hosts(service: str, path: str, limit: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmhost.cli.errors import misused, stop
+from llmhost.cli.errors import stop
 from llmhost.cli.hub import ADDRESSES, HubError, Hubs
 from llmhost.cli.inventory_file import inventory_data
 from llmhost.inventory.mistakes import listed
@@ -48,7 +48,7 @@ def add(
 ) -> None:
     """Pin a model's source in the lock file and print the record for the inventory."""
     if service not in catalogue():
-        misused(f"--service '{service}' is not a service; write {listed(catalogue())}")
+        stop(f"--service '{service}' is not a service; write {listed(catalogue())}")
     record: dict[str, Any] = {"name": role, "service": service, "source": source}
     record |= {"include": include} if include else {}
     lock_file.write_text(write_lock(_read(lock_file) | _resolve(record)))

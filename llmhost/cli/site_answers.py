@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from llmhost.cli.errors import misused
+from llmhost.cli.errors import stop
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.profiles import KEY as PROFILE
 from llmhost.inventory.profiles import PROFILES
@@ -55,11 +55,11 @@ class Questions:
         if given is None and self.asks:
             return str(typer.prompt(question, default=suggested, value_proc=_asked(check)))
         if given is None and suggested is None:
-            misused(f"{option} is required: give it as an option, or run init on a terminal")
+            stop(f"{option} is required: give it as an option, or run init on a terminal")
         try:
             return check(given if given is not None else str(suggested))
         except ValueError as error:
-            misused(f"{option} {error}")
+            stop(f"{option} {error}")
 
 
 def _asked(check: Callable[[str], str]) -> Callable[[str], str]:

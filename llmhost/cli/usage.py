@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmhost.cli.errors import ERROR, misused, stop
+from llmhost.cli.errors import ERROR, stop
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.parallel import run_on_each
 from llmhost.cli.session import checked_site, connected, hosts_within
@@ -53,7 +53,7 @@ def usage(
     try:
         seconds = seconds_of(since) if since else 0
     except ValueError:
-        misused(f"--since {since} is not an age; write one such as 12h or 7d")
+        stop(f"--since {since} is not an age; write one such as 12h or 7d")
     found = _read(inventory, hosts or [], seconds, by, client)
     if as_json:
         typer.echo(json.dumps(asdict(found)))

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from llmhost.cli.errors import misused
+from llmhost.cli.errors import stop
 from llmhost.cli.hardening import verify_hardening
 from llmhost.cli.offline import verify_offline
 from llmhost.cli.progress import INTERACTIVE, run_checks
@@ -71,9 +71,9 @@ def verify(
     whether it passed, is accepted and why, or failed.
     """
     if as_json and not hardening:
-        misused("--json works only with --hardening: add --hardening, or use --junit FILE")
+        stop("--json works only with --hardening: add --hardening, or use --junit FILE")
     if html and not html.resolve().parent.is_dir():
-        misused(f"{html} cannot be written: the directory {html.resolve().parent} does not exist")
+        stop(f"{html} cannot be written: the directory {html.resolve().parent} does not exist")
     hosts = site_hosts(inventory, limit or [])
     if hardening:
         passed = verify_hardening(hosts, as_json=as_json)

@@ -43,8 +43,13 @@ def site_host(host: Host) -> SiteHost:
     try:
         return site_of(host.state)[host.name]
     except SiteError as error:
-        listed = "\n".join(f"    {sentence}" for sentence in error.sentences)
-        raise DeployError(f"the inventory has mistakes; nothing was changed:\n{listed}") from None
+        raise DeployError(refusal(error)) from None
+
+
+def refusal(error: SiteError) -> str:
+    """Why a deploy does not begin: all mistakes of a site."""
+    listed = "\n".join(f"    {sentence}" for sentence in error.sentences)
+    return f"the inventory has mistakes; nothing was changed:\n{listed}"
 
 
 def monitored_by(host: Host) -> tuple[SiteHost, ...]:

@@ -11,19 +11,25 @@ determines the types of its arguments for each fact that is defined.
 import os
 import socket
 import sys
-from collections.abc import Callable
-from functools import cache, wraps
+from collections.abc import Callable, Collection
+from functools import cache, partial, wraps
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import click
 import gevent
 import pyinfra
-from pyinfra.api import BaseStateCallback, Host, State, arguments, facts
+from pyinfra.api import BaseStateCallback, Config, Host, Inventory, State, arguments, facts
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.util import PYINFRA_INSTALL_DIR
+from pyinfra.context import ctx_state
 
-from llmhost.operations.run_state import add_callbacks
+from llmhost.inventory.site_reader import SiteError
+from llmhost.operations.inventory import inventory_site, refusal
+from llmhost.operations.run_state import add_callbacks, run_of
+from llmhost.resources import DEPLOY
 
 PYINFRA = "3.10."
 SWITCH = "LLMHOST_PYINFRA_PATCHES"
@@ -49,6 +55,38 @@ def patch_run(state: State, host: Host) -> None:
         merge_host_data(host)
         set_no_delay(host)
         add_callbacks(state, _NoDelay)
+
+
+def check_before_connecting(state: State) -> None:
+    """pyinfra reads deploy.py after it has connected to all hosts, and has no hook between its
+    inventory and the connections. For a site's config.py, which it reads first: a deploy checks the
+    inventory there. Other commands, such as `exec`, and deploys of the operator's own do not.
+    """
+    if applicable() and _is_deploy():
+        vars(ctx_state.get())["init"] = partial(_checked_init, state.init)
+
+
+def _is_deploy() -> bool:
+    command = click.get_current_context(silent=True)
+    operations = command.params.get("operations", ()) if command else ()
+    ours = (Path("deploy.py").resolve(), DEPLOY.resolve())
+    return any(Path(each).resolve() in ours for each in operations)
+
+
+def _checked_init(
+    init: Callable[..., None],
+    inventory: Inventory,
+    config: Config | None,
+    initial_limit: Collection[Host] | None = None,
+) -> None:
+    within = inventory if initial_limit is None else initial_limit
+    try:
+        run_of(ctx_state.get()).site = inventory_site(inventory, within)
+    except SiteError as error:
+        from pyinfra_cli.exceptions import CliError  # importing it patches the process
+
+        raise CliError(refusal(error)) from None
+    init(inventory, config, initial_limit)
 
 
 def order_by_frames() -> None:

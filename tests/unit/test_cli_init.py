@@ -26,7 +26,7 @@ from tests.doubles.hub import Hub, hub
 LLMHOST = str(Path(sys.executable).with_name("llmhost"))
 GIVEN = ["--host", "llm.site.example", "--allow", "10.0.0.0/8", "--profile", "embeddings", "--yes"]
 NOBODY = "http://127.0.0.1:1"
-FILES = {"inventory/site.py", "deploy.py", ".gitignore", "README.md"}
+FILES = {"inventory/site.py", "config.py", "deploy.py", ".gitignore", "README.md"}
 
 Said = subprocess.CompletedProcess[str]
 

@@ -68,7 +68,7 @@ def test_new_client_is_written_into_the_inventory(inventory: Path) -> None:
 
 def test_name_that_would_not_deploy_is_refused() -> None:
     result = key("new", "My Bot")
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "is not a name of a client" in result.output and "llmhost-" not in result.output
 
 

@@ -55,7 +55,7 @@ def test_page_tells_of_a_server_that_does_not_answer(unreachable: Path, tmp_path
 def test_page_that_can_not_be_written_is_told_before_anything_is_tried(unreachable: Path) -> None:
     command: list[str | Path] = [LLMHOST, "verify", unreachable, "--html", "/nowhere/page.html"]
     result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 2
+    assert result.returncode == 1
     assert "the directory /nowhere does not exist" in result.stderr and result.stdout == ""
 
 

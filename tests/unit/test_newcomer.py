@@ -2,8 +2,10 @@
 and nothing about how the program is built."""
 
 import re
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from llmhost.cli.app import PLACES, app
 from llmhost.cli.messages import Messages
 
 LLMHOST = Path(sys.executable).with_name("llmhost")
+ROOT = Path(__file__).parents[2]
 SITE = "inventory/site.py"
 HOST = {"ssh_hostname": "127.0.0.1", "ssh_port": 9, "services": ["redis"]}
 CLIENTS = '[{"name": "app", "sha256": "' + "ab" * 32 + '"}]'
@@ -71,11 +74,11 @@ def said(*arguments: str) -> tuple[int, str]:
         (["plann"], "No such command 'plann'. Did you mean 'plan'?"),
     ],
 )
-def test_wrong_argument_is_a_usage_error_in_one_sentence(
+def test_wrong_argument_is_an_error_in_one_sentence(
     site: Path, arguments: list[str], sentence: str
 ) -> None:
     status, output = refused(*arguments)
-    assert status == 2 and sentence in output, output
+    assert status == 1 and sentence in output, output
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,51 @@ def test_connection_data_is_checked_before_a_host_is_contacted(site: Path) -> No
     (site / SITE).write_text('llm_servers = [("far", 5)]\n')
     status, output = said("plan", SITE)
     assert status == 1 and "a group is a list of hosts, each a name or" in output, output
+
+
+@pytest.fixture
+def server(site: Path) -> Iterator[socket.socket]:
+    """The host of a site with a mistake; it listens where SSH should, and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.5)
+        mistake = {**HOST, "ssh_port": listener.getsockname()[1], "gateway_port": True}
+        timeout = "'ssh_connect_retries': 0, 'ssh_paramiko_connect_kwargs': {'banner_timeout': 1}"
+        text = f"llm_servers = ([('far', {mistake!r})], {{{timeout}, 'api_clients': {CLIENTS}}})\n"
+        (site / SITE).write_text(text)
+        yield listener
+
+
+def is_contacted(server: socket.socket) -> bool:
+    try:
+        server.accept()[0].close()
+    except TimeoutError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("config", [[], ["--config", str(ROOT / "config.py")]], ids=["none", "own"])
+@pytest.mark.parametrize("program", [[LLMHOST, "deploy"], [sys.executable, "-m", "pyinfra"]])
+def test_deploy_reports_mistakes_before_a_host_is_contacted(
+    server: socket.socket, site: Path, program: list[str], config: list[str]
+) -> None:
+    options = [SITE, "deploy.py", *config] if "pyinfra" in program else [SITE, *config]
+    (site / "deploy.py").symlink_to(ROOT / "deploy.py")
+    if "pyinfra" in program and not config:
+        (site / "config.py").symlink_to(ROOT / "config.py")
+    ran = subprocess.run([*program, *options, "-y"], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 1 and "far: gateway_port: is True; write" in ran.stderr, ran.stderr
+    assert "Traceback" not in ran.stderr and not is_contacted(server)
+
+
+def test_host_with_mistakes_is_reached_by_other_commands_of_pyinfra(
+    server: socket.socket, site: Path
+) -> None:
+    (site / "config.py").symlink_to(ROOT / "config.py")
+    command = [sys.executable, "-m", "pyinfra", SITE, "exec", "--", "true"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as ran:
+        server.settimeout(30)
+        assert is_contacted(server)
+        ran.kill()
 
 
 def test_host_or_repository_that_is_missing_is_named(site: Path) -> None:
