@@ -18,13 +18,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 PACKAGES = "/opt/llmhost/ray"
 
-JOINED = Path("/tmp/joined")  # noqa: S108 -- of the container alone
+JOINED = Path(tempfile.gettempdir(), "joined")
 """Written again and again while this host is in the group; a worker's health check reads its
 time."""
 
