@@ -107,11 +107,11 @@ class Settings(Section):
             known = catalogue()
             names = self.gateway.upstream_services
             found = tuple(known[name] for name in names if name in known)
-        return tuple(
-            service
-            for service in found
-            if service.routes and not (service.in_groups and self.serves_a_head)
-        )
+        return tuple(each for each in found if each.routes and self.answers(each))
+
+    def answers(self, service: AnyService) -> bool:
+        """Whether a declared service answers on this host: of an engine group, the head does."""
+        return not (service.in_groups and self.serves_a_head)
 
     @property
     def leads_group(self) -> bool:
