@@ -11,6 +11,7 @@ from llmhost.bench.report import BenchReport
 from llmhost.outdated.report import OutdatedReport
 from llmhost.resources import PACKAGE
 from llmhost.sbom.changes import SbomChanges
+from llmhost.status.gpu_history import GpuHistoryReport
 from llmhost.status.keys import KeyReport
 from llmhost.status.report import StatusReport
 from llmhost.status.usage import UsageReport
@@ -18,6 +19,7 @@ from llmhost.status.usage import UsageReport
 SCHEMAS: dict[str, type] = {
     "status": StatusReport,
     "usage": UsageReport,
+    "gpus": GpuHistoryReport,
     "bench": BenchReport,
     "announcement": DeployAnnouncement,
     "outdated": OutdatedReport,
