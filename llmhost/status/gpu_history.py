@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llmhost.resources import FILES
@@ -91,14 +91,16 @@ def history_command(span: Span, port: int) -> str:
 
 def gpu_histories(span: Span, printed: str, hosts: Sequence[str]) -> tuple[GpuHistory, ...]:
     """The GPUs of these hosts, by host and number."""
-    found: dict[tuple[str, int, str, str], dict[str, Values]] = {}
+    found: dict[tuple[str, int], GpuHistory] = {}
     for figure, series in json.loads(printed).items():
         for each in series:
             labels = each["metric"]
-            gpu = int(labels["gpu"]), labels.get("UUID", ""), labels.get("modelName", "")
-            found.setdefault((labels["instance"], *gpu), {})[figure] = _values(span, each)
-    known = sorted(key for key in found if key[0] in hosts)
-    return tuple(GpuHistory(*key, **found[key]) for key in known)
+            host, index = labels["instance"], int(labels["gpu"])
+            new = GpuHistory(host, index, labels.get("UUID", ""), labels.get("modelName", ""))
+            known = found.get((host, index), new)
+            values: dict[str, Any] = {figure: _values(span, each)}
+            found[host, index] = replace(known, **values)
+    return tuple(found[key] for key in sorted(found) if key[0] in hosts)
 
 
 def _values(span: Span, series: Mapping[str, Any]) -> Values:

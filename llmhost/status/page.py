@@ -104,7 +104,9 @@ def share(part: float | None, whole: float | None) -> str:
 
 def curve(values: Values, whole: float | None) -> list[str]:
     """Values as points of SVG polylines in a box of 100 by 100; a gap begins another line."""
-    width, lines, current = max(1, len(values) - 1), [], list[str]()
+    width = max(1, len(values) - 1)
+    lines: list[list[str]] = []
+    current: list[str] = []
     for number, value in enumerate(values):
         if value is None or not whole:
             lines, current = [*lines, current], []
