@@ -48,7 +48,7 @@ def gpus(
 ) -> None:
     """Show what each GPU did over time: use, memory, temperature, power.
 
-    It asks the Prometheus of the monitoring server (docs/monitoring.md).
+    It asks the Prometheus of the monitoring server: see llmhost docs monitoring.
     """
     try:
         seconds = seconds_of(since)

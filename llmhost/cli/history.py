@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmhost.cli.session import as_root, one_host
-from llmhost.history.run_record import Run, as_data, history, parse, table_row
+from llmhost.history.run_record import SCHEMA, HistoryReport, Run, history, parse, table_row
 from llmhost.operations.inventory import site_host
 
 Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
@@ -34,7 +35,9 @@ exit 1"""
 def show_history(
     inventory: Inventory,
     host: HostName,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; see docs/history.schema.json")
+    ] = False,
     last: Annotated[int, typer.Option(help="How many runs to show", min=1)] = 20,
 ) -> None:
     """Show who deployed to a host, when, from which revision, and what changed.
@@ -47,7 +50,7 @@ def show_history(
         text = as_root(found, f"[ ! -e {path} ] || tail -n 500 {path}")
     runs = history(text.splitlines())[-last:]
     if as_json:
-        typer.echo(json.dumps({"schema": 1, "runs": [as_data(run) for run in runs]}))
+        typer.echo(json.dumps(asdict(HistoryReport(SCHEMA, tuple(runs)))))
     elif runs:
         Console().print(_table(host, runs))
     else:

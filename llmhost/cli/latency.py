@@ -20,9 +20,7 @@ from llmhost.inventory.generating_roles import generating_roles
 from llmhost.inventory.role import APP_SERVERS, Role
 from llmhost.inventory.site import LlmEndpoint, Site, SiteHost, llm_endpoint
 from llmhost.operations.inventory import site_of
-from llmhost.verify.latency import MEASURES, Report, report
-
-SCHEMA = 1
+from llmhost.verify.latency import MEASURES, SCHEMA, LatencyReport, Report, report
 
 
 def latency(
@@ -38,7 +36,9 @@ def latency(
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds without data before a request fails")
     ] = 120.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; see docs/latency.schema.json")
+    ] = False,
 ) -> None:
     """Measure how fast the gateway answers each application server, for each role.
 
@@ -56,7 +56,7 @@ def latency(
             )
         ]
     if as_json:
-        typer.echo(json.dumps({"schema": SCHEMA, "hosts": [asdict(each) for each in reports]}))
+        typer.echo(json.dumps(asdict(LatencyReport(SCHEMA, tuple(reports)))))
     else:
         _print(reports)
     raise typer.Exit(ERROR if any(each.error for each in reports) else 0)

@@ -50,7 +50,9 @@ def logs(
     lines: Annotated[
         int | None, typer.Option("--lines", "-n", min=0, help="Only the last lines of each host")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: an object a line")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print an object a line; see docs/logs.schema.json")
+    ] = False,
 ) -> None:
     """Show the log of a service, or of the gateway, of several hosts at once.
 

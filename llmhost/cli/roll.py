@@ -22,7 +22,7 @@ from llmhost.cli.errors import DRIFT, ERROR, stop
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.locked_operations import run_locked
 from llmhost.cli.parallel import run_on_each
-from llmhost.cli.plan import HostPlan, host_plan
+from llmhost.cli.plan import host_plan
 from llmhost.cli.roll_plan import (
     Batch,
     BatchSize,
@@ -49,6 +49,7 @@ from llmhost.inventory.site import Site
 from llmhost.operations.changes import reasons
 from llmhost.operations.host_channel import LOST
 from llmhost.settings import Settings
+from llmhost.status.plan import HostPlan
 from llmhost.status.probe import probe_command
 from llmhost.status.report import host_status
 from llmhost.system.files import PathState

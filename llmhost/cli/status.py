@@ -22,6 +22,7 @@ from llmhost.inventory.site import Site
 from llmhost.operations.inventory import site_of
 from llmhost.status.keys import unused, uses_of
 from llmhost.status.logs import age_of
+from llmhost.status.plan import HostPlan
 from llmhost.status.probe import probe_command
 from llmhost.status.report import (
     SCHEMA,
@@ -151,7 +152,7 @@ def _unused_keys(state: State, age: timedelta) -> dict[str, list[str]]:
 
 def _plans(state: State, messages: Messages) -> dict[str, str]:
     """A line for each host that was compared with its inventory."""
-    from llmhost.cli.plan import HostPlan, host_plan  # only --plan needs it
+    from llmhost.cli.plan import host_plan  # only --plan needs it
 
     def line(each: HostPlan) -> str:
         if each.errors:

@@ -103,7 +103,7 @@ def share(part: float | None, whole: float | None) -> str:
 
 
 def curve(values: Values, whole: float | None) -> list[str]:
-    """Values as points of SVG polylines in a box of 100 by 100; a gap begins another line."""
+    """Values as points of SVG polylines in a square of 100 by 100; a gap begins another line."""
     width = max(1, len(values) - 1)
     lines: list[list[str]] = []
     current: list[str] = []
