@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llmhost.history.run_record import LOCK
 from llmhost.inventory.site import SiteHost
 from llmhost.resources import FILES
 from llmhost.secret import read_secret
@@ -99,7 +100,7 @@ def question(
         "keep_days": settings.backup.keep_days,
         "start_seconds": settings.stack.start_timeout_seconds,
         "record": record(settings),
-        "lock": "/run/llmhost/deploy.lock",
+        "lock": LOCK,
         "lock_seconds": LOCK_SECONDS,
         "volumes": containers(settings),
         "owner": owner,

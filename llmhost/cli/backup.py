@@ -23,6 +23,7 @@ from llmhost.backup import (
     secrets,
     without_backup,
 )
+from llmhost.cli.arguments import HostName, Hosts, Inventory
 from llmhost.cli.errors import ERROR, stop
 from llmhost.cli.remote import RemoteError, remote
 from llmhost.cli.session import site_hosts
@@ -32,17 +33,13 @@ from llmhost.operations.journal import new_record
 from llmhost.secret import create_secret
 from llmhost.units import gib
 
-Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: an object by host")]
 _console = Console(soft_wrap=True, highlight=False)
 
 
 def backup(
     inventory: Inventory,
-    hosts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
-    ] = None,
+    hosts: Hosts = None,
     create: Annotated[
         bool, typer.Option("--create", help="Create the repository, and its password if missing")
     ] = False,
@@ -100,7 +97,7 @@ def _show_list(report: BackupListReport, *, as_json: bool) -> None:
 
 def restore(
     inventory: Inventory,
-    host: Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")],
+    host: HostName,
     snapshot: Annotated[
         str, typer.Option(help="Backup, as llmhost backup --list shows it; default: the latest")
     ] = "",

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llmhost.cli.arguments import Hosts, Inventory
 from llmhost.cli.errors import stop
 from llmhost.cli.parallel import run_on_each
 from llmhost.cli.session import connected, only_host, site_hosts
@@ -36,11 +37,8 @@ _COLUMNS = 32
 
 
 def gpus(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    hosts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
-    ] = None,
+    inventory: Inventory,
+    hosts: Hosts = None,
     since: Annotated[str, typer.Option(help="From then until now, such as 90m, 6h or 7d")] = "6h",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON; see docs/gpus.schema.json")

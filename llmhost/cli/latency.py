@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llmhost.cli.arguments import Inventory, Limit
 from llmhost.cli.errors import ERROR, stop
 from llmhost.cli.messages import Messages
 from llmhost.cli.session import connected
@@ -24,10 +25,8 @@ from llmhost.verify.latency import MEASURES, SCHEMA, LatencyReport, Report, repo
 
 
 def latency(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    limit: Annotated[
-        list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
-    ] = None,
+    inventory: Inventory,
+    limit: Limit = None,
     requests: Annotated[
         int, typer.Option(min=1, max=10_000, help="Number of requests to measure")
     ] = 20,

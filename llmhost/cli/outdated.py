@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from llmhost.announce.process import announce
+from llmhost.cli.arguments import Hosts, Inventory
 from llmhost.cli.errors import DRIFT, ERROR, stop
 from llmhost.cli.hub import HubError, Hubs
 from llmhost.cli.inventory_file import load_inventory
@@ -64,11 +65,8 @@ class _Results:
 
 
 def outdated(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    hosts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
-    ] = None,
+    inventory: Inventory,
+    hosts: Hosts = None,
     tell: Annotated[
         bool, typer.Option("--announce", help="Also send it to the receivers in announce_*")
     ] = False,

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from llmhost.cli.arguments import Hosts, Inventory
 from llmhost.cli.errors import DRIFT, ERROR, stop
 from llmhost.cli.gpus import monitoring_server
 from llmhost.cli.report import Run, gathered
@@ -29,11 +30,8 @@ Answers = Mapping[str, Mapping[str, Any] | str]
 
 
 def write_page(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    hosts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
-    ] = None,
+    inventory: Inventory,
+    hosts: Hosts = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write to")] = Path(
         "page"
     ),

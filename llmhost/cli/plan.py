@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llmhost.cli.arguments import Inventory, Limit
 from llmhost.cli.errors import DRIFT, ERROR
 from llmhost.cli.messages import Messages
 from llmhost.cli.session import dry_run
@@ -21,10 +22,8 @@ from llmhost.units import counted
 
 
 def plan(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    limit: Annotated[
-        list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
-    ] = None,
+    inventory: Inventory,
+    limit: Limit = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON; see llmhost docs plan")
     ] = False,

@@ -16,6 +16,7 @@ from pyinfra.api.exceptions import PyinfraError
 from rich.console import Console
 from rich.markup import escape
 
+from llmhost.cli.arguments import Inventory, Limit
 from llmhost.cli.deploy import deploy_file
 from llmhost.cli.drain import await_end, drain_call
 from llmhost.cli.errors import DRIFT, ERROR, stop
@@ -59,7 +60,7 @@ _console = Console(soft_wrap=True, highlight=False)
 
 
 def roll(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
+    inventory: Inventory,
     batch: Annotated[
         str, typer.Option(help="Servers to change together: a number or a percentage")
     ] = "1",
@@ -72,9 +73,7 @@ def roll(
     interrupt: Annotated[
         bool, typer.Option("--interrupt", help="After that time, deploy and interrupt them")
     ] = False,
-    limit: Annotated[
-        list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
-    ] = None,
+    limit: Limit = None,
     preview: Annotated[
         bool, typer.Option("--dry-run", help="Only show the batches, and what is left out")
     ] = False,

@@ -13,6 +13,7 @@ from pyinfra.api import Host, State
 from rich.console import Console
 from rich.live import Live
 
+from llmhost.cli.arguments import Hosts, Inventory
 from llmhost.cli.errors import DRIFT, ERROR, stop
 from llmhost.cli.messages import Messages
 from llmhost.cli.parallel import Answer, each_of, run_on_each
@@ -40,11 +41,8 @@ USAGE_SECONDS = 600
 
 
 def status(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    hosts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
-    ] = None,
+    inventory: Inventory,
+    hosts: Hosts = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Also report what a deploy would change")
     ] = False,

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from llmhost.cli.arguments import Inventory, Limit
 from llmhost.cli.errors import stop
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.model_rules import Shortfall
@@ -40,10 +41,8 @@ class HostPlan:
 
 
 def vram(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    limit: Annotated[
-        list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
-    ] = None,
+    inventory: Inventory,
+    limit: Limit = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON; see docs/vram.schema.json")
     ] = False,

@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 SCHEMA = 1
+LOCK = "/run/llmhost/deploy.lock"
+"""The file that files/history/lock.sh locks on a host."""
+
 Result = Literal["done", "failed", "cut off"]
 
 
