@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -56,6 +57,14 @@ class Place:
             _enter(here)
             os.close(here)
             os.close(there)
+
+    @contextmanager
+    def listens(self, port: int) -> Iterator[None]:
+        """Something accepts connections at a port."""
+        with self.entered():
+            listener = socket.create_server((self.address, port))
+        with listener:
+            yield
 
     @contextmanager
     def cut_off(self) -> Iterator[None]:

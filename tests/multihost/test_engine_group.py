@@ -21,6 +21,8 @@ from llmhost.gateway.keys import digest
 from llmhost.inventory.reader import read_settings
 from llmhost.operations.ufw import rule_files
 from llmhost.settings import Settings
+from llmhost.stack.egress import RULES, egress_files
+from llmhost.system.files import File
 from llmhost.system.ufw import AFTER_RULES, UfwState
 from llmhost.tasks.firewall import gateway_openings, group_openings
 from testbed.real_vllm import real_vllm, tiny_model
@@ -104,6 +106,7 @@ def data_of(model: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "gateway_sources": ["10.9.0.0/24"],
         "firewall_ssh_sources": ["10.9.0.3"],
         "api_clients": [{"name": "test", "sha256": digest(KEY)}],
+        "stack_egress": "deny",
         **changes,
     }
 
@@ -120,6 +123,7 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
         settings = {name: read_settings(data_of(model), name=name) for name in ("head", "worker")}
         for name, each in settings.items():
             guard(places[name], ufw_files(each), home / f"ufw-{name}")
+            limit_egress(places[name], each)
         head, worker = (
             stack.enter_context(member(places[name], each, home / name))
             for name, each in settings.items()
@@ -137,6 +141,15 @@ def ufw_files(settings: Settings) -> list[tuple[str, bytes]]:
     rules = (*gateway_openings(settings), *group_openings(settings))
     texts = {path: Path(path).read_text() for path in AFTER_RULES.values()}
     return [(file.path, file.data) for file in rule_files(rules, UfwState(texts=texts))]
+
+
+def limit_egress(place: Place, settings: Settings) -> None:
+    """Load the rules of nftables that limit whom the engine connects to."""
+    files = {each.path: each for each in egress_files(settings)}
+    rules = files[RULES]
+    assert isinstance(rules, File)
+    load = ["ip", "netns", "exec", place.namespace, "nft", "-f", "-"]
+    subprocess.run(load, input=rules.data, check=True)
 
 
 def text_of_one_host(model: dict[str, Any], home: Path) -> str:
@@ -189,6 +202,17 @@ def test_address_of_a_member_on_another_interface_is_refused(group: Group) -> No
     rules = place.check("iptables", "-S", "ufw-user-input").splitlines()
     accepting = [rule for rule in rules if group.worker.place.address in rule]
     assert accepting and all(f"-i {INTERFACE}" in rule for rule in accepting)
+
+
+def test_engine_connects_to_members_alone(group: Group) -> None:
+    stranger = group.stranger.address
+    connect = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
+    with group.stranger.listens(9):
+        refused = group.worker.run("python3", "-c", connect, stranger, "9")
+        assert "ConnectionRefusedError" in refused.stderr
+        assert group.client.reaches(stranger, [9]) == {9}  # it listens
+    to_head = group.worker.run("python3", "-c", connect, group.head.place.address, "6379")
+    assert to_head.returncode == 0, to_head.stderr
 
 
 def test_ray_answers_nobody_without_the_token(group: Group) -> None:
