@@ -24,7 +24,7 @@ from tests.multihost.network import Place
 
 _RUN = Path(__file__).with_name("run.sh")
 _SHIM = Path(__file__).with_name("shim")
-_SYSTEM = ("/usr", "/etc", "/root/.pyenv")
+_SYSTEM = ("/usr", "/etc")
 _LINKS = {"bin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64", "sbin": "usr/sbin"}
 
 
@@ -130,7 +130,8 @@ def _binds(settings: Settings) -> Mapping[str, str]:
     (model,) = {Path(file.source).parent for each in image.models for file in each.files}
     (inside,) = {str(Path(file.path).parent) for each in image.models for file in each.files}
     own = {str(real_vllm.installed()): str(real_vllm.installed())}
-    places = {path: path for path in _SYSTEM if Path(path).is_dir()}
+    python = (real_vllm.installed() / "bin/python").resolve().parents[1]
+    places = {path: path for path in (*_SYSTEM, str(python)) if path != "/usr"} | {"/usr": "/usr"}
     ray = {str(real_ray.installed()): "/opt/llmhost/ray", str(_SHIM): "/opt/shim"}
     return {**places, **own, **ray, str(model): inside}
 

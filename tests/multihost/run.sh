@@ -15,6 +15,7 @@ for pair in $binds; do
     mount -o remount,bind,ro "$root${pair#*=}"
 done
 mount --rbind /dev "$root/dev"
+mount --make-rslave "$root/dev"
 mount -o remount,bind,ro "$root"
 mount -t tmpfs tmpfs "$root/proc"
 while :; do
@@ -25,6 +26,7 @@ while :; do
         shift
         mount -t proc proc "$root/proc"
         mount -t tmpfs -o mode=1777,noexec tmpfs "$root/tmp"
+        mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
         mount -t tmpfs -o mode=1777 tmpfs "$root/var/cache/vllm"
         exec setpriv --no-new-privs chroot --userspec=10001:10001 "$root" env -i "$@"
     ' sh "$root" "$@" || :

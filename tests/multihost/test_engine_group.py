@@ -116,6 +116,8 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
     home = tmp_path_factory.mktemp("group")
     home.chmod(0o755)
     model = hub_directory(tiny_model(home / "qwen3"))
+    for file in (home / "qwen3").iterdir():
+        file.chmod(0o644)  # as in an image
     alone = text_of_one_host(model, home)
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("LLMHOST_TEST_GROUP", "g" * 32)

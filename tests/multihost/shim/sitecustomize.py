@@ -1,27 +1,49 @@
-"""Lets vLLM's build for CPUs run over several hosts, which upstream does on GPUs: what Ray calls
-GPUs are its devices. Nothing else of vLLM is changed."""
+"""Lets vLLM's build for CPUs run over several hosts, which upstream does on GPUs.
+
+Three changes, all in code that only that build has: what Ray calls GPUs are its devices; processes
+of different hosts share no memory; and a stage allocates the buffers of its input, which it does
+while it warms up, and that is skipped with `--enforce-eager` and `--kv-cache-memory-bytes`.
+"""
 
 import importlib.abc
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-_PLATFORM = "vllm.platforms.cpu"
+
+def _platform(module: Any) -> None:
+    module.CpuPlatform.ray_device_key = "GPU"
+
+
+def _communicator(module: Any) -> None:
+    module.CpuCommunicator._all_group_ranks_share_shm_group_name = lambda _: False
+
+
+def _worker(module: Any) -> None:
+    module.CPUWorker._should_warm_up_model = lambda _: True
+
+
+_CHANGES: dict[str, Callable[[Any], None]] = {
+    "vllm.platforms.cpu": _platform,
+    "vllm.distributed.device_communicators.cpu_communicator": _communicator,
+    "vllm.v1.worker.cpu_worker": _worker,
+}
 
 
 class _Loader(importlib.abc.Loader):
-    def __init__(self, own: Any) -> None:
+    def __init__(self, own: Any, change: Callable[[Any], None]) -> None:
         self._own = own
+        self._change = change
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._own.create_module(spec)  # type: ignore[no-any-return]
 
-    def exec_module(self, module: Any) -> None:
+    def exec_module(self, module: ModuleType) -> None:
         self._own.exec_module(module)
-        module.CpuPlatform.ray_device_key = "GPU"
+        self._change(module)
 
 
 class _Finder(importlib.abc.MetaPathFinder):
@@ -29,12 +51,10 @@ class _Finder(importlib.abc.MetaPathFinder):
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         del path, target
-        if name != _PLATFORM:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec:
-            spec.loader = _Loader(spec.loader)
+        change = _CHANGES.pop(name, None)
+        spec = importlib.util.find_spec(name) if change else None
+        if spec and change:
+            spec.loader = _Loader(spec.loader, change)
         return spec
 
 
