@@ -149,7 +149,7 @@ def test_member_knows_its_place() -> None:
 def test_image_also_has_ray_by_hash() -> None:
     (image,) = service_images(member("one"))
     files = {each.path: each.data.decode() for each in image.context}
-    assert {"Dockerfile", "engine_group.py", "ray.lock", "pip.conf"} == {*files}
+    assert {"Dockerfile", "engine_group.py", "ray.in", "ray.lock", "pip.conf"} == {*files}
     assert (
         files["Dockerfile"].count("\nFROM base\n") == 1
         and "--require-hashes" in files["Dockerfile"]
