@@ -164,15 +164,20 @@ def test_worker_waits_for_the_head_and_ends_with_it(scene: Scene, started: Start
     assert "the head is lost; starting again" in scene.log("127.0.0.2")
 
 
-def test_worker_that_is_no_longer_in_the_group_ends(scene: Scene, started: Started) -> None:
+@pytest.mark.parametrize(
+    "left", [[(1, "127.0.0.1")], [(3, "127.0.0.1"), (2, "127.0.0.2")]], ids=["out", "new head"]
+)
+def test_worker_that_is_no_longer_in_the_group_ends(
+    scene: Scene, started: Started, left: object
+) -> None:
     scene.nodes([(1, "127.0.0.1"), (2, "127.0.0.2")])
     started("127.0.0.1")
     worker = started("127.0.0.2")
     _until(lambda: f"--address {scene.head}" in scene.log("127.0.0.2"))
-    time.sleep(1.5)  # it has seen itself
-    scene.nodes([(1, "127.0.0.1")])
+    _until((scene.home / "joined").exists)
+    scene.nodes(left)
     assert worker.wait(5) == 1
-    assert "this host is no longer in the group" in scene.log("127.0.0.2")
+    assert "no longer in the group, or has joined it again" in scene.log("127.0.0.2")
 
 
 def test_worker_with_another_token_ends(scene: Scene, started: Started) -> None:

@@ -151,23 +151,27 @@ def all_members(head: Head, ray: Process) -> Nodes:
 
 
 def run_worker(head: Head) -> None:
-    """Ray, as soon as the head is there; end when this host is no longer one of its nodes."""
+    """Ray, as soon as the head is there; end when the head or this host is another of Ray's nodes
+    than when it joined, or none."""
     if why := head.accepts():
         say(f"waiting for the head at {_HEAD}: {why}")
     while head.accepts():
         time.sleep(1)
-    ray, was_in, silences = subprocess.Popen(_RAY_OF_WORKER), False, 0
+    ray, silences = subprocess.Popen(_RAY_OF_WORKER), 0
+    joined: tuple[str, str] | None = None
     while True:
         end_with(Ray=ray)
         nodes = head.nodes()
         silences = silences + 1 if nodes is None else 0
         if silences >= _MOST_SILENCES:
             leave("the head is lost")
-        if nodes is not None and _OWN in nodes:
-            JOINED.touch()
-            was_in = True
-        elif nodes is not None and was_in:
-            leave("this host is no longer in the group")
+        if nodes is not None:
+            both = (nodes.get(_HEAD_ADDRESS, ""), nodes.get(_OWN, ""))
+            if joined and both != joined:
+                leave("the head or this host is no longer in the group, or has joined it again")
+            if all(both):
+                joined = both
+                JOINED.touch()
         time.sleep(1)
 
 
