@@ -80,8 +80,13 @@ def compose_project(
     images = {image.service: image.reference for image in service_images(settings)}
     hardened = settings.system.hardening != "off"
     limited = {
-        name: limits(settings.options(name).memory_limit, capacity or Capacity(), hardened=hardened)
-        for name in settings.services
+        each.name: limits(
+            settings.options(each.name).memory_limit,
+            capacity or Capacity(),
+            hardened=hardened,
+            in_group=bool(settings.member) and each.in_groups,
+        )
+        for each in settings.catalogue
     }
     return Project(
         name=settings.stack.project,

@@ -135,6 +135,7 @@ def test_api_of_the_head_listens_on_the_loopback() -> None:
     assert found["command"][found["command"].index("--host") + 1] == "127.0.0.1"
     assert found["entrypoint"] == ["python3", PROGRAM]
     assert found["init"] is True and found["restart"] == "unless-stopped"
+    assert found["pids_limit"] == 1536
 
 
 def test_member_knows_its_place() -> None:
