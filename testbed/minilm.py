@@ -26,7 +26,10 @@ PACKAGE = (
 HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 CONTEXT_TOKENS = 256
 """What it was trained to read."""
-_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+_FILES = (
+    *("config.json", "model.safetensors", "sentence_bert_config.json"),
+    *("tokenizer.json", "tokenizer_config.json"),
+)
 _PARTS = {
     "attention.self.query": "attn_q",
     "attention.self.key": "attn_k",
