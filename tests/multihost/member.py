@@ -140,7 +140,7 @@ def _binds(settings: Settings) -> Mapping[str, str]:
 def member(place: Place, settings: Settings, home: Path) -> Iterator[Member]:
     """A host with the files of the engine's image; the container is not started yet."""
     root = home / "root"
-    for name in ("dev", "proc", "tmp", "var/cache/vllm"):
+    for name in ("dev", "proc", "sys", "tmp", "var/cache/vllm"):
         (root / name).mkdir(parents=True)
     for target in _binds(settings).values():
         (root / target.lstrip("/")).mkdir(parents=True, exist_ok=True)

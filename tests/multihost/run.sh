@@ -16,6 +16,8 @@ for pair in $binds; do
 done
 mount --rbind /dev "$root/dev"
 mount --make-rslave "$root/dev"
+mount --rbind /sys "$root/sys"
+mount --make-rslave "$root/sys"
 mount -o remount,bind,ro "$root"
 mount -t tmpfs tmpfs "$root/proc"
 while :; do

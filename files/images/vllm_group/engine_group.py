@@ -71,6 +71,7 @@ class Head:
 
     def __init__(self) -> None:
         self._client: Any = None
+        self._has_answered = False
 
     def accepts(self) -> str:
         """Why it accepts no connections; empty: it does."""
@@ -89,10 +90,16 @@ class Head:
             self._client = self._client or GcsClient(address=_HEAD)
             found = self._client.get_all_node_info(timeout=_ANSWER_SECONDS)
         except AuthenticationError:
-            leave("the head has another token: it has another image, or another engine_group_token")
+            leave(
+                "the head has started again"
+                if self._has_answered
+                else "the head has another token: it has another image, or another"
+                " engine_group_token"
+            )
         except Exception as error:
             say(f"the head does not answer: {type(error).__name__}")
             return None
+        self._has_answered = True
         return {
             each.node_manager_address: id_.hex() for id_, each in found.items() if not each.state
         }

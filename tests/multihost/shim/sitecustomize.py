@@ -1,10 +1,11 @@
 """Lets vLLM's build for CPUs run over several hosts, which upstream does on GPUs.
 
 Three changes, all in code that only that build has: what Ray calls GPUs are its devices; processes
-of different hosts share no memory; and a stage allocates the buffers of its input, which it does
-while it warms up, and that is skipped with `--enforce-eager` and `--kv-cache-memory-bytes`.
+of different hosts share no memory; and a stage allocates the buffers of its input, as upstream
+does in the warm-up, which that build skips with `--enforce-eager`.
 """
 
+import importlib
 import importlib.abc
 import importlib.util
 import sys
@@ -22,14 +23,25 @@ def _communicator(module: Any) -> None:
     module.CpuCommunicator._all_group_ranks_share_shm_group_name = lambda _: False
 
 
-def _worker(module: Any) -> None:
-    module.CPUWorker._should_warm_up_model = lambda _: True
+def _runner(module: Any) -> None:
+    runner = module.CPUModelRunner
+    load = runner.load_model
+
+    def load_model(self: Any, *arguments: Any, **options: Any) -> None:
+        load(self, *arguments, **options)
+        if not module.get_pp_group().is_first_rank:
+            self.intermediate_tensors = self.model.make_empty_intermediate_tensors(
+                batch_size=self.max_num_tokens, dtype=self.model_config.dtype, device=self.device
+            )
+
+    module.get_pp_group = importlib.import_module("vllm.distributed").get_pp_group
+    runner.load_model = load_model
 
 
 _CHANGES: dict[str, Callable[[Any], None]] = {
     "vllm.platforms.cpu": _platform,
     "vllm.distributed.device_communicators.cpu_communicator": _communicator,
-    "vllm.v1.worker.cpu_worker": _worker,
+    "vllm.v1.worker.cpu_model_runner": _runner,
 }
 
 
