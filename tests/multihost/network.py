@@ -87,10 +87,12 @@ def connect(port):
         socket.create_connection((address, int(port)), 1).close()
     except OSError:
         return
-    print(port, flush=True)
+    reached.append(port)
+reached = []
 threads = [threading.Thread(target=connect, args=(port,)) for port in ports]
 [each.start() for each in threads]
 [each.join() for each in threads]
+print(*reached)
 """
 
 
