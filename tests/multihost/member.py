@@ -88,10 +88,11 @@ class Member:
             self.process = None
 
     def kill(self) -> None:
-        """Kill the container's first process; it is started again."""
+        """Kill the container's first process, and with it all others; it is started again."""
         assert self.process
         (container,) = _children(self.process.pid, "unshare")
-        os.kill(container, signal.SIGKILL)
+        (first,) = _children(container)
+        os.kill(first, signal.SIGKILL)
 
     def is_healthy(self) -> bool:
         """What the rendered health check says."""
