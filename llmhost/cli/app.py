@@ -112,7 +112,7 @@ PLACES = {
     "restart": Place("service:restart_service", "Restart a service and wait until it is healthy."),
     "bundle": Place("bundle:app", "Deploy to hosts without a network, from one signed file."),
     "key": Place("key:app", "Create, import, rotate, revoke and list API keys.", pyinfra=False),
-    "model": Place("model:app", "List models and pin their sources."),
+    "model": Place("model_make:app", "List models, pin their sources, and make derived ones."),
     "docs": Place(
         "docs:docs", "Print a page of the documentation, or the list of pages.", pyinfra=False
     ),

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from llmhost.options.adapter import LoraAdapter, Role
 from llmhost.options.base import Section
+from llmhost.options.derive import Derive
 from llmhost.options.gguf_parts import first_part, missing_part, part_of
 from llmhost.options.kind import WORD, Kind, Listed, Mistake
 from llmhost.options.model_source import HubSource, OllamaSource, parse_source
@@ -53,6 +54,12 @@ _PLACE = text(
 MODELS = "/models"
 """Directory of all weights in an image."""
 
+
+GGUF_SERVICES = ("llamacpp", "ollama", "embeddings")
+"""Services that read what `derive` makes."""
+
+_MEASURED = {"perplexity": "generate", "agreement": "embed", "ndcg": "embed"}
+"""The task that a measure is for."""
 
 _PIN = "run: llmhost model lock INVENTORY"
 _HASH = "add sha256, as sha256sum prints it for the file"
@@ -175,12 +182,58 @@ class Model(Section):
     licence: Line | None = None
     """License as on its model card, such as `apache-2.0`."""
 
+    derive: Derive | None = None
+    """How `llmhost model make` makes the model from its source. Hosts get the result, which the
+    lock file pins."""
+
+    made_from: Line | None = None
+    """Source of a made model; the lock file has it."""
+
     shape: Shape | None = None
     """Sizes of the model for the VRAM ledger; required only if the file is not on the
     controller."""
 
     vram_gib: SomeGib | None = None
     """Measured GPU memory with this context and parallelism; replaces the estimate."""
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> "Model":
+        if self.derive is None:
+            if self.made_from:
+                raise Mistake("is given without derive; remove it", "made_from")
+            return self
+        if self.service not in GGUF_SERVICES:
+            services = ", ".join(GGUF_SERVICES)
+            raise Mistake(
+                f"makes a GGUF file, which the service '{self.service}' does not read; use one of"
+                f" {services}",
+                "derive",
+            )
+        if part_of(self.made_from or self.source):
+            raise Mistake(
+                "makes a model from one GGUF file or from safetensors, not from a file in parts;"
+                " write the original's source, such as 'hf:PUBLISHER/REPOSITORY'",
+                "derive",
+            )
+        for each in self.derive.evaluate:
+            if (tasks := _MEASURED[each.measure]) != self.task:
+                raise Mistake(
+                    f"measures {each.measure}, which is for models with task '{tasks}', and this"
+                    f" one has '{self.task}'; see docs/making.md",
+                    "derive",
+                )
+        if isinstance(parse_source(self.made_from or self.source), OllamaSource):
+            raise Mistake(
+                "makes a model from Ollama's library, whose files are quantized already; write the"
+                " original's source, such as 'hf:PUBLISHER/REPOSITORY'",
+                "derive",
+            )
+        if not self.made_from:
+            raise Mistake(
+                f"is not made yet as it is declared; run: llmhost model make INVENTORY {self.name}",
+                "derive",
+            )
+        return self
 
     @model_validator(mode="after")
     def _is_pinned(self) -> "Model":

@@ -1,0 +1,214 @@
+"""`llmhost model make`: make the models that an inventory derives from others."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from llmhost.cli.errors import stop
+from llmhost.cli.hub import ADDRESSES
+from llmhost.cli.model import (
+    Entries,
+    InventoryFile,
+    Locked,
+    app,
+    by_lock_file,
+    read_entries,
+    resolve,
+)
+from llmhost.inventory.mistakes import details, problem
+from llmhost.making.make import Job, make
+from llmhost.making.tools import MakingError, Tools
+from llmhost.models.files import sha256_of
+from llmhost.models.lock import is_pinned, with_pins, write_lock
+from llmhost.models.made import derive_of, made_directory, made_key, outdated
+from llmhost.options.model import Model
+from llmhost.options.model_source import HUB, OLLAMA_LIBRARY
+from llmhost.options.policy import ModelPolicy
+from llmhost.secret import read_secret
+from llmhost.units import gib
+
+Record = Mapping[str, Any]
+
+
+@app.command("make")
+def make_models(
+    inventory: InventoryFile,
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="Name of one model; none: all")
+    ] = None,
+    tools: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY", help="Where llama.cpp's programs are; none: those on the PATH"
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads for the evaluation; none: one for each core"),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Make again what was made as declared")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the entries as JSON")] = False,
+) -> None:
+    """Make models as their `derive` says: convert, quantize, evaluate, and pin the result.
+
+    Source, tools, evaluation and the result's digest are recorded in the lock file. A result that
+    misses a limit is discarded, and nothing is recorded. What was made as declared is left as it
+    is.
+    """
+    found: Entries = {}
+    wanted, programs = 0, Tools(tools and tools.absolute(), threads)
+    for file, locked in by_lock_file(inventory).items():
+        for record in locked.records:
+            if record.get("derive") and model in (None, record.get("name")):
+                wanted += 1
+                found |= _made(file, locked, record, programs, update)
+    if not wanted:
+        names = [
+            str(record.get("name"))
+            for locked in by_lock_file(inventory).values()
+            for record in locked.records
+            if record.get("derive")
+        ]
+        fix = (
+            f"write {', '.join(map(repr, names))}"
+            if names
+            else "add derive to a model (docs/making.md)"
+        )
+        stop(f"{inventory} derives no model{f' {model!r}' if model else ''}; {fix}")
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        Console(soft_wrap=False).print(_table(found))
+
+
+def _made(file: Path, locked: Locked, record: Record, tools: Tools, update: bool) -> Entries:
+    """The entry of a model in the lock file, which is written; stops if it cannot be made."""
+    name = str(record.get("name"))
+    _check(record)
+    derive = derive_of(record)
+    assert derive
+    known = read_entries(file)
+    if not is_pinned(with_pins(record, known)):
+        known |= resolve(record, locked.addresses)
+    pinned, key = with_pins(record, known), made_key(record, derive)
+    old = known.get(key)
+    job = _job(file, locked, pinned, known)
+    current = old is not None and not outdated(old, pinned, derive)
+    if current and old and not update and _is_whole(job.file, old):
+        typer.echo(f"{name}: was made as declared: {job.file}", err=True)
+        return {key: old}
+    try:
+        entry = make(job, tools, lambda text: typer.echo(f"{name}: {text}", err=True))
+    except MakingError as error:
+        stop(f"{name} {error}")
+    if current and old and not update and entry["sha256"] != old["sha256"]:
+        _stop_at_another(name, job.file, old, entry)
+    file.write_text(write_lock(read_entries(file) | known | {key: entry}))
+    return {key: entry}
+
+
+def _is_whole(file: Path, entry: Record) -> bool:
+    return file.is_file() and sha256_of(file) == entry.get("sha256")
+
+
+def _stop_at_another(name: str, file: Path, old: Record, new: Record) -> None:
+    file.unlink()
+    before, after = (", ".join(sorted(set(e["tools"].values()))) for e in (old, new))
+    stop(
+        f"{name} was made again with another digest than that of the lock file, by {after} instead"
+        f" of {before}: copy {file.name} from the controller that made it to {file.parent}, or"
+        " accept this one with --update"
+    )
+
+
+def _check(record: Record) -> None:
+    """Stop with the mistakes in a record, except that it has not been made and pinned yet."""
+    draft = {**record, "made_from": record.get("source"), "sha256": "ab" * 32}
+    for pin in ("files", "include", "token"):
+        draft.pop(pin, None)
+    draft["revision"] = "ab" * 20
+    try:
+        Model.model_validate(draft)
+    except ValidationError as error:
+        found = [problem("", Model, each) for each in details(error)]
+        stop(*(each.sentence(str(record.get("name"))) for each in found))
+
+
+def _job(file: Path, locked: Locked, pinned: Record, known: Entries) -> Job:
+    derive = derive_of(pinned)
+    assert derive
+    try:
+        source = Model.model_validate({k: v for k, v in pinned.items() if k != "derive"})
+        policies = tuple(map(ModelPolicy.model_validate, locked.policies))
+    except ValidationError as error:
+        first = next(details(error))
+        place = ".".join(map(str, first["loc"]))
+        what = first.get("ctx", {}).get("error", first["msg"])
+        stop(f"{pinned.get('name')}: {place} {what}")
+    entry = next(
+        (e for e in known.values() if e.get("sha256") == source.sha256 and "input" not in e),
+        {},
+    )
+    if source.files:
+        entry = next((e for e in known.values() if e.get("files") == pinned.get("files")), {})
+    return Job(
+        source=source,
+        derive=derive,
+        directory=made_directory(file).absolute(),
+        source_bytes=int(entry.get("bytes") or 0),
+        mirrors=_mirrors(locked),
+        token=_token(source),
+        policies=policies,
+    )
+
+
+def _mirrors(locked: Locked) -> dict[str, str]:
+    given = {
+        option: locked.addresses.get(option) or os.environ.get(variable) or default
+        for option, (variable, default) in ADDRESSES.items()
+    }
+    return {
+        HUB: given["stack_huggingface_url"],
+        OLLAMA_LIBRARY: given["stack_ollama_library_url"],
+    }
+
+
+def _token(source: Model) -> str:
+    if source.token is None:
+        return os.environ.get("HF_TOKEN", "")
+    try:
+        return read_secret(source.token)
+    except (OSError, ValueError, LookupError) as error:
+        stop(f"{source.name}: its token cannot be read: {error}")
+
+
+def _table(entries: Entries) -> Table:
+    """Before and after of each model."""
+    table = Table(box=None)
+    for column in ("model", "", "size", "memory", "speed", "accuracy"):
+        table.add_column(column, overflow="fold")
+    for key, entry in entries.items():
+        evaluations = entry["evaluations"]
+        for when in ("before", "after"):
+            row = entry["report"][when]
+            first = key.partition(":")[0] if when == "before" else ""
+            sizes = (gib(row["bytes"]), gib(row["memory_bytes"]))
+            speed = f"{row['rate']:.1f} {row['unit']}"
+            accuracy = "\n".join(_accuracy(evaluations, when))
+            table.add_row(first, when, *sizes, speed, accuracy)
+    return table
+
+
+def _accuracy(evaluations: Sequence[Record], when: str) -> Iterator[str]:
+    for each in evaluations:
+        text = f"{each['measure']} {each[when]:.4f}"
+        yield f"{text} ({each['value']:.4f}, limit {each['limit']})" if when == "after" else text
