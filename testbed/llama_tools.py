@@ -1,7 +1,8 @@
-"""llama.cpp's programs that make and measure models, from Debian's packages, for any controller.
+"""Programs that make and measure models: llama.cpp's, and Python with PyTorch and ONNX Runtime.
 
-They run in a file system of their own, because they need Debian 14's libraries. This machine's
-temporary files and cached models are at their usual paths in it. Needs root.
+They are from Debian's packages, for any controller, and run in a file system of their own, because
+they need Debian 14's libraries. This machine's temporary files and cached models are at their usual
+paths in it. Needs root.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from testbed.engine import root_archive
 from testbed.rootfs import cache
 
 _PACKAGES = (
-    *("llama.cpp-tools", "llama.cpp-tools-extra", "curl", "base-files", "base-passwd"),
-    *("python3", "python3-torch", "python3-transformers", "python3-gguf", "coreutils", "dash"),
+    *("llama.cpp-tools", "llama.cpp-tools-extra", "python3-gguf", "python3-torch"),
+    *("python3-transformers", "python3-onnx", "python3-onnxruntime", "python3"),
+    *("base-files", "base-passwd", "coreutils", "dash"),
 )
 _CONVERTER = "/usr/share/doc/llama.cpp-tools/scripts/convert_hf_to_gguf.py"
 _PROGRAMS = {
@@ -28,6 +30,7 @@ _PROGRAMS = {
     "llama-bench": ["llama-bench"],
     "llama-server": ["llama-server"],
     "convert_hf_to_gguf.py": ["python3", _CONVERTER],
+    "python3": ["python3"],
 }
 # Debian's alternatives are links that a package's scripts make; those do not run here.
 _LIBRARIES = ("blas", "lapack", "openblas-pthread")
@@ -35,8 +38,9 @@ _SCRIPT = """#!/bin/sh
 exec unshare --mount sh -c '
 root=$1; shift
 for place in /dev /proc {places}; do mount --rbind "$place" "$root$place" || exit; done
-exec chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 \\
-    LD_LIBRARY_PATH={libraries} "$@"' sh {root} {command} "$@"
+place=/; [ -d "$root$PWD" ] && place=$PWD
+exec chroot "$root" /usr/bin/env -i --chdir="$place" PATH=/usr/bin:/bin HOME=/tmp \\
+    PYTHONDONTWRITEBYTECODE=1 LD_LIBRARY_PATH={libraries} "$@"' sh {root} {command} "$@"
 """
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,11 +24,11 @@ from llmhost.cli.model import (
     resolve,
 )
 from llmhost.inventory.mistakes import details, problem
-from llmhost.making.make import Job, make
+from llmhost.making.job import Job
+from llmhost.making.make import make, result_pins
 from llmhost.making.tools import MakingError, Tools
-from llmhost.models.files import sha256_of
 from llmhost.models.lock import is_pinned, with_pins, write_lock
-from llmhost.models.made import derive_of, made_directory, made_key, outdated
+from llmhost.models.made import derive_of, made_directory, made_key, outdated, result_digest
 from llmhost.options.model import Model
 from llmhost.options.model_source import HUB, OLLAMA_LIBRARY
 from llmhost.options.policy import ModelPolicy
@@ -110,18 +111,18 @@ def _made(file: Path, locked: Locked, record: Record, tools: Tools, update: bool
         entry = make(job, tools, lambda text: typer.echo(f"{name}: {text}", err=True))
     except MakingError as error:
         stop(f"{name} {error}")
-    if current and old and not update and entry["sha256"] != old["sha256"]:
+    if current and old and not update and result_digest(entry) != result_digest(old):
         _stop_at_another(name, job.file, old, entry)
     file.write_text(write_lock(read_entries(file) | known | {key: entry}))
     return {key: entry}
 
 
 def _is_whole(file: Path, entry: Record) -> bool:
-    return file.is_file() and sha256_of(file) == entry.get("sha256")
+    return file.exists() and result_digest(result_pins(file)) == result_digest(entry)
 
 
 def _stop_at_another(name: str, file: Path, old: Record, new: Record) -> None:
-    file.unlink()
+    shutil.rmtree(file) if file.is_dir() else file.unlink()
     before, after = (", ".join(sorted(set(e["tools"].values()))) for e in (old, new))
     stop(
         f"{name} was made again with another digest than that of the lock file, by {after} instead"

@@ -22,7 +22,7 @@ _REPORT_SECONDS = 5
 
 def here(source: Model) -> Path | None:
     """The source, if it is on the controller already; a file or a directory."""
-    return Path(source.source) if source.kind == "file" else None
+    return Path(source.source).absolute() if source.kind == "file" else None
 
 
 def place_of(source: Model, directory: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from llmhost.making.job import Speed
 from llmhost.making.tools import BENCH, PERPLEXITY, SERVER, MakingError, Measured, Tools
 
 _ESTIMATE = re.compile(r"Final estimate: PPL = ([\d.]+)")
@@ -33,15 +34,6 @@ def perplexity(tools: Tools, file: Path, text: str) -> float:
     if not (found := _ESTIMATE.search(output)):
         raise MakingError(f"cannot be evaluated: {PERPLEXITY} printed no estimate for {text}")
     return float(found[1])
-
-
-@dataclass
-class Speed:
-    """What a model needs and does: the largest memory in bytes, and a rate."""
-
-    memory_bytes: int
-    rate: float
-    unit: str
 
 
 def generation(tools: Tools, file: Path) -> Speed:

@@ -10,15 +10,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmhost.resources import FILES
+
 QUANTIZE = "llama-quantize"
 IMPORTANCE = "llama-imatrix"
 PERPLEXITY = "llama-perplexity"
 BENCH = "llama-bench"
 SERVER = "llama-server"
 CONVERTER = "convert_hf_to_gguf.py"
+PYTHON = "python3"
+"""With torch, transformers, onnx and onnxruntime."""
 
 _DEBIAN_CONVERTER = Path("/usr/share/doc/llama.cpp-tools/scripts", CONVERTER)
 _VERSION = re.compile(r"version: (.+)")
+ONNX_PROGRAM = FILES / "making" / "onnx_model.py"
+
 _LAST_LINES = 3
 _POLL_SECONDS = 0.05
 
@@ -29,6 +35,7 @@ _PACKAGES = {
     IMPORTANCE: "llama.cpp-tools-extra",
     PERPLEXITY: "llama.cpp-tools-extra",
     CONVERTER: "llama.cpp-tools python3-torch python3-transformers python3-gguf",
+    PYTHON: "python3-torch python3-transformers python3-onnx python3-onnxruntime",
 }
 """Packages of Debian 14 and Ubuntu 26.04."""
 
@@ -63,8 +70,8 @@ class Tools:
         where = f"in {self.directory}" if self.directory else "on the PATH"
         raise MakingError(
             f"needs the program {name}, which is not {where}: on Debian 14 or Ubuntu 26.04 run"
-            f" apt-get install {_PACKAGES[name]}, or give a directory of llama.cpp's programs with"
-            " --tools DIRECTORY"
+            f" apt-get install {_PACKAGES[name]}, or give a directory of programs with --tools"
+            " DIRECTORY"
         )
 
     @property
@@ -78,14 +85,19 @@ class Tools:
         self.command(name)
         if name == CONVERTER:
             self.run(name, ["--help"])
-        found = _VERSION.search(self.run(SERVER, ["--version"]).output)
+        if name == PYTHON:
+            output = self.run(name, ["-c", ONNX_PROGRAM.read_text(), "versions"]).output
+        else:
+            output = self.run(SERVER, ["--version"]).output
+        found = _VERSION.search(output)
         return found[1].strip() if found else "unknown"
 
-    def run(self, name: str, arguments: Sequence[str]) -> Ran:
-        """Run a tool to its end. Raises MakingError with its last lines if it fails."""
+    def run(self, name: str, arguments: Sequence[str], directory: Path | None = None) -> Ran:
+        """Run a tool to its end, in this directory. Raises MakingError with its last lines if it
+        fails."""
         started = time.monotonic()
         command = [*self.command(name), *arguments]
-        with Measured(command) as process:
+        with Measured(command, directory) as process:
             peak = process.wait()
             output = process.output()
             if process.returncode:
@@ -97,12 +109,16 @@ class Tools:
 class Measured:
     """A running program whose largest memory is watched; ended when the context ends."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], directory: Path | None = None) -> None:
         # Both streams as one, in a file: a pipe that nobody reads would stop the program.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 # closed by __exit__
         try:
             self._process = subprocess.Popen(
-                command, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+                command,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=directory,
             )
         except OSError as error:
             self._log.close()

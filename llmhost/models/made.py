@@ -5,7 +5,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -58,6 +58,9 @@ def file_name(source: str, recipe: str) -> str:
     """Name of a result: that of its source, and its quantization. Policies judge it as any other
     name of a file."""
     path = PurePosixPath(source.removeprefix("hf:"))
+    if recipe.startswith("onnx"):
+        # An app finds it under the last two parts, its name at the hub.
+        return "/".join([recipe, *path.parts[-2:]])
     name = path.stem if path.suffix == ".gguf" else path.name
     quantization = recipe.split()[0]
     return f"{_TYPE_AT_END.sub('', re.sub(r'[^A-Za-z0-9_.-]', '-', name))}-{quantization}.gguf"
@@ -87,14 +90,11 @@ def as_made(pinned: Record, lock: Mapping[str, Entry], directory: Path) -> dict[
     if derive is None or entry is None or outdated(entry, pinned, derive):
         return dict(pinned)
     left = {key: value for key, value in pinned.items() if key not in _ORIGIN_ONLY}
-    return {
-        **left,
-        "source": str(directory / str(entry["file"])),
-        "sha256": entry["sha256"],
-        "made_from": pinned.get("source"),
-    }
+    left |= {key: entry[key] for key in ("sha256", "files") if key in entry}
+    place = str(directory / str(entry["file"]))
+    return {**left, "source": place, "made_from": pinned.get("source")}
 
 
-def evaluated(entry: Entry) -> Sequence[Mapping[str, Any]]:
-    """The evaluations of an entry."""
-    return list(entry.get("evaluations", ()))
+def result_digest(entry: Entry) -> str:
+    """Digest of a result: of its file, or of all its files."""
+    return input_digest(entry)

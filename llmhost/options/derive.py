@@ -44,9 +44,6 @@ Quantization = Literal[
 _NEED_IMPORTANCE = ("Q2_K_S", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ3_XXS")
 """llama-quantize refuses these without an importance matrix, or warns that they are useless."""
 
-UNQUANTIZED = ("F32", "F16", "BF16")
-"""Types that lose nothing that can be measured."""
-
 MEASURES = ("perplexity", "agreement", "ndcg")
 """Names of options in Evaluation; each is a way to measure a result."""
 
@@ -116,12 +113,24 @@ class Evaluation(Section):
         return f"is {value:.4f}, and at least {least} is needed: {least - value:.4f} too little"
 
 
-class Derive(Section):
-    """How `llmhost model make` makes a model from its source."""
+class Onnx(Section):
+    """A model as ONNX, for apps."""
 
-    quantize: OneOf[Quantization]
-    """Quantization of the result. The source is a GGUF file in F16, BF16 or F32, or a repository
-    with safetensors, which llama.cpp's converter converts first."""
+    precision: OneOf[Literal["fp32", "int8"]]
+    """Precision of the weights. `fp32` is in `onnx/model.onnx` of the result, `int8` in
+    `onnx/model_quantized.onnx`, as Transformers.js names them."""
+
+
+class Derive(Section):
+    """How `llmhost model make` makes a model from its source. `quantize` or `onnx` is required."""
+
+    quantize: OneOf[Quantization] | None = None
+    """Quantization of a GGUF file, for llama.cpp and Ollama. The source is a GGUF file in F16, BF16
+    or F32, or a repository with safetensors, which llama.cpp's converter converts first."""
+
+    onnx: Onnx | None = None
+    """The model as ONNX, for embedding models of apps, as a record such as
+    `{"precision": "int8"}`. The source is a repository with safetensors."""
 
     evaluate: Annotated[tuple[Evaluation, ...], Listed(least=1)]
     """What the result must keep, as records of a measure and its limit. Nothing is recorded if a
@@ -135,6 +144,16 @@ class Derive(Section):
     """Accept a source that is quantized already. It loses accuracy a second time."""
 
     @model_validator(mode="after")
+    def _is_one_way(self) -> "Derive":
+        if (self.quantize is None) == (self.onnx is None):
+            what = "neither quantize nor onnx" if self.onnx is None else "quantize and onnx"
+            raise Mistake(f"has {what}; write one, such as 'quantize': 'Q4_K_M'")
+        if self.onnx and (self.importance or self.from_quantized):
+            option = "importance" if self.importance else "from_quantized"
+            raise Mistake("is only for quantize; remove it", option)
+        return self
+
+    @model_validator(mode="after")
     def _has_importance(self) -> "Derive":
         if self.quantize in _NEED_IMPORTANCE and not self.importance:
             raise Mistake(
@@ -145,12 +164,9 @@ class Derive(Section):
         return self
 
     @property
-    def converts_only(self) -> bool:
-        """Whether the result is not quantized."""
-        return self.quantize in UNQUANTIZED
-
-    @property
     def recipe(self) -> str:
         """What determines the result, besides the source."""
+        if self.onnx:
+            return f"onnx-{self.onnx.precision}"
         importance = f" by the importance in {self.importance}" if self.importance else ""
         return f"{self.quantize}{importance}"

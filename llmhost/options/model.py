@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from llmhost.options.adapter import LoraAdapter, Role
 from llmhost.options.base import Section
 from llmhost.options.derive import Derive
+from llmhost.options.derive_rules import unfit
 from llmhost.options.gguf_parts import first_part, missing_part, part_of
 from llmhost.options.kind import WORD, Kind, Listed, Mistake
 from llmhost.options.model_source import HubSource, OllamaSource, parse_source
@@ -54,12 +55,6 @@ _PLACE = text(
 MODELS = "/models"
 """Directory of all weights in an image."""
 
-
-GGUF_SERVICES = ("llamacpp", "ollama", "embeddings")
-"""Services that read what `derive` makes."""
-
-_MEASURED = {"perplexity": "generate", "agreement": "embed", "ndcg": "embed"}
-"""The task that a measure is for."""
 
 _PIN = "run: llmhost model lock INVENTORY"
 _HASH = "add sha256, as sha256sum prints it for the file"
@@ -202,32 +197,9 @@ class Model(Section):
             if self.made_from:
                 raise Mistake("is given without derive; remove it", "made_from")
             return self
-        if self.service not in GGUF_SERVICES:
-            services = ", ".join(GGUF_SERVICES)
-            raise Mistake(
-                f"makes a GGUF file, which the service '{self.service}' does not read; use one of"
-                f" {services}",
-                "derive",
-            )
-        if part_of(self.made_from or self.source):
-            raise Mistake(
-                "makes a model from one GGUF file or from safetensors, not from a file in parts;"
-                " write the original's source, such as 'hf:PUBLISHER/REPOSITORY'",
-                "derive",
-            )
-        for each in self.derive.evaluate:
-            if (tasks := _MEASURED[each.measure]) != self.task:
-                raise Mistake(
-                    f"measures {each.measure}, which is for models with task '{tasks}', and this"
-                    f" one has '{self.task}'; see docs/making.md",
-                    "derive",
-                )
-        if isinstance(parse_source(self.made_from or self.source), OllamaSource):
-            raise Mistake(
-                "makes a model from Ollama's library, whose files are quantized already; write the"
-                " original's source, such as 'hf:PUBLISHER/REPOSITORY'",
-                "derive",
-            )
+        source = self.made_from or self.source
+        for sentence in unfit(self.derive, source, self.service, self.task):
+            raise Mistake(sentence, "derive")
         if not self.made_from:
             raise Mistake(
                 f"is not made yet as it is declared; run: llmhost model make INVENTORY {self.name}",

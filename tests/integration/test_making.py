@@ -1,4 +1,5 @@
-"""Models that are really made: by llama.cpp's converter, quantizer, server and perplexity.
+"""Models that are really made: by llama.cpp's converter, quantizer, server and perplexity, and by
+PyTorch and ONNX Runtime.
 
 all-MiniLM-L6-v2 is trained and in F32: what its results lose is evidence. SmolLM2's package has
 Q4_1 only: what is made of it shows the mechanism, and its figures say nothing about a quantization.
@@ -20,6 +21,7 @@ from llmhost.inventory.reader import read_settings
 from llmhost.making.llama import Embedder
 from llmhost.making.tools import Tools
 from llmhost.models.files import gguf_at, shape_of
+from llmhost.models.hub_cache import repository
 from testbed import llama_tools, minilm, smollm2
 from testbed.engine import engine_archive
 from tests.engines.container import EngineImage, container
@@ -28,8 +30,8 @@ pytestmark = [pytest.mark.making, pytest.mark.machines, pytest.mark.timeout(1500
 
 ROOT = Path(__file__).parents[2]
 CRANFIELD = ROOT.parent / "shared" / "cranfield"
-QUESTIONS = 20
-DOCUMENTS = 150
+QUESTIONS = 10
+DOCUMENTS = 80
 Json = dict[str, Any]
 
 
@@ -214,6 +216,81 @@ def test_limit_that_is_missed_stops_and_leaves_nothing(tools: Path, tmp_path: Pa
     site(tmp_path, data["models"][0])
     entry = made(tmp_path, tools)
     assert 0.97 <= entry["evaluations"][0]["value"] < 0.9999
+
+
+@pytest.fixture(scope="module")
+def onnx_home(tmp_path_factory: pytest.TempPathFactory, tools: Path) -> tuple[Path, Json, Json]:
+    """A directory with all-MiniLM as int8 ONNX for an app: the site, and the lock file's entry."""
+    place = tmp_path_factory.mktemp("onnx")
+    (place / "texts.txt").write_text("\n".join(TEXTS) + "\n")
+    evaluate: list[Json] = [{"agreement": "texts.txt", "at_least": 0.95}]
+    if CRANFIELD.is_dir():
+        _write_collection(Cranfield.read(CRANFIELD), place / "cranfield")
+        evaluate.append({"ndcg": "cranfield", "at_least": 0.95})
+    derive = {"onnx": {"precision": "int8"}, "evaluate": evaluate}
+    data = site(place, model(derive, service="web"))
+    return place, data, made(place, tools)
+
+
+def test_onnx_is_a_quarter_and_keeps_its_accuracy(onnx_home: tuple[Path, Json, Json]) -> None:
+    _, _, entry = onnx_home
+    before, after = entry["report"]["before"], entry["report"]["after"]
+    assert before["bytes"] > 85_000_000 and after["bytes"] < before["bytes"] * 0.3
+    assert after["memory_bytes"] < before["memory_bytes"]
+    assert "onnxruntime" in entry["tools"]["python3"] and "torch" in entry["tools"]["python3"]
+    for each in entry["evaluations"]:
+        assert each["limit"] <= each["value"] < 1.05
+
+
+def test_onnx_vectors_are_those_of_numpy(onnx_home: tuple[Path, Json, Json]) -> None:
+    """By another ONNX Runtime and tokenizer than those that measured it."""
+    import numpy as np
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    from tests.engines.test_embeddings import VECTORS
+
+    home, _, entry = onnx_home
+    result = home / "models.made" / entry["file"]
+    session = onnxruntime.InferenceSession(str(result / "onnx" / "model_quantized.onnx"))
+    tokenizer = Tokenizer.from_file(str(result / "tokenizer.json"))
+    tokenizer.no_padding()
+    for text, expected in VECTORS.items():
+        tokens = tokenizer.encode(text)
+        fields = {"input_ids": tokens.ids, "attention_mask": tokens.attention_mask}
+        fields["token_type_ids"] = tokens.type_ids
+        inputs = {name: np.array([each], np.int64) for name, each in fields.items()}
+        vector = np.asarray(session.run(None, inputs)[0])[0].mean(axis=0)
+        vector /= np.linalg.norm(vector)
+        assert vector[: len(expected)] == pytest.approx(expected, abs=0.03)
+
+
+def test_app_gets_the_onnx_files_under_the_name_of_the_repository(
+    onnx_home: tuple[Path, Json, Json],
+) -> None:
+    home, data, _ = onnx_home
+    app = {"name": "web", "image": f"docker.io/web@sha256:{'ab' * 32}", "container_port": 3000}
+    app |= {"health": ["true"], "port": 8100}
+    (found,) = read_settings(data | {"services": [], "apps": [app]}).models
+    name = "/".join(minilm.repository().parts[-2:])
+    assert found.source == str(home / "models.made" / "onnx-int8" / name)
+    assert repository(found) == name
+    paths = [file.path for file in found.files]
+    assert "onnx/model_quantized.onnx" in paths and "tokenizer.json" in paths
+    assert not [path for path in paths if path.endswith(".safetensors")]
+    for file in found.files:
+        content = Path(found.source, file.path).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == file.sha256
+
+
+def test_same_machine_makes_the_same_onnx_again(
+    onnx_home: tuple[Path, Json, Json], tools: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS) + "\n")
+    evaluate = [{"agreement": "texts.txt", "at_least": 0.9}]
+    derive = {"onnx": {"precision": "int8"}, "evaluate": evaluate}
+    site(tmp_path, model(derive, service="web"))
+    assert made(tmp_path, tools)["files"] == onnx_home[2]["files"]
 
 
 def test_generating_model_is_measured_by_perplexity_mechanism_only(

@@ -24,7 +24,8 @@ from llmhost.inventory.reader import read_settings
 from llmhost.making import collection
 from llmhost.making.collection import Collection, CollectionError
 from llmhost.making.fetch import fetch
-from llmhost.making.make import Job, check
+from llmhost.making.job import Job
+from llmhost.making.make import check
 from llmhost.making.tools import MakingError, Tools
 from llmhost.models.files import lineage_of, shape_of
 from llmhost.models.lock import write_lock
@@ -100,6 +101,15 @@ DERIVE = {
         {"quantize": "Q8_0", "evaluate": [{"perplexity": "a.txt", "at_most": 0.5}]},
         "at_most: is 0.5; write a number from 1 to 10",
     ),
+    "neither": ({"evaluate": [PERPLEXITY]}, "has neither quantize nor onnx; write one"),
+    "both": (
+        {"quantize": "Q8_0", "onnx": {"precision": "int8"}, "evaluate": [PERPLEXITY]},
+        "has quantize and onnx; write one",
+    ),
+    "importance for onnx": (
+        {"onnx": {"precision": "int8"}, "importance": "a.txt", "evaluate": [PERPLEXITY]},
+        "importance: is only for quantize; remove it",
+    ),
     "unknown type": ({"quantize": "Q4", "evaluate": [PERPLEXITY]}, "quantize: is 'Q4'; write"),
     "importance is missing": (
         {"quantize": "IQ2_XS", "evaluate": [PERPLEXITY]},
@@ -125,11 +135,23 @@ def test_mistake_in_derive_is_one_sentence(name: str, tmp_path: Path) -> None:
 SOURCES: dict[str, tuple[Json, str]] = {
     "service": (
         {"service": "vllm"},
-        "makes a GGUF file, which the service 'vllm' does not read; use one of llamacpp, ollama",
+        "makes a GGUF file, which the service 'vllm' does not read; write one of llamacpp, ollama",
     ),
     "ollama": (
         {"source": "ollama:small:latest", "revision": None},
         "makes a model from Ollama's library, whose files are quantized already; write the",
+    ),
+    "onnx for llama.cpp": (
+        {"derive": {"onnx": {"precision": "int8"}, "evaluate": [PERPLEXITY]}},
+        "makes ONNX files, which the service 'llamacpp' does not read; write the name of an app",
+    ),
+    "onnx of a file": (
+        {
+            "service": "web",
+            "task": "embed",
+            "derive": {"onnx": {"precision": "int8"}, "evaluate": [AGREEMENT]},
+        },
+        "makes ONNX files from a whole repository; write one",
     ),
     "part": (
         {"source": "hf:maker/Small/s-00001-of-00002.gguf"},
@@ -259,6 +281,18 @@ def repository(home: Path, dtype: str = "BF16", config: bool = True) -> Job:
 def test_repository_needs_the_converter(tmp_path: Path, tools: Path) -> None:
     sentence = refusal(repository(tmp_path), tools)
     assert "needs the program convert_hf_to_gguf.py" in sentence and "python3-torch" in sentence
+
+
+def test_onnx_needs_its_python(tmp_path: Path, tools: Path) -> None:
+    evaluate = [{"agreement": str(tmp_path / "evaluation.txt"), "at_least": 0.9}]
+    derive = Derive.model_validate({"onnx": {"precision": "int8"}, "evaluate": evaluate})
+    wanted = replace(repository(tmp_path), derive=derive)
+    sentence = refusal(wanted, tools)
+    assert "needs the program python3" in sentence and "python3-onnxruntime" in sentence
+    (tools / "python3").write_text("#!/bin/sh\necho \"No module named 'onnx'\"; exit 1\n")
+    (tools / "python3").chmod(0o755)
+    sentence = refusal(wanted, tools)
+    assert "python3 failed: No module named 'onnx'" in sentence
 
 
 def test_quantized_safetensors_are_refused(tmp_path: Path, tools: Path) -> None:
@@ -443,3 +477,8 @@ def test_collection_is_read_and_its_mistakes_are_named(tmp_path: Path) -> None:
 )
 def test_result_has_the_name_of_its_source(source: str, name: str) -> None:
     assert file_name(source, "Q4_K_M by the importance in text.txt") == name
+
+
+@pytest.mark.parametrize("source", ["hf:maker/Small", "/srv/models/maker/Small"])
+def test_repository_keeps_the_name_under_which_apps_find_it(source: str) -> None:
+    assert file_name(source, "onnx-int8") == "onnx-int8/maker/Small"

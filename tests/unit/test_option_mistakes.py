@@ -96,6 +96,7 @@ def good(record: type[Section]) -> dict[str, Any]:
         "AppRoute": {"path": "/ask"},
         "Derive": {"quantize": "Q8_0", "evaluate": [EVALUATION]},
         "Evaluation": EVALUATION,
+        "Onnx": {"precision": "int8"},
         "Parameters": {},
         "Shape": {
             "weights_bytes": 1,
