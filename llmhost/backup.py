@@ -1,12 +1,11 @@
-"""Backups of a host: files/backup/host.py with its arguments, and what it prints. Pure.
-
-`BackupReport` is what `llmhost backup --json` and `llmhost restore --json` print, by host.
-"""
+"""Backups of a host: files/backup/host.py with its arguments, and what it prints. Pure."""
 
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from llmhost.history.run_record import LOCK
 from llmhost.inventory.site import SiteHost
 from llmhost.resources import FILES
 from llmhost.secret import read_secret
@@ -16,6 +15,67 @@ LOCK_SECONDS = 600
 """How long a backup waits for the end of a deploy."""
 
 SCRIPT = FILES / "backup/host.py"
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class BackupMade:
+    """A backup of one host. `paused_seconds`: how long its services waited."""
+
+    snapshot: str
+    volumes: tuple[str, ...]
+    files: int
+    bytes: int
+    paused_seconds: float
+
+
+@dataclass(frozen=True)
+class BackupReport:
+    """The output of `llmhost backup --json`, by host; `errors` are sentences."""
+
+    schema: int
+    hosts: Mapping[str, BackupMade]
+    errors: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class BackupKept:
+    """A backup in a repository. `time` is ISO 8601."""
+
+    snapshot: str
+    host: str
+    time: str
+    volumes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BackupListReport:
+    """The output of `llmhost backup --list --json`: the repository of each host."""
+
+    schema: int
+    hosts: Mapping[str, tuple[BackupKept, ...]]
+    errors: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class VolumeRestored:
+    """What was restored, and compared with the repository."""
+
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """The output of `llmhost restore --json`; with `drill`, the data was not exchanged."""
+
+    schema: int
+    host: str
+    drill: bool
+    snapshot: str
+    time: str
+    volumes: Mapping[str, VolumeRestored]
 
 
 def command(host: SiteHost, do: str, owner: str = "", **more: object) -> str:
@@ -40,7 +100,7 @@ def question(
         "keep_days": settings.backup.keep_days,
         "start_seconds": settings.stack.start_timeout_seconds,
         "record": record(settings),
-        "lock": "/run/llmhost/deploy.lock",
+        "lock": LOCK,
         "lock_seconds": LOCK_SECONDS,
         "volumes": containers(settings),
         "owner": owner,
@@ -82,10 +142,3 @@ def without_backup(host: SiteHost) -> str:
     if not host.settings.backup.repository:
         return "backup_repository is not set"
     return "" if containers(host.settings) else "none of its services keeps data"
-
-
-def volumes_of(result: Mapping[str, object]) -> str:
-    """The names of the volumes in a result, for a sentence."""
-    found = result["volumes"]
-    assert isinstance(found, list | dict)
-    return ", ".join(sorted(found))

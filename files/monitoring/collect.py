@@ -6,6 +6,7 @@ it: then its metrics are missing.
 """
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -16,9 +17,12 @@ import probe
 
 GPU_SECONDS = 30
 NVIDIA, DISPLAY = "0x10de", "0x03"
+LOG_SECONDS = 30
+XID = re.compile(r"NVRM: Xid \(PCI:([0-9a-fA-F:.]+)\): (\d+)")
+CURSOR = "-- cursor: "
 
 
-def lines(asked):
+def lines(asked, errors):
     """All metrics, in the text format of Prometheus."""
     if asked["certificate"]:
         yield from certificate(asked["certificate"])
@@ -30,6 +34,7 @@ def lines(asked):
     yield f"llmhost_reboot_required {int(probe.exists('/run/reboot-required'))}"
     if asked["pynvml"]:
         yield from gpus(asked["pynvml"])
+        yield from errors.lines()
 
 
 def family(name, text, kind="gauge"):
@@ -102,6 +107,41 @@ def gpus(pynvml):
     yield from said.splitlines() or [*family("llmhost_gpus", ""), "llmhost_gpus 0"]
 
 
+class GpuErrors:
+    """Errors that the driver has written to the kernel's log since the host started."""
+
+    def __init__(self):
+        self.cursor, self.counts = "", {}
+
+    def lines(self):
+        self.read()
+        name = "llmhost_gpu_xid_total"
+        yield from family(name, "Errors of a GPU since the host started, by Xid", "counter")
+        for (address, number), count in sorted(self.counts.items()):
+            yield f'{name}{{pci="{address}",xid="{number}"}} {count}'
+
+    def read(self):
+        """Count what is new. An unreadable log has no errors; `--dmesg` begins with the boot."""
+        after = [f"--after-cursor={self.cursor}"] if self.cursor else []
+        command = ["journalctl", "--dmesg", "--quiet", "--output=cat", "--show-cursor", *after]
+        try:
+            ran = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=LOG_SECONDS,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return
+        for line in ran.stdout.splitlines():
+            if line.startswith(CURSOR):
+                self.cursor = line.removeprefix(CURSOR)
+            elif found := XID.search(line):
+                self.counts[found.groups()] = self.counts.get(found.groups(), 0) + 1
+
+
 def is_gpu(device):
     """Its class is VGA or 3D controller."""
     return probe.text(device / "vendor") == NVIDIA and probe.text(device / "class").startswith(
@@ -121,9 +161,10 @@ def main(asked):
     """`asked` has the `file` to write and the `seconds` between two readings, the project's name,
     its services and files of llmhost; an empty string means that the host has no such thing.
     `pynvml` is the directory of NVIDIA's Python bindings, empty if no service uses a GPU."""
+    errors = GpuErrors()
     while True:
         begun = time.monotonic()
-        write(asked["file"], "\n".join(lines(asked)) + "\n")
+        write(asked["file"], "\n".join(lines(asked, errors)) + "\n")
         if not asked["seconds"]:
             return
         time.sleep(max(1, asked["seconds"] - (time.monotonic() - begun)))

@@ -50,6 +50,9 @@ PLACES = {
         "usage:usage",
         "Show who uses the gateway: requests, errors, tokens and bytes by client, model, day.",
     ),
+    "gpus": Place(
+        "gpus:gpus", "Show what each GPU did over time: use, memory, temperature, power."
+    ),
     "page": Place(
         "page:write_page",
         "Write status, usage, plan and checks of the hosts as one HTML page.",

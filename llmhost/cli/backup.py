@@ -1,6 +1,8 @@
 """`llmhost backup` and `llmhost restore`: the data of the services, in a repository of restic."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +10,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmhost.backup import command, containers, secrets, volumes_of, without_backup
+from llmhost.backup import (
+    SCHEMA,
+    BackupKept,
+    BackupListReport,
+    BackupMade,
+    BackupReport,
+    RestoreReport,
+    VolumeRestored,
+    command,
+    containers,
+    secrets,
+    without_backup,
+)
+from llmhost.cli.arguments import HostName, Hosts, Inventory
 from llmhost.cli.errors import ERROR, stop
 from llmhost.cli.remote import RemoteError, remote
 from llmhost.cli.session import site_hosts
@@ -18,17 +33,13 @@ from llmhost.operations.journal import new_record
 from llmhost.secret import create_secret
 from llmhost.units import gib
 
-Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: an object by host")]
 _console = Console(soft_wrap=True, highlight=False)
 
 
 def backup(
     inventory: Inventory,
-    hosts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
-    ] = None,
+    hosts: Hosts = None,
     create: Annotated[
         bool, typer.Option("--create", help="Create the repository, and its password if missing")
     ] = False,
@@ -49,21 +60,44 @@ def backup(
     do = "listed" if only_list else "backup"
     results = {host.name: _ask(host, command(host, do, _owner(), create=create)) for host in found}
     done = {name: each for name, each in results.items() if isinstance(each, dict)}
-    if as_json:
-        typer.echo(json.dumps(done))
-    elif only_list:
-        _print_list(done)
+    failed = {name: each for name, each in results.items() if isinstance(each, str)}
+    if only_list:
+        kept = {name: _kept(each) for name, each in done.items()}
+        _show_list(BackupListReport(SCHEMA, kept, failed), as_json=as_json)
     else:
-        for name, each in done.items():
-            size = f"{each['files']} files, {gib(each['bytes'])}, in {volumes_of(each)}"
-            pause = f"services paused for {each['paused_seconds']} s"
-            _console.print(escape(f"{name}: backup {each['snapshot']}: {size}; {pause}"))
-    _end(results)
+        made = {name: BackupMade(**each) for name, each in done.items()}
+        _show(BackupReport(SCHEMA, made, failed), as_json=as_json)
+    _end(failed)
+
+
+def _kept(answer: dict[str, Any]) -> tuple[BackupKept, ...]:
+    return tuple(BackupKept(**each) for each in answer["snapshots"])
+
+
+def _show(report: BackupReport, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(asdict(report)))
+        return
+    for name, each in report.hosts.items():
+        size = f"{each.files} files, {gib(each.bytes)}, in {', '.join(sorted(each.volumes))}"
+        pause = f"services paused for {each.paused_seconds} s"
+        _console.print(escape(f"{name}: backup {each.snapshot}: {size}; {pause}"))
+
+
+def _show_list(report: BackupListReport, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(asdict(report)))
+        return
+    table = Table("backup", "host", "time", "volumes", box=None)
+    kept = {each for several in report.hosts.values() for each in several}
+    for each in sorted(kept, key=lambda each: (each.time, each.host)):
+        table.add_row(each.snapshot, each.host, each.time, ", ".join(each.volumes))
+    _console.print(table if kept else "no backups")
 
 
 def restore(
     inventory: Inventory,
-    host: Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")],
+    host: HostName,
     snapshot: Annotated[
         str, typer.Option(help="Backup, as llmhost backup --list shows it; default: the latest")
     ] = "",
@@ -99,19 +133,22 @@ def restore(
     choice = {"snapshot": snapshot, "from": other or target.name, "drill": drill}
     asked = command(target, "restore", _owner(), volumes=volumes, **choice)
     result = _ask(target, asked)
-    if isinstance(result, dict):
-        if as_json:
-            typer.echo(json.dumps({target.name: result}))
-        else:
-            _print_restored(target.name, result, drill)
-    _end({target.name: result})
+    if isinstance(result, str):
+        _end({target.name: result})
+        return
+    restored = {name: VolumeRestored(**size) for name, size in result.pop("volumes").items()}
+    report = RestoreReport(SCHEMA, target.name, drill, **result, volumes=restored)
+    if as_json:
+        typer.echo(json.dumps(asdict(report)))
+    else:
+        _print_restored(report)
 
 
-def _print_restored(name: str, result: dict[str, Any], drill: bool) -> None:
-    verb = "can be restored" if drill else "is restored"
-    _console.print(escape(f"{name}: backup {result['snapshot']} of {result['time']} {verb}"))
-    for volume, size in result["volumes"].items():
-        _console.print(escape(f"  {volume}: {size['files']} files, {gib(size['bytes'])}, verified"))
+def _print_restored(report: RestoreReport) -> None:
+    verb = "can be restored" if report.drill else "is restored"
+    _console.print(escape(f"{report.host}: backup {report.snapshot} of {report.time} {verb}"))
+    for volume, size in report.volumes.items():
+        _console.print(escape(f"  {volume}: {size.files} files, {gib(size.bytes)}, verified"))
 
 
 def _hosts(path: str, limit: list[str]) -> list[SiteHost]:
@@ -151,20 +188,7 @@ def _owner() -> str:
     return new_record().line
 
 
-def _print_list(found: dict[str, dict[str, Any]]) -> None:
-    table = Table("backup", "host", "time", "volumes", box=None)
-    rows = {
-        (each["time"], each["host"], each["snapshot"], ", ".join(each["volumes"]))
-        for answer in found.values()
-        for each in answer["snapshots"]
-    }
-    for time, host, snapshot, volumes in sorted(rows):
-        table.add_row(snapshot, host, time, volumes)
-    _console.print(table if rows else "no backups")
-
-
-def _end(results: dict[str, dict[str, Any] | str]) -> None:
-    failed = {name: each for name, each in results.items() if isinstance(each, str)}
+def _end(failed: Mapping[str, str]) -> None:
     for name, why in failed.items():
         typer.echo(f"{name}: {why}", err=True)
     raise typer.Exit(ERROR if failed else 0)

@@ -27,6 +27,7 @@ from llmhost.bench.report import (
     level,
     parsed,
 )
+from llmhost.cli.arguments import Inventory
 from llmhost.cli.errors import ERROR, stop
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.generating_roles import generating_roles
@@ -49,7 +50,7 @@ _MARGIN = 0.05
 
 
 def bench(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
+    inventory: Inventory,
     host: Annotated[str, typer.Argument(metavar="HOST", help="Host whose gateway to measure")],
     key: Annotated[
         str, typer.Option(help="API key of a client: env:NAME or file:PATH")

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from llmhost.bundle.file import Bundle, verified_bundle
 from llmhost.bundle.key import DIRECTORY, PUBLIC, fingerprint, signing_key, verifying_key
 from llmhost.bundle.manifest import BundleError
+from llmhost.cli.arguments import Limit
 from llmhost.cli.bundle_apply import deliver, deliveries, deploy
 from llmhost.cli.bundle_create import builder_of, create_bundle
 from llmhost.cli.bundle_targets import images_of
@@ -28,7 +29,6 @@ app = typer.Typer(
 InventoryFile = Annotated[
     str, typer.Argument(metavar="INVENTORY", help="Inventory file, such as inventory/site.py")
 ]
-Limit = Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeatable")]
 
 
 @app.command()

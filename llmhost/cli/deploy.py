@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from llmhost.cli.arguments import Inventory
 from llmhost.cli.errors import check_inventory_file
 from llmhost.cli.run import become_pyinfra
 from llmhost.resources import CONFIG, DEPLOY
 
 
 def deploy(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
+    inventory: Inventory,
     options: Annotated[
         list[str] | None, typer.Argument(help="pyinfra options, such as --limit HOST or -y")
     ] = None,

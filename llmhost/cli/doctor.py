@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from llmhost.cli.doctor_controller import Finding, controller_findings
+from llmhost.cli.doctor_controller import controller_findings
 from llmhost.cli.errors import DRIFT
+from llmhost.status.findings import SCHEMA, DoctorReport, Finding
 
-SCHEMA = 1
 _SITE = "inventory/site.py"
 _MARKS = {"ok": "[green]ok[/green]     ", "advice": "[yellow]advice[/yellow] "}
 _MISSING = "[red]missing[/red]"
@@ -21,7 +21,9 @@ def doctor(
         str | None,
         typer.Argument(help=f"Inventory file; default: {_SITE}, if it exists", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; see docs/doctor.schema.json")
+    ] = False,
 ) -> None:
     """Show what this machine, the site and the way to its hosts lack, and how to fix it.
 
@@ -44,7 +46,7 @@ def doctor(
 
         found += site_findings(path)
     if as_json:
-        typer.echo(json.dumps({"schema": SCHEMA, "findings": [asdict(each) for each in found]}))
+        typer.echo(json.dumps(asdict(DoctorReport(SCHEMA, tuple(found)))))
     else:
         _print(found)
     raise typer.Exit(DRIFT if any(each.state == "missing" for each in found) else 0)

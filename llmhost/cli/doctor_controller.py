@@ -5,23 +5,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 from llmhost.resources import REQUIREMENTS
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report. `id` does not change; `fix` is a command, or what to do."""
-
-    id: str
-    state: Literal["ok", "advice", "missing"]
-    what: str
-    fix: str = ""
-
+from llmhost.status.findings import Finding
 
 _PACKAGES = {"ssh": "openssh-client", "ssh-keygen": "openssh-client", "git": "git"}
 _NEEDED_BY = {

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from llmhost.cli.doctor_controller import Finding
 from llmhost.cli.inventory_file import InventoryError, read_inventory
 from llmhost.cli.remote import remote
 from llmhost.gateway.authority import has_authority
@@ -14,6 +13,7 @@ from llmhost.inventory.site import Site, SiteHost
 from llmhost.inventory.site_reader import SiteError, no_rules, no_site_rules
 from llmhost.operations.inventory import inventory_site
 from llmhost.secret import read_secret
+from llmhost.status.findings import Finding
 from llmhost.units import counted
 
 _AT_ONCE = 16

@@ -9,6 +9,7 @@ from pyinfra.api import Host, State
 from rich.console import Console
 from rich.markup import escape
 
+from llmhost.cli.arguments import Inventory
 from llmhost.cli.errors import stop
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.locked_operations import Call, run_locked
@@ -25,7 +26,7 @@ _console = Console(soft_wrap=True, highlight=False)
 
 def drain(
     server: Annotated[str, typer.Argument(help="Name of the server, as in gateway_upstreams")],
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
+    inventory: Inventory,
     undo: Annotated[bool, typer.Option("--undo", help="Return the server to the pool")] = False,
     wait: Annotated[
         int, typer.Option(min=0, help="Seconds to wait for open requests to finish")

@@ -1,7 +1,8 @@
 """`llmhost verify --hardening`: each item of the benchmarks on each server."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import typer
 from rich.console import Console
@@ -10,7 +11,16 @@ from rich.markup import escape
 from llmhost.cli.errors import stop
 from llmhost.cli.remote import RemoteError, remote
 from llmhost.inventory.site import SiteHost
-from llmhost.verify.hardening import Verdict, count, items, script, verdicts
+from llmhost.verify.hardening import (
+    SCHEMA,
+    HardeningReport,
+    Verdict,
+    count,
+    host_hardening,
+    items,
+    script,
+    verdicts,
+)
 
 _COLORS = {"passed": "green", "accepted": "yellow", "failed": "red"}
 _console = Console(soft_wrap=True, highlight=False)
@@ -21,7 +31,8 @@ def verify_hardening(hosts: Sequence[SiteHost], *, as_json: bool) -> bool:
     found = {host.name: _verdicts(host) for host in hosts}
     if as_json:
         levels = {host.name: host.settings.system.hardening for host in hosts}
-        typer.echo(json.dumps(_document(found, levels), indent=2))
+        each_host = (host_hardening(name, levels[name], of) for name, of in found.items())
+        typer.echo(json.dumps(asdict(HardeningReport(SCHEMA, tuple(each_host))), indent=2))
     else:
         for name, each in found.items():
             _print(name, each)
@@ -36,30 +47,6 @@ def _verdicts(host: SiteHost) -> list[Verdict]:
         return [*verdicts(every, output, host.settings.system.hardening)]
     except (RemoteError, ValueError) as error:
         stop(f"{host.name}: {error}")
-
-
-def _document(
-    found: Mapping[str, Sequence[Verdict]], levels: Mapping[str, str]
-) -> dict[str, object]:
-    return {
-        "hosts": [
-            {
-                "host": name,
-                "hardening": levels[name],
-                "counts": count(of),
-                "items": [
-                    {
-                        "id": each.item.id,
-                        "title": each.item.title,
-                        "outcome": each.outcome,
-                        "reason": each.reason,
-                    }
-                    for each in of
-                ],
-            }
-            for name, of in found.items()
-        ]
-    }
 
 
 def _print(host: str, found: Sequence[Verdict]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -9,32 +10,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llmhost.cli.arguments import HostName, Inventory
 from llmhost.cli.session import as_root, one_host
-from llmhost.history.run_record import Run, as_data, history, parse, table_row
+from llmhost.history.run_record import SCHEMA, HistoryReport, Run, history, parse, table_row
 from llmhost.operations.inventory import site_host
-
-Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
-HostName = Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")]
-
-# Kill the process only if it has the lock file open: another process may have the id by now.
-_UNLOCK = """\
-[ -e /run/llmhost/deploy.lock ] || exit 0
-flock -n /run/llmhost/deploy.lock true && exit 0
-cat /run/llmhost/deploy.owner
-pid=$(sed -n 2p /run/llmhost/deploy.owner)
-ls -l "/proc/$pid/fd" 2>/dev/null | grep -q '/run/llmhost/deploy.lock$' && kill "$pid"
-for turn in 1 2 3 4 5 6 7 8 9 10; do
-    flock -n /run/llmhost/deploy.lock true && exit 0
-    sleep 0.2
-done
-echo "the host is still locked; see: fuser -v /run/llmhost/deploy.lock" >&2
-exit 1"""
+from llmhost.resources import script
 
 
 def show_history(
     inventory: Inventory,
     host: HostName,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; see docs/history.schema.json")
+    ] = False,
     last: Annotated[int, typer.Option(help="How many runs to show", min=1)] = 20,
 ) -> None:
     """Show who deployed to a host, when, from which revision, and what changed.
@@ -47,7 +35,7 @@ def show_history(
         text = as_root(found, f"[ ! -e {path} ] || tail -n 500 {path}")
     runs = history(text.splitlines())[-last:]
     if as_json:
-        typer.echo(json.dumps({"schema": 1, "runs": [as_data(run) for run in runs]}))
+        typer.echo(json.dumps(asdict(HistoryReport(SCHEMA, tuple(runs)))))
     elif runs:
         Console().print(_table(host, runs))
     else:
@@ -70,7 +58,7 @@ def unlock(inventory: Inventory, host: HostName) -> None:
     deploy: make sure first that it no longer runs.
     """
     with one_host(inventory, host) as found:
-        output = as_root(found, f"sh -c {shlex.quote(_UNLOCK)}").splitlines()
+        output = as_root(found, script("history/unlock.sh")).splitlines()
     if not output:
         typer.echo(f"{host}: not locked")
         return

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from llmhost.cli.arguments import Inventory
 from llmhost.cli.errors import stop
 from llmhost.gateway.keys import digest, new_key
 from llmhost.options.names import CLIENT
@@ -146,7 +147,7 @@ def _new_secret_file(file: Path, text: str) -> Path:
 
 @app.command("list")
 def list_clients(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
+    inventory: Inventory,
     use: Annotated[
         bool, typer.Option("--use", help="Ask the gateways when each key was last used")
     ] = False,

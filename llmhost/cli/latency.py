@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llmhost.cli.arguments import Inventory, Limit
 from llmhost.cli.errors import ERROR, stop
 from llmhost.cli.messages import Messages
 from llmhost.cli.session import connected
@@ -20,16 +21,12 @@ from llmhost.inventory.generating_roles import generating_roles
 from llmhost.inventory.role import APP_SERVERS, Role
 from llmhost.inventory.site import LlmEndpoint, Site, SiteHost, llm_endpoint
 from llmhost.operations.inventory import site_of
-from llmhost.verify.latency import MEASURES, Report, report
-
-SCHEMA = 1
+from llmhost.verify.latency import MEASURES, SCHEMA, LatencyReport, Report, report
 
 
 def latency(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    limit: Annotated[
-        list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
-    ] = None,
+    inventory: Inventory,
+    limit: Limit = None,
     requests: Annotated[
         int, typer.Option(min=1, max=10_000, help="Number of requests to measure")
     ] = 20,
@@ -38,7 +35,9 @@ def latency(
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds without data before a request fails")
     ] = 120.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; see docs/latency.schema.json")
+    ] = False,
 ) -> None:
     """Measure how fast the gateway answers each application server, for each role.
 
@@ -56,7 +55,7 @@ def latency(
             )
         ]
     if as_json:
-        typer.echo(json.dumps({"schema": SCHEMA, "hosts": [asdict(each) for each in reports]}))
+        typer.echo(json.dumps(asdict(LatencyReport(SCHEMA, tuple(reports)))))
     else:
         _print(reports)
     raise typer.Exit(ERROR if any(each.error for each in reports) else 0)

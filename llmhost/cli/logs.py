@@ -9,6 +9,7 @@ import gevent
 import typer
 from pyinfra.api import Host, State, StringCommand
 
+from llmhost.cli.arguments import Hosts, Inventory
 from llmhost.cli.errors import stop
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.messages import Messages
@@ -33,11 +34,8 @@ from llmhost.status.logs import (
 
 def logs(
     service: Annotated[str, typer.Argument(help="Name of the service, or gateway")],
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    hosts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
-    ] = None,
+    inventory: Inventory,
+    hosts: Hosts = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Print new lines until Ctrl-C")
     ] = False,
@@ -50,7 +48,9 @@ def logs(
     lines: Annotated[
         int | None, typer.Option("--lines", "-n", min=0, help="Only the last lines of each host")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: an object a line")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print an object a line; see docs/logs.schema.json")
+    ] = False,
 ) -> None:
     """Show the log of a service, or of the gateway, of several hosts at once.
 

@@ -18,20 +18,21 @@ from llmhost.nvidia.matrix import (
     branch_rows,
     cuda_rows,
     generation_rows,
+    nvidia_report,
     offer_rows,
     rows,
 )
 
-SCHEMA = 1
-
 
 def nvidia(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; see docs/nvidia.schema.json")
+    ] = False,
 ) -> None:
     """Show which NVIDIA driver each release and GPU gets, and how old the figures are."""
     today = date.today()
     if as_json:
-        typer.echo(json.dumps(_as_data(today), default=str))
+        typer.echo(json.dumps(asdict(nvidia_report(today)), default=str))
         return
     bulletin = MATRIX.bulletin
     console = Console()
@@ -59,15 +60,3 @@ def _print(
         table.add_row(*(Text(cell) for cell in line))
     console.print()
     console.print(table)
-
-
-def _as_data(today: date) -> dict[str, object]:
-    return {
-        "schema": SCHEMA,
-        "checked": MATRIX.checked,
-        "age_days": (today - MATRIX.checked).days,
-        "bulletin": asdict(MATRIX.bulletin),
-        "branches": [asdict(each) for each in MATRIX.branches.values()],
-        "cuda": dict(MATRIX.cuda_drivers),
-        "drivers": [asdict(row) for row in rows(today)],
-    }

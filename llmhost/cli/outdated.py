@@ -9,13 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
+import httpx
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from llmhost.announce.process import announce
+from llmhost.cli.arguments import Hosts, Inventory
 from llmhost.cli.errors import DRIFT, ERROR, stop
 from llmhost.cli.hub import HubError, Hubs
 from llmhost.cli.inventory_file import load_inventory
@@ -26,6 +28,7 @@ from llmhost.inventory.site import Site
 from llmhost.inventory.site_reader import no_rules, no_site_rules
 from llmhost.options.model import Model
 from llmhost.options.model_source import HubSource, OllamaSource
+from llmhost.outdated.advisories import query_of, sentence
 from llmhost.outdated.images import Reference, newest, parse
 from llmhost.outdated.report import (
     PACKAGES,
@@ -42,10 +45,12 @@ from llmhost.outdated.report import (
     titled,
 )
 from llmhost.resources import script
+from llmhost.units import reason
 from llmhost.version import toolkit
 
 _ANSWER_SECONDS = 60
 _AT_ONCE = 8
+_MOST_PAGES = 20
 Uses = list[tuple[str, str]]
 """Host and service."""
 
@@ -60,11 +65,8 @@ class _Results:
 
 
 def outdated(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    hosts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
-    ] = None,
+    inventory: Inventory,
+    hosts: Hosts = None,
     tell: Annotated[
         bool, typer.Option("--announce", help="Also send it to the receivers in announce_*")
     ] = False,
@@ -74,9 +76,9 @@ def outdated(
 ) -> None:
     """Show newer versions than the pins, what an update changes, and known vulnerabilities.
 
-    The controller asks the registries of images, the hubs of models and PyPI; hosts say what their
-    package lists have. Nothing changes. --announce sends nothing if all sources were reached and
-    nothing is newer. Exit status: 0 nothing is newer, 2 something is, 1 a source could not be
+    The controller asks the registries of images, the hubs of models, OSV and PyPI; hosts say what
+    their package lists have. Nothing changes. --announce sends nothing if all sources were reached
+    and nothing is newer. Exit status: 0 nothing is newer, 2 something is, 1 a source could not be
     reached.
     """
     found = gathered(inventory, hosts or [])
@@ -132,26 +134,61 @@ def gathered(path: str, limit: list[str]) -> OutdatedReport:
 def _engines(site: Site, results: _Results) -> Iterator[Callable[[], None]]:
     """A question for each image that engines are built from."""
     uses: dict[str, Uses] = {}
+    databases: dict[str, str] = {}
     for host in site.values():
         for service, options in host.settings.service_options.items():
             if options.image:
                 uses.setdefault(options.image, []).append((host.name, service))
+                if url := host.settings.stack.osv_url:
+                    databases[options.image] = url
     insecure = {each for host in site.values() for each in host.settings.docker.insecure_registries}
     mirrors = [each for host in site.values() for each in host.settings.docker.registry_mirrors]
     for image, used in uses.items():
         registries = Registries(insecure, [*dict.fromkeys(mirrors)])
-        yield partial(_engine, parse(image), used, registries, results)
+        known = partial(_vulnerabilities, parse(image), used, databases.get(image), results)
+        yield partial(_engine, parse(image), used, registries, known, results)
 
 
-def _engine(image: Reference, uses: Uses, registries: Registries, results: _Results) -> None:
+def _vulnerabilities(image: Reference, uses: Uses, database: str | None, results: _Results) -> str:
+    """What is known of the engine in an image, in a sentence; empty if nothing is."""
+    query = query_of(uses[0][1], image.tag) if database else None
+    if query is None:
+        return ""
+    found: list[Mapping[str, Any]] = []
+    page = ""
+    try:
+        for _ in range(_MOST_PAGES):
+            asked = {**query, **({"page_token": page} if page else {})}
+            answer = httpx.post(f"{str(database).rstrip('/')}/v1/query", json=asked, timeout=30)
+            body = answer.raise_for_status().json()
+            found += body.get("vulns", ())
+            page = body.get("next_page_token", "")
+            if not page:
+                break
+        return sentence(query, found)
+    except httpx.HTTPStatusError as error:
+        results.unreachable[str(database)] = f"answered {error.response.status_code}"
+    except (httpx.HTTPError, ValueError) as error:
+        results.unreachable[str(database)] = f"has no answer: {reason(error)}"
+    return ""
+
+
+def _engine(
+    image: Reference,
+    uses: Uses,
+    registries: Registries,
+    vulnerabilities: Callable[[], str],
+    results: _Results,
+) -> None:
+    known = vulnerabilities()
+    latest, rebuilt = "", False
     try:
         with registries:
             latest = newest(image.tag, registries.tags(image)) if image.tag else ""
-            rebuilt = not latest and image.tag and not registries.is_current(image)
+            rebuilt = bool(image.tag) and not latest and not registries.is_current(image)
     except RegistryError as error:
         results.unreachable[image.registry] = str(error)
-        return
-    if not latest and not rebuilt:
+    if not latest and not rebuilt and not known:
         return
     services = list(dict.fromkeys(service for _, service in uses))
     option = " and ".join(f"{service}_image" for service in services)
@@ -161,9 +198,10 @@ def _engine(image: Reference, uses: Uses, registries: Registries, results: _Resu
             name=image.name,
             hosts=tuple(dict.fromkeys(host for host, _ in uses)),
             current=image.tag,
-            latest=latest or f"{image.tag}, built again",
+            latest=latest or (f"{image.tag}, built again" if rebuilt else ""),
             update=f"set {option}, with the digest of the tag",
             changes=stack_changes(uses),
+            security=known,
         )
     )
 

@@ -13,7 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from llmhost.cli.arguments import Hosts, Inventory
 from llmhost.cli.errors import DRIFT, ERROR, stop
+from llmhost.cli.gpus import monitoring_server
 from llmhost.cli.report import Run, gathered
 from llmhost.cli.session import site_hosts
 from llmhost.cli.verify import run_server_tests
@@ -28,11 +30,8 @@ Answers = Mapping[str, Mapping[str, Any] | str]
 
 
 def write_page(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    hosts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
-    ] = None,
+    inventory: Inventory,
+    hosts: Hosts = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write to")] = Path(
         "page"
     ),
@@ -73,6 +72,8 @@ def _ask(inventory: str, limit: Sequence[str], since: str) -> Answers:
         "plan": ["plan", inventory, *limits],
         **{f"usage by {by}": ["usage", inventory, *limit, "--by", by, *recent] for by in USAGE},
     }
+    if monitoring_server(site_hosts(inventory, [], no_rules)):
+        commands["gpus"] = ["gpus", inventory, *limit]
     with ThreadPoolExecutor(len(commands)) as pool:
         return dict(zip(commands, pool.map(_run, commands.values()), strict=True))
 
@@ -99,6 +100,7 @@ def _overview(inventory: str, answers: Answers, checks: Report | None) -> Overvi
         hosts=found.get("status", {}).get("hosts", ()),
         plans=found.get("plan", {}).get("hosts", ()),
         usage={by: found[f"usage by {by}"] for by in USAGE if f"usage by {by}" in found},
+        gpus=found.get("gpus"),
         checks=checks,
         problems={part: each for part, each in answers.items() if isinstance(each, str)},
     )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -11,42 +11,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llmhost.cli.arguments import Inventory, Limit
 from llmhost.cli.errors import DRIFT, ERROR
 from llmhost.cli.messages import Messages
 from llmhost.cli.session import dry_run
 from llmhost.operations.changes import reasons
 from llmhost.operations.run_state import Reasons, title
+from llmhost.status.plan import ERRORS, SCHEMA, HostPlan, PlanReport, Step
 from llmhost.units import counted
-
-SCHEMA = 1
-ERRORS = {"refused", "failed", "unreachable"}
-
-
-@dataclass(frozen=True)
-class Step:
-    """One operation that would run: its component, its name and the reasons."""
-
-    component: str
-    operation: str
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class HostPlan:
-    """One host. `status` is `converged`, `drift`, `refused`, `failed` or `unreachable`."""
-
-    host: str
-    status: str
-    steps: tuple[Step, ...] = ()
-    errors: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def plan(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    limit: Annotated[
-        list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
-    ] = None,
+    inventory: Inventory,
+    limit: Limit = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON; see llmhost docs plan")
     ] = False,
@@ -58,7 +35,7 @@ def plan(
     with dry_run(inventory, limit or []) as (state, messages):
         plans = [host_plan(state, host, messages) for host in _limited(state)]
     if as_json:
-        typer.echo(json.dumps({"schema": SCHEMA, "hosts": [asdict(each) for each in plans]}))
+        typer.echo(json.dumps(asdict(PlanReport(SCHEMA, tuple(plans)))))
     else:
         _print(plans)
     raise typer.Exit(exit_status(plans))
@@ -78,9 +55,9 @@ def _limited(state: State) -> list[Host]:
 
 def host_plan(state: State, host: Host, messages: Messages) -> HostPlan:
     if host not in state.active_hosts:
-        status = "failed" if host in state.activated_hosts else "unreachable"
-        otherwise = "its state could not be read" if status == "failed" else ""
-        return HostPlan(host.name, status, errors=tuple(messages.about(host.name, otherwise)))
+        unread = host in state.activated_hosts
+        errors = messages.about(host.name, "its state could not be read" if unread else "")
+        return HostPlan(host.name, "failed" if unread else "unreachable", errors=tuple(errors))
     notes = tuple(
         sentence for operation in host.op_hash_order for sentence in reasons(host, operation).notes
     )

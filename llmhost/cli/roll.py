@@ -16,13 +16,14 @@ from pyinfra.api.exceptions import PyinfraError
 from rich.console import Console
 from rich.markup import escape
 
+from llmhost.cli.arguments import Inventory, Limit
 from llmhost.cli.deploy import deploy_file
 from llmhost.cli.drain import await_end, drain_call
 from llmhost.cli.errors import DRIFT, ERROR, stop
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.locked_operations import run_locked
 from llmhost.cli.parallel import run_on_each
-from llmhost.cli.plan import HostPlan, host_plan
+from llmhost.cli.plan import host_plan
 from llmhost.cli.roll_plan import (
     Batch,
     BatchSize,
@@ -49,6 +50,7 @@ from llmhost.inventory.site import Site
 from llmhost.operations.changes import reasons
 from llmhost.operations.host_channel import LOST
 from llmhost.settings import Settings
+from llmhost.status.plan import HostPlan
 from llmhost.status.probe import probe_command
 from llmhost.status.report import host_status
 from llmhost.system.files import PathState
@@ -58,7 +60,7 @@ _console = Console(soft_wrap=True, highlight=False)
 
 
 def roll(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
+    inventory: Inventory,
     batch: Annotated[
         str, typer.Option(help="Servers to change together: a number or a percentage")
     ] = "1",
@@ -71,9 +73,7 @@ def roll(
     interrupt: Annotated[
         bool, typer.Option("--interrupt", help="After that time, deploy and interrupt them")
     ] = False,
-    limit: Annotated[
-        list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
-    ] = None,
+    limit: Limit = None,
     preview: Annotated[
         bool, typer.Option("--dry-run", help="Only show the batches, and what is left out")
     ] = False,

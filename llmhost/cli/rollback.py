@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llmhost.cli.arguments import HostName, Inventory
 from llmhost.cli.errors import stop
 from llmhost.cli.locked_operations import Call, run_locked
 from llmhost.cli.session import connected, only_host
@@ -25,8 +26,6 @@ from llmhost.settings import Settings
 from llmhost.stack.project import service_images
 from llmhost.units import gib
 
-Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
-HostName = Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")]
 _console = Console(soft_wrap=True, highlight=False)
 
 

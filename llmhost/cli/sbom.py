@@ -22,6 +22,7 @@ from llmhost.bundle.key import (
     verifying_key,
 )
 from llmhost.bundle.manifest import BundleError
+from llmhost.cli.arguments import Hosts, Inventory
 from llmhost.cli.errors import DRIFT, ERROR, stop
 from llmhost.sbom.changes import SbomChanges, compare, read
 from llmhost.sbom.licences import LicenceUse, as_csv, components_of, licence_table
@@ -53,11 +54,8 @@ Document = Annotated[Path, typer.Argument(help="A document, such as sbom/llm-ser
 
 @app.command()
 def create(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    hosts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
-    ] = None,
+    inventory: Inventory,
+    hosts: Hosts = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write to")] = Path(
         "sbom"
     ),

@@ -8,6 +8,7 @@ from pyinfra.api import State
 from rich.console import Console
 from rich.markup import escape
 
+from llmhost.cli.arguments import Hosts, Inventory
 from llmhost.cli.errors import stop
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.locked_operations import Call, run_locked
@@ -19,11 +20,6 @@ from llmhost.operations.changes import reasons
 from llmhost.settings import Settings
 
 Service = Annotated[str, typer.Argument(help="Name of the service, as in services")]
-Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
-Hosts = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
-]
 _console = Console(soft_wrap=True, highlight=False)
 
 

@@ -6,18 +6,17 @@ from typing import Annotated
 
 import typer
 
+from llmhost.cli.arguments import HostName, Inventory, Limit
 from llmhost.cli.errors import stop
 from llmhost.cli.remote import LOCAL, Remote, remote
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.site import SiteHost
 from llmhost.inventory.site_reader import no_rules
 
-Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
-
 
 def ssh(
     inventory: Inventory,
-    host: Annotated[str, typer.Argument(metavar="HOST", help="One host of the inventory")],
+    host: HostName,
     command: Annotated[
         list[str] | None, typer.Argument(help="Command, after --; none: a shell")
     ] = None,
@@ -41,9 +40,7 @@ def execute(
     service: Annotated[str, typer.Argument(help="Name of the service, as in services")],
     inventory: Inventory,
     command: Annotated[list[str], typer.Argument(help="Command, after --")],
-    limit: Annotated[
-        list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
-    ] = None,
+    limit: Limit = None,
 ) -> None:
     """Run a command in the container of a service.
 

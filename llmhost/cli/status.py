@@ -13,6 +13,7 @@ from pyinfra.api import Host, State
 from rich.console import Console
 from rich.live import Live
 
+from llmhost.cli.arguments import Hosts, Inventory
 from llmhost.cli.errors import DRIFT, ERROR, stop
 from llmhost.cli.messages import Messages
 from llmhost.cli.parallel import Answer, each_of, run_on_each
@@ -22,6 +23,7 @@ from llmhost.inventory.site import Site
 from llmhost.operations.inventory import site_of
 from llmhost.status.keys import unused, uses_of
 from llmhost.status.logs import age_of
+from llmhost.status.plan import HostPlan
 from llmhost.status.probe import probe_command
 from llmhost.status.report import (
     SCHEMA,
@@ -39,11 +41,8 @@ USAGE_SECONDS = 600
 
 
 def status(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    hosts: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="HOST", help="Hosts, patterns or groups; all if there are none"),
-    ] = None,
+    inventory: Inventory,
+    hosts: Hosts = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Also report what a deploy would change")
     ] = False,
@@ -151,7 +150,7 @@ def _unused_keys(state: State, age: timedelta) -> dict[str, list[str]]:
 
 def _plans(state: State, messages: Messages) -> dict[str, str]:
     """A line for each host that was compared with its inventory."""
-    from llmhost.cli.plan import HostPlan, host_plan  # only --plan needs it
+    from llmhost.cli.plan import host_plan  # only --plan needs it
 
     def line(each: HostPlan) -> str:
         if each.errors:

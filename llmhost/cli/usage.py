@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llmhost.cli.arguments import Inventory
 from llmhost.cli.errors import ERROR, stop
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.parallel import run_on_each
@@ -28,7 +29,7 @@ _NOBODY = {
 
 
 def usage(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
+    inventory: Inventory,
     hosts: Annotated[
         list[str] | None,
         typer.Argument(metavar="HOST", help="Hosts, patterns or groups; default: see below"),

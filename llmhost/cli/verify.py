@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from llmhost.cli.arguments import Inventory, Limit
 from llmhost.cli.errors import stop
 from llmhost.cli.hardening import verify_hardening
 from llmhost.cli.offline import verify_offline
@@ -22,8 +23,6 @@ from llmhost.inventory.site import SiteHost
 from llmhost.resources import CHECKS
 from llmhost.verify.report import Check, parse
 
-Inventory = Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")]
-Limit = Annotated[list[str] | None, typer.Option(help="Host, pattern or group; repeatable")]
 Html = Annotated[Path | None, typer.Option(help="Write an HTML report to this file")]
 Junit = Annotated[Path | None, typer.Option(help="Write JUnit XML to this file")]
 Outside = Annotated[

@@ -3,9 +3,9 @@
 import json
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import accumulate
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from llmhost.cli.arguments import Inventory, Limit
 from llmhost.cli.errors import stop
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.model_rules import Shortfall
@@ -20,11 +21,11 @@ from llmhost.inventory.problem import Problem
 from llmhost.inventory.rules import broken_rules
 from llmhost.settings import Settings
 from llmhost.units import exact_gib, in_gib
-from llmhost.vram.ledger import Ledger, Load, shortfalls
+from llmhost.vram.ledger import Ledger, shortfalls
 from llmhost.vram.plan import VramPlan, vram_plan
 from llmhost.vram.remedies import remedies
+from llmhost.vram.report import vram_report
 
-SCHEMA = 1
 DOES_NOT_FIT = 2
 
 _BAR_CELLS = 60
@@ -40,12 +41,10 @@ class HostPlan:
 
 
 def vram(
-    inventory: Annotated[str, typer.Argument(help="Inventory file, such as inventory/site.py")],
-    limit: Annotated[
-        list[str] | None, typer.Option(help="Host, pattern or group; repeatable")
-    ] = None,
+    inventory: Inventory,
+    limit: Limit = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see llmhost docs vram")
+        bool, typer.Option("--json", help="Print JSON; see docs/vram.schema.json")
     ] = False,
 ) -> None:
     """Show how much GPU memory each model needs and whether all models fit.
@@ -56,7 +55,7 @@ def vram(
     hosts = site_hosts(inventory, limit or [], _rules_beside_memory)
     plans = [HostPlan(host.name, _plan(host.name, host.settings)) for host in hosts]
     if as_json:
-        typer.echo(json.dumps({"schema": SCHEMA, "hosts": [_as_data(each) for each in plans]}))
+        typer.echo(json.dumps(asdict(vram_report((each.host, each.plan) for each in plans))))
     else:
         _print(plans)
     raise typer.Exit(0 if all(each.plan.fits for each in plans) else DOES_NOT_FIT)
@@ -75,43 +74,6 @@ def _plan(host: str, settings: Settings) -> VramPlan:
 def _rules_beside_memory(settings: Settings) -> Iterator[Problem]:
     """All rules except memory: this command reports a shortfall itself, not as an error."""
     return (each for each in broken_rules(settings) if not isinstance(each, Shortfall))
-
-
-def _as_data(host_plan: HostPlan) -> dict[str, Any]:
-    gpus = [_ledger_as_data(ledger) for ledger in host_plan.plan.ledgers]
-    return {"host": host_plan.host, "fits": host_plan.plan.fits, "gpus": gpus}
-
-
-def _ledger_as_data(ledger: Ledger) -> dict[str, Any]:
-    return {
-        "gpu": ledger.gpu,
-        "fits": ledger.fits,
-        "total_bytes": ledger.total_bytes,
-        "reserve_bytes": ledger.reserve_bytes,
-        "peak_bytes": ledger.peak_bytes,
-        "free_bytes": ledger.free_bytes,
-        "problems": list(shortfalls(ledger)),
-        "remedies": [] if ledger.fits else list(remedies(ledger)),
-        "shares": [
-            {"service": share.service, "bytes": ledger.share_bytes(share)}
-            for share in ledger.shares
-        ],
-        "models": [_load_as_data(load) for load in ledger.loads],
-    }
-
-
-def _load_as_data(load: Load) -> dict[str, Any]:
-    return {
-        "model": load.model,
-        "service": load.service,
-        "resident": load.resident,
-        "measured": load.measured_bytes is not None,
-        "context_tokens": load.use.context_tokens,
-        "weights_bytes": load.memory.weights_bytes,
-        "cache_bytes": load.memory.cache_bytes,
-        "work_bytes": load.memory.work_bytes,
-        "total_bytes": load.total_bytes,
-    }
 
 
 def _print(plans: list[HostPlan]) -> None:

@@ -7,7 +7,11 @@ lock and the history there.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Literal
+
+SCHEMA = 1
+LOCK = "/run/llmhost/deploy.lock"
+"""The file that files/history/lock.sh locks on a host."""
 
 Result = Literal["done", "failed", "cut off"]
 
@@ -40,6 +44,14 @@ class Run:
     def line(self) -> str:
         """One line of the history."""
         return json.dumps(asdict(self), ensure_ascii=True)
+
+
+@dataclass(frozen=True)
+class HistoryReport:
+    """The output of `llmhost history --json`: the runs of one host, oldest first."""
+
+    schema: int
+    runs: tuple[Run, ...]
 
 
 def parse(line: str) -> Run | None:
@@ -76,8 +88,3 @@ def table_row(run: Run) -> Sequence[str]:
     revision = (run.revision or run.version)[:8] + ("+" if run.modified else "")
     result = f"{run.result}: {run.failed}" if run.failed else run.result
     return run.begun, run.by, revision, result, "\n".join(run.changed)
-
-
-def as_data(run: Run) -> dict[str, Any]:
-    """A run as JSON data."""
-    return asdict(run)

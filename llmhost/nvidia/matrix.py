@@ -1,16 +1,17 @@
 """What a host would get, for each release, kind of GPU and source; and how old the figures are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 
 from llmhost.nvidia.branches import maintained
-from llmhost.nvidia.data import MATRIX, Generation, Source
+from llmhost.nvidia.data import MATRIX, Branch, Bulletin, Generation, Source
 from llmhost.nvidia.driver import Choice, Unsatisfiable, Wish, choose
 from llmhost.nvidia.generation import GENERATIONS
 from llmhost.nvidia.kernel import Kernel
 from llmhost.nvidia.packages import packages
 
+SCHEMA = 1
 SOURCES: tuple[Source, ...] = ("distribution", "nvidia")
 _KERNELS = {
     "ubuntu": Kernel("6.8.0-85-generic", ("linux-image-generic",)),
@@ -30,6 +31,33 @@ class Row:
     choice: Choice | None = None
     packages: tuple[str, ...] = ()
     refusal: str = ""
+
+
+@dataclass(frozen=True)
+class NvidiaReport:
+    """The output of `llmhost nvidia --json`. `checked` is the day on which the figures were
+    compared with their sources; `cuda` has the driver of each CUDA version."""
+
+    schema: int
+    checked: date
+    age_days: int
+    bulletin: Bulletin
+    branches: tuple[Branch, ...]
+    cuda: Mapping[str, str]
+    drivers: tuple[Row, ...]
+
+
+def nvidia_report(today: date) -> NvidiaReport:
+    """All of it, as of a day."""
+    return NvidiaReport(
+        schema=SCHEMA,
+        checked=MATRIX.checked,
+        age_days=(today - MATRIX.checked).days,
+        bulletin=MATRIX.bulletin,
+        branches=tuple(MATRIX.branches.values()),
+        cuda=dict(MATRIX.cuda_drivers),
+        drivers=tuple(rows(today)),
+    )
 
 
 def groups() -> dict[str, tuple[Generation, ...]]:

@@ -67,6 +67,10 @@ class Stack(Section):
     ollama_library_url: Url = OLLAMA_LIBRARY
     """URL of Ollama's library, or of a mirror; the same for `ollama:` sources."""
 
+    osv_url: Url | None = "https://api.osv.dev"
+    """URL of OSV, or of a mirror. `llmhost outdated` asks it for known vulnerabilities, with the
+    names and versions of engines. None: it does not ask."""
+
     directory: HostPath = "/opt/llmhost"
     """Directory of the Compose project; weights are stored there while an image is built."""
 

@@ -39,6 +39,45 @@ class Selection:
     follow: bool = False
 
 
+@dataclass(frozen=True)
+class ServiceLine:
+    """A line of `llmhost logs SERVICE --json`."""
+
+    host: str
+    line: str
+
+
+@dataclass(frozen=True)
+class GatewayLine:
+    """A line of `llmhost logs gateway --json`: a request, as nginx logs it. Times are in seconds.
+    Values that are known of some requests only are empty for the others; `first_byte_seconds` has
+    one for each server that was tried."""
+
+    host: str
+    time: str
+    id: str
+    client: str
+    address: str
+    method: str
+    route: str
+    status: int
+    refusal: str
+    bytes_in: int
+    bytes_out: int
+    first_byte_seconds: str
+    seconds: float
+    complete: str = ""
+    model: str = ""
+    tokens_in: str = ""
+    tokens_out: str = ""
+    day_tokens: str = ""
+    variant: str = ""
+
+
+LogLine = ServiceLine | GatewayLine
+"""Each line of the output is such an object."""
+
+
 def seconds_of(age: str) -> int:
     """Seconds of an age such as `90s`, `10m`, `2h` or `3d`. Raises ValueError."""
     match = re.fullmatch(r"(\d{1,6})([smhd])", age)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmhost.status.gpu_history import Values
 from llmhost.template import render
 from llmhost.units import MIB, duration, gib
 from llmhost.verify.report import Report
@@ -23,8 +24,9 @@ Grade = tuple[str, str]
 @dataclass(frozen=True)
 class Overview:
     """What the page shows. `hosts` are those of `llmhost status --json`, `plans` those of `llmhost
-    plan --json`, `usage` are the objects of `llmhost usage --json` by what a row is for. `problems`
-    say by part why it is missing; `checks` is None if `llmhost verify` did not run."""
+    plan --json`, `usage` are the objects of `llmhost usage --json` by what a row is for, and `gpus`
+    that of `llmhost gpus --json`, if a host keeps metrics. `problems` say by part why it is
+    missing; `checks` is None if `llmhost verify` did not run."""
 
     inventory: str
     time: str
@@ -32,12 +34,19 @@ class Overview:
     hosts: Sequence[Mapping[str, Any]] = ()
     plans: Sequence[Mapping[str, Any]] = ()
     usage: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    gpus: Mapping[str, Any] | None = None
     checks: Report | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
 
     def plan(self, host: str) -> Mapping[str, Any] | None:
         """The plan of a host, if it was compared with its inventory."""
         return next((each for each in self.plans if each["host"] == host), None)
+
+    def past(self, host: str, index: int) -> Mapping[str, Any] | None:
+        """A GPU over time, if it is known."""
+        known = self.gpus["gpus"] if self.gpus else ()
+        wanted = host, index
+        return next((each for each in known if (each["host"], each["index"]) == wanted), None)
 
     @property
     def failed(self) -> bool:
@@ -93,6 +102,20 @@ def share(part: float | None, whole: float | None) -> str:
     return f"{min(100.0, 100 * (part or 0) / whole):.1f}" if whole else "0"
 
 
+def curve(values: Values, whole: float | None) -> list[str]:
+    """Values as points of SVG polylines in a square of 100 by 100; a gap begins another line."""
+    width = max(1, len(values) - 1)
+    lines: list[list[str]] = []
+    current: list[str] = []
+    for number, value in enumerate(values):
+        if value is None or not whole:
+            lines, current = [*lines, current], []
+        else:
+            height = 100 - min(100.0, 100 * value / whole)
+            current.append(f"{100 * number / width:.1f},{height:.1f}")
+    return [" ".join(line) for line in [*lines, current] if line]
+
+
 def _state(state: str) -> str:
     """The CSS class of a service's state."""
     known = {"healthy": "good", "running": "good", "starting": "warn", "stopped": "warn"}
@@ -111,6 +134,7 @@ def page(overview: Overview) -> str:
         verdict=verdict(overview),
         standing=standing,
         share=share,
+        curve=curve,
         state_class=_state,
         usage_kinds=USAGE,
         nobody={"client": "no valid key", "model": "not known"},

@@ -5,13 +5,14 @@ The items are data: files/hardening/items.toml. Pure: cli/hardening.py runs the 
 
 import shlex
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 from llmhost.resources import FILES, script_text
 
+SCHEMA = 1
 _CIS = 'system_hardening = "cis" sets it'
 _RUN = """
 item() {
@@ -35,12 +36,15 @@ class Item:
     level: Literal["", "cis"] = ""
 
 
+Outcome = Literal["passed", "accepted", "failed"]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What was found; `reason` says why an item is accepted."""
 
     item: Item
-    outcome: Literal["passed", "accepted", "failed"]
+    outcome: Outcome
     reason: str = ""
 
 
@@ -78,6 +82,40 @@ def _verdict(item: Item, passed: bool, allowed: bool, level: str) -> Verdict:
     if item.level == "cis" and level != "cis":
         return Verdict(item, "accepted", _CIS)
     return Verdict(item, "failed")
+
+
+@dataclass(frozen=True)
+class ItemReport:
+    """An item on a host."""
+
+    id: str
+    title: str
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True)
+class HostHardening:
+    """All items of a host; `counts` by outcome, `hardening` is what the inventory says."""
+
+    host: str
+    hardening: str
+    counts: Mapping[str, int]
+    items: tuple[ItemReport, ...]
+
+
+@dataclass(frozen=True)
+class HardeningReport:
+    """The output of `llmhost verify --hardening --json`."""
+
+    schema: int
+    hosts: tuple[HostHardening, ...]
+
+
+def host_hardening(host: str, hardening: str, found: Sequence[Verdict]) -> HostHardening:
+    """The report on one host."""
+    items = (ItemReport(each.item.id, each.item.title, each.outcome, each.reason) for each in found)
+    return HostHardening(host, hardening, count(found), tuple(items))
 
 
 def count(of: Iterable[Verdict]) -> dict[str, int]:

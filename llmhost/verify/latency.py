@@ -17,6 +17,7 @@ MEASURES = {
 }
 """Measures of a sample, with their names in a report."""
 
+SCHEMA = 1
 _BETTER_HIGH = {"tokens_per_second"}
 
 
@@ -31,6 +32,14 @@ class Report:
     tokens: int = 0
     measures: Mapping[str, Mapping[str, float]] | None = None
     error: str = ""
+
+
+@dataclass(frozen=True)
+class LatencyReport:
+    """The output of `llmhost latency --json`."""
+
+    schema: int
+    hosts: tuple[Report, ...]
 
 
 def report(host: str, role: str, lines: Sequence[str]) -> Report:

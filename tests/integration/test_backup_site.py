@@ -117,8 +117,8 @@ def test_lost_data_is_restored(docker: DockerSite, data: dict[str, Any], tmp_pat
 
 def snapshots(site: Path) -> list[str]:
     """Times of the backups in the repository."""
-    [found] = json.loads(llmhost("backup", str(site), "--list", "--json")).values()
-    return [each["time"] for each in found["snapshots"]]
+    [found] = json.loads(llmhost("backup", str(site), "--list", "--json"))["hosts"].values()
+    return [each["time"] for each in found]
 
 
 def test_host_backs_itself_up_by_its_timer(

@@ -46,7 +46,7 @@ MODEL = {"name": "m", "source": "https://x/m.gguf", "sha256": "1" * 64}
 
 _IGNORED = re.compile(r'"[^"]*"|\{[^{}]*\}|\[[^]]*\]|\b(?:by|on|without)\s*\([^)]*\)')
 _NAME = re.compile(r"\b[a-zA-Z_:][\w:]*\b(?!\s*\()")
-_WORDS = {"and", "or", "unless", "by", "on", "bool"}
+_WORDS = {"and", "or", "unless", "by", "on", "bool", "offset"}
 
 
 def names_in(expression: str) -> set[str]:
@@ -141,6 +141,7 @@ def collect(directory: Path, textfiles: Path) -> None:
         "llmhost_gpus": set(),
         "llmhost_gpu_devices": set(),
         "llmhost_gpu_throttled": {"gpu", "reason"},
+        "llmhost_gpu_xid_total": {"pci", "xid"},
         "llmhost_service_restarts_total": {"service"},
     }
     (textfiles / "gpus.prom").write_text(exposition(more))

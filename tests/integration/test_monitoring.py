@@ -2,6 +2,8 @@
 whole deploys. The tests go on from each other, in the order of the file."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -234,6 +236,26 @@ def test_deploy_corrects_what_drifted(watched: Watched) -> None:
     assert changed["Monitoring | Run Prometheus"] == [WATCHER]
     assert changed["Monitoring | Collect metrics of services and GPUs"] == [OTHER]
     assert watched.deploy() == {}
+
+
+def test_gpus_over_time_come_from_the_monitoring_server(watched: Watched) -> None:
+    file = "/var/lib/prometheus/node-exporter/more.prom"
+    labels = 'gpu="0",UUID="GPU-0",modelName="NVIDIA L4"'
+    use = f"DCGM_FI_DEV_GPU_UTIL{{{labels}}} 42\n"
+    watched.machine(OTHER).ssh(f"cat > {file}", input=use)
+
+    def histories(*hosts: str) -> list[dict[str, Any]]:
+        words = ["gpus", str(watched.site.inventory), *hosts, "--since", "2m", "--json"]
+        command = [sys.executable, "-m", "llmhost.cli", *words]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+        return list(json.loads(ran.stdout)["gpus"])
+
+    wait_for(histories)
+    [gpu] = histories(OTHER)
+    assert (gpu["host"], gpu["index"], gpu["name"]) == (OTHER, 0, "NVIDIA L4")
+    assert {*gpu["utilization_percent"]} == {None, 42}
+    assert histories(WATCHER) == []
+    watched.machine(OTHER).ssh(f"rm {file}")
 
 
 def test_monitoring_that_is_declared_off_is_removed(watched: Watched) -> None:

@@ -3,6 +3,8 @@
 from dataclasses import asdict, replace
 from typing import Any
 
+from llmhost.status.gpu_history import SCHEMA as GPU_SCHEMA
+from llmhost.status.gpu_history import GpuHistory, GpuHistoryReport
 from llmhost.status.page import Overview
 from llmhost.status.report import (
     DeployStatus,
@@ -118,6 +120,21 @@ PLANS = (
 )
 
 
+_USE = (*(10.0,) * 30, *(85.0,) * 40, None, None, *(95.0, 90.0) * 12)
+GPUS = GpuHistoryReport(
+    GPU_SCHEMA,
+    "gate",
+    begin=1_796_000_000,
+    end=1_796_021_600,
+    step_seconds=225,
+    gpus=(
+        GpuHistory(
+            "llm-1", 0, "GPU-1", SCRIPT, _USE, tuple(None if v is None else 12_288 for v in _USE)
+        ),
+    ),
+)
+
+
 def overview(**changed: Any) -> Overview:
     """Three hosts: one is fine, one needs attention, one does not answer."""
     whole = Overview(
@@ -127,6 +144,7 @@ def overview(**changed: Any) -> Overview:
         hosts=[asdict(each) for each in (FINE, ATTENTION, LOST)],
         plans=PLANS,
         usage={by.value: usage(by) for by in (By.CLIENT, By.MODEL, By.DAY)},
+        gpus=asdict(GPUS),
         checks=CHECKS,
     )
     return replace(whole, **changed)

@@ -56,6 +56,8 @@ RUN_BY = {
     "llmhost outdated": "integration/test_outdated.py::"
     "test_newer_versions_are_found_with_what_they_change",
     "llmhost page": f"{DEMO}::test_page_shows_the_site_and_exits_as_its_worst_part",
+    "llmhost gpus": "integration/test_monitoring.py::"
+    "test_gpus_over_time_come_from_the_monitoring_server",
     "llmhost rollback": f"{ROLLBACK}::test_stack_and_gateway_return_to_the_deploy_before",
     "llmhost prune": f"{ROLLBACK}::test_prune_shows_first_and_frees_only_what_is_ours",
     "llmhost stop": f"{GPU_SERVER}::{STOPPED}",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.cli.plan import HostPlan, exit_status
+from llmhost.cli.plan import exit_status
 from llmhost.inventory.ssh import ssh_config
+from llmhost.status.plan import HostPlan
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,8 @@ from llmhost.inventory.ssh import ssh_config
     ],
 )
 def test_worst_host_decides_the_exit_status(statuses: list[str], status: int) -> None:
-    assert exit_status([HostPlan("host", each) for each in statuses]) == status
+    plans = [HostPlan("host", each) for each in statuses]  # type: ignore[arg-type]
+    assert exit_status(plans) == status
 
 
 def test_inventory_data_goes_before_the_ssh_config_it_names(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ FIREWALL = (
             "ufw insert 1 deny proto tcp from 192.0.2.1 to any port 22",
             "deny 22/tcp from 192.0.2.1",
         ),
-        ("ufw-reset", "ufw --force reset", "22/tcp is to be open"),
+        ("ufw-reset", "ufw --force reset", "port 22/tcp is not open to"),
     ),
     *drifts(
         "Firewall",
