@@ -3,13 +3,15 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from llmhost.cli.errors import stop
@@ -26,6 +28,7 @@ from llmhost.cli.model import (
 from llmhost.inventory.mistakes import details, problem
 from llmhost.making.job import Job
 from llmhost.making.make import make, result_pins
+from llmhost.making.report import Figures, MadeReport, made_report
 from llmhost.making.tools import MakingError, Tools
 from llmhost.models.lock import is_pinned, with_pins, write_lock
 from llmhost.models.made import derive_of, made_directory, made_key, outdated, result_digest
@@ -57,7 +60,9 @@ def make_models(
     update: Annotated[
         bool, typer.Option("--update", help="Make again what was made as declared")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the entries as JSON")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; see docs/model-make.schema.json")
+    ] = False,
 ) -> None:
     """Make models as their `derive` says: convert, quantize, evaluate, and pin the result.
 
@@ -85,10 +90,11 @@ def make_models(
             else "add derive to a model (docs/making.md)"
         )
         stop(f"{inventory} derives no model{f' {model!r}' if model else ''}; {fix}")
+    report = made_report(found)
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(asdict(report)))
     else:
-        Console(soft_wrap=False).print(_table(found))
+        Console(soft_wrap=False).print(_table(report))
 
 
 def _made(file: Path, locked: Locked, record: Record, tools: Tools, update: bool) -> Entries:
@@ -106,7 +112,7 @@ def _made(file: Path, locked: Locked, record: Record, tools: Tools, update: bool
     current = old is not None and not outdated(old, pinned, derive)
     if current and old and not update and _is_whole(job.file, old):
         typer.echo(f"{name}: was made as declared: {job.file}", err=True)
-        return {key: old}
+        return {name: old}
     try:
         entry = make(job, tools, lambda text: typer.echo(f"{name}: {text}", err=True))
     except MakingError as error:
@@ -114,7 +120,7 @@ def _made(file: Path, locked: Locked, record: Record, tools: Tools, update: bool
     if current and old and not update and result_digest(entry) != result_digest(old):
         _stop_at_another(name, job.file, old, entry)
     file.write_text(write_lock(read_entries(file) | known | {key: entry}))
-    return {key: entry}
+    return {name: entry}
 
 
 def _is_whole(file: Path, entry: Record) -> bool:
@@ -192,24 +198,21 @@ def _token(source: Model) -> str:
         stop(f"{source.name}: its token cannot be read: {error}")
 
 
-def _table(entries: Entries) -> Table:
+def _table(report: MadeReport) -> Table:
     """Before and after of each model."""
     table = Table(box=None)
     for column in ("model", "", "size", "memory", "speed", "accuracy"):
         table.add_column(column, overflow="fold")
-    for key, entry in entries.items():
-        evaluations = entry["evaluations"]
-        for when in ("before", "after"):
-            row = entry["report"][when]
-            first = key.partition(":")[0] if when == "before" else ""
-            sizes = (gib(row["bytes"]), gib(row["memory_bytes"]))
-            speed = f"{row['rate']:.1f} {row['unit']}"
-            accuracy = "\n".join(_accuracy(evaluations, when))
-            table.add_row(first, when, *sizes, speed, accuracy)
+    for model in report.models:
+        before = [f"{each.measure} {each.before:.4f}" for each in model.evaluations]
+        after = [
+            f"{each.measure} {each.after:.4f} ({each.value:.4f}, limit {each.limit})"
+            for each in model.evaluations
+        ]
+        table.add_row(escape(model.name), "before", *_figures(model.before), "\n".join(before))
+        table.add_row("", "after", *_figures(model.after), "\n".join(after))
     return table
 
 
-def _accuracy(evaluations: Sequence[Record], when: str) -> Iterator[str]:
-    for each in evaluations:
-        text = f"{each['measure']} {each[when]:.4f}"
-        yield f"{text} ({each['value']:.4f}, limit {each['limit']})" if when == "after" else text
+def _figures(found: Figures) -> tuple[str, str, str]:
+    return gib(found.bytes), gib(found.memory_bytes), f"{found.rate:.1f} {found.unit}"

@@ -10,6 +10,7 @@ from llmhost.announce.message import DeployAnnouncement
 from llmhost.backup import BackupListReport, BackupReport, RestoreReport
 from llmhost.bench.report import BenchReport
 from llmhost.history.run_record import HistoryReport
+from llmhost.making.report import MadeReport
 from llmhost.nvidia.matrix import NvidiaReport
 from llmhost.outdated.report import OutdatedReport
 from llmhost.resources import PACKAGE
@@ -45,6 +46,7 @@ SCHEMAS: dict[str, Any] = {
     "outdated": OutdatedReport,
     "key-list": KeyReport,
     "sbom-diff": SbomChanges,
+    "model-make": MadeReport,
 }
 """What `llmhost NAME --json` prints, by name, with `-` before a subcommand or the option that it
 needs; and what a webhook gets."""

@@ -112,8 +112,11 @@ def make(home: Path, tools: Path, *options: str) -> subprocess.CompletedProcess[
 def made(home: Path, tools: Path, *options: str) -> Json:
     done = make(home, tools, *options)
     assert done.returncode == 0, done.stderr
-    (entry,) = json.loads(done.stdout).values()
-    print(json.dumps(entry, indent=2))
+    print(done.stdout)
+    (reported,) = json.loads(done.stdout)["models"]
+    locked = json.loads((home / "models.lock.json").read_text())["models"].values()
+    (entry,) = (each for each in locked if "input" in each)
+    assert reported["file"] == entry["file"] and reported["after"] == entry["report"]["after"]
     return dict(entry)
 
 
