@@ -101,6 +101,7 @@ def embed(
     run = in_onnxruntime(file, threads) if file else in_torch(repository, threads)
     first = pooled_by(repository) == "cls"
     vectors, seconds = [], 0.0
+    run(dict(tokenizer("The first one takes longer.", return_tensors="np")))
     for text in request["texts"]:
         tokens = tokenizer(
             text, truncation=True, max_length=request["context_tokens"], return_tensors="np"

@@ -99,6 +99,14 @@ PLACES = {
     "bench": Place(
         "bench:bench", "Measure throughput and latency of a gateway at rising concurrency."
     ),
+    "compare": Place(
+        "compare:compare", "Ask two models the same questions, and show their answers side by side."
+    ),
+    "promote": Place(
+        "compare:promote",
+        "Give a model the name of a role in the inventory, and exchange their names.",
+        pyinfra=False,
+    ),
     "drain": Place(
         "drain:drain", "Stop sending requests to a server and wait for open requests to finish."
     ),

@@ -31,7 +31,14 @@ from llmhost.making.make import make, result_pins
 from llmhost.making.report import Figures, MadeReport, made_report
 from llmhost.making.tools import MakingError, Tools
 from llmhost.models.lock import is_pinned, with_pins, write_lock
-from llmhost.models.made import derive_of, made_directory, made_key, outdated, result_digest
+from llmhost.models.made import (
+    derive_of,
+    made_directory,
+    made_key,
+    outdated,
+    result_digest,
+    with_known_evaluations,
+)
 from llmhost.options.model import Model
 from llmhost.options.model_source import HUB, OLLAMA_LIBRARY
 from llmhost.options.policy import ModelPolicy
@@ -119,6 +126,7 @@ def _made(file: Path, locked: Locked, record: Record, tools: Tools, update: bool
         stop(f"{name} {error}")
     if current and old and not update and result_digest(entry) != result_digest(old):
         _stop_at_another(name, job.file, old, entry)
+    entry = with_known_evaluations(entry, old)
     file.write_text(write_lock(read_entries(file) | known | {key: entry}))
     return {name: entry}
 

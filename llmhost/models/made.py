@@ -40,8 +40,21 @@ def derive_of(record: Record) -> Derive | None:
 
 
 def made_key(record: Record, derive: Derive) -> str:
-    """The key of a record's entry in the lock file."""
-    return f"{record.get('name')}: {lock_key(record)} > {derive.recipe}"
+    """The key of a record's entry in the lock file; models of one source and recipe share it."""
+    return f"{lock_key(record)} > {derive.recipe}"
+
+
+def with_known_evaluations(entry: Entry, old: Entry | None) -> dict[str, Any]:
+    """A new entry with further evaluations of the same result, for other models with it."""
+    found = list(entry["evaluations"])
+    measured = {(each["measure"], each["reference"]) for each in found}
+    if old and result_digest(old) == result_digest(entry):
+        found += [
+            each
+            for each in old.get("evaluations", ())
+            if (each["measure"], each["reference"]) not in measured
+        ]
+    return {**entry, "evaluations": found}
 
 
 def input_digest(pinned: Record) -> str:

@@ -7,6 +7,7 @@ Q4_1 only: what is made of it shows the mechanism, and its figures say nothing a
 
 import hashlib
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from llmhost.models.files import gguf_at, shape_of
 from llmhost.models.hub_cache import repository
 from testbed import llama_tools, minilm, smollm2
 from testbed.engine import engine_archive
+from testbed.process import wait_until
 from tests.engines.container import EngineImage, container
 
 pytestmark = [pytest.mark.making, pytest.mark.machines, pytest.mark.timeout(1500)]
@@ -322,3 +324,43 @@ def test_generating_model_is_measured_by_perplexity_mechanism_only(
     assert "llama-imatrix" in entry["tools"]
     found = gguf_at(str(tmp_path / "models.made" / entry["file"]))
     assert found.metadata["general.file_type"] == 15
+
+
+def test_real_engine_answers_a_comparison(tools: Path, tmp_path: Path) -> None:
+    """llama.cpp's server, which takes any name of a model, with SmolLM2 for both."""
+    (tmp_path / "questions.txt").write_text("What is the capital of France?\n")
+    models = [
+        {"name": name, "service": "ollama", "source": str(smollm2.gguf()), "sha256": smollm2.SHA256}
+        for name in ("brain", "brain-new")
+    ]
+    data = {"services": ["ollama"], "models": models, "gateway_tls": "off"}
+    data["api_clients"] = [{"name": "app", "sha256": "ab" * 32}]
+    (tmp_path / "site.py").write_text(f"hosts = [('llm', {data!r})]\n")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [str(tools / "llama-server"), "--model", str(smollm2.gguf()), "--port", port]
+    command += ["--ctx-size", "512", "--parallel", "1", "--threads", "1"]
+    with (tmp_path / "server.log").open("w") as log:
+        engine = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        assert wait_until(lambda: _healthy(port), 120)
+        words = [sys.executable, "-m", "llmhost.cli", "compare", "site.py", "brain", "brain-new"]
+        words += ["--questions", "questions.txt", "--tokens", "12", "--json"]
+        words += ["--url", f"http://127.0.0.1:{port}", "--key", "env:HOME"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    finally:
+        engine.kill()
+        engine.wait(10)
+    assert done.returncode == 0, done.stderr
+    (asked,) = json.loads(done.stdout)["questions"]
+    for each in (asked["first"], asked["second"]):
+        assert "Paris" in each["text"] and 0 < each["tokens"] <= 12
+        assert 0 < each["first_seconds"] < each["seconds"]
+
+
+def _healthy(port: str) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
