@@ -94,7 +94,7 @@ def make_models(
         fix = (
             f"write {', '.join(map(repr, names))}"
             if names
-            else "add derive to a model (docs/making.md)"
+            else "add derive to a model (llmhost docs making)"
         )
         stop(f"{inventory} derives no model{f' {model!r}' if model else ''}; {fix}")
     report = made_report(found)
