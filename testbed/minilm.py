@@ -27,8 +27,9 @@ HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 CONTEXT_TOKENS = 256
 """What it was trained to read."""
 _FILES = (
-    *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
-    *("modules.json", "1_Pooling/config.json", "special_tokens_map.json", "vocab.txt"),
+    *("config.json", "model.safetensors", "sentence_bert_config.json", "modules.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"),
+    "1_Pooling/config.json",
 )
 _PARTS = {
     "attention.self.query": "attn_q",

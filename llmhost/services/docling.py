@@ -17,8 +17,8 @@ class DoclingOptions(ServiceOptions):
     """`docling_*`."""
 
     image: Image = (
-        "quay.io/docling-project/docling-serve-cpu:v1.28.0"
-        "@sha256:cc207e1eb768878456ed98042c5d84fae56af3729a9c03d3e5c8fef393902956"
+        "quay.io/docling-project/docling-serve-cpu:v1.36.0"
+        "@sha256:225c8586e20d5d0fc6811a9e0e044fa602bcc4393f00389009bad42d6787b58f"
     )
     """Image of docling-serve with its models, pinned by digest. The default is the CPU build with
     the models of the default pipeline; declare others, which read formulas or describe pictures, in
@@ -57,16 +57,27 @@ TOKENIZER = "sentence-transformers/all-MiniLM-L6-v2"
 """Measures the chunks of `/v1/chunk/hybrid`."""
 
 
+# docling-core reads max_seq_length from it (transforms/chunker/tokenizer/huggingface.py).
+_CHUNK_LENGTH = "sentence_bert_config.json"
+
+
 class Docling(Service[DoclingOptions]):
     """docling-serve with more models than those of its image."""
 
     def check_models(self, models: Sequence[Model]) -> Iterator[str]:
-        """The path of a directory must end with the model's name at the hub."""
+        """The path of a directory must end with the model's name at the hub, and the tokenizer
+        needs the file that says how long a chunk may be."""
         for model in models:
             if not (model.directory or repository(model)):
                 yield (
                     f"needs the name of '{model.name}' at the hub: "
                     "end the path of its source in PUBLISHER/NAME"
+                )
+            paths = [file.path for file in model.files]
+            if repository(model) == TOKENIZER and paths and _CHUNK_LENGTH not in paths:
+                yield (
+                    f"finds no chunks without the file {_CHUNK_LENGTH} of '{model.name}';"
+                    " add it to its files or to its include"
                 )
 
     def context(self, _options: DoclingOptions, models: Sequence[Model]) -> Iterator[File]:

@@ -32,8 +32,8 @@ class OpenWebuiOptions(UiOptions):
     }
 
     image: Image = (
-        "ghcr.io/open-webui/open-webui:v0.10.2"
-        "@sha256:9fcea9c6e32ab60b0498f3986c6cdf651ddbe61db48d2213a3d28048ddd673d4"
+        "ghcr.io/open-webui/open-webui:v0.11.4"
+        "@sha256:9591b13f13843c7721c2b8eaf7382846c81b3ffe126526d1888d1fed50c6a33f"
     )
     """Image of Open WebUI 0.10 or newer with its embedding model, pinned by digest."""
 

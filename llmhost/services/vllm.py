@@ -63,8 +63,8 @@ class VllmOptions(ServiceOptions):
     """`vllm_*`."""
 
     image: Image = (
-        "vllm/vllm-openai:v0.26.0"
-        "@sha256:ffb2d59b1c059a5bd8d781320c9f5189de8293693b7d95da54befddaa54abf52"
+        "vllm/vllm-openai:v0.31.0"
+        "@sha256:c1c9f6fd5c109ba7f0546a59f5b2f15fb87f64c77782e90a27b648b42a8e67c3"
     )
     """Image of the engine, pinned by digest. It must contain `curl`, and `vllm` on the PATH."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from testbed import minilm, smollm2
 from testbed.engine import push_engine, root_archive
 from testbed.image_registry import ImageRegistry
+from testbed.real_docling import tokenizer
 from testbed.stores import push_stores
 
 Data = dict[str, Any]
@@ -61,18 +62,6 @@ def _embedding(path: Path) -> Data:
     sha256 = minilm.write_gguf(path)
     pins = {"source": str(path), "sha256": sha256, "context_tokens": minilm.CONTEXT_TOKENS}
     return {"name": "embedding", "service": "embeddings", "task": "embed", **pins}
-
-
-def tokenizer() -> Data:
-    """The model by whose tokenizer docling measures its chunks."""
-    pins = {"source": str(minilm.repository()), "files": minilm.pinned_files()}
-    return {
-        "name": "chunking",
-        "service": "docling",
-        "task": "embed",
-        "context_tokens": minilm.CONTEXT_TOKENS,
-        **pins,
-    }
 
 
 def _app(name: str, registry: ImageRegistry, directory: Path) -> Data:

@@ -1,6 +1,6 @@
-"""A double of docling-serve 1.28: its routes, statuses and shapes, for plain text and simple PDFs.
+"""A double of docling-serve 1.36: its routes, statuses and shapes, for plain text and simple PDFs.
 
-Checked against upstream's source (docs/evidence/docling.md). As a program it serves on a port:
+The real one keeps the same contract (docs/evidence/docling.md). As a program it serves on a port:
 `python3 docling.py PORT`; it needs the standard library only.
 """
 
@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +31,10 @@ _TOKENIZER = "sentence-transformers/all-MiniLM-L6-v2"
 _FORMULAS = {"codeformulav2": "docling-project--CodeFormulaV2"}
 _NEWER_FORMULAS = "ibm-granite--granite-docling-258M"
 _PICTURES = "HuggingFaceTB--SmolVLM-256M-Instruct"
+_CHUNK_TOKENS = 256
+_FORMATS = ("md", "json", "html", "text", "doctags", "doclang")
+_EMPTY = "List should have at least 1 item after validation, not 0"
+_KINDS = "Input tag {!r} found using 'kind' does not match any of the expected tags: 'file', 'http'"
 # Fields of a multipart form that are not text.
 _SWITCHES = ("do_formula_enrichment", "do_picture_description", "do_ocr")
 
@@ -43,10 +48,11 @@ class Refused(Exception):
 
 @dataclass
 class Job:
-    """What a request asks for; `chunker` is empty for a conversion."""
+    """What a request asks for; `chunker` is empty for a conversion. A file that cannot be fetched
+    has no bytes, and its URL instead of a name."""
 
     chunker: str
-    files: list[tuple[str, bytes]]
+    files: list[tuple[str, bytes | None]]
     options: Json
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -60,16 +66,21 @@ def invalid(kind: str, message: str, *place: str | int) -> Refused:
     return Refused(422, [{"type": kind, "loc": ["body", *place], "msg": message}])
 
 
-def markdown(name: str, data: bytes) -> str:
-    """The document's text, as docling writes it: paragraphs on one line each, escaped."""
+def blocks(name: str, data: bytes) -> list[str]:
+    """Headings, which begin with `#`, and paragraphs on one line each."""
     text = data.decode(errors="replace")
     if name.endswith(".docx"):
         text = _of_docx(data)
     if name.endswith(".pdf"):
         text = "\n\n".join(re.findall(r"\(([^)]*)\) Tj", text))
     paragraphs = (" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
-    escaped = (html.escape(part, quote=False).replace("_", r"\_") for part in paragraphs if part)
-    return "\n\n".join(escaped)
+    return [part for part in paragraphs if part]
+
+
+def markdown(name: str, data: bytes) -> str:
+    """The document's text, as docling writes it: escaped."""
+    escaped = (html.escape(part, quote=False) for part in blocks(name, data))
+    return "\n\n".join(part.replace("_", r"\_") for part in escaped)
 
 
 def _of_docx(data: bytes) -> str:
@@ -93,53 +104,118 @@ def missing_model(options: Json) -> bool:
 
 
 def has_tokenizer() -> bool:
-    """Whether huggingface_hub finds the tokenizer of the hybrid chunker in its cache."""
+    """Whether huggingface_hub finds the tokenizer of the hybrid chunker in its cache, and how many
+    tokens a chunk may have."""
     hub = Path(os.environ.get("HF_HUB_CACHE", "/nowhere"))
     cached = hub / f"models--{_TOKENIZER.replace('/', '--')}"
     revision = cached / "refs/main"
-    return revision.is_file() and (cached / "snapshots" / revision.read_text()).is_dir()
+    if not revision.is_file():
+        return False
+    return (cached / "snapshots" / revision.read_text() / "sentence_bert_config.json").is_file()
 
 
 def converted(job: Job) -> Json:
     """The body of a conversion's result."""
     (name, data), *_ = job.files
-    document: Json = {"filename": name, "md_content": None, "json_content": None}
-    answer: Json = {"processing_time": 0.01, "timings": {}, "confidence": None}
+    if data is None:
+        why = ("failure", f"URL is not allowed: {name}", "source_unavailable")
+        return _unread(name.rpartition("/")[2], *why)
     if not name.endswith((*_TEXTS, ".docx", ".pdf")):
-        error = {"component_type": "user_input", "module_name": ""}
-        error |= {"error_message": f"File format not allowed: {name}", "category": "policy"}
-        return {**answer, "document": document, "status": "skipped", "errors": [error]}
+        return _unread(name, "skipped", f"File format not allowed: {name}", "policy")
     formats = job.options.get("to_formats") or ["md"]
+    document = _document(name)
     if "md" in formats:
         document["md_content"] = markdown(name, data)
     if "json" in formats:
         document["json_content"] = {"schema_name": "DoclingDocument", "pictures": []}
-    return {**answer, "document": document, "status": "success", "errors": []}
+    grades = {"mean_grade": "unspecified", "low_grade": "unspecified"}
+    scores = dict.fromkeys(("parse", "layout", "table", "ocr", "mean", "low"))
+    confidence = {f"{key}_score": score for key, score in scores.items()} | grades
+    return _answer(document, "success", [], confidence)
+
+
+def _document(name: str) -> Json:
+    return {"filename": name, **{f"{each}_content": None for each in _FORMATS}}
+
+
+def _answer(document: Json, status: str, errors: list[Json], confidence: Json | None) -> Json:
+    done = {"status": status, "errors": errors, "timings": {}, "confidence": confidence}
+    return {"document": document, "processing_time": 0.01, **done}
+
+
+def _unread(name: str, status: str, message: str, category: str) -> Json:
+    error = {"component_type": "user_input", "module_name": "", "error_message": message}
+    return _answer(
+        _document(name), status, [{**error, "category": category, "page_no": None}], None
+    )
 
 
 def chunked(job: Job) -> Json:
     """The body of a chunking's result; without its tokenizer, the hybrid chunker finds none."""
     there = job.chunker == "hierarchical" or has_tokenizer()
-    texts = [
-        (name, text)
-        for name, data in (job.files if there else [])
-        for text in markdown(name, data).split("\n\n")
-    ]
     chunks = [
-        {"filename": name, "chunk_index": index, "text": text.lstrip("# "), "raw_text": None}
-        | {"num_tokens": len(text.split()) if job.chunker == "hybrid" else None}
-        | {"headings": None, "captions": None, "doc_items": ["#/texts/0"]}
-        | {"page_numbers": [], "metadata": {"origin": {"filename": name}}}
-        for index, (name, text) in enumerate(texts)
+        {
+            "filename": name,
+            "chunk_index": index,
+            "text": "\n".join([*headings, text]),
+            "raw_text": None,
+            "num_tokens": len(_tokens(headings, text)) if job.chunker == "hybrid" else None,
+            "headings": headings or None,
+            "captions": None,
+            "doc_items": ["#/texts/0"],
+            "page_numbers": [],
+            "metadata": {"origin": {"filename": name}, "has_image": False},
+        }
+        for name, data in (job.files if there else [])
+        for index, (headings, text) in enumerate(_chunks(job.chunker, blocks(name, data or b"")))
     ]
-    return {"chunks": chunks, "documents": [], "processing_time": 0.01}
+    exported: list[Json] = [
+        {"kind": "ExportResult", "content": _document(name), "status": "success"}
+        | {"errors": [], "timings": {}, "confidence": None}
+        for name, _ in job.files
+    ]
+    return {"chunks": chunks, "documents": exported, "processing_time": 0.01}
 
 
-def result(job: Job) -> Json:
-    """The body of the result; raises Refused if a model is missing."""
+def _chunks(chunker: str, parts: list[str]) -> Iterator[tuple[list[str], str]]:
+    """Paragraphs with their headings; the hybrid chunker joins neighbours with the same ones as
+    long as they fit. Where it would divide a paragraph, this does not."""
+    found: list[tuple[list[str], str]] = []
+    headings: list[str] = []
+    for part in parts:
+        if heading := re.match(r"(#+) (.*)", part):
+            headings = [*headings[: len(heading[1]) - 1], heading[2]]
+            continue
+        if chunker == "hybrid" and found and found[-1][0] == headings:
+            joined = f"{found[-1][1]}\n{part}"
+            if len(_tokens(headings, joined)) <= _CHUNK_TOKENS:
+                found[-1] = (headings, joined)
+                continue
+        found.append((headings, part))
+    yield from found
+
+
+def _tokens(headings: list[str], text: str) -> list[str]:
+    """Words and signs, which the real tokenizer divides further if they are rare."""
+    return re.findall(r"[^\W_]+|[^\w\s]|_", " ".join([*headings, text]))
+
+
+def result(job: Job) -> Json | bytes:
+    """The body of the result, of several documents as a zip archive; raises Refused if a model is
+    missing."""
     if missing_model(job.options):
         raise Refused(404, _NO_RESULT)
-    return chunked(job) if job.chunker else converted(job)
+    if job.chunker:
+        return chunked(job)
+    return converted(job) if len(job.files) == 1 else _archive(job)
+
+
+def _archive(job: Job) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, text in job.files:
+            archive.writestr(f"{Path(name).stem}.md", markdown(name, text or b""))
+    return data.getvalue()
 
 
 def status(job: Job) -> Json:
@@ -150,7 +226,7 @@ def status(job: Job) -> Json:
         "task_type": "chunk" if job.chunker else "convert",
         "task_status": "failure" if failed else "success",
         "task_position": None,
-        "task_meta": {"num_docs": len(job.files), "num_processed": len(job.files)},
+        "task_meta": None,
         "error_message": "Task failed" if failed else None,
         "failure": None,
     }
@@ -161,18 +237,23 @@ def from_source(chunker: str, body: bytes) -> Job:
     try:
         asked = json.loads(body)
     except ValueError as error:
-        raise invalid("json_invalid", "JSON decode error", 0) from error
+        place = getattr(error, "pos", 0)  # none if it is no text
+        raise invalid("json_invalid", "JSON decode error", place) from error
     if not isinstance(asked, dict):
         raise invalid("model_attributes_type", "Input should be a valid dictionary")
     if not isinstance(asked.get("sources"), list):
         raise invalid("missing", "Field required", "sources")
-    files = []
+    if not asked["sources"]:
+        raise invalid("too_short", _EMPTY, "sources")
+    files: list[tuple[str, bytes | None]] = []
     for index, source in enumerate(asked["sources"]):
-        if source.get("kind") not in ("file", "http"):
-            raise invalid("union_tag_invalid", "Input tag does not match", "sources", index)
-        if source["kind"] == "http":
-            raise Refused(404, _NO_RESULT)  # without a network
-        files.append((source["filename"], base64.b64decode(source["base64_string"])))
+        kind = source.get("kind")
+        if kind not in ("file", "http"):
+            raise invalid("union_tag_invalid", _KINDS.format(kind), "sources", index)
+        if kind == "http":
+            files.append((source["url"], None))
+        else:
+            files.append((source["filename"], base64.b64decode(source["base64_string"])))
     key = "convert_options" if chunker else "options"
     return Job(chunker, files, asked.get(key) or {})
 
@@ -183,7 +264,7 @@ def from_form(chunker: str, content_type: str, body: bytes) -> Job:
         raise invalid("missing", "Field required", "files")
     head = f"Content-Type: {content_type}\r\n\r\n".encode()
     parts = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
-    files: list[tuple[str, bytes]] = []
+    files: list[tuple[str, bytes | None]] = []
     options: Json = {}
     for part in parts.iter_parts():
         name = str(part.get_param("name", header="content-disposition"))
@@ -218,11 +299,11 @@ class _Handler(BaseHTTPRequestHandler):
         except Refused as refused:
             self._send(refused.status, {"detail": refused.detail})
 
-    def _read(self, path: str, _body: bytes) -> Json:
+    def _read(self, path: str, _body: bytes) -> Json | bytes:
         if path in ("/health", "/ready"):
             return {"status": "ok"}
         if path == "/version":
-            return {"docling-serve": "1.28.0", "docling-jobkit": "3.0.0", "docling": "2.115.0"}
+            return {"docling-serve": "1.36.0", "docling-jobkit": "3.8.1", "docling": "2.132.0"}
         match = re.fullmatch(r"/v1/(status/poll|result)/([^/]+)", path)
         if not match:
             if _TASK.fullmatch(path):
@@ -234,7 +315,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(404, "Task not found.")
         return status(job) if match[1] == "status/poll" else result(job)
 
-    def _start(self, path: str, body: bytes) -> Json:
+    def _start(self, path: str, body: bytes) -> Json | bytes:
         match = _TASK.fullmatch(path)
         if not match:
             raise Refused(404, "Not Found")
@@ -249,10 +330,11 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(float(os.environ.get("DOCLING_SERVE_SYNC_POLL_INTERVAL", "2")))
         return result(job)
 
-    def _send(self, status: int, body: Json) -> None:
-        data = json.dumps(body).encode()
+    def _send(self, status: int, body: Json | bytes) -> None:
+        packed = isinstance(body, bytes)
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "application/zip" if packed else "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

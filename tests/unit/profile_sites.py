@@ -6,6 +6,7 @@ from typing import Any
 from llmhost.inventory.profiles import PROFILES
 from llmhost.models.lock import write_lock
 from llmhost.services import catalogue
+from llmhost.services.docling import TOKENIZER
 
 CLIENTS = [{"name": "app", "sha256": "ab" * 32}]
 COMMIT = "12" * 20
@@ -24,7 +25,8 @@ def _pins(source: str) -> dict[str, Any]:
         return {"files": [{"path": name, "sha256": "cd" * 32} for name in names]}
     if source.endswith(".gguf"):
         return {"revision": COMMIT, "sha256": "cd" * 32}
-    return {"revision": COMMIT, "files": [{"path": "config.json", "sha256": "cd" * 32}]}
+    paths = ["config.json", *(["sentence_bert_config.json"] if source.endswith(TOKENIZER) else [])]
+    return {"revision": COMMIT, "files": [{"path": path, "sha256": "cd" * 32} for path in paths]}
 
 
 def secrets_of(profile: str, directory: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ import yaml
 
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.services.docling import SERVICE
+from llmhost.services.docling import SERVICE, TOKENIZER
 from llmhost.settings import Settings
 from llmhost.stack.project import compose_project, service_images
 from tests.unit.profile_sites import COMMIT, locked_profile
@@ -126,6 +126,20 @@ def test_files_are_linked_at_a_declared_place(tmp_path: Path) -> None:
         read_settings(data | {"services": ["vllm"], "models": [vllm]})
     told = [problem.what for problem in refused.value.problems]
     assert "service 'vllm' cannot run 'korean' with a directory" in told
+
+
+def test_tokenizer_without_the_length_of_a_chunk_is_refused(tmp_path: Path) -> None:
+    """The real one then answers with no chunks."""
+    pinned = {"path": "tokenizer.json", "sha256": "44" * 32}
+    model = {"name": "chunking", "service": "docling", "task": "embed", "context_tokens": 256}
+    model |= {"source": f"hf:{TOKENIZER}", "revision": COMMIT, "files": [pinned]}
+    data = locked_profile("rag-offline", tmp_path, services=["docling"], models=[model])
+    with pytest.raises(SettingsError) as refused:
+        read_settings(data)
+    (problem,) = refused.value.problems
+    assert "finds no chunks without the file sentence_bert_config.json" in problem.what
+    model["files"] = [pinned, pinned | {"path": "sentence_bert_config.json"}]
+    assert read_settings(data | {"models": [model]}).models_of("docling")
 
 
 def test_directory_without_a_publisher_is_refused(tmp_path: Path) -> None:

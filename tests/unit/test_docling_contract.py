@@ -5,10 +5,12 @@ LLMHOST_CONTRACT_DOCLING_BARE to that of one without.
 """
 
 import base64
+import io
 import os
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,6 +57,7 @@ def place_models(home: Path) -> dict[str, str]:
     revision, folder = "12" * 20, f"models--{TOKENIZER.replace('/', '--')}"
     cached = home / "hub" / folder
     (cached / "snapshots" / revision).mkdir(parents=True)
+    (cached / "snapshots" / revision / "sentence_bert_config.json").touch()
     (cached / "refs").mkdir()
     (cached / "refs/main").write_text(revision)
     (home / "artifacts" / FORMULAS.replace("/", "--")).mkdir(parents=True)
@@ -159,6 +162,34 @@ def test_upload_is_converted_and_its_text_rewritten(docling: Converter) -> None:
     assert body["document"]["md_content"] == "# Title\n\nA sentence with a\\_name."
 
 
+FORMATS = ("md", "json", "html", "text", "doctags", "doclang")
+CHAPTERS = "# One\n\nFirst paragraph.\n\nSecond one.\n\n## Two\n\nThird.\n\n# Three\n\nFourth.\n"
+
+
+def test_result_has_a_place_for_each_format(docling: Converter) -> None:
+    body = docling.post("/v1/convert/source", {"sources": [source("a.md", TEXT.encode())]}).json()
+    parts = {"document", "status", "errors", "processing_time", "timings", "confidence"}
+    assert body.keys() == parts
+    document = body["document"]
+    assert document.keys() == {"filename", *(f"{name}_content" for name in FORMATS)}
+    assert {key for key, value in document.items() if value} == {"filename", "md_content"}
+    assert body["confidence"].keys() == {
+        *(f"{name}_score" for name in ("parse", "layout", "table", "ocr", "mean", "low")),
+        *("mean_grade", "low_grade"),
+    }
+
+
+def test_several_documents_come_as_an_archive(docling: Converter) -> None:
+    files = [source("a.md", b"One"), source("b.md", b"Two")]
+    answer = docling.post("/v1/convert/source", {"sources": files})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/zip")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            "a.md": b"One",
+            "b.md": b"Two",
+        }
+
+
 def test_upload_of_a_pdf_is_converted(docling: Converter) -> None:
     answer = docling.upload("/v1/convert/file", "a.pdf", sample_pdf(), to_formats="md")
     assert SENTENCE in answer.json()["document"]["md_content"]
@@ -186,6 +217,32 @@ def test_chunks_hold_the_text(docling: Converter, chunker: str) -> None:
         chunks = answer.json()["chunks"]
         assert any("A sentence" in chunk["text"] for chunk in chunks)
         assert [chunk["chunk_index"] for chunk in chunks] == [*range(len(chunks))]
+
+
+def test_hybrid_chunker_joins_paragraphs_below_the_same_headings(docling: Converter) -> None:
+    asked = {"sources": [source("a.md", CHAPTERS.encode())]}
+    joined = docling.post("/v1/chunk/hybrid/source", asked).json()["chunks"]
+    assert [(each["text"], each["headings"], each["num_tokens"]) for each in joined] == [
+        ("One\nFirst paragraph.\nSecond one.", ["One"], 7),
+        ("One\nTwo\nThird.", ["One", "Two"], 4),
+        ("Three\nFourth.", ["Three"], 3),
+    ]
+    body = docling.post("/v1/chunk/hierarchical/source", asked).json()
+    assert [(each["text"], each["num_tokens"]) for each in body["chunks"]] == [
+        ("One\nFirst paragraph.", None),
+        ("One\nSecond one.", None),
+        ("One\nTwo\nThird.", None),
+        ("Three\nFourth.", None),
+    ]
+    (exported,) = body["documents"]
+    assert (exported["kind"], exported["status"]) == ("ExportResult", "success")
+    assert exported["content"]["filename"] == "a.md" and not exported["content"]["md_content"]
+
+
+def test_document_of_system_a_has_a_chunk_for_each_paragraph(docling: Converter) -> None:
+    """The test of system A (tests/integration/test_rag.py) rests on the double for this."""
+    body = docling.post("/v1/chunk/hybrid/source", {"sources": [source("travels.docx", docx())]})
+    assert [chunk["text"] for chunk in body.json()["chunks"]] == list(PARAGRAPHS)
 
 
 @pytest.mark.parametrize("task", ["convert", "chunk/hybrid", "chunk/hierarchical"])
@@ -224,17 +281,31 @@ def test_bad_bodies_are_unprocessable(docling: Converter) -> None:
     answers = [
         httpx.post(url, content=b"{", headers=head),
         docling.post("/v1/convert/source", {}),
+        docling.post("/v1/convert/source", {"sources": []}),
         docling.post("/v1/convert/source", {"sources": [{"kind": "nothing"}]}),
         docling.post("/v1/convert/file", {}),
     ]
-    for answer in answers:
-        assert answer.status_code == 422
-        assert {"loc", "msg", "type"} <= answer.json()["detail"][0].keys()
+    assert [answer.status_code for answer in answers] == [422] * 5
+    (told,) = zip(*(answer.json()["detail"] for answer in answers), strict=True)
+    kinds = "Input tag 'nothing' found using 'kind' does not match any of the expected tags:"
+    empty = "List should have at least 1 item after validation, not 0"
+    assert [(each["type"], each["loc"], each["msg"]) for each in told] == [
+        ("json_invalid", ["body", 1], "JSON decode error"),
+        ("missing", ["body", "sources"], "Field required"),
+        ("too_short", ["body", "sources"], empty),
+        ("union_tag_invalid", ["body", "sources", 0], f"{kinds} 'file', 'http'"),
+        ("missing", ["body", "files"], "Field required"),
+    ]
 
 
-def test_url_cannot_be_fetched_offline(docling: Converter) -> None:
-    body = {"sources": [{"kind": "http", "url": "http://127.0.0.1:1/a.pdf"}]}
-    assert docling.post("/v1/convert/source", body).status_code != 200
+def test_url_of_the_host_itself_is_not_fetched(docling: Converter) -> None:
+    url = "http://127.0.0.1:1/a.pdf"
+    body = {"sources": [{"kind": "http", "url": url}]}
+    answer = docling.post("/v1/convert/source", body)
+    assert (answer.status_code, answer.json()["status"]) == (200, "failure")
+    (error,) = answer.json()["errors"]
+    assert error["error_message"] == f"URL is not allowed: {url}"
+    assert answer.json()["document"]["md_content"] is None
 
 
 def test_without_its_models_it_fails_and_is_healthy(bare: Converter, tmp_path: Path) -> None:
