@@ -104,7 +104,7 @@ PLACES = {
     ),
     "promote": Place(
         "compare:promote",
-        "Give a model the name of a role in the inventory, and exchange their names.",
+        "Exchange the names of a model and of a role's model in the inventory.",
         pyinfra=False,
     ),
     "drain": Place(

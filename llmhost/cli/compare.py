@@ -53,9 +53,9 @@ def compare(
         bool, typer.Option("--json", help="Print JSON; see docs/compare.schema.json")
     ] = False,
 ) -> None:
-    """Ask two models the same questions through the gateway, and show their answers side by side.
+    """Ask two models the same questions, and show their answers side by side.
 
-    Each question is asked one model after the other, with the options of its role. Exit status: 0,
+    Each question goes through the gateway to one model after the other, with the options of its role. Exit status: 0,
     or 1 if a request failed.
     """
     if first == second:
@@ -87,7 +87,7 @@ def promote(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The better model")],
     role: Annotated[str, typer.Argument(metavar="ROLE", help="Name that it gets")],
 ) -> None:
-    """Give a model the name of a role, and the role's model the other name, in the inventory.
+    """Exchange the names of a model and of a role's model in the inventory.
 
     Only the file changes; the next deploy makes it so. The same command again undoes it.
     """
