@@ -55,8 +55,8 @@ def compare(
 ) -> None:
     """Ask two models the same questions, and show their answers side by side.
 
-    Each question goes through the gateway to one model after the other, with the options of its role. Exit status: 0,
-    or 1 if a request failed.
+    Each question goes through the gateway to one model after the other, with the options of its
+    role. Exit status: 0, or 1 if a request failed.
     """
     if first == second:
         stop(f"MODEL_A and MODEL_B are both {first}; write the names of two models")

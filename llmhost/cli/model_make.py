@@ -28,6 +28,7 @@ from llmhost.cli.model import (
 from llmhost.inventory.mistakes import details, problem
 from llmhost.making.job import Job
 from llmhost.making.make import make, result_pins
+from llmhost.making.measure import changed_text
 from llmhost.making.report import Figures, MadeReport, made_report
 from llmhost.making.tools import MakingError, Tools
 from llmhost.models.lock import is_pinned, with_pins, write_lock
@@ -117,6 +118,9 @@ def _made(file: Path, locked: Locked, record: Record, tools: Tools, update: bool
     old = known.get(key)
     job = _job(file, locked, pinned, known)
     current = old is not None and not outdated(old, pinned, derive)
+    if current and old and (text := changed_text(derive, old)):
+        typer.echo(f"{name}: {text} has changed since it was made", err=True)
+        current = False
     if current and old and not update and _is_whole(job.file, old):
         typer.echo(f"{name}: was made as declared: {job.file}", err=True)
         return {name: old}

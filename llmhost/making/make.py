@@ -11,7 +11,7 @@ from llmhost.making.collection import Collection, CollectionError, lines_of
 from llmhost.making.fetch import Say, fetch, place_of
 from llmhost.making.gguf_way import GgufWay
 from llmhost.making.job import Job, Way
-from llmhost.making.measure import Measurements, check_limits, files_in, size_of
+from llmhost.making.measure import Measurements, check_limits, digest_of, files_in, size_of
 from llmhost.making.onnx_way import OnnxWay
 from llmhost.making.source import check_source, judge
 from llmhost.making.tools import MakingError, Tools
@@ -56,6 +56,7 @@ def make(job: Job, tools: Tools, say: Say) -> dict[str, Any]:
         "bytes": size_of(job.file),
         "input": job.source.digest,
         "tools": versions,
+        **_importance(job),
         "evaluations": evaluations,
         "report": report,
     }
@@ -67,6 +68,11 @@ def result_pins(result: Path) -> dict[str, Any]:
         return {"sha256": sha256_of(result)}
     paths = sorted(files_in(result))
     return {"files": [{"path": str(p.relative_to(result)), "sha256": sha256_of(p)} for p in paths]}
+
+
+def _importance(job: Job) -> dict[str, str]:
+    text = job.derive.importance
+    return {"importance_sha256": digest_of(Path(text))} if text else {}
 
 
 def _way(job: Job) -> Way:

@@ -1,6 +1,7 @@
 """What the source and the result are and do, side by side."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from llmhost.making.job import Embedded, Job, Speed, Way
 from llmhost.making.llama import generation, perplexity
 from llmhost.making.tools import MakingError, Tools
 from llmhost.models.files import sha256_of
-from llmhost.options.derive import Evaluation
+from llmhost.options.derive import Derive, Evaluation
 
 
 class Measurements:
@@ -99,6 +100,18 @@ def digest_of(place: Path) -> str:
         return sha256_of(place)
     lines = (f"{sha256_of(file)}  {file.relative_to(place)}\n" for file in sorted(files_in(place)))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def changed_text(derive: Derive, entry: Mapping[str, Any]) -> str:
+    """A text or collection that is not what an entry was measured on; empty if none. What is not on
+    this controller is not compared."""
+    known = {each["reference"]: each.get("sha256") for each in entry.get("evaluations", ())}
+    known |= {str(derive.importance): entry.get("importance_sha256")} if derive.importance else {}
+    wanted = [*(each.reference for each in derive.evaluate), derive.importance]
+    for reference in filter(None, wanted):
+        if Path(reference).exists() and digest_of(Path(reference)) != known.get(reference):
+            return reference
+    return ""
 
 
 def files_in(place: Path) -> list[Path]:

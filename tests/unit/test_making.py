@@ -26,6 +26,7 @@ from llmhost.making.collection import Collection, CollectionError
 from llmhost.making.fetch import fetch
 from llmhost.making.job import Job
 from llmhost.making.make import check
+from llmhost.making.measure import changed_text
 from llmhost.making.tools import MakingError, Tools
 from llmhost.models.files import lineage_of, shape_of
 from llmhost.models.lock import write_lock
@@ -396,6 +397,26 @@ def test_deploy_refuses_what_was_made_otherwise(name: str, tmp_path: Path) -> No
     declared, changes = OUTDATED[name]
     model = CODER | {"derive": CODER["derive"] | declared}
     assert "is not made yet as it is declared" in mistakes(made(tmp_path, model, **changes))
+
+
+def test_changed_text_is_noticed_where_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    derive = Derive.model_validate({**CODER["derive"], "importance": "calibration.txt"})
+    for name in ("evaluation.txt", "calibration.txt"):
+        (tmp_path / name).write_text("Once upon a time.\n")
+    sha256 = hashlib.sha256(b"Once upon a time.\n").hexdigest()
+    evaluation = {"measure": "perplexity", "reference": "evaluation.txt", "sha256": sha256}
+    entry = {"evaluations": [evaluation], "importance_sha256": sha256}
+    assert changed_text(derive, entry) == ""
+    (tmp_path / "calibration.txt").write_text("Twice\n")
+    assert changed_text(derive, entry) == "calibration.txt"
+    (tmp_path / "evaluation.txt").write_text("Twice\n")
+    assert changed_text(derive, entry) == "evaluation.txt"
+    (tmp_path / "evaluation.txt").unlink()
+    (tmp_path / "calibration.txt").unlink()
+    assert changed_text(derive, entry) == ""
 
 
 def run(home: Path, *arguments: str) -> tuple[int, str]:
