@@ -72,7 +72,8 @@ def ask(client: httpx.Client, path: str, model: str, question: str, max_tokens: 
     }
     begun, first, parts, reported = time.perf_counter(), 0.0, list[str](), 0
     try:
-        with client.stream("POST", path, json=body) as answer:
+        # llama.cpp closes a connection after a stream without saying so.
+        with client.stream("POST", path, json=body, headers={"Connection": "close"}) as answer:
             if answer.status_code != httpx.codes.OK:
                 return Answer(error=refusal(answer))
             for event in stream_events(answer):
