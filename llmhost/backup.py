@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from llmhost.history.run_record import LOCK
 from llmhost.inventory.site import SiteHost
@@ -76,6 +77,24 @@ class RestoreReport:
     snapshot: str
     time: str
     volumes: Mapping[str, VolumeRestored]
+
+
+def backup_made(printed: Mapping[str, Any]) -> BackupMade:
+    """What the script prints of a backup."""
+    return BackupMade(**{**printed, "volumes": tuple(printed["volumes"])})
+
+
+def backups_kept(printed: Mapping[str, Any]) -> tuple[BackupKept, ...]:
+    """What the script prints of a repository."""
+    return tuple(
+        BackupKept(**{**each, "volumes": tuple(each["volumes"])}) for each in printed["snapshots"]
+    )
+
+
+def restored(host: str, printed: Mapping[str, Any], *, drill: bool) -> RestoreReport:
+    """What the script prints of a restore."""
+    sizes = {name: VolumeRestored(**size) for name, size in printed["volumes"].items()}
+    return RestoreReport(SCHEMA, host, drill, **{**printed, "volumes": sizes})
 
 
 def command(host: SiteHost, do: str, owner: str = "", **more: object) -> str:

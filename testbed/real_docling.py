@@ -25,6 +25,7 @@ def models() -> Path:
     """The models that testbed/tiny_docling.py writes, in the cache."""
     key = hashlib.sha256(_PROGRAM.read_bytes() + VERSION.encode()).hexdigest()[:12]
     home = cache() / f"docling-models-{key}"
+    cache().mkdir(parents=True, exist_ok=True)
     with home.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be writing them
         if not home.exists():

@@ -12,14 +12,14 @@ from rich.table import Table
 
 from llmhost.backup import (
     SCHEMA,
-    BackupKept,
     BackupListReport,
-    BackupMade,
     BackupReport,
     RestoreReport,
-    VolumeRestored,
+    backup_made,
+    backups_kept,
     command,
     containers,
+    restored,
     secrets,
     without_backup,
 )
@@ -62,16 +62,12 @@ def backup(
     done = {name: each for name, each in results.items() if isinstance(each, dict)}
     failed = {name: each for name, each in results.items() if isinstance(each, str)}
     if only_list:
-        kept = {name: _kept(each) for name, each in done.items()}
+        kept = {name: backups_kept(each) for name, each in done.items()}
         _show_list(BackupListReport(SCHEMA, kept, failed), as_json=as_json)
     else:
-        made = {name: BackupMade(**each) for name, each in done.items()}
+        made = {name: backup_made(each) for name, each in done.items()}
         _show(BackupReport(SCHEMA, made, failed), as_json=as_json)
     _end(failed)
-
-
-def _kept(answer: dict[str, Any]) -> tuple[BackupKept, ...]:
-    return tuple(BackupKept(**each) for each in answer["snapshots"])
 
 
 def _show(report: BackupReport, *, as_json: bool) -> None:
@@ -136,8 +132,7 @@ def restore(
     if isinstance(result, str):
         _end({target.name: result})
         return
-    restored = {name: VolumeRestored(**size) for name, size in result.pop("volumes").items()}
-    report = RestoreReport(SCHEMA, target.name, drill, **result, volumes=restored)
+    report = restored(target.name, result, drill=drill)
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     else:

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
-from llmhost.backup import command, containers, secrets, without_backup
+from llmhost.backup import (
+    backup_made,
+    backups_kept,
+    command,
+    containers,
+    restored,
+    secrets,
+    without_backup,
+)
 from llmhost.host_packages import host_packages
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
@@ -161,3 +169,19 @@ def test_backup_is_late_a_day_after_the_next_one_was_due(schedule: str | None, d
     declared = {"backup_schedule": schedule, "backup_password": "env:HOME"}
     found = host(**REDIS, **REPOSITORY, **declared).settings.backup
     assert found.late_seconds == days * 86_400
+
+
+def test_what_the_script_prints_is_read() -> None:
+    """As JSON, which has lists."""
+    made = {"snapshot": "01", "volumes": ["b", "a"], "files": 2, "bytes": 9, "paused_seconds": 0.1}
+    assert backup_made(made).volumes == ("b", "a")
+    kept = {"snapshot": "01", "host": "llm-1", "time": "2026-11-29T10:00:00Z", "volumes": ["a"]}
+    # Two hosts may share a repository: its backups are shown once.
+    assert len({*backups_kept({"snapshots": [kept]}), *backups_kept({"snapshots": [kept]})}) == 1
+    printed = {
+        "snapshot": "01",
+        "time": "2026-11-29T10:00:00",
+        "volumes": {"a": {"files": 2, "bytes": 9}},
+    }
+    report = restored("llm-1", printed, drill=True)
+    assert report.volumes["a"].bytes == 9 and report.drill
