@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from llmhost.docker.packages import unsupported
+from llmhost.system.addresses import NetworkState
 from llmhost.system.host_identity import HostIdentity
 from llmhost.system.listeners import Needed
 from llmhost.units import gib, gib_to_bytes
@@ -68,6 +69,22 @@ def occupied(sites: Sequence[str]) -> Iterator[str]:
             f"nginx already serves other sites on this host ({shown}), and llmhost would replace"
             " its configuration; move them to another host, or set gateway_replaces_nginx ="
             " True to replace them"
+        )
+
+
+def not_in_group(interface: str, address: Address, found: NetworkState) -> Iterator[str]:
+    """Why a host cannot be a member of its engine group: its interface or address is missing."""
+    if not found.has_ip:
+        return  # what installs it comes later
+    if interface not in found.macs:
+        names = ", ".join(sorted({*found.macs} - {"lo"}))
+        yield (f"the host has no interface {interface} (engine_group_interface); it has: {names}")
+    elif not any(
+        each.interface == interface and each.address.ip == address for each in found.addresses
+    ):
+        yield (
+            f"{interface} does not have the address {address} of engine_group_members; correct the"
+            " address, or the interface, or declare it in network_addresses"
         )
 
 

@@ -14,6 +14,7 @@ from llmhost.options.backup import Backup
 from llmhost.options.base import Section
 from llmhost.options.container_toolkit import ContainerToolkit
 from llmhost.options.docker import Docker
+from llmhost.options.engine_group import EngineGroup
 from llmhost.options.firewall import Firewall
 from llmhost.options.gateway import ApiClient, Gateway
 from llmhost.options.healing import Healing
@@ -56,6 +57,7 @@ class Settings(Section):
     docker: Docker = Field(default_factory=Docker)
     container_toolkit: ContainerToolkit = Field(default_factory=ContainerToolkit)
     firewall: Firewall = Field(default_factory=Firewall)
+    engine_group: EngineGroup = Field(default_factory=EngineGroup)
     gateway: Gateway = Field(default_factory=Gateway)
     stack: Stack = Field(default_factory=Stack)
     healing: Healing = Field(default_factory=Healing)
@@ -66,6 +68,9 @@ class Settings(Section):
     policy: ModelPolicy = Field(default_factory=ModelPolicy)
     app_server: AppServer = Field(default_factory=AppServer)
     receipt: Receipt = Field(default_factory=Receipt)
+
+    member: str = ""
+    """Name of this host in its engine group; empty: it is in none."""
 
     services: tuple[str, ...] = ()
     """Services of the stack, by their names in the catalog, followed by apps; the first with routes
@@ -102,7 +107,21 @@ class Settings(Section):
             known = catalogue()
             names = self.gateway.upstream_services
             found = tuple(known[name] for name in names if name in known)
-        return tuple(service for service in found if service.routes)
+        return tuple(each for each in found if each.routes and self.answers(each))
+
+    def answers(self, service: AnyService) -> bool:
+        """Whether a declared service answers on this host: of an engine group, the head does."""
+        return not (service.in_groups and self.serves_a_head)
+
+    @property
+    def leads_group(self) -> bool:
+        """Whether it answers the requests of its engine group."""
+        return bool(self.member) and self.member == self.engine_group.head
+
+    @property
+    def serves_a_head(self) -> bool:
+        """Whether another member of its engine group answers the requests."""
+        return bool(self.member) and self.member != self.engine_group.head
 
     @property
     def uis(self) -> Mapping[str, Ui]:

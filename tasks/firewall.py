@@ -1,9 +1,12 @@
 """Firewall: which networks may reach the host."""
 
+from ipaddress import ip_network
+
 from llmhost import host_packages
 from llmhost.operations import apt, systemd, ufw
 from llmhost.operations.component import component
 from llmhost.settings import Settings
+from llmhost.stack.engine_group import PORTS, others_of
 from llmhost.system.ufw import Rule
 
 
@@ -11,7 +14,7 @@ from llmhost.system.ufw import Rule
 def guard_host(settings: Settings) -> None:
     """Close an LLM server to everyone but the declared networks."""
     if settings.firewall.enabled:
-        _guard(settings, *gateway_openings(settings))
+        _guard(settings, *gateway_openings(settings), *group_openings(settings))
 
 
 @component("Firewall")
@@ -21,7 +24,7 @@ def guard_app_server(settings: Settings) -> None:
         _guard(settings)
 
 
-def _guard(settings: Settings, *gateway: Rule) -> None:
+def _guard(settings: Settings, *own: Rule) -> None:
     apt.packages(
         *host_packages.FIREWALL,
         absent=["iptables-persistent", "netfilter-persistent"],  # ufw declares that it breaks them
@@ -35,7 +38,7 @@ def _guard(settings: Settings, *gateway: Rule) -> None:
     )
     ufw.rules(
         Rule(settings.firewall.ssh_port, "tcp", settings.firewall.ssh_sources, "SSH"),
-        *gateway,
+        *own,
         *(Rule(r.port, r.protocol, r.sources, r.comment) for r in settings.firewall.rules),
         confirm_seconds=settings.firewall.confirm_seconds,
         name="Admit only the declared networks",
@@ -51,3 +54,12 @@ def gateway_openings(settings: Settings) -> tuple[Rule, ...]:
             for name, ui in settings.uis.items()
         ),
     )
+
+
+def group_openings(settings: Settings) -> tuple[Rule, ...]:
+    """Ports that the other members of the host's engine group may reach."""
+    group = settings.engine_group
+    if not settings.member or group.interface is None:
+        return ()
+    sources = tuple(ip_network(each) for each in others_of(group, settings.member))
+    return (Rule(PORTS, "tcp", sources, "llmhost engine group", group.interface),)

@@ -38,6 +38,7 @@ def check_host(settings: Settings) -> None:
         receipt=settings.receipt.path,
         gateway=_gateway(settings),
         gpus=driver_policy(settings),
+        group=_group(settings),
     )
 
 
@@ -85,7 +86,12 @@ def _ports_of_services(settings: Settings) -> tuple[Needed, ...]:
     apps = {app.name: f"apps[{index}].port" for index, app in enumerate(settings.apps)}
     options = settings.service_options.items()
     ports = {apps.get(name, f"{name}_port"): each.port for name, each in options if each.port}
-    programs = ("docker-proxy", "dockerd")
+    # An engine group has no proxy; processes are named after their program, or by vLLM.
+    programs = (
+        "docker-proxy",
+        "dockerd",
+        *(("vllm", "VLLM::APIServer") if settings.member else ()),
+    )
     return tuple(Needed(option, port, _LOOPBACK, programs) for option, port in ports.items())
 
 
@@ -112,3 +118,13 @@ def _gateway(settings: Settings) -> preflight.GatewayPlan:
         replaces_nginx=settings.gateway.replaces_nginx,
         servers={each.name: (str(each.address), each.port) for each in servers},
     )
+
+
+def _group(settings: Settings) -> tuple[str, IPv4Address] | None:
+    """What must be there; an address that the deploy itself will set need not be."""
+    group = settings.engine_group
+    address = group.members.get(settings.member)
+    declared = {each.ip for each in settings.network.addresses}
+    if address is None or group.interface is None or address in declared:
+        return None
+    return group.interface, address

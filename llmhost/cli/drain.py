@@ -16,6 +16,7 @@ from llmhost.cli.locked_operations import Call, run_locked
 from llmhost.cli.session import checked_site, connected
 from llmhost.facts.connections import Connections
 from llmhost.gateway import tree
+from llmhost.inventory.site import head_of
 from llmhost.operations import nginx
 from llmhost.options.upstream import UpstreamServer
 from llmhost.settings import Settings
@@ -37,6 +38,10 @@ def drain(
     The server stays drained until --undo, even when the gateway is deployed again. Exit status:
     0 no request is left, 2 requests are left after the wait, 1 error.
     """
+    head = head_of(server, (host.data.dict() for host in load_inventory(inventory)))
+    if head != server:
+        _console.print(f"{escape(server)} is in the engine group of {escape(head)}")
+        server = head
     gateways = _gateways_of(server, inventory)
     with connected(inventory, list(gateways)) as (state, messages):
         calls = {

@@ -26,6 +26,8 @@ def verify_offline(host: SiteHost) -> bool:
     name, settings = host.name, host.settings
     if not settings.services:
         stop(f"{name}: the inventory declares no service, so there is nothing to verify offline")
+    if settings.member:
+        stop(f"{name}: its engine group needs the network between its members; verify other hosts")
     with remote(name, host.data) as reached:
         try:
             return _verify(name, settings, reached)

@@ -152,7 +152,9 @@ class _Roll:
         by = {marks[gateway].get(name) for gateway, name in upstream.items()} - {None}
         kind = kind_of(self.site[plan.host], self.pools)
         rolled, by_hand = Drained.BY_ROLL in by, Drained.BY_HAND in by
-        host = RollHost(plan.host, kind, plan.status, plan.errors, upstream, rolled, by_hand)
+        settings = self._settings(plan.host)
+        group = settings.engine_group.names if settings.member else ()
+        host = RollHost(plan.host, kind, plan.status, plan.errors, upstream, rolled, by_hand, group)
         if by:
             self.drained[host.name] = host
         return host

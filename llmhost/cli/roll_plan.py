@@ -40,6 +40,8 @@ class RollHost:
     upstream: Mapping[str, str] = field(default_factory=dict)
     rolled: bool = False
     by_hand: bool = False
+    group: tuple[str, ...] = ()
+    """Members of its engine group."""
 
     @property
     def is_done(self) -> bool:
@@ -135,6 +137,13 @@ def roll_plan(
         " with llmhost drain --undo, and run llmhost roll again"
         for each in hosts
         if each.by_hand and not each.is_done
+    }
+    left_out |= {
+        each.name: f"{each.name} ({each.status}) is left out, because the members of its engine"
+        " group change together: run llmhost deploy with"
+        f" {' '.join(f'--limit {name}' for name in each.group)}"
+        for each in hosts
+        if each.group and not (each.is_done or each.name in left_out)
     }
     failed = {
         each.name: why for each in hosts if each.name not in left_out and (why := _why_failed(each))

@@ -51,6 +51,12 @@ def return_to(
         kept = chosen(found, steps)
         if isinstance(kept, str):
             stop(f"{host}: {kept}")
+        if session.settings.member:
+            others = [name for name in session.settings.engine_group.names if name != host]
+            _console.print(
+                f"{escape(host)} is in an engine group, whose members wait for each other: roll"
+                f" back {escape(', '.join(others))} at the same time"
+            )
         session.run(rollback.returned, steps, title=f"Roll back to the deploy of {kept.time}")
     _console.print(
         f"{escape(host)}: stack and gateway are back at {kept.time} (revision {kept.revision})\n"

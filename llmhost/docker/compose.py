@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmhost.docker.confinement import Confinement, additions
+from llmhost.docker.confinement import Confinement, additions, on_host_network
 from llmhost.docker.image import ImageState
 from llmhost.resources import script
 from llmhost.system.files import UNPACK, Absent, Directory, Entry, File, PathState, differences
@@ -270,9 +270,12 @@ def _beyond_compose(project: Project, container: Container, found: ProjectState)
     if container.name != (wanted := project.container(service)):
         yield f"the container of {service} is called {container.name}, not {wanted}"
     # By id: a recreated network has the same name, but the container is not connected to it.
-    if container.networks.get(project.network) != (found.network.id if found.network else None):
-        yield f"service {service} is not on the network {project.network}"
     text = project.services[service]
+    if on_host_network(text, service):
+        if "host" not in container.networks:
+            yield f"service {service} is not on the host's network"
+    elif container.networks.get(project.network) != (found.network.id if found.network else None):
+        yield f"service {service} is not on the network {project.network}"
     for sentence in additions(project.name, service, text, container.confinement):
         yield f"service {service} {sentence}"
     for sentence in found.settings.get(container.name, ()):

@@ -45,7 +45,7 @@ def additions(project: str, name: str, text: str, found: Confinement) -> list[st
     service = (yaml.safe_load(text).get("services") or {}).get(name)
     if not service or not found.host:
         return []
-    added = [*_networks(project, found), *_mounts(project, service, found)]
+    added = [*_networks(project, service, found), *_mounts(project, service, found)]
     added += [*_devices(service, found.host), *_ports(service, found.host)]
     added += [*_names(service, found.host), *_host(found.host)]
     sentences = [f"has undeclared {', '.join(added)}"] if added else []
@@ -54,8 +54,15 @@ def additions(project: str, name: str, text: str, found: Confinement) -> list[st
     return sentences
 
 
-def _networks(project: str, found: Confinement) -> Iterator[str]:
-    if others := sorted(found.networks - {f"{project}_default"}):
+def on_host_network(text: str, name: str) -> bool:
+    """Whether a service, by its file, is on the network of the host."""
+    service = (yaml.safe_load(text).get("services") or {}).get(name) or {}
+    return bool(service.get("network_mode") == "host")
+
+
+def _networks(project: str, service: Mapping[str, Any], found: Confinement) -> Iterator[str]:
+    own = "host" if service.get("network_mode") == "host" else f"{project}_default"
+    if others := sorted(found.networks - {own}):
         yield f"networks ({', '.join(others)})"
 
 

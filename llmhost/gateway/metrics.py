@@ -63,7 +63,7 @@ def _endpoints(settings: Settings) -> Iterator[Endpoint]:
         yield Endpoint(GATEWAY, settings.gateway.metrics_port)
     for service in settings.catalogue:
         port = settings.options(service.name).port
-        if service.metrics_path and port:
+        if service.metrics_path and port and settings.answers(service):
             yield Endpoint(service.name, port, service.metrics_path)
     for target in settings.monitoring.targets:
         yield Endpoint(target.name, target.port, target.path)

@@ -35,6 +35,9 @@ TOKENS = "tokens.js"
 
 STATIC = FILES / "gateway"
 
+GROUP_WAIT_SECONDS = 30
+"""When clients should ask again after an engine group has lost a member."""
+
 
 @dataclass(frozen=True)
 class NginxPaths:
@@ -123,6 +126,8 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
         fields={route.path: route.fields for route in routes if route.fields},
         gateway=settings.gateway,
         grants=grants(policies, routes, models),
+        group_wait_seconds=GROUP_WAIT_SECONDS,
+        leads_group=settings.leads_group,
         listen=listen_addresses(settings, settings.gateway.port),
         map_size=_map_size(entries),
         methods=methods_by_path(routes),

@@ -68,7 +68,9 @@ def _uncounted_quotas(settings: Settings) -> Iterator[Problem]:
 
 
 def _impossible_clients(settings: Settings) -> Iterator[Problem]:
-    offered = {service.name for service in settings.offered}
+    # Members of an engine group have the same clients, and one of them answers.
+    of_head = settings.services if settings.serves_a_head else ()
+    offered = {*(service.name for service in settings.offered), *of_head}
     models = {place.model for place in model_places(settings)} if is_routed(settings) else set()
     for index, client in enumerate(settings.api_clients):
         for name in () if isinstance(client.scope, str) else client.scope:

@@ -30,15 +30,18 @@ LOCK_KEY = "stack_models_lock"
 
 
 def read_settings(
-    data: Mapping[str, Any], rules: Callable[[Settings], Iterable[Problem]] = broken_rules
+    data: Mapping[str, Any],
+    rules: Callable[[Settings], Iterable[Problem]] = broken_rules,
+    name: str = "",
 ) -> Settings:
-    """Settings of one host from its merged inventory data (`host.data.dict()`).
+    """Settings of one host from its merged inventory data (`host.data.dict()`); `name` is its name
+    in the inventory.
 
     Raises SettingsError with one Problem for each mistake. An option with a mistake has its default
     while others are checked, so that one run shows all mistakes.
     """
     reader = _Reader(data)
-    settings = reader.settings()
+    settings = reader.settings(name)
     reader.problems += connection_problems(data)
     mistaken = {_option(each.key) for each in reader.problems}
     broken = [each for each in rules(settings) if each.key not in mistaken]
@@ -69,7 +72,7 @@ class _Reader:
         self.data = with_profile(renamed.data)
         self.problems = renamed.mistakes
 
-    def settings(self) -> Settings:
+    def settings(self, name: str) -> Settings:
         self._check_profile()
         services = self._services()
         options = self._sorted_options()
@@ -83,7 +86,8 @@ class _Reader:
         }
         apps = {app.name: app for app in values["apps"] if app.name not in catalogue()}
         values["service_options"] |= apps
-        return Settings(services=(*services, *apps), **values)
+        member = name if values["engine_group"].members else ""
+        return Settings(member=member, services=(*services, *apps), **values)
 
     def _check_profile(self) -> None:
         profile = self.data.get(PROFILE_KEY)

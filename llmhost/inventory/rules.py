@@ -7,6 +7,7 @@ from pathlib import Path
 from llmhost.inventory.app_rules import app_problems
 from llmhost.inventory.backup_rules import backup_problems
 from llmhost.inventory.egress_rules import egress_problems
+from llmhost.inventory.engine_group_rules import engine_group_problems
 from llmhost.inventory.environment_rules import environment_problems
 from llmhost.inventory.gateway_rules import gateway_problems
 from llmhost.inventory.gpu_rules import gpu_problems
@@ -33,6 +34,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from environment_problems(settings)
     yield from _placeholders(settings)
     yield from gpu_problems(settings)
+    yield from engine_group_problems(settings)
     yield from _containers_in_the_lan(settings)
     yield from model_problems(settings)
     yield from gateway_problems(settings)
@@ -106,6 +108,8 @@ def _clashing_ports(settings: Settings) -> Iterator[Problem]:
     ports["gateway_status_port"] = settings.gateway.status_port
     if settings.gateway.metrics_port:
         ports["gateway_metrics_port"] = settings.gateway.metrics_port
+    if settings.member:
+        ports["engine_group_port"] = settings.engine_group.port
     if settings.monitoring.enabled:
         ports["monitoring_node_port"] = settings.monitoring.node_port
     if settings.monitoring.server:

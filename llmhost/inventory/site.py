@@ -1,6 +1,6 @@
 """The hosts of an inventory together. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
@@ -97,3 +97,13 @@ def _callable(site: Site) -> Site:
 
 def _names(site: Site) -> str:
     return ", ".join(sorted(site)) or "(none)"
+
+
+def head_of(server: str, hosts: Iterable[Mapping[str, Any]]) -> str:
+    """The server that answers for this one, by the data of the hosts of an inventory: the head of
+    its engine group, or itself."""
+    for data in hosts:
+        members, head = data.get("engine_group_members"), data.get("engine_group_head")
+        if isinstance(members, Mapping) and server in members and isinstance(head, str):
+            return head
+    return server

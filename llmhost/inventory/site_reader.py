@@ -72,6 +72,6 @@ def read_site(
 
 
 def _site_host(host: HostData, rules: Rules) -> SiteHost:
-    settings = read_settings(host.data, rules)
+    settings = read_settings(host.data, rules, host.name)
     contact = str(host.data.get("ssh_hostname") or host.name)
     return SiteHost(host.name, settings, frozenset(host.groups), contact, host.data)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from llmhost.gateway.keys import digest
+from llmhost.inventory.engine_group_rules import group_problems
 from llmhost.inventory.model_route_rules import site_model_problems
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.role import GATEWAYS, Role
@@ -16,6 +17,7 @@ def site_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
     """Mistakes of one host that involve others."""
     yield from _taken_addresses(host, site)
     yield from site_model_problems(host, site)
+    yield from group_problems(host, site)
     settings = host.settings
     is_llm_server = host.role is Role.LLM_SERVER and GATEWAYS not in host.groups
     if is_llm_server and not settings.services:

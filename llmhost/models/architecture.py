@@ -77,6 +77,8 @@ def shape_of_gguf(gguf: Gguf) -> Shape:
         vocabulary_size=table.shape[-1] if table and not _embeds(gguf) else 0,
         trained_context_tokens=gguf.number("context_length") or None,
         parameters=sum(tensor.values for tensor in on_gpu) or None,
+        layers=gguf.number("block_count") or None,
+        attention_heads=_same_everywhere(gguf, "attention.head_count"),
     )
 
 
@@ -146,6 +148,12 @@ def _for_each_layer(gguf: Gguf, key: str, layers: int) -> list[int]:
     return numbers
 
 
+def _same_everywhere(gguf: Gguf, key: str) -> int | None:
+    """A number of all layers; None if they differ or if it is unknown."""
+    value = gguf.metadata.get(f"{gguf.architecture}.{key}")
+    return value if isinstance(value, int) and value > 0 else None
+
+
 def _needed(gguf: Gguf, key: str) -> int:
     number = gguf.number(key)
     if number is None:
@@ -171,6 +179,8 @@ def shape_of_config(config: Mapping[str, Any], weights: TensorTotals) -> Shape:
             vocabulary_size=0 if encoder else text["vocab_size"],
             trained_context_tokens=text.get("max_position_embeddings"),
             parameters=weights.values or None,
+            layers=text.get("num_hidden_layers"),
+            attention_heads=text.get("num_attention_heads"),
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         raise ValueError("has a config.json without layers, heads and sizes") from None

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from pyinfra import host
 
 from llmhost.docker.containerd import refused_moves
 from llmhost.facts.docker import EngineRootsFact
 from llmhost.facts.listeners import Listeners
+from llmhost.facts.network import HostNetworking
 from llmhost.facts.nginx import OtherSites
 from llmhost.facts.system import HostIdentityFact, HostTime
 from llmhost.facts.upstreams import SilentUpstreams
@@ -17,7 +19,7 @@ from llmhost.operations.changes import note, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.nvidia_packages import read_state
-from llmhost.preflight import Requirements, findings, occupied, unreachable
+from llmhost.preflight import Requirements, findings, not_in_group, occupied, unreachable
 from llmhost.system.listeners import taken
 
 
@@ -38,6 +40,7 @@ def _prefetch(
     receipt: str,
     roots: tuple[str, str] | None = None,
     gateway: GatewayPlan | None = None,
+    group: tuple[str, IPv4Address] | None = None,
     **_: object,
 ) -> list[Question]:
     """Not the clock, which is compared with the controller's."""
@@ -45,6 +48,7 @@ def _prefetch(
     questions += [_roots_question(*roots)] if roots else []
     if requirements.ports:
         questions.append(_listeners_question(requirements))
+    questions += [ask(HostNetworking)] if group else []
     if gateway and not gateway.replaces_nginx:
         questions.append(_sites_question(gateway))
     if gateway and gateway.servers:
@@ -77,12 +81,14 @@ def fit(
     roots: tuple[str, str] | None = None,
     gateway: GatewayPlan | None = None,
     gpus: DriverPolicy | None = None,
+    group: tuple[str, IPv4Address] | None = None,
 ) -> Commands:
     """Refuse the host, with all reasons, if it does not meet the requirements.
 
     `roots` are the directories of Docker and containerd. `gpus` are the services' requirements for
     its GPUs, which are read only if there are any. Those that cannot be met are a warning: they
-    stop only what needs the GPUs (docs/decisions/0087). None: the host runs no services. Servers
+    stop only what needs the GPUs (docs/decisions/0087). None: the host runs no services. `group` is
+    the interface of its engine group, and the address that it must have there. Servers
     behind a gateway that do not answer, and ports that other programs use, are a warning once the
     host is deployed: its keys must remain changeable meanwhile.
     """
@@ -93,6 +99,7 @@ def fit(
     skew = get_fact(HostTime) - time.time()
     wrong = [*findings(identity, requirements, skew_seconds=skew)]
     wrong += _elsewhere(*roots) if roots else ()
+    wrong += not_in_group(*group, get_fact(HostNetworking)) if group else ()
     warnings: list[str] = []
     found = warnings if identity.deployed else wrong
     found += _taken_ports(requirements)

@@ -29,7 +29,7 @@ def rules(*rules: ufw.Rule, confirm_seconds: int) -> Commands:
         return
     extra = ufw.lifeline(rules, state.connection)
     wanted = (*rules, *extra)
-    files = _files(wanted, state)
+    files = rule_files(wanted, state)
     wrong = ufw.drift(files, wanted, state)
     if not wrong:
         return
@@ -38,7 +38,8 @@ def rules(*rules: ufw.Rule, confirm_seconds: int) -> Commands:
     yield from on_trial(_TRIAL, confirm_seconds)
 
 
-def _files(rules: tuple[ufw.Rule, ...], state: ufw.UfwState) -> list[File]:
+def rule_files(rules: tuple[ufw.Rule, ...], state: ufw.UfwState) -> list[File]:
+    """All files of ufw with these rules."""
     files = []
     for version, chain in ((4, "ufw"), (6, "ufw6")):
         openings = ufw.openings(rules, version)

@@ -40,3 +40,10 @@ class Shape(Section):
     parameters: Annotated[int, whole(1, 2**50, "weights", 8_190_735_360)] | None = None
     """Number of weights in `weights_bytes`; `llmhost vram` needs it to propose other
     quantizations."""
+
+    layers: Annotated[int, whole(1, 2**16, "layers", 36)] | None = None
+    """`num_hidden_layers`; an engine group can be divided into at most as many stages."""
+
+    attention_heads: Annotated[int, whole(1, 2**16, "heads", 32)] | None = None
+    """`num_attention_heads`; the GPUs of an engine group that compute a layer together must divide
+    them."""

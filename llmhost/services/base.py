@@ -246,6 +246,9 @@ class Service(Generic[OptionsT]):
     beside_fraction_bytes: int = 0
     """GPU memory that it uses in addition to its `gpu_fraction`."""
 
+    in_groups: bool = False
+    """Whether several hosts can run it together (`engine_group_*`)."""
+
     def problems(self, models: Sequence[Model]) -> Iterator[str]:
         """A sentence for each mistake in its models."""
         for model in models:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from pydantic import model_validator
 
 from llmhost.models.lora import rank_of
 from llmhost.models.memory import CUDA_BYTES, Estimate
+from llmhost.options.engine_group import EngineGroup
 from llmhost.options.kind import Mistake
 from llmhost.options.model import Model
 from llmhost.options.nvidia_driver import CudaVersion
@@ -113,6 +115,28 @@ class VllmOptions(ServiceOptions):
         return self.gpu_request.count if self.gpu_request else 1
 
 
+@dataclass(frozen=True)
+class Parallel:
+    """GPUs for each layer, and parts of the model one after the other."""
+
+    tensor: int
+    pipeline: int
+
+    @property
+    def gpus(self) -> int:
+        return self.tensor * self.pipeline
+
+
+def parallel_over(group: EngineGroup, options: VllmOptions) -> Parallel:
+    """How the members of a group compute one model; each has the same GPUs."""
+    gpus = options.gpus * len(group.members)
+    tensor = group.tensor_parallel or options.tensor_parallel
+    if tensor is None:
+        tensor = max(1, gpus // group.pipeline_parallel) if group.pipeline_parallel else None
+    tensor = tensor or options.gpus
+    return Parallel(tensor, group.pipeline_parallel or max(1, gpus // tensor))
+
+
 class Vllm(Service[VllmOptions]):
     """One process with one model, and one more for each GPU."""
 
@@ -133,6 +157,19 @@ class Vllm(Service[VllmOptions]):
     def arguments(self, options: VllmOptions, models: Sequence[Model]) -> list[str]:
         """Arguments for its GPUs, and for the model's task, parameters and adapters."""
         return [*_parallel(options), *_of_adapters(models[0]), *_of_model(models[0])]
+
+    def group_arguments(
+        self, group: EngineGroup, options: VllmOptions, models: Sequence[Model]
+    ) -> list[str]:
+        """The same for an engine whose GPUs are those of a group of hosts."""
+        parallel = parallel_over(group, options)
+        return [
+            *("--distributed-executor-backend", "ray"),
+            *("--tensor-parallel-size", str(parallel.tensor)),
+            *("--pipeline-parallel-size", str(parallel.pipeline)),
+            *_of_adapters(models[0]),
+            *_of_model(models[0]),
+        ]
 
     def variables(self, models: Sequence[Model]) -> dict[str, str]:
         """Environment variables for the model."""
@@ -199,6 +236,7 @@ SERVICE = Vllm(
     container_port=8000,
     metrics_path="/metrics",
     own_variables=("TIKTOKEN_ENCODINGS_BASE",),
+    in_groups=True,
     beside_fraction_bytes=CUDA_BYTES,
     runs=Abilities(
         tasks=("generate", "embed", "rerank"),

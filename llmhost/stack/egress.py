@@ -3,11 +3,15 @@
 from pathlib import PurePosixPath
 
 from llmhost.settings import Settings
+from llmhost.stack.engine_group import others_of
 from llmhost.system.files import Absent, Directory, Entry, File
 from llmhost.template import render
 
 TABLE = "llmhost_egress"
 RULES = "/etc/llmhost/egress.nft"
+CONTAINER_USER = 10001
+"""User of all engines; templates/stack/service.yaml.j2."""
+
 DROP_IN = "/etc/systemd/system/docker.service.d/50-llmhost-egress.conf"
 
 
@@ -26,6 +30,9 @@ def egress_files(settings: Settings) -> tuple[Entry, ...]:
         bridge=settings.stack.bridge,
         openings=_openings(settings),
         host_ports=[settings.gateway.port] if settings.gateway_callers else [],
+        group=settings.engine_group,
+        members=others_of(settings.engine_group, settings.member) if settings.member else (),
+        user=CONTAINER_USER,
     )
     files = (File(RULES, rules), File(DROP_IN, render("egress/docker.conf.j2", rules=RULES)))
     return (*(Directory(str(PurePosixPath(file.path).parent)) for file in files), *files)

@@ -30,12 +30,18 @@ def memory_limit(capacity: Capacity) -> str:
     return f"{limit}g" if limit > 0 else ""
 
 
-def limits(declared_memory: str | None, capacity: Capacity, *, hardened: bool) -> Limits:
+_PIDS_OF_GROUP = 1024
+"""In addition, for the processes of Ray, each of which has some 20 threads, and for its workers."""
+
+
+def limits(
+    declared_memory: str | None, capacity: Capacity, *, hardened: bool, in_group: bool = False
+) -> Limits:
     """The limits of one service; not `hardened`: only those of memory that are declared, and that
     of processes."""
     memory = declared_memory or (memory_limit(capacity) if hardened else "")
     return Limits(
-        pids=max(_LEAST_PIDS, _PIDS_PER_THREAD * capacity.threads),
+        pids=max(_LEAST_PIDS, _PIDS_PER_THREAD * capacity.threads) + in_group * _PIDS_OF_GROUP,
         memory=bytes_of(memory) if memory else 0,
         cpus=(str(CPU_SHARES),) if hardened else (),
     )

@@ -19,7 +19,10 @@ from llmhost.resources import FILES
 from llmhost.secret import read_secret
 from llmhost.services.app import LINKS, App, loads_onnx
 from llmhost.services.base import GATEWAY, AnyService, ServiceOptions
+from llmhost.services.vllm import SERVICE as VLLM
+from llmhost.services.vllm import VllmOptions
 from llmhost.settings import Settings
+from llmhost.stack.engine_group import Member, member_of, with_ray
 from llmhost.stack.limits import Capacity, limits
 from llmhost.system.files import File
 from llmhost.template import render
@@ -77,8 +80,13 @@ def compose_project(
     images = {image.service: image.reference for image in service_images(settings)}
     hardened = settings.system.hardening != "off"
     limited = {
-        name: limits(settings.options(name).memory_limit, capacity or Capacity(), hardened=hardened)
-        for name in settings.services
+        each.name: limits(
+            settings.options(each.name).memory_limit,
+            capacity or Capacity(),
+            hardened=hardened,
+            in_group=bool(settings.member) and each.in_groups,
+        )
+        for each in settings.catalogue
     }
     return Project(
         name=settings.stack.project,
@@ -99,7 +107,11 @@ def compose_project(
         images=images,
         start_timeout_seconds=settings.stack.start_timeout_seconds,
         bridge=settings.stack.bridge,
-        private=frozenset(n for n in settings.services if settings.options(n).secret_variables),
+        private=frozenset(
+            each.name
+            for each in settings.catalogue
+            if settings.options(each.name).secret_variables or (settings.member and each.in_groups)
+        ),
         limits=limited,
         questions={
             service.name: program
@@ -115,6 +127,7 @@ def _service_file(
     """The Compose file of a service."""
     options, models = settings.options(service.name), settings.models_of(service.name)
     gpus, names = devices.get(service.name, ()), other_names(settings, service.name)
+    member = member_of(settings, service, image)
     return render(
         _template(options, service.name),
         project=settings.stack.project,
@@ -123,10 +136,11 @@ def _service_file(
         options=options,
         devices=gpus,
         needs=started_first(settings, service, devices),
-        environment=_environment(settings, service),
+        environment=_environment(settings, service, member),
+        member=member,
         cache_key=_cache_key(settings, service, image, gpus),
         models=models,
-        arguments=tuple(service.arguments(options, models)),
+        arguments=_arguments(settings, service),
         other_names=names,
         renamed=tuple(
             model.model_copy(update={"name": name})
@@ -143,6 +157,13 @@ def _service_file(
         gateway_name=GATEWAY,
         quoted=_quoted,
     )
+
+
+def _arguments(settings: Settings, service: AnyService) -> tuple[str, ...]:
+    options, models = settings.options(service.name), settings.models_of(service.name)
+    if settings.member and isinstance(options, VllmOptions):
+        return tuple(VLLM.group_arguments(settings.engine_group, options, models))
+    return tuple(service.arguments(options, models))
 
 
 def _hosts(settings: Settings, service: AnyService) -> tuple[tuple[str, str], ...]:
@@ -217,6 +238,8 @@ def _context(settings: Settings, service: AnyService) -> Sequence[File]:
         files = tuple(each for each in files if not (models and each.path == ".dockerignore"))
     else:
         files = context_files(FILES / "images" / service.name)
+        if settings.member and service.in_groups:
+            files = with_ray(files, settings.engine_group.package_index)
     own = tuple(service.context(options, models))
     return (*files, *own, *service.renamed(own, other_names(settings, service.name)))
 
@@ -233,11 +256,12 @@ def _with_models(file: File, settings: Settings, models: Sequence[Model]) -> Fil
     return replace(file, content="\n".join([file.data.decode(), *lines, f"ADD {LINKS} /", ""]))
 
 
-def _environment(settings: Settings, service: AnyService) -> dict[str, str]:
+def _environment(settings: Settings, service: AnyService, member: Member | None) -> dict[str, str]:
     """Declared variables and secrets. Not by `env_file`: with it, Compose prints another hash
     before it creates a container than it stores in the container (seen with 2.26)."""
     options = settings.options(service.name)
     models = settings.models_of(service.name)
     given = options.variables(models) if isinstance(options, App) else options.environment
     places = options.secret_variables.items()
-    return {**given, **{variable: read_secret(place) for variable, place in places}}
+    secrets = {variable: read_secret(place) for variable, place in places}
+    return {**given, **secrets, **(member.environment if member else {})}

@@ -46,22 +46,25 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True)
 class Rule:
-    """A port that is open to networks."""
+    """A port that is open to networks. `port` may be a range, such as `1024:65535`; with an
+    `interface`, only packets that arrive there are admitted, and none to ports of containers."""
 
-    port: int
+    port: int | str
     protocol: str
     sources: tuple[Network, ...]
     comment: str = ""
+    interface: str = ""
 
 
 @dataclass(frozen=True)
 class Opening:
     """A port that is open to one network: one rule of ufw."""
 
-    port: int
+    port: int | str
     protocol: str
     source: Network
     comment: str
+    interface: str = ""
 
     @property
     def _source(self) -> str:
@@ -74,12 +77,17 @@ class Opening:
         """ufw's notation, the source of `ufw status` (backend_iptables.py)."""
         anywhere = "0.0.0.0/0" if self.source.version == 4 else "::/0"
         comment = f" comment={self.comment.encode().hex()}" if self.comment else ""
-        return f"allow {self.protocol} {self.port} {anywhere} any {self._source} in{comment}"
+        way = f"in_{self.interface}" if self.interface else "in"
+        return f"allow {self.protocol} {self.port} {anywhere} any {self._source} {way}{comment}"
 
     @property
     def arguments(self) -> str:
         """The rule for iptables-restore, as ufw writes it."""
-        return f"-p {self.protocol} --dport {self.port}{self._from} -j ACCEPT"
+        way = f"-i {self.interface} " if self.interface else ""
+        port = f"--dport {self.port}"
+        if isinstance(self.port, str):
+            port = f"-m multiport --dports {self.port}"
+        return f"{way}-p {self.protocol} {port}{self._from} -j ACCEPT"
 
     @property
     def of_container(self) -> str:
@@ -95,7 +103,7 @@ class Opening:
 def openings(rules: Iterable[Rule], version: int) -> list[Opening]:
     """The rules of one IP version, in the order they are declared."""
     return [
-        Opening(rule.port, rule.protocol, source, rule.comment)
+        Opening(rule.port, rule.protocol, source, rule.comment, rule.interface)
         for rule in rules
         for source in rule.sources
         if source.version == version
@@ -152,7 +160,8 @@ def lifeline(rules: Iterable[Rule], connection: Connection | None) -> tuple[Rule
         return ()
     client = ip_network(connection.client)
     for rule in rules:
-        if (rule.port, rule.protocol) == (connection.port, "tcp") and any(
+        here = (rule.port, rule.protocol, rule.interface)
+        if here == (connection.port, "tcp", "") and any(
             _covers(source, client) for source in rule.sources
         ):
             return ()

@@ -11,6 +11,8 @@ from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.gpu_allocation import allocate_numbers
 from llmhost.options.model import Model
 from llmhost.options.shape import Shape
+from llmhost.services.base import AnyService
+from llmhost.services.vllm import VllmOptions, parallel_over
 from llmhost.settings import Settings
 from llmhost.units import gib_to_bytes
 from llmhost.vram.ledger import GpuShare, Ledger, Load
@@ -72,7 +74,8 @@ def _all_loads(
         gpus = [(gpu, gpu_bytes[gpu]) for gpu in granted.get(service.name, ())]
         for model in service.loaded(settings.models_of(service.name)) if gpus else ():
             try:
-                loads += _loads(model, estimate, gpus) if estimate else ()
+                parts = _parts(settings, service, model, len(gpus))
+                loads += _loads(model, estimate, gpus, parts) if estimate else ()
             except ValueError as error:
                 unknown.append(f"'{model.name}': {error}")
     return loads, unknown
@@ -95,8 +98,24 @@ def _by_number(settings: Settings, count: int) -> tuple[dict[str, tuple[int, ...
         return {}, [*sentences, *error.sentences]
 
 
-def _loads(model: Model, estimate: Estimate, gpus: Sequence[tuple[int, int]]) -> Iterator[Load]:
-    """The model's part on each of its GPUs, given with their sizes.
+def _parts(settings: Settings, service: AnyService, model: Model, gpus: int) -> int:
+    """Into how many equal parts a model is divided: one for each GPU, of all hosts of a group.
+
+    If the layers cannot be divided equally, the largest part counts: fewer parts of its size.
+    """
+    options = settings.options(service.name)
+    if not (settings.member and service.in_groups and isinstance(options, VllmOptions)):
+        return gpus
+    parallel = parallel_over(settings.engine_group, options)
+    shape = None if model.vram_gib is not None else shape_of(model)
+    layers = shape.layers if shape and shape.layers else parallel.pipeline
+    return max(1, parallel.tensor * layers // -(-layers // parallel.pipeline))
+
+
+def _loads(
+    model: Model, estimate: Estimate, gpus: Sequence[tuple[int, int]], parts: int
+) -> Iterator[Load]:
+    """The model's part on each of its GPUs of this host, given with their sizes.
 
     Raises ValueError with the reason if its memory is unknown.
     """
@@ -108,7 +127,7 @@ def _loads(model: Model, estimate: Estimate, gpus: Sequence[tuple[int, int]]) ->
             parallel=model.parallel,
             cache_type=model.cache_type,
             adapter_bytes=_beside_bytes(model),
-            gpus=len(gpus),
+            gpus=parts,
             gpu_bytes=gpu_bytes,
         )
         yield Load(model.name, model.service, gpu, shape, use, estimate, model.resident, measured)

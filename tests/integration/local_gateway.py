@@ -108,13 +108,13 @@ class LocalGateway:
 
 @contextmanager
 def local_gateway(
-    data: Mapping[str, Any], directory: Path, version: str = ""
+    data: Mapping[str, Any], directory: Path, version: str = "", name: str = ""
 ) -> Iterator[LocalGateway]:
     """The gateway of this inventory data; its services must listen already.
 
-    `version` is that of the nginx to write for, empty for a new one.
+    `version` is that of the nginx to write for, empty for a new one; `name` is that of the host.
     """
-    settings = read_settings(data)
+    settings = read_settings(data, name=name)
     (directory / "logs").mkdir(parents=True)
     counters(directory).mkdir(exist_ok=True)
     if os.geteuid() == 0:

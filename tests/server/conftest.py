@@ -118,6 +118,11 @@ def _site(path: str) -> Site:
         raise pytest.UsageError(*error.sentences) from None
 
 
+def site_of(config: pytest.Config) -> Site:
+    """All servers of this run."""
+    return _site(config.getoption("site"))
+
+
 @pytest.fixture(scope="session")
 def site_host(server_name: str, pytestconfig: pytest.Config) -> SiteHost:
     """The server as the inventory declares it."""
@@ -208,6 +213,11 @@ def address(server_name: str, ssh_config_path: Path) -> str:
 @pytest.fixture(scope="session")
 def door(server_name: str, address: str, settings: Settings) -> Door:
     """The gateway, as seen from another machine."""
+    return door_of(server_name, address, settings)
+
+
+def door_of(server_name: str, address: str, settings: Settings) -> Door:
+    """The gateway of a server at this address, as seen from another machine."""
     gateway = settings.gateway
     if gateway.tls == "off":
         return Door(gateway.url(address), ())

@@ -24,7 +24,8 @@ Target = tuple[str, int]
 # The rule that admits a controller that no declared rule admits.
 LIFELINE = "llmhost: address of the last deploy"
 _RULE = re.compile(
-    r"^(?P<port>\d+)/(?P<protocol>tcp|udp)(?: \(v6\))? +ALLOW IN +"
+    r"^(?P<port>\d+(?::\d+)?)/(?P<protocol>tcp|udp)(?: on (?P<interface>\S+))?(?: \(v6\))?"
+    r" +ALLOW IN +"
     r"(?P<source>\S+(?: \(v6\))?) *(?:# (?P<comment>.*))?$"
 )
 _ANYWHERE = {"Anywhere": "0.0.0.0/0", "Anywhere (v6)": "::/0"}
@@ -32,11 +33,12 @@ _ANYWHERE = {"Anywhere": "0.0.0.0/0", "Anywhere (v6)": "::/0"}
 
 @dataclass(frozen=True)
 class Admitted:
-    """A port that one network may reach."""
+    """A port, or a range of ports, that one network may reach."""
 
-    port: int
+    port: int | str
     protocol: str
     source: Network
+    interface: str = ""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,12 +63,18 @@ def declared(settings: Settings, role: Role, versions: tuple[int, ...]) -> set[A
         ports += [(settings.gateway.port, "tcp", settings.admitted_to_gateway)]
     ports += [(ui.ui_port, "tcp", ui.sources) for ui in settings.uis.values()]
     ports += [(rule.port, rule.protocol, rule.sources) for rule in firewall.rules]
-    return {
+    found = {
         Admitted(port, kind, source)
         for port, kind, sources in ports
         for source in sources
         if source.version in versions
     }
+    group = settings.engine_group
+    for name, address in group.members.items():
+        if name != settings.member:
+            member = ipaddress.ip_network(address)
+            found.add(Admitted("1024:65535", "tcp", member, group.interface or ""))
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +92,10 @@ def status(ufw: str) -> dict[Admitted, str]:
         match = _RULE.match(line.rstrip())
         assert match, f"an undeclared kind of rule: {line}"
         source = ipaddress.ip_network(_ANYWHERE.get(match["source"], match["source"]))
-        rules[Admitted(int(match["port"]), match["protocol"], source)] = match["comment"] or ""
+        port = match["port"]
+        ports = port if ":" in port else int(port)
+        way = match["interface"] or ""
+        rules[Admitted(ports, match["protocol"], source, way)] = match["comment"] or ""
     return rules
 
 
@@ -125,7 +136,8 @@ def may_reach(
     rules = declared | {rule for rule, comment in status.items() if comment == LIFELINE}
 
     def asked(address: str, port: int) -> bool:
-        wanted = (rule for rule in rules if (rule.port, rule.protocol) == (port, "tcp"))
+        ports = (port, "1024:65535") if port >= 1024 else (port,)
+        wanted = (rule for rule in rules if rule.port in ports and rule.protocol == "tcp")
         return any(clients[address] in rule.source for rule in wanted)
 
     return asked

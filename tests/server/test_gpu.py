@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.checks.conftest import Containers
+from llmhost.checks.conftest import Containers, door_of, site_of
 from llmhost.checks.gateway_client import Door
 from llmhost.checks.gpu_proof import keep
 from llmhost.checks.nvidia import Nvidia, look, note, require_gpu
@@ -42,8 +42,24 @@ def running(host: Any, settings: Settings) -> Containers:
 
 
 @pytest.fixture
+def entrance(settings: Settings, door: Door, pytestconfig: pytest.Config) -> tuple[Settings, Door]:
+    """The host that answers for this one's GPUs: of an engine group, the head."""
+    if not settings.serves_a_head:
+        return settings, door
+    name = str(settings.engine_group.head)
+    head = site_of(pytestconfig).get(name)
+    if head is None:
+        pytest.skip(f"not checked: {name} answers for this host's GPUs; verify both together")
+    return head.settings, door_of(name, head.contact, head.settings)
+
+
+@pytest.fixture
 def answering(
-    settings: Settings, nvidia: Nvidia, outside: Outside, door: Door, stopped: Mapping[str, str]
+    settings: Settings,
+    nvidia: Nvidia,
+    outside: Outside,
+    entrance: tuple[Settings, Door],
+    stopped: Mapping[str, str],
 ) -> list[str]:
     """Services on GPUs that have just answered a completion."""
     if not (key := os.environ.get("LLMHOST_API_KEY")):
@@ -60,7 +76,8 @@ def answering(
     if not services:
         pytest.skip("not checked: the services that answer completions were stopped by an operator")
     for service in services:
-        _complete(settings, service, outside, door, key)
+        answers, door = entrance
+        _complete(answers, service, outside, door, key)
     return services
 
 

@@ -77,8 +77,10 @@ def test_no_process_is_root_or_can_become_root(processes: Mapping[str, dict[str,
 
 
 def test_containers_reach_only_what_is_declared(containers: Containers, settings: Settings) -> None:
+    in_group = {each.name for each in settings.catalogue if settings.member and each.in_groups}
     for service, each in containers.items():
-        assert {*each["NetworkSettings"]["Networks"]} == {f"{settings.stack.project}_default"}
+        network = "host" if service in in_group else f"{settings.stack.project}_default"
+        assert {*each["NetworkSettings"]["Networks"]} == {network}
         host = each["HostConfig"]
         assert not host["Privileged"] and host["PidMode"] == "", service
         for key in ("CapAdd", "Devices", "DeviceCgroupRules", "VolumesFrom", "GroupAdd"):

@@ -49,6 +49,16 @@ def planned(hosts: Sequence[RollHost], size: BatchSize = ONE) -> RollPlan:
     return roll_plan(hosts, pool_of(hosts), size)
 
 
+def test_members_of_an_engine_group_are_left_out() -> None:
+    first, *others = servers(3)
+    member = replace(first, group=("llm-1", "llm-9"))
+    plan = planned([member, *others])
+    assert [batch.names for batch in plan.batches] == [["llm-2"], ["llm-3"]]
+    (why,) = plan.left_out.values()
+    assert "run llmhost deploy with --limit llm-1 --limit llm-9" in why
+    assert planned([replace(member, status="converged"), *others]).left_out == {}
+
+
 def batches(plan: RollPlan) -> list[list[str]]:
     return [batch.names for batch in plan.batches]
 

@@ -43,4 +43,6 @@ def api_of(service: str, host: Host, settings: Settings) -> Api:
     """Skips the test if the service is not declared."""
     if service not in settings.services:
         does_not_apply(f"the service {service} is not declared")
+    if settings.serves_a_head and service == "vllm":
+        does_not_apply(f"{settings.engine_group.head} answers for this engine group")
     return Api(host, f"http://127.0.0.1:{settings.options(service).port}")
