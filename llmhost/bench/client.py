@@ -56,8 +56,8 @@ def sample(client: httpx.Client, load: Load, number: int) -> Sample:
     try:
         with client.stream("POST", load.path, json=load.body(number)) as answer:
             if answer.status_code != httpx.codes.OK:
-                return Sample(error=_refusal(answer))
-            for event in _events(answer):
+                return Sample(error=refusal(answer))
+            for event in stream_events(answer):
                 usage = event.get("usage")
                 if isinstance(usage, dict):
                     reported = int(usage.get("completion_tokens") or 0)
@@ -74,7 +74,8 @@ def sample(client: httpx.Client, load: Load, number: int) -> Sample:
     return Sample(first, last, reported or events)
 
 
-def _events(answer: httpx.Response) -> Iterator[dict[str, object]]:
+def stream_events(answer: httpx.Response) -> Iterator[dict[str, object]]:
+    """The events of a streamed answer."""
     for line in answer.iter_lines():
         if line.startswith("data:") and line[5:].strip() != "[DONE]":
             try:
@@ -94,7 +95,7 @@ def _has_text(event: dict[str, object]) -> bool:
     return any(delta.get(key) for key in ("content", "reasoning_content", "reasoning"))
 
 
-def _refusal(answer: httpx.Response) -> str:
+def refusal(answer: httpx.Response) -> str:
     """The status, with the gateway's code if there is one."""
     try:
         code = json.loads(answer.read())["error"]["code"]

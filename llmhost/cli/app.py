@@ -99,6 +99,14 @@ PLACES = {
     "bench": Place(
         "bench:bench", "Measure throughput and latency of a gateway at rising concurrency."
     ),
+    "compare": Place(
+        "compare:compare", "Ask two models the same questions, and show their answers side by side."
+    ),
+    "promote": Place(
+        "compare:promote",
+        "Exchange the names of a model and of a role's model in the inventory.",
+        pyinfra=False,
+    ),
     "drain": Place(
         "drain:drain", "Stop sending requests to a server and wait for open requests to finish."
     ),
@@ -115,7 +123,7 @@ PLACES = {
     "restart": Place("service:restart_service", "Restart a service and wait until it is healthy."),
     "bundle": Place("bundle:app", "Deploy to hosts without a network, from one signed file."),
     "key": Place("key:app", "Create, import, rotate, revoke and list API keys.", pyinfra=False),
-    "model": Place("model:app", "List models and pin their sources."),
+    "model": Place("model_make:app", "List models, pin their sources, and make derived ones."),
     "docs": Place(
         "docs:docs", "Print a page of the documentation, or the list of pages.", pyinfra=False
     ),

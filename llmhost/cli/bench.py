@@ -86,7 +86,7 @@ def bench(
     if png:
         _check_plot(png)
     before = _earlier(compare) if compare else None
-    target, roles = _target(inventory, host, model)
+    target, roles = gateway_host(inventory, host, model)
     report = BenchReport(
         schema=SCHEMA,
         host=target.name,
@@ -100,7 +100,7 @@ def bench(
     if before and (why := incomparable(report, before)):
         stop(*(f"{compare}: cannot be compared: {each}" for each in why))
     loads = [Load(path, role, words, tokens) for role, path in roles.items()]
-    with _client(target, url, key, timeout) as client:
+    with gateway_client(target, url, key, timeout) as client:
         levels = tuple(_levels(client, loads, _numbers(concurrency), rounds, report.goal))
     report = replace(report, levels=levels)
     if as_json:
@@ -140,7 +140,7 @@ def _levels(
             yield level(load.model, concurrency, seconds, samples, goal)
 
 
-def _target(path: str, name: str, model: str) -> tuple[SiteHost, dict[str, str]]:
+def gateway_host(path: str, name: str, model: str) -> tuple[SiteHost, dict[str, str]]:
     """The host, and the chat routes of its roles."""
     site = {host.name: host for host in site_hosts(path, [], no_rules)}
     if name not in site or site[name].role is Role.APP_SERVER:
@@ -154,7 +154,8 @@ def _target(path: str, name: str, model: str) -> tuple[SiteHost, dict[str, str]]
     return site[name], {model: roles[model]} if model else roles
 
 
-def _client(host: SiteHost, url: str, key: str, timeout: float) -> httpx.Client:
+def gateway_client(host: SiteHost, url: str, key: str, timeout: float) -> httpx.Client:
+    """A client of a host's gateway; stops if the key or the authority is missing."""
     gateway = host.settings.gateway
     try:
         secret = read_secret(key)

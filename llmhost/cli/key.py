@@ -60,7 +60,8 @@ def rotate(
     ] = 7.0,
 ) -> None:
     """Create a new key for a client; the old one stays valid for a while."""
-    from llmhost.gateway.client_records import EditError, changed, field
+    from llmhost.gateway.client_records import changed, field
+    from llmhost.gateway.python_source import EditError
 
     key = new_key()
     until = (datetime.now(UTC) + timedelta(days=keep_days)).replace(microsecond=0).isoformat()
@@ -180,7 +181,7 @@ def list_clients(
 def _edit(file: Path, edit: Callable[[str], str]) -> None:
     """Replace a file with its edited text in one rename, keeping its permissions."""
     # LibCST is slow to import, and only edits need it.
-    from llmhost.gateway.client_records import EditError
+    from llmhost.gateway.python_source import EditError
 
     file = file.resolve()
     try:

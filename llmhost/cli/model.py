@@ -18,12 +18,16 @@ from llmhost.cli.inventory_file import inventory_data
 from llmhost.inventory.mistakes import listed
 from llmhost.inventory.profiles import with_profile
 from llmhost.models.lock import LockError, is_pinned, lock_key, read_lock, with_pins, write_lock
+from llmhost.models.made import as_made, derive_of, made_directory, made_key
 from llmhost.options.model_source import HubSource, OllamaSource, parse_source
+from llmhost.options.policy import ModelPolicy
 from llmhost.options.stack import Stack
 from llmhost.services import catalogue
 from llmhost.units import counted, in_gib
 
-app = typer.Typer(help="List models and pin their sources.", no_args_is_help=True)
+app = typer.Typer(
+    help="List models, pin their sources, and make derived ones.", no_args_is_help=True
+)
 
 InventoryFile = Annotated[
     str, typer.Argument(metavar="INVENTORY", help="Inventory file, such as inventory/site.py")
@@ -32,6 +36,7 @@ Records = list[dict[str, Any]]
 Entries = dict[str, dict[str, Any]]
 
 _LOCK = Path(Stack().models_lock)
+_POLICY = tuple(ModelPolicy.model_fields)
 
 
 @app.command()
@@ -51,7 +56,7 @@ def add(
         stop(f"--service '{service}' is not a service; write {listed(catalogue())}")
     record: dict[str, Any] = {"name": role, "service": service, "source": source}
     record |= {"include": include} if include else {}
-    lock_file.write_text(write_lock(_read(lock_file) | _resolve(record)))
+    lock_file.write_text(write_lock(read_entries(lock_file) | resolve(record)))
     typer.echo(f"Pinned in {lock_file}. Add this record to models in the inventory:", err=True)
     typer.echo(json.dumps(record) + ",")
 
@@ -66,17 +71,22 @@ def lock(
     Existing entries stay as they are, unless --update is given. Entries that the inventory no
     longer needs are removed.
     """
-    for file, locked in _by_lock_file(inventory).items():
+    for file, locked in by_lock_file(inventory).items():
         _warn_of_variables(locked)
-        known = {} if update else _read(file)
+        written = read_entries(file)
+        known = {} if update else written
         entries: Entries = {}
         for record in locked.records:
+            derive = derive_of(record)
+            if derive and (key := made_key(record, derive)) in written:
+                entries[key] = written[key]
             if is_pinned(record):
                 continue
             key, pinned = lock_key(record), is_pinned(with_pins(record, known))
-            entries |= {key: known[key]} if pinned else _resolve(record, locked.addresses)
+            entries |= {key: known[key]} if pinned else resolve(record, locked.addresses)
         file.write_text(write_lock(entries))
-        typer.echo(f"{file}: {counted(len(entries), 'source')} locked")
+        sources = sum("input" not in entry for entry in entries.values())
+        typer.echo(f"{file}: {counted(sources, 'source')} locked")
 
 
 @app.command("list")
@@ -85,52 +95,60 @@ def list_models(inventory: InventoryFile) -> None:
     table = Table(box=None)
     for column in ("name", "service", "source", "revision", "pinned by", "GiB"):
         table.add_column(column, overflow="fold")
-    for file, locked in _by_lock_file(inventory).items():
-        entries = _read(file)
+    for file, locked in by_lock_file(inventory).items():
+        entries, made = read_entries(file), made_directory(file)
         for record in locked.records:
-            table.add_row(*map(escape, _row(record, entries)))
+            table.add_row(*map(escape, _row(record, entries, made)))
     Console(soft_wrap=False).print(table)
 
 
-def _row(record: Mapping[str, Any], entries: Entries) -> Iterator[str]:
+def _row(record: Mapping[str, Any], entries: Entries, made: Path) -> Iterator[str]:
     source = str(record.get("source"))
     yield str(record.get("name"))
     yield str(record.get("service", "llamacpp"))
     yield source
-    pinned = with_pins(record, entries)
+    pinned, derive = with_pins(record, entries), derive_of(record)
     yield str(pinned.get("revision") or "")[:12]
-    if not is_pinned(pinned):
+    if derive:
+        pinned = as_made(pinned, entries, made)
+    if derive and "made_from" not in pinned:
+        yield "nothing; run llmhost model make"
+    elif not is_pinned(pinned):
         yield "nothing; run llmhost model lock"
     else:
         files = pinned.get("files")
         yield f"{len(files)} files" if files else str(pinned["sha256"])[:12]
-    size = entries.get(lock_key(record), {}).get("bytes")
+    key = made_key(record, derive) if derive else lock_key(record)
+    size = entries.get(key, {}).get("bytes")
     yield in_gib(size) if size else ""
 
 
 @dataclass
-class _Locked:
-    """What a lock file is for: records of all hosts' models, without duplicates, and the addresses
-    of the hubs in the inventory, by option."""
+class Locked:
+    """What a lock file is for: records of all hosts' models, without duplicates, the addresses
+    of the hubs in the inventory, by option, and the policies of the hosts."""
 
     records: Records = field(default_factory=list)
+    policies: list[dict[str, Any]] = field(default_factory=list)
     addresses: dict[str, str] = field(default_factory=dict)
 
 
-def _by_lock_file(inventory: str) -> dict[Path, _Locked]:
-    found: dict[Path, _Locked] = {}
+def by_lock_file(inventory: str) -> dict[Path, Locked]:
+    found: dict[Path, Locked] = {}
     for host in inventory_data(inventory).values():
         data = with_profile(host)
         file = Path(str(data.get("stack_models_lock") or Stack().models_lock)).expanduser()
         models = data.get("models", ())
         records = [dict(each) for each in models if isinstance(each, Mapping)]
-        known = found.setdefault(file, _Locked())
+        known = found.setdefault(file, Locked())
         known.records += [record for record in records if record not in known.records]
         known.addresses |= {name: str(data[name]) for name in ADDRESSES if name in data}
+        policy = {key: data[f"policy_{key}"] for key in _POLICY if f"policy_{key}" in data}
+        known.policies += [policy] if policy not in known.policies else []
     return found
 
 
-def _warn_of_variables(locked: _Locked) -> None:
+def _warn_of_variables(locked: Locked) -> None:
     for option, (variable, _) in ADDRESSES.items():
         if variable in os.environ and option not in locked.addresses:
             typer.echo(
@@ -140,7 +158,7 @@ def _warn_of_variables(locked: _Locked) -> None:
             )
 
 
-def _read(file: Path) -> Entries:
+def read_entries(file: Path) -> Entries:
     try:
         return read_lock(file.read_text())
     except FileNotFoundError:
@@ -149,7 +167,7 @@ def _read(file: Path) -> Entries:
         stop(f"{file}: the lock file {error}; remove it, then run llmhost model lock INVENTORY")
 
 
-def _resolve(record: Mapping[str, Any], addresses: Mapping[str, str] | None = None) -> Entries:
+def resolve(record: Mapping[str, Any], addresses: Mapping[str, str] | None = None) -> Entries:
     """The lock file's entry for a source; stops with a sentence if it cannot be resolved."""
     source = str(record.get("source"))
     try:

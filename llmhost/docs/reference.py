@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from llmhost.options.base import Section
+from llmhost.options.derive import Derive, Evaluation, Onnx
 from llmhost.options.kind import Choice, Kind
 from llmhost.options.model import ModelFile
 from llmhost.options.parameters import Parameters
@@ -45,6 +46,9 @@ def _lines() -> Iterator[str]:
     for name, record in RECORDS.items():
         yield from _section(f"`{name}`: a list of records", record, "")
     yield from _section("Each of the `files` of a model", ModelFile, "")
+    yield from _section("`derive` of a model", Derive, "")
+    yield from _section("`onnx` of a model's `derive`", Onnx, "")
+    yield from _section("Each `evaluate` of a model's `derive`", Evaluation, "")
     yield from _section("`parameters` of a model", Parameters, "")
     yield from _section("`shape` of a model", Shape, "")
     yield from _section("Every service: `SERVICE_*`", ServiceOptions, "SERVICE_")

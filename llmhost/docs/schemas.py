@@ -9,7 +9,9 @@ from pydantic import TypeAdapter
 from llmhost.announce.message import DeployAnnouncement
 from llmhost.backup import BackupListReport, BackupReport, RestoreReport
 from llmhost.bench.report import BenchReport
+from llmhost.bench.side_by_side import CompareReport
 from llmhost.history.run_record import HistoryReport
+from llmhost.making.report import MadeReport
 from llmhost.nvidia.matrix import NvidiaReport
 from llmhost.outdated.report import OutdatedReport
 from llmhost.resources import PACKAGE
@@ -45,6 +47,8 @@ SCHEMAS: dict[str, Any] = {
     "outdated": OutdatedReport,
     "key-list": KeyReport,
     "sbom-diff": SbomChanges,
+    "model-make": MadeReport,
+    "compare": CompareReport,
 }
 """What `llmhost NAME --json` prints, by name, with `-` before a subcommand or the option that it
 needs; and what a webhook gets."""

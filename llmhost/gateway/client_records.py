@@ -3,31 +3,32 @@
 An inventory is Python with comments: LibCST keeps everything that does not change.
 """
 
-import ast
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import libcst as cst
 
+from llmhost.gateway.python_source import (
+    EditError,
+    Record,
+    Value,
+    fields_of,
+    literal,
+    parsed,
+    replaced,
+)
+
 KEY = "api_clients"
 
-Value = str | bool
 Clients = cst.List | cst.Tuple
-Record = cst.Dict | cst.Call
-Field = cst.DictElement | cst.Arg
-
 
 _ROTATE = "llmhost key rotate"
 
 
-class EditError(ValueError):
-    """The text cannot be edited automatically; the sentence says what to do by hand."""
-
-
 def added(source: str, records: Sequence[Mapping[str, Any]]) -> str:
     """The source with records for new clients at the end of its list of clients."""
-    module = _parsed(source)
+    module = parsed(source)
     lists = _lists(module)
     known = {_name(each.value) for clients in lists for each in clients.elements}
     taken = [str(each["name"]) for each in records if each["name"] in known]
@@ -45,7 +46,7 @@ def added(source: str, records: Sequence[Mapping[str, Any]]) -> str:
     new = old
     for record in records:
         new = _with_client(new, cst.Element(cst.parse_expression(written(record))))
-    return _replaced(module, old, new)
+    return replaced(module, old, new)
 
 
 def written(record: Mapping[str, Any]) -> str:
@@ -55,39 +56,23 @@ def written(record: Mapping[str, Any]) -> str:
 
 def changed(source: str, client: str, values: Mapping[str, Value]) -> str:
     """The source with these fields of a client's record set or added."""
-    module = _parsed(source)
+    module = parsed(source)
     record = _record(module, client)
     edited = record
     for name, value in values.items():
         edited = _with_field(edited, name, value)
-    return _replaced(module, record, edited)
+    return replaced(module, record, edited)
 
 
 def field(source: str, client: str, name: str) -> Value | None:
     """A field of a client's record, None if it is not there."""
-    found = _fields(_record(_parsed(source), client)).get(name)
+    found = fields_of(_record(parsed(source), client)).get(name)
     if found is None:
         return None
-    value = _literal(found.value)
+    value = literal(found.value)
     if value is None:
         raise EditError(f"{name} of '{client}' is computed; edit the file by hand")
     return value
-
-
-def _parsed(source: str) -> cst.Module:
-    try:
-        ast.parse(source)  # its messages are familiar
-        return cst.parse_module(source)
-    except SyntaxError as error:
-        raise EditError(f"line {error.lineno} is not Python: {error.msg}") from error
-    except cst.ParserSyntaxError as error:
-        raise EditError(f"line {error.raw_line} cannot be parsed: edit the file by hand") from error
-
-
-def _replaced(module: cst.Module, old: cst.CSTNode, new: cst.CSTNode) -> str:
-    edited = module.deep_replace(old, new)
-    assert isinstance(edited, cst.Module)
-    return edited.code
 
 
 class _Lists(cst.CSTVisitor):
@@ -102,7 +87,7 @@ class _Lists(cst.CSTVisitor):
             self.found.append(value)
 
     def visit_DictElement(self, node: cst.DictElement) -> None:
-        self._take(_literal(node.key), node.value)
+        self._take(literal(node.key), node.value)
 
     def visit_Arg(self, node: cst.Arg) -> None:
         self._take(node.keyword and node.keyword.value, node.value)
@@ -134,31 +119,13 @@ def _record(module: cst.Module, client: str) -> Record:
 
 
 def _name(record: cst.BaseExpression) -> Value | None:
-    name = _fields(record).get("name")
-    return _literal(name.value) if name else None
-
-
-def _fields(record: cst.BaseExpression) -> dict[str, Field]:
-    if isinstance(record, cst.Call):
-        return {arg.keyword.value: arg for arg in record.args if arg.keyword}
-    if isinstance(record, cst.Dict):
-        pairs = (each for each in record.elements if isinstance(each, cst.DictElement))
-        return {str(_literal(pair.key)): pair for pair in pairs}
-    return {}
-
-
-def _literal(node: cst.BaseExpression) -> Value | None:
-    if isinstance(node, cst.SimpleString | cst.ConcatenatedString):
-        value = node.evaluated_value
-        return value if isinstance(value, str) else None
-    if isinstance(node, cst.Name) and node.value in ("True", "False"):
-        return node.value == "True"
-    return None
+    name = fields_of(record).get("name")
+    return literal(name.value) if name else None
 
 
 def _with_field(record: Record, name: str, value: Value) -> Record:
     written = cst.parse_expression(f'"{value}"' if isinstance(value, str) else repr(value))
-    if known := _fields(record).get(name):
+    if known := fields_of(record).get(name):
         replaced = record.with_deep_changes(known, value=written)
         assert isinstance(replaced, cst.Dict | cst.Call)
         return replaced

@@ -39,8 +39,8 @@ def problem(prefix: str, section: type[Section], detail: ErrorDetails) -> Proble
 
 def _missing(prefix: str, section: type[Section], place: Place) -> Problem:
     field = _owner(section, place[:-1]).model_fields[str(place[-1])]
-    kind = next(kinds_of(field.annotation, field.metadata))
-    what = "a list" if get_origin(field.annotation) is tuple else kind.expected
+    is_list = get_origin(field.annotation) is tuple
+    what = "a list" if is_list else next(kinds_of(field.annotation, field.metadata)).expected
     example = example_of(field.annotation, field.metadata)
     return Problem(_key(prefix, place), "is missing", f"add {what}, such as {example}")
 

@@ -16,6 +16,7 @@ from llmhost.inventory.profiles import PROFILES, with_profile
 from llmhost.inventory.renames import Renamed
 from llmhost.inventory.rules import broken_rules
 from llmhost.models.lock import LockError, is_pinned, read_lock, with_pins
+from llmhost.models.made import as_made, made_directory
 from llmhost.options.base import Section
 from llmhost.options.kind import example_of, given
 from llmhost.options.stack import Stack
@@ -96,11 +97,14 @@ class _Reader:
         self.problems.append(Problem(PROFILE_KEY, f"{quoted(profile)} is not a profile", fix))
         del self.data[PROFILE_KEY]
 
+    @property
+    def _lock_file(self) -> Path:
+        return Path(str(self.data.get(LOCK_KEY) or Stack().models_lock)).expanduser()
+
     def _lock(self) -> dict[str, dict[str, Any]]:
         """Pins of the lock file, if there is one."""
-        path = Path(str(self.data.get(LOCK_KEY) or Stack().models_lock)).expanduser()
         try:
-            return read_lock(path.read_text())
+            return read_lock(self._lock_file.read_text())
         except FileNotFoundError:
             return {}
         except (LockError, OSError, ValueError) as error:
@@ -110,11 +114,16 @@ class _Reader:
             return {}
 
     def _pinned(self, values: list[Any]) -> list[Any]:
-        """Records of models, with pins from the lock file if they have none."""
-        if all(is_pinned(each) for each in values if isinstance(each, Mapping)):
+        """Records of models, with pins from the lock file if they have none; of a made model, the
+        result is the source."""
+        records = [each for each in values if isinstance(each, Mapping)]
+        if all(is_pinned(each) and not each.get("derive") for each in records):
             return values
-        lock = self._lock()
-        return [with_pins(each, lock) if isinstance(each, Mapping) else each for each in values]
+        lock, made = self._lock(), made_directory(self._lock_file)
+        return [
+            as_made(with_pins(each, lock), lock, made) if isinstance(each, Mapping) else each
+            for each in values
+        ]
 
     def _services(self) -> list[str]:
         known = []

@@ -54,7 +54,7 @@ def shape_of(model: Model) -> Shape | None:
 
 def lineage_of(model: Model) -> Lineage:
     """The model's names and ancestors, from the inventory, its file and its model card."""
-    lineage = declared(model.source, model.base_models, model.licence)
+    lineage = declared(model.source, model.base_models, model.licence, model.made_from or "")
     path = _weights_file(model)
     if path is None:
         return lineage

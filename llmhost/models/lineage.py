@@ -55,13 +55,21 @@ def compact(name: str) -> str:
     return "".join(words_of(name))
 
 
-def declared(source: str, base_models: Iterable[str], licence: str | None) -> Lineage:
-    """From the inventory: a hub's `PUBLISHER/NAME…`, a URL or a path, and the declared values."""
-    on_hub = _HUB.match(source)
-    name = "" if on_hub else source.rpartition("/")[2]
-    origin = _reference(source, "its source") if on_hub else Ancestor(name, "", "its source")
+def declared(
+    source: str, base_models: Iterable[str], licence: str | None, made_from: str = ""
+) -> Lineage:
+    """From the inventory: a hub's `PUBLISHER/NAME…`, a URL or a path, and the declared values. Of a
+    made model also the source that it was made from."""
+    origins = [_origin(source, "its source")]
+    origins += [_origin(made_from, "the source that it is made from")] if made_from else []
     bases = [_reference(base, "base_models of the inventory") for base in base_models]
-    return Lineage((origin, *bases), (licence,) if licence else ())
+    return Lineage((*origins, *bases), (licence,) if licence else ())
+
+
+def _origin(source: str, found_in: str) -> Ancestor:
+    if _HUB.match(source):
+        return _reference(source, found_in)
+    return Ancestor(source.rstrip("/").rpartition("/")[2], "", found_in)
 
 
 def of_metadata(metadata: Mapping[str, object]) -> Lineage:

@@ -32,20 +32,36 @@ def read_safetensors(stream: BinaryIO, size: int) -> TensorTotals:
 
     Raises SafetensorsError with the reason if the file is not safetensors or is damaged.
     """
-    length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
-    if size < _LENGTH_BYTES or length > LARGEST_HEADER:
-        raise SafetensorsError("is not a safetensors file, because it has no valid header")
-    if _LENGTH_BYTES + length > size:
-        raise SafetensorsError("is truncated or not a safetensors file: its header is cut")
-    header = _json_object(stream.read(length), "is not a safetensors file: its header is no JSON")
-    tensors = [value for key, value in header.items() if key != "__metadata__"]
-    if not all(_is_tensor(tensor) for tensor in tensors):
-        raise SafetensorsError("is damaged: a tensor's description is incomplete")
+    length, header = _header(stream, size)
+    tensors = _tensors(header)
     end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
     if _LENGTH_BYTES + length + end > size:
         needed = _LENGTH_BYTES + length + end
         raise SafetensorsError(f"is truncated: it needs {needed:,} bytes, and it has {size:,}")
     return TensorTotals(sum(prod(tensor["shape"]) for tensor in tensors), end)
+
+
+def types_of(stream: BinaryIO, size: int) -> set[str]:
+    """Types of the tensors, such as `BF16`; raises SafetensorsError as `read_safetensors` does."""
+    return {str(tensor.get("dtype")) for tensor in _tensors(_header(stream, size)[1])}
+
+
+def _header(stream: BinaryIO, size: int) -> tuple[int, Mapping[str, Any]]:
+    """Its length, and its content."""
+    length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+    if size < _LENGTH_BYTES or length > LARGEST_HEADER:
+        raise SafetensorsError("is not a safetensors file, because it has no valid header")
+    if _LENGTH_BYTES + length > size:
+        raise SafetensorsError("is truncated or not a safetensors file: its header is cut")
+    text = stream.read(length)
+    return length, _json_object(text, "is not a safetensors file: its header is no JSON")
+
+
+def _tensors(header: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    tensors = [value for key, value in header.items() if key != "__metadata__"]
+    if not all(_is_tensor(tensor) for tensor in tensors):
+        raise SafetensorsError("is damaged: a tensor's description is incomplete")
+    return tensors
 
 
 def files_of_index(text: bytes) -> tuple[str, ...]:

@@ -199,6 +199,8 @@ def example_of(annotation: Any, metadata: Any = ()) -> str:
     if hasattr(annotation, "__metadata__"):
         return example_of(get_args(annotation)[0], annotation.__metadata__)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if example := getattr(annotation, "EXAMPLE", None):
+            return repr(example)
         required = {n: f for n, f in annotation.model_fields.items() if f.is_required()}
         pairs = (f"{n!r}: {example_of(f.annotation, f.metadata)}" for n, f in required.items())
         return f"{{{', '.join(pairs)}}}"

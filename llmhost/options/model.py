@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 
 from llmhost.options.adapter import LoraAdapter, Role
 from llmhost.options.base import Section
+from llmhost.options.derive import Derive
+from llmhost.options.derive_rules import unfit
 from llmhost.options.gguf_parts import first_part, missing_part, part_of
 from llmhost.options.kind import WORD, Kind, Listed, Mistake
 from llmhost.options.model_source import HubSource, OllamaSource, parse_source
@@ -175,12 +177,35 @@ class Model(Section):
     licence: Line | None = None
     """License as on its model card, such as `apache-2.0`."""
 
+    derive: Derive | None = None
+    """How `llmhost model make` makes the model from its source. Hosts get the result, which the
+    lock file pins."""
+
+    made_from: Line | None = None
+    """Source of a made model; the lock file has it."""
+
     shape: Shape | None = None
     """Sizes of the model for the VRAM ledger; required only if the file is not on the
     controller."""
 
     vram_gib: SomeGib | None = None
     """Measured GPU memory with this context and parallelism; replaces the estimate."""
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> "Model":
+        if self.derive is None:
+            if self.made_from:
+                raise Mistake("is given without derive; remove it", "made_from")
+            return self
+        source = self.made_from or self.source
+        for sentence in unfit(self.derive, source, self.service, self.task):
+            raise Mistake(sentence, "derive")
+        if not self.made_from:
+            raise Mistake(
+                f"is not made yet as it is declared; run: llmhost model make INVENTORY {self.name}",
+                "derive",
+            )
+        return self
 
     @model_validator(mode="after")
     def _is_pinned(self) -> "Model":

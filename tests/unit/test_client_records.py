@@ -2,7 +2,8 @@
 
 import pytest
 
-from llmhost.gateway.client_records import EditError, added, changed, field
+from llmhost.gateway.client_records import added, changed, field
+from llmhost.gateway.python_source import EditError
 
 ONE_LINE = """\
 # The site of Zürich.

@@ -21,6 +21,7 @@ SECRETS = (
     "hunter2-hunter2",
     "ab" * 32,
 )
+EVALUATION = {"perplexity": "evaluation.txt", "at_most": 1.05}
 CLIENT = {"name": "app", "sha256": "a" * 64}
 
 WRONG: dict[str, Any] = {
@@ -93,6 +94,9 @@ def good(record: type[Section]) -> dict[str, Any]:
         "UpstreamModel": {"name": "brain", "service": "ollama"},
         "ModelFile": {"path": "config.json", "sha256": "ab" * 32},
         "AppRoute": {"path": "/ask"},
+        "Derive": {"quantize": "Q8_0", "evaluate": [EVALUATION]},
+        "Evaluation": EVALUATION,
+        "Onnx": {"precision": "int8"},
         "Parameters": {},
         "Shape": {
             "weights_bytes": 1,
@@ -174,7 +178,7 @@ def check(sentence: str, secret: object) -> None:
     example = re.search(
         r"such as .|'[a-z_]+' or '|True or False|did you mean|the keys are", sentence
     )
-    assert example or re.search(r"; (keep|remove|write|declare|add|give) ", sentence), sentence
+    assert example or re.search(r"; (keep|remove|write|declare|add|give|run:) ", sentence), sentence
     if isinstance(secret, str) and secret in SECRETS:
         assert secret not in sentence and secret[:12] not in sentence, sentence
 

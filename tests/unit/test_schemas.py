@@ -21,6 +21,7 @@ from llmhost.backup import (
 from llmhost.cli.app import PLACES, command
 from llmhost.docs.schemas import SCHEMAS, schema
 from llmhost.history.run_record import HistoryReport, Run
+from llmhost.making.report import made_report
 from llmhost.nvidia.matrix import nvidia_report
 from llmhost.status.findings import DoctorReport, Finding
 from llmhost.status.logs import request
@@ -33,6 +34,25 @@ ROOT = Path(__file__).parents[2]
 RUN = Run("1", "ann@desk", "2026-11-29T10:00:00Z", "0.2.0", None, modified=True, process=7)
 MADE = BackupMade("0123abcd", ("chroma_data",), 4, 4096, 0.5)
 KEPT = BackupKept("0123abcd", "llm-1", "2026-11-29T10:00:00Z", ("chroma_data",))
+FIGURES = {"bytes": 5, "memory_bytes": 7, "rate": 1.5, "unit": "tokens/s"}
+MADE_MODEL = {
+    "file": "coder-Q4_K_M.gguf",
+    "sha256": "ab" * 32,
+    "input": "cd" * 32,
+    "tools": {"llama-quantize": "0.7.0 (build 11669)"},
+    "report": {"before": FIGURES, "after": FIGURES},
+    "evaluations": [
+        {
+            "measure": "perplexity",
+            "reference": "evaluation.txt",
+            "sha256": "ef" * 32,
+            "before": 20.0,
+            "after": 20.4,
+            "value": 1.02,
+            "limit": 1.05,
+        }
+    ],
+}
 PLANS = (
     HostPlan("a", "drift", (Step("Docker", "Run Docker", ("docker.service is stopped",)),)),
     HostPlan("b", "unreachable", errors=("no SSH connection",)),
@@ -46,6 +66,7 @@ REPORTS: dict[str, Any] = {
     "restore": RestoreReport(
         1, "llm-1", True, "0123abcd", "2026-11-29T10:00:00", {"chroma_data": VolumeRestored(4, 9)}
     ),
+    "model-make": made_report({"coder": MADE_MODEL}),
     "nvidia": nvidia_report(date(2026, 11, 29)),
     "latency": LatencyReport(
         1,

@@ -1,0 +1,230 @@
+"""`llmhost model make`: make the models that an inventory derives from others."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from llmhost.cli.errors import stop
+from llmhost.cli.hub import ADDRESSES
+from llmhost.cli.model import (
+    Entries,
+    InventoryFile,
+    Locked,
+    app,
+    by_lock_file,
+    read_entries,
+    resolve,
+)
+from llmhost.inventory.mistakes import details, problem
+from llmhost.making.job import Job
+from llmhost.making.make import make, result_pins
+from llmhost.making.measure import changed_text
+from llmhost.making.report import Figures, MadeReport, made_report
+from llmhost.making.tools import MakingError, Tools
+from llmhost.models.lock import is_pinned, with_pins, write_lock
+from llmhost.models.made import (
+    derive_of,
+    made_directory,
+    made_key,
+    outdated,
+    result_digest,
+    with_known_evaluations,
+)
+from llmhost.options.model import Model
+from llmhost.options.model_source import HUB, OLLAMA_LIBRARY
+from llmhost.options.policy import ModelPolicy
+from llmhost.secret import read_secret
+from llmhost.units import gib
+
+Record = Mapping[str, Any]
+
+
+@app.command("make")
+def make_models(
+    inventory: InventoryFile,
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="Name of one model; none: all")
+    ] = None,
+    tools: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIRECTORY", help="Where llama.cpp's programs are; none: those on the PATH"
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads for the evaluation; none: one for each core"),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Make again what was made as declared")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; see docs/model-make.schema.json")
+    ] = False,
+) -> None:
+    """Make models as their `derive` says: convert, quantize, evaluate, and pin the result.
+
+    Source, tools, evaluation and the result's digest are recorded in the lock file. A result that
+    misses a limit is discarded, and nothing is recorded. What was made as declared is left as it
+    is.
+    """
+    found: Entries = {}
+    wanted, programs = 0, Tools(tools and tools.absolute(), threads)
+    for file, locked in by_lock_file(inventory).items():
+        for record in locked.records:
+            if record.get("derive") and model in (None, record.get("name")):
+                wanted += 1
+                found |= _made(file, locked, record, programs, update)
+    if not wanted:
+        names = [
+            str(record.get("name"))
+            for locked in by_lock_file(inventory).values()
+            for record in locked.records
+            if record.get("derive")
+        ]
+        fix = (
+            f"write {', '.join(map(repr, names))}"
+            if names
+            else "add derive to a model (llmhost docs making)"
+        )
+        stop(f"{inventory} derives no model{f' {model!r}' if model else ''}; {fix}")
+    report = made_report(found)
+    if as_json:
+        typer.echo(json.dumps(asdict(report)))
+    else:
+        Console(soft_wrap=False).print(_table(report))
+
+
+def _made(file: Path, locked: Locked, record: Record, tools: Tools, update: bool) -> Entries:
+    """The entry of a model in the lock file, which is written; stops if it cannot be made."""
+    name = str(record.get("name"))
+    _check(record)
+    derive = derive_of(record)
+    assert derive
+    known = read_entries(file)
+    if not is_pinned(with_pins(record, known)):
+        known |= resolve(record, locked.addresses)
+    pinned, key = with_pins(record, known), made_key(record, derive)
+    old = known.get(key)
+    job = _job(file, locked, pinned, known)
+    current = old is not None and not outdated(old, pinned, derive)
+    if current and old and (text := changed_text(derive, old)):
+        typer.echo(f"{name}: {text} has changed since it was made", err=True)
+        current = False
+    if current and old and not update and _is_whole(job.file, old):
+        typer.echo(f"{name}: was made as declared: {job.file}", err=True)
+        return {name: old}
+    try:
+        entry = make(job, tools, lambda text: typer.echo(f"{name}: {text}", err=True))
+    except MakingError as error:
+        stop(f"{name} {error}")
+    if current and old and not update and result_digest(entry) != result_digest(old):
+        _stop_at_another(name, job.file, old, entry)
+    entry = with_known_evaluations(entry, old)
+    file.write_text(write_lock(read_entries(file) | known | {key: entry}))
+    return {name: entry}
+
+
+def _is_whole(file: Path, entry: Record) -> bool:
+    return file.exists() and result_digest(result_pins(file)) == result_digest(entry)
+
+
+def _stop_at_another(name: str, file: Path, old: Record, new: Record) -> None:
+    shutil.rmtree(file) if file.is_dir() else file.unlink()
+    before, after = (", ".join(sorted(set(e["tools"].values()))) for e in (old, new))
+    stop(
+        f"{name} was made again with another digest than that of the lock file, by {after} instead"
+        f" of {before}: copy {file.name} from the controller that made it to {file.parent}, or"
+        " accept this one with --update"
+    )
+
+
+def _check(record: Record) -> None:
+    """Stop with the mistakes in a record, except that it has not been made and pinned yet."""
+    draft = {**record, "made_from": record.get("source"), "sha256": "ab" * 32}
+    for pin in ("files", "include", "token"):
+        draft.pop(pin, None)
+    draft["revision"] = "ab" * 20
+    try:
+        Model.model_validate(draft)
+    except ValidationError as error:
+        found = [problem("", Model, each) for each in details(error)]
+        stop(*(each.sentence(str(record.get("name"))) for each in found))
+
+
+def _job(file: Path, locked: Locked, pinned: Record, known: Entries) -> Job:
+    derive = derive_of(pinned)
+    assert derive
+    try:
+        source = Model.model_validate({k: v for k, v in pinned.items() if k != "derive"})
+        policies = tuple(map(ModelPolicy.model_validate, locked.policies))
+    except ValidationError as error:
+        first = next(details(error))
+        place = ".".join(map(str, first["loc"]))
+        what = first.get("ctx", {}).get("error", first["msg"])
+        stop(f"{pinned.get('name')}: {place} {what}")
+    entry = next(
+        (e for e in known.values() if e.get("sha256") == source.sha256 and "input" not in e),
+        {},
+    )
+    if source.files:
+        entry = next((e for e in known.values() if e.get("files") == pinned.get("files")), {})
+    return Job(
+        source=source,
+        derive=derive,
+        directory=made_directory(file).absolute(),
+        source_bytes=int(entry.get("bytes") or 0),
+        mirrors=_mirrors(locked),
+        token=_token(source),
+        policies=policies,
+    )
+
+
+def _mirrors(locked: Locked) -> dict[str, str]:
+    given = {
+        option: locked.addresses.get(option) or os.environ.get(variable) or default
+        for option, (variable, default) in ADDRESSES.items()
+    }
+    return {
+        HUB: given["stack_huggingface_url"],
+        OLLAMA_LIBRARY: given["stack_ollama_library_url"],
+    }
+
+
+def _token(source: Model) -> str:
+    if source.token is None:
+        return os.environ.get("HF_TOKEN", "")
+    try:
+        return read_secret(source.token)
+    except (OSError, ValueError, LookupError) as error:
+        stop(f"{source.name}: its token cannot be read: {error}")
+
+
+def _table(report: MadeReport) -> Table:
+    """Before and after of each model."""
+    table = Table(box=None)
+    for column in ("model", "", "size", "memory", "speed", "accuracy"):
+        table.add_column(column, overflow="fold")
+    for model in report.models:
+        before = [f"{each.measure} {each.before:.4f}" for each in model.evaluations]
+        after = [
+            f"{each.measure} {each.after:.4f} ({each.value:.4f}, limit {each.limit})"
+            for each in model.evaluations
+        ]
+        table.add_row(escape(model.name), "before", *_figures(model.before), "\n".join(before))
+        table.add_row("", "after", *_figures(model.after), "\n".join(after))
+    return table
+
+
+def _figures(found: Figures) -> tuple[str, str, str]:
+    return gib(found.bytes), gib(found.memory_bytes), f"{found.rate:.1f} {found.unit}"

@@ -1,0 +1,1 @@
+"""Making models on the controller: convert, quantize, evaluate. docs/making.md."""

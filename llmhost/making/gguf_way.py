@@ -1,0 +1,81 @@
+"""GGUF files: converted from safetensors and quantized by llama.cpp's tools."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from llmhost.making.fetch import Say
+from llmhost.making.job import Embedded, Job
+from llmhost.making.llama import Embedder
+from llmhost.making.source import types_in
+from llmhost.making.tools import (
+    BENCH,
+    CONVERTER,
+    IMPORTANCE,
+    PERPLEXITY,
+    QUANTIZE,
+    SERVER,
+    MakingError,
+    Tools,
+)
+
+_LOSSLESS = {"F32": "f32", "BF16": "bf16", "F16": "f16"}
+"""The converter's --outtype by type of the safetensors, the most exact one first."""
+
+
+class GgufWay:
+    """`derive.quantize`."""
+
+    def needed(self, job: Job) -> Iterator[str]:
+        """Names of its tools."""
+        yield QUANTIZE
+        if job.converts:
+            yield CONVERTER
+        if job.derive.importance:
+            yield IMPORTANCE
+        yield from (SERVER,) if job.source.task == "embed" else (PERPLEXITY, BENCH)
+
+    def build(
+        self, job: Job, tools: Tools, source: Path, drafts: Path, step: Say
+    ) -> tuple[Path, Path]:
+        """The source as GGUF, and the result."""
+        before = source
+        if job.converts:
+            step("converting to GGUF")
+            before = _convert(job, tools, source, drafts)
+        step(f"quantizing to {job.derive.quantize}")
+        return before, _quantize(job, tools, before, drafts)
+
+    def embedded(
+        self, job: Job, tools: Tools, file: Path, _source: Path, texts: Sequence[Sequence[str]]
+    ) -> Embedded:
+        """Vectors by llama.cpp's server."""
+        with Embedder(tools, file, job.source.context_tokens) as embedder:
+            vectors = [embedder.embed(each) for each in texts]
+            return Embedded(vectors, embedder.speed)
+
+
+def _convert(job: Job, tools: Tools, source: Path, drafts: Path) -> Path:
+    """As GGUF in the type of the safetensors, so that nothing is lost before the evaluation."""
+    types = types_in(job, source)
+    kind = next((_LOSSLESS[each] for each in _LOSSLESS if each in types), "f32")
+    result = drafts / f"source-{kind}.gguf"
+    tools.run(CONVERTER, [str(source), "--outfile", str(result), "--outtype", kind])
+    if not result.is_file():
+        raise MakingError(f"cannot be made: {CONVERTER} wrote no file")
+    return result
+
+
+def _quantize(job: Job, tools: Tools, source: Path, drafts: Path) -> Path:
+    result, derive = drafts / "result.gguf", job.derive
+    options = ["--allow-requantize"] if derive.from_quantized else []
+    if derive.importance:
+        matrix = drafts / "importance.gguf"
+        arguments = ["-m", str(source), "-f", derive.importance, "-o", str(matrix)]
+        tools.run(IMPORTANCE, [*arguments, *tools.thread_options])
+        # Its name becomes part of the result, which must not depend on where it is made.
+        options += ["--imatrix", matrix.name]
+    arguments = [*options, str(source), str(result), str(derive.quantize)]
+    tools.run(QUANTIZE, arguments, directory=drafts)
+    if not result.is_file():
+        raise MakingError(f"cannot be made: {QUANTIZE} wrote no file")
+    return result

@@ -1,0 +1,138 @@
+"""Measuring a GGUF file with llama.cpp's programs: perplexity, speed, embeddings."""
+
+import json
+import re
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from llmhost.making.job import Speed
+from llmhost.making.tools import BENCH, PERPLEXITY, SERVER, MakingError, Measured, Tools
+
+_ESTIMATE = re.compile(r"Final estimate: PPL = ([\d.]+)")
+_TOO_SHORT = re.compile(r"you need at least (\d+) tokens")
+_WINDOW = "512"
+"""Tokens of each stretch of text, as in all tables of llama.cpp's own measurements."""
+_START_SECONDS = 600
+_BATCH = 16
+
+
+def perplexity(tools: Tools, file: Path, text: str) -> float:
+    """Perplexity of a model on a text file. Raises MakingError."""
+    arguments = ["-m", str(file), "-f", text, "-c", _WINDOW, "-b", _WINDOW]
+    arguments += tools.thread_options
+    output = tools.run(PERPLEXITY, arguments).output
+    if short := _TOO_SHORT.search(output):
+        raise MakingError(
+            f"cannot be evaluated on {text}, which is too short: it needs at least {short[1]}"
+            " tokens, about 4 KiB of English text"
+        )
+    if not (found := _ESTIMATE.search(output)):
+        raise MakingError(f"cannot be evaluated: {PERPLEXITY} printed no estimate for {text}")
+    return float(found[1])
+
+
+def generation(tools: Tools, file: Path) -> Speed:
+    """Tokens per second, one request at a time. Raises MakingError."""
+    arguments = ["-m", str(file), "-p", "0", "-n", "32", "-r", "3", "-o", "json"]
+    ran = tools.run(BENCH, [*arguments, *tools.thread_options])
+    start, end = ran.output.find("\n[") + 1, ran.output.rfind("]") + 1
+    try:
+        (row,) = json.loads(ran.output[start:end])
+        return Speed(ran.peak_bytes, float(row["avg_ts"]), "tokens/s")
+    except (ValueError, KeyError, TypeError):
+        raise MakingError(f"cannot be measured: {BENCH} printed no result") from None
+
+
+@dataclass
+class Embedder:
+    """llama.cpp's server with one embedding model, as a context manager. It counts what it embeds.
+    Raises MakingError."""
+
+    tools: Tools
+    file: Path
+    context_tokens: int
+    seconds: float = 0.0
+    texts: int = 0
+    _known: dict[str, list[float]] = field(default_factory=dict)
+
+    def __enter__(self) -> "Embedder":
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        size = str(self.context_tokens)
+        options = ["--model", str(self.file), "--embedding", "--parallel", "1", "--ctx-size", size]
+        options += ["--batch-size", size, "--ubatch-size", size]
+        options += ["--host", "127.0.0.1", "--port", str(port), *self.tools.thread_options]
+        self._process = Measured([*self.tools.command(SERVER), *options])
+        self._http = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=_START_SECONDS, trust_env=False
+        )
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.watch()
+        self._http.close()
+        self._process.__exit__()
+
+    def _wait(self) -> None:
+        until = time.monotonic() + _START_SECONDS
+        while time.monotonic() < until:
+            if not self._process.watch():
+                last = self._process.output().strip().splitlines()[-1:]
+                raise MakingError(f"cannot be evaluated: {SERVER} ended: {' '.join(last)}")
+            try:
+                if self._http.get("/health").status_code == httpx.codes.OK:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+        raise MakingError(f"cannot be evaluated: {SERVER} was not ready in {_START_SECONDS} s")
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """The vectors of these texts; what is longer than the context is cut."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        for start in range(0, len(new), _BATCH):
+            batch = new[start : start + _BATCH]
+            tokens = [self._tokens(text) for text in batch]
+            begun = time.monotonic()
+            answer = self._ask("/v1/embeddings", {"input": tokens})
+            self.seconds += time.monotonic() - begun
+            self.texts += len(batch)
+            for item in answer["data"]:
+                self._known[batch[item["index"]]] = item["embedding"]
+        self._process.watch()
+        return [self._known[text] for text in texts]
+
+    @property
+    def speed(self) -> Speed:
+        """Of all texts so far."""
+        rate = self.texts / self.seconds if self.seconds else 0.0
+        return Speed(self._process.peak_bytes, rate, "embeddings/s")
+
+    def _tokens(self, text: str) -> list[int]:
+        body = {"content": text, "add_special": True}
+        found: list[int] = self._ask("/tokenize", body)["tokens"]
+        longest = self.context_tokens
+        return found if len(found) <= longest else [*found[: longest - 1], found[-1]]
+
+    def _ask(self, path: str, body: object) -> dict[str, list]:  # type: ignore[type-arg]
+        try:
+            answer = self._http.post(path, json=body)
+            answer.raise_for_status()
+            found: dict[str, list] = answer.json()  # type: ignore[type-arg]
+        except httpx.HTTPStatusError as error:
+            why = error.response.text[:200]
+            raise MakingError(f"cannot be evaluated: {SERVER} answered {why}") from None
+        except (httpx.TransportError, ValueError):
+            raise MakingError(f"cannot be evaluated: {SERVER} did not answer") from None
+        return found

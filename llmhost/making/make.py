@@ -1,0 +1,140 @@
+"""One model made of its source: fetched, built, measured. Nothing stays of a failed one."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llmhost.making.collection import Collection, CollectionError, lines_of
+from llmhost.making.fetch import Say, fetch, place_of
+from llmhost.making.gguf_way import GgufWay
+from llmhost.making.job import Job, Way
+from llmhost.making.measure import Measurements, check_limits, digest_of, files_in, size_of
+from llmhost.making.onnx_way import OnnxWay
+from llmhost.making.source import check_source, judge
+from llmhost.making.tools import MakingError, Tools
+from llmhost.models.files import sha256_of
+from llmhost.models.lineage import declared
+from llmhost.units import duration, gib
+
+
+def check(job: Job, tools: Tools) -> dict[str, str]:
+    """Raise MakingError for what can be known before the source is fetched; versions of tools."""
+    source = job.source
+    judge(job, declared(source.source, source.base_models, source.licence))
+    _check_references(job)
+    if here := _local(job):
+        check_source(job, here)
+    versions = {name: tools.version(name) for name in _way(job).needed(job)}
+    _check_room(job)
+    return versions
+
+
+def make(job: Job, tools: Tools, say: Say) -> dict[str, Any]:
+    """Make the model; the entry for the lock file. Raises MakingError."""
+    versions = check(job, tools)
+    job.file.parent.mkdir(parents=True, exist_ok=True)
+    say("fetching and checking the source")
+    source = fetch(job.source, job.directory, job.mirrors, job.token, say)
+    check_source(job, source)
+    with _drafts(job) as drafts, _timed(say) as step:
+        way = _way(job)
+        files = way.build(job, tools, source, drafts, step)
+        step("evaluating the source and the result")
+        measured = Measurements(job, tools, way, files, source)
+        evaluations = [measured.evaluation(each) for each in job.derive.evaluate]
+        report = measured.report()
+        check_limits(job, evaluations)
+        if job.file.is_dir():
+            shutil.rmtree(job.file)
+        files[1].replace(job.file)
+    return {
+        "file": str(job.file.relative_to(job.directory)),
+        **result_pins(job.file),
+        "bytes": size_of(job.file),
+        "input": job.source.digest,
+        "tools": versions,
+        **_importance(job),
+        "evaluations": evaluations,
+        "report": report,
+    }
+
+
+def result_pins(result: Path) -> dict[str, Any]:
+    """`sha256` of a file, or `files` of a directory."""
+    if result.is_file():
+        return {"sha256": sha256_of(result)}
+    paths = sorted(files_in(result))
+    return {"files": [{"path": str(p.relative_to(result)), "sha256": sha256_of(p)} for p in paths]}
+
+
+def _importance(job: Job) -> dict[str, str]:
+    text = job.derive.importance
+    return {"importance_sha256": digest_of(Path(text))} if text else {}
+
+
+def _way(job: Job) -> Way:
+    return OnnxWay() if job.derive.onnx else GgufWay()
+
+
+def _check_references(job: Job) -> None:
+    try:
+        for each in job.derive.evaluate:
+            if each.measure == "ndcg":
+                Collection.read(Path(each.reference))
+            else:
+                lines_of(Path(each.reference))
+        if job.derive.importance:
+            lines_of(Path(job.derive.importance))
+    except CollectionError as error:
+        raise MakingError(f"cannot be evaluated: {error}") from None
+
+
+def _local(job: Job) -> Path | None:
+    """The source, if it is on the controller."""
+    place = place_of(job.source, job.directory)
+    return place if place.exists() else None
+
+
+def _check_room(job: Job) -> None:
+    """A result is at most as large as its source; a conversion is as large as it."""
+    size = job.source_bytes
+    if here := _local(job):
+        size = size or sum(each.stat().st_size for each in files_in(here))
+    copies = 1 + job.converts + (_local(job) is None)
+    place = job.directory
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if size * copies > free:
+        raise MakingError(
+            f"needs up to {gib(size * copies)} in {job.directory}, and {gib(free)} are free; free"
+            " space there, or move the lock file with stack_models_lock"
+        )
+
+
+@contextmanager
+def _drafts(job: Job) -> Iterator[Path]:
+    """A directory for unfinished files; always removed."""
+    home = job.drafts
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def _timed(say: Say) -> Iterator[Say]:
+    """Say each step when it begins, with the time so far."""
+    begun = time.monotonic()
+
+    def step(text: str) -> None:
+        seconds = time.monotonic() - begun
+        say(f"{text} (after {duration(seconds)})" if seconds > 1 else text)
+
+    yield step
+    say(f"done after {duration(time.monotonic() - begun)}")

@@ -1,0 +1,66 @@
+"""ONNX files: exported by PyTorch and quantized by ONNX Runtime, in a Python of their own."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from llmhost.making.fetch import Say
+from llmhost.making.job import Embedded, Job, Speed
+from llmhost.making.tools import ONNX_PROGRAM, PYTHON, MakingError, Ran, Tools
+
+_FILES = {"fp32": "model.onnx", "int8": "model_quantized.onnx"}
+_LEFT_OUT = (".safetensors", ".safetensors.index.json")
+
+
+class OnnxWay:
+    """`derive.onnx`."""
+
+    def needed(self, _job: Job) -> Iterator[str]:
+        """Python with its packages."""
+        yield PYTHON
+
+    def build(
+        self, job: Job, tools: Tools, source: Path, drafts: Path, step: Say
+    ) -> tuple[Path, Path]:
+        """The repository itself, and one with ONNX files instead of safetensors."""
+        assert job.derive.onnx
+        precision = job.derive.onnx.precision
+        exported, result = drafts / "model.onnx", drafts / "result"
+        step("exporting to ONNX")
+        _run(tools, "export", source, exported)
+        target = result / "onnx" / _FILES[precision]
+        target.parent.mkdir(parents=True)
+        if precision == "int8":
+            step("quantizing to int8")
+            _run(tools, "quantize", exported, target)
+        else:
+            exported.replace(target)
+        if not target.is_file():
+            raise MakingError("cannot be made: no ONNX file was written")
+        for file in job.source.files:
+            if not file.path.endswith(_LEFT_OUT):
+                (result / file.path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / file.path, result / file.path)
+        return source, result
+
+    def embedded(
+        self, job: Job, tools: Tools, file: Path, source: Path, texts: Sequence[Sequence[str]]
+    ) -> Embedded:
+        """Vectors by PyTorch for the source, and by ONNX Runtime for the result."""
+        asked, answer = job.drafts / "texts.json", job.drafts / "vectors.json"
+        every = [text for each in texts for text in each]
+        context = job.source.context_tokens
+        asked.write_text(json.dumps({"texts": every, "context_tokens": context}))
+        graph = [] if file == source else [next((file / "onnx").iterdir())]
+        ran = _run(tools, "embed", source, asked, answer, *graph)
+        found = json.loads(answer.read_text())
+        rest = iter(found["vectors"])
+        vectors = [[next(rest) for _ in each] for each in texts]
+        rate = len(every) / found["seconds"]
+        return Embedded(vectors, Speed(ran.peak_bytes, rate, "embeddings/s"))
+
+
+def _run(tools: Tools, task: str, *places: Path) -> Ran:
+    threads = ["--threads", str(tools.threads)] if tools.threads else []
+    return tools.run(PYTHON, ["-c", ONNX_PROGRAM.read_text(), task, *map(str, places), *threads])

@@ -1,0 +1,70 @@
+"""Whether a source can be used: its types, its license, the policies."""
+
+from pathlib import Path
+
+from llmhost.making.job import Job
+from llmhost.making.tools import MakingError
+from llmhost.models.files import gguf_at
+from llmhost.models.gguf import GgufError
+from llmhost.models.lineage import Lineage, of_card, of_metadata
+from llmhost.models.policy import violations
+from llmhost.models.safetensors import SafetensorsError, types_of
+
+_WEIGHTS = {"F32", "F16", "BF16"}
+_NUMBERS = {"F64", "I8", "I16", "I32", "I64"}
+
+
+def judge(job: Job, lineage: Lineage) -> None:
+    """Raise MakingError if a policy refuses the source, or its license forbids to derive."""
+    for policy in job.policies:
+        for sentence in violations(policy, lineage):
+            raise MakingError(f"{sentence}; use another source, or change the policy")
+    for licence in lineage.licences:
+        if "-nd" in licence.lower():
+            raise MakingError(
+                f"has the license '{licence}', which allows no derived works; use another source"
+            )
+
+
+def _lineage_in(place: Path) -> Lineage:
+    """What a source says about itself."""
+    card = place / "README.md" if place.is_dir() else place.with_name("README.md")
+    found = of_card(card.read_text(errors="replace")) if card.is_file() else Lineage()
+    return found + of_metadata(gguf_at(str(place)).metadata) if place.is_file() else found
+
+
+def check_source(job: Job, place: Path) -> None:
+    """Raise MakingError if it cannot be quantized, or must not."""
+    kinds = types_in(job, place)
+    quantized = sorted(kinds - _WEIGHTS - _NUMBERS)
+    if job.converts and (strange := sorted(kinds - _WEIGHTS - {"I64", "I32"})):
+        raise MakingError(
+            f"has a source whose safetensors are {', '.join(strange)}; use a repository in F32, F16"
+            " or BF16"
+        )
+    if quantized and not job.derive.from_quantized:
+        raise MakingError(
+            f"has a source that is quantized already ({', '.join(quantized)}), and would lose"
+            " accuracy twice; use the F16 or BF16 file, or set 'from_quantized': True in derive"
+        )
+    judge(job, _lineage_in(place))
+
+
+def types_in(job: Job, place: Path) -> set[str]:
+    """Types of the source's tensors. Raises MakingError."""
+    try:
+        if not job.converts:
+            return {tensor.kind for tensor in gguf_at(str(place)).tensors}
+        files = [place / file.path for file in job.source.files]
+        found: set[str] = set()
+        for file in files:
+            if file.suffix == ".safetensors":
+                with file.open("rb") as stream:
+                    found |= types_of(stream, file.stat().st_size)
+    except (GgufError, SafetensorsError, OSError) as error:
+        raise MakingError(f"has a source that cannot be used: the file {error}") from None
+    if not found:
+        raise MakingError("has a source without safetensors; use a GGUF file, or such a repository")
+    if not (place / "config.json").is_file():
+        raise MakingError("has a source without config.json, which the converter reads")
+    return found

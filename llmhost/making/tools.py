@@ -1,0 +1,159 @@
+"""Programs that make models: where they are, which version they have, and how to run them."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmhost.resources import FILES
+
+QUANTIZE = "llama-quantize"
+IMPORTANCE = "llama-imatrix"
+PERPLEXITY = "llama-perplexity"
+BENCH = "llama-bench"
+SERVER = "llama-server"
+CONVERTER = "convert_hf_to_gguf.py"
+PYTHON = "python3"
+"""With torch, transformers, onnx and onnxruntime."""
+
+_DEBIAN_CONVERTER = Path("/usr/share/doc/llama.cpp-tools/scripts", CONVERTER)
+_VERSION = re.compile(r"version: (.+)")
+ONNX_PROGRAM = FILES / "making" / "onnx_model.py"
+
+_LAST_LINES = 3
+_POLL_SECONDS = 0.05
+
+_PACKAGES = {
+    QUANTIZE: "llama.cpp-tools",
+    BENCH: "llama.cpp-tools",
+    SERVER: "llama.cpp-tools",
+    IMPORTANCE: "llama.cpp-tools-extra",
+    PERPLEXITY: "llama.cpp-tools-extra",
+    CONVERTER: "llama.cpp-tools python3-torch python3-transformers python3-gguf",
+    PYTHON: "python3-torch python3-transformers python3-onnx python3-onnxruntime",
+}
+"""Packages of Debian 14 and Ubuntu 26.04."""
+
+
+class MakingError(Exception):
+    """Why a model is not made; the text continues a sentence that begins with its name."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A program that has ended: its output, and what it took."""
+
+    output: str
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Tools in a directory, or on the PATH if it is None. `threads` is for those that calculate
+    with models; None is llama.cpp's default, as many as there are cores."""
+
+    directory: Path | None = None
+    threads: int | None = None
+
+    def command(self, name: str) -> list[str]:
+        """The beginning of a command line. Raises MakingError if the tool is missing."""
+        if found := shutil.which(name, path=str(self.directory) if self.directory else None):
+            return [found]
+        if name == CONVERTER and self.directory is None and _DEBIAN_CONVERTER.is_file():
+            return ["python3", str(_DEBIAN_CONVERTER)]
+        where = f"in {self.directory}" if self.directory else "on the PATH"
+        raise MakingError(
+            f"needs the program {name}, which is not {where}: on Debian 14 or Ubuntu 26.04 run"
+            f" apt-get install {_PACKAGES[name]}, or give a directory of programs with --tools"
+            " DIRECTORY"
+        )
+
+    @property
+    def thread_options(self) -> list[str]:
+        """Options of perplexity, imatrix, bench and server."""
+        return ["--threads", str(self.threads)] if self.threads else []
+
+    def version(self, name: str) -> str:
+        """What a tool says about its version. All of llama.cpp's programs have that of the server,
+        and most of them print no other. Raises MakingError if it does not start."""
+        self.command(name)
+        if name == CONVERTER:
+            self.run(name, ["--help"])
+        if name == PYTHON:
+            output = self.run(name, ["-c", ONNX_PROGRAM.read_text(), "versions"]).output
+        else:
+            output = self.run(SERVER, ["--version"]).output
+        found = _VERSION.search(output)
+        return found[1].strip() if found else "unknown"
+
+    def run(self, name: str, arguments: Sequence[str], directory: Path | None = None) -> Ran:
+        """Run a tool to its end, in this directory. Raises MakingError with its last lines if it
+        fails."""
+        started = time.monotonic()
+        command = [*self.command(name), *arguments]
+        with Measured(command, directory) as process:
+            peak = process.wait()
+            output = process.output()
+            if process.returncode:
+                last = " / ".join(output.strip().splitlines()[-_LAST_LINES:])
+                raise MakingError(f"cannot be made, because {name} failed: {last or 'no output'}")
+        return Ran(output, time.monotonic() - started, peak)
+
+
+class Measured:
+    """A running program whose largest memory is watched; ended when the context ends."""
+
+    def __init__(self, command: Sequence[str], directory: Path | None = None) -> None:
+        # Both streams as one, in a file: a pipe that nobody reads would stop the program.
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 # closed by __exit__
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=directory,
+            )
+        except OSError as error:
+            self._log.close()
+            raise MakingError(f"cannot be made: {command[0]}: {error.strerror}") from None
+        self.peak_bytes = 0
+
+    def __enter__(self) -> "Measured":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status; None while it runs."""
+        return self._process.poll()
+
+    def watch(self) -> bool:
+        """Note its memory; whether it still runs."""
+        with suppress(OSError):
+            status = Path(f"/proc/{self._process.pid}/status").read_text()
+            if found := re.search(r"VmHWM:\s+(\d+) kB", status):
+                self.peak_bytes = max(self.peak_bytes, int(found[1]) * 1024)
+        return self._process.poll() is None
+
+    def wait(self) -> int:
+        """Wait for its end; its largest memory in bytes."""
+        while self.watch():
+            time.sleep(_POLL_SECONDS)
+        return self.peak_bytes
+
+    def output(self) -> str:
+        """What it has printed so far."""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")

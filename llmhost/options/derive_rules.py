@@ -1,0 +1,54 @@
+"""Whether a model can be made of its source for its service. Pure."""
+
+from collections.abc import Iterator
+
+from llmhost.options.derive import Derive
+from llmhost.options.gguf_parts import part_of
+from llmhost.options.model_source import HubSource, OllamaSource, parse_source
+
+_GGUF_SERVICES = ("llamacpp", "ollama", "embeddings")
+_NO_APPS = (*_GGUF_SERVICES, "vllm", "docling")
+_TASKS = {"perplexity": "generate", "agreement": "embed", "ndcg": "embed"}
+"""The task that a measure is for."""
+
+
+def unfit(derive: Derive, source: str, service: str, task: str) -> Iterator[str]:
+    """Why it cannot be made; each text continues "derive"."""
+    yield from _for_service(derive, service)
+    yield from _of_source(derive, source)
+    for each in derive.evaluate:
+        if _TASKS[each.measure] != task:
+            yield (
+                f"measures {each.measure}, which is for models with task '{_TASKS[each.measure]}',"
+                f" and this one has '{task}'; write another measure, or correct the task"
+            )
+
+
+def _for_service(derive: Derive, service: str) -> Iterator[str]:
+    if derive.onnx and service in _NO_APPS:
+        yield (
+            f"makes ONNX files, which the service '{service}' does not read; write the name of an"
+            " app, or use quantize"
+        )
+    if derive.quantize and service not in _GGUF_SERVICES:
+        services = ", ".join(_GGUF_SERVICES)
+        yield (
+            f"makes a GGUF file, which the service '{service}' does not read; write one of"
+            f" {services}"
+        )
+
+
+def _of_source(derive: Derive, source: str) -> Iterator[str]:
+    origin = parse_source(source)
+    repository = "write the original's source, such as 'hf:PUBLISHER/REPOSITORY'"
+    if isinstance(origin, OllamaSource):
+        yield (
+            f"makes a model from Ollama's library, whose files are quantized already; {repository}"
+        )
+    elif part_of(source):
+        yield (
+            "makes a model from one GGUF file or from safetensors, not from a file in parts;"
+            f" {repository}"
+        )
+    elif derive.onnx and isinstance(origin, HubSource) and origin.file:
+        yield "makes ONNX files from a whole repository; write one, such as 'hf:PUBLISHER/NAME'"

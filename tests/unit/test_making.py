@@ -1,0 +1,505 @@
+"""Making models: what is refused before anything starts, what is recorded, what a deploy takes.
+
+The tools themselves run in tests/integration/test_making.py.
+"""
+
+import hashlib
+import json
+import random
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gguf import GGMLQuantizationType as Kind
+
+from benchmarks.search.cranfield import judge
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
+from llmhost.making import collection
+from llmhost.making.collection import Collection, CollectionError
+from llmhost.making.fetch import fetch
+from llmhost.making.job import Job
+from llmhost.making.make import check
+from llmhost.making.measure import changed_text
+from llmhost.making.tools import MakingError, Tools
+from llmhost.models.files import lineage_of, shape_of
+from llmhost.models.lock import write_lock
+from llmhost.models.made import derive_of, file_name, input_digest, made_key
+from llmhost.options.derive import Derive
+from llmhost.options.model import Model
+from llmhost.options.policy import ModelPolicy
+from tests.doubles.hub import COMMIT, Hub, hub
+from tests.unit.model_files import Tensors, write_gguf
+
+Json = dict[str, Any]
+PERPLEXITY = {"perplexity": "evaluation.txt", "at_most": 1.05}
+AGREEMENT = {"agreement": "texts.txt", "at_least": 0.98}
+SHA256 = "ab" * 32
+CODER: Json = {
+    "name": "coder",
+    "source": "hf:maker/Small/small-f16.gguf",
+    "revision": COMMIT,
+    "sha256": SHA256,
+    "context_tokens": 128,
+    "derive": {"quantize": "Q4_K_M", "evaluate": [PERPLEXITY]},
+}
+METADATA = {
+    "llama.block_count": 1,
+    "llama.embedding_length": 256,
+    "llama.attention.head_count": 4,
+    "llama.context_length": 2048,
+    "general.organization": "Maker",
+}
+
+
+def site(home: Path, model: Json, **options: Any) -> Json:
+    return {
+        "services": [model.get("service", "llamacpp")],
+        "models": [model],
+        "api_clients": [{"name": "app", "sha256": SHA256}],
+        "stack_models_lock": str(home / "models.lock.json"),
+        **options,
+    }
+
+
+def mistakes(data: Json) -> str:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(data)
+    return " / ".join(each.sentence("llm") for each in caught.value.problems)
+
+
+def weights(path: Path, kind: Kind = Kind.F16) -> str:
+    """A GGUF with two tensors of this type; its SHA-256."""
+    names = ("token_embd.weight", "output.weight")
+    tensors: Tensors = dict.fromkeys(names, ((512, 256), kind))
+    write_gguf(path, tensors, METADATA)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+DERIVE = {
+    "evaluation is missing": ({"quantize": "Q4_K_M"}, "derive.evaluate: is missing; add a list"),
+    "no evaluation": ({"quantize": "Q4_K_M", "evaluate": []}, "is an empty list"),
+    "no measure": ({"quantize": "Q8_0", "evaluate": [{"at_most": 1.1}]}, "has no measure; write"),
+    "two measures": (
+        {"quantize": "Q8_0", "evaluate": [PERPLEXITY | AGREEMENT]},
+        "has several measures; write one",
+    ),
+    "no limit": (
+        {"quantize": "Q8_0", "evaluate": [{"perplexity": "a.txt"}]},
+        "has no limit of perplexity; add 'at_most': 1.05",
+    ),
+    "other limit": (
+        {"quantize": "Q8_0", "evaluate": [{"perplexity": "a.txt", "at_least": 0.9}]},
+        "at_least: is not a limit of perplexity; write at_most",
+    ),
+    "limit without sense": (
+        {"quantize": "Q8_0", "evaluate": [{"perplexity": "a.txt", "at_most": 0.5}]},
+        "at_most: is 0.5; write a number from 1 to 10",
+    ),
+    "neither": ({"evaluate": [PERPLEXITY]}, "has neither quantize nor onnx; write one"),
+    "both": (
+        {"quantize": "Q8_0", "onnx": {"precision": "int8"}, "evaluate": [PERPLEXITY]},
+        "has quantize and onnx; write one",
+    ),
+    "importance for onnx": (
+        {"onnx": {"precision": "int8"}, "importance": "a.txt", "evaluate": [PERPLEXITY]},
+        "importance: is only for quantize; remove it",
+    ),
+    "unknown type": ({"quantize": "Q4", "evaluate": [PERPLEXITY]}, "quantize: is 'Q4'; write"),
+    "importance is missing": (
+        {"quantize": "IQ2_XS", "evaluate": [PERPLEXITY]},
+        "is IQ2_XS, which needs an importance matrix; add 'importance'",
+    ),
+    "measure of another task": (
+        {"quantize": "Q8_0", "evaluate": [AGREEMENT]},
+        "measures agreement, which is for models with task 'embed', and this one has 'generate'",
+    ),
+    "not made": (
+        CODER["derive"],
+        "derive: is not made yet as it is declared; run: llmhost model make INVENTORY coder",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DERIVE)
+def test_mistake_in_derive_is_one_sentence(name: str, tmp_path: Path) -> None:
+    derive, sentence = DERIVE[name]
+    assert sentence in mistakes(site(tmp_path, CODER | {"derive": derive}))
+
+
+SOURCES: dict[str, tuple[Json, str]] = {
+    "service": (
+        {"service": "vllm"},
+        "makes a GGUF file, which the service 'vllm' does not read; write one of llamacpp, ollama",
+    ),
+    "ollama": (
+        {"source": "ollama:small:latest", "revision": None},
+        "makes a model from Ollama's library, whose files are quantized already; write the",
+    ),
+    "onnx for llama.cpp": (
+        {"derive": {"onnx": {"precision": "int8"}, "evaluate": [PERPLEXITY]}},
+        "makes ONNX files, which the service 'llamacpp' does not read; write the name of an app",
+    ),
+    "onnx of a file": (
+        {
+            "service": "web",
+            "task": "embed",
+            "derive": {"onnx": {"precision": "int8"}, "evaluate": [AGREEMENT]},
+        },
+        "makes ONNX files from a whole repository; write one",
+    ),
+    "part": (
+        {"source": "hf:maker/Small/s-00001-of-00002.gguf"},
+        "makes a model from one GGUF file or from safetensors, not from a file in parts",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_source_or_service_that_does_not_fit_is_refused(name: str, tmp_path: Path) -> None:
+    changes, sentence = SOURCES[name]
+    assert sentence in mistakes(site(tmp_path, CODER | changes))
+
+
+def test_made_from_belongs_to_derive(tmp_path: Path) -> None:
+    model = {k: v for k, v in CODER.items() if k != "derive"} | {"made_from": "hf:a/b"}
+    assert "made_from: is given without derive; remove it" in mistakes(site(tmp_path, model))
+
+
+def job(home: Path, **changes: Any) -> Job:
+    """A job that only lacks its tools."""
+    sha256 = weights(home / "small-f16.gguf")
+    (home / "evaluation.txt").write_text("Once upon a time.\n")
+    source = {"name": "coder", "source": str(home / "small-f16.gguf"), "sha256": sha256}
+    evaluate = [{"perplexity": str(home / "evaluation.txt"), "at_most": 1.05}]
+    derive = Derive.model_validate({"quantize": "Q4_K_M", "evaluate": evaluate})
+    wanted = Job(Model.model_validate(source), derive, home / "models.made")
+    return replace(wanted, **changes)
+
+
+def refusal(wanted: Job, tools: Path) -> str:
+    with pytest.raises(MakingError) as caught:
+        check(wanted, Tools(tools))
+    return str(caught.value)
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """Doubles that only say their version."""
+    home = tmp_path / "tools"
+    home.mkdir()
+    for name in ("llama-quantize", "llama-perplexity", "llama-bench", "llama-server"):
+        (home / name).write_text("#!/bin/sh\necho 'version: 1 (double)'\n")
+        (home / name).chmod(0o755)
+    return home
+
+
+def test_all_is_checked_before_anything_starts(tmp_path: Path, tools: Path) -> None:
+    versions = check(job(tmp_path), Tools(tools))
+    assert versions == dict.fromkeys(
+        ("llama-quantize", "llama-perplexity", "llama-bench"), "1 (double)"
+    )
+    assert not (tmp_path / "models.made").exists()
+
+
+def test_missing_tool_is_named_with_its_package(tmp_path: Path, tools: Path) -> None:
+    (tools / "llama-perplexity").unlink()
+    sentence = refusal(job(tmp_path), tools)
+    assert f"needs the program llama-perplexity, which is not in {tools}" in sentence
+    assert "apt-get install llama.cpp-tools-extra" in sentence
+
+
+def test_tool_that_fails_is_named_with_its_last_lines(tmp_path: Path, tools: Path) -> None:
+    (tools / "llama-server").write_text("#!/bin/sh\necho 'no such library'; exit 127\n")
+    assert "llama-server failed: no such library" in refusal(job(tmp_path), tools)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(None, "does not exist; write a path"), ("\n \n", "is empty"), (b"\xff\xfe\xff", "as text")],
+)
+def test_evaluation_that_cannot_be_read_is_refused(
+    content: str | bytes | None, sentence: str, tmp_path: Path, tools: Path
+) -> None:
+    wanted = job(tmp_path)
+    text = tmp_path / "evaluation.txt"
+    text.unlink()
+    if content is not None:
+        text.write_bytes(content.encode() if isinstance(content, str) else content)
+    assert sentence in refusal(wanted, tools)
+
+
+def test_quantized_source_is_refused_unless_it_is_accepted(tmp_path: Path, tools: Path) -> None:
+    wanted = job(tmp_path)
+    sha256 = weights(tmp_path / "small-f16.gguf", Kind.Q4_1)
+    wanted = replace(wanted, source=wanted.source.model_copy(update={"sha256": sha256}))
+    sentence = refusal(wanted, tools)
+    assert "has a source that is quantized already (Q4_1)" in sentence
+    assert "'from_quantized': True" in sentence
+    accepted = wanted.derive.model_copy(update={"from_quantized": True})
+    assert check(replace(wanted, derive=accepted), Tools(tools))
+
+
+def test_room_is_checked(tmp_path: Path, tools: Path) -> None:
+    sentence = refusal(job(tmp_path, source_bytes=2**60), tools)
+    assert re.search(r"needs up to 1073741824.0 GiB in .*, and [\d.]+ GiB are free", sentence)
+
+
+def test_policy_judges_the_source(tmp_path: Path, tools: Path) -> None:
+    policy = ModelPolicy(denied_publishers=("maker",))
+    sentence = refusal(job(tmp_path, policies=(policy,)), tools)
+    assert "is refused by policy_denied_publishers 'maker': 'Maker', in the file" in sentence
+
+
+def test_license_without_derived_works_is_refused(tmp_path: Path, tools: Path) -> None:
+    wanted = job(tmp_path)
+    source = wanted.source.model_copy(update={"licence": "cc-by-nc-nd-4.0"})
+    assert "allows no derived works" in refusal(replace(wanted, source=source), tools)
+
+
+def repository(home: Path, dtype: str = "BF16", config: bool = True) -> Job:
+    """A job from a repository with one tensor of this type."""
+    place = home / "Small"
+    place.mkdir()
+    header = json.dumps({"w": {"dtype": dtype, "shape": [2], "data_offsets": [0, 4]}}).encode()
+    content = struct.pack("<Q", len(header)) + header + b"\0" * 4
+    (place / "model.safetensors").write_bytes(content)
+    files = {"model.safetensors": content}
+    if config:
+        files["config.json"] = b"{}"
+        (place / "config.json").write_bytes(b"{}")
+    pins = [{"path": n, "sha256": hashlib.sha256(c).hexdigest()} for n, c in files.items()]
+    source = {"name": "coder", "source": str(place), "files": pins}
+    return replace(job(home), source=Model.model_validate(source))
+
+
+def test_repository_needs_the_converter(tmp_path: Path, tools: Path) -> None:
+    sentence = refusal(repository(tmp_path), tools)
+    assert "needs the program convert_hf_to_gguf.py" in sentence and "python3-torch" in sentence
+
+
+def test_onnx_needs_its_python(tmp_path: Path, tools: Path) -> None:
+    evaluate = [{"agreement": str(tmp_path / "evaluation.txt"), "at_least": 0.9}]
+    derive = Derive.model_validate({"onnx": {"precision": "int8"}, "evaluate": evaluate})
+    wanted = replace(repository(tmp_path), derive=derive)
+    sentence = refusal(wanted, tools)
+    assert "needs the program python3" in sentence and "python3-onnxruntime" in sentence
+    (tools / "python3").write_text("#!/bin/sh\necho \"No module named 'onnx'\"; exit 1\n")
+    (tools / "python3").chmod(0o755)
+    sentence = refusal(wanted, tools)
+    assert "python3 failed: No module named 'onnx'" in sentence
+
+
+def test_quantized_safetensors_are_refused(tmp_path: Path, tools: Path) -> None:
+    sentence = refusal(repository(tmp_path, "F8_E4M3"), tools)
+    assert "whose safetensors are F8_E4M3; use a repository in F32, F16 or BF16" in sentence
+
+
+def test_repository_without_config_is_refused(tmp_path: Path, tools: Path) -> None:
+    assert "without config.json" in refusal(repository(tmp_path, config=False), tools)
+
+
+@pytest.fixture
+def served() -> Iterator[Hub]:
+    with hub() as double:
+        double.files = {"maker/Small/small-f16.gguf": b"weights"}
+        yield double
+
+
+def fetched(served: Hub, home: Path, sha256: str, token: str = "") -> Path:
+    source = Model.model_validate({**CODER, "derive": None, "sha256": sha256})
+    mirrors = {"https://huggingface.co": served.url}
+    return fetch(source, home, mirrors, token, lambda _text: None)
+
+
+def test_source_is_fetched_once_and_by_its_digest(tmp_path: Path, served: Hub) -> None:
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    place = fetched(served, tmp_path, sha256)
+    assert (place.name, place.read_bytes()) == ("small-f16.gguf", b"weights")
+    asked = len(served.asked)
+    assert fetched(served, tmp_path, sha256) == place and len(served.asked) == asked
+    place.write_bytes(b"damaged")
+    assert fetched(served, tmp_path, sha256).read_bytes() == b"weights"
+
+
+def test_source_with_another_digest_is_refused(tmp_path: Path, served: Hub) -> None:
+    with pytest.raises(MakingError, match=r"small-f16\.gguf has another SHA-256 than its pin"):
+        fetched(served, tmp_path, SHA256)
+    assert not [*tmp_path.rglob("*.gguf*")]
+
+
+def test_gated_source_is_fetched_with_the_token(tmp_path: Path, served: Hub) -> None:
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    served.gated.add("maker/Small")
+    with pytest.raises(MakingError, match="answered 401"):
+        fetched(served, tmp_path, sha256)
+    assert fetched(served, tmp_path, sha256, "good").is_file()
+
+
+def made(home: Path, model: Json, **changes: Any) -> Json:
+    """The site of a model that was made; `changes` are of its entry."""
+    derive = derive_of(model)
+    assert derive
+    name = file_name(model["source"], derive.recipe)
+    (home / "models.made").mkdir(exist_ok=True)
+    sha256 = weights(home / "models.made" / name, Kind.Q8_0)
+    entry: Json = {"file": name, "sha256": sha256, "input": input_digest(model)}
+    entry["evaluations"] = [{"measure": "perplexity", "reference": "evaluation.txt", "value": 1.02}]
+    source = {"revision": COMMIT, "sha256": SHA256, "licence": "mit", "bytes": 5}
+    lock = {made_key(model, derive): entry | changes, model["source"]: source}
+    (home / "models.lock.json").write_text(write_lock(lock))
+    return site(home, model)
+
+
+UNPINNED = {k: v for k, v in CODER.items() if k not in ("revision", "sha256")}
+
+
+@pytest.mark.parametrize("record", [CODER, UNPINNED], ids=["pinned", "locked"])
+def test_deploy_takes_the_result(record: Json, tmp_path: Path) -> None:
+    data = made(tmp_path, record, input=SHA256)
+    (found,) = read_settings(data).models
+    result = tmp_path / "models.made" / "small-Q4_K_M.gguf"
+    assert (found.kind, found.source) == ("file", str(result))
+    assert found.sha256 == hashlib.sha256(result.read_bytes()).hexdigest()
+    assert [*found.places.values()] == [str(result)]
+    # Two tensors of 512 * 256 values in Q8_0; the table of the input layer stays in main memory.
+    shape = shape_of(found)
+    assert shape and shape.weights_bytes == 512 * 256 // 32 * 34
+    assert ("Small/small-f16.gguf", "maker") in {
+        (each.name, each.publisher) for each in lineage_of(found).ancestors
+    }
+
+
+def test_policy_judges_what_a_model_was_made_from(tmp_path: Path) -> None:
+    data = made(tmp_path, CODER) | {"policy_denied_publishers": ["maker"]}
+    assert "in the source that it is made from" in mistakes(data)
+
+
+OUTDATED: dict[str, tuple[Json, Json]] = {
+    "another source": ({}, {"input": "cd" * 32}),
+    "not evaluated": ({}, {"evaluations": []}),
+    "a narrower limit": (
+        {"evaluate": [{"perplexity": "evaluation.txt", "at_most": 1.01}]},
+        {},
+    ),
+    "another text": ({"evaluate": [{"perplexity": "other.txt", "at_most": 1.05}]}, {}),
+}
+
+
+@pytest.mark.parametrize("name", OUTDATED)
+def test_deploy_refuses_what_was_made_otherwise(name: str, tmp_path: Path) -> None:
+    declared, changes = OUTDATED[name]
+    model = CODER | {"derive": CODER["derive"] | declared}
+    assert "is not made yet as it is declared" in mistakes(made(tmp_path, model, **changes))
+
+
+def test_changed_text_is_noticed_where_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    derive = Derive.model_validate({**CODER["derive"], "importance": "calibration.txt"})
+    for name in ("evaluation.txt", "calibration.txt"):
+        (tmp_path / name).write_text("Once upon a time.\n")
+    sha256 = hashlib.sha256(b"Once upon a time.\n").hexdigest()
+    evaluation = {"measure": "perplexity", "reference": "evaluation.txt", "sha256": sha256}
+    entry = {"evaluations": [evaluation], "importance_sha256": sha256}
+    assert changed_text(derive, entry) == ""
+    (tmp_path / "calibration.txt").write_text("Twice\n")
+    assert changed_text(derive, entry) == "calibration.txt"
+    (tmp_path / "evaluation.txt").write_text("Twice\n")
+    assert changed_text(derive, entry) == "evaluation.txt"
+    (tmp_path / "evaluation.txt").unlink()
+    (tmp_path / "calibration.txt").unlink()
+    assert changed_text(derive, entry) == ""
+
+
+def run(home: Path, *arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "llmhost.cli", "model", *arguments]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def test_lock_keeps_what_was_made(tmp_path: Path) -> None:
+    data = made(tmp_path, CODER)
+    (tmp_path / "site.py").write_text(f"llm_servers = [('llm', {data!r})]\n")
+    status, output = run(tmp_path, "lock", "site.py", "--update")
+    assert status == 0, output
+    assert read_settings(data).models[0].made_from == CODER["source"]
+    listed = run(tmp_path, "list", "site.py")[1]
+    assert "nothing" not in listed and "abababababab" in listed
+
+
+def test_make_names_what_can_be_made(tmp_path: Path) -> None:
+    (tmp_path / "site.py").write_text(f"llm_servers = [('llm', {site(tmp_path, CODER)!r})]\n")
+    status, output = run(tmp_path, "make", "site.py", "brain")
+    assert status == 1 and "site.py derives no model 'brain'; write 'coder'" in output
+    status, output = run(tmp_path, "make", "site.py", "--tools", "nowhere")
+    assert status == 1 and "coder cannot be evaluated: evaluation.txt does not exist" in output
+
+
+def test_make_reports_mistakes_in_a_record(tmp_path: Path) -> None:
+    model = CODER | {"derive": {"quantize": "Q4", "evaluate": [PERPLEXITY]}}
+    (tmp_path / "site.py").write_text(f"llm_servers = [('llm', {site(tmp_path, model)!r})]\n")
+    status, output = run(tmp_path, "make", "site.py")
+    assert status == 1 and "coder: derive.quantize: is 'Q4'; write" in output
+
+
+def test_ndcg_is_that_of_the_benchmarks() -> None:
+    """benchmarks/search has an nDCG of its own."""
+    chance = random.Random(7)
+    vectors = {str(n): [chance.gauss(0, 1) for _ in range(8)] for n in range(60)}
+    questions = {f"q{n}": [chance.gauss(0, 1) for _ in range(8)] for n in range(12)}
+    names = sorted(vectors)
+    relevant = {name: set(chance.sample(names, 1 + n)) for n, name in enumerate(questions)}
+    judged = {name: dict.fromkeys(right, 1.0) for name, right in relevant.items()}
+    rankings = [
+        sorted(vectors, key=lambda name: -collection.cosine(question, vectors[name]))
+        for question in questions.values()
+    ]
+    both = Collection(dict.fromkeys(vectors, ""), dict.fromkeys(questions, ""), judged)
+    found = collection.ndcg(both, vectors, questions)
+    assert found == pytest.approx(judge(rankings, [*relevant.values()]).ndcg_at_10)
+
+
+def test_collection_is_read_and_its_mistakes_are_named(tmp_path: Path) -> None:
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d", "title": "A", "text": "wing"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "what lifts"}\n')
+    judgements = tmp_path / "qrels" / "test.tsv"
+    judgements.write_text("query-id\tcorpus-id\tscore\nq\td\t2\nq\tmissing\t1\n")
+    found = Collection.read(tmp_path)
+    assert (found.documents, found.judged) == ({"d": "A wing"}, {"q": {"d": 2.0}})
+    judgements.write_text("query-id\tcorpus-id\tscore\nq\td\t0\n")
+    with pytest.raises(CollectionError, match="has no question with a relevant document"):
+        Collection.read(tmp_path)
+    judgements.write_text("query-id\tcorpus-id\tscore\nq d 1\n")
+    with pytest.raises(CollectionError, match="separated by tabs, in line 2"):
+        Collection.read(tmp_path)
+    (tmp_path / "corpus.jsonl").write_text('{"id": "d"}\n')
+    with pytest.raises(CollectionError, match="in line 1"):
+        Collection.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("hf:maker/Small-f16.gguf-repo", "Small-f16.gguf-repo-Q4_K_M.gguf"),
+        ("hf:maker/Small/small-F16.gguf", "small-Q4_K_M.gguf"),
+        ("weights/all-MiniLM-L6-v2", "all-MiniLM-L6-v2-Q4_K_M.gguf"),
+        ("https://mirror.example.com/a/b.bf16.gguf", "b-Q4_K_M.gguf"),
+    ],
+)
+def test_result_has_the_name_of_its_source(source: str, name: str) -> None:
+    assert file_name(source, "Q4_K_M by the importance in text.txt") == name
+
+
+@pytest.mark.parametrize("source", ["hf:maker/Small", "/srv/models/maker/Small"])
+def test_repository_keeps_the_name_under_which_apps_find_it(source: str) -> None:
+    assert file_name(source, "onnx-int8") == "onnx-int8/maker/Small"
