@@ -146,7 +146,9 @@ def _started(engine: Path, use: Use) -> Iterator[str]:
     command += ["--model", "/model.gguf", "--ctx-size", str(use.context_tokens * use.parallel)]
     command += ["--parallel", str(use.parallel), "--no-kv-unified", "--flash-attn", "on"]
     command += ["--cache-type-k", use.cache_type, "--cache-type-v", use.cache_type]
-    command += ["--fit", "off", "--no-warmup", "--verbose", "--host", "/tmp/llama.sock"]
+    # With AMX it would keep weights in a layout of their own, which takes more memory.
+    command += ["--no-repack", "--fit", "off", "--no-warmup", "--verbose"]
+    command += ["--host", "/tmp/llama.sock"]
     with running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
