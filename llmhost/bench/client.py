@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import httpx
 
 from llmhost.bench.report import Sample
+from llmhost.units import reason
 
 _WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "counts")
 
@@ -68,7 +69,7 @@ def sample(client: httpx.Client, load: Load, number: int) -> Sample:
     except httpx.TimeoutException:
         return Sample(error="timed out")
     except httpx.TransportError as error:
-        return Sample(error=type(error).__name__)
+        return Sample(error=reason(error))
     if not events:
         return Sample(error="an answer without a token")
     return Sample(first, last, reported or events)

@@ -10,6 +10,7 @@ import httpx
 
 from llmhost.bench.client import refusal, stream_events
 from llmhost.template import render
+from llmhost.units import reason
 
 SCHEMA = 1
 QUESTIONS = (
@@ -86,7 +87,7 @@ def ask(client: httpx.Client, path: str, model: str, question: str, max_tokens: 
     except httpx.TimeoutException:
         return Answer(error="timed out")
     except httpx.TransportError as error:
-        return Answer(error=type(error).__name__)
+        return Answer(error=reason(error))
     if not parts:
         return Answer(error="an answer without text")
     seconds = time.perf_counter() - begun

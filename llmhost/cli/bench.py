@@ -28,7 +28,8 @@ from llmhost.bench.report import (
     parsed,
 )
 from llmhost.cli.arguments import Inventory
-from llmhost.cli.errors import ERROR, stop
+from llmhost.cli.errors import ERROR, check_writable, stop
+from llmhost.cli.remote import ssh_address
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.generating_roles import generating_roles
 from llmhost.inventory.role import Role
@@ -120,8 +121,7 @@ def _check_plot(file: Path) -> None:
     """Stop before the measurement if its plot could not be written."""
     if file.suffix.lower() != ".png":
         stop(f"--plot {file} is not a PNG file; write a name such as bench.png")
-    if not file.absolute().parent.is_dir():
-        stop(f"--plot {file}: its directory does not exist")
+    check_writable(file)
     if not can_plot():
         stop(MISSING)
 
@@ -166,7 +166,7 @@ def gateway_client(host: SiteHost, url: str, key: str, timeout: float) -> httpx.
     except OSError as error:
         stop(f"{authority}: {error.strerror}; the first deploy creates the certificate authority")
     return httpx.Client(
-        base_url=url or gateway.url(str(host.address or host.name)),
+        base_url=url or gateway.url(str(host.address or ssh_address(host.name, host.data))),
         headers={"Authorization": f"Bearer {secret}"},
         verify=context,
         timeout=httpx.Timeout(timeout, connect=10),

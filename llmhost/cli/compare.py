@@ -17,9 +17,9 @@ from rich.table import Table
 from llmhost.bench.side_by_side import QUESTIONS, SCHEMA, Answer, Asked, CompareReport, ask, page
 from llmhost.cli.arguments import Inventory
 from llmhost.cli.bench import gateway_client
-from llmhost.cli.errors import ERROR, check_inventory_file, stop
+from llmhost.cli.edit import edit_file
+from llmhost.cli.errors import ERROR, check_inventory_file, check_writable, stop
 from llmhost.cli.session import site_hosts
-from llmhost.gateway.python_source import EditError
 from llmhost.inventory.generating_roles import generating_roles
 from llmhost.inventory.model_names import exchanged
 from llmhost.inventory.role import Role
@@ -60,6 +60,8 @@ def compare(
     """
     if first == second:
         stop(f"MODEL_A and MODEL_B are both {first}; write the names of two models")
+    if html:
+        check_writable(html)
     texts = _questions(questions)
     target, paths = _target(inventory, host, (first, second))
     asked: list[Asked] = []
@@ -92,11 +94,7 @@ def promote(
     Only the file changes; the next deploy makes it so. The same command again undoes it.
     """
     check_inventory_file(inventory)
-    file = Path(inventory)
-    try:
-        file.write_text(exchanged(file.read_text(encoding="utf-8"), model, role), encoding="utf-8")
-    except (EditError, OSError) as error:
-        stop(f"{inventory}: {error}")
+    edit_file(Path(inventory), lambda source: exchanged(source, model, role))
     typer.echo(f"{role} is now what {model} was, and the other way round; see llmhost plan")
 
 

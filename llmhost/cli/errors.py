@@ -1,5 +1,6 @@
 """How a command reports an error."""
 
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,3 +27,12 @@ def check_inventory_file(path: str) -> None:
         stop(f"{path} is a directory; give an inventory file, such as inventory/site.py")
     if not Path(path).is_file():
         stop(f"inventory file {path} not found; give a file such as inventory/site.py")
+
+
+def check_writable(file: Path) -> None:
+    """Stop, before the work whose result it gets, if a file cannot be written."""
+    directory = file.resolve().parent
+    if not directory.is_dir():
+        stop(f"{file} cannot be written: the directory {directory} does not exist")
+    if file.is_dir() or not os.access(file if file.exists() else directory, os.W_OK):
+        stop(f"{file} cannot be written; choose another file, or change its permissions")

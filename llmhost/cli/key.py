@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from llmhost.cli.arguments import Inventory
+from llmhost.cli.edit import edit_file
 from llmhost.cli.errors import stop
 from llmhost.gateway.keys import digest, new_key
 from llmhost.options.names import CLIENT
@@ -42,7 +42,7 @@ def new(
     if file:
         from llmhost.gateway.client_records import added
 
-        _edit(file, lambda source: added(source, [{"name": client, "sha256": digest(key)}]))
+        edit_file(file, lambda source: added(source, [{"name": client, "sha256": digest(key)}]))
     _show(key)
     if file:
         _say(f"Added the client to {file}. {DEPLOY}")
@@ -73,7 +73,7 @@ def rotate(
         previous = {"previous_sha256": old, "previous_until": until}
         return changed(source, client, {"sha256": digest(key), **previous})
 
-    _edit(file, rotated)
+    edit_file(file, rotated)
     _show(key)
     _say(f"The old key works until {until}. {DEPLOY}")
 
@@ -83,7 +83,7 @@ def revoke(client: Client, file: Source) -> None:
     """Refuse all keys of a client. The access log still names the client when one is used."""
     from llmhost.gateway.client_records import changed
 
-    _edit(file, lambda source: changed(source, client, {"revoked": True}))
+    edit_file(file, lambda source: changed(source, client, {"revoked": True}))
     _say(f"'{client}' is revoked in {file}. {DEPLOY}")
 
 
@@ -123,7 +123,7 @@ def import_clients(
     text = "".join(f"{name},{key}\n" for name, key in {"name": "key", **keys}.items())
     written = _new_secret_file(output, text) if output else None
     try:
-        _edit(file, lambda source: added(source, records))
+        edit_file(file, lambda source: added(source, records))
     except typer.Exit:
         if written:
             written.unlink()
@@ -176,26 +176,6 @@ def list_clients(
     except ValueError:
         stop(f"--unused-for {unused_for} is not an age; write one such as 30d")
     raise typer.Exit(print_clients(inventory, ask=use, age=age, as_json=as_json))
-
-
-def _edit(file: Path, edit: Callable[[str], str]) -> None:
-    """Replace a file with its edited text in one rename, keeping its permissions."""
-    # LibCST is slow to import, and only edits need it.
-    from llmhost.gateway.python_source import EditError
-
-    file = file.resolve()
-    try:
-        text = edit(file.read_bytes().decode())
-        draft = file.with_name(f".{file.name}.new")
-        draft.write_bytes(text.encode())
-        draft.chmod(file.stat().st_mode & 0o7777)
-        draft.replace(file)
-    except EditError as error:
-        stop(f"{file}: {error}")
-    except OSError as error:
-        stop(f"{file}: {error.strerror}; give the inventory file, such as inventory/site.py")
-    except UnicodeDecodeError:
-        stop(f"{file} is not a text file; give the inventory file, such as inventory/site.py")
 
 
 def _show(key: str) -> None:

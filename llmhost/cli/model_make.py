@@ -128,6 +128,8 @@ def _made(file: Path, locked: Locked, record: Record, tools: Tools, update: bool
         entry = make(job, tools, lambda text: typer.echo(f"{name}: {text}", err=True))
     except MakingError as error:
         stop(f"{name} {error}")
+    except OSError as error:
+        stop(f"{name} cannot be made: {error.filename or job.directory}: {error.strerror}")
     if current and old and not update and result_digest(entry) != result_digest(old):
         _stop_at_another(name, job.file, old, entry)
     entry = with_known_evaluations(entry, old)

@@ -94,6 +94,19 @@ def _as_root(script: str) -> str:
     return f'if [ "$(id -u)" = 0 ]; then exec sh -c {quoted}; else exec sudo -n sh -c {quoted}; fi'
 
 
+def ssh_address(name: str, data: Mapping[str, Any]) -> str:
+    """Address or host name of a host, by the SSH settings of its inventory."""
+    if name == LOCAL:
+        return "127.0.0.1"
+    with TemporaryDirectory(prefix="llmhost-") as directory:
+        config = Path(directory, "config")
+        config.write_text(ssh_config(name, data, Path(directory)))
+        asked = ["ssh", "-G", "-F", str(config), name]
+        lines = subprocess.run(asked, capture_output=True, text=True).stdout.splitlines()
+    known = dict(line.split(maxsplit=1) for line in lines if " " in line)
+    return known.get("hostname", name)
+
+
 @contextmanager
 def remote(name: str, data: Mapping[str, Any]) -> Iterator[Remote]:
     """Connect to a host of an inventory; all scripts share one connection."""

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from llmhost.cli.arguments import Inventory, Limit
-from llmhost.cli.errors import stop
+from llmhost.cli.errors import check_writable, stop
 from llmhost.cli.hardening import verify_hardening
 from llmhost.cli.offline import verify_offline
 from llmhost.cli.progress import INTERACTIVE, run_checks
@@ -71,8 +71,8 @@ def verify(
     """
     if as_json and not hardening:
         stop("--json works only with --hardening: add --hardening, or use --junit FILE")
-    if html and not html.resolve().parent.is_dir():
-        stop(f"{html} cannot be written: the directory {html.resolve().parent} does not exist")
+    if html:
+        check_writable(html)
     hosts = site_hosts(inventory, limit or [])
     if hardening:
         passed = verify_hardening(hosts, as_json=as_json)

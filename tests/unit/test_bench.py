@@ -184,7 +184,7 @@ def test_plot_is_a_picture_with_a_line_for_each_model_and_run(tmp_path: Path) ->
     ("name", "sentence"),
     [
         ("bench.jpg", "is not a PNG file; write a name such as bench.png"),
-        ("missing/bench.png", "its directory does not exist"),
+        ("missing/bench.png", "cannot be written: the directory"),
     ],
 )
 def test_plot_that_could_not_be_written_is_refused_before_the_measurement(

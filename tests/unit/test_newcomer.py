@@ -89,6 +89,12 @@ def test_wrong_argument_is_an_error_in_one_sentence(
         (["plan", "nope.py"], "inventory file nope.py not found; give a file such as"),
         (["key", "new", "web", "inventory"], "Is a directory; give the inventory file, such as"),
         (["key", "new", "web", "binary"], "binary is not a text file; give the inventory file"),
+        (["promote", "binary", "a", "b"], "binary is not a text file; give the inventory file"),
+        (["compare", SITE, "a", "b", "--html", "none/x.html"], "cannot be written: the directory"),
+        (
+            ["verify", SITE, "--html", "inventory"],
+            "inventory cannot be written; choose another",
+        ),
         (["key", "revoke", "web", SITE], "has no record of 'web'; it has: app"),
         (["key", "new", "app", SITE], "to replace a key: llmhost key rotate app FILE"),
     ],

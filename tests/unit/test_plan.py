@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmhost.cli.plan import exit_status
+from llmhost.cli.remote import ssh_address
 from llmhost.inventory.ssh import ssh_config
 from llmhost.status.plan import HostPlan
 
@@ -91,3 +92,11 @@ def test_host_that_does_not_answer_is_an_error_without_a_traceback(tmp_path: Pat
     assert host["status"] == "unreachable"
     assert "127.0.0.1" in host["errors"][0]
     assert "Traceback" not in result.stderr
+
+
+def test_address_of_an_alias_is_that_of_its_ssh_config(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("Host far\n  HostName 192.0.2.9\n")
+    assert ssh_address("far", {"ssh_config_file": str(own)}) == "192.0.2.9"
+    assert ssh_address("far", {"ssh_hostname": "llm.example"}) == "llm.example"
+    assert ssh_address("far", {}) == "far"

@@ -143,16 +143,16 @@ def run_head(head: Head) -> None:
 
 def all_members(head: Head, ray: Process) -> Nodes:
     """The nodes, once each member is one of them."""
-    told: list[str] = []
+    reported: list[str] = []
     while True:
         nodes = head.nodes() or {}
         missing = [each for each in _MEMBERS if each not in nodes]
         if not missing:
             say("all members are here")
             return {each: nodes[each] for each in _MEMBERS}
-        if missing != told:
+        if missing != reported:
             say(f"waiting for {', '.join(missing)}")
-        told = missing
+        reported = missing
         end_with(Ray=ray)
         time.sleep(1)
 

@@ -1,0 +1,26 @@
+"""Edit the source text of an inventory."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from llmhost.cli.errors import stop
+
+
+def edit_file(file: Path, edit: Callable[[str], str]) -> None:
+    """Replace a file with its edited text in one rename, keeping its permissions."""
+    # LibCST is slow to import, and only edits need it.
+    from llmhost.gateway.python_source import EditError
+
+    file = file.resolve()
+    try:
+        text = edit(file.read_bytes().decode())
+        draft = file.with_name(f".{file.name}.new")
+        draft.write_bytes(text.encode())
+        draft.chmod(file.stat().st_mode & 0o7777)
+        draft.replace(file)
+    except EditError as error:
+        stop(f"{file}: {error}")
+    except OSError as error:
+        stop(f"{file}: {error.strerror}; give the inventory file, such as inventory/site.py")
+    except UnicodeDecodeError:
+        stop(f"{file} is not a text file; give the inventory file, such as inventory/site.py")
