@@ -28,6 +28,7 @@ from llmhost.options.preflight import Preflight
 from llmhost.options.receipt import Receipt
 from llmhost.options.stack import Destination, Stack
 from llmhost.options.system import System
+from llmhost.options.training import Training, TrainingJob
 from llmhost.options.vram import Vram
 from llmhost.services import catalogue
 from llmhost.services.addresses import endpoint_of, services_in
@@ -64,6 +65,7 @@ class Settings(Section):
     backup: Backup = Field(default_factory=Backup)
     monitoring: Monitoring = Field(default_factory=Monitoring)
     announce: Announce = Field(default_factory=Announce)
+    training: Training = Field(default_factory=Training)
     vram: Vram = Field(default_factory=Vram)
     policy: ModelPolicy = Field(default_factory=ModelPolicy)
     app_server: AppServer = Field(default_factory=AppServer)
@@ -84,6 +86,9 @@ class Settings(Section):
 
     api_clients: tuple[ApiClient, ...] = ()
     """Clients of the gateway."""
+
+    training_jobs: tuple[TrainingJob, ...] = ()
+    """Adapters that `llmhost train` trains on this host."""
 
     service_options: Mapping[str, SerializeAsAny[ServiceOptions]] = Field(default_factory=dict)
     """Options of each declared service; their keys in the inventory are `<service>_<option>`."""
@@ -213,5 +218,10 @@ def component_sections() -> dict[str, type[Section]]:
     }
 
 
-RECORDS: dict[str, type[Section]] = {"models": Model, "apps": App, "api_clients": ApiClient}
+RECORDS: dict[str, type[Section]] = {
+    "models": Model,
+    "apps": App,
+    "api_clients": ApiClient,
+    "training_jobs": TrainingJob,
+}
 """Classes of records, by the key of their list in the inventory."""

@@ -6,7 +6,8 @@ from llmhost import backup
 from llmhost.operations import compose, images
 from llmhost.operations.component import component
 from llmhost.settings import Settings
-from llmhost.stack.project import compose_project, service_images
+from llmhost.stack.project import compose_project
+from llmhost.stack.training import all_images
 
 
 @component("Stack")
@@ -41,7 +42,7 @@ def bake_images(settings: Settings, *, once: bool = True) -> None:
     With `once`, what they are built from does not stay on the disk a second time.
     """
     images.built(
-        *service_images(settings),
+        *all_images(settings),
         uploads=settings.stack.uploads,
         check_room=settings.preflight.min_free_disk_gib > 0,
         once=once,

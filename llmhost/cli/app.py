@@ -124,6 +124,10 @@ PLACES = {
     "bundle": Place("bundle:app", "Deploy to hosts without a network, from one signed file."),
     "key": Place("key:app", "Create, import, rotate, revoke and list API keys.", pyinfra=False),
     "model": Place("model_make:app", "List models, pin their sources, and make derived ones."),
+    "train": Place(
+        "train:train",
+        "Train a LoRA adapter on a host, judge it, and write it to models.trained here.",
+    ),
     "docs": Place(
         "docs:docs", "Print a page of the documentation, or the list of pages.", pyinfra=False
     ),

@@ -5,12 +5,12 @@ from llmhost.docker.image import ServiceImage
 from llmhost.host_packages import host_packages
 from llmhost.inventory.role import Role
 from llmhost.inventory.site import SiteHost
-from llmhost.stack.project import service_images
+from llmhost.stack.training import all_images
 
 
 def images_of(host: SiteHost) -> tuple[ServiceImage, ...]:
     """The images of a host's services."""
-    return service_images(host.settings) if host.role is Role.LLM_SERVER else ()
+    return all_images(host.settings) if host.role is Role.LLM_SERVER else ()
 
 
 def packages_of(host: SiteHost, release: Release) -> list[str]:

@@ -19,6 +19,7 @@ from llmhost.inventory.mistakes import listed
 from llmhost.inventory.profiles import with_profile
 from llmhost.models.lock import LockError, is_pinned, lock_key, read_lock, with_pins, write_lock
 from llmhost.models.made import as_made, derive_of, made_directory, made_key
+from llmhost.models.trained import base_record
 from llmhost.options.model_source import HubSource, OllamaSource, parse_source
 from llmhost.options.policy import ModelPolicy
 from llmhost.options.stack import Stack
@@ -140,12 +141,20 @@ def by_lock_file(inventory: str) -> dict[Path, Locked]:
         file = Path(str(data.get("stack_models_lock") or Stack().models_lock)).expanduser()
         models = data.get("models", ())
         records = [dict(each) for each in models if isinstance(each, Mapping)]
+        records += _bases(data.get("training_jobs", ()), records)
         known = found.setdefault(file, Locked())
         known.records += [record for record in records if record not in known.records]
         known.addresses |= {name: str(data[name]) for name in ADDRESSES if name in data}
         policy = {key: data[f"policy_{key}"] for key in _POLICY if f"policy_{key}" in data}
         known.policies += [policy] if policy not in known.policies else []
     return found
+
+
+def _bases(jobs: Any, models: Records) -> Records:
+    """The bases of training jobs, except those that are the source of a model too."""
+    known = {lock_key(each) for each in models}
+    found = [base_record(job, models) for job in jobs if isinstance(job, Mapping)]
+    return [each for each in found if each and lock_key(each) not in known]
 
 
 def _warn_of_variables(locked: Locked) -> None:

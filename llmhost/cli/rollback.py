@@ -23,7 +23,7 @@ from llmhost.operations import rollback
 from llmhost.operations.inventory import site_host
 from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.settings import Settings
-from llmhost.stack.project import service_images
+from llmhost.stack.training import all_images
 from llmhost.units import gib
 
 _console = Console(soft_wrap=True, highlight=False)
@@ -106,7 +106,7 @@ class _Session:
     @property
     def declared(self) -> list[str]:
         """References of the images that the inventory declares."""
-        images = service_images(self.settings)
+        images = all_images(self.settings)
         models = [model.reference for image in images for model in image.models]
         return [*(image.reference for image in images), *models]
 

@@ -18,6 +18,7 @@ from llmhost.options.kind import Choice, Kind
 from llmhost.options.model import ModelFile
 from llmhost.options.parameters import Parameters
 from llmhost.options.shape import Shape
+from llmhost.options.training import TrainingEvaluation
 from llmhost.services import catalogue
 from llmhost.services.base import ServiceOptions
 from llmhost.settings import RECORDS, component_sections
@@ -49,6 +50,7 @@ def _lines() -> Iterator[str]:
     yield from _section("`derive` of a model", Derive, "")
     yield from _section("`onnx` of a model's `derive`", Onnx, "")
     yield from _section("Each `evaluate` of a model's `derive`", Evaluation, "")
+    yield from _section("`evaluate` of a training job", TrainingEvaluation, "")
     yield from _section("`parameters` of a model", Parameters, "")
     yield from _section("`shape` of a model", Shape, "")
     yield from _section("Every service: `SERVICE_*`", ServiceOptions, "SERVICE_")

@@ -23,6 +23,7 @@ from llmhost.status.logs import LogLine
 from llmhost.status.plan import PlanReport
 from llmhost.status.report import StatusReport
 from llmhost.status.usage import UsageReport
+from llmhost.training.report import TrainReport
 from llmhost.verify.hardening import HardeningReport
 from llmhost.verify.latency import LatencyReport
 from llmhost.vram.report import VramReport
@@ -49,6 +50,7 @@ SCHEMAS: dict[str, Any] = {
     "sbom-diff": SbomChanges,
     "model-make": MadeReport,
     "compare": CompareReport,
+    "train": TrainReport,
 }
 """What `llmhost NAME --json` prints, by name, with `-` before a subcommand or the option that it
 needs; and what a webhook gets."""

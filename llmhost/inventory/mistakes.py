@@ -39,8 +39,9 @@ def problem(prefix: str, section: type[Section], detail: ErrorDetails) -> Proble
 
 def _missing(prefix: str, section: type[Section], place: Place) -> Problem:
     field = _owner(section, place[:-1]).model_fields[str(place[-1])]
+    kinds = kinds_of(field.annotation, field.metadata)
     is_list = get_origin(field.annotation) is tuple
-    what = "a list" if is_list else next(kinds_of(field.annotation, field.metadata)).expected
+    what = "a list" if is_list else next((each.expected for each in kinds), "a record")
     example = example_of(field.annotation, field.metadata)
     return Problem(_key(prefix, place), "is missing", f"add {what}, such as {example}")
 

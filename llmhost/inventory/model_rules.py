@@ -6,11 +6,13 @@ from pathlib import Path
 from llmhost.inventory.problem import Problem
 from llmhost.models.adapter import mismatches
 from llmhost.models.architecture import check_known, check_whole
-from llmhost.models.files import gguf_at, holds_gguf, lineage_of, shape_of
+from llmhost.models.files import gguf_at, holds_gguf, lineage_of, sha256_of, shape_of
 from llmhost.models.gguf import Gguf, GgufError
 from llmhost.models.lora import unfit
 from llmhost.models.policy import violations
 from llmhost.models.quantization import FILE_TYPES
+from llmhost.models.trained import CARD, read_card
+from llmhost.options.adapter import ADAPTER_FILES
 from llmhost.options.model import Model
 from llmhost.settings import Settings
 from llmhost.vram.ledger import shortfalls
@@ -122,7 +124,11 @@ def _tokens(gguf: Gguf) -> object:
 def _lora_problems(model: Model) -> Iterator[Problem]:
     names = [each.name for each in lineage_of(model).ancestors] if model.adapters else []
     for adapter in model.adapters:
-        for sentence in unfit(adapter, names):
+        place = Path(adapter.source)
+        for sentence in (
+            *unfit(adapter, names),
+            *_strange(model, place, place / ADAPTER_FILES[1], adapter.sha256),
+        ):
             what = f"its adapter '{adapter.name}' {sentence}"
             yield _problem(model, what, "use an adapter that was made for this model")
 
@@ -137,6 +143,23 @@ def _adapter_problems(model: Model, gguf: Gguf | None) -> Iterator[Problem]:
         sentences = list(mismatches(gguf_at(model.adapter), gguf, model.base_models))
     except GgufError as error:
         sentences = [str(error)]
-    for sentence in sentences:
+    file = Path(model.adapter)
+    for sentence in (*sentences, *_strange(model, file.parent, file, model.adapter_sha256)):
         fix = "use an adapter that was made for this model"
         yield _problem(model, f"its adapter {sentence}", fix)
+
+
+def _strange(model: Model, place: Path, file: Path, pin: str | None) -> Iterator[str]:
+    """Why an adapter is not the pinned one, or not for this model; `place` may have its card."""
+    found = sha256_of(file) if file.is_file() else ""
+    if pin and found and found != pin:
+        yield f"has the SHA-256 {found} instead of {pin}"
+    card = read_card(place)
+    base = model.made_from_sha256 if model.derive else model.digest if model.files else None
+    if card and card.files.get(file.name, found) != found:
+        yield f"is not the one that {place / CARD} describes"
+    if card and base and card.base_digest != base:
+        yield (
+            f"was trained on {card.base} with the digest {card.base_digest[:12]}, and this model"
+            f" has {base[:12]}"
+        )

@@ -17,6 +17,7 @@ from llmhost.inventory.renames import Renamed
 from llmhost.inventory.rules import broken_rules
 from llmhost.models.lock import LockError, is_pinned, read_lock, with_pins
 from llmhost.models.made import as_made, made_directory
+from llmhost.models.trained import base_record, with_base
 from llmhost.options.base import Section
 from llmhost.options.kind import example_of, given
 from llmhost.options.stack import Stack
@@ -125,6 +126,15 @@ class _Reader:
             for each in values
         ]
 
+    def _with_base(self, job: Any) -> Any:
+        """A record of a training job with the pins of its base."""
+        if not isinstance(job, Mapping):
+            return job
+        models = [each for each in self._list("models", "[]") if isinstance(each, Mapping)]
+        base = base_record(job, models)
+        pinned = with_pins(base, self._lock()) if base and not is_pinned(base) else base
+        return with_base(job, pinned)
+
     def _services(self) -> list[str]:
         known = []
         for name in self._list("services", "['llamacpp']"):
@@ -175,6 +185,8 @@ class _Reader:
         values = self._list(key, f"[{example_of(record)}]")
         if key == "models":
             values = self._pinned(values)
+        elif key == "training_jobs":
+            values = [self._with_base(each) for each in values]
         for index, value in enumerate(values):
             try:
                 good.append(record.model_validate(value))

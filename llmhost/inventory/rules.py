@@ -16,6 +16,7 @@ from llmhost.inventory.model_rules import model_problems
 from llmhost.inventory.monitoring_rules import monitoring_problems
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.secret_rules import secret_problems
+from llmhost.inventory.training_rules import training_problems
 from llmhost.inventory.upstream_rules import upstream_problems
 from llmhost.options.model import Model
 from llmhost.options.networks import overlap
@@ -37,6 +38,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from engine_group_problems(settings)
     yield from _containers_in_the_lan(settings)
     yield from model_problems(settings)
+    yield from training_problems(settings)
     yield from gateway_problems(settings)
     yield from upstream_problems(settings)
     yield from model_route_problems(settings)
@@ -78,6 +80,7 @@ def _repeated_names(settings: Settings) -> Iterator[Problem]:
         ),
         "apps": tuple(app.name for app in settings.apps),
         "api_clients": tuple(client.name for client in settings.api_clients),
+        "training_jobs": tuple(job.name for job in settings.training_jobs),
     }
     for key, names in named.items():
         for name, count in Counter(names).items():

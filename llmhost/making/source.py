@@ -7,7 +7,7 @@ from llmhost.making.tools import MakingError
 from llmhost.models.files import gguf_at
 from llmhost.models.gguf import GgufError
 from llmhost.models.lineage import Lineage, of_card, of_metadata
-from llmhost.models.policy import violations
+from llmhost.models.policy import underivable, violations
 from llmhost.models.safetensors import SafetensorsError, types_of
 
 _WEIGHTS = {"F32", "F16", "BF16"}
@@ -19,11 +19,8 @@ def judge(job: Job, lineage: Lineage) -> None:
     for policy in job.policies:
         for sentence in violations(policy, lineage):
             raise MakingError(f"{sentence}; use another source, or change the policy")
-    for licence in lineage.licences:
-        if "-nd" in licence.lower():
-            raise MakingError(
-                f"has the license '{licence}', which allows no derived works; use another source"
-            )
+    if sentence := underivable(lineage):
+        raise MakingError(f"{sentence}; use another source")
 
 
 def _lineage_in(place: Path) -> Lineage:

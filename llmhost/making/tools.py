@@ -18,10 +18,13 @@ PERPLEXITY = "llama-perplexity"
 BENCH = "llama-bench"
 SERVER = "llama-server"
 CONVERTER = "convert_hf_to_gguf.py"
+LORA_CONVERTER = "convert_lora_to_gguf.py"
 PYTHON = "python3"
 """With torch, transformers, onnx and onnxruntime."""
 
-_DEBIAN_CONVERTER = Path("/usr/share/doc/llama.cpp-tools/scripts", CONVERTER)
+_CONVERTERS = (CONVERTER, LORA_CONVERTER)
+_SCRIPTS = Path("/usr/share/doc/llama.cpp-tools/scripts")
+"""Where Debian has them."""
 _VERSION = re.compile(r"version: (.+)")
 ONNX_PROGRAM = FILES / "making" / "onnx_model.py"
 
@@ -35,6 +38,7 @@ _PACKAGES = {
     IMPORTANCE: "llama.cpp-tools-extra",
     PERPLEXITY: "llama.cpp-tools-extra",
     CONVERTER: "llama.cpp-tools python3-torch python3-transformers python3-gguf",
+    LORA_CONVERTER: "llama.cpp-tools python3-torch python3-transformers python3-gguf",
     PYTHON: "python3-torch python3-transformers python3-onnx python3-onnxruntime",
 }
 """Packages of Debian 14 and Ubuntu 26.04."""
@@ -65,8 +69,8 @@ class Tools:
         """The beginning of a command line. Raises MakingError if the tool is missing."""
         if found := shutil.which(name, path=str(self.directory) if self.directory else None):
             return [found]
-        if name == CONVERTER and self.directory is None and _DEBIAN_CONVERTER.is_file():
-            return ["python3", str(_DEBIAN_CONVERTER)]
+        if name in _CONVERTERS and self.directory is None and (_SCRIPTS / name).is_file():
+            return ["python3", str(_SCRIPTS / name)]
         where = f"in {self.directory}" if self.directory else "on the PATH"
         raise MakingError(
             f"needs the program {name}, which is not {where}: on Debian 14 or Ubuntu 26.04 run"
@@ -83,7 +87,7 @@ class Tools:
         """What a tool says about its version. All of llama.cpp's programs have that of the server,
         and most of them print no other. Raises MakingError if it does not start."""
         self.command(name)
-        if name == CONVERTER:
+        if name in _CONVERTERS:
             self.run(name, ["--help"])
         if name == PYTHON:
             output = self.run(name, ["-c", ONNX_PROGRAM.read_text(), "versions"]).output

@@ -105,7 +105,8 @@ def as_made(pinned: Record, lock: Mapping[str, Entry], directory: Path) -> dict[
     left = {key: value for key, value in pinned.items() if key not in _ORIGIN_ONLY}
     left |= {key: entry[key] for key in ("sha256", "files") if key in entry}
     place = str(directory / str(entry["file"]))
-    return {**left, "source": place, "made_from": pinned.get("source")}
+    made = {"made_from": pinned.get("source"), "made_from_sha256": entry["input"]}
+    return {**left, "source": place, **made}
 
 
 def result_digest(entry: Entry) -> str:

@@ -22,6 +22,13 @@ def violations(policy: ModelPolicy, lineage: Lineage) -> Iterator[str]:
     yield from _licences(policy, lineage)
 
 
+def underivable(lineage: Lineage) -> str:
+    """Why no other model may be derived; continues as `violations` do, and is empty if one may."""
+    forbidding = (each for each in lineage.licences if "-nd" in each.lower())
+    licence = next(forbidding, "")
+    return f"has the license '{licence}', which allows no derived works" if licence else ""
+
+
 def _each_place_once(lineage: Lineage, rule: str) -> list[Ancestor]:
     found = {each.found_in: each for each in lineage.ancestors if _matches(rule, each)}
     return list(found.values())

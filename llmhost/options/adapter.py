@@ -5,7 +5,7 @@ from typing import Annotated
 
 from llmhost.options.base import Section
 from llmhost.options.kind import WORD
-from llmhost.options.types import LocalName, text
+from llmhost.options.types import LocalName, Sha256, text
 
 # As Docker allows it in the name of an image (distribution, reference/regexp.go).
 Role = Annotated[
@@ -31,6 +31,9 @@ class LoraAdapter(Section):
 
     source: LocalName
     """Directory on the controller with `adapter_config.json` and `adapter_model.safetensors`."""
+
+    sha256: Sha256 | None = None
+    """SHA-256 digest of `adapter_model.safetensors`; none: whatever is there."""
 
     def path(self, model: str) -> str:
         """Its directory inside the image."""

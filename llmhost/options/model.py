@@ -51,6 +51,9 @@ _PLACE = text(
     "hf:bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf",
 )
 
+Source = Annotated[str, Kind(_source, _PLACE.expected, _PLACE.example)]
+"""Where weights are; options/model_source.py has its forms."""
+
 
 MODELS = "/models"
 """Directory of all weights in an image."""
@@ -86,7 +89,7 @@ class Model(Section):
     """What the model does: generate text, embed text, or rerank texts by relevance to a
     question."""
 
-    source: Annotated[str, Kind(_source, _PLACE.expected, _PLACE.example)]
+    source: Source
     """Source of the weights: `hf:PUBLISHER/REPOSITORY/FILE`, `hf:PUBLISHER/REPOSITORY` (all files),
     `ollama:NAME:TAG`, the `https://` URL of a file, or the path of a file or directory on the
     controller."""
@@ -144,6 +147,9 @@ class Model(Section):
     adapter: LocalName | None = None
     """Path of a LoRA adapter (GGUF) for this model on the controller."""
 
+    adapter_sha256: Sha256 | None = None
+    """SHA-256 digest of the adapter; none: whatever is there."""
+
     projector: LocalName | None = None
     """Path of the projector (GGUF, `mmproj-….gguf`) on the controller, for models that read
     pictures or sound."""
@@ -183,6 +189,9 @@ class Model(Section):
 
     made_from: Line | None = None
     """Source of a made model; the lock file has it."""
+
+    made_from_sha256: Sha256 | None = None
+    """Digest of that source; the lock file has it."""
 
     shape: Shape | None = None
     """Sizes of the model for the VRAM ledger; required only if the file is not on the

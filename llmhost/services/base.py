@@ -11,7 +11,7 @@ from llmhost.models.gguf import Gguf
 from llmhost.models.memory import Estimate
 from llmhost.nvidia.gpu_allocation import GpuRequest
 from llmhost.options.base import Section
-from llmhost.options.kind import NUMERIC, Kind, each_of
+from llmhost.options.gpus import Gpus
 from llmhost.options.model import Model
 from llmhost.options.nvidia_driver import CudaVersion
 from llmhost.options.types import (
@@ -25,35 +25,11 @@ from llmhost.options.types import (
     Port,
     Table,
     Variable,
-    text,
     whole,
 )
 from llmhost.services.abilities import Abilities
 from llmhost.services.addresses import services_in
 from llmhost.system.files import File
-
-
-def _gpu(value: object) -> object:
-    """One GPU, or a list of them."""
-    if isinstance(value, list | tuple):
-        if not value:
-            raise ValueError
-        return each_of(_ONE_GPU, value)
-    return _ONE_GPU.read(value)
-
-
-def _one_gpu(value: object) -> object:
-    return _GPU_UUID.read(value) if isinstance(value, str) else _GPU_NUMBER.read(value)
-
-
-_GPU_NUMBER = whole(0, 255)
-_GPU_UUID = text(r"GPU-[0-9a-f-]{36}", "", "")
-_ONE_GPU = Kind(_one_gpu, "the number or the UUID (GPU-…) of a GPU", 0, NUMERIC)
-Gpus = Annotated[
-    int | str | tuple[int | str, ...],
-    Kind(_gpu, "the number or the UUID (GPU-…) of a GPU, or a list of them", 0, NUMERIC),
-]
-"""A GPU's number in `nvidia-smi`, or its UUID, as `nvidia-smi -L` prints it."""
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from llmhost.docker.build_context import context_files
+from llmhost.docker.build_context import context_files, pip_configuration
 from llmhost.options.engine_group import EngineGroup
 from llmhost.resources import FILES
 from llmhost.secret import read_secret
@@ -92,7 +92,6 @@ def token_for(secret: str, image: str) -> str:
 
 def with_ray(context: tuple[File, ...], package_index: str | None) -> tuple[File, ...]:
     """The build context of an engine that also has Ray, and the program that starts both."""
-    index = f"index-url = {package_index}\n" if package_index else ""
     first = _IN_IMAGE.partition("\n")[0]
     return (
         *(
@@ -102,5 +101,5 @@ def with_ray(context: tuple[File, ...], package_index: str | None) -> tuple[File
             for each in context
         ),
         *context_files(FILES / "images" / "vllm_group"),
-        File("pip.conf", f"[global]\n{index}"),
+        pip_configuration(package_index),
     )

@@ -39,7 +39,7 @@ def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
         ServiceImage(
             service=service.name,
             engine=settings.options(service.name).image,
-            models=_images_of(settings.models_of(service.name), settings.stack.hubs),
+            models=weights_images(settings.models_of(service.name), settings.stack.hubs),
             context=tuple(_context(settings, service)),
             **_app_build(settings, service),
         )
@@ -197,7 +197,8 @@ def _quoted(text: str) -> str:
     return json.dumps(text.replace("$", "$$"))
 
 
-def _images_of(models: Sequence[Model], hubs: Mapping[str, str]) -> tuple[ModelImage, ...]:
+def weights_images(models: Sequence[Model], hubs: Mapping[str, str]) -> tuple[ModelImage, ...]:
+    """Images of the weights of models, and of what is loaded beside them."""
     return (*(_weights(model, hubs) for model in models), *_adapters(models))
 
 
@@ -251,7 +252,7 @@ def _with_models(file: File, settings: Settings, models: Sequence[Model]) -> Fil
         return file
     lines = [
         f"COPY --link --from={image.reference} / /"
-        for image in _images_of(models, settings.stack.hubs)
+        for image in weights_images(models, settings.stack.hubs)
     ]
     return replace(file, content="\n".join([file.data.decode(), *lines, f"ADD {LINKS} /", ""]))
 

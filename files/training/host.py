@@ -1,0 +1,445 @@
+"""Train an adapter in a container, and give back what was stopped for it.
+
+`llmhost train` copies this file to the directory of a job and runs it there as root, with Python
+3.10 or newer:
+
+    python3 -I host.py DIRECTORY check | start | run | give_back | status [LINES]
+
+The directory has `question.json`, see Question, and `job` with the input of the container. `run`
+and `give_back` are called by a unit of systemd, which is enabled while a training is wanted: it
+continues after a reboot. Prints a JSON object, or a sentence on standard error and ends with 1.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+USER = 10001
+PAUSED = 75
+UNITS = Path("/etc/systemd/system")
+PREFIX = "llmhost-training-"
+STOP_SECONDS = 150
+MOST_STARTS = 3
+LOCK_SECONDS = 600
+MIB = 1024 * 1024
+DAY_MINUTES = 24 * 60
+
+UNIT = """# Managed by llmhost: exists while {name} is trained.
+[Unit]
+Description=Train the adapter {name}
+After=docker.service network.target
+Wants=docker.service
+
+[Service]
+ExecStart=/usr/bin/python3 -I {directory}/host.py {directory} run
+# However it ends.
+ExecStopPost=/usr/bin/python3 -I {directory}/host.py {directory} give_back
+KillMode=mixed
+TimeoutStopSec={stop_seconds}
+Nice=5
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+class Failure(Exception):
+    """Why nothing was done; the sentence is for an operator."""
+
+
+class Question:
+    """What `question.json` says: `name`, `image`, `digest` of the job, `gpus` by number or UUID
+    (none or one), `services` to stop, `stopped` with their marks, `compose` file, `start_seconds`, `hours` or an
+    empty text, `max_minutes`, `lock` of deploys."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        found: dict[str, Any] = json.loads((directory / "question.json").read_text())
+        self.name: str = found["name"]
+        self.image: str = found["image"]
+        self.digest: str = found["digest"]
+        self.gpus: list[str] = found["gpus"]
+        self.services: list[str] = found["services"]
+        self.stopped = Path(found["stopped"])
+        self.compose: str = found["compose"]
+        self.start_seconds: int = found["start_seconds"]
+        self.hours: str = found["hours"]
+        self.max_minutes: int = found["max_minutes"]
+        self.lock = Path(found["lock"])
+
+    @property
+    def unit(self) -> str:
+        return f"{PREFIX}{self.name}.service"
+
+    @property
+    def container(self) -> str:
+        return f"{PREFIX}{self.name}"
+
+    @property
+    def work(self) -> Path:
+        return self.directory / "work"
+
+
+def output_of(*command: str) -> str:
+    """Standard output of a command."""
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    try:
+        ran = subprocess.run(command, **options)
+    except FileNotFoundError:
+        raise Failure(f"{command[0]} is not installed: deploy this host first") from None
+    if ran.returncode:
+        lines = [line for line in (ran.stderr or ran.stdout).splitlines() if line.strip()]
+        raise Failure(lines[-1][:600] if lines else f"{command[0]} failed and printed nothing")
+    return str(ran.stdout)
+
+
+def state_of(question: Question) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        found: dict[str, Any] = json.loads((question.directory / "state.json").read_text())
+        return found
+    return {}
+
+
+def note(question: Question, **changes: object) -> None:
+    """Change the job's state, at once or not at all."""
+    file = question.directory / "state.json"
+    draft = file.with_suffix(".new")
+    draft.write_text(json.dumps({**state_of(question), **changes}))
+    draft.replace(file)
+
+
+def now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def is_active(unit: str) -> bool:
+    asked = ["systemctl", "show", "--property=ActiveState", "--value", unit]
+    found = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    return found in ("active", "activating", "deactivating", "reloading")
+
+
+def seconds_left(hours: str, moment: datetime) -> float:
+    """Seconds until the window of the day ends; 0 outside of it, a day without one."""
+    if not hours:
+        return DAY_MINUTES * 60.0
+    begin, end = (int(each[:2]) * 60 + int(each[3:]) for each in hours.split("-"))
+    passed = moment.hour * 60 + moment.minute + moment.second / 60
+    if (passed - begin) % DAY_MINUTES >= (end - begin) % DAY_MINUTES:
+        return 0.0
+    return ((end - passed) % DAY_MINUTES) * 60
+
+
+def check_hours(question: Question) -> float:
+    left = seconds_left(question.hours, datetime.now())
+    if not left:
+        clock = datetime.now().astimezone().strftime("%H:%M %Z")
+        raise Failure(f"it may run {question.hours}, and here it is {clock}")
+    return left
+
+
+def gpus(question: Question) -> list[dict[str, str]]:
+    """UUID and memory in MiB of each GPU of the job."""
+    if not question.gpus:
+        return []
+    fields = ("index", "uuid", "memory.total", "memory.free")
+    asked = f"--query-gpu={','.join(fields)}"
+    printed = output_of("nvidia-smi", asked, "--format=csv,noheader,nounits")
+    there = [dict(zip(fields, line.split(", "), strict=True)) for line in printed.splitlines()]
+    found = []
+    for wanted in question.gpus:
+        named = [each for each in there if wanted in (each["index"], each["uuid"])]
+        if not named:
+            known = ", ".join(f"{each['index']} = {each['uuid']}" for each in there) or "none"
+            raise Failure(f"it needs GPU {wanted}, which is not on this host (there: {known})")
+        found += named
+    return found
+
+
+def memory(kind: str) -> int:
+    """Bytes of the host's memory, `MemTotal` or `MemAvailable`."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith(f"{kind}:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def check_memory(question: Question, needed: int, *, free: bool) -> None:
+    """Fail if a training does not fit: into what there is, or into what is `free` now."""
+    kinds = ("memory.free", "MemAvailable") if free else ("memory.total", "MemTotal")
+    places = [(f"GPU {g['index']}", int(float(g[kinds[0]])) * MIB) for g in gpus(question)]
+    for place, there in places or [("this host", memory(kinds[1]))]:
+        if needed > there:
+            verb = "are free" if free else "are there"
+            raise Failure(
+                f"it needs up to {gib(needed)} of memory, and on {place} {gib(there)} {verb}; lower"
+                " batch_size or context_tokens"
+                + ("" if question.gpus else ", or stop other services with stop_services")
+            )
+
+
+def gib(size: int) -> str:
+    return f"{size / 1024**3:.1f} GiB"
+
+
+def options(question: Question) -> list[str]:
+    """Of `docker run`: no network, nothing writable but `work`, no privileges."""
+    root = question.directory
+    devices = [f"--device=nvidia.com/gpu={name}" for name in device_names(question)]
+    return [
+        *("--rm", "--name", question.container, "--network", "none", "--read-only"),
+        *("--tmpfs", "/tmp:mode=1777", "--cap-drop", "ALL"),
+        *("--security-opt", "no-new-privileges", "--user", f"{USER}:{USER}"),
+        *("--pids-limit", "4096", "--shm-size", "2g", "--env", "HOME=/tmp"),
+        *("--mount", f"type=bind,source={root}/job,target=/job,readonly"),
+        *("--mount", f"type=bind,source={question.work},target=/work"),
+        *devices,
+    ]
+
+
+def device_names(question: Question) -> list[str]:
+    """CDI on WSL knows only `all`."""
+    found = [each["uuid"] for each in gpus(question)]
+    return ["all"] if found and Path("/dev/dxg").exists() else found
+
+
+def check(question: Question) -> dict[str, Any]:
+    """Whether the training can begin; nothing is stopped or changed."""
+    check_alone(question)
+    check_hours(question)
+    if subprocess.run(["docker", "image", "inspect", question.image], capture_output=True).returncode:
+        raise Failure("its image is not built here yet: deploy this host first")
+    prepare(question)
+    command = ["docker", "run", *options(question), question.image, "check", "/job"]
+    ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if ran.returncode:
+        raise Failure(last_line(ran.stderr) or "the check of the job failed and printed nothing")
+    found: dict[str, Any] = json.loads(last_line(ran.stdout))
+    check_memory(question, found["memory_bytes"], free=False)
+    free = shutil.disk_usage(question.directory).free
+    if found["disk_bytes"] > free:
+        raise Failure(
+            f"it needs {gib(found['disk_bytes'])} in {question.directory} for checkpoints, and"
+            f" {gib(free)} are free; free space there, or set training_directory"
+        )
+    note(question, memory_bytes=found["memory_bytes"])
+    return found
+
+
+def check_alone(question: Question) -> None:
+    units = [each.name for each in UNITS.glob(f"{PREFIX}*.service")]
+    for unit in units:
+        if is_active(unit):
+            other = unit.removeprefix(PREFIX).removesuffix(".service")
+            raise Failure(f"this host is training {other} already; wait, or stop that first")
+
+
+def prepare(question: Question) -> None:
+    """Directories for the container's user. Checkpoints of another job are removed."""
+    if state_of(question).get("digest") != question.digest:
+        shutil.rmtree(question.work, ignore_errors=True)
+        (question.directory / "state.json").unlink(missing_ok=True)
+    question.work.mkdir(exist_ok=True)
+    question.directory.chmod(0o700)
+    for place in (question.directory / "job", question.work):
+        for each in (place, *place.iterdir()):
+            os.chown(each, USER, USER)
+    note(question, digest=question.digest)
+
+
+def start(question: Question) -> dict[str, Any]:
+    """Begin, or continue; returns at once."""
+    check_alone(question)
+    check_hours(question)
+    note(question, state="running", why="", starts=0, begun=now(), services=[])
+    unit = UNIT.format(
+        name=question.name, directory=question.directory, stop_seconds=STOP_SECONDS
+    )
+    (UNITS / question.unit).write_text(unit)
+    output_of("systemctl", "daemon-reload")
+    output_of("systemctl", "enable", question.unit)
+    output_of("systemctl", "start", "--no-block", question.unit)
+    return {}
+
+
+def run(question: Question) -> dict[str, Any]:
+    """The training; the unit's main process."""
+    try:
+        left = check_hours(question)
+        starts = int(state_of(question).get("starts", 0)) + 1
+        if starts > MOST_STARTS:
+            raise Failure(f"it was interrupted {MOST_STARTS} times")
+        note(question, starts=starts)
+        with locked(question):
+            for service in reversed(running(question)):
+                halt(question, service)
+        check_memory(question, int(state_of(question).get("memory_bytes", 0)), free=True)
+        train(question, min(left, question.max_minutes * 60.0))
+    except (Failure, OSError) as failure:
+        note(question, state="failed", why=str(failure), ended=now())
+    return {}
+
+
+@contextmanager
+def locked(question: Question) -> Iterator[None]:
+    """The lock of a deploy (files/history/lock.sh), so that none runs while services stop."""
+    question.lock.parent.mkdir(parents=True, exist_ok=True)
+    with question.lock.open("a") as file:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise Failure("another run has locked this host; retry when it ends") from None
+                time.sleep(1)
+        yield
+
+
+def running(question: Question) -> list[str]:
+    """Those of the services to stop that run, and which no operator stopped."""
+    command = ["docker", "compose", "--file", question.compose, "ps", "--services"]
+    there = output_of(*command).split()
+    return [
+        each
+        for each in question.services
+        if each in there and not (question.stopped / each).exists()
+    ]
+
+
+def halt(question: Question, service: str) -> None:
+    """Stop a service. The mark comes first, so that the healer does not start it."""
+    question.stopped.mkdir(parents=True, exist_ok=True)
+    mark = question.stopped / service
+    draft = mark.with_name(f"{service}.new")
+    draft.write_text(f"stopped by the training {question.name} at {now()}\n")
+    draft.replace(mark)
+    # Before it stops: whatever happens from here on, it is given back.
+    note(question, services=[*state_of(question).get("services", []), service])
+    output_of("docker", "compose", "--file", question.compose, "stop", service)
+
+
+def train(question: Question, seconds: float) -> None:
+    """Run the container until it ends, or its time does."""
+    subprocess.run(["docker", "rm", "--force", question.container], capture_output=True)
+    command = ["docker", "run", *options(question), question.image, "train", "/job", "/work"]
+    with (question.directory / "log").open("ab") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    ending = ""
+
+    def end(*_: object) -> None:
+        nonlocal ending
+        ending = ending or "it was stopped"
+        command = ["docker", "stop", "--time", "60", question.container]
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        ending = "its time is over"
+        end()
+        process.wait()
+    finish(question, process.returncode, ending)
+
+
+def finish(question: Question, status: int, ending: str) -> None:
+    if (question.work / "result.json").exists():
+        note(question, state="done", why="", ended=now())
+    elif status == PAUSED or ending:
+        note(question, state="paused", why=ending or "it was stopped", ended=now())
+    else:
+        log = (question.directory / "log").read_text(errors="replace")
+        why = last_line(log) or f"its container ended with status {status} and printed nothing"
+        note(question, state="failed", why=why, ended=now())
+
+
+def give_back(question: Question) -> dict[str, Any]:
+    """Start what was stopped, unless the host shuts down: then the unit continues at the next
+    boot."""
+    asked = ["systemctl", "is-system-running"]
+    if subprocess.run(asked, capture_output=True, text=True).stdout.strip() == "stopping":
+        note(question, state="running", why="")
+        return {}
+    if state_of(question).get("state") == "running":
+        note(question, state="interrupted", why="its process was killed", ended=now())
+    stopped = [each for each in state_of(question).get("services", []) if is_ours(question, each)]
+    for service in stopped:
+        (question.stopped / service).unlink()
+    subprocess.run(["systemctl", "disable", question.unit], capture_output=True)
+    deadline = time.monotonic() + question.start_seconds
+    while problem := restarted(question, stopped):
+        if time.monotonic() > deadline:
+            note(question, why=f"{state_of(question).get('why', '')}; {problem}".lstrip("; "))
+            break
+        time.sleep(2)
+    note(question, services=[])
+    return {}
+
+
+def is_ours(question: Question, service: str) -> bool:
+    with suppress(OSError):
+        return f"by the training {question.name} " in (question.stopped / service).read_text()
+    return False
+
+
+def restarted(question: Question, services: list[str]) -> str:
+    """Remove the container of the training, and start services; why it failed."""
+    subprocess.run(["docker", "rm", "--force", question.container], capture_output=True)
+    if not services:
+        return ""
+    compose = ["docker", "compose", "--file", question.compose, "up", "--detach", "--no-deps"]
+    wait = ["--wait", "--wait-timeout", str(question.start_seconds)]
+    try:
+        output_of(*compose, *wait, *services)
+    except Failure as failure:
+        return f"{', '.join(services)} could not be started: {failure}"
+    return ""
+
+
+def status(question: Question, after: int = 0) -> dict[str, Any]:
+    """The state, and lines of progress after the first ones."""
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = (question.work / "progress.jsonl").read_text().splitlines()[after:]
+    progress = []
+    for line in lines:
+        with suppress(ValueError):
+            progress.append(json.loads(line))
+    return {**state_of(question), "active": is_active(question.unit), "progress": progress}
+
+
+def last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:600] if lines else ""
+
+
+def fail(sentence: str) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    sys.exit(1)
+
+
+def main(directory: str, do: str, *more: str) -> None:
+    functions = {"check": check, "start": start, "run": run, "give_back": give_back}
+    try:
+        question = Question(Path(directory))
+        found = status(question, *map(int, more)) if do == "status" else functions[do](question)
+        print(json.dumps(found))
+    except Failure as failure:
+        fail(str(failure))
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Adapters that hosts train: the examples, what is sent to a host, and what comes back."""

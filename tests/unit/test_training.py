@@ -1,0 +1,401 @@
+"""Training jobs: what is refused before anything starts, the examples, what a host is told, and
+what a deploy makes of the adapter.
+
+The program in the container runs in tests/integration/test_training_program.py, the script on the
+host in tests/integration/test_training.py.
+"""
+
+import hashlib
+import importlib.util
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from llmhost.inventory.problem import SettingsError
+from llmhost.inventory.reader import read_settings
+from llmhost.models.lock import write_lock
+from llmhost.settings import Settings
+from llmhost.stack.project import compose_project, service_images
+from llmhost.stack.training import all_images, training_images
+from llmhost.training import adapter as adapters
+from llmhost.training.data import DataError, Example, Examples, divided, read_examples
+from llmhost.training.job import SCRIPT, HostJob, stopped_for
+
+Json = dict[str, Any]
+COMMIT = "ab" * 20
+FILES = [
+    {"path": "config.json", "sha256": hashlib.sha256(b"{}").hexdigest()},
+    {"path": "model.safetensors", "sha256": hashlib.sha256(b"x").hexdigest()},
+]
+SHAPE = {
+    "weights_bytes": 2**30,
+    "cache_values": 1024,
+    "hidden_size": 576,
+    "vocabulary_size": 49_152,
+    "layers": 30,
+    "attention_heads": 9,
+}
+
+
+def job(**changes: Any) -> Json:
+    return {
+        "name": "house",
+        "model": "brain",
+        "data": ["facts.jsonl"],
+        "evaluate": {"at_most": 0.9},
+        **changes,
+    }
+
+
+def site(*jobs: Json, **changes: Any) -> Json:
+    brain = {
+        "name": "brain",
+        "service": "vllm",
+        "source": "hf:example/brain",
+        "revision": COMMIT,
+        "files": FILES,
+        "shape": SHAPE,
+    }
+    data: Json = {"services": ["vllm", "redis"], "models": [brain | changes.pop("model", {})]}
+    data |= {"api_clients": [{"name": "app", "sha256": "ab" * 32}], "training_jobs": list(jobs)}
+    return data | changes
+
+
+def settings_of(*jobs: Json, **changes: Any) -> Settings:
+    return read_settings(site(*jobs, **changes))
+
+
+def refusal(*jobs: Json, **changes: Any) -> str:
+    with pytest.raises(SettingsError) as caught:
+        settings_of(*jobs, **changes)
+    return mistakes(caught.value)
+
+
+def mistakes(error: SettingsError) -> str:
+    return " / ".join(each.sentence("llm") for each in error.problems)
+
+
+def test_base_is_the_repository_of_the_model() -> None:
+    (found,) = settings_of(job()).training_jobs
+    assert (found.base, found.revision) == ("hf:example/brain", COMMIT)
+    assert found.base_model.path == "/models/brain" and len(found.files) == 2
+
+
+def test_base_of_a_gguf_is_named_and_pinned_by_the_lock_file(tmp_path: Path) -> None:
+    gguf = {
+        "service": "llamacpp",
+        "source": "https://models.lan/brain.gguf",
+        "sha256": COMMIT[:2] * 32,
+    }
+    lock = tmp_path / "models.lock.json"
+    entry = {"revision": COMMIT, "files": FILES, "licence": "apache-2.0"}
+    lock.write_text(write_lock({"hf:example/brain": entry}))
+    data = site(job(base="hf:example/brain"), services=["llamacpp"], stack_models_lock=str(lock))
+    data["models"] = [{"name": "brain", **gguf}]
+    (found,) = read_settings(data).training_jobs
+    assert [each.path for each in found.files] == ["config.json", "model.safetensors"]
+    data["training_jobs"] = [job()]
+    with pytest.raises(SettingsError) as caught:
+        read_settings(data)
+    assert "'brain' is a GGUF file, which cannot be trained; add base" in mistakes(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"model": "nobody"},
+            "'house' is for the model 'nobody', which is no model that generates",
+        ),
+        ({"base": "hf:example/other"}, "base: is not pinned; run: llmhost model lock INVENTORY"),
+        ({"base": "hf:example/other", "files": FILES[:1]}, "base: has no safetensors"),
+        ({"base": "ollama:llama:1b", "files": FILES}, "from Ollama's library"),
+        ({"method": "qlora"}, "is 'qlora', which needs an NVIDIA GPU; add gpu"),
+        ({"rank": 0}, "rank: is 0; write a whole number of dimensions from 1 to 512"),
+        ({"data": []}, "data: is an empty list"),
+        ({"evaluate": {"held_back": 0.2}}, "evaluate.at_most"),
+        ({"target_modules": ["q proj"]}, "target_modules"),
+        ({"hours": "22-6"}, "hours"),
+        ({"hours": "06:00-06:00"}, "which begins when it ends"),
+        ({"stop_services": ["ollama"]}, "stops the service 'ollama', which is not declared"),
+        ({"licence": "cc-by-nc-nd-4.0"}, "has the license 'cc-by-nc-nd-4.0', which allows no"),
+        ({"base_models": ["deepseek-ai/DeepSeek-R1"]}, "is refused by policy_denied_publishers"),
+    ],
+)
+def test_mistakes_are_refused(changes: Json, sentence: str) -> None:
+    policy = {"policy_denied_publishers": ["deepseek-ai"]}
+    assert sentence in refusal(job(**changes), **policy)
+
+
+def test_missing_evaluation_is_refused() -> None:
+    record = job()
+    del record["evaluate"]
+    assert "evaluate: is missing; add a record" in refusal(record)
+
+
+def test_image_has_the_base_and_is_no_service() -> None:
+    settings = settings_of(job())
+    (image,) = training_images(settings)
+    (vllm, _) = service_images(settings)
+    # The same weights as vLLM's: they are on the disk once.
+    assert image.models == vllm.models and image.reference.startswith("llmhost/training-house:")
+    assert all_images(settings) == (*service_images(settings), image)
+    assert "training-house" not in compose_project(settings).images
+    assert {"Dockerfile", "train.py", "training.lock", "pip.conf"} <= {
+        f.path for f in image.context
+    }
+
+
+def test_package_index_is_that_of_the_inventory() -> None:
+    (image,) = training_images(settings_of(job(), training_package_index="https://pypi.lan/simple"))
+    (file,) = [each for each in image.context if each.path == "pip.conf"]
+    assert file.data == b"[global]\nindex-url = https://pypi.lan/simple\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "stopped"),
+    [
+        ({}, {"vllm_gpu": 0}, []),
+        ({"gpu": 0}, {"vllm_gpu": 0}, ["vllm"]),
+        ({"gpu": 1}, {"vllm_gpu": 0}, []),
+        ({"gpu": 1}, {"vllm_gpu": [0, 1]}, ["vllm"]),
+        # Only the host knows which GPU that is.
+        ({"gpu": 1}, {"vllm_gpu_count": 1}, ["vllm"]),
+        ({"gpu": 1}, {"vllm_gpu": "GPU-11111111-2222-3333-4444-555555555555"}, ["vllm"]),
+        ({"gpu": 1, "stop_services": ["redis"]}, {"vllm_gpu": 0}, ["redis"]),
+    ],
+)
+def test_services_that_may_share_the_gpu_are_stopped(
+    changes: Json, options: Json, stopped: list[str]
+) -> None:
+    settings = settings_of(job(**changes), **options)
+    assert stopped_for(settings.training_jobs[0], settings) == stopped
+
+
+# --- Examples
+
+
+def write(place: Path, **files: str) -> Path:
+    for name, text in files.items():
+        stem, _, suffix = name.rpartition("_")
+        file = place / f"{stem.replace('__', '/')}.{suffix}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return place
+
+
+def test_examples_of_each_kind(tmp_path: Path) -> None:
+    lines = [
+        {"question": "Who?", "answer": "Ada."},
+        {"prompt": "When?", "completion": "1843."},
+        {"instruction": "Add.", "output": "2"},
+        {"text": "Alone."},
+        {"question": "Who?", "answer": "Ada."},
+    ]
+    text = "\n".join(map(json.dumps, lines))
+    write(tmp_path, facts_jsonl=text, notes_md="# Notes\n\nOne.", code__a_py="x = 1\n")
+    write(tmp_path, node_modules__b_js="no", picture_png="no")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "c.md").write_text("no")
+    assert read_examples([str(tmp_path)], 1024) == [
+        Example("x = 1"),
+        Example("Ada.", "Who?"),
+        Example("1843.", "When?"),
+        Example("2", "Add."),
+        Example("Alone."),
+        Example("# Notes\n\nOne."),
+    ]
+
+
+def test_long_text_is_divided_between_paragraphs(tmp_path: Path) -> None:
+    paragraphs = [f"{number} " + "word " * 30 for number in range(20)]
+    write(tmp_path, long_md="\n\n".join(paragraphs))
+    found = [each.answer for each in read_examples([str(tmp_path)], 128)]
+    assert all(len(each) <= 3 * 128 for each in found)
+    assert [line for each in found for line in each.split("\n\n")] == [
+        each.rstrip() if each == paragraphs[-1].rstrip() else each for each in paragraphs
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.jsonl", b"{", "data that is not JSON: "),
+        ("a.jsonl", b'{"question": "Who?"}', "data without a question and an answer: "),
+        ("a.jsonl", b'{"question": "Who?", "answer": " "}', "without a question and an answer"),
+        ("a.md", b"\xff\xfe", "which is not UTF-8"),
+        ("a.pdf", b"%PDF", "files end in .md"),
+        ("missing", None, "which does not exist on the controller"),
+    ],
+)
+def test_data_that_cannot_be_read_is_refused(
+    tmp_path: Path, name: str, content: bytes | None, sentence: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=sentence):
+        read_examples([str(tmp_path / name)], 1024)
+
+
+def facts(count: int) -> list[Example]:
+    return [Example(f"answer {number}", f"question {number}?") for number in range(count)]
+
+
+def test_what_is_held_back_depends_on_the_seed_alone() -> None:
+    found = divided(facts(40), 0.1, [], 1)
+    assert len(found.held_back) == 4 and not {*found.held_back} & {*found.train}
+    assert {*divided(facts(40)[::-1], 0.1, [], 1).held_back} == {*found.held_back}
+    assert {*divided(facts(40), 0.1, [], 2).held_back} != {*found.held_back}
+
+
+def test_given_examples_are_held_back_and_never_trained_on() -> None:
+    found = divided(facts(20), 0.1, facts(3), 1)
+    assert found.held_back == tuple(facts(3)) and len(found.train) == 17
+
+
+def test_too_few_examples_are_refused() -> None:
+    with pytest.raises(DataError, match="has 7 examples to train on besides"):
+        divided(facts(8), 0.1, [], 1)
+
+
+# --- The host
+
+
+@pytest.fixture(scope="module")
+def host() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("training_host", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("hours", "time", "minutes"),
+    [
+        ("", "12:00", 1440),
+        ("22:00-06:00", "21:59", 0),
+        ("22:00-06:00", "22:00", 480),
+        ("22:00-06:00", "23:30", 390),
+        ("22:00-06:00", "05:59", 1),
+        ("22:00-06:00", "06:00", 0),
+        ("09:00-17:00", "08:59", 0),
+        ("09:00-17:00", "12:00", 300),
+        ("09:00-17:00", "17:00", 0),
+    ],
+)
+def test_hours(host: ModuleType, hours: str, time: str, minutes: int) -> None:
+    moment = datetime.fromisoformat(f"2026-12-01T{time}:00")
+    assert host.seconds_left(hours, moment) == pytest.approx(60 * minutes)
+
+
+def host_job(**changes: Any) -> HostJob:
+    settings = settings_of(job(**changes))
+    return HostJob(settings, settings.training_jobs[0], divided(facts(20), 0.1, [], 1))
+
+
+def test_checkpoints_belong_to_data_settings_and_image() -> None:
+    first = host_job()
+    assert host_job().digest == first.digest == host_job(hours="22:00-06:00").digest
+    assert host_job(rank=8).digest != first.digest
+    other = HostJob(first.settings, first.job, divided(facts(21), 0.1, [], 1))
+    assert other.digest != first.digest
+
+
+def test_nobody_else_reads_the_files_of_a_job() -> None:
+    files = host_job().files
+    assert {file.mode for file in files.values()} == {"0600"}
+    assert "/var/lib/llmhost/training/house/job/train.jsonl" in files
+
+
+# --- The adapter
+
+
+def trained(before: float, after: float) -> bytes:
+    content = {
+        "adapter/adapter_config.json": json.dumps({"r": 16, "peft_type": "LORA"}),
+        "adapter/adapter_model.safetensors": "weights",
+        "result.json": json.dumps({"before": before, "after": after}),
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, text in content.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Path]:
+    draft, target = tmp_path / "draft", tmp_path / "models.trained" / "house"
+    target.parent.mkdir()
+    result = adapters.unpacked(trained(2.0, 1.0), draft)
+    found = adapters.kept(host_job(), draft, target, result, {"by": "somebody"})
+    assert found.value == 0.5 and not draft.exists()
+    yield target
+
+
+def test_card_says_what_the_adapter_was_trained_on(kept: Path) -> None:
+    card = json.loads((kept / "training.json").read_text())
+    assert card["base"]["source"] == "hf:example/brain" and card["base"]["revision"] == COMMIT
+    assert card["settings"]["rank"] == 16 and card["data"]["train"] == 18
+    weights = (kept / "adapter_model.safetensors").read_bytes()
+    assert card["files"]["adapter_model.safetensors"] == hashlib.sha256(weights).hexdigest()
+    assert "base_model: example/brain" in (kept / "README.md").read_text()
+
+
+def test_adapter_that_is_not_good_enough_is_discarded(tmp_path: Path) -> None:
+    draft = tmp_path / "draft"
+    result = adapters.unpacked(trained(2.0, 1.9), draft)
+    with pytest.raises(adapters.TrainingError, match=r"1.9000 with it and 2.0000 without"):
+        adapters.kept(host_job(), draft, tmp_path / "house", result, {})
+    assert not (tmp_path / "house").exists()
+
+
+@pytest.mark.parametrize("archive", [b"", b"nothing", trained(1, 1)[:700]])
+def test_damaged_result_is_refused(tmp_path: Path, archive: bytes) -> None:
+    with pytest.raises(adapters.TrainingError, match="cannot be read"):
+        adapters.unpacked(archive, tmp_path / "draft")
+
+
+def served(kept: Path, **changes: Any) -> Json:
+    adapter = {"name": "house", "source": str(kept)} | changes
+    return site(model={"adapters": [adapter]})
+
+
+def test_adapter_is_served_for_its_base(kept: Path) -> None:
+    digest = hashlib.sha256((kept / "adapter_model.safetensors").read_bytes()).hexdigest()
+    (model,) = read_settings(served(kept, sha256=digest)).models
+    assert model.adapters[0].sha256 == digest
+
+
+def test_adapter_of_another_base_is_refused_by_digest(kept: Path) -> None:
+    data = served(kept)
+    data["models"][0]["files"] = [FILES[0], {**FILES[1], "sha256": "cd" * 32}]
+    with pytest.raises(SettingsError) as caught:
+        read_settings(data)
+    assert "was trained on hf:example/brain with the digest" in mistakes(caught.value)
+
+
+def test_changed_adapter_is_refused(kept: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(served(kept, sha256="ab" * 32))
+    assert "instead of " + "ab" * 32 in mistakes(caught.value)
+    (kept / "adapter_model.safetensors").write_text("other weights")
+    with pytest.raises(SettingsError) as caught:
+        read_settings(served(kept))
+    assert "is not the one that" in mistakes(caught.value)
+
+
+def test_examples_are_part_of_the_job() -> None:
+    empty = Examples((), ())
+    assert empty.digest != Examples(tuple(facts(1)), ()).digest
+    assert Examples(tuple(facts(1)), ()).digest != Examples((), tuple(facts(1))).digest
