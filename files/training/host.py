@@ -59,8 +59,8 @@ class Failure(Exception):
 
 class Question:
     """What `question.json` says: `name`, `image`, `digest` of the job, `gpus` by number or UUID
-    (none or one), `services` to stop, `stopped` with their marks, `compose` file, `start_seconds`, `hours` or an
-    empty text, `max_minutes`, `lock` of deploys."""
+    (none or one), `services` to stop, `stopped` with their marks, `compose` file, `start_seconds`,
+    `hours` or an empty text, `max_minutes`, `lock` of deploys."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -197,7 +197,7 @@ def options(question: Question) -> list[str]:
     devices = [f"--device=nvidia.com/gpu={name}" for name in device_names(question)]
     return [
         *("--rm", "--name", question.container, "--network", "none", "--read-only"),
-        *("--tmpfs", "/tmp:mode=1777", "--cap-drop", "ALL"),
+        *("--tmpfs", "/tmp:mode=1777", "--cap-drop", "ALL"),  # noqa: S108 # its own
         *("--security-opt", "no-new-privileges", "--user", f"{USER}:{USER}"),
         *("--pids-limit", "4096", "--shm-size", "2g", "--env", "HOME=/tmp"),
         *("--mount", f"type=bind,source={root}/job,target=/job,readonly"),
@@ -214,9 +214,11 @@ def device_names(question: Question) -> list[str]:
 
 def check(question: Question) -> dict[str, Any]:
     """Whether the training can begin; nothing is stopped or changed."""
-    check_alone(question)
+    check_alone()
     check_hours(question)
-    if subprocess.run(["docker", "image", "inspect", question.image], capture_output=True).returncode:
+    if subprocess.run(
+        ["docker", "image", "inspect", question.image], capture_output=True
+    ).returncode:
         raise Failure("its image is not built here yet: deploy this host first")
     prepare(question)
     command = ["docker", "run", *options(question), question.image, "check", "/job"]
@@ -235,7 +237,7 @@ def check(question: Question) -> dict[str, Any]:
     return found
 
 
-def check_alone(question: Question) -> None:
+def check_alone() -> None:
     units = [each.name for each in UNITS.glob(f"{PREFIX}*.service")]
     for unit in units:
         if is_active(unit):
@@ -258,12 +260,10 @@ def prepare(question: Question) -> None:
 
 def start(question: Question) -> dict[str, Any]:
     """Begin, or continue; returns at once."""
-    check_alone(question)
+    check_alone()
     check_hours(question)
     note(question, state="running", why="", starts=0, begun=now(), services=[])
-    unit = UNIT.format(
-        name=question.name, directory=question.directory, stop_seconds=STOP_SECONDS
-    )
+    unit = UNIT.format(name=question.name, directory=question.directory, stop_seconds=STOP_SECONDS)
     (UNITS / question.unit).write_text(unit)
     output_of("systemctl", "daemon-reload")
     output_of("systemctl", "enable", question.unit)

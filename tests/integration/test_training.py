@@ -144,7 +144,9 @@ def site(lan: Lan, machine: Machine, tmp_path_factory: pytest.TempPathFactory) -
         for task in (run_stack, heal_containers):
             outcome = deploy(machine, task, settings)
             assert outcome.succeeded, outcome.output
-        files = root_archive("training-double", ("base-files", "dash", "coreutils"), "forky", DOUBLE)
+        files = root_archive(
+            "training-double", ("base-files", "dash", "coreutils"), "forky", DOUBLE
+        )
         reference = docker.registry.push("training-double", "1", files)
         machine.ssh(
             "docker build --quiet --tag training-double -",
