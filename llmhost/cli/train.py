@@ -53,7 +53,7 @@ def train(
         bool, typer.Option("--stop", help="Stop it, keep a checkpoint, start the services again")
     ] = False,
     detach: Annotated[
-        bool, typer.Option("--detach", help="Return when it has begun; it goes on without you")
+        bool, typer.Option("--detach", help="Return when it has begun; it continues without you")
     ] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Train again what is trained, without its checkpoints")
@@ -69,7 +69,7 @@ def train(
     """Train a LoRA adapter on a host, judge it, and write it to models.trained here.
 
     Services that need the same GPU are stopped meanwhile, and started again however it ends. It
-    goes on when this command ends; call it again to follow or continue it. The data is copied to
+    continues when this command ends; call it again to follow or resume it. The data is copied to
     the host, and nowhere else. Exit status: 0 trained, 2 not finished yet, 1 failed.
     """
     target, declared = _declared(inventory, job, host)
@@ -147,7 +147,7 @@ class _Training:
                 except RemoteError as error:
                     lost = lost or time.monotonic()
                     if time.monotonic() - lost > _PATIENCE_SECONDS:
-                        stop(f"{error}; the training goes on; see it with --status")
+                        stop(f"{error}; the training continues; see it with --status")
                     time.sleep(_POLL_SECONDS)
                     continue
                 for each in self.progress[shown:]:
@@ -157,7 +157,7 @@ class _Training:
                     return
                 time.sleep(_POLL_SECONDS)
         except KeyboardInterrupt:
-            _say("the training goes on; see it with --status, end it with --stop")
+            _say("the training continues; see it with --status, end it with --stop")
             raise typer.Exit(UNFINISHED) from None
 
     def result(self) -> bytes:

@@ -64,7 +64,7 @@ def read_card(directory: Path) -> Card | None:
 
 
 def _is_repository(source: str) -> bool:
-    """Whether a source has several files, as far as its name tells."""
+    """Whether a source has several files, judged by its name."""
     if source.startswith("ollama:") or source.endswith(".gguf"):
         return False
     return not source.startswith("hf:") or source.count("/") == 1

@@ -150,7 +150,7 @@ class TrainingJob(Section):
     """Seed of the order of examples, of what is held back, and of the first weights."""
 
     checkpoint_steps: Annotated[int, whole(1, 1_000_000, "steps", 50)] = 50
-    """Steps between two checkpoints, from which an interrupted training goes on."""
+    """Steps between two checkpoints, from which an interrupted training continues."""
 
     hours: Hours | None = None
     """When it may run, in the time zone of the host, such as `22:00-06:00`. At the end it keeps a
@@ -174,8 +174,8 @@ class TrainingJob(Section):
             raise Mistake("is from Ollama's library, which has no safetensors", "base")
         if not any(each.path.endswith(".safetensors") for each in self.files):
             if self.files:
-                raise Mistake("has no safetensors, and nothing else can be trained", "base")
-            raise Mistake(f"is not pinned; {_LOCK}", "base")
+                raise Mistake("has a base without safetensors, and nothing else can be trained")
+            raise Mistake(f"has a base that is not pinned; {_LOCK}")
         return self
 
     @model_validator(mode="after")

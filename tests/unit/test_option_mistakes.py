@@ -98,6 +98,16 @@ def good(record: type[Section]) -> dict[str, Any]:
         "Evaluation": EVALUATION,
         "Onnx": {"precision": "int8"},
         "Parameters": {},
+        "TrainingJob": {
+            "name": "house",
+            "model": "brain",
+            "base": "hf:maker/brain",
+            "revision": "ab" * 20,
+            "files": [{"path": "model.safetensors", "sha256": "ab" * 32}],
+            "data": ["handbook"],
+            "evaluate": {"at_most": 0.9},
+        },
+        "TrainingEvaluation": {"at_most": 0.9},
         "Shape": {
             "weights_bytes": 1,
             "cache_values": 1,
