@@ -174,7 +174,7 @@ class TrainingJob(Section):
             raise Mistake("is from Ollama's library, which has no safetensors", "base")
         if not any(each.path.endswith(".safetensors") for each in self.files):
             if self.files:
-                raise Mistake("has a base without safetensors, and nothing else can be trained")
+                raise Mistake("has a base without safetensors; write a repository that has them")
             raise Mistake(f"has a base that is not pinned; {_LOCK}")
         return self
 
