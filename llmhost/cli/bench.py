@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmhost.bench.client import Load, measure
-from llmhost.bench.plot import MISSING, can_plot, plot
+from llmhost.bench.plot import plot
 from llmhost.bench.report import (
     BETTER_HIGH,
     SCHEMA,
@@ -28,7 +28,8 @@ from llmhost.bench.report import (
     parsed,
 )
 from llmhost.cli.arguments import Inventory
-from llmhost.cli.errors import ERROR, check_writable, stop
+from llmhost.cli.errors import ERROR, stop
+from llmhost.cli.plot_file import check_plot
 from llmhost.cli.remote import ssh_address
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.generating_roles import generating_roles
@@ -85,7 +86,7 @@ def bench(
     request failed.
     """
     if png:
-        _check_plot(png)
+        check_plot(png)
     before = _earlier(compare) if compare else None
     target, roles = gateway_host(inventory, host, model)
     report = BenchReport(
@@ -115,15 +116,6 @@ def bench(
         reasons = ", ".join(f"{count} × {why}" for why, count in each.errors.items())
         typer.echo(f"{each.model}, {each.concurrency} clients: failed: {reasons}", err=True)
     raise typer.Exit(ERROR if failed else 0)
-
-
-def _check_plot(file: Path) -> None:
-    """Stop before the measurement if its plot could not be written."""
-    if file.suffix.lower() != ".png":
-        stop(f"--plot {file} is not a PNG file; write a name such as bench.png")
-    check_writable(file)
-    if not can_plot():
-        stop(MISSING)
 
 
 def _levels(

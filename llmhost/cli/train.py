@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from llmhost.cli.arguments import Inventory
 from llmhost.cli.errors import DRIFT, ERROR, stop
+from llmhost.cli.plot_file import check_plot
 from llmhost.cli.remote import Remote, RemoteError, remote
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.site import SiteHost
@@ -30,6 +31,7 @@ from llmhost.system.files import UNPACK, archive
 from llmhost.training.adapter import TrainingError, convert, curve, kept, unpacked
 from llmhost.training.data import DataError, Examples, divided, read_examples
 from llmhost.training.job import HostJob, host_command
+from llmhost.training.plot import plot
 from llmhost.training.report import SCHEMA, Adapter, State, Step, TrainReport
 from llmhost.units import duration, gib
 
@@ -62,6 +64,10 @@ def train(
         Path | None,
         typer.Option(metavar="DIRECTORY", help="Where llama.cpp's programs are; none: the PATH"),
     ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="PNG", help="Also draw the losses; needs llmhost[plot]"),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON; see docs/train.schema.json")
     ] = False,
@@ -72,16 +78,26 @@ def train(
     continues when this command ends; call it again to follow or resume it. The data is copied to
     the host, and nowhere else. Exit status: 0 trained, 2 not finished yet, 1 failed.
     """
+    if png:
+        check_plot(png)
+    programs = Tools(tools and tools.absolute())
     target, declared = _declared(inventory, job, host)
     with _connected(target) as machine:
         training = _Training(machine, HostJob(target.settings, declared, _examples(declared)))
         if end:
             training.end()
         elif not status:
-            training.begin(Tools(tools and tools.absolute()), again=again)
+            training.begin(programs, again=again)
         if not (status or end or detach):
             training.follow()
-        _report(training, target, Tools(tools and tools.absolute()), as_json=as_json)
+        report = _report(training, target, programs)
+    if png:
+        plot(report, png)
+    if as_json:
+        typer.echo(json.dumps(asdict(report)))
+    else:
+        _print(report, training.host)
+    raise typer.Exit({"done": 0, "failed": ERROR, "none": ERROR}.get(report.state, UNFINISHED))
 
 
 class _Training:
@@ -231,11 +247,12 @@ def _needs_gguf(host: HostJob) -> bool:
     return any(m.name == host.job.model and m.service in _GGUF_SERVICES for m in models)
 
 
-def _report(training: _Training, target: SiteHost, tools: Tools, *, as_json: bool) -> None:
+def _report(training: _Training, target: SiteHost, tools: Tools) -> TrainReport:
+    """How far it is; brings the adapter if it is done."""
     found = training.state()
     state = cast(State, "running" if found["active"] else found.get("state", "none"))
     adapter = _bring(training, target, tools) if state == "done" else None
-    report = TrainReport(
+    return TrainReport(
         SCHEMA,
         target.name,
         training.host.job.name,
@@ -245,12 +262,6 @@ def _report(training: _Training, target: SiteHost, tools: Tools, *, as_json: boo
         adapter,
         training.host.for_container,
     )
-    if as_json:
-        typer.echo(json.dumps(asdict(report)))
-    else:
-        _print(report, training.host)
-    status = {"done": 0, "failed": ERROR, "none": ERROR}.get(state, UNFINISHED)
-    raise typer.Exit(status)
 
 
 def _step(found: Mapping[str, Any]) -> Step:

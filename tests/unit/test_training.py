@@ -27,6 +27,8 @@ from llmhost.stack.training import all_images, training_images
 from llmhost.training import adapter as adapters
 from llmhost.training.data import DataError, Example, Examples, divided, read_examples
 from llmhost.training.job import SCRIPT, HostJob, stopped_for
+from llmhost.training.plot import plot
+from llmhost.training.report import Step, TrainReport
 
 Json = dict[str, Any]
 COMMIT = "ab" * 20
@@ -114,7 +116,10 @@ def test_base_of_a_gguf_is_named_and_pinned_by_the_lock_file(tmp_path: Path) -> 
             {"model": "nobody"},
             "'house' is for the model 'nobody', which is no model that generates",
         ),
-        ({"base": "hf:example/other"}, "has a base that is not pinned; run: llmhost model lock INVENTORY"),
+        (
+            {"base": "hf:example/other"},
+            "has a base that is not pinned; run: llmhost model lock INVENTORY",
+        ),
         ({"base": "hf:example/other", "files": FILES[:1]}, "has a base without safetensors"),
         ({"base": "ollama:llama:1b", "files": FILES}, "from Ollama's library"),
         ({"method": "qlora"}, "is 'qlora', which needs an NVIDIA GPU; add gpu"),
@@ -393,6 +398,15 @@ def test_changed_adapter_is_refused(kept: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings(served(kept))
     assert "is not the one that" in mistakes(caught.value)
+
+
+def test_losses_are_drawn(tmp_path: Path) -> None:
+    steps = [
+        Step(number, 3, 3.0 - number, None if number < 3 else 0.4, 1.0) for number in (1, 2, 3)
+    ]
+    report = TrainReport(1, "llm", "house", "done", "", tuple(steps))
+    plot(report, tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_examples_are_part_of_the_job() -> None:
