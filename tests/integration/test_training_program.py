@@ -181,12 +181,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         work = Path(directory)
         os.chown(work, NOBODY, NOBODY)
         script = (
-            "mount -t tmpfs tmpfs /mnt && mkdir /mnt/job /mnt/work && touch /mnt/train.py &&"
-            ' mount --bind "$1" /mnt/job && mount --bind "$2" /mnt/work &&'
-            ' mount --bind "$3" /mnt/train.py && mount -t tmpfs tmpfs /tmp &&'
-            " mount -o remount,bind,ro /mnt/job && mount -o remount,bind,ro / &&"
+            "mount -t tmpfs tmpfs /srv && mkdir /srv/job /srv/work && touch /srv/train.py &&"
+            ' mount --bind "$1" /srv/job && mount --bind "$2" /srv/work &&'
+            ' mount --bind "$3" /srv/train.py && mount -t tmpfs tmpfs /tmp &&'
+            " mount -o remount,bind,ro /srv/job && mount -o remount,bind,ro / &&"
             f" exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
-            ' env -i PATH=/usr/bin:/bin "$4" /mnt/train.py train /mnt/job /mnt/work'
+            # Python may be in the home of root.
+            " --inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
+            ' env -i PATH=/usr/bin:/bin "$4" /srv/train.py train /srv/job /srv/work'
         )
         words = ["unshare", "--mount", "--net", "sh", "-c", script, "sh", str(place)]
         words += [directory, str(PROGRAM), str(trainable.environment())]
@@ -416,7 +418,8 @@ TOO_LONG = [{"text": "word " * 300}] * 2
             GOOD,
             GOOD,
             {"target_modules": ["q_proj", "query"]},
-            "has no modules query to train: choose from down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj.",
+            "has no modules query to train: choose from down_proj, gate_proj, k_proj, o_proj, "
+            "q_proj, up_proj, v_proj.",
         ),
         (GOOD, GOOD, {"target_modules": ["lm_head"]}, "has no modules lm_head to train"),
         (GOOD, GOOD, {"rank": 0}, f"PEFT cannot train {trainable.HUB_NAME}: "),
@@ -427,7 +430,8 @@ TOO_LONG = [{"text": "word " * 300}] * 2
             TOO_LONG,
             GOOD,
             {},
-            "Every example in train.jsonl is longer than 256 tokens: raise context_tokens or shorten them.",
+            "Every example in train.jsonl is longer than 256 tokens: raise context_tokens or "
+            "shorten them.",
         ),
         (
             [*GOOD, {"prompt": "Who?"}],
