@@ -130,7 +130,7 @@ def skeleton(job: Json) -> Any:
     judge_targets(job, model)
     try:
         with torch.device("meta"):
-            return get_peft_model(model, adapter_config(job), low_cpu_mem_usage=True)
+            return get_peft_model(model, adapter_config(job, model), low_cpu_mem_usage=True)
     except ValueError as error:
         raise MistakeError(f"PEFT cannot train {job['base_name']}: {one_line(error)}") from error
 
@@ -156,19 +156,25 @@ def judge_method(job: Json) -> None:
 
 def judge_targets(job: Json, model: Any) -> None:
     """PEFT is content if it finds one of them."""
-    import torch
-
-    head = model.get_output_embeddings()
-    known = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    }
+    decoder = model.get_decoder() or model
+    known = {name.rpartition(".")[2] for name, _ in matrices(decoder)}
     if unknown := sorted({each.rpartition(".")[2] for each in job["target_modules"]} - known):
         raise MistakeError(
             f"{job['base_name']} has no modules {', '.join(unknown)} to train: choose from "
             f"{', '.join(sorted(known))}."
         )
+
+
+def matrices(model: Any) -> Iterator[tuple[str, Any]]:
+    """Linear layers but the head: names, and their weights."""
+    import torch
+
+    head = model.get_output_embeddings()
+    for name, module in model.named_modules():
+        if module is not head and not isinstance(module, torch.nn.Embedding):
+            for each in module.parameters(recurse=False):
+                if each.ndim == 2:
+                    yield name, each
 
 
 def written_config(job: Json) -> Json:
@@ -197,15 +203,21 @@ def unknown_architecture(job: Json) -> MistakeError:
     )
 
 
-def adapter_config(job: Json) -> Any:
+def adapter_config(job: Json, model: Any) -> Any:
+    """For the part of the model that reads and writes text: texts do not train an encoder of
+    images, and engines load no adapter for it."""
     from peft import LoraConfig
 
+    decoder = model.get_decoder()
+    texts = {id(weight) for _, weight in matrices(decoder)} if decoder else set()
+    others = [name for name, weight in matrices(model) if texts and id(weight) not in texts]
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=job["rank"],
         lora_alpha=job["alpha"],
         lora_dropout=job["dropout"],
         target_modules=job["target_modules"] or "all-linear",
+        exclude_modules=others or None,
     )
 
 
@@ -296,13 +308,13 @@ def common(first: list[int], second: list[int]) -> int:
 def memory_bytes(job: Json, model: Any, longest: int) -> int:
     """An upper estimate of what training takes at once on the GPU, or of RAM without one.
 
-    - Weights: 2 bytes each as bfloat16 on a GPU, 4 without one; and there also the files, which
-      are mapped while they are read. 4-bit weights take 0.56 bytes with their scales, but only in
-      linear layers.
+    - Weights: 2 bytes each as bfloat16 on a GPU, 4 on others and without one; and there also the
+      files, which are mapped while they are read. 4-bit weights take 0.56 bytes with their scales,
+      but only in linear layers.
     - Adapter: its weights, gradients and two moments of Adam as 32-bit numbers.
     - Activations: what linear layers read and write, twice and a half, for what lies between them,
       and 32 bits each. With gradient checkpointing only those of one layer, and what goes into
-      each of the others. Attention has a mask of tokens by tokens.
+      each of the others, as large as weights. Attention has a mask of tokens by tokens.
     - Logits: four copies of one tile, with the gradient among them.
     - The program: Python with its libraries, or CUDA's context, and on a GPU a tenth for gaps
       between allocations.
@@ -319,31 +331,24 @@ def memory_bytes(job: Json, model: Any, longest: int) -> int:
         files = sum(each.stat().st_size for each in Path(job["base"]).glob("*.safetensors"))
         activations = int(tokens * width * 2.5) * 4
         return frozen * 4 + files + adapter + activations + mask + logits + GIB
-    weights = frozen * 2
+    size = 2 if has_bfloat16() else 4
+    weights = frozen * size
     if job["method"] == "qlora":
-        weights = int(linear * 0.56) + (frozen - linear) * 2
+        weights = int(linear * 0.56) + (frozen - linear) * size
     layers = text.num_hidden_layers
-    activations = tokens * (layers * text.hidden_size + int(width / layers * 2.5)) * 4
+    activations = tokens * (layers * text.hidden_size * size + int(width / layers * 2.5) * 4)
     return int((weights + adapter + activations + mask + logits) * 1.1) + GIB
 
 
 def linear_layers(model: Any) -> tuple[int, int]:
     """Of all linear layers but the head: how many weights they have, and how many numbers a token
     makes them read and write. Experts are weights with three dimensions, few of which see it."""
-    import torch
-
-    text = model.config.get_text_config()
-    experts = getattr(text, "num_experts_per_tok", None) or 1
-    head = model.get_output_embeddings()
-    weights = width = 0
-    for module in model.modules():
-        if isinstance(module, torch.nn.Linear) and module is not head:
-            weights += module.weight.numel()
-            width += module.in_features + module.out_features
-        for each in module.parameters(recurse=False):
-            if each.ndim == 3:
-                width += experts * (each.shape[1] + each.shape[2])
-    return weights, width
+    experts = getattr(model.config.get_text_config(), "num_experts_per_tok", None) or 1
+    found = [each for _, each in matrices(model)]
+    stacks = [each.shape for each in model.parameters() if each.ndim == 3]
+    width = sum(sum(each.shape) for each in found)
+    width += experts * sum(rows + columns for _, rows, columns in stacks)
+    return sum(each.numel() for each in found if not each.requires_grad), width
 
 
 def disk_bytes(job: Json, trainable: int) -> int:
@@ -370,8 +375,7 @@ def trainer_for(
     )
     from trl import SFTConfig, SFTTrainer
 
-    gpu = has_gpu()
-    half = gpu and torch.cuda.is_bf16_supported()
+    gpu, half = has_gpu(), has_bfloat16()
     options: Json = {"dtype": torch.bfloat16 if half else torch.float32}
     if gpu:
         options["device_map"] = {"": 0}
@@ -404,13 +408,14 @@ def trainer_for(
         report_to="none",
         disable_tqdm=True,
     )
+    model = AutoModelForCausalLM.from_pretrained(job["base"], **options)
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(job["base"], **options),
+        model=model,
         args=config,
         train_dataset=Dataset.from_list(trained),
         eval_dataset=Dataset.from_list(held_back),
         processing_class=AutoTokenizer.from_pretrained(job["base"]),
-        peft_config=adapter_config(job),
+        peft_config=adapter_config(job, model),
         callbacks=[callback_for(progress)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -524,6 +529,7 @@ def save_adapter(model: Any, base_name: str, target: Path) -> None:
     config.base_model_name_or_path = base_name
     # PEFT has a set, which would be written in another order by each process.
     config.target_modules = sorted(config.target_modules)
+    config.exclude_modules = None
     model.save_pretrained(draft, save_embedding_layers=False)
     (draft / "README.md").unlink(missing_ok=True)
     for each in draft.iterdir():
@@ -563,6 +569,12 @@ def has_gpu() -> bool:
     import torch
 
     return bool(torch.cuda.is_available())
+
+
+def has_bfloat16() -> bool:
+    import torch
+
+    return has_gpu() and torch.cuda.is_bf16_supported()
 
 
 def device() -> str:
