@@ -138,12 +138,12 @@ class ProjectState:
 
     def notes(self, services: Iterable[str]) -> list[str]:
         """Sentences about those of the services that an operator stopped."""
-        return [
-            f"service {name} was {self.stopped[name]}, and stays so until `llmhost start"
-            f" {name} INVENTORY`"
-            for name in services
-            if name in self.stopped
-        ]
+        return [self._note(name) for name in services if name in self.stopped]
+
+    def _note(self, service: str) -> str:
+        mark = self.stopped[service]
+        until = "that ends" if BY_TRAINING in mark else f"`llmhost start {service} INVENTORY`"
+        return f"service {service} was {mark}, and stays so until {until}"
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,10 @@ class ComposePlan:
     strays: tuple[str, ...] = ()
     stray_network: str = ""
     unknown: tuple[str, ...] = ()
+
+
+BY_TRAINING = " by the training "
+"""In the mark of a service that is stopped during a training (files/training/host.py)."""
 
 
 def updated(project: Project, found: ProjectState, services: Iterable[str]) -> list[str]:

@@ -32,7 +32,12 @@ TEMPLATE_TOKENS = 19
 _FLAGS = ("enable-prefix-caching", "enforce-eager", "enable-lora", "enable-auto-tool-choice")
 _VALUES = (
     *("gpu-memory-utilization", "kv-cache-memory-bytes", "tensor-parallel-size", "max-num-seqs"),
-    *("pipeline-parallel-size", "max-num-batched-tokens", "disable-access-log-for-endpoints"),
+    *(
+        "pipeline-parallel-size",
+        "distributed-executor-backend",
+        "max-num-batched-tokens",
+        "disable-access-log-for-endpoints",
+    ),
     *("tool-call-parser", "reasoning-parser", "max-loras", "max-lora-rank", "dtype", "seed"),
 )
 

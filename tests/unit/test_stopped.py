@@ -34,6 +34,12 @@ def test_stopped_service_is_no_drift_and_is_reported(containers: tuple[Container
     assert CONVERGED.notes(PROJECT.services) == []
 
 
+def test_service_that_a_training_stopped_needs_no_operator() -> None:
+    mark = "stopped by the training house at 2026-11-30T12:00:00+01:00"
+    (note,) = replace(_stopped(), stopped={"engine": mark}).notes(PROJECT.services)
+    assert note == f"service engine was {mark}, and stays so until that ends"
+
+
 @pytest.mark.parametrize("state", ["running", "restarting", "paused"])
 def test_stopped_service_that_runs_is_drift(state: str) -> None:
     todo = plan(PROJECT, _stopped(replace(RUNNING, state=state)))
