@@ -355,10 +355,10 @@ def engine(model: Path, *options: str) -> Iterator[Callable[[str], str]]:
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve examples of both kinds, for six steps."""
+    """Twelve examples of both kinds, for nine steps."""
     texts = [{"text": answer} for answer, _, _ in FACTS.values()]
     place = tmp_path_factory.mktemp("short") / "job"
-    options: Json = {"epochs": 2, "batch_size": 4, "checkpoint_steps": 2}
+    options: Json = {"epochs": 3, "batch_size": 4, "checkpoint_steps": 2}
     return job(place, [*records(1)[:7], *texts], records(2)[:2], **options)
 
 
@@ -410,7 +410,7 @@ def test_killed_and_stopped_training_goes_on_and_makes_the_same_adapter(
     (half / "optimizer.pt").write_bytes(b"half")
     with (work / "progress.jsonl").open("a") as file:
         file.write('{"step": 4, "ste')
-    assert stopped_at(3, short, work, signal.SIGTERM) == STOPPED
+    assert stopped_at(5, short, work, signal.SIGTERM) == STOPPED
     progress = lines(work / "progress.jsonl")
     assert [line["step"] for line in progress] == [*range(1, progress[-1]["step"] + 1)]
     assert (work / "checkpoints" / f"checkpoint-{progress[-1]['step']}" / "complete").exists()
@@ -421,8 +421,8 @@ def test_killed_and_stopped_training_goes_on_and_makes_the_same_adapter(
     assert done.returncode == 0, done.stderr
     again = lines(work / "progress.jsonl")
     assert again[: len(progress)] == progress
-    assert [line["step"] for line in again] == [*range(1, 7)]
-    assert json.loads((work / "result.json").read_text())["steps"] == 6
+    assert [line["step"] for line in again] == [*range(1, 10)]
+    assert json.loads((work / "result.json").read_text())["steps"] == 9
     assert len([*(work / "checkpoints").glob("checkpoint-*")]) == 2
     assert digests(work / "adapter") == uninterrupted
 
