@@ -31,6 +31,8 @@ pytestmark = [pytest.mark.making, pytest.mark.machines, pytest.mark.timeout(1500
 Json = dict[str, Any]
 PROGRAM = FILES / "images" / "training" / "train.py"
 STOPPED = 75
+ONE_THREAD = "OMP_NUM_THREADS=1"
+"""Which is faster beside other tests, and makes the same adapter with any number of cores."""
 NOBODY = 54321
 """A user that the machine has no name for."""
 
@@ -142,7 +144,7 @@ def job(place: Path, trained: Sequence[Json], held_back: Sequence[Json], **optio
 
 
 def command(*words: object) -> list[str]:
-    return [str(trainable.environment()), str(PROGRAM), *map(str, words)]
+    return ["env", ONE_THREAD, str(trainable.environment()), str(PROGRAM), *map(str, words)]
 
 
 def check(place: Path) -> "subprocess.CompletedProcess[str]":
@@ -168,7 +170,6 @@ class Trained:
     result: Json
     peak_bytes: int
     """As the kernel measured it."""
-    base_unchanged: bool
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +177,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     """All facts, without a network and as a user without a name, where only the directory of the
     work and /tmp can be written to."""
     place = job(tmp_path_factory.mktemp("training") / "job", records(1), records(2))
-    before = digests(trainable.repository())
     with TemporaryDirectory(prefix="llmhost-training-", dir="/var/tmp") as directory:
         work = Path(directory)
         os.chown(work, NOBODY, NOBODY)
@@ -188,7 +188,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
             f" exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
             # Python may be in the home of root.
             " --inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
-            ' env -i PATH=/usr/bin:/bin "$4" /srv/train.py train /srv/job /srv/work'
+            f' env -i PATH=/usr/bin:/bin {ONE_THREAD} "$4" /srv/train.py train /srv/job /srv/work'
         )
         words = ["unshare", "--mount", "--net", "sh", "-c", script, "sh", str(place)]
         words += [directory, str(PROGRAM), str(trainable.environment())]
@@ -203,8 +203,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         for line in lines(work / "progress.jsonl"):
             print(json.dumps(line))
         result = json.loads((work / "result.json").read_text())
-        unchanged = digests(trainable.repository()) == before
-        yield Trained(place, work, result, used.ru_maxrss * 1024, unchanged)
+        yield Trained(place, work, result, used.ru_maxrss * 1024)
 
 
 def test_loss_falls_and_progress_tells_it(trained: Trained) -> None:
@@ -224,10 +223,6 @@ def test_loss_falls_and_progress_tells_it(trained: Trained) -> None:
     )
     assert result["versions"]["transformers"] == version("vllm", "transformers")
     assert result["device"] == "cpu"
-
-
-def test_base_is_unchanged(trained: Trained) -> None:
-    assert trained.base_unchanged
 
 
 def test_adapter_names_its_base_and_the_modules(trained: Trained) -> None:
@@ -266,12 +261,14 @@ def test_estimates_are_above_what_it_took_but_not_far(trained: Trained) -> None:
     assert told["parameters"] == 134_515_008  # as its publisher counts them
 
 
-def test_adapter_answers_what_the_base_does_not_know(trained: Trained, tmp_path: Path) -> None:
+def test_adapter_answers_what_the_base_does_not_know(
+    trained: Trained, weights: Path, tmp_path: Path
+) -> None:
     trainable.write_lora_gguf(trained.work / "adapter", tmp_path / "adapter.gguf")
     questions = [*HELD_BACK]
-    with engine(tmp_path) as ask:
+    with engine(weights) as ask:
         base = [ask(each) for each in questions]
-    with engine(tmp_path, "--lora", str(tmp_path / "adapter.gguf")) as ask:
+    with engine(weights, "--lora", str(tmp_path / "adapter.gguf")) as ask:
         adapted = [ask(each) for each in questions]
     for told in zip(questions, base, adapted, strict=True):
         print(json.dumps(told))
@@ -282,36 +279,57 @@ def test_adapter_answers_what_the_base_does_not_know(trained: Trained, tmp_path:
     assert sum(known[0]) == 0 and sum(known[1]) >= 8
 
 
-def test_repository_is_the_packaged_model(tmp_path: Path) -> None:
+def test_repository_is_the_packaged_model(weights: Path) -> None:
     """transformers and llama.cpp answer alike, so the adapter meets the weights it was made for."""
-    asked = "What is the capital of France?"
-    program = (
-        "import sys\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
-        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1])\n"
-        "tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])\n"
-        "chat = [{'role': 'user', 'content': sys.argv[2]}]\n"
-        "tokens = tokenizer.apply_chat_template(\n"
-        "    chat, add_generation_prompt=True, return_tensors='pt', return_dict=True)\n"
-        "told = model.generate(**tokens, max_new_tokens=32, do_sample=False)[0]\n"
-        "begin = tokens['input_ids'].shape[1]\n"
-        "print(tokenizer.decode(told[begin:], skip_special_tokens=True))\n"
-    )
-    words = [str(trainable.environment()), "-c", program, str(trainable.repository()), asked]
+    asked = ["What is the capital of France?", "How many legs does a spider have?"]
+    words = [str(trainable.environment()), "-c", ANSWER, str(trainable.repository()), *asked]
     done = subprocess.run(words, capture_output=True, text=True, timeout=300)
-    with engine(tmp_path) as ask:
-        assert done.stdout.strip() == ask(asked) == "The capital of France is Paris."
+    with engine(weights) as ask:
+        answers = [ask(each) for each in asked]
+    assert json.loads(done.stdout) == answers, done.stderr
+    assert answers[0] == "The capital of France is Paris."
+
+
+ANSWER = """
+import json, sys
+from transformers import AutoModelForCausalLM, AutoTokenizer
+base, *asked = sys.argv[1:]
+model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
+answers = []
+for each in asked:
+    chat = [{"role": "user", "content": each}]
+    tokens = tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    told = model.generate(**tokens, max_new_tokens=32, do_sample=False)[0]
+    answer = told[tokens["input_ids"].shape[1] :]
+    answers.append(tokenizer.decode(answer, skip_special_tokens=True))
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packaged model in 32 bits by llama.cpp. With weights of 4 bits it calculates with 8, and
+    answers in another way than what is trained."""
+    target = tmp_path_factory.mktemp("weights") / "model.gguf"
+    program = str(llama_tools.directory() / "llama-quantize")
+    words = [program, "--allow-requantize", str(smollm2.gguf()), str(target), "F32"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return target
 
 
 @contextmanager
-def engine(place: Path, *options: str) -> Iterator[Callable[[str], str]]:
-    """llama.cpp's server with the packaged model."""
+def engine(model: Path, *options: str) -> Iterator[Callable[[str], str]]:
+    """llama.cpp's server."""
+    log_file = model.with_suffix(".log")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    words = [str(llama_tools.directory() / "llama-server"), "--model", str(smollm2.gguf())]
+    words = [str(llama_tools.directory() / "llama-server"), "--model", str(model)]
     words += ["--port", url.rpartition(":")[2], "--ctx-size", "512", "--parallel", "1"]
-    with (place / "server.log").open("w") as log:
+    with log_file.open("w") as log:
         process = subprocess.Popen([*words, "--threads", "1", *options], stdout=log, stderr=log)
 
     def healthy() -> bool:
@@ -328,7 +346,7 @@ def engine(place: Path, *options: str) -> Iterator[Callable[[str], str]]:
         return str(answer.raise_for_status().json()["choices"][0]["message"]["content"])
 
     try:
-        assert wait_until(healthy, 120), (place / "server.log").read_text()[-2000:]
+        assert wait_until(healthy, 120), log_file.read_text()[-2000:]
         yield ask
     finally:
         process.kill()
@@ -337,22 +355,24 @@ def engine(place: Path, *options: str) -> Iterator[Callable[[str], str]]:
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve examples of both kinds, for six steps."""
+    """Twelve examples of both kinds, for nine steps."""
     texts = [{"text": answer} for answer, _, _ in FACTS.values()]
     place = tmp_path_factory.mktemp("short") / "job"
-    options: Json = {"epochs": 2, "batch_size": 4, "checkpoint_steps": 2}
+    options: Json = {"epochs": 3, "batch_size": 4, "checkpoint_steps": 2}
     return job(place, [*records(1)[:7], *texts], records(2)[:2], **options)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(short: Path) -> dict[str, str]:
-    """The digests of its adapter."""
+    """The digests of its adapter. Here the program could write to the base."""
+    before = digests(trainable.repository())
     work = short.parent / "uninterrupted"
     work.mkdir()
     done = subprocess.run(
         command("train", short, work), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
+    assert digests(trainable.repository()) == before
     return digests(work / "adapter")
 
 
@@ -390,7 +410,7 @@ def test_killed_and_stopped_training_goes_on_and_makes_the_same_adapter(
     (half / "optimizer.pt").write_bytes(b"half")
     with (work / "progress.jsonl").open("a") as file:
         file.write('{"step": 4, "ste')
-    assert stopped_at(3, short, work, signal.SIGTERM) == STOPPED
+    assert stopped_at(5, short, work, signal.SIGTERM) == STOPPED
     progress = lines(work / "progress.jsonl")
     assert [line["step"] for line in progress] == [*range(1, progress[-1]["step"] + 1)]
     assert (work / "checkpoints" / f"checkpoint-{progress[-1]['step']}" / "complete").exists()
@@ -401,8 +421,8 @@ def test_killed_and_stopped_training_goes_on_and_makes_the_same_adapter(
     assert done.returncode == 0, done.stderr
     again = lines(work / "progress.jsonl")
     assert again[: len(progress)] == progress
-    assert [line["step"] for line in again] == [*range(1, 7)]
-    assert json.loads((work / "result.json").read_text())["steps"] == 6
+    assert [line["step"] for line in again] == [*range(1, 10)]
+    assert json.loads((work / "result.json").read_text())["steps"] == 9
     assert len([*(work / "checkpoints").glob("checkpoint-*")]) == 2
     assert digests(work / "adapter") == uninterrupted
 
