@@ -23,8 +23,8 @@ def pairs_of(path: Path) -> list[Asked]:
     CollectionError."""
     found: list[Asked] = []
     for number, line in enumerate(lines_of(path), 1):
-        question, tab, text = (part.strip() for part in line.partition("\t"))
-        if not (question and tab and text):
+        question, _, text = (part.strip() for part in line.partition("\t"))
+        if not (question and text):
             raise CollectionError(
                 f"{path} has no question and text, separated by a tab, in line {number}"
             )
