@@ -96,6 +96,10 @@ def write_gguf(path: Path, home: Path | None = None) -> str:
     writer = GGUFWriter(path, "bert")
     _describe(writer)
     writer.add_pooling_type(PoolingType.RANK if home else PoolingType.MEAN)
+    if home:
+        # [CLS] question [SEP] text [SEP], as it was trained.
+        writer.add_add_eos_token(True)
+        writer.add_add_sep_token(False)
     parts = _NAMES | _SCORING if home else _NAMES
     home = home or repository()
     _add_vocabulary(writer, json.loads((home / "tokenizer.json").read_text())["model"]["vocab"])

@@ -34,6 +34,11 @@ for part in content["post_processor"]["pair"]:
     (each,) = part.values()
     each["type_id"] = 0
 file.write_text(json.dumps(content))
+# The class of BERT's tokenizer would not read that.
+file = place / "tokenizer_config.json"
+content = json.loads(file.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+content["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+file.write_text(json.dumps(content))
 tokenizer = AutoTokenizer.from_pretrained(place)
 model = BertForSequenceClassification.from_pretrained(source, num_labels=1).eval()
 
@@ -50,12 +55,13 @@ known = []
 for example in examples["train"]:
     texts = [*example["relevant"], *example["others"]]
     known.append((first_tokens(example["question"], texts), len(example["relevant"])))
+every, sizes = torch.cat([states for states, _ in known]), [len(states) for states, _ in known]
 trained = [*model.bert.pooler.parameters(), *model.classifier.parameters()]
 optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.1)
 for _ in range(EPOCHS):
     loss = 0
-    for states, relevant in known:
-        scores = model.classifier(model.bert.pooler(states[:, None]))[:, 0]
+    found = model.classifier(model.bert.pooler(every[:, None]))[:, 0].split(sizes)
+    for scores, (_, relevant) in zip(found, known):
         # Each relevant text against all others of its question.
         others = scores[relevant:].logsumexp(0)
         loss = loss + torch.nn.functional.softplus(others - scores[:relevant]).mean()
@@ -70,7 +76,7 @@ scores = [
 ]
 print(json.dumps([score for (score,) in scores]))
 """
-_EPOCHS = 60
+_EPOCHS = 30
 
 
 def write(
