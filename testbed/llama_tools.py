@@ -19,7 +19,13 @@ from testbed.rootfs import cache
 
 _PACKAGES = (
     *("llama.cpp-tools", "llama.cpp-tools-extra", "python3-gguf", "python3-torch"),
-    *("python3-transformers", "python3-onnx", "python3-onnxruntime", "python3"),
+    *(
+        "python3-transformers",
+        "python3-sentencepiece",
+        "python3-onnx",
+        "python3-onnxruntime",
+        "python3",
+    ),
     *("base-files", "base-passwd", "coreutils", "dash"),
 )
 _CONVERTER = "/usr/share/doc/llama.cpp-tools/scripts/convert_hf_to_gguf.py"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gguf import GGUFWriter, LlamaFileType, PoolingType, TokenType
@@ -50,6 +51,18 @@ _EMBEDDINGS = {
     "embeddings.LayerNorm.bias": "token_embd_norm.bias",
 }
 _LAYERS = 6
+_NAMES = _EMBEDDINGS | {
+    f"encoder.layer.{layer}.{theirs}.{kind}": f"blk.{layer}.{ours}.{kind}"
+    for layer in range(_LAYERS)
+    for theirs, ours in _PARTS.items()
+    for kind in ("weight", "bias")
+}
+_SCORING = {
+    "pooler.dense.weight": "cls.weight",
+    "pooler.dense.bias": "cls.bias",
+    "classifier.weight": "cls.output.weight",
+    "classifier.bias": "cls.output.bias",
+}
 
 Tensor = NDArray[np.float32]
 
@@ -77,13 +90,20 @@ def pinned_files() -> list[dict[str, str]]:
     return [{"path": name, "sha256": sha256} for name, sha256 in digests.items()]
 
 
-def write_gguf(path: Path) -> str:
-    """Write the model as GGUF and return the SHA-256."""
-    home = repository()
+def write_gguf(path: Path, home: Path | None = None) -> str:
+    """Write the model as GGUF and return the SHA-256. `home` is another repository: the same model
+    with a layer that scores, which makes it a reranking model."""
     writer = GGUFWriter(path, "bert")
     _describe(writer)
+    writer.add_pooling_type(PoolingType.RANK if home else PoolingType.MEAN)
+    if home:
+        # [CLS] question [SEP] text [SEP], as it was trained.
+        writer.add_add_eos_token(True)
+        writer.add_add_sep_token(False)
+    parts = _NAMES | _SCORING if home else _NAMES
+    home = home or repository()
     _add_vocabulary(writer, json.loads((home / "tokenizer.json").read_text())["model"]["vocab"])
-    for name, tensor in _tensors(home / "model.safetensors"):
+    for name, tensor in _tensors(home / "model.safetensors", parts):
         writer.add_tensor(name, tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -103,7 +123,6 @@ def _describe(writer: GGUFWriter) -> None:
     writer.add_head_count(12)
     writer.add_layer_norm_eps(1e-12)
     writer.add_causal_attention(False)
-    writer.add_pooling_type(PoolingType.MEAN)
 
 
 def _add_vocabulary(writer: GGUFWriter, vocabulary: dict[str, int]) -> None:
@@ -134,15 +153,11 @@ def _marked(token: str) -> str:
     return token.removeprefix("##") if token.startswith("##") else f"\u2581{token}"
 
 
-def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+def _tensors(path: Path, names: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
     data = memoryview(path.read_bytes())
     size = int.from_bytes(data[:8], "little")
-    header = json.loads(bytes(data[8 : 8 + size]))
-    names = dict(_EMBEDDINGS)
-    for layer in range(_LAYERS):
-        for theirs, ours in _PARTS.items():
-            for kind in ("weight", "bias"):
-                names[f"encoder.layer.{layer}.{theirs}.{kind}"] = f"blk.{layer}.{ours}.{kind}"
+    read: dict[str, Any] = json.loads(bytes(data[8 : 8 + size]))
+    header = {name.removeprefix("bert."): each for name, each in read.items()}
     for theirs, ours in names.items():
         start, end = header[theirs]["data_offsets"]
         values = np.frombuffer(data[8 + size + start : 8 + size + end], np.float32)

@@ -1,19 +1,22 @@
-"""Export an embedding model to ONNX, quantize it, and embed texts: for `llmhost model make`.
+"""Export a model to ONNX, quantize it, and embed or score texts: for `llmhost model make`.
 
 It runs in a Python with torch, transformers, onnx and onnxruntime, not in llmhost's own.
 
     python3 onnx_model.py versions
     python3 onnx_model.py export REPOSITORY FILE.onnx
+    python3 onnx_model.py export-reranker REPOSITORY FILE.onnx
     python3 onnx_model.py quantize FILE.onnx RESULT.onnx
     python3 onnx_model.py embed REPOSITORY TEXTS.json VECTORS.json [FILE.onnx]
+    python3 onnx_model.py score REPOSITORY PAIRS.json SCORES.json [FILE.onnx]
 
-Without FILE.onnx, PyTorch embeds with the safetensors. One text at a time: in a batch, the dynamic
+Without FILE.onnx, PyTorch runs the safetensors. One text at a time: in a batch, the dynamic
 quantization of a text would depend on the others.
 """
 
 import argparse
 import importlib.metadata
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,18 +40,18 @@ def versions() -> None:
     print("version: " + ", ".join(f"{name} {known[name]}" for name in PACKAGES))
 
 
-def export(repository: Path, target: Path) -> None:
-    """One graph, from token numbers to a vector for each token, for any number of tokens."""
+def export(repository: Path, target: Path, scores: bool = False) -> None:
+    """One graph, from token numbers to a vector for each token, or to the score of each text, for
+    any number of tokens."""
     import torch
-    from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(repository, dtype=torch.float32, attn_implementation="eager")
-    model.eval()
+    model = load_scoring(repository, "eager") if scores else load_embedding(repository, "eager")
+    output = "logits" if scores else "last_hidden_state"
     names = ["input_ids", "attention_mask"]
     if getattr(model.config, "type_vocab_size", 0):
         names.append("token_type_ids")
 
-    class LastHiddenState(torch.nn.Module):
+    class FirstOutput(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.model = model
@@ -62,14 +65,16 @@ def export(repository: Path, target: Path) -> None:
         "attention_mask": (tokens > 0).long(),
         "token_type_ids": torch.zeros_like(tokens),
     }
-    axes = {name: {0: "batch", 1: "sequence"} for name in [*names, "last_hidden_state"]}
+    axes = {name: {0: "batch", 1: "sequence"} for name in [*names, output]}
+    if scores:
+        axes[output] = {0: "batch"}
     # The exporter with dynamo needs onnxscript, which Debian does not have.
     torch.onnx.export(
-        LastHiddenState(),
+        FirstOutput(),
         tuple(inputs[name] for name in names),
         str(target),
         input_names=names,
-        output_names=["last_hidden_state"],
+        output_names=[output],
         dynamic_axes=axes,
         opset_version=OPSET,
         do_constant_folding=True,
@@ -98,7 +103,7 @@ def embed(
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(repository)
-    run = in_onnxruntime(file, threads) if file else in_torch(repository, threads)
+    run = in_onnxruntime(file, threads) if file else in_torch(load_embedding(repository), threads)
     first = pooled_by(repository) == "cls"
     vectors, seconds = [], 0.0
     run(dict(tokenizer("The first one takes longer.", return_tensors="np")))
@@ -113,6 +118,54 @@ def embed(
     answer.write_text(json.dumps({"vectors": vectors, "seconds": seconds}))
 
 
+def score(
+    threads: int, repository: Path, asked: Path, answer: Path, file: Path | None = None
+) -> None:
+    request = json.loads(asked.read_text())
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(repository)
+    run = in_onnxruntime(file, threads) if file else in_torch(load_scoring(repository), threads)
+    scores, seconds = [], 0.0
+    run(dict(tokenizer("The first one", "takes longer.", return_tensors="np")))
+    for question, text in request["pairs"]:
+        tokens = tokenizer(
+            question,
+            text,
+            truncation=True,
+            max_length=request["context_tokens"],
+            return_tensors="np",
+        )
+        begun = time.monotonic()
+        scores.append(float(run(dict(tokens))[0][0]))
+        seconds += time.monotonic() - begun
+    answer.write_text(json.dumps({"scores": scores, "seconds": seconds}))
+
+
+def load_embedding(repository: Path, attention: str | None = None) -> Any:
+    import torch
+    from transformers import AutoModel
+
+    options = {"dtype": torch.float32, "attn_implementation": attention}
+    return AutoModel.from_pretrained(repository, **options).eval()
+
+
+def load_scoring(repository: Path, attention: str | None = None) -> Any:
+    """With one score. What the safetensors lack would be random, so it is refused."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    options = {"dtype": torch.float32, "attn_implementation": attention}
+    model, found = AutoModelForSequenceClassification.from_pretrained(
+        repository, output_loading_info=True, **options
+    )
+    if found["missing_keys"]:
+        sys.exit(f"the source is no reranking model: it lacks {sorted(found['missing_keys'])[0]}")
+    if model.config.num_labels != 1:
+        sys.exit(f"the source has {model.config.num_labels} scores, and a reranking model has one")
+    return model.eval()
+
+
 def pooled_by(repository: Path) -> str:
     """`cls` or `mean`, as sentence-transformers' own file has it."""
     file = repository / "1_Pooling" / "config.json"
@@ -120,13 +173,11 @@ def pooled_by(repository: Path) -> str:
     return "cls" if pooling.get("pooling_mode_cls_token") else "mean"
 
 
-def in_torch(repository: Path, threads: int) -> Callable[[dict[str, Any]], Any]:
+def in_torch(model: Any, threads: int) -> Callable[[dict[str, Any]], Any]:
     import torch
-    from transformers import AutoModel
 
     if threads:
         torch.set_num_threads(threads)
-    model = AutoModel.from_pretrained(repository, dtype=torch.float32).eval()
 
     def run(tokens: dict[str, Any]) -> Any:
         with torch.no_grad():
@@ -153,7 +204,8 @@ def in_onnxruntime(file: Path, threads: int) -> Callable[[dict[str, Any]], Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("task", choices=("versions", "export", "quantize", "embed"))
+    tasks = ("versions", "export", "export-reranker", "quantize", "embed", "score")
+    parser.add_argument("task", choices=tasks)
     parser.add_argument("places", nargs="*", type=Path)
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
@@ -163,6 +215,10 @@ def main() -> None:
         export(*given.places)
     elif given.task == "quantize":
         quantize(*given.places)
+    elif given.task == "export-reranker":
+        export(*given.places, scores=True)
+    elif given.task == "score":
+        score(given.threads, *given.places)
     else:
         embed(given.threads, *given.places)
 

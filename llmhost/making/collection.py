@@ -110,12 +110,13 @@ def ndcg(
         return heapq.nlargest(_BEST, scores, key=scores.__getitem__)
 
     values = [
-        _gain([grades.get(name, 0.0) for name in found(questions[question])])
-        / _gain(sorted(grades.values(), reverse=True)[:_BEST])
+        gain([grades.get(name, 0.0) for name in found(questions[question])])
+        / gain(sorted(grades.values(), reverse=True)[:_BEST])
         for question, grades in collection.judged.items()
     ]
     return sum(values) / len(values)
 
 
-def _gain(grades: Sequence[float]) -> float:
+def gain(grades: Sequence[float]) -> float:
+    """Discounted cumulative gain of grades, the best place first."""
     return sum(grade / math.log2(place + 2) for place, grade in enumerate(grades))

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llmhost.making.fetch import Say
-from llmhost.making.job import Embedded, Job
-from llmhost.making.llama import Embedder
+from llmhost.making.job import Embedded, Job, Scored
+from llmhost.making.llama import Embedder, Reranker
+from llmhost.making.reranking import Asked
 from llmhost.making.source import types_in
 from llmhost.making.tools import (
     BENCH,
@@ -32,7 +33,7 @@ class GgufWay:
             yield CONVERTER
         if job.derive.importance:
             yield IMPORTANCE
-        yield from (SERVER,) if job.source.task == "embed" else (PERPLEXITY, BENCH)
+        yield from (PERPLEXITY, BENCH) if job.source.task == "generate" else (SERVER,)
 
     def build(
         self, job: Job, tools: Tools, source: Path, drafts: Path, step: Say
@@ -52,6 +53,14 @@ class GgufWay:
         with Embedder(tools, file, job.source.context_tokens) as embedder:
             vectors = [embedder.embed(each) for each in texts]
             return Embedded(vectors, embedder.speed)
+
+    def scored(
+        self, job: Job, tools: Tools, file: Path, _source: Path, asked: Sequence[Asked]
+    ) -> Scored:
+        """Scores by llama.cpp's server."""
+        with Reranker(tools, file, job.source.context_tokens) as reranker:
+            scores = [reranker.score(question, texts) for question, texts in asked]
+            return Scored(scores, reranker.speed)
 
 
 def _convert(job: Job, tools: Tools, source: Path, drafts: Path) -> Path:

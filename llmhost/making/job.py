@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from llmhost.making.fetch import Say
+from llmhost.making.reranking import Asked
 from llmhost.making.tools import Tools
 from llmhost.models.made import file_name
 from llmhost.options.derive import Derive
@@ -62,6 +63,14 @@ class Embedded:
     speed: Speed
 
 
+@dataclass(frozen=True)
+class Scored:
+    """A score for each text of several questions, by one model that reranks."""
+
+    scores: Sequence[Sequence[float]]
+    speed: Speed
+
+
 class Way(Protocol):
     """A way to make a model and to measure both, the source and the result."""
 
@@ -77,3 +86,8 @@ class Way(Protocol):
         self, job: Job, tools: Tools, file: Path, source: Path, texts: Sequence[Sequence[str]]
     ) -> Embedded:
         """Vectors by a file of `build`; `source` is the fetched one."""
+
+    def scored(
+        self, job: Job, tools: Tools, file: Path, source: Path, asked: Sequence[Asked]
+    ) -> Scored:
+        """Scores by a file of `build`; `source` is the fetched one."""

@@ -1,4 +1,4 @@
-"""Measuring a GGUF file with llama.cpp's programs: perplexity, speed, embeddings."""
+"""Measuring a GGUF file with llama.cpp's programs: perplexity, speed, embeddings, reranking."""
 
 import json
 import re
@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, Self
 
 import httpx
 
@@ -19,6 +20,8 @@ _WINDOW = "512"
 """Tokens of each stretch of text, as in all tables of llama.cpp's own measurements."""
 _START_SECONDS = 600
 _BATCH = 16
+_SEPARATORS = 4
+"""Tokens around a question and a text."""
 
 
 def perplexity(tools: Tools, file: Path, text: str) -> float:
@@ -49,23 +52,27 @@ def generation(tools: Tools, file: Path) -> Speed:
 
 
 @dataclass
-class Embedder:
-    """llama.cpp's server with one embedding model, as a context manager. It counts what it embeds.
-    Raises MakingError."""
+class _Server:
+    """llama.cpp's server with one model, as a context manager. It counts its texts. Raises
+    MakingError."""
+
+    OPTION: ClassVar[str]
+    UNIT: ClassVar[str]
+    EXTRA_TOKENS: ClassVar[int] = 0
+    """Room for what the server adds to a text."""
 
     tools: Tools
     file: Path
     context_tokens: int
     seconds: float = 0.0
     texts: int = 0
-    _known: dict[str, list[float]] = field(default_factory=dict)
 
-    def __enter__(self) -> "Embedder":
+    def __enter__(self) -> Self:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        size = str(self.context_tokens)
-        options = ["--model", str(self.file), "--embedding", "--parallel", "1", "--ctx-size", size]
+        size = str(self.context_tokens + self.EXTRA_TOKENS)
+        options = ["--model", str(self.file), self.OPTION, "--parallel", "1", "--ctx-size", size]
         options += ["--batch-size", size, "--ubatch-size", size]
         options += ["--host", "127.0.0.1", "--port", str(port), *self.tools.thread_options]
         self._process = Measured([*self.tools.command(SERVER), *options])
@@ -98,6 +105,34 @@ class Embedder:
             time.sleep(0.1)
         raise MakingError(f"cannot be evaluated: {SERVER} was not ready in {_START_SECONDS} s")
 
+    @property
+    def speed(self) -> Speed:
+        """Of all texts so far."""
+        rate = self.texts / self.seconds if self.seconds else 0.0
+        return Speed(self._process.peak_bytes, rate, self.UNIT)
+
+    def _ask(self, path: str, body: object) -> dict[str, list]:  # type: ignore[type-arg]
+        try:
+            answer = self._http.post(path, json=body)
+            answer.raise_for_status()
+            found: dict[str, list] = answer.json()  # type: ignore[type-arg]
+        except httpx.HTTPStatusError as error:
+            why = error.response.text[:200]
+            raise MakingError(f"cannot be evaluated: {SERVER} answered {why}") from None
+        except (httpx.TransportError, ValueError):
+            raise MakingError(f"cannot be evaluated: {SERVER} did not answer") from None
+        return found
+
+
+@dataclass
+class Embedder(_Server):
+    """With a model that embeds."""
+
+    OPTION = "--embedding"
+    UNIT = "embeddings/s"
+
+    _known: dict[str, list[float]] = field(default_factory=dict)
+
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """The vectors of these texts; what is longer than the context is cut."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
@@ -113,26 +148,37 @@ class Embedder:
         self._process.watch()
         return [self._known[text] for text in texts]
 
-    @property
-    def speed(self) -> Speed:
-        """Of all texts so far."""
-        rate = self.texts / self.seconds if self.seconds else 0.0
-        return Speed(self._process.peak_bytes, rate, "embeddings/s")
-
     def _tokens(self, text: str) -> list[int]:
         body = {"content": text, "add_special": True}
         found: list[int] = self._ask("/tokenize", body)["tokens"]
         longest = self.context_tokens
         return found if len(found) <= longest else [*found[: longest - 1], found[-1]]
 
-    def _ask(self, path: str, body: object) -> dict[str, list]:  # type: ignore[type-arg]
-        try:
-            answer = self._http.post(path, json=body)
-            answer.raise_for_status()
-            found: dict[str, list] = answer.json()  # type: ignore[type-arg]
-        except httpx.HTTPStatusError as error:
-            why = error.response.text[:200]
-            raise MakingError(f"cannot be evaluated: {SERVER} answered {why}") from None
-        except (httpx.TransportError, ValueError):
-            raise MakingError(f"cannot be evaluated: {SERVER} did not answer") from None
-        return found
+
+@dataclass
+class Reranker(_Server):
+    """With a model that reranks."""
+
+    OPTION = "--reranking"
+    UNIT = "scores/s"
+    EXTRA_TOKENS = 128
+
+    def score(self, question: str, texts: Sequence[str]) -> list[float]:
+        """How relevant these texts are to the question. A question is cut to half of the context,
+        and a text to the rest of it: the server refuses what is longer."""
+        question, length = self._cut(question, self.context_tokens // 2)
+        room = self.context_tokens - length - _SEPARATORS
+        documents = [self._cut(text, room)[0] for text in texts]
+        begun = time.monotonic()
+        answer = self._ask("/v1/rerank", {"query": question, "documents": documents})
+        self.seconds += time.monotonic() - begun
+        self.texts += len(texts)
+        self._process.watch()
+        found = {item["index"]: float(item["relevance_score"]) for item in answer["results"]}
+        return [found[place] for place in range(len(texts))]
+
+    def _cut(self, text: str, longest: int) -> tuple[str, int]:
+        """The beginning of a text with at most so many tokens, and their number."""
+        while (length := len(self._ask("/tokenize", {"content": text})["tokens"])) > longest:
+            text = text[: len(text) * longest // length]
+        return text, length

@@ -13,6 +13,7 @@ from llmhost.making.gguf_way import GgufWay
 from llmhost.making.job import Job, Way
 from llmhost.making.measure import Measurements, check_limits, digest_of, files_in, size_of
 from llmhost.making.onnx_way import OnnxWay
+from llmhost.making.reranking import pairs_of
 from llmhost.making.source import check_source, judge
 from llmhost.making.tools import MakingError, Tools
 from llmhost.models.files import sha256_of
@@ -82,8 +83,10 @@ def _way(job: Job) -> Way:
 def _check_references(job: Job) -> None:
     try:
         for each in job.derive.evaluate:
-            if each.measure == "ndcg":
+            if each.measure in ("ndcg", "rerank"):
                 Collection.read(Path(each.reference))
+            elif each.measure == "agreement" and job.source.task == "rerank":
+                pairs_of(Path(each.reference))
             else:
                 lines_of(Path(each.reference))
         if job.derive.importance:

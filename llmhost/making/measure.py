@@ -1,14 +1,22 @@
 """What the source and the result are and do, side by side."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from llmhost.making.collection import Collection, agreement, lines_of, ndcg
-from llmhost.making.job import Embedded, Job, Speed, Way
+from llmhost.making.job import Job, Speed, Way
 from llmhost.making.llama import generation, perplexity
+from llmhost.making.reranking import (
+    Asked,
+    candidates,
+    pairs_of,
+    rank_correlation,
+    reranked_ndcg,
+)
 from llmhost.making.tools import MakingError, Tools
 from llmhost.models.files import sha256_of
 from llmhost.options.derive import Derive, Evaluation
@@ -50,6 +58,10 @@ class Measurements:
         return before, after, after / before
 
     def _agreement(self, text: str) -> tuple[float, float, float]:
+        if self._job.source.task == "rerank":
+            first, second = self._scored(pairs_of(Path(text)))
+            value = rank_correlation([*chain(*first)], [*chain(*second)])
+            return 1.0, value, value
         texts = lines_of(Path(text))
         before, after = self._embedded([texts])
         value = agreement(before[0], after[0])
@@ -66,18 +78,44 @@ class Measurements:
             )
             for documents, questions in self._embedded(texts)
         )
-        if not before:
-            raise MakingError(f"cannot be evaluated on {directory}: the source finds nothing there")
-        return before, after, after / before
+        return _compared(before, after, directory)
+
+    def _rerank(self, directory: str) -> tuple[float, float, float]:
+        found = Collection.read(Path(directory))
+        ordered = candidates(found)
+        asked = [
+            (found.questions[question], [found.documents[name] for name in names])
+            for question, names in ordered.items()
+        ]
+        before, after = (
+            reranked_ndcg(found, ordered, dict(zip(ordered, scores, strict=True)))
+            for scores in self._scored(asked)
+        )
+        return _compared(before, after, directory)
 
     def _embedded(self, texts: list[list[str]]) -> list[list[list[list[float]]]]:
         """Vectors of the lists of texts, by the source and by the result."""
-        found: list[Embedded] = [
+        found = [
             self._way.embedded(self._job, self._tools, file, self._source, texts)
             for file in self._files
         ]
         self._speeds = [each.speed for each in found]
         return [[*each.vectors] for each in found]
+
+    def _scored(self, asked: Sequence[Asked]) -> list[Sequence[Sequence[float]]]:
+        """Scores of each question's texts, by the source and by the result."""
+        found = [
+            self._way.scored(self._job, self._tools, file, self._source, asked)
+            for file in self._files
+        ]
+        self._speeds = [each.speed for each in found]
+        return [each.scores for each in found]
+
+
+def _compared(before: float, after: float, directory: str) -> tuple[float, float, float]:
+    if not before:
+        raise MakingError(f"cannot be evaluated on {directory}: the source finds nothing there")
+    return before, after, after / before
 
 
 def check_limits(job: Job, evaluations: list[dict[str, Any]]) -> None:

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llmhost.making.fetch import Say
-from llmhost.making.job import Embedded, Job, Speed
+from llmhost.making.job import Embedded, Job, Scored, Speed
+from llmhost.making.reranking import Asked
 from llmhost.making.tools import ONNX_PROGRAM, PYTHON, MakingError, Ran, Tools
 
 _FILES = {"fp32": "model.onnx", "int8": "model_quantized.onnx"}
+_EXPORTS = {"embed": "export", "rerank": "export-reranker"}
 _LEFT_OUT = (".safetensors", ".safetensors.index.json")
 
 
@@ -28,7 +30,7 @@ class OnnxWay:
         precision = job.derive.onnx.precision
         exported, result = drafts / "model.onnx", drafts / "result"
         step("exporting to ONNX")
-        _run(tools, "export", source, exported)
+        _run(tools, _EXPORTS[job.source.task], source, exported)
         target = result / "onnx" / _FILES[precision]
         target.parent.mkdir(parents=True)
         if precision == "int8":
@@ -52,13 +54,31 @@ class OnnxWay:
         every = [text for each in texts for text in each]
         context = job.source.context_tokens
         asked.write_text(json.dumps({"texts": every, "context_tokens": context}))
-        graph = [] if file == source else [next((file / "onnx").iterdir())]
-        ran = _run(tools, "embed", source, asked, answer, *graph)
+        ran = _run(tools, "embed", source, asked, answer, *_graph(file, source))
         found = json.loads(answer.read_text())
         rest = iter(found["vectors"])
         vectors = [[next(rest) for _ in each] for each in texts]
         rate = len(every) / found["seconds"]
         return Embedded(vectors, Speed(ran.peak_bytes, rate, "embeddings/s"))
+
+    def scored(
+        self, job: Job, tools: Tools, file: Path, source: Path, asked: Sequence[Asked]
+    ) -> Scored:
+        """Scores by PyTorch for the source, and by ONNX Runtime for the result."""
+        request, answer = job.drafts / "pairs.json", job.drafts / "scores.json"
+        pairs = [[question, text] for question, texts in asked for text in texts]
+        context = job.source.context_tokens
+        request.write_text(json.dumps({"pairs": pairs, "context_tokens": context}))
+        ran = _run(tools, "score", source, request, answer, *_graph(file, source))
+        found = json.loads(answer.read_text())
+        rest = iter(found["scores"])
+        scores = [[next(rest) for _ in texts] for _, texts in asked]
+        return Scored(scores, Speed(ran.peak_bytes, len(pairs) / found["seconds"], "scores/s"))
+
+
+def _graph(file: Path, source: Path) -> list[Path]:
+    """The ONNX file of a result; none of the source."""
+    return [] if file == source else [next((file / "onnx").iterdir())]
 
 
 def _run(tools: Tools, task: str, *places: Path) -> Ran:

@@ -12,7 +12,7 @@ SCHEMA = 1
 @dataclass(frozen=True)
 class Figures:
     """Bytes of the weights, largest memory of the program that ran them, and its speed on the
-    controller; `unit` is `tokens/s` or `embeddings/s`."""
+    controller; `unit` is `tokens/s`, `embeddings/s` or `scores/s`."""
 
     bytes: int
     memory_bytes: int

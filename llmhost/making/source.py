@@ -1,5 +1,6 @@
 """Whether a source can be used: its types, its license, the policies."""
 
+import json
 from pathlib import Path
 
 from llmhost.making.job import Job
@@ -44,7 +45,21 @@ def check_source(job: Job, place: Path) -> None:
             f"has a source that is quantized already ({', '.join(quantized)}), and would lose"
             " accuracy twice; use the F16 or BF16 file, or set 'from_quantized': True in derive"
         )
+    if job.converts and job.source.task == "rerank" and job.derive.quantize:
+        _check_reranker(place)
     judge(job, _lineage_in(place))
+
+
+def _check_reranker(place: Path) -> None:
+    """llama.cpp's converter omits BERT's pooler, which its reranking models have before the score.
+    The conversion succeeds, its scores are others, and a measurement beside it would not show it:
+    conversion/bert.py of llama.cpp."""
+    config = json.loads((place / "config.json").read_text())
+    if "BertForSequenceClassification" in config.get("architectures", ()):
+        raise MakingError(
+            "has a source of BERT's architecture, of which llama.cpp's converter omits a layer"
+            " that scores; use a GGUF file in F16 or F32 that its publisher made, or onnx"
+        )
 
 
 def types_in(job: Job, place: Path) -> set[str]:

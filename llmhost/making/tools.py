@@ -31,14 +31,17 @@ ONNX_PROGRAM = FILES / "making" / "onnx_model.py"
 _LAST_LINES = 3
 _POLL_SECONDS = 0.05
 
+_CONVERTER_PACKAGES = (
+    "llama.cpp-tools python3-torch python3-transformers python3-sentencepiece python3-gguf"
+)
 _PACKAGES = {
     QUANTIZE: "llama.cpp-tools",
     BENCH: "llama.cpp-tools",
     SERVER: "llama.cpp-tools",
     IMPORTANCE: "llama.cpp-tools-extra",
     PERPLEXITY: "llama.cpp-tools-extra",
-    CONVERTER: "llama.cpp-tools python3-torch python3-transformers python3-gguf",
-    LORA_CONVERTER: "llama.cpp-tools python3-torch python3-transformers python3-gguf",
+    CONVERTER: _CONVERTER_PACKAGES,
+    LORA_CONVERTER: _CONVERTER_PACKAGES,
     PYTHON: "python3-torch python3-transformers python3-onnx python3-onnxruntime",
 }
 """Packages of Debian 14 and Ubuntu 26.04."""

@@ -44,7 +44,7 @@ Quantization = Literal[
 _NEED_IMPORTANCE = ("Q2_K_S", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ3_XXS")
 """llama-quantize refuses these without an importance matrix, or warns that they are useless."""
 
-MEASURES = ("perplexity", "agreement", "ndcg")
+MEASURES = ("perplexity", "agreement", "ndcg", "rerank")
 """Names of options in Evaluation; each is a way to measure a result."""
 
 _FACTOR = 1.05
@@ -61,18 +61,25 @@ class Evaluation(Section):
 
     agreement: LocalName | None = None
     """Text file on the controller with a text in each line. Measures the mean cosine similarity of
-    the source's and the result's embeddings of these texts. Its limit is `at_least`."""
+    the source's and the result's embeddings of these texts. For a model that reranks, each line has
+    a question, a tab and a text; measures Spearman's rank correlation of the source's and the
+    result's scores. Its limit is `at_least`."""
 
     ndcg: LocalName | None = None
     """Directory on the controller with a collection in BEIR's form: `corpus.jsonl`,
     `queries.jsonl` and `qrels/test.tsv`. Measures nDCG@10 of the result, divided by that of the
     source; for models that embed. Its limit is `at_least`."""
 
+    rerank: LocalName | None = None
+    """Directory on the controller with such a collection. The model orders 30 texts for each
+    question: all that are relevant, and the best others by BM25. Measures nDCG@10 of the result,
+    divided by that of the source; for models that rerank. Its limit is `at_least`."""
+
     at_most: Annotated[float, number(1, 10, example=_FACTOR)] | None = None
     """Largest accepted value of `perplexity`."""
 
     at_least: Annotated[float, number(0, 1, example=0.98, above=True)] | None = None
-    """Smallest accepted value of `agreement` or `ndcg`."""
+    """Smallest accepted value of `agreement`, `ndcg` or `rerank`."""
 
     @model_validator(mode="after")
     def _is_one_measure(self) -> "Evaluation":
@@ -129,7 +136,7 @@ class Derive(Section):
     or F32, or a repository with safetensors, which llama.cpp's converter converts first."""
 
     onnx: Onnx | None = None
-    """The model as ONNX, for embedding models of apps, as a record such as
+    """The model as ONNX, for models of apps that embed or rerank, as a record such as
     `{"precision": "int8"}`. The source is a repository with safetensors."""
 
     evaluate: Annotated[tuple[Evaluation, ...], Listed(least=1)]

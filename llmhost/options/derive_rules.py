@@ -8,18 +8,29 @@ from llmhost.options.model_source import HubSource, OllamaSource, parse_source
 
 _GGUF_SERVICES = ("llamacpp", "ollama", "embeddings")
 _NO_APPS = (*_GGUF_SERVICES, "vllm", "docling")
-_TASKS = {"perplexity": "generate", "agreement": "embed", "ndcg": "embed"}
-"""The task that a measure is for."""
+_TASKS = {
+    "perplexity": ("generate",),
+    "agreement": ("embed", "rerank"),
+    "ndcg": ("embed",),
+    "rerank": ("rerank",),
+}
+"""The tasks that a measure is for."""
 
 
 def unfit(derive: Derive, source: str, service: str, task: str) -> Iterator[str]:
     """Why it cannot be made; each text continues "derive"."""
     yield from _for_service(derive, service)
     yield from _of_source(derive, source)
+    if derive.onnx and task == "generate":
+        yield (
+            "makes ONNX files of models that embed or rerank, and this one has task 'generate'; use"
+            " quantize, or correct the task"
+        )
     for each in derive.evaluate:
-        if _TASKS[each.measure] != task:
+        if task not in _TASKS[each.measure]:
+            tasks = " or ".join(f"'{name}'" for name in _TASKS[each.measure])
             yield (
-                f"measures {each.measure}, which is for models with task '{_TASKS[each.measure]}',"
+                f"measures {each.measure}, which is for models with task {tasks},"
                 f" and this one has '{task}'; write another measure, or correct the task"
             )
 

@@ -118,7 +118,16 @@ DERIVE = {
     ),
     "measure of another task": (
         {"quantize": "Q8_0", "evaluate": [AGREEMENT]},
-        "measures agreement, which is for models with task 'embed', and this one has 'generate'",
+        "measures agreement, which is for models with task 'embed' or 'rerank', and this one has"
+        " 'generate'; write another measure",
+    ),
+    "measure of rerankers": (
+        {"quantize": "Q8_0", "evaluate": [{"rerank": "collection", "at_least": 0.98}]},
+        "measures rerank, which is for models with task 'rerank', and this one has 'generate'",
+    ),
+    "other limit of rerank": (
+        {"quantize": "Q8_0", "evaluate": [{"rerank": "collection", "at_most": 1.02}]},
+        "at_most: is not a limit of rerank; write at_least",
     ),
     "not made": (
         CODER["derive"],
@@ -153,6 +162,22 @@ SOURCES: dict[str, tuple[Json, str]] = {
             "derive": {"onnx": {"precision": "int8"}, "evaluate": [AGREEMENT]},
         },
         "makes ONNX files from a whole repository; write one",
+    ),
+    "onnx of a generating model": (
+        {
+            "service": "web",
+            "source": "hf:maker/Small",
+            "derive": {"onnx": {"precision": "int8"}, "evaluate": [PERPLEXITY]},
+        },
+        "makes ONNX files of models that embed or rerank, and this one has task 'generate'",
+    ),
+    "ndcg of a reranker": (
+        {
+            "service": "embeddings",
+            "task": "rerank",
+            "derive": {"quantize": "Q8_0", "evaluate": [{"ndcg": "c", "at_least": 0.9}]},
+        },
+        "measures ndcg, which is for models with task 'embed', and this one has 'rerank'",
     ),
     "part": (
         {"source": "hf:maker/Small/s-00001-of-00002.gguf"},
@@ -303,6 +328,61 @@ def test_quantized_safetensors_are_refused(tmp_path: Path, tools: Path) -> None:
 
 def test_repository_without_config_is_refused(tmp_path: Path, tools: Path) -> None:
     assert "without config.json" in refusal(repository(tmp_path, config=False), tools)
+
+
+def reranker(home: Path, architecture: str, **derive: Any) -> Job:
+    """A job from a repository of this architecture, with a question and a text in each line."""
+    wanted = repository(home, "F32")
+    config = json.dumps({"architectures": [architecture]})
+    (home / "Small" / "config.json").write_text(config)
+    (home / "evaluation.txt").write_text("What lifts?\tA wing.\nWhat stalls?\tThe flow.\n")
+    evaluate = [{"agreement": str(home / "evaluation.txt"), "at_least": 0.9}]
+    made_by = Derive.model_validate(derive | {"evaluate": evaluate})
+    source = wanted.source.model_copy(update={"task": "rerank"})
+    return replace(wanted, source=source, derive=made_by)
+
+
+@pytest.fixture
+def all_tools(tools: Path) -> Path:
+    for name in ("convert_hf_to_gguf.py", "python3"):
+        (tools / name).write_text("#!/bin/sh\necho 'version: 1 (double)'\n")
+        (tools / name).chmod(0o755)
+    return tools
+
+
+def test_converter_would_omit_a_layer_of_a_bert_reranker(tmp_path: Path, all_tools: Path) -> None:
+    wanted = reranker(tmp_path, "BertForSequenceClassification", quantize="Q8_0")
+    sentence = refusal(wanted, all_tools)
+    assert "BERT's architecture, of which llama.cpp's converter omits a layer" in sentence
+
+
+@pytest.mark.parametrize(
+    ("architecture", "derive", "needed"),
+    [
+        ("XLMRobertaForSequenceClassification", {"quantize": "Q8_0"}, "llama-server"),
+        ("BertForSequenceClassification", {"onnx": {"precision": "int8"}}, "python3"),
+    ],
+)
+def test_other_rerankers_are_accepted(
+    architecture: str, derive: Json, needed: str, tmp_path: Path, all_tools: Path
+) -> None:
+    assert needed in check(reranker(tmp_path, architecture, **derive), Tools(all_tools))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("What lifts? A wing.\n", "no question and text, separated by a tab, in line 1"),
+        ("What lifts?\tA wing.\nWhat?\t \n", "separated by a tab, in line 2"),
+        ("What lifts?\tA wing.\n", "has one line; a rank correlation needs two or more"),
+    ],
+)
+def test_agreement_of_rerankers_needs_questions_and_texts(
+    content: str, sentence: str, tmp_path: Path, all_tools: Path
+) -> None:
+    wanted = reranker(tmp_path, "XLMRobertaForSequenceClassification", quantize="Q8_0")
+    (tmp_path / "evaluation.txt").write_text(content)
+    assert sentence in refusal(wanted, all_tools)
 
 
 @pytest.fixture
