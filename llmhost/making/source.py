@@ -1,5 +1,6 @@
 """Whether a source can be used: its types, its license, the policies."""
 
+import json
 from pathlib import Path
 
 from llmhost.making.job import Job
@@ -44,7 +45,20 @@ def check_source(job: Job, place: Path) -> None:
             f"has a source that is quantized already ({', '.join(quantized)}), and would lose"
             " accuracy twice; use the F16 or BF16 file, or set 'from_quantized': True in derive"
         )
+    if job.derive.compress and _is_compressed(place / "config.json"):
+        raise MakingError(
+            "has a source that is quantized already, as its config.json says, and would lose"
+            " accuracy twice; use the original repository, in F32, F16 or BF16"
+        )
     judge(job, _lineage_in(place))
+
+
+def _is_compressed(config: Path) -> bool:
+    """Packed weights have a type of numbers, so only the config shows them."""
+    try:
+        return bool(json.loads(config.read_text()).get("quantization_config"))
+    except (OSError, ValueError, AttributeError):
+        raise MakingError("has a source whose config.json cannot be read as JSON") from None
 
 
 def types_in(job: Job, place: Path) -> set[str]:
@@ -63,5 +77,5 @@ def types_in(job: Job, place: Path) -> set[str]:
     if not found:
         raise MakingError("has a source without safetensors; use a GGUF file, or such a repository")
     if not (place / "config.json").is_file():
-        raise MakingError("has a source without config.json, which the converter reads")
+        raise MakingError("has a source without config.json, which its tools read")
     return found
