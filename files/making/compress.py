@@ -27,7 +27,7 @@ MOST_STRETCHES = 512
 WINDOW_TOKENS = 512
 """Of a text for perplexity. As in llama-perplexity, only the second half of each window counts:
 those tokens all have a context."""
-GENERATED_TOKENS = 32
+GENERATED_TOKENS = 16
 GROUPS = (128, 64, 32)
 """Columns that share a scale at 4 bits, for which vLLM has kernels; the first is usual."""
 SMOOTHING = 0.8
