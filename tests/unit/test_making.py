@@ -185,7 +185,14 @@ SOURCES: dict[str, tuple[Json, str]] = {
         "which the service 'web' is not; write 'vllm', or use onnx",
     ),
     "compress what embeds": (
-        {"service": "vllm", "task": "embed", "derive": FP8},
+        {
+            "service": "vllm",
+            "task": "embed",
+            "source": "hf:maker/Small",
+            "sha256": None,
+            "files": [{"path": "model.safetensors", "sha256": SHA256}],
+            "derive": FP8,
+        },
         "compresses a model that generates, and this one has the task 'embed'; correct the task",
     ),
     "compress a file": (
