@@ -77,8 +77,18 @@ def steps(scheme: str, model: Any) -> list[Any]:
         return [smooth, GPTQModifier(scheme="W8A8", **usual)]
     if scheme == "W4A16":
         return [GPTQModifier(config_groups=grouped("W4A16", model), ignore=IGNORED)]
+    unpinned()
     groups = grouped("W4A16_ASYM", model)
     return [AWQModifier(), QuantizationModifier(config_groups=groups, ignore=IGNORED)]
+
+
+def unpinned() -> None:
+    """Memory is pinned for copies to a GPU; without one, llm-compressor 0.14 fails at it in AWQ."""
+    import torch
+    from llmcompressor.pipelines.cache import IntermediatesCache
+
+    if not torch.accelerator.is_available():
+        IntermediatesCache.pin_memory = lambda *_, **__: None
 
 
 def grouped(preset: str, model: Any) -> dict[str, Any]:

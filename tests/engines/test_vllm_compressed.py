@@ -42,4 +42,4 @@ def test_real_engine_answers_with_eight_bit_integers(tmp_path: Path) -> None:
             f"{url}/v1/chat/completions", json=body | {"messages": [question]}, timeout=600
         ).raise_for_status()
     assert "Paris" in answer.json()["choices"][0]["message"]["content"]
-    assert "compressed-tensors" in (tmp_path / "log").read_text()
+    assert "CompressedTensorsW8A8Int8" in (tmp_path / "log").read_text()
