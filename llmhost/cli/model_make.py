@@ -58,7 +58,8 @@ def make_models(
     tools: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIRECTORY", help="Where llama.cpp's programs are; none: those on the PATH"
+            metavar="DIRECTORY",
+            help="Where the tools are: llama.cpp's programs, or python3; none: those on the PATH",
         ),
     ] = None,
     threads: Annotated[

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from llmhost.options.base import Section
-from llmhost.options.derive import Derive, Evaluation, Onnx
+from llmhost.options.derive import Compress, Derive, Evaluation, Onnx
 from llmhost.options.kind import Choice, Kind
 from llmhost.options.model import ModelFile
 from llmhost.options.parameters import Parameters
@@ -49,6 +49,7 @@ def _lines() -> Iterator[str]:
     yield from _section("Each of the `files` of a model", ModelFile, "")
     yield from _section("`derive` of a model", Derive, "")
     yield from _section("`onnx` of a model's `derive`", Onnx, "")
+    yield from _section("`compress` of a model's `derive`", Compress, "")
     yield from _section("Each `evaluate` of a model's `derive`", Evaluation, "")
     yield from _section("`evaluate` of a training job", TrainingEvaluation, "")
     yield from _section("`parameters` of a model", Parameters, "")

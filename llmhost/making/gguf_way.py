@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llmhost.making.fetch import Say
-from llmhost.making.job import Embedded, Job, Scored
-from llmhost.making.llama import Embedder, Reranker
+from llmhost.making.job import Embedded, Job, Scored, Speed
+from llmhost.making.llama import Embedder, Reranker, generation, perplexity
 from llmhost.making.reranking import Asked
 from llmhost.making.source import types_in
 from llmhost.making.tools import (
@@ -45,6 +45,14 @@ class GgufWay:
             before = _convert(job, tools, source, drafts)
         step(f"quantizing to {job.derive.quantize}")
         return before, _quantize(job, tools, before, drafts)
+
+    def perplexity(self, _job: Job, tools: Tools, file: Path, text: str) -> float:
+        """By llama-perplexity."""
+        return perplexity(tools, file, text)
+
+    def generation(self, _job: Job, tools: Tools, file: Path) -> Speed:
+        """By llama-bench."""
+        return generation(tools, file)
 
     def embedded(
         self, job: Job, tools: Tools, file: Path, _source: Path, texts: Sequence[Sequence[str]]

@@ -82,6 +82,12 @@ class Way(Protocol):
     ) -> tuple[Path, Path]:
         """What to measure as the source, and the result; unfinished files are in `drafts`."""
 
+    def perplexity(self, job: Job, tools: Tools, file: Path, text: str) -> float:
+        """Of a text file, by a file of `build`."""
+
+    def generation(self, job: Job, tools: Tools, file: Path) -> Speed:
+        """Of a file of `build` that generates."""
+
     def embedded(
         self, job: Job, tools: Tools, file: Path, source: Path, texts: Sequence[Sequence[str]]
     ) -> Embedded:

@@ -30,13 +30,18 @@ def perplexity(tools: Tools, file: Path, text: str) -> float:
     arguments += tools.thread_options
     output = tools.run(PERPLEXITY, arguments).output
     if short := _TOO_SHORT.search(output):
-        raise MakingError(
-            f"cannot be evaluated on {text}, which is too short: it needs at least {short[1]}"
-            " tokens, about 4 KiB of English text"
-        )
+        raise too_short(text, int(short[1]))
     if not (found := _ESTIMATE.search(output)):
         raise MakingError(f"cannot be evaluated: {PERPLEXITY} printed no estimate for {text}")
     return float(found[1])
+
+
+def too_short(text: str, tokens: int) -> MakingError:
+    """The error of a text with fewer than these tokens."""
+    return MakingError(
+        f"cannot be evaluated on {text}, which is too short: it needs at least {tokens} tokens,"
+        " about 4 KiB of English text"
+    )
 
 
 def generation(tools: Tools, file: Path) -> Speed:

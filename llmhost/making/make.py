@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmhost.making.collection import Collection, CollectionError, lines_of
+from llmhost.making.compressor_way import CompressorWay
 from llmhost.making.fetch import Say, fetch, place_of
 from llmhost.making.gguf_way import GgufWay
 from llmhost.making.job import Job, Way
@@ -19,6 +20,10 @@ from llmhost.making.tools import MakingError, Tools
 from llmhost.models.files import sha256_of
 from llmhost.models.lineage import declared
 from llmhost.units import duration, gib
+
+_LEAST_CALIBRATION = 8 * 1024
+"""Bytes of a text: about 2,000 tokens of English. More than 512 stretches of 512 tokens, about
+1 MiB, are not used."""
 
 
 def check(job: Job, tools: Tools) -> dict[str, str]:
@@ -57,7 +62,7 @@ def make(job: Job, tools: Tools, say: Say) -> dict[str, Any]:
         "bytes": size_of(job.file),
         "input": job.source.digest,
         "tools": versions,
-        **_importance(job),
+        **{key: digest_of(Path(text)) for key, text in job.derive.texts.items()},
         "evaluations": evaluations,
         "report": report,
     }
@@ -71,12 +76,9 @@ def result_pins(result: Path) -> dict[str, Any]:
     return {"files": [{"path": str(p.relative_to(result)), "sha256": sha256_of(p)} for p in paths]}
 
 
-def _importance(job: Job) -> dict[str, str]:
-    text = job.derive.importance
-    return {"importance_sha256": digest_of(Path(text))} if text else {}
-
-
 def _way(job: Job) -> Way:
+    if job.derive.compress:
+        return CompressorWay()
     return OnnxWay() if job.derive.onnx else GgufWay()
 
 
@@ -89,10 +91,16 @@ def _check_references(job: Job) -> None:
                 pairs_of(Path(each.reference))
             else:
                 lines_of(Path(each.reference))
-        if job.derive.importance:
-            lines_of(Path(job.derive.importance))
+        for text in job.derive.texts.values():
+            lines_of(Path(text))
     except CollectionError as error:
         raise MakingError(f"cannot be evaluated: {error}") from None
+    calibration = job.derive.compress and job.derive.compress.calibration
+    if calibration and (size := Path(calibration).stat().st_size) < _LEAST_CALIBRATION:
+        raise MakingError(
+            f"cannot be calibrated on {calibration}, which has {size:,} bytes: write a text of at"
+            f" least {_LEAST_CALIBRATION // 1024} KiB, better of 1 MiB"
+        )
 
 
 def _local(job: Job) -> Path | None:

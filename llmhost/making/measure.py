@@ -9,7 +9,6 @@ from typing import Any
 
 from llmhost.making.collection import Collection, agreement, lines_of, ndcg
 from llmhost.making.job import Job, Speed, Way
-from llmhost.making.llama import generation, perplexity
 from llmhost.making.reranking import (
     Asked,
     candidates,
@@ -48,13 +47,16 @@ class Measurements:
     def report(self) -> dict[str, Any]:
         """Size, memory and speed, before and after."""
         if not self._speeds:
-            self._speeds = [generation(self._tools, file) for file in self._files]
+            measured = (self._way.generation(self._job, self._tools, f) for f in self._files)
+            self._speeds = [*measured]
         both = zip(self._files, self._speeds, strict=True)
         before, after = ({"bytes": size_of(file), **asdict(speed)} for file, speed in both)
         return {"before": before, "after": after}
 
     def _perplexity(self, text: str) -> tuple[float, float, float]:
-        before, after = (perplexity(self._tools, file, text) for file in self._files)
+        before, after = (
+            self._way.perplexity(self._job, self._tools, file, text) for file in self._files
+        )
         return before, after, after / before
 
     def _agreement(self, text: str) -> tuple[float, float, float]:
@@ -144,9 +146,8 @@ def changed_text(derive: Derive, entry: Mapping[str, Any]) -> str:
     """A text or collection that is not what an entry was measured on; empty if none. What is not on
     this controller is not compared."""
     known = {each["reference"]: each.get("sha256") for each in entry.get("evaluations", ())}
-    known |= {str(derive.importance): entry.get("importance_sha256")} if derive.importance else {}
-    wanted = [*(each.reference for each in derive.evaluate), derive.importance]
-    for reference in filter(None, wanted):
+    known |= {text: entry.get(key) for key, text in derive.texts.items()}
+    for reference in [*(each.reference for each in derive.evaluate), *derive.texts.values()]:
         if Path(reference).exists() and digest_of(Path(reference)) != known.get(reference):
             return reference
     return ""

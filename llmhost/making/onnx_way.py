@@ -46,6 +46,14 @@ class OnnxWay:
                 shutil.copyfile(source / file.path, result / file.path)
         return source, result
 
+    def perplexity(self, _job: Job, _tools: Tools, _file: Path, _text: str) -> float:
+        """Not for models that embed."""
+        raise MakingError("cannot be evaluated: ONNX files are for models that embed")
+
+    def generation(self, _job: Job, _tools: Tools, _file: Path) -> Speed:
+        """Not for models that embed."""
+        raise MakingError("cannot be evaluated: ONNX files are for models that embed")
+
     def embedded(
         self, job: Job, tools: Tools, file: Path, source: Path, texts: Sequence[Sequence[str]]
     ) -> Embedded:

@@ -47,7 +47,20 @@ def check_source(job: Job, place: Path) -> None:
         )
     if job.converts and job.source.task == "rerank" and job.derive.quantize:
         _check_reranker(place)
+    if job.derive.compress and _is_compressed(place / "config.json"):
+        raise MakingError(
+            "has a source that is quantized already, as its config.json says, and would lose"
+            " accuracy twice; use the original repository, in F32, F16 or BF16"
+        )
     judge(job, _lineage_in(place))
+
+
+def _is_compressed(config: Path) -> bool:
+    """Packed weights have a type of numbers, so only the config shows them."""
+    try:
+        return bool(json.loads(config.read_text()).get("quantization_config"))
+    except (OSError, ValueError, AttributeError):
+        raise MakingError("has a source whose config.json cannot be read as JSON") from None
 
 
 def _check_reranker(place: Path) -> None:
@@ -78,5 +91,5 @@ def types_in(job: Job, place: Path) -> set[str]:
     if not found:
         raise MakingError("has a source without safetensors; use a GGUF file, or such a repository")
     if not (place / "config.json").is_file():
-        raise MakingError("has a source without config.json, which the converter reads")
+        raise MakingError("has a source without config.json, which its tools read")
     return found

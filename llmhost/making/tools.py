@@ -21,12 +21,17 @@ CONVERTER = "convert_hf_to_gguf.py"
 LORA_CONVERTER = "convert_lora_to_gguf.py"
 PYTHON = "python3"
 """With torch, transformers, onnx and onnxruntime."""
+COMPRESSOR = "python3 with llmcompressor"
+"""The same program in another environment: the first word is the program's name."""
 
 _CONVERTERS = (CONVERTER, LORA_CONVERTER)
 _SCRIPTS = Path("/usr/share/doc/llama.cpp-tools/scripts")
 """Where Debian has them."""
 _VERSION = re.compile(r"version: (.+)")
 ONNX_PROGRAM = FILES / "making" / "onnx_model.py"
+COMPRESS_PROGRAM = FILES / "making" / "compress.py"
+_PROGRAMS = {PYTHON: ONNX_PROGRAM, COMPRESSOR: COMPRESS_PROGRAM}
+"""What these run."""
 
 _LAST_LINES = 3
 _POLL_SECONDS = 0.05
@@ -70,15 +75,14 @@ class Tools:
 
     def command(self, name: str) -> list[str]:
         """The beginning of a command line. Raises MakingError if the tool is missing."""
-        if found := shutil.which(name, path=str(self.directory) if self.directory else None):
+        where = str(self.directory) if self.directory else None
+        if found := shutil.which(name.split()[0], path=where):
             return [found]
         if name in _CONVERTERS and self.directory is None and (_SCRIPTS / name).is_file():
             return ["python3", str(_SCRIPTS / name)]
-        where = f"in {self.directory}" if self.directory else "on the PATH"
         raise MakingError(
-            f"needs the program {name}, which is not {where}: on Debian 14 or Ubuntu 26.04 run"
-            f" apt-get install {_PACKAGES[name]}, or give a directory of programs with --tools"
-            " DIRECTORY"
+            f"needs the program {name}, which is not {f'in {where}' if where else 'on the PATH'}:"
+            f" {_advice(name)}"
         )
 
     @property
@@ -92,12 +96,18 @@ class Tools:
         self.command(name)
         if name in _CONVERTERS:
             self.run(name, ["--help"])
-        if name == PYTHON:
-            output = self.run(name, ["-c", ONNX_PROGRAM.read_text(), "versions"]).output
+        if name in _PROGRAMS:
+            output = self._versions_in_python(name)
         else:
             output = self.run(SERVER, ["--version"]).output
         found = _VERSION.search(output)
         return found[1].strip() if found else "unknown"
+
+    def _versions_in_python(self, name: str) -> str:
+        try:
+            return self.run(name, ["-c", _PROGRAMS[name].read_text(), "versions"]).output
+        except MakingError as error:
+            raise MakingError(f"{error}; {_advice(name)}") from None
 
     def run(self, name: str, arguments: Sequence[str], directory: Path | None = None) -> Ran:
         """Run a tool to its end, in this directory. Raises MakingError with its last lines if it
@@ -111,6 +121,19 @@ class Tools:
                 last = " / ".join(output.strip().splitlines()[-_LAST_LINES:])
                 raise MakingError(f"cannot be made, because {name} failed: {last or 'no output'}")
         return Ran(output, time.monotonic() - started, peak)
+
+
+def _advice(name: str) -> str:
+    """How to get a tool; continues a sentence."""
+    if name == COMPRESSOR:
+        return (
+            "make a virtual environment, run pip install llmcompressor in it, and give its bin"
+            " directory with --tools DIRECTORY"
+        )
+    return (
+        f"on Debian 14 or Ubuntu 26.04 run apt-get install {_PACKAGES[name]}, or give a directory"
+        " of programs with --tools DIRECTORY"
+    )
 
 
 class Measured:

@@ -172,13 +172,15 @@ def shape_of_config(config: Mapping[str, Any], weights: TensorTotals) -> Shape:
         raise ValueError("has a recurrent state, whose memory llmhost cannot calculate")
     try:
         encoder = _encodes(text)
+        # Several weights in one number: how many there are is not in the files.
+        packed = "quantization_config" in config
         return Shape(
             weights_bytes=weights.size,
             cache_values=0 if encoder else _cached_by_config(text),
             hidden_size=text["hidden_size"],
             vocabulary_size=0 if encoder else text["vocab_size"],
             trained_context_tokens=text.get("max_position_embeddings"),
-            parameters=weights.values or None,
+            parameters=None if packed else weights.values or None,
             layers=text.get("num_hidden_layers"),
             attention_heads=text.get("num_attention_heads"),
         )

@@ -68,15 +68,19 @@ def input_digest(pinned: Record) -> str:
 
 
 def file_name(source: str, recipe: str) -> str:
-    """Name of a result: that of its source, and its quantization. Policies judge it as any other
+    """Name of a result: that of its source, and its quantization; of a directory for vLLM, which
+    reads a whole repository. Policies judge it as any other
     name of a file."""
     path = PurePosixPath(source.removeprefix("hf:"))
     if recipe.startswith("onnx"):
         # An app finds it under the last two parts, its name at the hub.
         return "/".join([recipe, *path.parts[-2:]])
     name = path.stem if path.suffix == ".gguf" else path.name
+    name = _TYPE_AT_END.sub("", re.sub(r"[^A-Za-z0-9_.-]", "-", name))
     quantization = recipe.split()[0]
-    return f"{_TYPE_AT_END.sub('', re.sub(r'[^A-Za-z0-9_.-]', '-', name))}-{quantization}.gguf"
+    if recipe.startswith("compress-"):
+        return f"{name}-{quantization.removeprefix('compress-')}"
+    return f"{name}-{quantization}.gguf"
 
 
 def outdated(entry: Entry, pinned: Record, derive: Derive) -> str:

@@ -128,8 +128,42 @@ class Onnx(Section):
     `onnx/model_quantized.onnx`, as Transformers.js names them."""
 
 
+class Compress(Section):
+    """A model in fewer bits, for vLLM: safetensors in the format of compressed-tensors."""
+
+    EXAMPLE: ClassVar[Mapping[str, object]] = {"scheme": "FP8_DYNAMIC"}
+
+    scheme: OneOf[Literal["FP8_DYNAMIC", "W8A8", "W4A16", "AWQ"]]
+    """Bits of weights (W) and activations (A), as vLLM names them. `FP8_DYNAMIC`: 8-bit floating
+    point for both, half the memory with the least loss and no calibration; for GPUs since Ada and
+    Hopper. `W8A8`: 8-bit integers for both, for GPUs since Turing and for CPUs. `W4A16`: 4-bit
+    weights by GPTQ, a quarter of the memory, fastest for few requests at a time. `AWQ`: the same
+    bits by AWQ, which keeps the channels that matter most and depends less on the calibration."""
+
+    calibration: LocalName | None = None
+    """Text file on the controller from which activations are calculated, of 8 KiB or more, better
+    1 MiB of what the model is used for. All schemes except `FP8_DYNAMIC` need it."""
+
+    @model_validator(mode="after")
+    def _is_calibrated(self) -> "Compress":
+        if self.scheme == "FP8_DYNAMIC" and self.calibration:
+            raise Mistake("is not read for FP8_DYNAMIC; remove it", "calibration")
+        if self.scheme != "FP8_DYNAMIC" and not self.calibration:
+            raise Mistake(
+                f"is {self.scheme}, which needs a text for calibration; add"
+                " 'calibration': 'texts.txt', or write 'FP8_DYNAMIC'",
+                "scheme",
+            )
+        return self
+
+
+WAYS = ("quantize", "onnx", "compress")
+"""Names of options in Derive; each is a way to make a model."""
+
+
 class Derive(Section):
-    """How `llmhost model make` makes a model from its source. `quantize` or `onnx` is required."""
+    """How `llmhost model make` makes a model from its source. One of `quantize`, `onnx` and
+    `compress` is required."""
 
     quantize: OneOf[Quantization] | None = None
     """Quantization of a GGUF file, for llama.cpp and Ollama. The source is a GGUF file in F16, BF16
@@ -138,6 +172,11 @@ class Derive(Section):
     onnx: Onnx | None = None
     """The model as ONNX, for models of apps that embed or rerank, as a record such as
     `{"precision": "int8"}`. The source is a repository with safetensors."""
+
+    compress: Compress | None = None
+    """Quantization for vLLM by llm-compressor, for models that generate, as a record such as
+    `{"scheme": "FP8_DYNAMIC"}`. The source is a repository with safetensors in BF16, F16 or
+    F32."""
 
     evaluate: Annotated[tuple[Evaluation, ...], Listed(least=1)]
     """What the result must keep, as records of a measure and its limit. Nothing is recorded if a
@@ -152,10 +191,11 @@ class Derive(Section):
 
     @model_validator(mode="after")
     def _is_one_way(self) -> "Derive":
-        if (self.quantize is None) == (self.onnx is None):
-            what = "neither quantize nor onnx" if self.onnx is None else "quantize and onnx"
+        named = [name for name in WAYS if getattr(self, name) is not None]
+        if len(named) != 1:
+            what = " and ".join(named) or "none of quantize, onnx and compress"
             raise Mistake(f"has {what}; write one, such as 'quantize': 'Q4_K_M'")
-        if self.onnx and (self.importance or self.from_quantized):
+        if not self.quantize and (self.importance or self.from_quantized):
             option = "importance" if self.importance else "from_quantized"
             raise Mistake("is only for quantize; remove it", option)
         return self
@@ -171,9 +211,19 @@ class Derive(Section):
         return self
 
     @property
+    def texts(self) -> dict[str, str]:
+        """Texts that determine the result, by the names of their digests in the lock file."""
+        calibration = self.compress.calibration if self.compress else None
+        found = {"importance_sha256": self.importance, "calibration_sha256": calibration}
+        return {name: text for name, text in found.items() if text}
+
+    @property
     def recipe(self) -> str:
         """What determines the result, besides the source."""
         if self.onnx:
             return f"onnx-{self.onnx.precision}"
+        if self.compress:
+            text = self.compress.calibration
+            return f"compress-{self.compress.scheme}" + (f" calibrated by {text}" if text else "")
         importance = f" by the importance in {self.importance}" if self.importance else ""
         return f"{self.quantize}{importance}"

@@ -26,6 +26,11 @@ def unfit(derive: Derive, source: str, service: str, task: str) -> Iterator[str]
             "makes ONNX files of models that embed or rerank, and this one has task 'generate'; use"
             " quantize, or correct the task"
         )
+    if derive.compress and task != "generate":
+        yield (
+            f"compresses a model that generates, and this one has the task '{task}'; correct the"
+            " task, or remove derive"
+        )
     for each in derive.evaluate:
         if task not in _TASKS[each.measure]:
             tasks = " or ".join(f"'{name}'" for name in _TASKS[each.measure])
@@ -45,7 +50,13 @@ def _for_service(derive: Derive, service: str) -> Iterator[str]:
         services = ", ".join(_GGUF_SERVICES)
         yield (
             f"makes a GGUF file, which the service '{service}' does not read; write one of"
-            f" {services}"
+            f" {services}{', or use compress' if service == 'vllm' else ''}"
+        )
+    if derive.compress and service != "vllm":
+        other = "quantize" if service in _GGUF_SERVICES else "onnx"
+        yield (
+            f"compresses a model for vLLM, which the service '{service}' is not; write 'vllm', or"
+            f" use {other}"
         )
 
 
@@ -61,5 +72,14 @@ def _of_source(derive: Derive, source: str) -> Iterator[str]:
             "makes a model from one GGUF file or from safetensors, not from a file in parts;"
             f" {repository}"
         )
+    elif derive.compress and _is_file(origin):
+        yield "compresses a whole repository; write one, such as 'hf:PUBLISHER/NAME'"
     elif derive.onnx and isinstance(origin, HubSource) and origin.file:
         yield "makes ONNX files from a whole repository; write one, such as 'hf:PUBLISHER/NAME'"
+
+
+def _is_file(origin: HubSource | str) -> bool:
+    """Whether a source is surely no repository."""
+    if isinstance(origin, HubSource):
+        return bool(origin.file)
+    return "://" in origin or origin.endswith((".gguf", ".safetensors"))

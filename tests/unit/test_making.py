@@ -102,10 +102,45 @@ DERIVE = {
         {"quantize": "Q8_0", "evaluate": [{"perplexity": "a.txt", "at_most": 0.5}]},
         "at_most: is 0.5; write a number from 1 to 10",
     ),
-    "neither": ({"evaluate": [PERPLEXITY]}, "has neither quantize nor onnx; write one"),
+    "no way": ({"evaluate": [PERPLEXITY]}, "has none of quantize, onnx and compress; write one"),
     "both": (
         {"quantize": "Q8_0", "onnx": {"precision": "int8"}, "evaluate": [PERPLEXITY]},
         "has quantize and onnx; write one",
+    ),
+    "onnx and compress": (
+        {
+            "onnx": {"precision": "int8"},
+            "compress": {"scheme": "FP8_DYNAMIC"},
+            "evaluate": [PERPLEXITY],
+        },
+        "has onnx and compress; write one",
+    ),
+    "no evaluation of compress": (
+        {"compress": {"scheme": "FP8_DYNAMIC"}},
+        "derive.evaluate: is missing; add a list",
+    ),
+    "unknown scheme": (
+        {"compress": {"scheme": "FP8"}, "evaluate": [PERPLEXITY]},
+        "compress.scheme: is 'FP8'; write",
+    ),
+    "no calibration": (
+        {"compress": {"scheme": "W8A8"}, "evaluate": [PERPLEXITY]},
+        "compress.scheme: is W8A8, which needs a text for calibration; add 'calibration'",
+    ),
+    "calibration without use": (
+        {
+            "compress": {"scheme": "FP8_DYNAMIC", "calibration": "texts.txt"},
+            "evaluate": [PERPLEXITY],
+        },
+        "compress.calibration: is not read for FP8_DYNAMIC; remove it",
+    ),
+    "from_quantized for compress": (
+        {
+            "compress": {"scheme": "FP8_DYNAMIC"},
+            "from_quantized": True,
+            "evaluate": [PERPLEXITY],
+        },
+        "from_quantized: is only for quantize; remove it",
     ),
     "importance for onnx": (
         {"onnx": {"precision": "int8"}, "importance": "a.txt", "evaluate": [PERPLEXITY]},
@@ -142,10 +177,45 @@ def test_mistake_in_derive_is_one_sentence(name: str, tmp_path: Path) -> None:
     assert sentence in mistakes(site(tmp_path, CODER | {"derive": derive}))
 
 
+FP8: Json = {"compress": {"scheme": "FP8_DYNAMIC"}, "evaluate": [PERPLEXITY]}
 SOURCES: dict[str, tuple[Json, str]] = {
     "service": (
         {"service": "vllm"},
-        "makes a GGUF file, which the service 'vllm' does not read; write one of llamacpp, ollama",
+        "makes a GGUF file, which the service 'vllm' does not read; write one of llamacpp, ollama,"
+        " embeddings, or use compress",
+    ),
+    "compress for llama.cpp": (
+        {"derive": FP8},
+        "compresses a model for vLLM, which the service 'llamacpp' is not; write 'vllm', or use"
+        " quantize",
+    ),
+    "compress for an app": (
+        {"service": "web", "derive": FP8},
+        "which the service 'web' is not; write 'vllm', or use onnx",
+    ),
+    "compress what embeds": (
+        {
+            "service": "vllm",
+            "task": "embed",
+            "source": "hf:maker/Small",
+            "sha256": None,
+            "files": [{"path": "model.safetensors", "sha256": SHA256}],
+            "derive": FP8,
+        },
+        "compresses a model that generates, and this one has the task 'embed'; correct the task",
+    ),
+    "compress a file": (
+        {"service": "vllm", "derive": FP8},
+        "compresses a whole repository; write one, such as 'hf:PUBLISHER/NAME'",
+    ),
+    "compress a URL": (
+        {
+            "service": "vllm",
+            "source": "https://mirror.example.com/a.gguf",
+            "revision": None,
+            "derive": FP8,
+        },
+        "compresses a whole repository; write one, such as 'hf:PUBLISHER/NAME'",
     ),
     "ollama": (
         {"source": "ollama:small:latest", "revision": None},
@@ -578,6 +648,11 @@ def test_collection_is_read_and_its_mistakes_are_named(tmp_path: Path) -> None:
 )
 def test_result_has_the_name_of_its_source(source: str, name: str) -> None:
     assert file_name(source, "Q4_K_M by the importance in text.txt") == name
+
+
+def test_compressed_repository_has_the_name_of_its_scheme() -> None:
+    recipe = "compress-W4A16 calibrated by texts.txt"
+    assert file_name("hf:maker/Small-bf16", recipe) == "Small-W4A16"
 
 
 @pytest.mark.parametrize("source", ["hf:maker/Small", "/srv/models/maker/Small"])

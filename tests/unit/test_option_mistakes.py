@@ -97,6 +97,7 @@ def good(record: type[Section]) -> dict[str, Any]:
         "Derive": {"quantize": "Q8_0", "evaluate": [EVALUATION]},
         "Evaluation": EVALUATION,
         "Onnx": {"precision": "int8"},
+        "Compress": {"scheme": "FP8_DYNAMIC"},
         "Parameters": {},
         "TrainingJob": {
             "name": "house",
