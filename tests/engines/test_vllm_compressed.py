@@ -24,9 +24,9 @@ def engine() -> Engine:
 
 @pytest.mark.usefixtures("engine")
 def test_real_engine_answers_with_eight_bit_integers(tmp_path: Path) -> None:
-    """The scheme for which vLLM has kernels on CPUs. In 8 bits, after a second loss, SmolLM2 has
-    forgotten the capital of France, but not colors."""
-    data = site(tmp_path, "W8A8", 1.2)
+    """The scheme for which vLLM has kernels on CPUs. How much it loses is not judged here: with this
+    source and a short calibration, it no longer names the capital of France, as the source does."""
+    data = site(tmp_path, "W8A8", 10)
     made(tmp_path)
     (found,) = read_settings(data).models
     pins = [file.model_dump() for file in found.files]
