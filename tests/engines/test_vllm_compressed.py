@@ -24,7 +24,7 @@ def engine() -> Engine:
 
 @pytest.mark.usefixtures("engine")
 def test_real_engine_answers_with_eight_bit_integers(tmp_path: Path) -> None:
-    """The scheme for which vLLM has kernels on CPUs. How much it loses is not judged here: with this
+    """The scheme for which vLLM has kernels on CPUs. What it loses is not judged here: with this
     source and a short calibration, it no longer names the capital of France, as the source does."""
     data = site(tmp_path, "W8A8", 10)
     made(tmp_path)
