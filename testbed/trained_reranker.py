@@ -14,7 +14,7 @@ from pathlib import Path
 
 from testbed import minilm, trainable
 
-CONTEXT_TOKENS = 96
+CONTEXT_TOKENS = 128
 _SECONDS = 1200
 _PROGRAM = """
 import json, sys

@@ -1,6 +1,5 @@
 """Whether a source can be used: its types, its license, the policies."""
 
-import json
 from pathlib import Path
 
 from llmhost.making.job import Job
@@ -67,8 +66,7 @@ def _check_reranker(place: Path) -> None:
     """llama.cpp's converter omits BERT's pooler, which its reranking models have before the score.
     The conversion succeeds, its scores are others, and a measurement beside it would not show it:
     conversion/bert.py of llama.cpp."""
-    config = json.loads((place / "config.json").read_text())
-    if "BertForSequenceClassification" in config.get("architectures", ()):
+    if '"BertForSequenceClassification"' in (place / "config.json").read_text(errors="replace"):
         raise MakingError(
             "has a source of BERT's architecture, of which llama.cpp's converter omits a layer"
             " that scores; use a GGUF file in F16 or F32 that its publisher made, or onnx"
