@@ -1,5 +1,6 @@
 """Whether a source can be used: its types, its license, the policies."""
 
+import json
 from pathlib import Path
 
 from llmhost.making.job import Job
