@@ -28,7 +28,7 @@ USER = 10001
 PAUSED = 75
 UNITS = Path("/etc/systemd/system")
 PREFIX = "llmhost-training-"
-STOP_SECONDS = 150
+STOP_SECONDS = 180
 MOST_STARTS = 3
 LOCK_SECONDS = 600
 MIB = 1024 * 1024
@@ -340,7 +340,7 @@ def train(question: Question, seconds: float) -> None:
     def end(*_: object) -> None:
         nonlocal ending
         ending = ending or "it was stopped"
-        command = ["docker", "stop", "--time", "60", question.container]
+        command = ["docker", "stop", "--time", "120", question.container]
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     signal.signal(signal.SIGTERM, end)

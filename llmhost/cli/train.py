@@ -237,7 +237,7 @@ def _check_tools(host: HostJob, tools: Tools) -> None:
     """The converter for the model's engine, before the training rather than after it."""
     try:
         if _needs_gguf(host):
-            tools.version(LORA_CONVERTER)
+            tools.run(LORA_CONVERTER, ["--help"])
     except MakingError as error:
         stop(f"{host.job.name} {error}")
 

@@ -24,9 +24,7 @@ PYTHON = "python3"
 COMPRESSOR = "python3 with llmcompressor"
 """The same program in another environment: the first word is the program's name."""
 
-_CONVERTERS = (CONVERTER, LORA_CONVERTER)
-_SCRIPTS = Path("/usr/share/doc/llama.cpp-tools/scripts")
-"""Where Debian has them."""
+_DEBIAN_CONVERTER = Path("/usr/share/doc/llama.cpp-tools/scripts", CONVERTER)
 _VERSION = re.compile(r"version: (.+)")
 ONNX_PROGRAM = FILES / "making" / "onnx_model.py"
 COMPRESS_PROGRAM = FILES / "making" / "compress.py"
@@ -36,17 +34,14 @@ _PROGRAMS = {PYTHON: ONNX_PROGRAM, COMPRESSOR: COMPRESS_PROGRAM}
 _LAST_LINES = 3
 _POLL_SECONDS = 0.05
 
-_CONVERTER_PACKAGES = (
-    "llama.cpp-tools python3-torch python3-transformers python3-sentencepiece python3-gguf"
-)
+_FOR_CONVERTERS = "python3-torch python3-transformers python3-sentencepiece python3-gguf"
 _PACKAGES = {
     QUANTIZE: "llama.cpp-tools",
     BENCH: "llama.cpp-tools",
     SERVER: "llama.cpp-tools",
     IMPORTANCE: "llama.cpp-tools-extra",
     PERPLEXITY: "llama.cpp-tools-extra",
-    CONVERTER: _CONVERTER_PACKAGES,
-    LORA_CONVERTER: _CONVERTER_PACKAGES,
+    CONVERTER: f"llama.cpp-tools {_FOR_CONVERTERS}",
     PYTHON: "python3-torch python3-transformers python3-onnx python3-onnxruntime",
 }
 """Packages of Debian 14 and Ubuntu 26.04."""
@@ -78,8 +73,8 @@ class Tools:
         where = str(self.directory) if self.directory else None
         if found := shutil.which(name.split()[0], path=where):
             return [found]
-        if name in _CONVERTERS and self.directory is None and (_SCRIPTS / name).is_file():
-            return ["python3", str(_SCRIPTS / name)]
+        if name == CONVERTER and self.directory is None and _DEBIAN_CONVERTER.is_file():
+            return ["python3", str(_DEBIAN_CONVERTER)]
         raise MakingError(
             f"needs the program {name}, which is not {f'in {where}' if where else 'on the PATH'}:"
             f" {_advice(name)}"
@@ -94,7 +89,7 @@ class Tools:
         """What a tool says about its version. All of llama.cpp's programs have that of the server,
         and most of them print no other. Raises MakingError if it does not start."""
         self.command(name)
-        if name in _CONVERTERS:
+        if name == CONVERTER:
             self.run(name, ["--help"])
         if name in _PROGRAMS:
             output = self._versions_in_python(name)
@@ -129,6 +124,11 @@ def _advice(name: str) -> str:
         return (
             "make a virtual environment, run pip install llmcompressor in it, and give its bin"
             " directory with --tools DIRECTORY"
+        )
+    if name == LORA_CONVERTER:
+        return (
+            "no distribution packages it: clone llama.cpp's repository, and give its directory with"
+            f" --tools DIRECTORY (it needs {_FOR_CONVERTERS})"
         )
     return (
         f"on Debian 14 or Ubuntu 26.04 run apt-get install {_PACKAGES[name]}, or give a directory"
