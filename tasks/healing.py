@@ -40,6 +40,11 @@ def heal_containers(settings: Settings) -> None:
             name="Run the healing timer",
         )
         systemd.starts_at_boot("llmhost-heal.service", name="Heal containers when Docker starts")
+        systemd.has_run(
+            "llmhost-heal.service",
+            newer_than=[SCRIPT, SERVICE],
+            name="Heal containers as they are configured now",
+        )
 
 
 def _files(settings: Settings) -> list[File]:

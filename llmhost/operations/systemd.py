@@ -54,6 +54,19 @@ def service(
         yield StringCommand(script(unit, required))
 
 
+@declared(prefetch=lambda unit, *, newer_than: [_question(unit, newer_than=newer_than)])
+def has_run(unit: str, *, newer_than: Sequence[str]) -> Commands:
+    """Run a unit that does something and ends, if it has not run since a path in `newer_than`
+    changed. Otherwise a run that failed before the correction would still be its last one.
+
+    Another unit must want it: systemd forgets when others have run.
+    """
+    state = get_fact(Unit, **_question(unit, newer_than=newer_than).arguments)
+    if state.configured > state.started:
+        explain([f"{unit} has not run since its configuration changed"])
+        yield StringCommand("systemctl", "start", "--no-block", QuoteString(unit))
+
+
 @declared(prefetch=lambda *units, **_: [ask(EnabledUnits, units=list(units))])
 def starts_at_boot(*units: str, by_target: bool = False) -> Commands:
     """Make sure that one of several alternative units starts at boot: enable the first that exists

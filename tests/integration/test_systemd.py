@@ -162,3 +162,27 @@ def test_one_of_several_units_starts_at_boot(host: Machine) -> None:
 def test_enabled_alternative_is_enough(host: Machine) -> None:
     assert converge(host, _boot, NAME, "ssh.service").changed == []
     assert _states(host) == ["inactive", "disabled"]
+
+
+ONCE = """\
+[Service]
+Type=oneshot
+ExecStart=/etc/llmhost-test/program
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def _has_run() -> None:
+    systemd.has_run(NAME, newer_than=[CONFIGURATION], name="Run it once")
+
+
+def test_unit_that_ends_runs_again_once_its_program_is_corrected(host: Machine) -> None:
+    program = f"{CONFIGURATION}/program"
+    # Otherwise systemd forgets a unit that has ended.
+    host.ssh(f"cat >{PATH}; systemctl enable --quiet {NAME}", input=ONCE)
+    host.ssh(f"printf '#!/bin/sh\\n' >{program}; systemctl start {NAME}", check=False)
+    assert host.ssh(f"systemctl show -P Result {NAME}").stdout == "exit-code\n"
+    host.ssh(f"chmod 0755 {program}")
+    assert converge(host, _has_run).changed == ["Run it once"]
+    assert host.ssh(f"systemctl show -P Result {NAME}").stdout == "success\n"
