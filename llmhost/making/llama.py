@@ -32,7 +32,10 @@ def perplexity(tools: Tools, file: Path, text: str) -> float:
     if short := _TOO_SHORT.search(output):
         raise too_short(text, int(short[1]))
     if not (found := _ESTIMATE.search(output)):
-        raise MakingError(f"cannot be evaluated: {PERPLEXITY} printed no estimate for {text}")
+        (*_, last) = ["nothing", *filter(None, map(str.strip, output.splitlines()))]
+        raise MakingError(
+            f"cannot be evaluated: {PERPLEXITY} printed no estimate for {text}, and last: {last}"
+        )
     return float(found[1])
 
 
