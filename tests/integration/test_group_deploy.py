@@ -147,13 +147,13 @@ def push_engine(registry: ImageRegistry, home: Path) -> str:
     """vLLM's image with a double of its program; its full reference."""
     root = home / "root.tar"
     shutil.copy(root_archive("double-of-a-group", _PACKAGES, "forky"), root)
-    program, authorities = home / "vllm", home / "ca-certificates.crt"
+    program, authorities = home / "vllm", Path("/etc/ssl/certs/ca-certificates.crt")
     shutil.copy(DOUBLES / "vllm.py", program)
     program.chmod(0o755)
-    authorities.touch()  # without the file, pip does not start
     with tarfile.open(root, "a") as archive:
         archive.add(program, "usr/local/bin/vllm")
-        archive.add(authorities, "etc/ssl/certs/ca-certificates.crt")
+        # Packages of the image are not configured, and without this file pip does not start.
+        archive.add(authorities.resolve(), "etc/ssl/certs/ca-certificates.crt")
     return registry.push("double-of-a-group", "1", root)
 
 
