@@ -28,11 +28,6 @@ def context_files(directory: Path) -> tuple[File, ...]:
     )
 
 
-def pip_configuration(index: str | None) -> File:
-    """`pip.conf` for an image build that installs packages from this index; none: PyPI."""
-    return File("pip.conf", f"[global]\nindex-url = {index}\n" if index else "[global]\n")
-
-
 class Ignored:
     """Whether a path is left out by .dockerignore: the last matching rule decides.
 

@@ -27,6 +27,7 @@ from llmhost.options.types import (
 )
 from llmhost.services.base import Page, Route, Service, UiOptions
 from llmhost.system.files import File
+from llmhost.system.pip import pip_configuration
 
 Language = Literal[
     "none", "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek",
@@ -147,8 +148,7 @@ class SearchApi(Service[SearchApiOptions]):
 
     def context(self, options: SearchApiOptions, _models: Sequence[Model]) -> Iterator[File]:
         """pip's index for the build of the image."""
-        index = f"index-url = {options.package_index}\n" if options.package_index else ""
-        yield File("pip.conf", f"[global]\n{index}")
+        yield pip_configuration(options.package_index)
 
 
 _SEARCH = Route("/v1/search", ("POST",))

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from llmhost.docker.build_context import context_files, pip_configuration
+from llmhost.docker.build_context import context_files
 from llmhost.options.engine_group import EngineGroup
 from llmhost.resources import FILES
 from llmhost.secret import read_secret
 from llmhost.services.base import AnyService
 from llmhost.settings import Settings
 from llmhost.system.files import File
+from llmhost.system.pip import pip_configuration
 
 PORTS = "1024:65535"
 """Ports that members may reach: Ray, PyTorch and NCCL choose theirs among all of these."""

@@ -3,12 +3,13 @@
 They are built and bundled like those of services, so that a training needs no network.
 """
 
-from llmhost.docker.build_context import context_files, pip_configuration
+from llmhost.docker.build_context import context_files
 from llmhost.docker.image import ServiceImage
 from llmhost.options.training import TrainingJob
 from llmhost.resources import FILES
 from llmhost.settings import Settings
 from llmhost.stack.project import service_images, weights_images
+from llmhost.system.pip import pip_configuration
 
 
 def training_images(settings: Settings) -> tuple[ServiceImage, ...]:

@@ -164,6 +164,12 @@ def test_package_index_is_that_of_the_inventory() -> None:
     assert file.data == b"[global]\nindex-url = https://pypi.lan/simple\n"
 
 
+def test_package_index_without_tls_is_trusted_because_hashes_decide() -> None:
+    (image,) = training_images(settings_of(job(), training_package_index="http://pypi.lan:81/a"))
+    (file,) = [each for each in image.context if each.path == "pip.conf"]
+    assert file.data == b"[global]\nindex-url = http://pypi.lan:81/a\ntrusted-host = pypi.lan:81\n"
+
+
 @pytest.mark.parametrize(
     ("changes", "options", "stopped"),
     [
