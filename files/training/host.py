@@ -3,7 +3,7 @@
 `llmhost train` copies this file to the directory of a job and runs it there as root, with Python
 3.10 or newer:
 
-    python3 -I host.py DIRECTORY check | start | run | give_back | status [LINES]
+    python3 -I host.py DIRECTORY check | start | run | give_back | status
 
 The directory has `question.json`, see Question, and `job` with the input of the container. `run`
 and `give_back` are called by a unit of systemd, which is enabled while a training is wanted: it
@@ -12,6 +12,7 @@ continues after a reboot. Prints a JSON object, or a sentence on standard error 
 
 import fcntl
 import json
+import math
 import os
 import shutil
 import signal
@@ -129,9 +130,9 @@ def is_active(unit: str) -> bool:
 
 
 def seconds_left(hours: str, moment: datetime) -> float:
-    """Seconds until the window of the day ends; 0 outside of it, a day without one."""
+    """Seconds until the window of the day ends; 0 outside of it, no limit without one."""
     if not hours:
-        return DAY_MINUTES * 60.0
+        return math.inf
     begin, end = (int(each[:2]) * 60 + int(each[3:]) for each in hours.split("-"))
     passed = moment.hour * 60 + moment.minute + moment.second / 60
     if (passed - begin) % DAY_MINUTES >= (end - begin) % DAY_MINUTES:
@@ -262,8 +263,10 @@ def start(question: Question) -> dict[str, Any]:
     """Begin, or continue; returns at once."""
     check_alone()
     check_hours(question)
-    note(question, state="running", why="", starts=0, begun=now(), services=[])
-    unit = UNIT.format(name=question.name, directory=question.directory, stop_seconds=STOP_SECONDS)
+    note(question, state="running", why="", starts=0, begun=now())
+    # Services start one after the other, and each may try twice.
+    seconds = STOP_SECONDS + 2 * question.start_seconds * len(question.services)
+    unit = UNIT.format(name=question.name, directory=question.directory, stop_seconds=seconds)
     (UNITS / question.unit).write_text(unit)
     output_of("systemctl", "daemon-reload")
     output_of("systemctl", "enable", question.unit)
@@ -274,7 +277,10 @@ def start(question: Question) -> dict[str, Any]:
 def run(question: Question) -> dict[str, Any]:
     """The training; the unit's main process."""
     try:
-        left = check_hours(question)
+        left = seconds_left(question.hours, datetime.now())
+        if not left:  # after a reboot
+            note(question, state="paused", why="its hours are over", ended=now())
+            return {}
         starts = int(state_of(question).get("starts", 0)) + 1
         if starts > MOST_STARTS:
             raise Failure(f"it was interrupted {MOST_STARTS} times")
@@ -307,25 +313,25 @@ def locked(question: Question) -> Iterator[None]:
 
 
 def running(question: Question) -> list[str]:
-    """Those of the services to stop that run, and which no operator stopped."""
+    """Those of the services to stop that run, and which no operator stopped. One with a mark of
+    this training runs if that was killed between the mark and the stop."""
     command = ["docker", "compose", "--file", question.compose, "ps", "--services"]
     there = output_of(*command).split()
     return [
         each
         for each in question.services
-        if each in there and not (question.stopped / each).exists()
+        if each in there and (is_ours(question, each) or not (question.stopped / each).exists())
     ]
 
 
 def halt(question: Question, service: str) -> None:
-    """Stop a service. The mark comes first, so that the healer does not start it."""
+    """Stop a service. The mark comes first: the healer does not start it, and whatever happens from
+    then on, it is given back."""
     question.stopped.mkdir(parents=True, exist_ok=True)
     mark = question.stopped / service
     draft = mark.with_name(f"{service}.new")
     draft.write_text(f"stopped by the training {question.name} at {now()}\n")
     draft.replace(mark)
-    # Before it stops: whatever happens from here on, it is given back.
-    note(question, services=[*state_of(question).get("services", []), service])
     output_of("docker", "compose", "--file", question.compose, "stop", service)
 
 
@@ -365,25 +371,25 @@ def finish(question: Question, status: int, ending: str) -> None:
 
 
 def give_back(question: Question) -> dict[str, Any]:
-    """Start what was stopped, unless the host shuts down: then the unit continues at the next
-    boot."""
+    """Start what was stopped, unless the host shuts down: then the unit continues at the next boot,
+    as it does if the host loses its power before the end.
+
+    In their order, one after the other: services that share a GPU measure its free memory when they
+    start."""
     asked = ["systemctl", "is-system-running"]
     if subprocess.run(asked, capture_output=True, text=True).stdout.strip() == "stopping":
         note(question, state="running", why="")
         return {}
     if state_of(question).get("state") == "running":
         note(question, state="interrupted", why="its process was killed", ended=now())
-    stopped = [each for each in state_of(question).get("services", []) if is_ours(question, each)]
-    for service in stopped:
-        (question.stopped / service).unlink()
+    subprocess.run(["docker", "rm", "--force", question.container], capture_output=True)
+    for service in question.services:
+        if is_ours(question, service):
+            if problem := restarted(question, service):
+                note(question, why=f"{state_of(question).get('why', '')}; {problem}".lstrip("; "))
+            (question.stopped / service).unlink(missing_ok=True)
+    subprocess.run(["docker", "rm", "--force", question.container], capture_output=True)
     subprocess.run(["systemctl", "disable", question.unit], capture_output=True)
-    deadline = time.monotonic() + question.start_seconds
-    while problem := restarted(question, stopped):
-        if time.monotonic() > deadline:
-            note(question, why=f"{state_of(question).get('why', '')}; {problem}".lstrip("; "))
-            break
-        time.sleep(2)
-    note(question, services=[])
     return {}
 
 
@@ -393,25 +399,27 @@ def is_ours(question: Question, service: str) -> bool:
     return False
 
 
-def restarted(question: Question, services: list[str]) -> str:
-    """Remove the container of the training, and start services; why it failed."""
-    subprocess.run(["docker", "rm", "--force", question.container], capture_output=True)
-    if not services:
-        return ""
+def restarted(question: Question, service: str) -> str:
+    """Start a service and wait until it is healthy; why it failed. Docker itself may be down, and
+    is waited for."""
     compose = ["docker", "compose", "--file", question.compose, "up", "--detach", "--no-deps"]
     wait = ["--wait", "--wait-timeout", str(question.start_seconds)]
-    try:
-        output_of(*compose, *wait, *services)
-    except Failure as failure:
-        return f"{', '.join(services)} could not be started: {failure}"
-    return ""
+    deadline = time.monotonic() + question.start_seconds
+    while True:
+        try:
+            output_of(*compose, *wait, service)
+            return ""
+        except Failure as failure:
+            if time.monotonic() > deadline:
+                return f"{service} could not be started: {failure}"
+        time.sleep(2)
 
 
-def status(question: Question, after: int = 0) -> dict[str, Any]:
-    """The state, and lines of progress after the first ones."""
+def status(question: Question) -> dict[str, Any]:
+    """The state, and all lines of progress: a training that is resumed rewrites them."""
     lines: list[str] = []
     with suppress(OSError):
-        lines = (question.work / "progress.jsonl").read_text().splitlines()[after:]
+        lines = (question.work / "progress.jsonl").read_text().splitlines()
     progress = []
     for line in lines:
         with suppress(ValueError):
@@ -429,12 +437,11 @@ def fail(sentence: str) -> NoReturn:
     sys.exit(1)
 
 
-def main(directory: str, do: str, *more: str) -> None:
+def main(directory: str, do: str) -> None:
     functions = {"check": check, "start": start, "run": run, "give_back": give_back}
+    functions["status"] = status
     try:
-        question = Question(Path(directory))
-        found = status(question, *map(int, more)) if do == "status" else functions[do](question)
-        print(json.dumps(found))
+        print(json.dumps(functions[do](Question(Path(directory)))))
     except Failure as failure:
         fail(str(failure))
     except OSError as error:

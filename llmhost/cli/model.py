@@ -153,7 +153,8 @@ def by_lock_file(inventory: str) -> dict[Path, Locked]:
 def _bases(jobs: Any, models: Records) -> Records:
     """The bases of training jobs, except those that are the source of a model too."""
     known = {lock_key(each) for each in models}
-    found = [base_record(job, models) for job in jobs if isinstance(job, Mapping)]
+    listed = jobs if isinstance(jobs, list | tuple) else ()
+    found = [base_record(job, models) for job in listed if isinstance(job, Mapping)]
     return [each for each in found if each and lock_key(each) not in known]
 
 

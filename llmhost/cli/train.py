@@ -1,6 +1,7 @@
 """`llmhost train`: train an adapter on a host, and bring it to the controller."""
 
 import json
+import shlex
 import shutil
 import tempfile
 import time
@@ -107,20 +108,19 @@ class _Training:
         self.machine, self.host = machine, host
         self.progress: list[dict[str, Any]] = []
 
-    def ask(self, do: str, *more: str) -> dict[str, Any]:
-        """What the host's script prints. Raises RemoteError."""
-        printed = self.machine.run(host_command(self.host.directory, do, *more))
-        found: dict[str, Any] = json.loads(printed)
+    def ask(self, do: str) -> dict[str, Any]:
+        """What the host's script prints; nothing if it is not there. Raises RemoteError."""
+        printed = self.machine.run(host_command(self.host.directory, do))
+        found: dict[str, Any] = json.loads(printed or "{}")
         return found
 
     def state(self) -> dict[str, Any]:
-        """The state of the job as it is declared now; new progress is added to the old."""
-        if not self._is_there():
+        """The state of the job as it is declared now, and its progress."""
+        found = self.ask("status")
+        if not found or (found.get("digest") != self.host.digest and not found["active"]):
+            self.progress = []
             return {"state": "none", "active": False}
-        found = self.ask("status", str(len(self.progress)))
-        self.progress += found.pop("progress")
-        if found.get("digest") != self.host.digest and not found["active"]:
-            return {"state": "none", "active": False}
+        self.progress = found.pop("progress")
         return found
 
     def begin(self, tools: Tools, *, again: bool) -> None:
@@ -130,8 +130,7 @@ class _Training:
             _say("it runs already; this shows its progress")
             return
         if again:
-            self.machine.run(f"rm -rf {self.host.directory}")
-            self.progress = []
+            self.machine.run(f"rm -rf {shlex.quote(self.host.directory)}")
         elif found.get("state") == "done":
             return
         _check_tools(self.host, tools)
@@ -166,9 +165,10 @@ class _Training:
                         stop(f"{error}; the training continues; see it with --status")
                     time.sleep(_POLL_SECONDS)
                     continue
-                for each in self.progress[shown:]:
-                    _console.print(_line(each))
-                shown = len(self.progress)
+                for each in self.progress:
+                    if each["step"] > shown:
+                        _console.print(_line(each))
+                        shown = each["step"]
                 if not found["active"]:
                     return
                 time.sleep(_POLL_SECONDS)
@@ -178,19 +178,15 @@ class _Training:
 
     def result(self) -> bytes:
         """The adapter and its figures, as a tar archive."""
-        work = f"{self.host.directory}/work"
+        work = shlex.quote(f"{self.host.directory}/work")
         with tempfile.TemporaryFile() as file:
             self.machine.save(f"tar -C {work} -cf - adapter result.json", file)
             file.seek(0)
             return file.read()
 
-    def _is_there(self) -> bool:
-        place = f"{self.host.directory}/question.json"
-        return self.machine.run(f"[ ! -e {place} ] || echo yes").strip() == "yes"
-
     def _send(self) -> None:
-        directory = self.host.directory
-        self.machine.run(f"umask 077; mkdir -p {directory}/job")
+        job = shlex.quote(f"{self.host.directory}/job")
+        self.machine.run(f"umask 077; mkdir -p {job}")
         self.machine.feed(UNPACK, [archive(self.host.files).encode()])
 
 
@@ -200,7 +196,7 @@ def _declared(inventory: str, job: str, name: str) -> tuple[SiteHost, TrainingJo
     found = [each for each in known if job in _jobs(each)]
     if not found:
         names = dict.fromkeys(each for host in known for each in _jobs(host))
-        listed = f"declared: {', '.join(names)}" if names else "none is; see llmhost docs making"
+        listed = f"declared: {', '.join(names)}" if names else "none is; see llmhost docs training"
         stop(f"training_jobs has no {job} in {inventory}; {listed}")
     if len(found) > 1:
         names = dict.fromkeys(each.name for each in found)

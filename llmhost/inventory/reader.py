@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ class _Reader:
     def _lock_file(self) -> Path:
         return Path(str(self.data.get(LOCK_KEY) or Stack().models_lock)).expanduser()
 
+    @cached_property
     def _lock(self) -> dict[str, dict[str, Any]]:
         """Pins of the lock file, if there is one."""
         try:
@@ -120,7 +122,7 @@ class _Reader:
         records = [each for each in values if isinstance(each, Mapping)]
         if all(is_pinned(each) and not each.get("derive") for each in records):
             return values
-        lock, made = self._lock(), made_directory(self._lock_file)
+        lock, made = self._lock, made_directory(self._lock_file)
         return [
             as_made(with_pins(each, lock), lock, made) if isinstance(each, Mapping) else each
             for each in values
@@ -132,7 +134,7 @@ class _Reader:
             return job
         models = [each for each in self._list("models", "[]") if isinstance(each, Mapping)]
         base = base_record(job, models)
-        pinned = with_pins(base, self._lock()) if base and not is_pinned(base) else base
+        pinned = with_pins(base, self._lock) if base and not is_pinned(base) else base
         return with_base(job, pinned)
 
     def _services(self) -> list[str]:

@@ -100,7 +100,10 @@ def convert(host: HostJob, place: Path, directory: Path, tools: Tools, say: Say)
     the base, which are fetched below `directory`. Raises MakingError."""
     source = host.job.base_model
     small = tuple(each for each in source.files if not each.path.endswith(".safetensors"))
-    token = read_secret(source.token) if source.token else ""
+    try:
+        token = read_secret(source.token) if source.token else ""
+    except ValueError as error:
+        raise MakingError(f"cannot be converted: its token {error}") from None
     wanted = source.model_copy(update={"files": small})
     base = fetch(wanted, directory, host.settings.stack.hubs, token, say)
     target = place / GGUF

@@ -72,7 +72,8 @@ def divided(
     """Hold back a fraction of the examples, chosen by the seed, or those that are given for it.
     Raises DataError if too few are left."""
     if given:
-        others = [each for each in examples if each not in {*given}]
+        kept = {*given}
+        others = [each for each in examples if each not in kept]
         found = Examples(tuple(others), tuple(given))
     else:
         count = max(1, round(len(examples) * held_back))

@@ -5,6 +5,7 @@ files/training/host.py runs on the host, files/images/training/train.py in the c
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -122,9 +123,11 @@ def _may_be(gpu: str, others: int | tuple[str, ...]) -> bool:
     return any(gpu == each or gpu.isdecimal() != each.isdecimal() for each in others)
 
 
-def host_command(directory: str, do: str, *more: str) -> str:
-    """Shell command for root that runs a function of the script on the host."""
-    return " ".join(["python3", "-I", f"{directory}/host.py", directory, do, *more])
+def host_command(directory: str, do: str) -> str:
+    """Shell command for root that runs a function of the script on the host, if it is there."""
+    script = f"{directory}/host.py"
+    run = shlex.join(["python3", "-I", script, directory, do])
+    return f"[ ! -e {shlex.quote(script)} ] || exec {run}"
 
 
 def settings_of(job: TrainingJob) -> Mapping[str, Any]:

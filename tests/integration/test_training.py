@@ -241,6 +241,16 @@ def test_killed_training_gives_back_and_continues(site: Site, killed: str) -> No
     assert site.is_given_back()
 
 
+def test_service_that_was_marked_and_not_yet_stopped_is_given_back(site: Site) -> None:
+    """What is left by a training that was killed between both."""
+    site.declare()
+    mark = "stopped by the training house at noon"
+    site.machine.ssh(f"mkdir -p /opt/llmhost/stopped; echo '{mark}' >{MARK}")
+    site.started()
+    assert wait_until(lambda: site.state()["state"] == "done", 60)
+    assert wait_until(site.is_given_back, 60)
+
+
 def test_training_continues_after_a_reboot(site: Site) -> None:
     site.declare()
     site.started()

@@ -247,18 +247,18 @@ def test_training_that_is_finished_does_nothing(trained: Trained) -> None:
 def test_estimates_are_above_what_it_took_but_not_far(trained: Trained) -> None:
     done = check(trained.job)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    checked = json.loads(done.stdout.splitlines()[-1])
     used = sum(each.stat().st_size for each in trained.work.rglob("*") if each.is_file())
-    print(f"Estimated {told['memory_bytes']}, took {trained.peak_bytes}; disk {used}; {told}")
-    assert trained.peak_bytes <= told["memory_bytes"] <= 2.5 * trained.peak_bytes
+    print(f"Estimated {checked['memory_bytes']}, took {trained.peak_bytes}; disk {used}; {checked}")
+    assert trained.peak_bytes <= checked["memory_bytes"] <= 2.5 * trained.peak_bytes
     assert trained.result["peak_bytes"] == pytest.approx(trained.peak_bytes, rel=0.05)
-    assert used <= told["disk_bytes"] <= 2.5 * used
+    assert used <= checked["disk_bytes"] <= 2.5 * used
     for name in ("examples", "held_back", "tokens", "steps", "versions"):
-        assert told[name] == trained.result[name]
-    assert (told["examples"], told["held_back"], told["steps"]) == (40, 10, 25)
+        assert checked[name] == trained.result[name]
+    assert (checked["examples"], checked["held_back"], checked["steps"]) == (40, 10, 25)
     weights = trainable.tensors(trained.work / "adapter" / "adapter_model.safetensors")
-    assert told["trainable"] == sum(each.size for each in weights.values())
-    assert told["parameters"] == 134_515_008  # as its publisher counts them
+    assert checked["trainable"] == sum(each.size for each in weights.values())
+    assert checked["parameters"] == 134_515_008  # as its publisher counts them
 
 
 def test_adapter_answers_what_the_base_does_not_know(
@@ -270,8 +270,8 @@ def test_adapter_answers_what_the_base_does_not_know(
         base = [ask(each) for each in questions]
     with engine(weights, "--lora", str(tmp_path / "adapter.gguf")) as ask:
         adapted = [ask(each) for each in questions]
-    for told in zip(questions, base, adapted, strict=True):
-        print(json.dumps(told))
+    for checked in zip(questions, base, adapted, strict=True):
+        print(json.dumps(checked))
     known = [
         [fact in answer for fact, answer in zip(HELD_BACK.values(), each, strict=True)]
         for each in (base, adapted)
@@ -301,8 +301,8 @@ for each in asked:
     tokens = tokenizer.apply_chat_template(
         chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
-    told = model.generate(**tokens, max_new_tokens=32, do_sample=False)[0]
-    answer = told[tokens["input_ids"].shape[1] :]
+    checked = model.generate(**tokens, max_new_tokens=32, do_sample=False)[0]
+    answer = checked[tokens["input_ids"].shape[1] :]
     answers.append(tokenizer.decode(answer, skip_special_tokens=True))
 print(json.dumps(answers))
 """

@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import math
 import tarfile
 from collections.abc import Iterator
 from datetime import datetime
@@ -291,7 +292,7 @@ def host() -> ModuleType:
 @pytest.mark.parametrize(
     ("hours", "time", "minutes"),
     [
-        ("", "12:00", 1440),
+        ("", "12:00", math.inf),
         ("22:00-06:00", "21:59", 0),
         ("22:00-06:00", "22:00", 480),
         ("22:00-06:00", "23:30", 390),

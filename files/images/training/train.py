@@ -8,8 +8,8 @@ JSON: the size of the training, and upper estimates of the memory and disk space
 `train` writes to WORK: progress.jsonl, checkpoints/, adapter/, and result.json last. It resumes
 from its newest complete checkpoint, and does nothing if result.json exists.
 
-Exit status 1 is a mistake, told in the last line on stderr. 75 is a stop by SIGTERM: a checkpoint
-is saved, and the same command continues.
+Exit status 1 is a mistake, reported in the last line on stderr. 75 is a stop by SIGTERM: a
+checkpoint is saved, and the same command continues.
 """
 
 from __future__ import annotations
