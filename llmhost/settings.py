@@ -124,6 +124,11 @@ class Settings(Section):
         return bool(self.member) and self.member == self.engine_group.head
 
     @property
+    def group_services(self) -> tuple[str, ...]:
+        """Services that run in its engine group, on the host's network and with its token."""
+        return tuple(each.name for each in self.catalogue if self.member and each.in_groups)
+
+    @property
     def serves_a_head(self) -> bool:
         """Whether another member of its engine group answers the requests."""
         return bool(self.member) and self.member != self.engine_group.head

@@ -77,7 +77,7 @@ def others_of(group: EngineGroup, name: str) -> tuple[IPv4Address, ...]:
 
 def member_of(settings: Settings, service: AnyService, image: str) -> Member | None:
     """This host's part of an engine; None if the service runs on this host alone."""
-    if not (settings.member and service.in_groups):
+    if service.name not in settings.group_services:
         return None
     group = settings.engine_group
     gpus = settings.options(service.name).gpu_request

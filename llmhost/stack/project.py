@@ -84,7 +84,7 @@ def compose_project(
             settings.options(each.name).memory_limit,
             capacity or Capacity(),
             hardened=hardened,
-            in_group=bool(settings.member) and each.in_groups,
+            in_group=each.name in settings.group_services,
         )
         for each in settings.catalogue
     }
@@ -110,7 +110,7 @@ def compose_project(
         private=frozenset(
             each.name
             for each in settings.catalogue
-            if settings.options(each.name).secret_variables or (settings.member and each.in_groups)
+            if settings.options(each.name).secret_variables or each.name in settings.group_services
         ),
         limits=limited,
         questions={
@@ -239,7 +239,7 @@ def _context(settings: Settings, service: AnyService) -> Sequence[File]:
         files = tuple(each for each in files if not (models and each.path == ".dockerignore"))
     else:
         files = context_files(FILES / "images" / service.name)
-        if settings.member and service.in_groups:
+        if service.name in settings.group_services:
             files = with_ray(files, settings.engine_group.package_index)
     own = tuple(service.context(options, models))
     return (*files, *own, *service.renamed(own, other_names(settings, service.name)))

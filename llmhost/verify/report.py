@@ -116,7 +116,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Started:
-    """A check that has started."""
+    """A check that has started, or what its server has to end first."""
 
     host: str
     component: str

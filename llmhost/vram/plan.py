@@ -104,7 +104,7 @@ def _parts(settings: Settings, service: AnyService, model: Model, gpus: int) -> 
     If the layers cannot be divided equally, the largest part counts: fewer parts of its size.
     """
     options = settings.options(service.name)
-    if not (settings.member and service.in_groups and isinstance(options, VllmOptions)):
+    if service.name not in settings.group_services or not isinstance(options, VllmOptions):
         return gpus
     parallel = parallel_over(settings.engine_group, options)
     shape = None if model.vram_gib is not None else shape_of(model)

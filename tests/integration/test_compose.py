@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import testinfra
 
+from llmhost.checks.starting import wait_for_services
 from llmhost.docker.compose import Project
 from llmhost.inventory.reader import read_settings
 from llmhost.operations import compose
@@ -166,6 +168,34 @@ def test_removed_services_go_and_their_volumes_stay(site: DockerSite) -> None:
         "llmhost_data"
         in site.machine.ssh("docker volume ls -q; docker volume rm llmhost_data").stdout
     )
+
+
+PROCESS = f"docker inspect --format '{{{{.State.Pid}}}}' {NAME}"
+
+
+def _waits(site: DockerSite, start: str) -> tuple[list[str], str]:
+    """Start the engine again, but let it answer after three seconds only: what `llmhost verify`
+    says in the meantime, and the health that its checks then see."""
+    told: list[str] = []
+    late = "setsid -f sh -c 'sleep 3; kill -CONT $1' - $pid >/dev/null 2>&1"
+    site.machine.ssh(f"{start}; pid=$({PROCESS}); kill -STOP $pid; {late}")
+    place = f"ssh://{site.machine.name}"
+    host = testinfra.get_host(place, ssh_config=str(site.machine.ssh_config))
+    wait_for_services(host, site.settings().stack, told.append)
+    health = f"docker inspect --format '{{{{.State.Health.Status}}}}' {NAME}"
+    return told, site.machine.ssh(health).stdout.strip()
+
+
+def test_checks_wait_for_a_service_that_starts(site: DockerSite) -> None:
+    told, health = _waits(site, f"docker restart {NAME}")
+    assert {*told} == {"waiting for the start of llamacpp"} and health == "healthy"
+
+
+def test_checks_do_not_wait_for_a_service_that_failed(site: DockerSite) -> None:
+    again = f"now=$({PROCESS}); [ $now -gt 0 ] && [ $now != $old ]"
+    crash = f"old=$({PROCESS}); kill -9 $old; until {again}; do sleep 0.1; done"
+    told, health = _waits(site, crash)
+    assert (told, health) == ([], "starting")
 
 
 def test_service_comes_back_after_a_reboot(site: DockerSite) -> None:

@@ -9,6 +9,7 @@ import functools
 import http.server
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,7 @@ LOCK = FILES / "images/vllm_group/ray.lock"
 _PACKAGES = (
     *("python3", "python3-pip", "python3-click", "python3-filelock", "python3-jsonschema"),
     *("python3-packaging", "python3-protobuf", "python3-yaml", "python3-requests", "perl-base"),
-    *("dash", "grep", "findutils", "coreutils", "curl", "base-files", "base-passwd"),
+    *("dash", "grep", "findutils", "coreutils", "curl", "libstdc++6", "base-files", "base-passwd"),
 )
 
 
@@ -272,10 +273,24 @@ def test_lost_member_is_noticed_and_the_group_comes_back(site: Site) -> None:
     assert wait_until(lambda: site.ask() == 200, 240)
 
 
-def test_verify_demands_work_on_the_gpu_of_each_member(site: Site) -> None:
-    """The double of vLLM uses none, which is all that verify finds."""
-    done = site.run("llmhost", "verify", str(site.home / "site.py"))
+def verified(site: Site) -> "subprocess.CompletedProcess[str]":
+    outside = shlex.join(site.client.command([]))
+    return site.run("llmhost", "verify", str(site.home / "site.py"), "--outside", outside)
+
+
+def test_verify_proves_the_gpu_of_each_member(site: Site) -> None:
+    done = verified(site)
+    assert done.returncode == 0 and " 0 proven on a double" not in done.stdout, done.stdout
+
+
+def test_verify_fails_for_a_member_whose_gpu_is_unused(site: Site) -> None:
+    """The head answers, but the engine has no process on the other host's GPU."""
+    worker, file = site.lan.machines[WORKER], "/etc/llmhost-double/failures"
+    worker.ssh(f"echo nvmlDeviceGetComputeRunningProcesses_v3 0 >{file}")
+    try:
+        done = verified(site)
+    finally:
+        worker.ssh(f"rm {file}")
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert all("test_gpu.py" in line for line in failed), failed
-    assert all(any(f"[{name}" in line for line in failed) for name in (HEAD, WORKER)), failed
+    assert done.returncode == 1 and failed, done.stdout
+    assert all("test_gpu.py" in line and f"[{WORKER}" in line for line in failed), done.stdout

@@ -4,9 +4,9 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from llmhost.checks.outside import Outside
 from llmhost.checks.recorder import Recorder
 from llmhost.checks.remote_shell import RemoteShell
 from llmhost.checks.report import summary
+from llmhost.checks.starting import wait_for_boot, wait_for_services
 from llmhost.inventory.role import Role
 from llmhost.inventory.site import Site, SiteHost
 from llmhost.inventory.site_reader import HostData, SiteError, no_site_rules, read_site
@@ -153,8 +154,17 @@ def ssh_config_path(
 
 
 @pytest.fixture(scope="session")
-def host(server_name: str, site_host: SiteHost, ssh_config_path: Path) -> Iterator[Host]:
-    """The server, through testinfra."""
+def tell(server_name: str, pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Tells the operator what the run waits for."""
+    recorder = pytestconfig.pluginmanager.get_plugin("llmhost-recorder")
+    return partial(recorder.waiting, server_name) if recorder else lambda _: None
+
+
+@pytest.fixture(scope="session")
+def host(
+    server_name: str, site_host: SiteHost, ssh_config_path: Path, tell: Callable[[str], None]
+) -> Iterator[Host]:
+    """The server, through testinfra, once it has booted."""
     sudo = bool(site_host.data.get("_sudo"))
     local = server_name == "@local"
     place = "local://" if local else f"ssh://{server_name}?ssh_config={ssh_config_path}"
@@ -166,6 +176,7 @@ def host(server_name: str, site_host: SiteHost, ssh_config_path: Path) -> Iterat
             shell = stack.enter_context(closing(RemoteShell(ssh_config_path, server_name)))
             backend: Any = found.backend
             backend.run_ssh = lambda command: _result(backend, command, shell)
+        wait_for_boot(found, tell)
         watch(found, server_name)
         yield found
 
@@ -253,7 +264,14 @@ def hardware(host: Host, settings: Settings) -> Nvidia:
 
 
 @pytest.fixture(scope="session")
-def all_containers(host: Host, settings: Settings) -> Containers:
+def started(host: Host, settings: Settings, tell: Callable[[str], None]) -> None:
+    """The services have started, or have failed to."""
+    if settings.services:
+        wait_for_services(host, settings.stack, tell)
+
+
+@pytest.fixture(scope="session")
+def all_containers(host: Host, settings: Settings, started: None) -> Containers:
     """All containers of the project, including stopped ones, from `docker inspect`; none where no
     service is declared, as on a gateway without Docker."""
     if not settings.services:

@@ -59,6 +59,10 @@ class Recorder:
             text = redacted(line(record), [os.environ.get("LLMHOST_API_KEY", "")])
             self._file.write(text.encode())
 
+    def waiting(self, server: str, sentence: str) -> None:
+        """A server is not ready for its checks."""
+        self._write(Started(server, "server", sentence))
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._write(Extent(len(session.items)))
 

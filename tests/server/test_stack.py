@@ -77,9 +77,10 @@ def test_no_process_is_root_or_can_become_root(processes: Mapping[str, dict[str,
 
 
 def test_containers_reach_only_what_is_declared(containers: Containers, settings: Settings) -> None:
-    in_group = {each.name for each in settings.catalogue if settings.member and each.in_groups}
     for service, each in containers.items():
-        network = "host" if service in in_group else f"{settings.stack.project}_default"
+        network = (
+            "host" if service in settings.group_services else f"{settings.stack.project}_default"
+        )
         assert {*each["NetworkSettings"]["Networks"]} == {network}
         host = each["HostConfig"]
         assert not host["Privileged"] and host["PidMode"] == "", service
@@ -128,8 +129,10 @@ def test_ports_are_published_on_the_loopback_only(
         for service, each in containers.items()
     }
     ports = {name: settings.options(name).port for name in services}
+    # The engine of a group is on the host's network, where Docker publishes nothing.
     assert published == {
-        name: {("127.0.0.1", port)} if port else set() for name, port in ports.items()
+        name: {("127.0.0.1", port)} if port and name not in settings.group_services else set()
+        for name, port in ports.items()
     }
     listening = host.check_output("ss -Hltn").splitlines()
     for port in filter(None, ports.values()):
@@ -191,7 +194,7 @@ def test_compose_files_name_who_manages_them(host: Any, settings: Settings) -> N
     private = {
         f"services/{name}.yaml"
         for name in settings.services
-        if settings.options(name).secret_variables
+        if settings.options(name).secret_variables or name in settings.group_services
     }
     for name in ["compose.yaml", *names]:
         file = f"{settings.stack.directory}/{name}"
