@@ -1,12 +1,18 @@
 """Stack: the services, each in an image with its models, run by Docker Compose."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from llmhost import backup
+from llmhost.docker.compose import Project
+from llmhost.nvidia.gpu_allocation import Devices
+from llmhost.nvidia.state import Gpu
 from llmhost.operations import compose, images
 from llmhost.operations.component import component
 from llmhost.settings import Settings
+from llmhost.stack.limits import Capacity
 from llmhost.stack.project import compose_project
+from llmhost.stack.stand_ins import with_stand_ins
 from llmhost.stack.training import all_images
 
 
@@ -19,7 +25,7 @@ def run_stack(settings: Settings, host_name: str = "") -> None:
     compose.project(
         compose_project(settings),
         gpus=settings.gpu_requests,
-        on_host=partial(compose_project, settings),
+        on_host=partial(_on_host, settings),
         keeping=[
             service.name
             for service in settings.catalogue
@@ -28,6 +34,12 @@ def run_stack(settings: Settings, host_name: str = "") -> None:
         backup=partial(_backup, settings, host_name) if backs_up else None,
         name="Run the declared services",
     )
+
+
+def _on_host(
+    settings: Settings, devices: Devices, capacity: Capacity, gpus: Sequence[Gpu]
+) -> Project:
+    return with_stand_ins(compose_project(settings, devices, capacity), settings, gpus)
 
 
 def _backup(settings: Settings, name: str) -> compose.Backup:

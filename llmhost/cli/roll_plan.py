@@ -20,7 +20,7 @@ class Kind(Enum):
 
     GATEWAY = "a gateway: one after the other; nginx reloads without interrupting requests"
     BALANCED = "drained first"
-    ALONE = "no gateway balances it: its services are interrupted while they restart"
+    ALONE = "no gateway balances it: see its plan for services that are interrupted"
     APP_SERVER = "an application server: it is not drained"
 
 

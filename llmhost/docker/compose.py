@@ -12,6 +12,9 @@ from llmhost.docker.image import ImageState
 from llmhost.resources import script
 from llmhost.system.files import UNPACK, Absent, Directory, Entry, File, PathState, differences
 
+SECOND = "-beside"
+"""How the name of a container ends that answers while the first one is replaced."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -25,6 +28,22 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class StandIn:
+    """How a second container of a service answers while the first one is replaced.
+
+    `port` is the service's on the loopback, `container_port` the same in its container. nginx's
+    configuration is in `nginx`, and the shell command `loaded` prints the digest of the one that
+    runs. `gpu_bytes` must be free, by GPU.
+    """
+
+    port: int
+    container_port: int
+    nginx: str
+    loaded: str
+    gpu_bytes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Project:
     """The declared project.
 
@@ -34,7 +53,8 @@ class Project:
     `bridge` is the name of the network's bridge on the host; empty: Docker's choice. `limits` are
     those that `docker update` can change; for services without an entry, they are not compared.
     `questions` are Python programs by service, which print the settings that were changed in the
-    running service; they run in its container.
+    running service; they run in its container. `stand_ins` are for services that a deploy replaces
+    without an interruption; `alone` says of others that clients reach why it does not.
     """
 
     name: str
@@ -47,6 +67,8 @@ class Project:
     private: frozenset[str] = frozenset()
     limits: Mapping[str, Limits] = field(default_factory=dict)
     questions: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: Mapping[str, StandIn] = field(default_factory=dict)
+    alone: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -86,6 +108,10 @@ class Project:
     def container(self, service: str) -> str:
         """Name of a service's container."""
         return f"{self.name}-{service}-1"
+
+    def second_container(self, service: str) -> str:
+        """Name of the container that answers while the first one is replaced."""
+        return f"{self.name}-{service}{SECOND}"
 
 
 @dataclass(frozen=True)
@@ -149,8 +175,9 @@ class ProjectState:
 @dataclass(frozen=True)
 class ComposePlan:
     """What to do, and why. `remake` are services whose containers Compose would not recreate;
-    `strays` are containers, and `stray_network` a network, that Compose does not replace.
-    `unknown` says what could not be read. No reasons and nothing unknown: nothing to do."""
+    `beside` are those that a second container replaces without an interruption; `strays` are
+    containers, and `stray_network` a network, that Compose does not replace. `unknown` says what
+    could not be read. No reasons and nothing unknown: nothing to do."""
 
     entries: tuple[Entry, ...]
     remake: tuple[str, ...]
@@ -158,6 +185,7 @@ class ComposePlan:
     strays: tuple[str, ...] = ()
     stray_network: str = ""
     unknown: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 BY_TRAINING = " by the training "
@@ -182,8 +210,7 @@ def plan(project: Project, found: ProjectState) -> ComposePlan:
     entries = _entries(project, found)
     reasons = [*differences(entries, found.paths).values()]
     reasons += [
-        f"container {container.name} "
-        + ("is not declared" if container.service else "was not created by Compose")
+        f"container {container.name} {_why_stray(container)}"
         for container in found.containers
         if container.service not in project.services
     ]
@@ -210,7 +237,28 @@ def plan(project: Project, found: ProjectState) -> ComposePlan:
         ):
             remake.append(service)
     network = project.network if unfit else ""
-    return ComposePlan(entries, tuple(remake), tuple(reasons), strays, network, tuple(unknown))
+    beside = tuple(
+        name
+        for name in _recreated(project, found)
+        if name in project.stand_ins
+        and name not in (*remake, *found.stopped)
+        and _answers(name, found)
+    )
+    return ComposePlan(
+        entries, tuple(remake), tuple(reasons), strays, network, tuple(unknown), beside
+    )
+
+
+def _why_stray(container: Container) -> str:
+    if container.name.endswith(SECOND):
+        return "was left by an interrupted deploy"
+    return "is not declared" if container.service else "was not created by Compose"
+
+
+def _answers(service: str, found: ProjectState) -> bool:
+    """Whether the service has one container, which is healthy."""
+    states = [each.health for each in found.containers if each.service == service]
+    return states == ["healthy"]
 
 
 def _network_reasons(project: Project, found: ProjectNetwork | None) -> Iterator[str]:
@@ -302,23 +350,35 @@ def _updated(wanted: Limits, found: Limits) -> list[str]:
 
 
 def interruptions(project: Project, found: ProjectState, todo: ComposePlan) -> list[str]:
-    """Sentences about running services whose containers are recreated."""
-    again = {
+    """Sentences about running services whose containers are replaced."""
+    again = {*_recreated(project, found), *todo.remake}
+    running = {each.service for each in found.containers if each.state == "running"}
+    return [
+        _interruption(project, service, todo)
+        for service in project.services
+        if service in again & running
+    ]
+
+
+def _interruption(project: Project, service: str, todo: ComposePlan) -> str:
+    if service in todo.beside:
+        return f"a second container answers for service {service} until its new one is healthy"
+    because = f": {project.alone[service]}" if service in project.alone else ""
+    return f"service {service} is interrupted until its new container is healthy{because}"
+
+
+def _recreated(project: Project, found: ProjectState) -> list[str]:
+    """Services with a running container that Compose recreates."""
+    return [
         container.service
         for container in found.containers
         if container.service in project.services
         and container.state == "running"
         and (
-            container.service in todo.remake
-            or container.config != found.configs.get(container.service)
+            container.config != found.configs.get(container.service)
             or _other_image(project, container, found)
             or _has_other_file(project, container.service, found)
         )
-    }
-    return [
-        f"service {service} is interrupted until its new container is healthy"
-        for service in project.services
-        if service in again
     ]
 
 
@@ -352,8 +412,22 @@ def apply_script(project: Project, todo: ComposePlan) -> str:
         lines.append(f"{compose} rm --stop --force {shlex.join(todo.remake)}")
     if todo.stray_network:
         lines.append(f"docker network rm {shlex.quote(todo.stray_network)}")
+    words = script("docker/last_words.sh", project.name)
+    lines += [f"{_beside(project, service)} || {words}" for service in todo.beside]
     return "\n".join(
         [*lines, start_script(project.name, project.file, project.start_timeout_seconds)]
+    )
+
+
+def _beside(project: Project, service: str) -> str:
+    """Shell command that replaces a service's container while a second one answers."""
+    stand_in = project.stand_ins[service]
+    return script(
+        "docker/beside.sh",
+        *(project.file, project.container(service), project.second_container(service)),
+        *(service, project.images[service], str(stand_in.port), str(stand_in.container_port)),
+        *(str(project.start_timeout_seconds), stand_in.nginx, stand_in.loaded),
+        *(f"{gpu}={size}" for gpu, size in stand_in.gpu_bytes.items()),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pyinfra.api import FactBase
 
-from llmhost.docker.compose import Container, Limits, ProjectNetwork, ProjectState
+from llmhost.docker.compose import SECOND, Container, Limits, ProjectNetwork, ProjectState
 from llmhost.docker.confinement import Confinement
 from llmhost.facts.files import PathStates, parse_states
 from llmhost.facts.images import DOCKER, inspect_command, parse_images
@@ -40,9 +40,9 @@ class ComposeProject(FactBase[ProjectState]):
     """Files, configurations, containers, images, the network and the stopped services of a project,
     in one round trip.
 
-    Containers of `docker compose run` are excluded: an operator created them temporarily. A
-    container that was created by hand with a name in `containers` is included. `questions` are
-    Python programs to run in containers, by container.
+    Containers of `docker compose run` are excluded, because an operator created them temporarily,
+    unless an interrupted deploy did. A container that was created by hand with a name in
+    `containers` is included. `questions` are Python programs to run in containers, by container.
     """
 
     @staticmethod
@@ -62,7 +62,8 @@ class ComposeProject(FactBase[ProjectState]):
         paths = [directory, services, file, f"{directory}/.env"]
         ours = (
             f"awk -F'|' -v project={project} -v names={shlex.quote(f' {shlex.join(containers)} ')}"
-            """ '($3 == project && $4 == "False") || index(names, " " $2 " ") { print $1 }'"""
+            f""" '($3 == project && ($4 == "False" || $2 ~ /{SECOND}$/))"""
+            """ || index(names, " " $2 " ") { print $1 }'"""
         )
         return at_once(
             PathStates().command(paths, under=services),
@@ -106,9 +107,10 @@ def _container(line: str) -> Container:
     confined, _, cut_off = rest.rpartition("|")
     host, mounts, user = json.loads(confined)
     pairs = dict(network.split("=", 1) for network in networks.split())
+    name = path.lstrip("/")
     return Container(
-        path.lstrip("/"),
-        *(service, config, image, state, health),
+        name,
+        *("" if name.endswith(SECOND) else service, config, image, state, health),
         cut_off=bool(cut_off),
         networks=pairs,
         limits=_limits(*limits),

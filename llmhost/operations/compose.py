@@ -12,12 +12,16 @@ from llmhost.facts.compose import ComposeProject
 from llmhost.facts.system import HostCapacity
 from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.gpu_allocation import Devices, GpuRequest, devices_of, wsl_note
+from llmhost.nvidia.state import Gpu, NvidiaState
 from llmhost.operations.changes import explain, note, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.nvidia_packages import UNREADABLE, nvidia_question, read_state
 from llmhost.stack.limits import Capacity
 from llmhost.system.files import archive
+
+OnHost = Callable[[Devices, Capacity, Sequence[Gpu]], Project]
+"""The project on a host with this capacity and these GPUs, some of which its services get."""
 
 
 class Backup(NamedTuple):
@@ -42,7 +46,7 @@ def _prefetch(
     project: Project,
     *,
     gpus: Mapping[str, GpuRequest] | None = None,
-    on_host: Callable[[Devices, Capacity], Project] | None = None,
+    on_host: OnHost | None = None,
     **_: object,
 ) -> list[Question]:
     """Neither GPUs nor limits change the names that the project is read by."""
@@ -59,7 +63,7 @@ def project(
     project: Project,
     *,
     gpus: Mapping[str, GpuRequest] | None = None,
-    on_host: Callable[[Devices, Capacity], Project] | None = None,
+    on_host: OnHost | None = None,
     keeping: Sequence[str] = (),
     backup: Callable[[], Backup] | None = None,
 ) -> Commands:
@@ -79,7 +83,8 @@ def project(
     if on_host:
         capacity = get_fact(HostCapacity)
         try:
-            devices = _granted(gpus) if gpus else {}
+            there = _gpus() if gpus else None
+            devices = devices_of(gpus, there) if gpus and there else {}
         except Unsatisfiable as error:
             # In a dry run, an earlier operation of the deploy may install the driver.
             if host.state.is_executing:
@@ -87,7 +92,8 @@ def project(
                 return
             notes = [*error.sentences]
         else:
-            project, notes = on_host(devices, capacity), wsl_note(devices)
+            project = on_host(devices, capacity, there.gpus if there else ())
+            notes = wsl_note(devices)
     if stopped := found.notes(project.services):
         note(stopped)
     todo = compose.plan(project, found)
@@ -123,8 +129,8 @@ def _backup(
     return f"{change}: its data is backed up first", command
 
 
-def _granted(gpus: Mapping[str, GpuRequest]) -> Devices:
+def _gpus() -> NvidiaState:
     state = read_state(wanted=True)
     if state is None:
         raise Unsatisfiable(UNREADABLE)
-    return devices_of(gpus, state)
+    return state

@@ -9,6 +9,7 @@ from llmhost.options.base import Section
 from llmhost.options.kind import Mistake
 from llmhost.options.model_source import HUB, OLLAMA_LIBRARY
 from llmhost.options.types import (
+    Flag,
     HostName,
     HostPath,
     Items,
@@ -82,6 +83,11 @@ class Stack(Section):
 
     start_timeout_seconds: LoadSeconds = 900
     """Maximum wait until the services are healthy."""
+
+    updates_beside: Flag = True
+    """A deploy that changes a service starts its new container beside the running one, if the
+    memory is enough for both, so that no request fails (docs/operations.md). `False`: the service
+    is interrupted."""
 
     egress: OneOf[Literal["allow", "deny"]] = "allow"
     """Connections of containers to the outside. `deny`: they reach only other services of the

@@ -91,6 +91,12 @@ class Ledger:
         """Maximum memory in use at one time."""
         return sum(size for _, size in self.at_peak())
 
+    def peak_bytes_of(self, service: str) -> int:
+        """The part of a service in it; 0 if it is not known."""
+        loads = tuple(load for load in self.loads if load.service == service)
+        shares = tuple(share for share in self.shares if share.service == service)
+        return replace(self, loads=loads, shares=shares).peak_bytes
+
     @property
     def free_bytes(self) -> int:
         """Free memory at the peak; negative if the plan does not fit."""

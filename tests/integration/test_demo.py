@@ -11,6 +11,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from llmhost.verify.hardening import items
 from testbed import Client, Lan, Machine
+from tests.integration.streaming import streaming
 from tests.programs import running
 
 pytestmark = pytest.mark.machines
@@ -334,6 +336,80 @@ def test_drift_is_found_named_and_corrected(
     assert any(sign in reason for reason in told), steps
     assert demo.deploy("-y").returncode == 0
     assert demo.run("llmhost", "plan", "inventory/demo.py").returncode == 0
+
+
+def declare(demo: Demo, **data: Any) -> None:
+    site = json.loads((demo.home / "site.json").read_text())
+    (demo.home / "site.json").write_text(json.dumps({**site, "data": data}))
+
+
+def reasons(demo: Demo) -> list[str]:
+    plan = json.loads(demo.run("llmhost", "plan", "inventory/demo.py", "--json").stdout)
+    return [reason for step in plan["hosts"][0]["steps"] for reason in step["reasons"]]
+
+
+def engines(demo: Demo) -> list[str]:
+    shown = "docker ps --all --no-trunc --format '{{.Names}} {{.ID}}'"
+    return demo.server.ssh(shown).stdout.splitlines()
+
+
+def test_changed_service_is_replaced_and_no_client_notices(demo: Demo) -> None:
+    """The gateway has the real engine's streams of the old container and of the new one."""
+    key, (before,) = demo.env["LLMHOST_API_KEY"], engines(demo)
+    declare(demo, llamacpp_extra_arguments=["--threads-batch", "1"])
+    told = reasons(demo)
+    assert any(each.startswith("a second container answers for service") for each in told), told
+    assert not any("interrupted" in each for each in told), told
+    with streaming(demo.client, demo.url, key, streams=2, tokens=40) as count:
+        sleep(1)
+        assert demo.deploy("-y").returncode == 0
+    assert count["failures"] == [] and count["whole"] > 2, count
+    (after,) = engines(demo)
+    assert after.startswith("llmhost-llamacpp-1 ") and after != before
+    assert demo.run("llmhost", "plan", "inventory/demo.py").returncode == 0
+
+
+def test_service_that_cannot_start_leaves_the_old_one_answering(demo: Demo) -> None:
+    before, nginx = engines(demo), demo.server.ssh("md5sum /etc/nginx/llmhost/*").stdout
+    kept = (demo.home / "site.json").read_text()
+    declare(demo, llamacpp_extra_arguments=["--no-such-argument"])
+    key = demo.env["LLMHOST_API_KEY"]
+    with streaming(demo.client, demo.url, key, streams=2, tokens=40) as count:
+        failed = demo.deploy("-y")
+    assert failed.returncode == 1
+    assert "no-such-argument" in failed.stderr + failed.stdout  # the engine's own words
+    assert "llmhost-llamacpp-1 still answers" in failed.stderr + failed.stdout
+    assert count["failures"] == [] and count["whole"] > 2, count
+    assert engines(demo) == before
+    assert demo.server.ssh("md5sum /etc/nginx/llmhost/*").stdout == nginx
+    (demo.home / "site.json").write_text(kept)
+    assert demo.deploy("-y").returncode == 0
+    assert engines(demo) == before
+
+
+def test_killed_replacement_leaves_nothing_behind(demo: Demo) -> None:
+    """Killed while the second container answers; the next deploy finds and corrects both."""
+    declare(demo, llamacpp_extra_arguments=["--threads-batch", "2"])
+    answers = "grep -q llamacpp-beside /etc/nginx/llmhost/status.conf"
+    kill = "pkill -KILL -f '^sh -c .*docker/beside.sh'; pkill -KILL -f 'docker [c]ompose'; true"
+    with ThreadPoolExecutor() as pool:
+        killed = pool.submit(demo.server.ssh, f"until {answers}; do sleep 0.05; done; {kill}")
+        assert demo.deploy("-y").returncode == 1
+        killed.result(60)
+    assert "llmhost-llamacpp-beside" in "".join(engines(demo))
+    told = reasons(demo)
+    assert "container llmhost-llamacpp-beside was left by an interrupted deploy" in told
+    assert "/etc/nginx/llmhost/status.conf has other content" in told
+    declare(demo)
+    assert demo.deploy("-y").returncode == 0
+    assert [each.split()[0] for each in engines(demo)] == ["llmhost-llamacpp-1"]
+    assert demo.run("llmhost", "plan", "inventory/demo.py").returncode == 0
+    assert (
+        demo.curl(
+            "-H", f"Authorization: Bearer {demo.env['LLMHOST_API_KEY']}", f"{demo.url}/v1/models"
+        )
+        == "200"
+    )
 
 
 def verify(demo: Demo, tmp_path: Path) -> dict[str, int]:

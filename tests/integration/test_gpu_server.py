@@ -3,6 +3,7 @@ cgroup, the container of the service that was asked, and the engine's own word."
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,26 @@ def test_memory_on_the_gpu_is_no_proof_when_the_engine_speaks_of_the_cpu(
     assert result.returncode == 1, result.stdout
     assert "llamacpp runs on the CPU: offloaded 0/3 layers to GPU" in result.stdout
     assert "PASSED llmhost/checks/test_gpu.py::test_completion" in result.stdout
+
+
+def test_changed_service_is_replaced_while_a_second_one_has_the_gpu(server: GpuServer) -> None:
+    """nvidia-smi, on the host, says how much memory is free."""
+    with_two = deploy(server.machine, run_stack, server.settings(llamacpp_threads=1))
+    assert with_two.succeeded, with_two.output
+    assert "a second container answers for service llamacpp" in with_two.output
+    with ThreadPoolExecutor() as pool:
+        back = pool.submit(deploy, server.machine, run_stack, server.settings())
+        seen = "docker ps --format '{{.Names}}' --filter name=-beside --filter health=healthy"
+        server.machine.ssh(f"until {seen} | grep .; do sleep 0.1; done", timeout=120)
+        assert back.result().succeeded
+    assert server.machine.ssh("docker ps --format '{{.Names}}'").stdout.split() == [CONTAINER]
+
+
+def test_service_is_interrupted_where_the_gpu_has_memory_for_one(server: GpuServer) -> None:
+    (model,) = server.data["models"]
+    large = server.settings(models=[{**model, "vram_gib": 20.0}], llamacpp_threads=1)
+    planned = deploy(server.machine, run_stack, large, dry=True)
+    assert "a second container needs 20.00 GiB of GPU 1" in planned.output, planned.output
 
 
 def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(

@@ -5,7 +5,6 @@ continue from each other, in the order of the file.
 """
 
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -24,67 +23,12 @@ from testbed import Client, Lan, Machine, demo_model
 from testbed.engine import engine_archive, push_engine
 from testbed.image_registry import ImageRegistry
 from testbed.process import wait_until
+from tests.integration.streaming import assert_unnoticed, streaming
 from tests.programs import running
 
 pytestmark = [pytest.mark.machines, pytest.mark.scale]
 ROOT = Path(__file__).parents[2]
 SERVERS = ["llm-1", "llm-2"]
-
-# Streams until its standard input ends; prints what came whole, and how each other request failed.
-# Before nginx 1.27.4, a reload closes idle connections even if a request is on its way. Like every
-# HTTP client, this one then sends it again, if not a byte of an answer has come.
-LOAD = """
-import asyncio, json, sys, time, httpx
-url, key, streams, tokens = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-whole, failures, resent, longest, ended = 0, [], 0, 0.0, asyncio.Event()
-CLOSED = "Server disconnected without sending a response."
-
-async def stream(client):
-    body = {"model": "tiny", "prompt": "Hi", "stream": True, "max_tokens": tokens,
-            "ignore_eos": True}
-    last, reason, events = "", None, 0
-    async with client.stream("POST", url, json=body) as answer:
-        async for line in answer.aiter_lines():
-            if answer.status_code != 200:
-                return f"{answer.status_code} {line}"
-            if line.startswith("data: ") and line != "data: [DONE]":
-                events += 1
-                reason = json.loads(line[6:])["choices"][0]["finish_reason"] or reason
-            last = line or last
-    if last != "data: [DONE]" or reason != "length":
-        return f"cut after {events} events: {last[:200]}"
-    return ""
-
-async def work(client):
-    global whole, resent, longest
-    while not ended.is_set():
-        begun = time.monotonic()
-        try:
-            failure = await stream(client)
-        except httpx.HTTPError as error:
-            if str(error) == CLOSED and time.monotonic() - begun < 1:
-                resent += 1
-                continue
-            failure = f"{type(error).__name__}: {error}"
-        longest = max(longest, time.monotonic() - begun)
-        if failure:
-            failures.append(failure)
-            await asyncio.sleep(0.2)
-        else:
-            whole += 1
-
-async def main():
-    headers = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(headers=headers, timeout=120) as client:
-        workers = [asyncio.create_task(work(client)) for _ in range(streams)]
-        await asyncio.to_thread(sys.stdin.read)
-        ended.set()
-        await asyncio.gather(*workers)
-
-asyncio.run(main())
-found = {"whole": whole, "failures": failures, "resent": resent, "longest_seconds": longest}
-print(json.dumps(found))
-"""
 
 
 @dataclass
@@ -143,14 +87,9 @@ class Site:
     @contextmanager
     def load(self, streams: int = 4, tokens: int = 400) -> Iterator[dict[str, Any]]:
         """Stream from the gateway during the block; the client's count is there after it."""
-        url = f"http://{self.machine('gate').address}:8080/v1/completions"
-        command = [sys.executable, "-c", LOAD, url, self.key, str(streams), str(tokens)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        count: dict[str, Any] = {}
-        with running(self.client.command(command), text=True, **pipes) as client:
+        url = f"http://{self.machine('gate').address}:8080"
+        with streaming(self.client, url, self.key, streams, tokens) as count:
             yield count
-            said, _ = client.communicate(timeout=180)
-            count.update(json.loads(said))
 
 
 @pytest.fixture(scope="module")
@@ -189,10 +128,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-def assert_unnoticed(count: dict[str, Any]) -> None:
-    assert count["failures"] == [] and count["whole"] > 20 and count["resent"] < 4, count
-
-
 def test_converged_hosts_need_nothing(site: Site) -> None:
     before = site.containers()
     done = site.roll()
@@ -214,7 +149,7 @@ def test_preview_shows_the_batches_and_changes_nothing(site: Site) -> None:
 
 def test_deploy_without_a_roll_cuts_streams(site: Site) -> None:
     """The count can fail: without draining, the same change is noticed."""
-    site.declare(llamacpp_memory_limit="2100m")
+    site.declare(llamacpp_memory_limit="2100m", stack_updates_beside=False)
     with site.load() as count:
         time.sleep(3)
         done = site.run("llmhost", "deploy", str(site.inventory), "-y", "--limit=llm-1")

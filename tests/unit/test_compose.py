@@ -14,6 +14,7 @@ from llmhost.docker.compose import (
     Project,
     ProjectNetwork,
     ProjectState,
+    StandIn,
     apply_script,
     interruptions,
     plan,
@@ -121,6 +122,51 @@ DIFFERENCES = {
 @pytest.mark.parametrize("reason", DIFFERENCES)
 def test_difference_is_told(reason: str) -> None:
     assert plan(PROJECT, DIFFERENCES[reason]).reasons == (reason,)
+
+
+STAND_IN = StandIn(8081, 8080, "/etc/nginx", "true", {"GPU-1": 7})
+REPLACEABLE = replace(PROJECT, stand_ins={"engine": STAND_IN})
+CHANGED = replace(CONVERGED, configs={"engine": "c1"})
+
+
+def test_changed_service_is_replaced_beside_the_running_one() -> None:
+    todo = plan(REPLACEABLE, CHANGED)
+    assert todo.beside == ("engine",)
+    assert interruptions(REPLACEABLE, CHANGED, todo) == [
+        "a second container answers for service engine until its new one is healthy"
+    ]
+    text = apply_script(REPLACEABLE, todo)
+    assert text.index("docker/beside.sh") < text.index("docker/up.sh") and "GPU-1=7" in text
+    assert "docker/beside.sh" not in apply_script(PROJECT, plan(PROJECT, CHANGED))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        _with(replace(RUNNING, health="unhealthy")),
+        _with(replace(RUNNING, config="old", health="starting")),
+        _with(replace(RUNNING, config="old", cut_off=True)),
+        _with(RUNNING, replace(RUNNING, name="llmhost-engine-2", config="old")),
+        _with(replace(RUNNING, config="old", state="exited", health="")),
+        replace(CHANGED, network=ProjectNetwork("n1", made_by_compose=False)),
+        replace(CHANGED, stopped={"engine": "stopped"}),
+    ],
+)
+def test_service_that_does_not_answer_is_replaced_at_once(found: ProjectState) -> None:
+    assert plan(REPLACEABLE, found).beside == ()
+
+
+def test_reason_of_an_interruption_is_announced() -> None:
+    project = replace(PROJECT, alone={"engine": "two containers cannot share its data"})
+    (sentence,) = interruptions(project, CHANGED, plan(project, CHANGED))
+    assert sentence.endswith("is healthy: two containers cannot share its data")
+
+
+def test_second_container_of_an_interrupted_deploy_is_removed() -> None:
+    left = Container("llmhost-engine-beside", "", "c0", "sha256:1", "running", "healthy")
+    todo = plan(PROJECT, _with(RUNNING, left))
+    assert todo.reasons == ("container llmhost-engine-beside was left by an interrupted deploy",)
+    assert "docker rm --force llmhost-engine-beside" in apply_script(PROJECT, todo)
 
 
 @pytest.mark.parametrize(
