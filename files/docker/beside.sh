@@ -41,10 +41,11 @@ check_room() {
   free=$(number_after MemAvailable: </proc/meminfo) wanted=$(needed)
   [ "$free" -gt "$wanted" ] ||
     alone "$((free / 1024)) MiB of memory are free, and a second container needs $((wanted / 1024)) MiB"
+  gpus=
+  [ $# = 0 ] || gpus=$(nvidia-smi --query-gpu=uuid,memory.free --format=csv,noheader,nounits) || true
   for need in "$@"; do
-    free=$(nvidia-smi --id="${need%=*}" --query-gpu=memory.free --format=csv,noheader,nounits) || free=
+    free=$(echo "$gpus" | sed -n "s/^${need%=*}, *//p") wanted=$((${need##*=} / 1048576))
     case $free in '' | *[!0-9]*) alone "nvidia-smi does not print the free memory of GPU ${need%=*}" ;; esac
-    wanted=$((${need##*=} / 1048576))
     [ "$free" -ge "$wanted" ] ||
       alone "$free MiB of GPU ${need%=*} are free, and a second container needs $wanted MiB"
   done

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -90,10 +91,13 @@ def test_changed_service_is_replaced_while_a_second_one_has_the_gpu(server: GpuS
 
 
 def test_service_is_interrupted_where_the_gpu_has_memory_for_one(server: GpuServer) -> None:
-    (model,) = server.data["models"]
-    large = server.settings(models=[{**model, "vram_gib": 20.0}], llamacpp_threads=1)
-    planned = deploy(server.machine, run_stack, large, dry=True)
-    assert "a second container needs 20.00 GiB of GPU 1" in planned.output, planned.output
+    declared = cast(list[dict[str, object]], server.data["models"])
+    models = [{**model, "vram_gib": 20.0} for model in declared]
+    large = server.settings(models=models, llamacpp_threads=1)
+    outcome = deploy(server.machine, run_stack, large)
+    assert "interrupted until" in outcome.output, outcome.output
+    assert "a second container needs 20.00 GiB of GPU 1" in outcome.output, outcome.output
+    assert deploy(server.machine, run_stack, server.settings()).succeeded
 
 
 def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(

@@ -155,7 +155,7 @@ def ssh_config_path(
 
 @pytest.fixture(scope="session")
 def tell(server_name: str, pytestconfig: pytest.Config) -> Callable[[str], None]:
-    """Tells the operator what the run waits for."""
+    """A function that shows what the run waits for."""
     recorder = pytestconfig.pluginmanager.get_plugin("llmhost-recorder")
     return partial(recorder.waiting, server_name) if recorder else lambda _: None
 
