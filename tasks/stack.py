@@ -39,7 +39,8 @@ def run_stack(settings: Settings, host_name: str = "") -> None:
 def _on_host(
     settings: Settings, devices: Devices, capacity: Capacity, gpus: Sequence[Gpu]
 ) -> Project:
-    return with_stand_ins(compose_project(settings, devices, capacity), settings, gpus)
+    project = compose_project(settings, devices, capacity)
+    return with_stand_ins(project, settings, devices, gpus)
 
 
 def _backup(settings: Settings, name: str) -> compose.Backup:

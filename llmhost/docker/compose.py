@@ -33,13 +33,14 @@ class StandIn:
 
     `port` is the service's on the loopback, `container_port` the same in its container. nginx's
     configuration is in `nginx`, and the shell command `loaded` prints the digest of the one that
-    runs. `gpu_bytes` must be free, by GPU.
+    runs. At least `memory_bytes` must be free, and `gpu_bytes` by GPU.
     """
 
     port: int
     container_port: int
     nginx: str
     loaded: str
+    memory_bytes: int = 0
     gpu_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -101,6 +102,11 @@ class Project:
     def candidate(self) -> str:
         """Directory of new files until Compose has validated them."""
         return f"{self.directory}/.candidate"
+
+    @property
+    def earlier(self) -> str:
+        """Directory of the files of services while their containers are replaced."""
+        return f"{self.directory}/.earlier"
 
     def service_file(self, service: str) -> str:
         return f"{self.directory}/services/{service}.yaml"
@@ -362,22 +368,28 @@ def interruptions(project: Project, found: ProjectState, todo: ComposePlan) -> l
 
 def _interruption(project: Project, service: str, todo: ComposePlan) -> str:
     if service in todo.beside:
-        return f"a second container answers for service {service} until its new one is healthy"
+        return (
+            f"a second container answers for service {service} until its new one is healthy,"
+            " if there is memory for both"
+        )
     because = f": {project.alone[service]}" if service in project.alone else ""
     return f"service {service} is interrupted until its new container is healthy{because}"
 
 
 def _recreated(project: Project, found: ProjectState) -> list[str]:
-    """Services with a running container that Compose recreates."""
+    """Services with a running container that Compose recreates, in their order."""
+    running = [each for each in found.containers if each.state == "running"]
     return [
-        container.service
-        for container in found.containers
-        if container.service in project.services
-        and container.state == "running"
-        and (
-            container.config != found.configs.get(container.service)
-            or _other_image(project, container, found)
-            or _has_other_file(project, container.service, found)
+        service
+        for service in project.services
+        if any(
+            container.service == service
+            and (
+                container.config != found.configs.get(service)
+                or _other_image(project, container, found)
+                or _has_other_file(project, service, found)
+            )
+            for container in running
         )
     ]
 
@@ -400,11 +412,12 @@ def apply_script(project: Project, todo: ComposePlan) -> str:
     healthy, the script shows the end of its log and fails.
     """
     absent = [entry.path for entry in todo.entries if isinstance(entry, Absent)]
-    lines = ["set -e"]
+    lines = ["set -e", *_LOCK]
     if not project.services:
         lines += [f"docker compose --project-name {project.name} down --remove-orphans"]
         return "\n".join([*lines, _remove([*absent, project.candidate])])
     compose = f"docker compose --file {shlex.quote(project.file)}"
+    lines += _keep_files(project, todo.beside)
     lines += [*_activate_files(project), _remove([*absent, project.candidate])]
     if todo.strays:
         lines.append(f"docker rm --force {shlex.join(todo.strays)}")
@@ -412,11 +425,31 @@ def apply_script(project: Project, todo: ComposePlan) -> str:
         lines.append(f"{compose} rm --stop --force {shlex.join(todo.remake)}")
     if todo.stray_network:
         lines.append(f"docker network rm {shlex.quote(todo.stray_network)}")
-    words = script("docker/last_words.sh", project.name)
-    lines += [f"{_beside(project, service)} || {words}" for service in todo.beside]
-    return "\n".join(
-        [*lines, start_script(project.name, project.file, project.start_timeout_seconds)]
-    )
+    start = start_script(project.name, project.file, project.start_timeout_seconds)
+    if not todo.beside:
+        return "\n".join([*lines, start])
+    # What failed beside is said last: of a failed operation, the end is shown.
+    lines += ["failed= words=$(mktemp)"]
+    lines += [f'{_beside(project, each)} 2>>"$words" || failed=yes' for each in todo.beside]
+    lines += [_remove([project.earlier]), f"{{ {start}; }} || failed=yes"]
+    return "\n".join([*lines, 'cat "$words" >&2; rm -f "$words"', '[ -z "$failed" ]'])
+
+
+_LOCK = (
+    "mkdir -p /run/llmhost",
+    "exec 8>>/run/llmhost/stack.lock",
+    # The script of a deploy that was interrupted ends a little later.
+    "flock -w 900 8",
+)
+
+
+def _keep_files(project: Project, services: Iterable[str]) -> Iterator[str]:
+    """Keep the present files of services, which are restored if their new containers fail."""
+    if services:
+        yield f"install -d -m 0700 {shlex.quote(project.earlier)}"
+        for each in services:
+            kept = f"{project.earlier}/{each}.yaml"
+            yield f"cp -p {shlex.quote(project.service_file(each))} {shlex.quote(kept)} || true"
 
 
 def _beside(project: Project, service: str) -> str:
@@ -426,7 +459,8 @@ def _beside(project: Project, service: str) -> str:
         "docker/beside.sh",
         *(project.file, project.container(service), project.second_container(service)),
         *(service, project.images[service], str(stand_in.port), str(stand_in.container_port)),
-        *(str(project.start_timeout_seconds), stand_in.nginx, stand_in.loaded),
+        *(str(project.start_timeout_seconds), f"{project.earlier}/{service}.yaml"),
+        *(stand_in.nginx, stand_in.loaded, str(stand_in.memory_bytes)),
         *(f"{gpu}={size}" for gpu, size in stand_in.gpu_bytes.items()),
     )
 

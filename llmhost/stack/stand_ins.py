@@ -7,15 +7,18 @@ from dataclasses import replace
 from llmhost.docker.compose import Project, StandIn
 from llmhost.gateway.nginx import loaded_command
 from llmhost.gateway.tree import NginxPaths
-from llmhost.nvidia.gpu_allocation import allocate
+from llmhost.nvidia.gpu_allocation import Devices, allocate
 from llmhost.nvidia.state import Gpu
 from llmhost.services.base import AnyService
 from llmhost.settings import Settings
+from llmhost.stack.project import started_first
 from llmhost.units import exact_gib
 from llmhost.vram.plan import vram_plan
 
 
-def with_stand_ins(project: Project, settings: Settings, gpus: Sequence[Gpu]) -> Project:
+def with_stand_ins(
+    project: Project, settings: Settings, devices: Devices, gpus: Sequence[Gpu]
+) -> Project:
     """The project with a stand-in for each service for which two containers fit on the host, and
     for other services of the gateway the reason."""
     stand_ins: dict[str, StandIn] = {}
@@ -24,7 +27,7 @@ def with_stand_ins(project: Project, settings: Settings, gpus: Sequence[Gpu]) ->
         if service.name not in project.services:
             continue  # of the servers behind this gateway
         options = settings.options(service.name)
-        if why := _obstacle(settings, service):
+        if why := _obstacle(settings, service, devices):
             alone[service.name] = why
             continue
         try:
@@ -37,12 +40,13 @@ def with_stand_ins(project: Project, settings: Settings, gpus: Sequence[Gpu]) ->
             container_port=service.container_port,
             nginx=NginxPaths().configuration,
             loaded=loaded_command(settings.gateway.status_port),
+            memory_bytes=_memory_bytes(settings, service.name),
             gpu_bytes=needs,
         )
     return replace(project, stand_ins=stand_ins, alone=alone)
 
 
-def _obstacle(settings: Settings, service: AnyService) -> str:
+def _obstacle(settings: Settings, service: AnyService, devices: Devices) -> str:
     """Why two containers of a service cannot run beside each other, whatever the memory."""
     if not settings.stack.updates_beside:
         return "stack_updates_beside is False"
@@ -50,7 +54,19 @@ def _obstacle(settings: Settings, service: AnyService) -> str:
         return "an engine group restarts as one"
     if service.data_volumes(settings.options(service.name)):
         return "two containers cannot share its data"
+    # It has to start after them, and may be of use with their new versions only.
+    if earlier := started_first(settings, service, devices):
+        return f"it starts after {' and '.join(earlier)}"
     return ""
+
+
+def _memory_bytes(settings: Settings, service: str) -> int:
+    """Estimate of what the models of a service need on the processors; 0 if it is unknown, or if
+    they are on a GPU."""
+    if service in settings.gpu_requests:
+        return 0
+    (ledger,) = vram_plan(settings, [0], {service: (0,)}).ledgers
+    return sum(load.total_bytes for load in ledger.loads if load.resident)
 
 
 def _gpu_bytes(settings: Settings, service: str, gpus: Sequence[Gpu]) -> Mapping[str, int]:

@@ -24,6 +24,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from llmhost.verify.hardening import items
 from testbed import Client, Lan, Machine
+from testbed.process import wait_until
 from tests.integration.streaming import streaming
 from tests.programs import running
 
@@ -360,10 +361,10 @@ def test_changed_service_is_replaced_and_no_client_notices(demo: Demo) -> None:
     told = reasons(demo)
     assert any(each.startswith("a second container answers for service") for each in told), told
     assert not any("interrupted" in each for each in told), told
-    with streaming(demo.client, demo.url, key, streams=2, tokens=40) as count:
+    with streaming(demo.client, demo.url, key, streams=2, tokens=16) as count:
         sleep(1)
         assert demo.deploy("-y").returncode == 0
-    assert count["failures"] == [] and count["whole"] > 2, count
+    assert count["failures"] == [] and count["whole"] > 0, count
     (after,) = engines(demo)
     assert after.startswith("llmhost-llamacpp-1 ") and after != before
     assert demo.run("llmhost", "plan", "inventory/demo.py").returncode == 0
@@ -374,42 +375,105 @@ def test_service_that_cannot_start_leaves_the_old_one_answering(demo: Demo) -> N
     kept = (demo.home / "site.json").read_text()
     declare(demo, llamacpp_extra_arguments=["--no-such-argument"])
     key = demo.env["LLMHOST_API_KEY"]
-    with streaming(demo.client, demo.url, key, streams=2, tokens=40) as count:
+    with streaming(demo.client, demo.url, key, streams=2, tokens=16) as count:
         failed = demo.deploy("-y")
     assert failed.returncode == 1
     assert "no-such-argument" in failed.stderr + failed.stdout  # the engine's own words
     assert "llmhost-llamacpp-1 still answers" in failed.stderr + failed.stdout
-    assert count["failures"] == [] and count["whole"] > 2, count
+    assert count["failures"] == [] and count["whole"] > 0, count
     assert engines(demo) == before
     assert demo.server.ssh("md5sum /etc/nginx/llmhost/*").stdout == nginx
     (demo.home / "site.json").write_text(kept)
-    assert demo.deploy("-y").returncode == 0
-    assert engines(demo) == before
+    # The file of the service that answers is there: `llmhost restart` would start the same again.
+    assert demo.run("llmhost", "plan", "inventory/demo.py").returncode == 0
 
 
-def test_killed_replacement_leaves_nothing_behind(demo: Demo) -> None:
-    """Killed while the second container answers; the next deploy finds and corrects both."""
-    declare(demo, llamacpp_extra_arguments=["--threads-batch", "2"])
-    answers = "grep -q llamacpp-beside /etc/nginx/llmhost/status.conf"
-    kill = "pkill -KILL -f '^sh -c .*docker/beside.sh'; pkill -KILL -f 'docker [c]ompose'; true"
-    with ThreadPoolExecutor() as pool:
-        killed = pool.submit(demo.server.ssh, f"until {answers}; do sleep 0.05; done; {kill}")
-        assert demo.deploy("-y").returncode == 1
-        killed.result(60)
-    assert "llmhost-llamacpp-beside" in "".join(engines(demo))
-    told = reasons(demo)
-    assert "container llmhost-llamacpp-beside was left by an interrupted deploy" in told
-    assert "/etc/nginx/llmhost/status.conf has other content" in told
-    declare(demo)
-    assert demo.deploy("-y").returncode == 0
+def assert_replaced(demo: Demo) -> None:
+    """One container, of the declared service, gets all requests."""
     assert [each.split()[0] for each in engines(demo)] == ["llmhost-llamacpp-1"]
     assert demo.run("llmhost", "plan", "inventory/demo.py").returncode == 0
-    assert (
-        demo.curl(
-            "-H", f"Authorization: Bearer {demo.env['LLMHOST_API_KEY']}", f"{demo.url}/v1/models"
-        )
-        == "200"
+    header = f"Authorization: Bearer {demo.env['LLMHOST_API_KEY']}"
+    assert demo.curl("-H", header, f"{demo.url}/v1/models") == "200"
+    assert demo.server.ssh("pgrep -f '^sh -c .*docker/[b]eside.sh'", check=False).stdout == ""
+
+
+REDIRECTED = (
+    "until curl -sf http://127.0.0.1:8079/configuration | grep -qx llamacpp-beside;"
+    " do sleep 0.05; done"
+)
+KILLED = "pkill -KILL -f '^sh -c .*docker/[b]eside.sh'; pkill -KILL -f 'docker [c]ompose'; true"
+
+
+@pytest.mark.faults
+def test_killed_replacement_is_corrected_by_the_next_deploy(demo: Demo) -> None:
+    """Killed on the host, while the second container gets the requests."""
+    declare(demo, llamacpp_extra_arguments=["--threads-batch", "2"])
+    with ThreadPoolExecutor() as pool:
+        killed = pool.submit(demo.server.ssh, f"{REDIRECTED}; {KILLED}", timeout=120)
+        assert demo.deploy("-y").returncode == 1
+        killed.result()
+    told = reasons(demo)
+    assert "container llmhost-llamacpp-beside was left by an interrupted deploy" in told
+    assert "the running configuration of nginx is not the declared one" in told
+    declare(demo)
+    assert demo.deploy("-y").returncode == 0
+    assert_replaced(demo)
+
+
+@pytest.mark.faults
+def test_replacement_ends_with_its_controller(demo: Demo) -> None:
+    """While it waits for a long stream; the next deploy may begin at once."""
+    key = demo.env["LLMHOST_API_KEY"]
+    declare(demo, llamacpp_extra_arguments=["--threads-batch", "1"])
+    program = [str(Path(sys.executable).with_name("pyinfra")), "inventory/demo.py", "deploy.py"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with streaming(demo.client, demo.url, key, streams=2, tokens=150):
+        sleep(1)
+        with running([*program, "-y"], cwd=ROOT, env=os.environ | demo.env, **quiet) as deploy:
+            demo.server.ssh(REDIRECTED, timeout=120)
+            deploy.kill()
+        declare(demo)
+        assert demo.deploy("-y").returncode == 0
+    assert_replaced(demo)
+
+
+@pytest.mark.faults
+def test_second_container_answers_on_if_the_first_one_does_not_come_back(demo: Demo) -> None:
+    """Compose fails after it has removed the first container."""
+    shim = (
+        '#!/bin/sh\ncase "$*" in *"up --detach"*)'
+        " /usr/bin/docker rm --force llmhost-llamacpp-1; exit 1 ;; esac\n"
+        'exec /usr/bin/docker "$@"\n'
     )
+    demo.server.ssh("install -m 0755 /dev/stdin /usr/local/bin/docker", input=shim)
+    key = demo.env["LLMHOST_API_KEY"]
+    declare(demo, llamacpp_extra_arguments=["--threads-batch", "2"])
+    try:
+        with streaming(demo.client, demo.url, key, streams=1, tokens=16) as count:
+            failed = demo.deploy("-y")
+    finally:
+        demo.server.ssh("rm /usr/local/bin/docker")
+    said = failed.stdout + failed.stderr
+    assert failed.returncode == 1 and "llmhost-llamacpp-beside answers until the next" in said, said
+    assert count["failures"] == [] and count["whole"] > 0, count
+    declare(demo)
+    assert demo.deploy("-y").returncode == 0
+    assert_replaced(demo)
+
+
+@pytest.mark.faults
+def test_reboot_during_a_replacement_leads_back_to_the_first_container(demo: Demo) -> None:
+    declare(demo, llamacpp_extra_arguments=["--threads-batch", "1"])
+    with ThreadPoolExecutor() as pool:
+        killed = pool.submit(demo.server.ssh, f"{REDIRECTED}; {KILLED}", timeout=120)
+        assert demo.deploy("-y").returncode == 1
+        killed.result()
+    demo.server.reboot()
+    header = f"Authorization: Bearer {demo.env['LLMHOST_API_KEY']}"
+    assert wait_until(lambda: demo.curl("-H", header, f"{demo.url}/v1/models") == "200", 120)
+    declare(demo)
+    assert demo.deploy("-y").returncode == 0
+    assert_replaced(demo)
 
 
 def verify(demo: Demo, tmp_path: Path) -> dict[str, int]:

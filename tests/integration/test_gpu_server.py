@@ -100,6 +100,23 @@ def test_service_is_interrupted_where_the_gpu_has_memory_for_one(server: GpuServ
     assert deploy(server.machine, run_stack, server.settings()).succeeded
 
 
+def test_service_is_interrupted_where_another_program_has_the_memory(server: GpuServer) -> None:
+    """The ledger knows nothing of it, but nvidia-smi does."""
+    identify = f"docker inspect -f '{{{{.Id}}}}' {CONTAINER}"
+    before = server.machine.ssh(f"{identify}; date +%s").stdout.split()
+    server.machine.ssh("echo 1 >/run/llmhost-double/1.free")
+    try:
+        outcome = deploy(server.machine, run_stack, server.settings(llamacpp_threads=1))
+    finally:
+        server.machine.ssh("rm /run/llmhost-double/1.free")
+    assert outcome.succeeded, outcome.output
+    events = f"docker events --since {before[1]} --until 0s --filter event=create"
+    names = server.machine.ssh(f"{events} --format '{{{{.Actor.Attributes.name}}}}'").stdout
+    assert CONTAINER in names and "beside" not in names, names
+    assert server.machine.ssh(identify).stdout.strip() != before[0]
+    assert deploy(server.machine, run_stack, server.settings()).succeeded
+
+
 def test_a_container_whose_devices_were_cut_off_is_found_and_made_anew(
     server: GpuServer, tmp_path: Path
 ) -> None:

@@ -124,7 +124,7 @@ def test_difference_is_told(reason: str) -> None:
     assert plan(PROJECT, DIFFERENCES[reason]).reasons == (reason,)
 
 
-STAND_IN = StandIn(8081, 8080, "/etc/nginx", "true", {"GPU-1": 7})
+STAND_IN = StandIn(8081, 8080, "/etc/nginx", "true", gpu_bytes={"GPU-1": 7})
 REPLACEABLE = replace(PROJECT, stand_ins={"engine": STAND_IN})
 CHANGED = replace(CONVERGED, configs={"engine": "c1"})
 
@@ -133,10 +133,11 @@ def test_changed_service_is_replaced_beside_the_running_one() -> None:
     todo = plan(REPLACEABLE, CHANGED)
     assert todo.beside == ("engine",)
     assert interruptions(REPLACEABLE, CHANGED, todo) == [
-        "a second container answers for service engine until its new one is healthy"
+        "a second container answers for service engine until its new one is healthy,"
+        " if there is memory for both"
     ]
     text = apply_script(REPLACEABLE, todo)
-    assert text.index("docker/beside.sh") < text.index("docker/up.sh") and "GPU-1=7" in text
+    assert text.index("docker/beside.sh ") < text.index("docker/up.sh ") and "GPU-1=7" in text
     assert "docker/beside.sh" not in apply_script(PROJECT, plan(PROJECT, CHANGED))
 
 

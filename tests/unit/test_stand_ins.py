@@ -29,7 +29,7 @@ def _gpu(index: int, gib: int) -> Gpu:
 def _found(gpus: list[Gpu], **data: Any) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
     """Bytes by GPU of services with a stand-in, and why others have none."""
     settings = read_settings({"api_clients": [{"name": "a", "sha256": "c" * 64}], **data})
-    project = with_stand_ins(compose_project(settings), settings, gpus)
+    project = with_stand_ins(compose_project(settings), settings, {}, gpus)
     needs = {name: dict(each.gpu_bytes) for name, each in project.stand_ins.items()}
     return needs, dict(project.alone)
 
@@ -60,8 +60,19 @@ def test_gpu_with_room_for_one_interrupts_it_and_says_how_much_is_missing() -> N
         (_llamacpp(stack_updates_beside=False), "stack_updates_beside is False"),
         (_llamacpp(10, llamacpp_gpu_count=1), "its GPUs are not known yet"),
         ({"apps": [APP]}, "two containers cannot share its data"),
+        (
+            {"apps": [{**APP, "volumes": {}, "needs": ["redis"]}], "services": ["redis"]},
+            "it starts after redis",
+        ),
     ],
 )
 def test_service_without_a_second_container_has_a_reason(data: dict[str, Any], why: str) -> None:
     needs, alone = _found([], **data)
     assert needs == {} and list(alone.values()) == [why]
+
+
+def test_models_on_processors_need_their_estimate() -> None:
+    data = _llamacpp(10, api_clients=[{"name": "a", "sha256": "c" * 64}])
+    settings = read_settings(data)
+    project = with_stand_ins(compose_project(settings), settings, {}, ())
+    assert project.stand_ins["llamacpp"].memory_bytes == 10 << 30
