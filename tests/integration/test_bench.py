@@ -61,6 +61,6 @@ def test_tokens_are_the_engine_s_own_and_two_runs_are_compared(tmp_path: Path) -
         assert ran.returncode == 0 and "%" in ran.stdout and "changes since" in ran.stdout
 
         # The limit of the client is a result, and not a crash.
-        ran = bench("--concurrency", "8")
+        ran = bench("--concurrency", "8", "--tokens", "200")
         assert ran.returncode == 1 and "× 429 too_many_requests" in ran.stderr
         assert httpx.get(f"{url}/health").status_code == 200

@@ -96,6 +96,7 @@ DISTURBANCES = {
 }
 
 
+@pytest.mark.drift
 @pytest.mark.parametrize("disturbance", DISTURBANCES)
 def test_disturbance_is_planned_and_healed(site: DockerSite, disturbance: str) -> None:
     site.machine.ssh(DISTURBANCES[disturbance])

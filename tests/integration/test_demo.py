@@ -427,7 +427,7 @@ def test_replacement_ends_with_its_controller(demo: Demo) -> None:
     declare(demo, llamacpp_extra_arguments=["--threads-batch", "1"])
     program = [str(Path(sys.executable).with_name("pyinfra")), "inventory/demo.py", "deploy.py"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with streaming(demo.client, demo.url, key, streams=2, tokens=150):
+    with streaming(demo.client, demo.url, key, streams=2, tokens=60):
         sleep(1)
         with running([*program, "-y"], cwd=ROOT, env=os.environ | demo.env, **quiet) as deploy:
             demo.server.ssh(REDIRECTED, timeout=120)

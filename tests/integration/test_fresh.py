@@ -62,6 +62,7 @@ def run(machine: Machine, command: str) -> str:
     return result.stdout
 
 
+@pytest.mark.fresh
 @pytest.mark.parametrize("fresh", [FIRST], indirect=True)
 def test_tests_that_call_programs_pass_on_a_minimal_machine(fresh: Machine) -> None:
     called = CALL_PROGRAMS.replace(" ", " or ")

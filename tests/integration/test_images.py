@@ -142,6 +142,7 @@ def test_moved_tag_is_noticed(site: DockerSite) -> None:
     assert _baked_sha256(site, image.reference, "/usr/bin/llama-server")
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("program", ["docker-buildx", "dockerd"])
 def test_build_killed_half_way_is_healed_by_the_next_run(site: DockerSite, program: str) -> None:
     # The build waits for its killer: on a fast machine it would be over before.
@@ -164,6 +165,7 @@ def test_build_killed_half_way_is_healed_by_the_next_run(site: DockerSite, progr
     assert site.machine.ssh(f"test -e {UPLOADS}", check=False).returncode == 1
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("left", ["part", "whole"])
 def test_weights_that_an_interrupted_run_left_do_no_harm(site: DockerSite, left: str) -> None:
     name = site.model_sha256 + (".part" if left == "part" else "")
@@ -178,6 +180,7 @@ def test_weights_that_an_interrupted_run_left_do_no_harm(site: DockerSite, left:
     assert site.machine.ssh(f"test -e {UPLOADS}", check=False).returncode == 1
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("resumable", [True, False])
 def test_broken_download_is_gone_on_with(site: DockerSite, lan: Lan, resumable: bool) -> None:
     data = site.model.read_bytes()

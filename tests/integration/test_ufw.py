@@ -228,6 +228,7 @@ DRIFT = {
 }
 
 
+@pytest.mark.drift
 @pytest.mark.parametrize("drift", DRIFT)
 def test_drift_is_found_and_corrected(guarded: Scene, drift: str) -> None:
     before = _loaded(guarded.server)

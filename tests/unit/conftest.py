@@ -1,6 +1,7 @@
 """How properties are tested, and what no unit test may do to its process."""
 
 import fcntl
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 from gevent.monkey import is_module_patched
+
+from llmhost.history.run_record import LOCK
 
 # Noisy machines, and the same examples in every run.
 hypothesis.settings.register_profile(
@@ -32,6 +35,9 @@ def own_machine() -> Iterator[None]:
     """For deploys of this machine: one at a time, as their lock demands, in all pytest workers."""
     with Path(tempfile.gettempdir(), "llmhost-tests-deploy.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # The shell that held the lock of an earlier deploy ends a little after it.
+        if Path(LOCK).exists():
+            subprocess.run(["flock", "-w", "10", LOCK, "true"], check=True)
         yield
 
 
