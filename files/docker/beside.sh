@@ -24,9 +24,10 @@ number_after() { # the number after a word at the start of a line, such as `VmRS
   sed -n "s/^$1[^0-9]*\([0-9]*\).*/\1/p"
 }
 
-# KiB in memory of the first container, and what its new image has more.
+# KiB in memory of the first container, and what its new image has more. Fails if that cannot be read;
+# `set -e` does not hold in it, because its caller asks whether it failed.
 needed() {
-  pid=$(docker inspect --format '{{.State.Pid}}' "$first")
+  pid=$(docker inspect --format '{{.State.Pid}}' "$first") && [ "$pid" -gt 0 ] || return 1
   group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
   sum=0
   for each in $(cat "$group/cgroup.procs" 2>/dev/null || echo "$pid"); do
@@ -35,7 +36,8 @@ needed() {
   done
   old=$(docker image inspect --format '{{.Size}}' "$(docker inspect --format '{{.Image}}' "$first")" \
     2>/dev/null) || old=0
-  more=$((($(docker image inspect --format '{{.Size}}' "$image") - old) / 1024))
+  [ "$sum" -gt 0 ] && new=$(docker image inspect --format '{{.Size}}' "$image") || return 1
+  more=$(((new - old) / 1024))
   [ "$more" -gt 0 ] || more=0
   sum=$((sum + sum / 8 + more))
   [ "$sum" -gt $((least / 1024)) ] || sum=$((least / 1024))

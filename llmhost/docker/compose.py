@@ -439,7 +439,8 @@ _LOCK = (
     "mkdir -p /run/llmhost",
     "exec 8>>/run/llmhost/stack.lock",
     # The script of a deploy that was interrupted ends a little later.
-    "flock -w 900 8",
+    "flock -w 900 8 || { echo 'an earlier deploy still changes the containers of this host:"
+    " wait until it has ended, then deploy again' >&2; exit 1; }",
 )
 
 

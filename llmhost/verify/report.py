@@ -116,7 +116,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Started:
-    """A check that has started, or what its server has to end first."""
+    """A check that has started, or a wait for its server."""
 
     host: str
     component: str

@@ -404,14 +404,18 @@ REDIRECTED = (
 KILLED = "pkill -KILL -f '^sh -c .*docker/[b]eside.sh'; pkill -KILL -f 'docker [c]ompose'; true"
 
 
-@pytest.mark.faults
-def test_killed_replacement_is_corrected_by_the_next_deploy(demo: Demo) -> None:
-    """Killed on the host, while the second container gets the requests."""
-    declare(demo, llamacpp_extra_arguments=["--threads-batch", "2"])
+def kill_replacement(demo: Demo) -> None:
+    """Deploy, and kill it on the host while the second container gets the requests."""
     with ThreadPoolExecutor() as pool:
         killed = pool.submit(demo.server.ssh, f"{REDIRECTED}; {KILLED}", timeout=120)
         assert demo.deploy("-y").returncode == 1
         killed.result()
+
+
+@pytest.mark.faults
+def test_killed_replacement_is_corrected_by_the_next_deploy(demo: Demo) -> None:
+    declare(demo, llamacpp_extra_arguments=["--threads-batch", "2"])
+    kill_replacement(demo)
     told = reasons(demo)
     assert "container llmhost-llamacpp-beside was left by an interrupted deploy" in told
     assert "the running configuration of nginx is not the declared one" in told
@@ -464,10 +468,7 @@ def test_second_container_answers_on_if_the_first_one_does_not_come_back(demo: D
 @pytest.mark.faults
 def test_reboot_during_a_replacement_leads_back_to_the_first_container(demo: Demo) -> None:
     declare(demo, llamacpp_extra_arguments=["--threads-batch", "1"])
-    with ThreadPoolExecutor() as pool:
-        killed = pool.submit(demo.server.ssh, f"{REDIRECTED}; {KILLED}", timeout=120)
-        assert demo.deploy("-y").returncode == 1
-        killed.result()
+    kill_replacement(demo)
     demo.server.reboot()
     header = f"Authorization: Bearer {demo.env['LLMHOST_API_KEY']}"
     assert wait_until(lambda: demo.curl("-H", header, f"{demo.url}/v1/models") == "200", 120)

@@ -49,8 +49,8 @@ def processes(host: Host, settings: Settings) -> dict[str, int]:
     shown = '{{index .Config.Labels "com.docker.compose.service"}} {{.State.Pid}}'
     lines = host.check_output(f"docker inspect --format '{shown}' {shlex.join(ids)}").splitlines()
     found = {service: int(pid) for service, pid in (line.split() for line in lines)}
-    own = {*found} - {*settings.group_services}
-    bridged = {service: pid for service, pid in found.items() if service in own}
+    grouped = settings.group_services
+    bridged = {service: pid for service, pid in found.items() if service not in grouped}
     if not bridged:
         does_not_apply("no container of the stack is in its network")
     return bridged
