@@ -15,6 +15,7 @@ KEPT = "/var/lib/llmhost/overrides"
 OWN = frozenset(
     {
         "/etc/systemd/system/docker.service.d/50-llmhost-egress.conf",
+        "/etc/systemd/system/docker.service.d/50-llmhost-firewall.conf",
         "/etc/systemd/system/docker.service.d/50-llmhost-gpu.conf",
         "/etc/systemd/system/nvidia-cdi-refresh.service.d/50-llmhost.conf",
         "/etc/systemd/system/nvidia-cdi-refresh.service.d/60-llmhost-condition.conf",

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.machines
 
 INSTALL = "Docker | Install Docker Engine"
 CONFIGURE = "Docker | Configure the Docker daemon"
+GUARD = "Docker | Keep ufw's rules for containers ahead of Docker's"
 CONTAINERD = "Docker | Run containerd"
 SOCKET = "Docker | Offer Docker's socket"
 RUN = "Docker | Run the Docker daemon with its configuration"
@@ -58,9 +59,9 @@ def host(machine: Machine) -> Machine:
     """The machine with Docker, installed over a daemon.json that somebody left."""
     machine.ssh("mkdir -p /etc/docker; cat > /etc/docker/daemon.json", input=json.dumps(FOREIGN))
     planned = deploy(machine, _install, {}, dry=True)
-    assert planned.changed == [INSTALL, CONFIGURE, CONTAINERD, SOCKET, RUN]
+    assert planned.changed == [INSTALL, CONFIGURE, GUARD, CONTAINERD, SOCKET, RUN]
     changed = converge(machine, _install, {}).changed
-    assert changed == [INSTALL, CONFIGURE, CONTAINERD, SOCKET, RUN]
+    assert changed == [INSTALL, CONFIGURE, GUARD, CONTAINERD, SOCKET, RUN]
     machine.ssh(IMAGE)
     return machine
 
@@ -114,6 +115,20 @@ def test_published_ports_are_for_the_host_alone(containers: Machine, lan: Lan) -
             url = f"http://{address}:{port}/"
             outside = client.run(["curl", "-s", "--max-time", "5", url], check=False)
             assert outside.returncode == 7, "the connection must be refused"
+
+
+@pytest.mark.parametrize("flushed", ["", "iptables -F FORWARD; ip6tables -F FORWARD;"])
+def test_firewall_stays_ahead_of_docker_when_somebody_restarts_it(
+    containers: Machine, flushed: str
+) -> None:
+    """live-restore: the daemon inserts the rules of running containers' networks again."""
+    containers.ssh(f"ip6tables -N DOCKER-USER || :; {flushed} systemctl restart docker")
+    for family in ("iptables", "ip6tables"):
+        rules = containers.ssh(f"{family} -S FORWARD").stdout.splitlines()
+        assert rules[1] == "-A FORWARD -j DOCKER-USER", rules
+        assert rules.count(rules[1]) == 1
+    # Docker's default address ranges have their rules again.
+    assert any("-o docker0" in rule for rule in containers.ssh("iptables -S").stdout.splitlines())
 
 
 def test_killed_between_file_and_restart_is_healed_and_containers_survive(

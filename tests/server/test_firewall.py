@@ -239,11 +239,21 @@ def test_no_change_of_rules_waits_for_confirmation(host: Host) -> None:
 def test_published_ports_are_guarded_before_docker_opens_them(host: Host) -> None:
     if not host.exists("docker"):
         does_not_apply("this host has no Docker")
-    forward = host.check_output("iptables -S FORWARD").splitlines()
-    assert forward[1] == "-A FORWARD -j DOCKER-USER"
-    assert "-A DOCKER-USER -m conntrack --ctstate DNAT -j DROP" in host.check_output(
-        "iptables -S DOCKER-USER"
-    )
+    for command in ("iptables", "ip6tables"):
+        listed = host.run(f"{command} -S FORWARD")
+        if command == "ip6tables" and listed.failed:
+            continue  # a kernel without IPv6
+        assert listed.stdout.splitlines()[1] == "-A FORWARD -j DOCKER-USER"
+        assert "-A DOCKER-USER -m conntrack --ctstate DNAT -j DROP" in host.check_output(
+            f"{command} -S DOCKER-USER"
+        )
+
+
+def test_docker_starts_with_the_rules_of_ufw_first(host: Host) -> None:
+    if not host.exists("docker"):
+        does_not_apply("this host has no Docker")
+    started = host.check_output("systemctl show --property ExecStartPost docker.service")
+    assert "/usr/local/lib/llmhost/docker-guard-first" in started
 
 
 def test_declared_ports_are_reached_from_outside(

@@ -184,4 +184,14 @@ DOCKER = (
             "differs in no-new-privileges",
         ),
     ),
+    *drifts(
+        "Docker",
+        "firewall.docker-starts-with-the-rules-of-ufw-first",
+        (
+            "docker-starts-ahead-of-the-firewall",
+            "rm /etc/systemd/system/docker.service.d/50-llmhost-firewall.conf; systemctl"
+            " daemon-reload; systemctl restart docker",
+            "50-llmhost-firewall.conf is missing",
+        ),
+    ),
 )
