@@ -18,13 +18,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.provision.tools import HERE, ROOT, Server, ansible, declare, program, timed
-from llmhost.gateway.keys import digest, new_key
+from benchmarks.provision.tools import (
+    HERE,
+    ROOT,
+    Server,
+    ansible,
+    declare,
+    program,
+    site_data,
+    timed,
+)
 from llmhost.inventory.reader import read_settings
 from testbed import Lan
-from testbed.engine import push_engine
 from testbed.image_registry import ImageRegistry
-from testbed.profiles import tiny
 
 
 def by_llmhost(inventory: Path) -> float:
@@ -64,7 +70,7 @@ def main(
         tree = place / "tree"
         tree.mkdir()
         with ImageRegistry(lan.gateway, place / "registry") as registry:
-            data = _data(place, registry)
+            data = site_data(place, registry)
             for number in range(rounds):
                 for tool, taken in seconds.items():
                     machine = lan.machine(f"{tool}-{number}")
@@ -83,19 +89,6 @@ def main(
                     print(f"{machine.name}: {taken[-1]:.1f} s, then left to do: {rest[tool]}")
                     machine.destroy()
     _print(seconds, rest, rounds)
-
-
-def _data(place: Path, registry: ImageRegistry) -> dict[str, object]:
-    return {
-        "preflight_min_memory_gib": 1.0,
-        "preflight_min_free_disk_gib": 3.0,
-        "docker_insecure_registries": [registry.name],
-        "gateway_tls": "off",
-        "services": ["llamacpp"],
-        "llamacpp_image": push_engine(registry),
-        "models": [{"name": "tiny", "service": "llamacpp", **tiny(place)}],
-        "api_clients": [{"name": "demo", "sha256": digest(new_key())}],
-    }
 
 
 def _inventory(place: Path, server: Server, data: dict[str, object]) -> Path:

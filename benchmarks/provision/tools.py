@@ -9,9 +9,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from llmhost.gateway.keys import digest, new_key
 from llmhost.settings import Settings
 from llmhost.stack.project import service_images
+from testbed.engine import push_engine
+from testbed.image_registry import ImageRegistry
+from testbed.profiles import tiny
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -20,6 +25,20 @@ _FILES += " etc/nginx etc/logrotate.d etc/default/mtail etc/mtail"
 _FILES += " etc/systemd/system/llmhost-heal.service etc/systemd/system/llmhost-heal.timer"
 _FILES += " usr/local/sbin/llmhost-heal"
 _FILES += " opt/llmhost/compose.yaml opt/llmhost/services var/lib/llmhost/receipt.json"
+
+
+def site_data(place: Path, registry: ImageRegistry) -> dict[str, Any]:
+    """Inventory data of a server with the real llama.cpp and the tiny model."""
+    return {
+        "preflight_min_memory_gib": 1.0,
+        "preflight_min_free_disk_gib": 3.0,
+        "docker_insecure_registries": [registry.name],
+        "gateway_tls": "off",
+        "services": ["llamacpp"],
+        "llamacpp_image": push_engine(registry),
+        "models": [{"name": "tiny", "service": "llamacpp", **tiny(place)}],
+        "api_clients": [{"name": "demo", "sha256": digest(new_key())}],
+    }
 
 
 @dataclass(frozen=True)

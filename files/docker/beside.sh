@@ -16,7 +16,7 @@ longest=300 # seconds that a request may still take; a longer one is cut off
 uploading=60 # seconds for requests that no container has yet
 
 alone() {
-  echo "service $service is interrupted: $1" >&2
+  echo "note: service $service is interrupted: $1" >&2
   exit 0
 }
 
@@ -139,6 +139,7 @@ drain() {
     [ "$waited" -lt "$uploading" ] &&
       grep -qs '^nginx: worker process is shutting down' /proc/[0-9]*/cmdline || return 0
   done
+  echo "note: requests to service $service that were open after $2 s were cut off" >&2
 }
 
 end() {

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -14,10 +14,11 @@ from llmhost.bundle.file import Bundle, verified_bundle
 from llmhost.bundle.key import DIRECTORY, PUBLIC, fingerprint, signing_key, verifying_key
 from llmhost.bundle.manifest import BundleError
 from llmhost.cli.arguments import Limit
-from llmhost.cli.bundle_apply import deliver, deliveries, deploy
+from llmhost.cli.bundle_apply import deliver_all, deliveries, deploy
 from llmhost.cli.bundle_create import builder_of, create_bundle
 from llmhost.cli.bundle_targets import images_of
 from llmhost.cli.errors import stop
+from llmhost.cli.inventory_file import inventory_data
 from llmhost.cli.remote import LOCAL, RemoteError, remote
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.site import SiteHost
@@ -38,7 +39,8 @@ def create(
     builder: Annotated[
         str,
         typer.Option(
-            help="Machine with a network and the hosts' OS release: @local or an SSH host name"
+            help="Machine with a network and the hosts' OS release: @local, a host of the"
+            " inventory, or an SSH host name"
         ),
     ] = LOCAL,
     ssh_config: Annotated[
@@ -61,7 +63,9 @@ def create(
     with _sentences():
         targets = _targets(inventory, limit)
         signing = signing_key(key.expanduser())
-        data = {"ssh_config_file": str(ssh_config)} if ssh_config else {}
+        data = _login(inventory, builder)
+        if ssh_config:
+            data |= {"ssh_config_file": str(ssh_config)}
         with remote(builder, data) as reached:
             made = builder_of(reached, data, bakes=any(map(images_of, targets)))
             if any(target.settings.gpu_requests for target in targets) and not package:
@@ -95,11 +99,19 @@ def apply(
         public = verifying_key(key.expanduser())
         targets = _targets(inventory, limit)
         with _checked(file, public) as bundle, deliveries(bundle, targets) as found:
-            for each in found:
-                deliver(bundle, each)
-            deploy(inventory, found)
-    names = ", ".join(target.name for target in targets)
-    typer.echo(f"{names}: deployed from {file}")
+            delivered, problems = deliver_all(bundle, found)
+            if delivered:
+                deploy(inventory, delivered)
+                names = ", ".join(each.target.name for each in delivered)
+                typer.echo(f"{names}: deployed from {file}")
+            if problems:
+                stop(*problems)
+
+
+def _login(inventory: str, builder: str) -> dict[str, Any]:
+    """How to log in to the builder, if it is a host of the inventory."""
+    data = inventory_data(inventory).get(builder, {})
+    return {key: value for key, value in data.items() if key.startswith(("ssh_", "_sudo"))}
 
 
 def _targets(inventory: str, limit: list[str] | None) -> list[SiteHost]:

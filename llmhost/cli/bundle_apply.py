@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import typer
 
@@ -25,13 +27,16 @@ from llmhost.bundle.host import (
 from llmhost.bundle.manifest import IMAGES, KEYS, PACKAGES, BundleError, Part, lacking, unfit
 from llmhost.bundle.packages import APT_CONF, apt_files
 from llmhost.cli.bundle_targets import images_of, packages_of
-from llmhost.cli.remote import Remote, remote
+from llmhost.cli.remote import Remote, RemoteError, remote
 from llmhost.cli.run import run_pyinfra
 from llmhost.docker.image import missing
 from llmhost.facts.images import inspect_command, parse_images
 from llmhost.inventory.site import SiteHost
 from llmhost.resources import DEPLOY
 from llmhost.units import gib
+
+_AT_ONCE = 8
+"""Hosts that get their parts at the same time."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,9 @@ def deliveries(bundle: Bundle, targets: Sequence[SiteHost]) -> Iterator[list[Del
     if problems:
         raise BundleError("\n".join(problems))
     with ExitStack() as stack:
-        found = []
-        for target in targets:
-            reached = stack.enter_context(remote(target.name, target.data))
-            found.append(_delivery(bundle, target, reached))
+        reached = [stack.enter_context(remote(each.name, each.data)) for each in targets]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = [*pool.map(partial(_delivery, bundle), targets, reached)]
         for each in found:
             problems += unfit(manifest, each.target.name, each.state.release)
             problems += _too_large(each)
@@ -101,7 +105,28 @@ def _too_large(each: Delivery) -> Iterator[str]:
         )
 
 
-def deliver(bundle: Bundle, each: Delivery) -> None:
+def deliver_all(bundle: Bundle, found: Sequence[Delivery]) -> tuple[list[Delivery], list[str]]:
+    """Copy the missing parts to several hosts at a time.
+
+    The hosts that have them all now, and a sentence for each other host.
+    """
+
+    def problem(each: Delivery) -> str | None:
+        try:
+            _deliver(bundle, each)
+        except (BundleError, RemoteError) as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        problems = [*pool.map(problem, found)]
+    return (
+        [each for each, said in zip(found, problems, strict=True) if said is None],
+        [said for said in problems if said is not None],
+    )
+
+
+def _deliver(bundle: Bundle, each: Delivery) -> None:
     """Copy the missing parts to a host. Raises BundleError or RemoteError with a sentence."""
     name, reached = each.target.name, each.remote
     small = [part for part in each.parts if not part.path.startswith(f"{IMAGES}/")]

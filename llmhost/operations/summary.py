@@ -20,6 +20,9 @@ from llmhost.units import counted
 _LINES = 3
 """How many of the last lines of a failed command's output are repeated."""
 
+NOTE = "note: "
+"""Begins a line of a script's standard error that an operator should see."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -44,13 +47,29 @@ class _Failures(BaseStateCallback):
             state.failed_hosts.add(host)
 
 
+class _Notes(BaseStateCallback):
+    """Prints what scripts noted on hosts, which pyinfra shows only if they fail."""
+
+    @staticmethod
+    def operation_end(state: State, op_hash: str) -> None:
+        for host in state.inventory.get_active_hosts():
+            operation = state.ops[host].get(op_hash)
+            if operation is None or not operation.operation_meta.is_complete():
+                continue
+            for line in operation.operation_meta.stderr_lines:
+                if line.startswith(NOTE):
+                    said = line.removeprefix(NOTE)
+                    host.log_styled(said, fg="yellow", log_func=logger.warning)
+
+
 def summarise(state: State) -> None:
-    """Print the failed hosts of this run when the process ends, unless the caller reports them
-    itself (`RunState.summary`)."""
+    """Print notes of scripts, and the failed hosts of this run when the process ends, unless the
+    caller reports them itself (`RunState.summary`)."""
     run = run_of(state)
     if run.summary:
         run.summary = False
         add_callbacks(state, _Failures)
+        add_callbacks(state, _Notes)
         add_callbacks(state, Progress)
         # pyinfra has no callback for the end of a run. The last one that is registered runs first.
         atexit.register(announce_end, state)

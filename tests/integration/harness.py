@@ -19,6 +19,11 @@ _DEPLOY = """\
 import pickle
 from pathlib import Path
 
+from pyinfra import state
+
+from llmhost.operations.summary import summarise
+
+summarise(state)
 pickle.loads(Path("function.pickle").read_bytes())()
 """
 

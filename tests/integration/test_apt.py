@@ -187,6 +187,7 @@ def test_killed_installation_is_finished(host: Machine) -> None:
     assert _versions(host) == ["ii  double-slow 1.0"]
 
 
+@pytest.mark.faults
 def test_package_of_others_that_cannot_be_configured_stops_nothing(host: Machine) -> None:
     assert not deploy(host, _install, "double-broken").succeeded
     assert converge(host, _install, "double-tool").changed

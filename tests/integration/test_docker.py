@@ -307,6 +307,7 @@ def _packages(machine: Machine) -> dict[str, str]:
     return {package: state for state, package in states}
 
 
+@pytest.mark.flavours
 def test_docker_s_own_packages_replace_the_distribution_s(
     vendor: tuple[Machine, str, str],
 ) -> None:

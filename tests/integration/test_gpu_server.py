@@ -110,6 +110,7 @@ def test_service_is_interrupted_where_another_program_has_the_memory(server: Gpu
     finally:
         server.machine.ssh("rm /run/llmhost-double/1.free")
     assert outcome.succeeded, outcome.output
+    assert "is interrupted: 1 MiB of GPU GPU-" in outcome.output, outcome.output
     events = f"docker events --since {before[1]} --until 0s --filter event=create"
     names = server.machine.ssh(f"{events} --format '{{{{.Actor.Attributes.name}}}}'").stdout
     assert CONTAINER in names and "beside" not in names, names

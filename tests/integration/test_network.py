@@ -238,7 +238,9 @@ def use_netplan(mover: Mover) -> None:
     )
 
 
-@pytest.mark.parametrize("renderer", ["networkd", "netplan"])
+@pytest.mark.parametrize(
+    "renderer", ["networkd", pytest.param("netplan", marks=pytest.mark.flavours)]
+)
 def test_changed_address_is_followed_and_kept(mover: Mover, renderer: str) -> None:
     if renderer == "netplan":
         use_netplan(mover)

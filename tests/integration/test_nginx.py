@@ -88,6 +88,7 @@ def test_drift_is_healed(first: Outcome, machine: Machine, outside: Client, drif
     assert status(outside, machine, KEY) == "502"
 
 
+@pytest.mark.faults
 def test_files_of_a_killed_run_are_taken_up(
     first: Outcome, machine: Machine, outside: Client
 ) -> None:

@@ -223,6 +223,7 @@ def test_ubuntu_gets_its_signed_open_module_loaded_by_a_reboot(site: Site, host:
     assert (gpu["persistence"], gpu["power_limit_watts"]) == (True, 250.0)
 
 
+@pytest.mark.flavours
 @pytest.mark.parametrize(
     ("release", "profile", "module"),
     [
@@ -264,6 +265,7 @@ def test_the_power_limit_outlives_a_reboot_and_a_person(site: Site, host: Machin
     assert [gpu["power_limit_watts"] for gpu in probe(host, options)["gpus"]] == [300.0, 300.0]
 
 
+@pytest.mark.flavours
 def test_a_driver_with_known_holes_is_upgraded_and_another_branch_replaces_it(
     site: Site, host: Machine
 ) -> None:
@@ -482,6 +484,7 @@ def test_without_leave_to_reboot_the_host_is_refused_until_somebody_has(
     assert f"module {LONG_TERM} is loaded, and {NEWER} is installed" in said
 
 
+@pytest.mark.flavours
 def test_debian_takes_the_closed_module_for_pascal_from_nvidia(site: Site, host: Machine) -> None:
     furnish(host, "gtx-1080-ti", "debian-13")
     assert "Pascal ends with branch 580" in refusal(host, settings())
@@ -540,6 +543,7 @@ def test_a_branch_whose_packages_keep_their_names_is_changed_up_and_down(
         assert set(found) <= held(host)
 
 
+@pytest.mark.flavours
 def test_an_nvswitch_host_gets_the_fabric_manager_of_its_drivers_version(
     site: Site, host: Machine
 ) -> None:
@@ -568,6 +572,7 @@ def test_hosts_that_no_driver_can_serve_are_refused_and_others_left_alone(
     assert host.ssh("dpkg -l").stdout == before
 
 
+@pytest.mark.flavours
 def test_a_driver_that_can_not_be_installed_stops_the_host_and_a_better_one_mends_it(
     site: Site, host: Machine
 ) -> None:
@@ -582,6 +587,7 @@ def test_a_driver_that_can_not_be_installed_stops_the_host_and_a_better_one_mend
     assert probe(host, settings())["driver"] == LONG_TERM
 
 
+@pytest.mark.flavours
 def test_wsl_keeps_the_driver_of_windows(site: Site, host: Machine) -> None:
     furnish(host, "wsl", windows_driver=False)
     # The GPU may be another maker's; only a service that asks for NVIDIA's makes it an error.

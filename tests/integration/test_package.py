@@ -326,6 +326,7 @@ def test_verify_runs_the_installed_checks(site: Installation, lan: Lan) -> None:
     assert "test_gateway.py" in verified.stdout
 
 
+@pytest.mark.airgap
 @pytest.mark.machines
 def test_bundle_holds_the_installed_llmhost(site: Installation, lan: Lan, wheel: Path) -> None:
     lan.machines[SERVER].ssh("apt-get -q -y install --no-install-recommends gnupg")

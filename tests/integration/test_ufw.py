@@ -362,6 +362,7 @@ def test_trial_of_a_dead_controller_is_undone(guarded: Scene) -> None:
     assert deploy(guarded.server, _guard, guarded.declared).changed == []
 
 
+@pytest.mark.faults
 def test_next_run_takes_the_trial_over(guarded: Scene) -> None:
     data = {**guarded.declared, **OTHER}
     _deploy_and_die(guarded, data)
@@ -402,6 +403,7 @@ def test_two_backends_at_once_are_refused(guarded: Scene) -> None:
     assert deploy(guarded.server, _guard, guarded.declared).changed == []
 
 
+@pytest.mark.flavours
 def test_docker_may_come_after_the_firewall(lan: Lan) -> None:
     """And on iptables' older backend, which Docker and ufw then share."""
     client, server = lan.client("passer-by"), lan.machine("late")

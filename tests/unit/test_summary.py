@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 _PROGRAM = """
 import json, sys
@@ -44,3 +45,24 @@ def test_failed_hosts_are_named_with_place_and_reason() -> None:
 def test_single_host_needs_no_limit() -> None:
     told = summary([("llm", "Firewall", ["no"])], 1)
     assert told[-1] == "        no"
+
+
+_DEPLOY = """
+from pyinfra import state
+from pyinfra.operations import server
+from llmhost.operations.summary import summarise
+
+summarise(state)
+server.shell(name="Speak", commands=["echo said; printf 'note: a stream was cut off\\nmore' >&2"])
+"""
+
+
+def test_notes_of_a_script_are_printed_although_it_succeeds(tmp_path: Path) -> None:
+    (tmp_path / "deploy.py").write_text(_DEPLOY)
+    program = Path(sys.executable).with_name("pyinfra")
+    ran = subprocess.run(
+        [program, "@local", "deploy.py", "-y"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "a stream was cut off" in ran.stderr
+    assert "said" not in ran.stderr and "more" not in ran.stderr

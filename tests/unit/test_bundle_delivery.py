@@ -1,0 +1,49 @@
+"""A bundle is copied to several hosts at a time, and one that fails stops no other."""
+
+from pathlib import Path
+
+import pytest
+
+from llmhost.bundle.file import Bundle, verified_bundle, write_bundle
+from llmhost.bundle.host import HostState
+from llmhost.bundle.key import signing_key
+from llmhost.bundle.manifest import Manifest, Release
+from llmhost.bundle.parts import Parts
+from llmhost.cli.bundle_apply import Delivery, deliver_all
+from llmhost.cli.remote import Remote
+from llmhost.inventory.reader import read_settings
+from llmhost.inventory.site import SiteHost
+
+RELEASE = Release("debian", "13", "amd64")
+# Larger than what is read at once, so that the hosts' copies take turns.
+IMAGE = b"".join(bytes([number]) * 1000 for number in range(250)) * 20
+
+
+@pytest.fixture
+def bundle_file(tmp_path: Path) -> Path:
+    parts = Parts(tmp_path / "parts")
+    whole = (parts.keep("packages/a.deb", b"package"), parts.keep("images/a.tar", IMAGE))
+    manifest = Manifest("now", {}, RELEASE, "", {}, (), {}, whole)
+    key = signing_key(tmp_path / "keys")
+    write_bundle(tmp_path / "site.bundle", manifest, tmp_path / "parts", key)
+    return tmp_path / "site.bundle"
+
+
+def delivery(bundle: Bundle, name: str, script: str) -> Delivery:
+    """To a host that runs this script instead of each one that it gets."""
+    host = Remote(name, ("sh", "-c", script))
+    target = SiteHost(name, read_settings({}))
+    return Delivery(target, host, HostState(RELEASE, 1 << 40, {}), bundle.manifest.parts)
+
+
+def test_host_that_fails_stops_no_other(tmp_path: Path, bundle_file: Path) -> None:
+    # The script of each command is in $0; what is fed to it is kept if it is an image.
+    keep = f"case $0 in *images/a.tar.part*) cat >>{tmp_path}/$NAME ;; *) cat >/dev/null ;; esac"
+    key = signing_key(tmp_path / "keys").public_key()
+    with verified_bundle(bundle_file, key) as bundle:
+        good = [delivery(bundle, name, keep.replace("$NAME", name)) for name in ("a", "c")]
+        full = delivery(bundle, "b", "cat >/dev/null; echo No space left on device >&2; exit 1")
+        delivered, problems = deliver_all(bundle, [good[0], full, good[1]])
+    assert delivered == good
+    assert problems == ["b: No space left on device"]
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "c").read_bytes() == IMAGE
