@@ -1,8 +1,7 @@
 """Docker: the engine, its configuration, and its daemon."""
 
 from llmhost.docker.containerd import CONFIG
-from llmhost.docker.guard_first import guard_first_files
-from llmhost.operations import audit, containerd, docker, files, systemd
+from llmhost.operations import audit, containerd, docker, systemd
 from llmhost.operations.component import component
 from llmhost.resources import FILES, script
 from llmhost.settings import Settings
@@ -49,9 +48,8 @@ def install_docker(settings: Settings) -> None:
         harden=settings.system.hardening != "off",
         name="Configure the Docker daemon",
     )
-    files.present(
-        *guard_first_files(settings.firewall.enabled),
-        name="Keep ufw's rules for containers ahead of Docker's",
+    docker.guarded(
+        settings.firewall.enabled, name="Keep ufw's rules for containers ahead of Docker's"
     )
     # The daemon depends on these units.
     systemd.service("containerd.service", newer_than=[CONFIG], name="Run containerd")

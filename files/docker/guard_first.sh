@@ -3,15 +3,21 @@
 # Forwarded packets meet DOCKER-USER, where ufw's rules for containers are, before any rule of
 # Docker. With live-restore, a daemon that is started beside running containers inserts rules of
 # their networks ahead of it and leaves it there.
-set -e
-for family in ip ip6; do
-    loaded=$("${family}tables-save" -t filter 2>/dev/null) || continue # a kernel without IPv6
-    case $loaded in *":DOCKER-USER "*) ;; *) continue ;; esac
-    # One transaction: at no moment is the jump missing.
+
+# One transaction: at no moment is the jump missing. It fails if somebody changes the rules between
+# the two commands.
+put_first() { # ip or ip6
+    loaded=$("$1tables-save" -t filter) || return
+    case $loaded in *":DOCKER-USER "*) ;; *) return 0 ;; esac
     {
         echo '*filter'
-        echo "$loaded" | sed -n 's/^-A \(FORWARD -j DOCKER-USER\)$/-D \1/p'
+        printf '%s\n' "$loaded" | sed -n 's/^-A \(FORWARD -j DOCKER-USER\)$/-D \1/p'
         echo '-I FORWARD -j DOCKER-USER'
         echo COMMIT
-    } | "${family}tables-restore" --noflush --wait 10
+    } | "$1tables-restore" --noflush --wait 10
+}
+
+for family in ip ip6; do
+    [ "$family" = ip ] || [ -e /proc/net/if_inet6 ] || continue # a kernel without IPv6
+    put_first "$family" || put_first "$family" || put_first "$family" || exit 1
 done

@@ -56,9 +56,11 @@ class Bundle:
 
     def read(self, part: Part, skip: int = 0) -> Iterator[bytes]:
         """A part's content in chunks, without its first `skip` bytes; threads may read at once."""
-        start = self.places[part.path]
-        for at in range(start + skip, start + part.bytes, _CHUNK):
-            yield os.pread(self.file.fileno(), min(_CHUNK, start + part.bytes - at), at)
+        at = self.places[part.path] + skip
+        end = at - skip + part.bytes
+        while piece := os.pread(self.file.fileno(), min(_CHUNK, end - at), at):
+            at += len(piece)
+            yield piece
 
 
 @contextmanager

@@ -56,9 +56,9 @@ def create(
 ) -> None:
     """Collect everything that a deploy of the inventory would fetch in one signed file.
 
-    The hosts are not contacted. The builder builds the images and downloads the packages; it
-    needs Docker with buildx, curl and gnupg, and keeps both in its caches. A rerun after an
-    interruption reuses the finished parts in FILE.parts.
+    Hosts other than the builder are not contacted. The builder builds the images and downloads
+    the packages; it needs Docker with buildx, curl and gnupg, and keeps both in its caches. A rerun
+    after an interruption reuses the finished parts in FILE.parts.
     """
     with _sentences():
         targets = _targets(inventory, limit)
@@ -99,13 +99,16 @@ def apply(
         public = verifying_key(key.expanduser())
         targets = _targets(inventory, limit)
         with _checked(file, public) as bundle, deliveries(bundle, targets) as found:
-            delivered, problems = deliver_all(bundle, found)
+            problems = deliver_all(bundle, found)
+            for sentence in problems.values():
+                typer.echo(f"error: {sentence}", err=True)
+            delivered = [each for each in found if each.target.name not in problems]
             if delivered:
                 deploy(inventory, delivered)
                 names = ", ".join(each.target.name for each in delivered)
                 typer.echo(f"{names}: deployed from {file}")
             if problems:
-                stop(*problems)
+                stop(f"not deployed, for the reasons above: {', '.join(problems)}")
 
 
 def _login(inventory: str, builder: str) -> dict[str, Any]:

@@ -105,25 +105,22 @@ def _too_large(each: Delivery) -> Iterator[str]:
         )
 
 
-def deliver_all(bundle: Bundle, found: Sequence[Delivery]) -> tuple[list[Delivery], list[str]]:
-    """Copy the missing parts to several hosts at a time.
+def deliver_all(bundle: Bundle, found: Sequence[Delivery]) -> dict[str, str]:
+    """Copy the missing parts to several hosts at a time. By name of each host that does not have
+    them all now, a sentence that says why."""
 
-    The hosts that have them all now, and a sentence for each other host.
-    """
-
-    def problem(each: Delivery) -> str | None:
+    def problem(each: Delivery) -> str:
         try:
             _deliver(bundle, each)
         except (BundleError, RemoteError) as error:
             return str(error)
-        return None
+        except OSError as error:
+            return f"{each.target.name}: {error.strerror or error}"
+        return ""
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         problems = [*pool.map(problem, found)]
-    return (
-        [each for each, said in zip(found, problems, strict=True) if said is None],
-        [said for said in problems if said is not None],
-    )
+    return {each.target.name: why for each, why in zip(found, problems, strict=True) if why}
 
 
 def _deliver(bundle: Bundle, each: Delivery) -> None:

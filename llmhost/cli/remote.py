@@ -4,7 +4,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,14 +66,18 @@ class Remote:
     def feed(self, script: str, pieces: Iterable[bytes]) -> None:
         """Stream input to a script."""
         command = [*self.reach, _as_root(script)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        error = b""
+        # It may end early: its status and output are checked below. What is still in the buffer of
+        # its input is then written once more at the end.
+        with (
+            suppress(BrokenPipeError),
+            subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+        ):
             assert process.stdin and process.stderr
-            try:
+            with suppress(BrokenPipeError):
                 for piece in pieces:
                     process.stdin.write(piece)
                 process.stdin.close()
-            except BrokenPipeError:
-                pass  # it ended early; its status and output are checked below
             error = process.stderr.read()
         self._check(process.returncode, error)
 

@@ -54,7 +54,9 @@ def present(
         toolkit_reasons(state, version), _installed(version, repository(state))
     )
     state = yield from then_read(installed, state)
-    yield from inner(files.present)(*units, refresh_condition(state))
+    ordered = [*inner(files.present)(*units, refresh_condition(state))]
+    # As in docker.guarded: the directory of Docker's drop-ins may be new.
+    yield from (*ordered, StringCommand("systemctl daemon-reload")) if ordered else ()
     yield from inner(systemd.service)(REFRESH_PATH, others=[REFRESH_SERVICE])
     # The specs are on a tmpfs: without it no container gets a GPU after a reboot.
     yield from inner(systemd.starts_at_boot)(REFRESH_SERVICE)

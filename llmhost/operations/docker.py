@@ -20,6 +20,7 @@ from llmhost.docker.daemon_json import (
     render_owned,
     restart_sentences,
 )
+from llmhost.docker.guard_first import DROP_IN, guard_first_files
 from llmhost.docker.packages import (
     ALL_NAMES,
     DOCKER,
@@ -33,6 +34,7 @@ from llmhost.operations.apt import repository_commands, repository_differences
 from llmhost.operations.changes import explain, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
+from llmhost.operations.files import apply_command
 from llmhost.resources import script
 from llmhost.system import apt
 from llmhost.system.files import UNPACK, File, archive, candidate_path, differences
@@ -136,6 +138,39 @@ def daemon(config: Mapping[str, Any], *, owner: str = "docker", harden: bool = F
         sentences = [f"{CONFIG} differs in {key}" for key in changed] or [*wrong.values()]
         explain([*sentences, *(restart_sentences(existing, changed) if found.running else [])])
         yield _install_config(text, record, earlier | ours, ours)
+
+
+@declared(
+    prefetch=lambda wanted: [
+        ask(PathStates, paths=[each.path for each in guard_first_files(wanted)]),
+        ask(DaemonConfig, config=CONFIG, record=_record("docker")),
+    ]
+)
+def guarded(wanted: bool) -> Commands:
+    """Keep ufw's rules for containers ahead of Docker's at each start of the daemon, or do not.
+
+    A later systemd.service(…, newer_than=OVERRIDES) restarts a daemon that started without.
+    """
+    entries = guard_first_files(wanted)
+    found = get_fact(PathStates, paths=[each.path for each in entries])
+    wrong = differences(entries, found)
+    if not wrong:
+        return
+    daemon = get_fact(DaemonConfig, config=CONFIG, record=_record("docker"))
+    restarts = daemon.running and any(each.path == DROP_IN for each in wrong)
+    explain([*wrong.values(), *(restart_sentences(_loaded(daemon.config), ()) if restarts else ())])
+    yield apply_command([*wrong])
+    # Before version 257, systemd does not say that it must be reloaded if the directory of a unit's
+    # drop-ins is new (systemd issue 31752).
+    yield StringCommand("systemctl daemon-reload")
+
+
+def _loaded(text: str) -> dict[str, Any]:
+    """A file that is broken was refused before."""
+    try:
+        return parse_config(text, CONFIG)
+    except BrokenConfig:
+        return {}
 
 
 @declared(prefetch=lambda: [ask(PathStates, paths=[SOCKET])])

@@ -34,14 +34,15 @@ class Reasons:
 class HostRun:
     """One host of a run. Operations are named by pyinfra's hash, as in `host.op_hash_order`.
 
-    `completed`: the last one succeeded. In a dry run, `comparing` is the current operation, and
-    `compared` the number of those before.
+    `completed`: the last one succeeded. `noted`: those whose notes are printed. In a dry run,
+    `comparing` is the current operation, and `compared` the number of those before.
     """
 
     reasons: dict[str, Reasons] = field(default_factory=lambda: defaultdict(Reasons))
     prefetch: Prefetch = field(default_factory=Prefetch)
     lock: "HostLock | None" = None
     failed_at: str = ""
+    noted: set[str] = field(default_factory=set)
     completed: bool = False
     comparing: str = ""
     compared: int = 0

@@ -53,13 +53,18 @@ class _Notes(BaseStateCallback):
     @staticmethod
     def operation_end(state: State, op_hash: str) -> None:
         for host in state.inventory.get_active_hosts():
-            operation = state.ops[host].get(op_hash)
-            if operation is None or not operation.operation_meta.is_complete():
-                continue
-            for line in operation.operation_meta.stderr_lines:
-                if line.startswith(NOTE):
-                    said = line.removeprefix(NOTE)
-                    host.log_styled(said, fg="yellow", log_func=logger.warning)
+            _print_notes(state, host, op_hash)
+
+
+def _print_notes(state: State, host: Host, op_hash: str) -> None:
+    operation = state.ops[host].get(op_hash)
+    noted = host_run(host).noted
+    if operation is None or op_hash in noted or not operation.operation_meta.is_complete():
+        return
+    noted.add(op_hash)
+    for line in operation.operation_meta.stderr_lines:
+        if line.startswith(NOTE):
+            host.log_styled(line.removeprefix(NOTE), fg="yellow", log_func=logger.warning)
 
 
 def summarise(state: State) -> None:
@@ -78,6 +83,10 @@ def summarise(state: State) -> None:
 
 def _print_summary(state: State) -> None:
     hosts = [host for host in state.inventory if state.is_host_in_limit(host)]
+    for host in state.activated_hosts:
+        # With --no-wait and --serial, there is no callback for the end of an operation.
+        for op_hash in host.op_hash_order:
+            _print_notes(state, host, op_hash)
     failed = sorted(state.failed_hosts, key=lambda host: host.name)
     for line in lines([_failure(state, host) for host in failed], len(hosts)):
         logger.error(line)

@@ -55,7 +55,7 @@ CORRECTED_BY: dict[str, tuple[str, ...]] = {
     ),
     "Docker: containerd.rooted": ("docker.images-are-in-the-declared-directory",),
     "Docker: docker.api_socket": ("docker.api-is-for-root-on-the-host-only",),
-    "Docker: files.present": ("firewall.docker-starts-with-the-rules-of-ufw-first",),
+    "Docker: docker.guarded": ("firewall.docker-starts-with-the-rules-of-ufw-first",),
     "Docker: systemd.service": (
         "docker.engine-runs-now-and-at-boot",
         "docker.daemon-runs-the-declared-configuration",

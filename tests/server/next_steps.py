@@ -178,8 +178,8 @@ NEXT_STEPS = {
     "that differ. Declare those that you need in `firewall_rules`; a deploy removes the others.",
     "firewall.no-change-of-rules-waits-for-confirmation": "A deploy is changing the rules, or "
     "was interrupted. Wait for `firewall_confirm_seconds`, then deploy again.",
-    "firewall.published-ports-are-guarded-before-docker-opens-them": "Deploy again. If it fails "
-    "still, `iptables -S FORWARD` shows which rule comes first; another program adds it.",
+    "firewall.published-ports-are-guarded-before-docker-opens-them": "Deploy again. If it still "
+    "fails, `iptables -S FORWARD` shows which rule comes first; another program adds it.",
     "firewall.docker-starts-with-the-rules-of-ufw-first": "Deploy again: it restores the drop-in "
     "`50-llmhost-firewall.conf` of `docker.service`.",
     "firewall.undeclared-ports-are-refused-from-outside": "Find the listener with `ss -ltnp`, "
