@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from llmhost.docker.packages import unsupported
+from llmhost.docker.packages import DISTRIBUTION, DOCKER, other_engine, unsupported
 from llmhost.system.addresses import NetworkState
 from llmhost.system.host_identity import HostIdentity
 from llmhost.system.listeners import Needed
@@ -26,9 +26,10 @@ FREE_GIB_WHEN_DEPLOYED = 1.0
 class Requirements:
     """What a host must have. `docker_source` is empty for a host that gets no Docker; `listens` are
     the addresses of its gateway, none without one. `counts_tokens`: the gateway needs njs. `ports`
-    must not be in use by programs of others."""
+    must not be in use by programs of others. `live_restore`: containers outlive the daemon."""
 
     docker_source: str = ""
+    live_restore: bool = False
     min_memory_gib: float = 0
     min_free_disk_gib: float = 0
     max_clock_skew_seconds: float = 60
@@ -64,12 +65,39 @@ def findings(
 def occupied(sites: Sequence[str]) -> Iterator[str]:
     """Refuses an nginx that serves sites of others; `sites` are their files."""
     if sites:
-        shown = ", ".join(sites[:3]) + (f" and {len(sites) - 3} more" if len(sites) > 3 else "")
         yield (
-            f"nginx already serves other sites on this host ({shown}), and llmhost would replace"
-            " its configuration; move them to another host, or set gateway_replaces_nginx ="
+            f"nginx already serves other sites on this host ({_shown(sites)}), and llmhost would"
+            " replace its configuration; move them to another host, or set gateway_replaces_nginx ="
             " True to replace them"
         )
+
+
+def in_swarm(*, live_restore: bool) -> Iterator[str]:
+    """Refuses a node of a swarm whose daemon would not start."""
+    if live_restore:
+        yield (
+            "the host is a node of a Docker swarm, and Docker does not start there with"
+            " live-restore; leave the swarm with: docker swarm leave, or set docker_daemon_options"
+            ' = {"live-restore": False}: containers then restart with the daemon'
+        )
+
+
+def replaced_engine(source: str, containers: Sequence[str]) -> Iterator[str]:
+    """Refuses to replace an engine that has containers of others."""
+    if containers:
+        package = other_engine(source)
+        other = DOCKER if source == DISTRIBUTION else DISTRIBUTION
+        yield (
+            f"{package} has containers of others ({_shown(containers)}), and docker_source ="
+            f' "{source}" would replace it with an engine that may not find them; set'
+            f' docker_source = "{other}", or save what they need, then run: apt-get remove'
+            f" {package}"
+        )
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def not_in_group(interface: str, address: Address, found: NetworkState) -> Iterator[str]:

@@ -21,6 +21,7 @@ def check_host(settings: Settings) -> None:
     preflight.fit(
         Requirements(
             docker_source=settings.docker.source,
+            live_restore=bool(settings.docker.daemon_config().get("live-restore")),
             min_memory_gib=settings.preflight.min_memory_gib,
             min_free_disk_gib=settings.preflight.min_free_disk_gib,
             max_clock_skew_seconds=settings.preflight.max_clock_skew_seconds,

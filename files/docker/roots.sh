@@ -1,8 +1,9 @@
 #!/bin/sh
 # Directories of Docker and containerd on the host, for llmhost/facts/docker.py. Needs functions.sh.
 # usage: roots.sh DOCKER_ROOT CONTAINERD_ROOT, the declared ones; the second is empty if any will do
-# Prints containerd's configuration as base64 and its directory, if one is declared; then `moves NAME
-# DIRECTORY` for each directory with data that is not the declared one, and `busy` if containers run.
+# Prints containerd's configuration as base64 and its directory, if one is declared; then `swarm` if
+# the host is in one, `moves NAME DIRECTORY` for each directory with data that is not the declared
+# one, and `busy` if containers run.
 containerd=
 if [ -n "$2" ]; then
   base64 -w0 /etc/containerd/config.toml 2>/dev/null
@@ -17,6 +18,10 @@ docker=$(docker_root)
 docker=${docker%%|*}
 [ -n "$docker" ] || docker=$(sed -n 's/.*"data-root": *"\([^"]*\)".*/\1/p' /etc/docker/daemon.json 2>/dev/null)
 docker=${docker:-/var/lib/docker}
+# A node of a swarm has this file until it leaves the swarm.
+[ -e "$docker/swarm/docker-state.json" ] && echo swarm
+# With userns-remap, Docker appends a user and a group to the directory that is declared.
+! other "$docker" "$1" || docker=$(printf '%s\n' "$docker" | sed -E 's|/[0-9]+\.[0-9]+$||')
 if other "$docker" "$1" && anything "$docker"/containers "$docker"/volumes "$docker"/image/*/imagedb/content/* \
   -mindepth 1 ! -name backingFsBlockDev ! -name metadata.db; then
   echo "moves docker $docker"

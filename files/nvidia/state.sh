@@ -67,10 +67,13 @@ for key in $mok_keys $own_key; do
   mokutil --test-key "$root$key" 2>&1 | grep -q 'is already enrolled' && say mok "$key"
 done
 
+# Libraries of another architecture (i386: Steam, Wine) have the same names.
+native=$(dpkg --print-architecture 2>/dev/null)
 set -f # The patterns are dpkg's, not the shell's.
 # shellcheck disable=SC2086
 dpkg-query --admindir="$root/var/lib/dpkg" -W \
-  -f 'package ${db:Status-Abbrev} ${Package} ${Version}\n' $patterns 2>/dev/null
+  -f '${Architecture} package ${db:Status-Abbrev} ${Package} ${Version}\n' $patterns 2>/dev/null |
+  sed -n "s/^\(all\|$native\) package/package/p"
 parts=$(dpkg-query --admindir="$root/var/lib/dpkg" -W -f '${db:Status-Abbrev} ${Package}\n' \
   'nvidia-utils-*' 'libnvidia-compute*' nvidia-smi nvidia-driver-cuda libcuda1 2>/dev/null |
   sed -n 's/^.i. *//p')
@@ -100,9 +103,9 @@ done
 if [ -z "$smi" ]; then smi=$root/usr/bin/nvidia-smi; fi
 if [ -x "$smi" ]; then
   query=index,uuid,pci.bus_id,driver_version,persistence_mode,power.limit,mig.mode.current
-  query=$query,memory.total,name
-  answer=$(short "$smi" --query-gpu=$query --format=csv,noheader,nounits) && tag=gpu ||
-    tag=smi_error
+  query=$query,memory.total,power.min_limit,power.max_limit,name
+  answer=$(short "$smi" --query-gpu=$query --format=csv,noheader,nounits)
+  case $? in 0 | 14) tag=gpu ;; *) tag=smi_error ;; esac # 14: it warns of a corrupted infoROM
   printf '%s\n' "$answer" | sed "s/^/$tag /"
 fi
 true

@@ -2,15 +2,20 @@
 # Files that override the packaged configuration of units, for llmhost/system/overrides.py.
 # usage: overrides.sh UNIT...
 # Prints `unit NAME NEED_DAEMON_RELOAD`, then for each file `KIND PACKAGED PATH`, and its content as
-# base64 on the next line; `failed NAME REASON` if systemd does not answer. systemd itself is not
-# asked for the files, because it names those that it has loaded. Starts few programs: a host has
-# many units, and few overrides.
+# base64 on the next line; `edited PACKAGE PATH`, with the content, for a packaged unit file that was
+# changed; `failed NAME REASON` if systemd does not answer. systemd itself is not asked for the files,
+# because it names those that it has loaded. Starts few programs: a host has many units, and few
+# overrides.
 places="/etc/systemd/system.control /run/systemd/system.control /run/systemd/transient
   /etc/systemd/system /run/systemd/system /usr/local/lib/systemd/system"
+vendor=/usr/lib/systemd/system # of packages; only what they do not own counts
+info=/var/lib/dpkg/info
 conffiles=
 
 show() { # KIND PATH
-  packaged=no; dpkg-query -S "$2" >/dev/null 2>&1 && packaged=yes
+  # Packages may name files below /usr/lib by the link to it.
+  packaged=no
+  { dpkg-query -S "$2" || dpkg-query -S "${2#/usr}"; } >/dev/null 2>&1 && packaged=yes
   echo "$1 $packaged $2"; base64 -w0 "$2"; echo
 }
 
@@ -20,6 +25,31 @@ fragment() { # PATH NAME: a unit file that hides the packaged one
     /usr/lib/systemd/* | /lib/systemd/* | /dev/null) ;; # an alias, or masked
     *) show unit-file "$1" ;;
   esac
+}
+
+edited() { # NAME: a packaged unit file that was changed
+  case $checked in
+    *"/systemd/system/$1: OK"*) ;;
+    *"/systemd/system/$1: FAILED"*)
+      file=/usr/lib/systemd/system/$1
+      [ -f "$file" ] && [ ! -L "$file" ] || return
+      owner=$(printf '%s\n' "$sums" |
+        sed -n "/system\/$1\$/ { s|^$info/\([a-z0-9.+-]*\).*|\1|p; q; }")
+      echo "edited ${owner%.md5sums} $file"; base64 -w0 "$file"; echo
+      ;;
+  esac
+}
+
+drop_ins() { # KIND DIRECTORY
+  for file in "$2"/*.conf; do [ -f "$file" ] && show "$1" "$file"; done
+}
+
+prefixed() { # PLACE NAME: directories for all units whose names begin alike, up to a dash
+  stem=${2%.*}
+  while [ "$stem" != "${stem%-*}" ]; do
+    stem=${stem%-*}
+    drop_ins shared "$1/$stem-.${2##*.}.d"
+  done
 }
 
 environment() { # PATH: as a package ships it, or changed
@@ -33,12 +63,14 @@ environment() { # PATH: as a package ships it, or changed
 
 look() { # UNIT NAMES NEED_DAEMON_RELOAD ENVIRONMENT_FILES
   echo "unit $1 $3"
-  for place in $places; do
+  edited "$1"
+  for place in $places $vendor; do
     for name in $2; do
-      [ -f "$place/$name" ] && fragment "$place/$name" "$name"
-      for file in "$place/$name.d"/*.conf; do [ -f "$file" ] && show drop-in "$file"; done
+      [ "$place" = "$vendor" ] || [ ! -f "$place/$name" ] || fragment "$place/$name" "$name"
+      drop_ins drop-in "$place/$name.d"
+      prefixed "$place" "$name"
     done
-    for file in "$place/${1##*.}.d"/*.conf; do [ -f "$file" ] && show shared "$file"; done
+    drop_ins shared "$place/${1##*.}.d"
   done
   while read -r file; do
     file=${file%% (*}
@@ -53,6 +85,10 @@ state=$(systemctl show -p Names -p NeedDaemonReload -p EnvironmentFiles "$@" 2>&
   for unit; do echo "failed $unit $(printf '%s\n' "$state" | tail -n 1)"; done
   exit
 }
+# One look at all units. A file of two packages, of which one replaced it, is that of either.
+sums=$(grep -H -F -e "$(printf '/systemd/system/%s\n' "$@")" "$info"/*.md5sums 2>/dev/null)
+checked=$(printf '%s\n' "$sums" | sed -n 's|^.*:\([0-9a-f]\{32\}  \)|\1/|p' |
+  LC_ALL=C md5sum --check 2>/dev/null)
 names='' reload='' files=''
 while IFS= read -r line; do
   case $line in

@@ -20,12 +20,14 @@ _TABLE = re.compile(r"^\s*\[", re.MULTILINE)
 class EngineRoots:
     """`config` is the text of CONFIG, `containerd` the directory that it gives; both are empty
     without containerd, and if no directory of containerd is declared. `moves` are directories with
-    data, by program, that are not the declared ones; `busy`: containers run."""
+    data, by program, that are not the declared ones; `busy`: containers run; `swarm`: the host is
+    a node of one."""
 
     config: str = ""
     containerd: str = ""
     moves: Mapping[str, str] = field(default_factory=dict)
     busy: bool = False
+    swarm: bool = False
 
 
 def with_root(text: str, root: str) -> str:

@@ -97,6 +97,11 @@ def unsupported(source: str, distribution: str, version: str) -> str:
     )
 
 
+def other_engine(source: str) -> str:
+    """The engine's package of the other source."""
+    return "docker-ce" if source == DISTRIBUTION else "docker.io"
+
+
 def docker_repository(
     url: str, key_fingerprint: str, key: bytes | None, distribution: str, codename: str
 ) -> Repository:

@@ -9,7 +9,9 @@ from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
 from llmhost.facts.lists import OfList
+from llmhost.resources import script
 from llmhost.system.apt import AptPackage, PackageDatabase
+from llmhost.system.apt_sources import Listed, parse_sources
 from llmhost.system.files import PathState
 
 _SETTLED = {"installed", "config-files", "not-installed"}
@@ -34,11 +36,14 @@ class InstalledPackages(OfList[PackageDatabase], FactBase[PackageDatabase]):
         names = shlex.quote(" ".join(packages))
         # One pass over the whole database: dpkg-query fails on an unknown name.
         return (
-            "dpkg-query -W -f '${Package}|${Version}|${db:Status-Want}|${db:Status-Status}\\n'"
-            f" | awk -F'|' -v names={names}"
-            ' \'BEGIN { count = split(names, list, " ");'
+            "dpkg-query -W -f '${Package}|${Version}|${db:Status-Want}|${db:Status-Status}"
+            "|${Architecture}\\n'"
+            f" | awk -F'|' -v names={names} -v native=\"$(dpkg --print-architecture)\""
+            ' \'BEGIN { OFS = FS; count = split(names, list, " ");'
             " for (i = 1; i <= count; i++) wanted[list[i]] = 1 }"
-            " $1 in wanted || $4 !~ /^(installed|config-files|not-installed)$/';"
+            # A library of another architecture (i386: Steam, Wine) has the same name.
+            ' { other = $5 != native && $5 != "all" && $5 != ""; NF = 4 }'
+            " $1 in wanted && !other || $4 !~ /^(installed|config-files|not-installed)$/';"
             # dpkg(1) keeps its journal there while it runs, and leaves it when it is killed.
             " ls /var/lib/dpkg/updates 2>/dev/null | sed 's/^/journal /'"
         )
@@ -61,14 +66,16 @@ def parse_database(output: list[str]) -> PackageDatabase:
 
 @dataclass(frozen=True)
 class RepositoryState:
-    """The state of a repository's paths, and the bytes of its key, empty if there is none."""
+    """The state of a repository's paths, and the bytes of its key, empty if there is none. `listed`
+    are the sources of all files."""
 
     paths: Mapping[str, PathState]
     key: bytes
+    listed: tuple[Listed, ...] = ()
 
 
 class RepositoryFiles(FactBase[RepositoryState]):
-    """State of a repository's files, and its installed key."""
+    """State of a repository's files, its installed key, and all sources of the host."""
 
     @staticmethod
     def default() -> RepositoryState:
@@ -77,13 +84,15 @@ class RepositoryFiles(FactBase[RepositoryState]):
     def command(self, key: str, paths: list[str]) -> str:
         return (
             f"{PathStates().command(paths)};"
-            f" printf 'key '; base64 -w0 {shlex.quote(key)} 2>/dev/null; echo"
+            f" printf 'key '; base64 -w0 {shlex.quote(key)} 2>/dev/null; echo;"
+            f" {script('apt/sources.sh')}"
         )
 
     def process(self, output: list[str]) -> RepositoryState:
         encoded = next(line for line in output if line.startswith("key ")).removeprefix("key ")
-        states = parse_states([line for line in output if not line.startswith("key ")])
-        return RepositoryState(states, base64.b64decode(encoded))
+        states = parse_states([line for line in output if not line.startswith(("key ", "source "))])
+        listed = parse_sources(line for line in output if line.startswith("source "))
+        return RepositoryState(states, base64.b64decode(encoded), listed)
 
 
 class RemoteKey(FactBase[bytes]):

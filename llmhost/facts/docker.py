@@ -99,7 +99,21 @@ class EngineRootsFact(FactBase[EngineRoots]):
         config, root, *more = output
         moves = [line.split(" ", 2) for line in more if line.startswith("moves ")]
         found = {program: directory for _, program, directory in moves}
-        return EngineRoots(_text(config), root, found, "busy" in more)
+        return EngineRoots(_text(config), root, found, "busy" in more, "swarm" in more)
+
+
+class OtherContainers(FactBase[list[str]]):
+    """Containers that are not llmhost's, if the engine is installed from this package."""
+
+    @staticmethod
+    def default() -> list[str]:
+        return []
+
+    def command(self, package: str) -> str:
+        return script("docker/other_engine.sh", package, "llmhost")
+
+    def process(self, output: list[str]) -> list[str]:
+        return list(output)
 
 
 def _text(encoded: str) -> str:

@@ -29,6 +29,23 @@ MODEL_PATHS = frozenset(
 )
 """Paths of engines whose JSON body names a model."""
 
+TEXT_PATHS = frozenset(
+    {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/api/chat",
+        "/api/generate",
+    }
+)
+"""Paths at which a model reads a prompt and writes a text."""
+
+PROMPT_PATHS = frozenset(
+    {"/v1/embeddings", "/v1/rerank", "/v1/score", "/api/embed", "/api/embeddings"}
+)
+"""Paths at which a model only reads."""
+
 
 @dataclass(frozen=True)
 class ModelPlace:

@@ -10,8 +10,16 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from llmhost.gateway.metrics import SCOPE, metrics_routes
-from llmhost.gateway.models import CARD, LIST, ModelRoutes, model_routes
+from llmhost.gateway.models import (
+    CARD,
+    LIST,
+    PROMPT_PATHS,
+    TEXT_PATHS,
+    ModelRoutes,
+    model_routes,
+)
 from llmhost.gateway.policy import ClientPolicy
+from llmhost.services import catalogue
 from llmhost.services.base import AnyService, Fields, Method, Route
 from llmhost.settings import Settings
 
@@ -167,6 +175,23 @@ def methods_by_path(routes: Iterable[ExposedRoute]) -> dict[str, tuple[Method, .
     for route in routes:
         methods[route.path] = (*methods.get(route.path, ()), *route.methods)
     return methods
+
+
+def counted_paths(routes: Iterable[ExposedRoute]) -> dict[str, str]:
+    """Paths whose requests count for a quota of tokens, and what of them does: `prompt`, `text`
+    (with the prompt), or `named`: of an app, which counts if its answer names a model."""
+    return {route.path: what for route in routes if (what := _counted(route))}
+
+
+def _counted(route: ExposedRoute) -> str:
+    if "POST" not in route.methods or route.local or route.is_pattern:
+        return ""
+    if route.upstream_path in TEXT_PATHS:
+        return "text"
+    if route.upstream_path in PROMPT_PATHS:
+        return "prompt"
+    is_app = bool(route.service) and route.service not in catalogue()
+    return "named" if is_app else ""
 
 
 def clashes(routes: Sequence[ExposedRoute]) -> Iterator[tuple[str, list[str]]]:

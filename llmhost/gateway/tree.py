@@ -11,6 +11,7 @@ from llmhost.gateway.models import CARD, ModelRoutes, model_routes
 from llmhost.gateway.policy import Rate, key_maps, policies_of
 from llmhost.gateway.pool import AUTHORITY, Pool
 from llmhost.gateway.routes import (
+    counted_paths,
     exposed_pages,
     exposed_routes,
     grants,
@@ -123,6 +124,7 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
     return render(
         "gateway/nginx.conf.j2",
         by_model=models is not None,
+        counted=counted_paths(routes),
         fields={route.path: route.fields for route in routes if route.fields},
         gateway=settings.gateway,
         grants=grants(policies, routes, models),

@@ -5,11 +5,9 @@ from collections.abc import Iterator
 
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.site import Site, SiteHost
-from llmhost.models.files import shape_of
 from llmhost.options.engine_group import EngineGroup
-from llmhost.options.shape import Shape
 from llmhost.secret import read_secret
-from llmhost.services.vllm import Parallel, VllmOptions, parallel_over
+from llmhost.services.vllm import VllmOptions, parallel_over
 from llmhost.settings import Settings
 from llmhost.units import counted
 
@@ -51,7 +49,6 @@ def engine_group_problems(settings: Settings) -> Iterator[Problem]:
         yield Problem("services", what, "add 'vllm', or remove engine_group_members")
         return
     yield from _unfit_options(settings, options)
-    yield from _undividable(settings, options)
 
 
 def _unfit_members(settings: Settings) -> Iterator[Problem]:
@@ -106,7 +103,7 @@ def _unfit_options(settings: Settings, options: VllmOptions) -> Iterator[Problem
         what = "and engine_group_tensor_parallel are both set"
         yield Problem("vllm_tensor_parallel", what, "remove it")
     for argument in options.extra_arguments:
-        if argument.startswith(_OF_GROUPS):
+        if argument.replace("_", "-").startswith(_OF_GROUPS):
             what = f"has {argument.partition('=')[0]}, which the engine group decides"
             yield Problem("vllm_extra_arguments", what, "remove it")
     for name, others in settings.service_options.items():
@@ -122,35 +119,6 @@ def _unfit_options(settings: Settings, options: VllmOptions) -> Iterator[Problem
             f"and engine_group_pipeline_parallel {what}, and the {len(group.members)} members have"
             f" {gpus}",
             f"write numbers whose product is {gpus}, or remove both",
-        )
-
-
-def _undividable(settings: Settings, options: VllmOptions) -> Iterator[Problem]:
-    """vLLM 0.32 refuses heads that it cannot divide (vllm/config/model.py,
-    verify_with_parallel_config), and gives a stage at least one layer (vllm/distributed/utils.py,
-    get_pp_indices)."""
-    parallel = parallel_over(settings.engine_group, options)
-    for model in settings.models_of("vllm"):
-        try:
-            shape = shape_of(model)
-        except ValueError:
-            continue  # the rules for models report it
-        if shape:
-            for what, fix in _unfit_shape(shape, parallel):
-                yield Problem("models", f"'{model.name}' {what}", fix)
-
-
-def _unfit_shape(shape: Shape, parallel: Parallel) -> Iterator[tuple[str, str]]:
-    heads, layers = shape.attention_heads, shape.layers
-    if heads and heads % parallel.tensor:
-        yield (
-            f"has {heads} attention heads, which {parallel.tensor} GPUs cannot divide",
-            "set engine_group_tensor_parallel to a divisor of both the heads and the GPUs",
-        )
-    if layers and layers < parallel.pipeline:
-        yield (
-            f"has {layers} layers, and the group has {parallel.pipeline} stages",
-            "set engine_group_tensor_parallel to a larger number, so that there are fewer stages",
         )
 
 

@@ -61,7 +61,7 @@ def _problems_of(settings: Settings, model: Model) -> Iterator[Problem]:
 def _refusals(settings: Settings, model: Model, gguf: Gguf) -> Iterator[str]:
     for service in settings.catalogue:
         if service.name == model.service:
-            yield from service.check_file(model, gguf)
+            yield from service.check_file(settings.options(service.name), model, gguf)
 
 
 def _problem(model: Model, what: str, fix: str) -> Problem:

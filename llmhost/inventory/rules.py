@@ -18,6 +18,7 @@ from llmhost.inventory.problem import Problem
 from llmhost.inventory.secret_rules import secret_problems
 from llmhost.inventory.training_rules import training_problems
 from llmhost.inventory.upstream_rules import upstream_problems
+from llmhost.inventory.vllm_rules import vllm_problems
 from llmhost.options.model import Model
 from llmhost.options.networks import overlap
 from llmhost.settings import Settings
@@ -36,6 +37,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _placeholders(settings)
     yield from gpu_problems(settings)
     yield from engine_group_problems(settings)
+    yield from vllm_problems(settings)
     yield from _containers_in_the_lan(settings)
     yield from model_problems(settings)
     yield from training_problems(settings)

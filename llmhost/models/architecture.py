@@ -183,6 +183,7 @@ def shape_of_config(config: Mapping[str, Any], weights: TensorTotals) -> Shape:
             parameters=None if packed else weights.values or None,
             layers=text.get("num_hidden_layers"),
             attention_heads=text.get("num_attention_heads"),
+            kv_heads=1 if text.get("kv_lora_rank") else text.get("num_key_value_heads") or None,
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         raise ValueError("has a config.json without layers, heads and sizes") from None

@@ -13,14 +13,17 @@ CUDA_BYTES = 456 * 2**20
 
 @dataclass(frozen=True)
 class Use:
-    """How a model runs, on one GPU of `gpu_bytes` or distributed evenly over `gpus` of that
-    size."""
+    """How a model runs, on one GPU of `gpu_bytes` or distributed evenly over `gpus` of that size,
+    of which `tensor` compute each layer together. One that `embeds` reads whole texts, and writes
+    none."""
 
     context_tokens: int
     parallel: int = 1
     cache_type: str = "f16"
     adapter_bytes: int = 0
     gpus: int = 1
+    tensor: int = 1
+    embeds: bool = False
     gpu_bytes: int = 0
 
 
@@ -50,7 +53,9 @@ def weights_bytes(shape: Shape, use: Use) -> int:
 
 def cache_bytes(shape: Shape, use: Use, window_tokens: int) -> int:
     """One GPU's part of the keys and values of a single request of full length; layers with a
-    sliding window keep at most `window_tokens`."""
+    sliding window keep at most `window_tokens`. A GPU has the cache of at least one head, so
+    several may have the same (vllm/model_executor/layers/linear.py, QKVParallelLinear)."""
     values = shape.cache_values * use.context_tokens
     values += shape.window_cache_values * min(use.context_tokens, window_tokens)
-    return values * CACHE_BYTES[use.cache_type] // 32 // use.gpus
+    distinct = min(use.tensor, shape.kv_heads or use.tensor)
+    return values * CACHE_BYTES[use.cache_type] * use.tensor // (32 * use.gpus * distinct)

@@ -22,7 +22,8 @@ class Kernel:
         return match["flavour"] if match else ""
 
 
-_UBUNTU = re.compile(r"^\d+\.\d+\.\d+-\d+-(?P<flavour>[a-z][a-z0-9-]*)$")
+# The ABI of a mainline kernel (kernel.ubuntu.com) begins with a zero: `6.14.0-061400-generic`.
+_UBUNTU = re.compile(r"^\d+\.\d+\.\d+-(?!0)\d+-(?P<flavour>[a-z][a-z0-9-]*)$")
 # Flavours with prebuilt modules: packages.ubuntu.com, source packages linux-restricted-modules*.
 _CLOUDS = ("aws", "azure", "gcp", "gke", "ibm", "oracle")
 _PREBUILT = ("generic", "lowlatency", "nvidia", "nvidia-lowlatency", "oem", *_CLOUDS)

@@ -33,7 +33,7 @@ _NEW_KEY = {
 REPORTED = (
     *("linux-modules-nvidia-*", "linux-objects-nvidia-*", "linux-signatures-nvidia-*"),
     *("nvidia-*", "libnvidia-*", "cuda-drivers*", "libcuda1", "nvlsm", "firmware-nvidia-*"),
-    "glx-alternative-nvidia",
+    *("glx-alternative-nvidia", "xserver-xorg-video-nvidia*"),
     *("linux-image-*", "linux-headers-*", "proxmox-headers-*", "proxmox-default-headers"),
 )
 """dpkg patterns of everything that matters here; the toolkit's packages match too."""
@@ -52,7 +52,7 @@ PINNING = "nvidia-driver-pinning-"
 # Entries of unattended-upgrades' Package-Blacklist are regular expressions anchored at the start.
 UPGRADE_BLACKLIST = (
     *("nvidia-", "libnvidia-", "cuda-", "libcuda1", "nvlsm", "firmware-nvidia-"),
-    "glx-alternative-nvidia",
+    *("glx-alternative-nvidia", "xserver-xorg-video-nvidia"),
 )
 """What unattended-upgrades must leave alone; `libnvidia-` covers the toolkit's library. Ubuntu's
 prebuilt modules are not in it: see `follows_the_kernel`."""
@@ -83,6 +83,10 @@ class Packages:
         """Units that must run for the GPUs to be usable."""
         fabric = ("nvidia-fabricmanager.service",) if self.fabric else ()
         return ("nvidia-persistenced.service", *fabric)
+
+
+_UNNUMBERED_FROM = 590
+"""The branch with which the names in NVIDIA's repository for Ubuntu lost their number."""
 
 
 def packages(
@@ -125,20 +129,18 @@ def _from_nvidia(choice: Choice, distribution: str, kernel: Kernel) -> Packages:
     names: tuple[str, ...]
     if distribution == "debian":
         names = (headers, f"nvidia-kernel{open_}-dkms", "nvidia-driver-cuda", "nvidia-persistenced")
-    elif choice.branch < 590:
+    elif choice.branch < _UNNUMBERED_FROM:
         dkms, suffix = f"nvidia-dkms-{choice.branch}{open_}", f"-{choice.branch}"
         library, utilities = f"libnvidia-compute{suffix}", f"nvidia-utils{suffix}"
         names = (headers, dkms, library, utilities, "nvidia-persistenced")
     else:
-        # The names lost their branch with 590: the pinning package selects it.
+        # The pinning package selects the branch.
         names = (headers, f"nvidia-dkms{open_}", "libnvidia-compute", "nvidia-persistenced")
     return Packages(names, signed=False, pinning=(f"{PINNING}{choice.branch}",))
 
 
 def _from_ubuntu(choice: Choice, kernel: Kernel) -> Packages:
-    # Ubuntu builds no modules of the server series for NVIDIA's own kernel, that of DGX Spark.
-    own = kernel.flavour.startswith("nvidia")
-    series = f"{choice.branch}" if own else f"{choice.branch}-server"
+    series = f"{choice.branch}-server" if _is_server(choice, kernel) else f"{choice.branch}"
     flavour = f"{series}-open" if choice.module == "open" else series
     utilities = (f"nvidia-utils-{series}", f"nvidia-compute-utils-{series}")
     if prebuilt := prebuilt_kernel(kernel):
@@ -147,6 +149,12 @@ def _from_ubuntu(choice: Choice, kernel: Kernel) -> Packages:
         return Packages(names, signed=True, module=f"{modules}{kernel.release}")
     headers = headers_package("ubuntu", kernel)
     return Packages((headers, f"nvidia-headless-{flavour}", *utilities), signed=False)
+
+
+def _is_server(choice: Choice, kernel: Kernel) -> bool:
+    """Whether the wanted driver is one of Ubuntu's server series. Ubuntu builds no modules of it
+    for NVIDIA's own kernel, that of DGX Spark."""
+    return choice.source == "distribution" and not kernel.flavour.startswith("nvidia")
 
 
 def _from_debian(choice: Choice, kernel: Kernel) -> Packages:
@@ -174,16 +182,25 @@ def check_signature(found: Packages, distribution: str, key: str) -> None:
 
 
 _PREBUILT = re.compile(r"^linux-(modules|objects|signatures)-nvidia-")
+# Much else is called nvidia-…: tools, the CUDA toolkit, helpers of containers.
 _DRIVER = re.compile(
-    rf"{_PREBUILT.pattern}|^(nvidia|libnvidia|cuda-drivers|libcuda1|nvlsm|firmware-nvidia"
-    r"|glx-alternative-nvidia)(-|$)"
+    rf"{_PREBUILT.pattern}"
+    r"|^libnvidia-(?!container|egl-(gbm|wayland|xcb|xlib)|.*-dev$)"
+    r"|^(cuda-drivers|libcuda1|nvlsm|firmware-nvidia|(glx-alternative|xserver-xorg-video)-nvidia)"
+    r"(-|$)"
+    r"|^nvidia-(tesla-(\d+-)?)?(alternative|compute-utils|cuda-mps|dkms"
+    r"|driver(?!-(assistant|local))|(egl|opencl|vulkan)-(common|icd)|fabricmanager|firmware"
+    r"|headless|imex|installer-cleanup|kernel|legacy-check|modprobe|open|persistenced|smi|support"
+    r"|suspend-common|utils|vdpau-driver)(-|$)"
 )
-_BRANCH = re.compile(r"-(\d{3})(?=-|$)")
+# The name of the signatures has no branch, and the kernel's ABI may look like one.
+_BRANCH = re.compile(r"^(?!linux-signatures-).*?-(\d{3})(?=[-.]|$)")
+_OF_BOTH_SERIES = re.compile(r"^(nvidia-(fabricmanager|imex)|libnvidia-nscq)-")
 _MODULES = re.compile(
     r"^(linux-(modules|objects)-nvidia-|nvidia-(dkms|headless|kernel|open-kernel))"
 )
 _OF_ANY_MODULE = re.compile(r"^nvidia-kernel-(common|support)")
-# What NVIDIA's repository calls the parts of a driver from 590 on, or its metapackages.
+# What NVIDIA's repository calls the parts of a driver without a number, or its metapackages.
 _UNNUMBERED = {
     "libnvidia-compute",
     "nvidia-dkms",
@@ -195,7 +212,7 @@ _UNNUMBERED = {
 
 def driver_packages(installed: Iterable[str]) -> frozenset[str]:
     """Those of the installed packages that belong to some driver, whatever its branch."""
-    return frozenset(name for name in installed if _DRIVER.match(name)) - frozenset(TOOLKIT)
+    return frozenset(name for name in installed if _DRIVER.match(name))
 
 
 def follows_the_kernel(package: str) -> bool:
@@ -207,26 +224,40 @@ def follows_the_kernel(package: str) -> bool:
     return bool(_PREBUILT.match(package))
 
 
-def foreign_packages(installed: Iterable[str], choice: Choice, release: str) -> tuple[str, ...]:
-    """Installed parts of another branch, module or source: they must go in the same apt run."""
-    ubuntu = release.startswith("ubuntu")
+def foreign_packages(
+    installed: Iterable[str], choice: Choice, release: str, kernel: Kernel
+) -> tuple[str, ...]:
+    """Installed parts of another branch, series, module or source: they must go in the same apt
+    run."""
+    ubuntu, server = release.startswith("ubuntu"), _is_server(choice, kernel)
+    parts = driver_packages(installed)
     return tuple(
-        sorted(name for name in driver_packages(installed) if _foreign(name, choice, ubuntu))
+        sorted(
+            name
+            for name in parts
+            if _foreign(name, choice) or (ubuntu and _of_other_series(name, choice, server))
+        )
     )
 
 
-def _foreign(name: str, choice: Choice, ubuntu: bool) -> bool:
-    branch = _BRANCH.search(name)
+def _foreign(name: str, choice: Choice) -> bool:
+    if name.startswith(PINNING):
+        return choice.source == "distribution" or name != f"{PINNING}{choice.branch}"
+    branch = _BRANCH.match(name)
     if branch and int(branch[1]) != choice.branch:
         return True
-    if name.startswith(PINNING):
-        return choice.source == "distribution"
     if _MODULES.match(name) and not _OF_ANY_MODULE.match(name):
-        module = "open" if "-open" in name else "closed"
-        if module != choice.module:
-            return True
-    if not ubuntu:
+        return ("open" if "-open" in name else "closed") != choice.module
+    return False
+
+
+def _of_other_series(name: str, choice: Choice, server: bool) -> bool:
+    """On Ubuntu: whether a part is of the desktop series instead of the server series or the other
+    way round, or of Ubuntu instead of NVIDIA's repository or the other way round."""
+    if name.startswith(PINNING):
         return False
-    if choice.source == "nvidia":
-        return "-server" in name
-    return name in _UNNUMBERED
+    if not _BRANCH.match(name):
+        return choice.source == "distribution" and name in _UNNUMBERED
+    if choice.source == "nvidia" and choice.branch >= _UNNUMBERED_FROM:
+        return not name.startswith("cuda-drivers")
+    return ("-server" in name) != server and not _OF_BOTH_SERIES.match(name)

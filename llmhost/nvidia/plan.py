@@ -1,8 +1,9 @@
 """What is to be done to a host's driver, and whether the outcome can be used. Pure."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from llmhost.nvidia.branches import FLOORS, below_floor
@@ -69,8 +70,11 @@ def plan_driver(policy: DriverPolicy, state: NvidiaState) -> DriverPlan:
     """The driver for a host with NVIDIA hardware. Raises Unsatisfiable."""
     if sentences := foreign_platform(state, managed=policy.managed):
         raise Unsatisfiable(*sentences)
+    if sentences := [*_limits_out_of_range(policy, state)]:
+        raise Unsatisfiable(*sentences)
     hgx = state.has_hgx_fabric
     choice = choose(policy.wish, state.release, state.generations, nvidia_only=hgx)
+    choice = replace(choice, notes=(*choice.notes, *smi_warnings(state)))
     kernel = Kernel(state.next_kernel, tuple(state.packages))
     wanted = packages(choice, state.release, kernel, nvswitch=state.has_nvswitch, infiniband=hgx)
     distribution = state.release.partition("-")[0]
@@ -81,7 +85,7 @@ def plan_driver(policy: DriverPolicy, state: NvidiaState) -> DriverPlan:
     ours, driver = bool(installed & {*wanted.names}), userspace_version(state) or ""
     holes = mendable_holes(policy, state, driver) if ours else ""
     switching = ours and bool(driver) and version(driver)[0] != choice.branch
-    remove = foreign_packages(installed, choice, state.release)
+    remove = foreign_packages(installed, choice, state.release, kernel)
     lacking = ours and lacks_module(wanted, state)
     everything = bool(holes) or switching or lacking
     install = tuple(name for name in wanted.names if everything or name not in installed)
@@ -165,9 +169,14 @@ def mendable_holes(policy: DriverPolicy, state: NvidiaState, driver: str) -> str
     return f"{holes}; {fixed} is offered" if fixed else ""
 
 
+def smi_warnings(state: NvidiaState) -> Iterator[str]:
+    """What nvidia-smi warns of beside the GPUs that it lists."""
+    yield from (f"nvidia-smi warns: {each}" for each in state.smi_warnings)
+
+
 def unmended_holes(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
     """Known holes of the driver that have to be lived with until a fixed version is offered."""
-    driver = state.gpus[0].driver if state.gpus else userspace_version(state) or ""
+    driver = _running_driver(state)
     holes = below_floor(driver) if driver and not _accepted(policy) else ""
     if holes and not fixed_version(state, driver):
         yield f"{holes}, and no package source of this host offers a fixed version yet"
@@ -215,6 +224,12 @@ def userspace_version(state: NvidiaState) -> str | None:
         if name.startswith(_USERSPACE):
             return package.version.partition(":")[2] or package.version
     return None
+
+
+def _running_driver(state: NvidiaState) -> str:
+    """The version that the GPUs name; if none does, that of the driver's libraries, or nothing."""
+    named = (gpu.driver for gpu in state.gpus if version(gpu.driver))
+    return next(named, userspace_version(state) or "")
 
 
 def reboot_reasons(state: NvidiaState, choice: Choice | None) -> list[str]:
@@ -290,6 +305,18 @@ def refused_limits(policy: DriverPolicy, state: NvidiaState) -> list[str]:
     ]
 
 
+def _limits_out_of_range(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
+    """GPUs that the declared power limit would fail on, and llmhost-gpu.service with them."""
+    for gpu in _off_limit(policy, state):
+        least, most = gpu.power_range_watts or (0.0, math.inf)
+        takes_any = gpu.pci_address not in state.power_refused
+        if takes_any and not least <= (policy.power_limit_watts or 0) <= most:
+            yield (
+                f"nvidia_driver_power_limit_watts = {policy.power_limit_watts} is not a limit that "
+                f"GPU {gpu.index} accepts: set one from {least:g} to {most:g}"
+            )
+
+
 def _off_limit(policy: DriverPolicy, state: NvidiaState) -> Iterator[Gpu]:
     wanted = policy.power_limit_watts
     for gpu in state.gpus:
@@ -343,11 +370,12 @@ def _no_gpu(policy: DriverPolicy, state: NvidiaState) -> list[str]:
 
 
 def _driver_problems(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:
-    driver = state.gpus[0].driver
+    driver = _running_driver(state)
     # The floors are those of the Linux driver; on WSL the driver's version is Windows's.
     if not state.is_wsl and (holes := mendable_holes(policy, state, driver)):
         yield holes
-    yield from too_old(version(driver), policy.wish.cuda)
+    if driver:
+        yield from too_old(version(driver), policy.wish.cuda)
 
 
 def _gpu_problems(policy: DriverPolicy, state: NvidiaState) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """A host's NVIDIA hardware and software, as read by facts/nvidia.py."""
 
 import base64
+import codecs
 import gzip
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,7 +45,8 @@ class DriverPackage:
 class Gpu:
     """A GPU as nvidia-smi lists it. `power_limit_watts` is unset where the GPU has none to set,
     `mig`: it is split into MIG instances; `memory_bytes` is 0 where the GPU has no
-    memory of its own; `fault` is what nvidia-smi says instead of a value: `GPU is lost`."""
+    memory of its own; `fault` is what nvidia-smi says instead of a value: `GPU is lost`.
+    `power_range_watts`: the least and the greatest power limit that it takes."""
 
     index: int
     uuid: str
@@ -56,6 +58,7 @@ class Gpu:
     product: str
     memory_bytes: int = 0
     fault: str = ""
+    power_range_watts: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,12 @@ class NvidiaState:
 
     `init` is the name of process 1, `wsl_conf` the text of /etc/wsl.conf; `next_kernel` is the one
     that boots next, and `next_module` its module; `smi_error` is what nvidia-smi said instead of
-    listing GPUs; `mok_keys` are the keys found enrolled, `dkms_key` the one that DKMS is
-    configured to sign with, if it is not the distribution's; `reboot_packages` is unset when no
-    package asks for a reboot; `board` names an embedded board; `offered` has the versions of the
-    installed driver's libraries that the host's package sources offer; `power_refused` are the PCI
-    addresses of GPUs that took no power limit when they were asked.
+    listing GPUs, `smi_warnings` what it warned of beside the list; `mok_keys` are the keys found
+    enrolled, `dkms_key` the one that DKMS is configured to sign with, if it is not the
+    distribution's; `reboot_packages` is unset when no package asks for a reboot; `board` names an
+    embedded board; `offered` has the versions of the installed driver's libraries that the host's
+    package sources offer; `power_refused` are the PCI addresses of GPUs that took no power limit
+    when they were asked.
     """
 
     release: str
@@ -103,6 +107,7 @@ class NvidiaState:
     cdi: tuple[CdiSpec, ...] = ()
     gpus: tuple[Gpu, ...] = ()
     smi_error: str = ""
+    smi_warnings: tuple[str, ...] = ()
     reboot_packages: tuple[str, ...] | None = None
     board: str = ""
     offered: tuple[str, ...] = ()
@@ -169,7 +174,10 @@ def parse_state(lines: Iterable[str]) -> NvidiaState:
             values.setdefault(key, []).append(value.strip())
     single = {key: found[0] for key, found in values.items()}
     rows = values.get("gpu", [])
-    faulty = [value for value in rows if not _ROW.match(value)]
+    gpus = tuple(_gpu(value) for value in rows if _ROW.match(value))
+    messages = [value for value in rows if not _ROW.match(value)]
+    warnings = [each for each in messages if gpus and _WARNING.match(each)]
+    faulty = [each for each in messages if each not in warnings]
     return NvidiaState(
         release=single.get("release", ""),
         machine=single.get("machine", ""),
@@ -177,7 +185,7 @@ def parse_state(lines: Iterable[str]) -> NvidiaState:
         running_kernel=single.get("running_kernel", ""),
         wsl_gpu="wsl_gpu" in single,
         pci=tuple(_pci(value) for value in values.get("pci", [])),
-        wsl_conf=base64.b64decode(single.get("wsl_conf", "is").removeprefix("is")).decode(),
+        wsl_conf=_text(base64.b64decode(single.get("wsl_conf", "is").removeprefix("is"))),
         next_kernel=single.get("next_kernel", ""),
         loaded=_loaded(single.get("loaded", "")),
         next_module=_module(single),
@@ -189,13 +197,24 @@ def parse_state(lines: Iterable[str]) -> NvidiaState:
         packages=dict(found for value in values.get("package", []) if (found := _package(value))),
         units=tuple(values.get("unit", [])),
         cdi=tuple(_cdi(value, values.get("cdi_gone", [])) for value in values.get("cdi", [])),
-        gpus=tuple(_gpu(value) for value in rows if _ROW.match(value)),
+        gpus=gpus,
         smi_error=" ".join([*values.get("smi_error", []), *faulty]),
+        smi_warnings=tuple(_WARNING.sub("", each) for each in warnings),
         reboot_packages=_reboot_packages(values),
         board=single.get("board", ""),
         offered=tuple(values.get("offered", [])),
         power_refused=tuple(_refused(values.get("power_said", []))),
     )
+
+
+def _text(content: bytes) -> str:
+    """A file that somebody may have saved with an editor of Windows."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def _pci(value: str) -> PciDevice:
@@ -273,28 +292,39 @@ def _cdi(value: str, gone: Iterable[str]) -> CdiSpec:
 
 
 _NONE = {"[N/A]", "[Not Supported]"}
-_ROW = re.compile(r"\d+(,[^,]*){7},")
+_ROW = re.compile(r"\d+(,[^,]*){9},")
 """A row of nvidia-smi that names a GPU; any other line is a message."""
+_WARNING = re.compile(r"WARNING:\s*", re.IGNORECASE)
+_ERROR = re.compile(r"\[.+\]|ERR!")
 
 
 def _gpu(value: str) -> Gpu:
-    """A row of nvidia-smi, in which `[N/A]` is what the GPU does not have, and anything else in
-    brackets is an error."""
-    fields = [part.strip() for part in value.split(",", 8)]
-    index, uuid, pci, driver, persistence, power, mig, mib, product = fields
-    faults = [each for each in fields if re.fullmatch(r"\[.+\]", each) and each not in _NONE]
+    """A row of nvidia-smi, in which `[N/A]` is what the GPU does not have. A GPU whose identity or
+    memory is an error does not work; other fields may be errors because the driver does not know
+    what they ask."""
+    fields = [part.strip() for part in value.split(",", 10)]
+    index, uuid, pci, driver, persistence, power, mig, mib, least, most, product = fields
+    faults = [each for each in (uuid, pci, driver) if _ERROR.fullmatch(each)]
+    faults += [] if mib.isdecimal() else [mib]
+    faults = [each for each in faults if each not in _NONE]
+    lowest, highest = _watts(least), _watts(most)
     return Gpu(
         index=int(index),
         uuid=uuid,
         pci_address=pci.lower(),
         driver=driver,
         persistence=persistence == "Enabled",
-        power_limit_watts=float(power) if re.fullmatch(r"[\d.]+", power) else None,
+        power_limit_watts=_watts(power),
         mig=mig == "Enabled",
         product=product,
         memory_bytes=int(mib) << 20 if mib.isdecimal() else 0,
         fault=faults[0].strip("[]") if faults else "",
+        power_range_watts=(lowest, highest) if lowest is not None and highest else None,
     )
+
+
+def _watts(value: str) -> float | None:
+    return float(value) if re.fullmatch(r"\d+(\.\d+)?", value) else None
 
 
 def _reboot_packages(values: Mapping[str, list[str]]) -> tuple[str, ...] | None:

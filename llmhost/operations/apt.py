@@ -1,5 +1,6 @@
 """Debian packages and the repositories they come from."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from pyinfra.api import StringCommand
@@ -12,8 +13,9 @@ from llmhost.operations.files import apply_command
 from llmhost.resources import script_text
 from llmhost.system.apt import plan, script
 from llmhost.system.apt_repository import Repository
-from llmhost.system.files import differences
+from llmhost.system.files import Absent, differences
 from llmhost.system.openpgp import UnreadableKey, dearmored, fingerprint
+from llmhost.system.overrides import KEPT
 
 
 @declared(
@@ -67,7 +69,8 @@ def repository(source: Repository, *, present: bool = True) -> Commands:
     """Add a repository whose key has the pinned fingerprint or, without `present`, remove it.
 
     The controller checks the key before it is installed; a wrong key fails this host without a
-    change.
+    change. Other files that name only this source are removed, with a copy in KEPT; a file that
+    names others as well is refused.
     """
     found = get_fact(RepositoryFiles, key=source.key_path, paths=source.paths)
     if wrong := repository_differences(source, found, present=present):
@@ -79,16 +82,27 @@ def repository_differences(
     source: Repository, found: RepositoryState, *, present: bool
 ) -> list[str]:
     """What differs from the declared repository, in sentences."""
-    if present and _mistrust(source, found.key):
-        return [f"apt does not trust the key of {source.label}"]
-    entries = source.entries(found.key) if present else source.removal
-    return list(differences(entries, found.paths).values())
+    if not present:
+        return list(differences(source.removal, found.paths).values())
+    others = [
+        *source.clashes(found.listed),
+        *(
+            f"{path} has the source of {source.label} too"
+            for path in source.superseded(found.listed)
+        ),
+    ]
+    if _mistrust(source, found.key):
+        return [f"apt does not trust the key of {source.label}", *others]
+    return [*differences(source.entries(found.key), found.paths).values(), *others]
 
 
 def repository_commands(source: Repository, found: RepositoryState, *, present: bool) -> Commands:
     """The commands that correct the differences."""
     if not present:
         yield apply_command(source.removal)
+        return
+    if clashes := source.clashes(found.listed):
+        yield refuse(clashes)
         return
     # A dry run ends at the first command and must not fetch anything.
     yield StringCommand("true")
@@ -98,7 +112,12 @@ def repository_commands(source: Repository, found: RepositoryState, *, present: 
     if problem := _mistrust(source, key):
         yield refuse([problem])
     else:
-        yield apply_command(list(differences(source.entries(dearmored(key)), found.paths)))
+        others = source.superseded(found.listed)
+        if others:
+            kept = f"install -d -m 0700 {KEPT}; cp -p --parents {shlex.join(others)} {KEPT}"
+            yield StringCommand(f"set -e; {kept}")
+        wrong = differences(source.entries(dearmored(key)), found.paths)
+        yield apply_command([*wrong, *map(Absent, others)])
 
 
 def _mistrust(source: Repository, key: bytes) -> str:

@@ -19,6 +19,7 @@ from llmhost.docker.daemon_json import (
     render_config,
     render_owned,
     restart_sentences,
+    without_rules,
 )
 from llmhost.docker.guard_first import DROP_IN, guard_first_files
 from llmhost.docker.packages import (
@@ -110,7 +111,8 @@ def engine(
     ]
 )
 def daemon(config: Mapping[str, Any], *, owner: str = "docker", harden: bool = False) -> Commands:
-    """Set the declared keys of daemon.json and leave all other keys alone, except REMOVED.
+    """Set the declared keys of daemon.json and leave all other keys alone, except REMOVED and
+    those with a value in WITHOUT_RULES.
 
     `harden` adds the keys of hardening that the host supports; those of `config` override them.
 
@@ -128,16 +130,24 @@ def daemon(config: Mapping[str, Any], *, owner: str = "docker", harden: bool = F
     if harden:
         config = hardened(config, bridge_filter=found.bridge_filter)
     earlier, ours = parse_owned(found.record), key_paths(config)
+    harmful = without_rules(existing)
+    gone = {*REMOVED, *harmful}
     merged = merge(
-        {key: value for key, value in existing.items() if key not in REMOVED}, config, earlier
+        {key: value for key, value in existing.items() if key not in gone}, config, earlier
     )
     changed = changed_keys(existing, merged)
     text = render_config(merged) if changed else found.config
     wrong = differences([File(CONFIG, text), File(record, render_owned(ours))], found.states)
     if wrong:
-        sentences = [f"{CONFIG} differs in {key}" for key in changed] or [*wrong.values()]
+        sentences = [_changed(key, harmful) for key in changed] or [*wrong.values()]
         explain([*sentences, *(restart_sentences(existing, changed) if found.running else [])])
         yield _install_config(text, record, earlier | ours, ours)
+
+
+def _changed(key: str, harmful: Mapping[str, str]) -> str:
+    if key in harmful:
+        return f"{CONFIG} has {harmful[key]}; the key is removed"
+    return f"{CONFIG} differs in {key}"
 
 
 @declared(

@@ -14,6 +14,7 @@ from llmhost.nvidia.plan import (
     plan_driver,
     reboot_reasons,
     refused_limits,
+    smi_warnings,
     unmended_holes,
     unusable,
 )
@@ -86,8 +87,8 @@ def present(
         note([*plan.choice.notes, *unmended_holes(policy, state), *limits])
     elif state.has_gpu:
         yield from inner(present_files)(*probe)
-        if not state.is_wsl:
-            note(unmended_holes(policy, state))
+        holes = () if state.is_wsl else unmended_holes(policy, state)
+        note([*smi_warnings(state), *holes])
     if sentences := unusable(policy, state):
         yield refuse(sentences)
 

@@ -84,15 +84,15 @@ def _install(
         yield apply_command(wrong)
     if plan.choice.source == "nvidia":
         yield from inner(apt.repository)(repository(state))
-    if plan.pinning:
-        others = tuple(name for name in plan.remove if name.startswith(PINNING))
+    others = tuple(name for name in plan.remove if name.startswith(PINNING))
+    if plan.pinning or others:
         unhold = tuple(name for name in plan.unhold if name in others)
         yield _transaction(install=plan.pinning, remove=others, unhold=unhold)
     if plan.install or plan.remove or plan.unhold:
         yield from _driver(plan)
     if plan.fabric:
         yield from _fabric(plan)
-    changed = bool(plan.pinning or plan.install or plan.remove or plan.fabric or wrong)
+    changed = bool(plan.pinning or others or plan.install or plan.remove or plan.fabric or wrong)
     now = (read_state(wanted=True) if changed else state) or state
     if unbuilt(plan.packages, now):
         yield from _build(now)

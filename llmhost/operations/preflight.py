@@ -8,7 +8,8 @@ from ipaddress import IPv4Address
 from pyinfra import host
 
 from llmhost.docker.containerd import refused_moves
-from llmhost.facts.docker import EngineRootsFact
+from llmhost.docker.packages import other_engine
+from llmhost.facts.docker import EngineRootsFact, OtherContainers
 from llmhost.facts.listeners import Listeners
 from llmhost.facts.network import HostNetworking
 from llmhost.facts.nginx import OtherSites
@@ -19,7 +20,15 @@ from llmhost.operations.changes import note, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.nvidia_packages import read_state
-from llmhost.preflight import Requirements, findings, not_in_group, occupied, unreachable
+from llmhost.preflight import (
+    Requirements,
+    findings,
+    in_swarm,
+    not_in_group,
+    occupied,
+    replaced_engine,
+    unreachable,
+)
 from llmhost.system.listeners import taken
 
 
@@ -46,6 +55,7 @@ def _prefetch(
     """Not the clock, which is compared with the controller's."""
     questions = [ask(HostIdentityFact, paths=paths, receipt=receipt)]
     questions += [_roots_question(*roots)] if roots else []
+    questions += [_containers_question(requirements)] if requirements.docker_source else []
     if requirements.ports:
         questions.append(_listeners_question(requirements))
     questions += [ask(HostNetworking)] if group else []
@@ -58,6 +68,10 @@ def _prefetch(
 
 def _roots_question(docker: str, containerd: str) -> Question:
     return ask(EngineRootsFact, docker=docker, containerd=containerd)
+
+
+def _containers_question(requirements: Requirements) -> Question:
+    return ask(OtherContainers, package=other_engine(requirements.docker_source))
 
 
 def _listeners_question(requirements: Requirements) -> Question:
@@ -98,7 +112,9 @@ def fit(
         return
     skew = get_fact(HostTime) - time.time()
     wrong = [*findings(identity, requirements, skew_seconds=skew)]
-    wrong += _elsewhere(*roots) if roots else ()
+    wrong += _elsewhere(*roots, live_restore=requirements.live_restore) if roots else ()
+    if requirements.docker_source and not identity.deployed:
+        wrong += _replaced(requirements)
     wrong += not_in_group(*group, get_fact(HostNetworking)) if group else ()
     warnings: list[str] = []
     found = warnings if identity.deployed else wrong
@@ -115,9 +131,17 @@ def fit(
     note(warnings)
 
 
-def _elsewhere(docker: str, containerd: str) -> Iterator[str]:
+def _elsewhere(docker: str, containerd: str, *, live_restore: bool) -> Iterator[str]:
     found = get_fact(EngineRootsFact, **_roots_question(docker, containerd).arguments)
-    return refused_moves(found.moves, docker, containerd)
+    yield from refused_moves(found.moves, docker, containerd)
+    if found.swarm:
+        yield from in_swarm(live_restore=live_restore)
+
+
+def _replaced(requirements: Requirements) -> Iterator[str]:
+    """A host that llmhost has deployed may change its source."""
+    found = get_fact(OtherContainers, **_containers_question(requirements).arguments)
+    return replaced_engine(requirements.docker_source, found)
 
 
 def _taken_ports(requirements: Requirements) -> Iterator[str]:

@@ -91,6 +91,7 @@ def starts_at_boot(*units: str, by_target: bool = False) -> Commands:
         yield StringCommand("systemctl", "--quiet", *verb, QuoteString(unit))
 
 
+_ACCEPT = "list it in system_accepted_overrides"
 Then = Literal["nothing", "reload", "restart"]
 
 
@@ -103,17 +104,21 @@ def without_overrides(
 
     `known` are paths to leave alone. Afterwards, the units are reloaded by systemd, and with
     `restart` those that run are restarted; with `nothing`, a later `systemd.service` does so.
-    Without `correct`, and for drop-ins of all units of a type, overrides are only reported.
+    Without `correct`, and for drop-ins of several units, overrides are only reported. A packaged
+    unit file that was changed is refused: only its package can restore it.
     """
     found = get_fact(UnitOverrides, units=list(units))
     if found.unknown:
         yield refuse([*found.unknown.values()])
         return
     foreign = found.foreign(known)
+    edited = [each for each in foreign if correct and each.kind == "edited"]
+    if edited:
+        yield refuse([f"{each.sentence}; {each.way_out}, or {_ACCEPT}" for each in edited])
+        return
     wrong = [each for each in foreign if correct and each.kind != "shared"]
     note(
-        f"{each.sentence}; llmhost leaves it alone: remove it if it is a mistake, or list it in"
-        " system_accepted_overrides"
+        f"{each.sentence}; llmhost leaves it alone: {each.way_out}, or {_ACCEPT}"
         for each in foreign
         if each not in wrong
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from llmhost.docker.daemon_json import without_rules
 from llmhost.options.base import Section
 from llmhost.options.kind import Kind, Mistake
 from llmhost.options.types import (
@@ -40,6 +41,8 @@ def _daemon_options(value: object) -> object:
         raise Mistake(
             "must not set 'hosts', because the Docker API is for root on the host alone; remove it"
         )
+    for sentence in without_rules(value).values():
+        raise Mistake(f"must not have {sentence}; remove it")
     return value
 
 

@@ -45,5 +45,8 @@ class Shape(Section):
     """`num_hidden_layers`; an engine group can be divided into at most as many stages."""
 
     attention_heads: Annotated[int, whole(1, 2**16, "heads", 32)] | None = None
-    """`num_attention_heads`; the GPUs of an engine group that compute a layer together must divide
-    them."""
+    """`num_attention_heads`; the GPUs that compute a layer together must divide them."""
+
+    kv_heads: Annotated[int, whole(1, 2**16, "heads", 8)] | None = None
+    """`num_key_value_heads`; 1 for latent attention (`kv_lora_rank`). If more GPUs compute a layer
+    together, each of them has the cache of one head."""

@@ -12,6 +12,7 @@ from llmhost.models.memory import Estimate
 from llmhost.nvidia.gpu_allocation import GpuRequest
 from llmhost.options.base import Section
 from llmhost.options.gpus import Gpus
+from llmhost.options.kind import Mistake
 from llmhost.options.model import Model
 from llmhost.options.nvidia_driver import CudaVersion
 from llmhost.options.types import (
@@ -41,6 +42,18 @@ _ROUTE = re.compile(ROUTE, re.ASCII)
 
 GATEWAY = "llmhost-gateway"
 """Name of the host's gateway in the containers of services that call it."""
+
+
+def refuse_own_arguments(arguments: Iterable[str], own: Mapping[str, str]) -> None:
+    """Raise Mistake for an argument of `own`, whose value says what to do instead.
+
+    vLLM and llama.cpp read `--ctx_size` as `--ctx-size`, and vLLM `--name=value`.
+    """
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        flag = flag.replace("_", "-") if flag.startswith("--") else flag
+        if instead := own.get(flag):
+            raise Mistake(f"has {argument}; remove it and {instead}", "extra_arguments")
 
 
 @dataclass(frozen=True)
@@ -238,7 +251,7 @@ class Service(Generic[OptionsT]):
         """Further mistakes in its models, beyond options that it would ignore."""
         return ()
 
-    def check_file(self, _model: Model, _gguf: Gguf, /) -> Iterable[str]:
+    def check_file(self, _options: OptionsT, _model: Model, _gguf: Gguf, /) -> Iterable[str]:
         """Why it cannot run a model's file; each text continues "its file"."""
         return ()
 
@@ -261,13 +274,15 @@ class Service(Generic[OptionsT]):
         return ()
 
     def request(self, _models: Sequence[Model], /) -> Request | None:
-        """A request that exercises the whole service; none: its first GET route."""
+        """A request that exercises the service with the first of these models; none: its first GET
+        route."""
         return None
 
     def requests(self, models: Sequence[Model], /) -> Sequence[Request]:
-        """Requests that together exercise all models of the service; it may need several."""
-        found = self.request(models)
-        return (found,) if found else ()
+        """Requests that together exercise all models of the service."""
+        groups = [[model] for model in self.loaded(models)] or [[]]
+        found = (self.request(group) for group in groups)
+        return tuple(request for request in found if request)
 
     def memory(self, _options: OptionsT, /) -> Estimate | None:
         """The estimate of its models' GPU memory; none: it must be declared."""

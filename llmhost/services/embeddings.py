@@ -1,7 +1,9 @@
 """embeddings: several models that embed or rerank, by llama.cpp's server as a router."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
+from llmhost.models.gguf import Gguf
 from llmhost.models.llama import llama_options
 from llmhost.models.llama_memory import llama_memory
 from llmhost.models.memory import Estimate
@@ -9,7 +11,7 @@ from llmhost.options.model import Model
 from llmhost.options.types import Image, LoadSeconds, LocalPort
 from llmhost.services.abilities import Abilities
 from llmhost.services.base import Request, Route, Service, ServiceOptions
-from llmhost.services.llama_server import server_variables
+from llmhost.services.llama_server import server_variables, unpooled
 from llmhost.services.requests import task_request
 from llmhost.system.files import File
 
@@ -40,6 +42,10 @@ class Embeddings(Service[EmbeddingsOptions]):
         if not models:
             yield "needs at least one model with task = 'embed' or task = 'rerank'"
 
+    def check_file(self, options: EmbeddingsOptions, model: Model, gguf: Gguf) -> Iterator[str]:
+        """A file for embeddings says how the vectors of its tokens become one."""
+        yield from unpooled(model, gguf, options.environment)
+
     def context(self, _options: EmbeddingsOptions, models: Sequence[Model]) -> Iterator[File]:
         """The router's list of models (llama.cpp, tools/server/README.md, model presets)."""
         lines = ["version = 1"]
@@ -55,7 +61,7 @@ class Embeddings(Service[EmbeddingsOptions]):
 
     def memory(self, _options: EmbeddingsOptions) -> Estimate:
         """The estimate for llama.cpp."""
-        return llama_memory
+        return partial(llama_memory, whole_texts=True)
 
     def request(self, models: Sequence[Model]) -> Request:
         """A request for the first model."""

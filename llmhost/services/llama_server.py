@@ -1,5 +1,9 @@
-"""Variables of llama.cpp's server, which Ollama starts too, for its memory and threads. Pure."""
+"""What services that run llama.cpp's server share; Ollama starts it, too. Pure."""
 
+from collections.abc import Iterator, Mapping
+
+from llmhost.models.gguf import Gguf
+from llmhost.options.model import Model
 from llmhost.units import MIB, bytes_of
 
 SPARE_THREADS = 4
@@ -15,6 +19,19 @@ def server_variables(memory_limit: str | None, processes: int, requests: int) ->
         "LLAMA_ARG_CACHE_RAM": str(prompt_cache_mib(memory_limit, processes)),
         "LLAMA_ARG_THREADS_HTTP": str(requests + SPARE_THREADS),
     }
+
+
+def unpooled(
+    model: Model, gguf: Gguf, environment: Mapping[str, str], *arguments: str
+) -> Iterator[str]:
+    """Why the server would refuse every request for an embedding: it has one vector for each token,
+    unless the file, a variable or an argument says how they become one."""
+    declared = "LLAMA_ARG_POOLING" in environment or "--pooling" in arguments
+    if model.task == "embed" and gguf.number("pooling_type") is None and not declared:
+        yield (
+            "has no pooling_type, so llama.cpp refuses to embed with it; if you know its pooling,"
+            f" declare it in {model.service}_environment, such as {{'LLAMA_ARG_POOLING': 'mean'}}"
+        )
 
 
 def prompt_cache_mib(memory_limit: str | None, processes: int) -> int:

@@ -1,16 +1,47 @@
 """llama.cpp's server: one GGUF model with an OpenAI-compatible API, on CPU or GPU."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
+from pydantic import model_validator
+
+from llmhost.models.gguf import Gguf
 from llmhost.models.llama import GGML_CACHE_TYPES, LLAMA_FLAGS, llama_arguments
 from llmhost.models.llama_memory import llama_memory
 from llmhost.models.memory import Estimate
 from llmhost.options.model import Model
 from llmhost.options.types import AnyItems, FreeText, Image, LoadSeconds, LocalPort, Threads
 from llmhost.services.abilities import Abilities
-from llmhost.services.base import Request, Route, Service, ServiceOptions
-from llmhost.services.llama_server import server_variables
+from llmhost.services.base import (
+    Request,
+    Route,
+    Service,
+    ServiceOptions,
+    refuse_own_arguments,
+)
+from llmhost.services.llama_server import server_variables, unpooled
 from llmhost.services.requests import task_request
+
+_OWN_ARGUMENTS = {
+    **dict.fromkeys(("--ctx-size", "-c"), "write the model's context_tokens"),
+    **dict.fromkeys(("--parallel", "-np"), "write the model's parallel"),
+    **dict.fromkeys(("--cache-type-k", "-ctk"), "write the model's cache_type"),
+    **dict.fromkeys(("--cache-type-v", "-ctv"), "write the model's cache_type"),
+    **dict.fromkeys(("--model", "-m"), "write the model's source"),
+    **dict.fromkeys(("--model-url", "-mu"), "write the model's source"),
+    **dict.fromkeys(("--hf-repo", "-hf", "-hfr"), "write the model's source"),
+    **dict.fromkeys(("--alias", "-a"), "write the model's name"),
+    "--embedding": "write the model's task",
+    "--embeddings": "write the model's task",
+    "--reranking": "write the model's task",
+    "--rerank": "write the model's task",
+    "--api-key": "declare api_clients, whose keys the gateway checks",
+    "--api-key-file": "declare api_clients, whose keys the gateway checks",
+    "--host": "let the gateway alone reach it",
+    "--port": "write llamacpp_port",
+}
+"""Arguments that the GPU memory plan, the gateway or the checks must know; what to do instead
+(llama-server --help, build 11669)."""
 
 
 class LlamacppOptions(ServiceOptions):
@@ -33,7 +64,12 @@ class LlamacppOptions(ServiceOptions):
     """Maximum time to load the model; after that the container is unhealthy."""
 
     extra_arguments: AnyItems[FreeText] = ()
-    """Additional arguments of `llama-server`, such as `--cache-type-k`, `q8_0`."""
+    """Additional arguments of `llama-server`, such as `--threads-batch`, `8`."""
+
+    @model_validator(mode="after")
+    def _own_arguments(self) -> "LlamacppOptions":
+        refuse_own_arguments(self.extra_arguments, _OWN_ARGUMENTS)
+        return self
 
 
 class Llamacpp(Service[LlamacppOptions]):
@@ -43,6 +79,10 @@ class Llamacpp(Service[LlamacppOptions]):
         """Exactly one model."""
         if len(models) != 1:
             yield f"needs exactly one model with service 'llamacpp', and {len(models)} are declared"
+
+    def check_file(self, options: LlamacppOptions, model: Model, gguf: Gguf) -> Iterator[str]:
+        """A file for embeddings says how the vectors of its tokens become one."""
+        yield from unpooled(model, gguf, options.environment, *options.extra_arguments)
 
     def arguments(self, _options: LlamacppOptions, models: Sequence[Model]) -> list[str]:
         """Arguments for the model."""
@@ -55,7 +95,7 @@ class Llamacpp(Service[LlamacppOptions]):
 
     def memory(self, _options: LlamacppOptions) -> Estimate:
         """The estimate for llama.cpp."""
-        return llama_memory
+        return partial(llama_memory, whole_texts=True)
 
     def request(self, models: Sequence[Model]) -> Request:
         """A request for the model's task."""

@@ -72,7 +72,7 @@ class Ollama(Service[OllamaOptions]):
                         " with another service"
                     )
 
-    def check_file(self, model: Model, gguf: Gguf) -> Iterator[str]:
+    def check_file(self, _options: OllamaOptions, model: Model, gguf: Gguf) -> Iterator[str]:
         """Ollama decides by the file alone whether a model embeds (server/images.go)."""
         embeds = gguf.number("pooling_type") is not None
         if model.task == "embed" and not embeds:

@@ -99,7 +99,7 @@ class SearchApiOptions(UiOptions):
     collection: Annotated[
         str,
         text(
-            r"[A-Za-z0-9_][\w-]{0,63}",
+            r"(?!.*--\d+$)[A-Za-z0-9_][\w-]{0,63}",  # names in Qdrant end so
             "up to 64 letters, digits, hyphens, underscores",
             "documents",
         ),

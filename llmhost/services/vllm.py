@@ -27,7 +27,13 @@ from llmhost.options.types import (
     whole,
 )
 from llmhost.services.abilities import Abilities
-from llmhost.services.base import Request, Route, Service, ServiceOptions
+from llmhost.services.base import (
+    Request,
+    Route,
+    Service,
+    ServiceOptions,
+    refuse_own_arguments,
+)
 from llmhost.services.requests import task_request
 from llmhost.services.vllm_memory import vllm_memory
 from llmhost.units import counted
@@ -50,15 +56,24 @@ _CACHE_TYPES = {"f16": "float16", "bf16": "bfloat16", "fp8": "fp8"}
 _VOCABULARY = "o200k_base.tiktoken"
 
 _OWN_ARGUMENTS = {
-    "--tensor-parallel-size": "vllm_tensor_parallel",
-    "-tp": "vllm_tensor_parallel",
-    "--pipeline-parallel-size": "vllm_tensor_parallel",
-    "-pp": "vllm_tensor_parallel",
-    "--gpu-memory-utilization": "vllm_gpu_fraction",
-    "--max-model-len": "the model's context_tokens",
-    "--max-num-seqs": "the model's parallel",
+    "--tensor-parallel-size": "write vllm_tensor_parallel",
+    "-tp": "write vllm_tensor_parallel",
+    "--pipeline-parallel-size": "write vllm_tensor_parallel",
+    "-pp": "write vllm_tensor_parallel",
+    "--data-parallel-size": "declare a server for each copy of the model",
+    "-dp": "declare a server for each copy of the model",
+    "--gpu-memory-utilization": "write vllm_gpu_fraction",
+    "--max-model-len": "write the model's context_tokens",
+    "--max-num-seqs": "write the model's parallel",
+    "--kv-cache-dtype": "write the model's cache_type",
+    "--served-model-name": "write the model's name",
+    "--model": "write the model's source",
+    "--config": "write its arguments here",
+    "--api-key": "declare api_clients, whose keys the gateway checks",
+    "--host": "let the gateway alone reach it",
+    "--port": "write vllm_port",
 }
-"""Arguments that the GPU memory plan must know, and the option for each."""
+"""Arguments that the GPU memory plan, the gateway or the checks must know; what to do instead."""
 
 
 class VllmOptions(ServiceOptions):
@@ -104,9 +119,7 @@ class VllmOptions(ServiceOptions):
                 " runs on; remove it to use all of them",
                 "tensor_parallel",
             )
-        for argument in self.extra_arguments:
-            if option := _OWN_ARGUMENTS.get(argument.partition("=")[0]):
-                raise Mistake(f"has {argument}; write {option} instead", "extra_arguments")
+        refuse_own_arguments(self.extra_arguments, _OWN_ARGUMENTS)
         return self
 
     @property
@@ -128,8 +141,8 @@ class Parallel:
 
 
 def parallel_over(group: EngineGroup, options: VllmOptions) -> Parallel:
-    """How the members of a group compute one model; each has the same GPUs."""
-    gpus = options.gpus * len(group.members)
+    """How the members of a group, or one host, compute a model; each has the same GPUs."""
+    gpus = options.gpus * (len(group.members) or 1)
     tensor = group.tensor_parallel or options.tensor_parallel
     if tensor is None:
         tensor = max(1, gpus // group.pipeline_parallel) if group.pipeline_parallel else None
@@ -188,11 +201,11 @@ class Vllm(Service[VllmOptions]):
 
 def _parallel(options: VllmOptions) -> Iterator[str]:
     """By default vLLM uses one GPU, however many it has."""
-    tensor = options.tensor_parallel or options.gpus
-    if tensor > 1:
-        yield from ("--tensor-parallel-size", str(tensor))
-    if tensor < options.gpus:
-        yield from ("--pipeline-parallel-size", str(options.gpus // tensor))
+    parallel = parallel_over(EngineGroup(), options)
+    if parallel.tensor > 1:
+        yield from ("--tensor-parallel-size", str(parallel.tensor))
+    if parallel.pipeline > 1:
+        yield from ("--pipeline-parallel-size", str(parallel.pipeline))
 
 
 def _of_adapters(model: Model) -> Iterator[str]:

@@ -1,7 +1,9 @@
 """A package repository, as configured for apt."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from llmhost.system.apt_sources import Listed
 from llmhost.system.files import Absent, Directory, Entry, File
 
 KEYRINGS = "/etc/apt/keyrings"
@@ -65,3 +67,31 @@ class Repository:
     def removal(self) -> list[Entry]:
         """Entries that remove the repository."""
         return [Absent(self.sources_path), Absent(self.key_path)]
+
+    def superseded(self, listed: Iterable[Listed]) -> tuple[str, ...]:
+        """Files that name only this source, with another key or none."""
+        listed = tuple(listed)
+        shared = {each.path for each in listed if not each.names_only(self.uri, self.suite)}
+        paths = dict.fromkeys(each.path for each in self._rivals(listed))
+        return tuple(path for path in paths if path not in shared)
+
+    def clashes(self, listed: Iterable[Listed]) -> tuple[str, ...]:
+        """Sentences about files that name this source besides others."""
+        listed = tuple(listed)
+        superseded = self.superseded(listed)
+        return tuple(
+            f"{each.path}, line {each.line}, has the source {self.uri} too, and apt refuses a"
+            f" source with two keys: remove it there, for llmhost writes it to {self.sources_path}"
+            for each in self._rivals(listed)
+            if each.path not in superseded
+        )
+
+    def _rivals(self, listed: Iterable[Listed]) -> tuple[Listed, ...]:
+        own = {self.sources_path, *self.replaces}
+        return tuple(
+            each
+            for each in listed
+            if each.path not in own
+            and each.signed_by != self.key_path
+            and each.names(self.uri, self.suite)
+        )

@@ -35,8 +35,9 @@ _PROXY_LINE = r"[[:space:]]*(export[[:space:]]+)?(https?|ftp|all|no|socks)_proxy
 class Override:
     """A file that changes what a unit runs.
 
-    `kind` is `unit-file` (it hides the packaged unit file), `drop-in`, `shared` (a drop-in for all
-    units of a type), or `environment` (an environment file that differs from the packaged one).
+    `kind` is `unit-file` (it hides the packaged unit file), `edited` (the unit file that `package`
+    installed has other content), `drop-in`, `shared` (a drop-in for all units of a type, or whose
+    names begin alike), or `environment` (an environment file that differs from the packaged one).
     """
 
     unit: str
@@ -44,6 +45,7 @@ class Override:
     path: str
     packaged: bool
     content: str
+    package: str = ""
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -63,9 +65,18 @@ class Override:
         """What it does; continues with what happens to it."""
         if self.kind == "unit-file":
             return f"{self.path} hides the packaged {self.unit}"
+        if self.kind == "edited":
+            return f"{self.path} is not as the package {self.package} has it"
         if self.kind == "environment":
             return f"{self.path} sets {', '.join(self.settings)} for {self.unit}"
         return f"{self.path} changes {self.unit}: it sets {', '.join(self.settings)}"
+
+    @property
+    def way_out(self) -> str:
+        """What an operator does with one that llmhost leaves alone."""
+        if self.kind == "edited":
+            return f"restore it with: apt-get install --reinstall {self.package}"
+        return "remove it if it is a mistake"
 
     @property
     def correction(self) -> str:
@@ -105,7 +116,7 @@ class Overrides:
             each
             for each in self.files
             if not (each.packaged or each.path in paths or _OF_LXC.fullmatch(each.path))
-            and (each.kind == "unit-file" or each.settings)
+            and (each.kind in ("unit-file", "edited") or each.settings)
         )
 
 
@@ -122,7 +133,8 @@ def parse_overrides(lines: Sequence[str]) -> Overrides:
             unknown[second] = f"the overrides of {second} could not be read: {third}"
         else:
             content = base64.b64decode(next(remaining)).decode(errors="replace")
-            files.append(Override(unit, first, third, second == "yes", content))
+            package = second if first == "edited" else ""
+            files.append(Override(unit, first, third, second == "yes", content, package))
     return Overrides(tuple(files), tuple(outdated), unknown)
 
 

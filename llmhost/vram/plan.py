@@ -74,8 +74,8 @@ def _all_loads(
         gpus = [(gpu, gpu_bytes[gpu]) for gpu in granted.get(service.name, ())]
         for model in service.loaded(settings.models_of(service.name)) if gpus else ():
             try:
-                parts = _parts(settings, service, model, len(gpus))
-                loads += _loads(model, estimate, gpus, parts) if estimate else ()
+                parts, tensor = _parts(settings, service, model, len(gpus))
+                loads += _loads(model, estimate, gpus, parts, tensor) if estimate else ()
             except ValueError as error:
                 unknown.append(f"'{model.name}': {error}")
     return loads, unknown
@@ -98,22 +98,24 @@ def _by_number(settings: Settings, count: int) -> tuple[dict[str, tuple[int, ...
         return {}, [*sentences, *error.sentences]
 
 
-def _parts(settings: Settings, service: AnyService, model: Model, gpus: int) -> int:
-    """Into how many equal parts a model is divided: one for each GPU, of all hosts of a group.
+def _parts(settings: Settings, service: AnyService, model: Model, gpus: int) -> tuple[int, int]:
+    """Into how many equal parts a model is divided, one for each GPU, of all hosts of a group; and
+    how many GPUs compute each layer together.
 
     If the layers cannot be divided equally, the largest part counts: fewer parts of its size.
     """
     options = settings.options(service.name)
-    if service.name not in settings.group_services or not isinstance(options, VllmOptions):
-        return gpus
+    if not isinstance(options, VllmOptions):
+        return gpus, 1
     parallel = parallel_over(settings.engine_group, options)
     shape = None if model.vram_gib is not None else shape_of(model)
     layers = shape.layers if shape and shape.layers else parallel.pipeline
-    return max(1, parallel.tensor * layers // -(-layers // parallel.pipeline))
+    parts = max(1, parallel.tensor * layers // -(-layers // parallel.pipeline))
+    return parts, min(parallel.tensor, parts)
 
 
 def _loads(
-    model: Model, estimate: Estimate, gpus: Sequence[tuple[int, int]], parts: int
+    model: Model, estimate: Estimate, gpus: Sequence[tuple[int, int]], parts: int, tensor: int
 ) -> Iterator[Load]:
     """The model's part on each of its GPUs of this host, given with their sizes.
 
@@ -128,6 +130,8 @@ def _loads(
             cache_type=model.cache_type,
             adapter_bytes=_beside_bytes(model),
             gpus=parts,
+            tensor=tensor,
+            embeds=model.task != "generate",
             gpu_bytes=gpu_bytes,
         )
         yield Load(model.name, model.service, gpu, shape, use, estimate, model.resident, measured)

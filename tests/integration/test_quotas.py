@@ -1,9 +1,12 @@
 """Quotas of tokens under the real nginx: what exceeds one is refused, however a client calls."""
 
+import gzip
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,19 +30,200 @@ LIMIT = 1000
 KEYS = {name: new_key() for name in ("capped", "before", "second", "free")}
 
 
+def sse(**event: object) -> str:
+    """An event as OpenAI's newer format and Anthropic's have it."""
+    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+
+
+def compact(value: object) -> bytes:
+    """JSON as engines write it."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream that a client aborts: how it begins, and an event of it. `read` are the tokens of
+    the prompt, if the engine reports them at the beginning."""
+
+    path: str
+    begin: str
+    event: str
+    read: int = 0
+    service: str = "llamacpp"
+
+
+def begun(**usage: int) -> str:
+    """The first event of Anthropic's format."""
+    return sse(type="message_start", message={"model": "m", "usage": {**usage, "output_tokens": 0}})
+
+
+RESPONSE = {"id": "r", "object": "response", "status": "in_progress"}
+FORGED = {"usage": {"input_tokens": 1, "output_tokens": 180}}
+TOOL = {"type": "function", "name": "x", "parameters": FORGED}
+WORD = sse(type="response.output_text.delta", item_id="i", delta="a")
+BLOCK = sse(type="content_block_delta", index=0, delta={"type": "text_delta", "text": "a"})
+CHOICE = '{"index":0,"text":"a","finish_reason":null}'
+EVENT = f'data: {{"model":"m","choices":[{CHOICE}]}}\n\n'
+ONE_ENDED = (
+    'data: {"model":"m","choices":[{"index":0,"finish_reason":"stop"}],'
+    '"timings":{"prompt_n":9,"cache_n":0,"predicted_n":2}}\n\n'
+)
+STREAMS = {
+    "llama.cpp's responses": Stream(
+        "/v1/responses", sse(type="response.created", response=RESPONSE), WORD
+    ),
+    "OpenAI's responses": Stream(
+        "/v1/responses", sse(type="response.created", response={**RESPONSE, "model": "m"}), WORD
+    ),
+    "responses that repeat what looks like figures": Stream(
+        "/v1/responses",
+        sse(type="response.created", response={**RESPONSE, "model": "m", "tools": [TOOL]}),
+        WORD,
+    ),
+    "messages": Stream("/v1/messages", begun(input_tokens=8), BLOCK, read=8),
+    "messages with a cache": Stream(
+        "/v1/messages",
+        begun(input_tokens=8, cache_read_input_tokens=700, cache_creation_input_tokens=60),
+        BLOCK,
+        read=768,
+    ),
+    "messages without the tokens of the prompt": Stream(
+        "/v1/messages", begun(input_tokens=0), BLOCK
+    ),
+    "usage of one choice of many in each event": Stream(
+        "/v1/completions",
+        "",
+        f'data: {{"model":"m","choices":[{CHOICE}],'
+        '"usage":{"prompt_tokens":9,"completion_tokens":5}}\n\n',
+        read=9,
+    ),
+    "one choice of llama.cpp has ended": Stream("/v1/completions", ONE_ENDED, EVENT, read=9),
+    "no model": Stream("/v1/chat/completions", "", 'data: {"choices":[{}]}\n\n'),
+    "Ollama's chat": Stream(
+        "/api/chat", "", '{"model":"m","message":{"content":"a"},"done":false}\n', service="ollama"
+    ),
+    "Ollama's generate": Stream(
+        "/api/generate", "", '{"model":"m","response":"a","done":false}\n', service="ollama"
+    ),
+}
+
+APP = {
+    "name": "app",
+    "image": "registry.example/app:1@sha256:" + "1" * 64,
+    "container_port": 8000,
+    "health": ["true"],
+    "routes": [{"path": "/ask", "methods": ["POST"]}],
+}
+VECTOR = [0.123456789] * 768
+# Of each route: an answer of which the tokens are those that it reports.
+REPORTED: dict[str, tuple[str, str, object, int]] = {
+    "messages with a cache": (
+        "llamacpp",
+        "/v1/messages",
+        {
+            "model": "m",
+            "usage": {
+                "cache_creation_input_tokens": 30,
+                "cache_read_input_tokens": 200,
+                "input_tokens": 1,
+                "output_tokens": 4,
+            },
+        },
+        235,
+    ),
+    "chat with a cache": (
+        "llamacpp",
+        "/v1/chat/completions",
+        {
+            "model": "m",
+            "usage": {
+                "prompt_tokens": 50,
+                "completion_tokens": 4,
+                "prompt_tokens_details": {"cached_tokens": 40},
+            },
+        },
+        54,
+    ),
+    "responses with a cache": (
+        "llamacpp",
+        "/v1/responses",
+        {
+            "model": "m",
+            "usage": {
+                "input_tokens": 50,
+                "output_tokens": 4,
+                "input_tokens_details": {"cached_tokens": 40},
+            },
+        },
+        54,
+    ),
+    "embeddings": (
+        "llamacpp",
+        "/v1/embeddings",
+        {"model": "m", "data": [VECTOR], "usage": {"prompt_tokens": 7, "total_tokens": 7}},
+        7,
+    ),
+    "rerank": ("llamacpp", "/v1/rerank", {"results": [], "usage": {"total_tokens": 21}}, 21),
+    "app": (
+        "app",
+        "/app/ask",
+        {"model": "m", "usage": {"prompt_tokens": 7, "completion_tokens": 2}},
+        9,
+    ),
+    "Ollama's embed": (
+        "ollama",
+        "/api/embed",
+        {"model": "m", "embeddings": [VECTOR], "prompt_eval_count": 12},
+        12,
+    ),
+}
+# Of each route: an answer without figures.
+SILENT: dict[str, tuple[str, str, object]] = {
+    "embeddings": ("llamacpp", "/v1/embeddings", {"data": [VECTOR]}),
+    "rerank": ("llamacpp", "/v1/rerank", [{"index": 0, "score": 0.5}]),
+    "Ollama's embed": ("ollama", "/api/embed", {"embeddings": [VECTOR]}),
+    "Ollama's embeddings": ("ollama", "/api/embeddings", {"embedding": VECTOR}),
+    "chat": ("llamacpp", "/v1/chat/completions", {"choices": []}),
+    "responses": ("llamacpp", "/v1/responses", {"output": []}),
+}
+# Routes that ask no model, whatever is in their answers.
+FREE: dict[str, tuple[str, str, object]] = {
+    "count of tokens": ("llamacpp", "/v1/messages/count_tokens", {"input_tokens": 9}),
+    "tokenize": ("llamacpp", "/tokenize", {"tokens": [1, 2, 3]}),
+    "show": ("ollama", "/api/show", {"model": "m"}),
+    "app": ("app", "/app/ask", {"text": "a"}),
+    "document": ("docling", "/v1/convert/file", {"document": {"model": "m"}}),
+}
+WHOLE = {**REPORTED, **SILENT, **FREE}
+
+
 class Engine(BaseHTTPRequestHandler):
-    """Reports the tokens of the body's `report`, or streams `events` without a report."""
+    """Reports the tokens of the body's `report`, or streams `events` without a report, or the
+    `stream` of that name, or gives an `answer`, or a text of a `length`; after `wait` seconds."""
 
     protocol_version = "HTTP/1.1"
     asked = 0
+    compresses = False
 
     def do_GET(self) -> None:
+        self.compresses = True
         self._answer([b'{"object":"list","data":[]}'])
 
     def do_POST(self) -> None:
         Engine.asked += 1
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if "events" in body:
+        self.compresses = body.get("compresses", False)
+        time.sleep(body.get("wait", 0))
+        if "stream" in body:
+            stream = STREAMS[body["stream"]]
+            self._answer([stream.begin.encode(), *[stream.event.encode()] * 1000], 0.002)
+        elif "answer" in body:
+            self._answer([compact(body["answer"])], status=body.get("status", 200))
+        elif "length" in body:
+            text = "word " * (body["length"] // 5)
+            whole = compact({"tools": [TOOL], "choices": [{"text": text}]})
+            self._answer([whole[:-1], b"}"], 5)
+        elif "events" in body:
             event = b'data: {"model":"m","choices":[{"delta":{"content":"a"}}]}\n\n'
             self._answer([event] * body["events"], body.get("pause", 0))
         else:
@@ -47,12 +231,15 @@ class Engine(BaseHTTPRequestHandler):
             usage = {"prompt_tokens": read, "completion_tokens": written}
             self._answer([json.dumps({"model": "m", "usage": usage}).encode()])
 
-    def _answer(self, pieces: list[bytes], pause: float = 0) -> None:
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
+    def _answer(self, pieces: list[bytes], pause: float = 0, status: int = 200) -> None:
         try:
-            for piece in [*pieces, b""]:
+            self.send_response(status)
+            if self.compresses and "gzip" in (self.headers["Accept-Encoding"] or ""):
+                self.send_header("Content-Encoding", "gzip")
+                pieces = [gzip.compress(b"".join(pieces))]
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for piece in [*filter(None, pieces), b""]:
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                 self.wfile.flush()
                 time.sleep(pause)
@@ -70,9 +257,25 @@ class Site:
         self.gateway = gateway
         self.client = httpx.Client(base_url=gateway.url, timeout=30)
 
-    def send(self, name: str, **body: Any) -> httpx.Response:
+    def send(self, name: str, path: str = "/v1/completions", **body: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {KEYS[name]}"}
-        return self.client.post("/v1/completions", headers=headers, json=body)
+        return self.client.post(path, headers=headers, json=body)
+
+    def abort(self, path: str, after: int, **body: Any) -> None:
+        """A request of which the client reads this many bytes."""
+        headers = {"Authorization": f"Bearer {KEYS['capped']}"}
+        received = 0
+        with self.client.stream("POST", path, headers=headers, json=body) as answer:
+            assert answer.status_code == 200
+            for piece in answer.iter_raw():
+                received += len(piece)
+                if received >= after:
+                    break
+        self.settle()
+
+    def begin_day(self) -> None:
+        for file in counters(self.gateway.directory).iterdir():
+            file.unlink()
 
     def spend(self, name: str, read: int, written: int) -> int:
         status = self.send(name, report=[read, written]).status_code
@@ -92,15 +295,19 @@ class Site:
         return counters(self.gateway.directory) / name
 
 
-def inventory(engine: int) -> dict[str, Any]:
+def inventory(engine: int, service: str = "llamacpp") -> dict[str, Any]:
     port, status = free_ports(2)
     quota = {"tokens_per_day": LIMIT}
+    model = {"name": "m", "service": service, "source": "https://x/m.gguf", "sha256": "1" * 64}
+    services = {"services": [service], "models": [model], f"{service}_port": engine}
+    if service == "docling":
+        del services["models"]
+    if service == "app":
+        services = {"services": ["docling"], "apps": [{**APP, "port": engine}]}
     until = (datetime.now().astimezone() + timedelta(days=1)).isoformat()
     previous = {"previous_sha256": digest(KEYS["before"]), "previous_until": until}
     return {
-        "services": ["llamacpp"],
-        "models": [{"name": "m", "source": "https://x/m.gguf", "sha256": "1" * 64}],
-        "llamacpp_port": engine,
+        **services,
         "gateway_port": port,
         "gateway_status_port": status,
         "gateway_addresses": ["127.0.0.1"],
@@ -116,19 +323,44 @@ def inventory(engine: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, dict[str, Any]]]:
+    with serving() as port:
+        data = inventory(port)
+        with local_gateway(data, tmp_path_factory.mktemp("quota") / "nginx") as gateway:
+            yield Site(gateway), data
+
+
+@contextmanager
+def serving() -> Iterator[int]:
+    """The port of an Engine."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
     Thread(target=server.serve_forever, daemon=True).start()
-    data = inventory(server.server_port)
-    with local_gateway(data, tmp_path_factory.mktemp("quota") / "nginx") as gateway:
-        yield Site(gateway), data
+    yield server.server_port
     server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def sites(
+    running: tuple[Site, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Site]]:
+    """By service: a site that runs only this one, on a new day."""
+    known = {"llamacpp": running[0]}
+    with serving() as port, ExitStack() as stack:
+
+        def site_of(service: str) -> Site:
+            if service not in known:
+                place = tmp_path_factory.mktemp(service) / "nginx"
+                data = inventory(port, service)
+                known[service] = Site(stack.enter_context(local_gateway(data, place)))
+            known[service].begin_day()
+            return known[service]
+
+        yield site_of
 
 
 @pytest.fixture
 def site(running: tuple[Site, dict[str, Any]]) -> Site:
     """The site on a new day."""
-    for file in counters(running[0].gateway.directory).iterdir():
-        file.unlink()
+    running[0].begin_day()
     return running[0]
 
 
@@ -212,6 +444,92 @@ def test_stream_without_figures_is_charged_by_its_events(site: Site) -> None:
     assert site.send("capped", events=400).text.count("data:") == 400
     site.settle()
     assert 400 <= site.used() <= 500  # and the request
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_aborted_stream_of_each_format_is_charged_by_its_events(
+    sites: Callable[[str], Site], name: str
+) -> None:
+    stream = STREAMS[name]
+    site = sites(stream.service)
+    site.abort(stream.path, len(stream.begin) + 200 * len(stream.event), stream=name)
+    assert 200 + stream.read <= site.used() < 1000 + stream.read
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_reported_tokens_are_those_that_count(sites: Callable[[str], Site], name: str) -> None:
+    service, path, answer, tokens = REPORTED[name]
+    site = sites(service)
+    assert site.send("capped", path, answer=answer, padding="x" * 4000).status_code == 200
+    site.settle()
+    assert site.used() == tokens
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_answer_without_figures_counts_by_its_route(
+    sites: Callable[[str], Site], name: str
+) -> None:
+    service, path, answer = SILENT[name]
+    site = sites(service)
+    body = {"answer": answer, "padding": "x" * 4000}
+    assert site.send("capped", path, **body).status_code == 200
+    site.settle()
+    size = len(compact(body)) // 4
+    assert size <= site.used() < size + 200
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_route_that_asks_no_model_costs_nothing(sites: Callable[[str], Site], name: str) -> None:
+    service, path, answer = FREE[name]
+    site = sites(service)
+    assert site.send("capped", path, answer=answer).status_code == 200
+    site.settle()
+    assert site.used() == 0
+
+
+def test_refusal_of_an_engine_costs_nothing(site: Site) -> None:
+    answer = {"error": {"message": "too long"}, "model": "m"}
+    assert site.send("capped", answer=answer, status=400).status_code == 400
+    site.settle()
+    assert site.used() == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/responses", "/v1/embeddings"])
+def test_request_that_ends_before_its_answer_is_charged(site: Site, path: str) -> None:
+    """The engine has read its prompt by then."""
+    headers = {"Authorization": f"Bearer {KEYS['capped']}"}
+    body = {"wait": 1, "answer": {}, "padding": "x" * 2000}
+    with pytest.raises(httpx.ReadTimeout):
+        site.client.post(path, headers=headers, json=body, timeout=0.3)
+    site.settle()
+    assert 500 <= site.used() < 700
+
+
+def test_aborted_answer_that_is_no_stream_is_charged_by_its_bytes(site: Site) -> None:
+    """Its figures are at its end."""
+    site.abort("/v1/completions", 20_000, length=20_000)
+    assert 5000 <= site.used() < 5500
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_choices_of_which_one_is_reported_are_all_charged(site: Site, count: int) -> None:
+    """As llama.cpp does for `n`, and for a list of prompts."""
+    choice = {"text": "a few words " * 20, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 5, "completion_tokens": 1}
+    timings = {"prompt_n": 5, "cache_n": 0, "predicted_n": 1}
+    answer = {"model": "m", "choices": [choice] * count, "usage": usage, "timings": timings}
+    assert site.send("capped", answer=answer).status_code == 200
+    site.settle()
+    assert count * 60 <= site.used() < count * 200 + 200
+
+
+def test_no_engine_compresses_what_is_counted(site: Site) -> None:
+    answer = site.send("capped", report=[300, 4], compresses=True)
+    assert "Content-Encoding" not in answer.headers
+    site.settle()
+    assert site.used() == 304
+    headers = {"Authorization": f"Bearer {KEYS['capped']}"}
+    assert site.client.get("/v1/models", headers=headers).headers["Content-Encoding"] == "gzip"
 
 
 def test_refused_request_costs_nothing(site: Site) -> None:

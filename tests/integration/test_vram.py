@@ -139,7 +139,23 @@ def test_ledger_agrees_with_llama_cpp(
     assert _mib(log, "compute buffer size") <= (memory.work_bytes - CUDA_BYTES) / MIB
 
 
-def _started(engine: Path, use: Use) -> Iterator[str]:
+def test_buffer_of_an_embedder_holds_its_longest_text(engine: Path) -> None:
+    tensors, metadata = llama()
+    own = {f"llama.{key}": value for key, value in metadata.items()}
+    common = sizes(LAYERS, 1024, 8, 2, 131_072, "llama") | own | vocabulary()
+    common["llama.attention.layer_norm_rms_epsilon"] = 1e-6
+    path = write_gguf(engine / "model.gguf", tensors, common, "llama")
+    with path.open("rb") as stream:
+        shape = shape_of_gguf(read_gguf(stream, path.stat().st_size))
+    use = Use(8192, embeds=True)
+    size = str(use.context_tokens)
+    options = ["--embedding", "--pooling", "mean", "--batch-size", size, "--ubatch-size", size]
+    taken = _mib("".join(_started(engine, use, *options)), "compute buffer size")
+    work = (llama_memory(shape, use, whole_texts=True).work_bytes - CUDA_BYTES) / MIB
+    assert (llama_memory(shape, use).work_bytes - CUDA_BYTES) / MIB < taken <= work
+
+
+def _started(engine: Path, use: Use, *options: str) -> Iterator[str]:
     """What llama-server writes until it waits for requests."""
     (engine / "tmp/llama.sock").unlink(missing_ok=True)  # of the one before
     command = ["timeout", "--signal=KILL", "60", "chroot", str(engine), "/usr/bin/llama-server"]
@@ -148,7 +164,7 @@ def _started(engine: Path, use: Use) -> Iterator[str]:
     command += ["--cache-type-k", use.cache_type, "--cache-type-v", use.cache_type]
     # With AMX it would keep weights in a layout of their own, which takes more memory.
     command += ["--no-repack", "--fit", "off", "--no-warmup", "--verbose"]
-    command += ["--host", "/tmp/llama.sock"]
+    command += ["--host", "/tmp/llama.sock", *options]
     with running(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -26,6 +26,12 @@ def linux_driver(nvidia: Nvidia) -> Nvidia:
 
 
 FOLLOWS_THE_KERNEL = re.compile(r"linux-(modules|objects|signatures)-nvidia-")
+PARTS_OF_A_DRIVER = (
+    "libcuda1 'libnvidia-compute*' 'libnvidia-cfg*' nvidia-smi 'nvidia-utils*' 'nvidia-headless*'"
+    " 'nvidia-compute-utils*' 'nvidia-dkms*' 'nvidia-kernel*' 'nvidia-open-kernel*'"
+    " 'nvidia-persistenced*' 'nvidia-driver-cuda*' 'nvidia-driver-libs*' 'nvidia-fabricmanager*'"
+    " 'cuda-drivers*'"
+)
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -91,10 +97,16 @@ def test_driver_is_not_upgraded_automatically(
 ) -> None:
     if not settings.nvidia_driver.managed:
         does_not_apply("llmhost does not manage the driver")
-    query = "dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' '*nvidia*'"
-    found = [line.split() for line in host.run(query).stdout.splitlines() if line[1:2] == "i"]
-    # Ubuntu's modules follow the kernel, and depend on libraries that are held.
-    parts = [(status, name) for status, name in found if not FOLLOWS_THE_KERNEL.match(name)]
+    # Tools, the CUDA toolkit and libraries of i386 programs have similar names.
+    native = host.check_output("dpkg --print-architecture")
+    query = "dpkg-query -W -f '${Architecture} ${db:Status-Abbrev} ${Package}\\n'"
+    lines = host.run(f"{query} {PARTS_OF_A_DRIVER}").stdout.splitlines()
+    found = [line.split() for line in lines]
+    parts = [
+        (status, name)
+        for architecture, status, name in found
+        if architecture in (native, "all") and status[1:2] == "i"
+    ]
     assert parts
     loose = [name for status, name in parts if not status.startswith("h")]
     assert loose == []

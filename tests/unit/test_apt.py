@@ -1,6 +1,8 @@
 """Packages planned against dpkg's database, and repositories with their keys."""
 
 import base64
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,14 @@ from llmhost.docker.packages import (
     engine_packages,
     unsupported,
 )
-from llmhost.facts.apt import parse_database
+from llmhost.facts.apt import InstalledPackages, RepositoryFiles, RepositoryState, parse_database
+from llmhost.operations import apt
+from llmhost.operations.apt import repository_commands, repository_differences
 from llmhost.options.docker import DOCKER_KEY
+from llmhost.resources import script_text
 from llmhost.system.apt import AptPackage, AptPlan, PackageDatabase, plan, script
 from llmhost.system.apt_repository import Repository
+from llmhost.system.apt_sources import Listed, parse_sources
 from llmhost.system.openpgp import UnreadableKey, dearmored, fingerprint
 
 VENDORED = Path(__file__).resolve().parents[2] / "files/docker/docker.asc"
@@ -115,6 +121,25 @@ def test_database_is_read_from_dpkg() -> None:
     )
 
 
+def test_a_library_of_another_architecture_is_not_that_of_the_host(tmp_path: Path) -> None:
+    said = (
+        "a|1.0|hold|installed|amd64\\na|1.0|install|installed|i386\\nb|2|install|installed|all"
+        "\\nc|3|install|unpacked|i386\\nd||hold|not-installed|\\ne|1|install|installed|amd64"
+    )
+    for name, answer in (("dpkg-query", said), ("dpkg", "amd64"), ("ls", "")):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\nprintf '{answer}\\n'\n")
+        program.chmod(0o755)
+    fact = InstalledPackages()
+    command = ["sh", "-c", fact.command(["a", "b", "d"])]
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=path)
+    found = fact.process(done.stdout.splitlines())
+    held = {name: package.held for name, package in found.packages.items()}
+    assert held == {"a": True, "b": False, "c": False, "d": True}
+    assert found.unfinished == ("c",)
+
+
 def test_vendored_key_is_the_pinned_one() -> None:
     assert fingerprint(VENDORED.read_bytes()) == DOCKER_KEY
 
@@ -165,6 +190,117 @@ def test_docker_repository_is_that_of_the_distribution() -> None:
     repository = docker_repository("https://e.invalid/linux/", "A" * 40, None, "debian", "trixie")
     assert repository.uri == "https://e.invalid/linux/debian"
     assert repository.key_url == "https://e.invalid/linux/debian/gpg"
+
+
+SOURCE = Repository("x", "https://e.invalid/deb", "trixie", ("main",), "A" * 40, "")
+FLAT = Repository("x", "https://e.invalid/deb/amd64/", "/", (), "A" * 40, "")
+ARCHIVE = "deb http://deb.example/debian trixie main"
+
+
+def listed(*lines: str, path: str = "/etc/apt/sources.list.d/other.list") -> tuple[Listed, ...]:
+    return parse_sources(f"source {path}:{number}:{line}" for number, line in enumerate(lines, 1))
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        (SOURCE, ["deb https://e.invalid/deb/ trixie main"]),
+        (SOURCE, ["deb [arch=amd64 signed-by=/x.asc] https://e.invalid/deb trixie stable"]),
+        (
+            SOURCE,
+            ["deb https://e.invalid/deb trixie main", "", "deb-src https://e.invalid/deb trixie x"],
+        ),
+        (FLAT, ["deb [signed-by=/x.gpg] https://e.invalid/deb/$(ARCH) /"]),
+    ],
+)
+def test_file_with_only_this_source_is_replaced(source: Repository, lines: list[str]) -> None:
+    found = listed(*lines)
+    assert source.superseded(found) == ("/etc/apt/sources.list.d/other.list",)
+    assert source.clashes(found) == ()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [ARCHIVE],
+        ["deb https://e.invalid/deb bookworm main"],  # a suite has one key
+        ["deb https://e.invalid/deb/other trixie main"],
+        ["deb [signed-by=/etc/apt/keyrings/x.gpg] https://e.invalid/deb trixie main"],
+    ],
+)
+def test_other_sources_stay(lines: list[str]) -> None:
+    assert SOURCE.superseded(listed(*lines)) == () == SOURCE.clashes(listed(*lines))
+
+
+def test_file_with_other_sources_is_refused_with_the_line() -> None:
+    found = listed(ARCHIVE, "deb https://e.invalid/deb trixie main", path="/etc/apt/sources.list")
+    assert SOURCE.superseded(found) == ()
+    (sentence,) = SOURCE.clashes(found)
+    assert sentence.startswith(
+        "/etc/apt/sources.list, line 2, has the source https://e.invalid/deb"
+    )
+
+
+STANZA = ["Types: deb", "URIs:", " https://e.invalid/deb", "Suites: trixie", "Signed-By:", " key"]
+
+
+def test_stanzas_are_read_like_lines() -> None:
+    path = "/etc/apt/sources.list.d/other.sources"
+    assert SOURCE.superseded(listed(*STANZA, path=path)) == (path,)
+    assert SOURCE.superseded(listed("Enabled: no", *STANZA, path=path)) == ()
+    both = listed("URIs: http://deb.example", "Suites: trixie", "", *STANZA, path=path)
+    assert [f"{path}, line 5," in each for each in SOURCE.clashes(both)] == [True]
+    two = [*STANZA[:3], " http://deb.example", *STANZA[3:]]
+    assert len(SOURCE.clashes(listed(*two, path=path))) == 1
+
+
+def test_files_of_the_repository_itself_are_compared_elsewhere() -> None:
+    found = listed(*STANZA, path=SOURCE.sources_path)
+    assert SOURCE.superseded(found) == () == SOURCE.clashes(found)
+
+
+def test_source_in_another_file_is_a_difference() -> None:
+    key = VENDORED.read_bytes()
+    source = Repository("x", "https://e.invalid/deb", "trixie", ("main",), DOCKER_KEY, "")
+    here = listed("deb https://e.invalid/deb trixie main")
+    first = set(repository_differences(source, RepositoryState({}, dearmored(key)), present=True))
+    state = RepositoryState({}, dearmored(key), here)
+    more = set(repository_differences(source, state, present=True)) - first
+    assert more == {"/etc/apt/sources.list.d/other.list has the source of x too"}
+    assert repository_differences(source, state, present=False) == []
+
+
+def test_other_file_is_kept_and_removed_once_ours_is_there() -> None:
+    source = Repository("x", "https://e.invalid/deb", "trixie", (), DOCKER_KEY, "")
+    here = listed("deb https://e.invalid/deb trixie main")
+    state = RepositoryState({}, dearmored(VENDORED.read_bytes()), here)
+    _, keep, write = map(str, repository_commands(source, state, present=True))
+    path = "/etc/apt/sources.list.d/other.list"
+    assert f"cp -p --parents {path} /var/lib/llmhost/overrides" in keep
+    assert write.index(source.sources_path) < write.index(f"rm -f {path}")
+
+
+def test_clash_is_refused_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Repository("x", "https://e.invalid/deb", "trixie", (), DOCKER_KEY, "")
+    here = listed(ARCHIVE, "deb https://e.invalid/deb trixie main")
+    state = RepositoryState({}, dearmored(VENDORED.read_bytes()), here)
+    monkeypatch.setattr(apt, "refuse", list)
+    (refused,) = repository_commands(source, state, present=True)
+    assert "other.list, line 2, has the source" in str(refused)
+
+
+def test_sources_of_a_host_are_read_without_comments(tmp_path: Path) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list.d/a.list").write_text(f"# {ARCHIVE}\n\n{ARCHIVE}\n")
+    (tmp_path / "sources.list.d/b.sources").write_text("\n".join(STANZA))
+    (tmp_path / "sources.list.d/c.list.save").write_text(ARCHIVE)
+    text = script_text("apt/sources.sh").replace("/etc/apt", str(tmp_path))
+    ran = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=True)
+    found = RepositoryFiles().process(["key ", *ran.stdout.splitlines()]).listed
+    assert [(Path(each.path).name, each.line) for each in found] == [
+        ("a.list", 3),
+        ("b.sources", 2),
+    ]
 
 
 @pytest.mark.parametrize("source", ["distribution", "docker"])

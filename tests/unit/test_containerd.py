@@ -77,6 +77,30 @@ def test_data_outside_the_declared_directories_is_found(tmp_path: Path) -> None:
     assert roots(tmp_path, *answers, (docker, "")) == EngineRoots()
 
 
+def test_directory_of_user_namespaces_is_no_move(tmp_path: Path) -> None:
+    (tmp_path / "docker/231072.231072/containers/one").mkdir(parents=True)
+    (tmp_path / "docker/containers/one").mkdir(parents=True)
+    remapped = f"{tmp_path}/docker/231072.231072|[[Backing Filesystem extfs]]"
+    assert roots(tmp_path, remapped, "", (f"{tmp_path}/docker", "")).moves == {}
+    moved = roots(tmp_path, remapped, "", ("/elsewhere", "")).moves
+    assert moved == {"docker": f"{tmp_path}/docker"}
+
+
+def test_directory_that_is_declared_like_one_of_user_namespaces_is_no_move(tmp_path: Path) -> None:
+    (tmp_path / "1.2/containers/one").mkdir(parents=True)
+    assert roots(tmp_path, f"{tmp_path}/1.2|", "", (f"{tmp_path}/1.2", "")).moves == {}
+
+
+def test_node_of_a_swarm_is_found(tmp_path: Path) -> None:
+    swarm = tmp_path / "docker/swarm"
+    swarm.mkdir(parents=True)
+    declared = (f"{tmp_path}/docker", "")
+    # The directory stays when the host leaves the swarm.
+    assert not roots(tmp_path, f"{tmp_path}/docker|", "", declared).swarm
+    (swarm / "docker-state.json").write_text("{}")
+    assert roots(tmp_path, f"{tmp_path}/docker|", "", declared).swarm
+
+
 def test_free_space_is_that_of_the_directory_with_the_images(tmp_path: Path) -> None:
     text = script_text("docker/functions.sh") + 'image_root "$1"'
     program = tmp_path / "containerd"

@@ -15,6 +15,7 @@ from llmhost.docker.daemon_json import (
     parse_owned,
     render_config,
     render_owned,
+    without_rules,
 )
 
 FOREIGN: dict[str, Any] = {"debug": True, "features": {"buildkit": True}}
@@ -118,3 +119,28 @@ def test_written_file_reads_the_same(config: dict[str, Any]) -> None:
 
 def test_changes_are_named_without_their_values() -> None:
     assert changed_keys({"a": 1, "b": 2}, {"b": 3, "c": 4}) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        (
+            "iptables",
+            False,
+            '"iptables": false: Docker then makes no rules for containers, and does',
+        ),
+        ("ip6tables", False, '"ip6tables": false: Docker then makes no rules for IPv6'),
+        ("firewall-backend", "nftables", '"firewall-backend": "nftables": Docker then ignores'),
+        ("bridge", "none", '"bridge": "none": images could then not be built'),
+    ],
+)
+def test_value_without_dockers_rules_is_named_with_its_key(
+    key: str, value: object, reason: str
+) -> None:
+    found = without_rules({key: value, "debug": True})
+    assert [*found] == [key] and found[key].startswith(reason)
+
+
+def test_values_that_keep_dockers_rules_stay() -> None:
+    kept = {"iptables": True, "firewall-backend": "iptables", "bridge": "br0", "ipv6": True}
+    assert without_rules(kept) == {} == without_rules({})

@@ -3,6 +3,7 @@
 import base64
 import os
 import subprocess
+from json import loads
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from llmhost.docker.daemon_json import hardened, restart_sentences
 from llmhost.facts.docker import DaemonConfig, DaemonFiles
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
+from llmhost.operations import docker
 from llmhost.resources import script_text
 from llmhost.template import render
 
@@ -20,6 +22,8 @@ from llmhost.template import render
     ("key", "value"),
     [
         ("docker_daemon_options", {"hosts": ["tcp://0.0.0.0:2375"]}),
+        ("docker_daemon_options", {"iptables": False}),
+        ("docker_daemon_options", {"firewall-backend": "nftables"}),
         ("docker_repository_key_fingerprint", "9DC8 5822"),
         ("docker_repository_url", "ftp://e.invalid"),
         ("docker_source", "snap"),
@@ -163,3 +167,22 @@ def test_daemon_that_does_not_answer_is_no_daemon_without_network_api(tmp_path: 
     path = f"{tmp_path}:{os.environ['PATH']}"
     ran = subprocess.run(["sh", "-c", script_text("docker/network_api.sh")], env={"PATH": path})
     assert ran.returncode == 1
+
+
+def test_key_that_ends_dockers_rules_is_removed_and_explained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """dockerd does not start with it and icc, and does not find that with --validate."""
+    found = _fact("bridge-filter", config='{"iptables": false, "debug": true}')
+    written: list[dict[str, Any]] = []
+    explained: list[str] = []
+    monkeypatch.setattr(docker, "get_fact", lambda *_, **__: found)
+    monkeypatch.setattr(docker, "explain", explained.extend)
+    monkeypatch.setattr(docker, "_install_config", lambda text, *_: written.append(loads(text)))
+    list(docker.daemon._inner(DAEMON, harden=True))  # type: ignore[attr-defined]
+    assert written[0]["icc"] is False and written[0]["debug"] is True
+    assert "iptables" not in written[0]
+    assert [each for each in explained if "iptables" in each] == [
+        '/etc/docker/daemon.json has "iptables": false: Docker then makes no rules for containers,'
+        " and does not start with icc; the key is removed"
+    ]

@@ -226,7 +226,7 @@ def test_model_that_fits_nowhere_is_refused() -> None:
             "use 2 × 4 = 8 GPUs, and the 2 members have 4",
         ),
         ({"shape": {"attention_heads": 7}}, "has 7 attention heads, which 2 GPUs cannot divide"),
-        ({"shape": {"layers": 1}}, "has 1 layers, and the group has 2 stages"),
+        ({"shape": {"layers": 1}}, "has 1 layers, and they are divided into 2 stages"),
         ({"vllm_port": 6379}, "engine_group_port and vllm_port are both 6379"),
     ],
 )

@@ -319,6 +319,12 @@ def test_vllm_uses_every_gpu_that_it_is_given(
         ({"gpu": [0, 1, 2], "tensor_parallel": 2}, "is 2, which does not divide the 3 GPUs"),
         ({"tensor_parallel": 2}, "is 2, which does not divide the 1 GPU"),
         ({"extra_arguments": ["-tp", "2"]}, "has -tp"),
+        ({"extra_arguments": ["--tensor_parallel_size", "4"]}, "has --tensor_parallel_size"),
+        ({"extra_arguments": ["--data-parallel-size=2"]}, "has --data-parallel-size=2"),
+        (
+            {"extra_arguments": ["--gpu_memory_utilization=0.95"]},
+            "has --gpu_memory_utilization=0.95",
+        ),
         ({"extra_arguments": ["--gpu-memory-utilization=0.5"]}, "has --gpu-memory-utilization=0.5"),
     ],
 )
@@ -326,6 +332,27 @@ def test_vllm_refuses_what_the_memory_plan_would_not_know(
     directory: Path, options: Data, told: str
 ) -> None:
     (problem,) = problems(site("vllm", of_hub(directory), **options))
+    assert told in problem
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["--ctx-size", "131072"],
+            "has --ctx-size",
+        ),
+        (["--ctx_size", "131072"], "has --ctx_size"),
+        (["-np", "8"], "has -np"),
+        (["--port", "9000"], "has --port"),
+    ],
+)
+def test_llamacpp_refuses_what_the_memory_plan_would_not_know(
+    directory: Path, arguments: list[str], told: str
+) -> None:
+    weights = {"name": "m", "source": gguf(directory / "m.gguf"), "sha256": "1" * 64}
+    data = site("llamacpp", {**weights, "service": "llamacpp"}, extra_arguments=arguments)
+    (problem,) = problems(data)
     assert told in problem
 
 
@@ -353,6 +380,44 @@ def test_vllm_s_weights_are_divided_by_the_gpus_that_it_uses(directory: Path) ->
         True,
     ]
     assert not planned(site("vllm", brain, gpu=0), 12, 12).fits
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "told"),
+    [
+        (
+            {"attention_heads": 32},
+            {"gpu_count": 3},
+            "32 attention heads, which 3 GPUs cannot divide",
+        ),
+        ({"attention_heads": 32}, {"gpu_count": 3, "tensor_parallel": 1}, ""),
+        ({"attention_heads": 32, "kv_heads": 8}, {"gpu_count": 4}, ""),
+        ({"attention_heads": 32, "kv_heads": 2}, {"gpu_count": 8}, ""),
+        ({"attention_heads": 24, "kv_heads": 6}, {"gpu_count": 4}, "6 heads of keys and values"),
+        ({"layers": 2}, {"gpu_count": 4, "tensor_parallel": 1}, "are divided into 4 stages"),
+    ],
+)
+def test_model_that_its_gpus_cannot_divide_is_refused(
+    directory: Path, sizes: Data, options: Data, told: str
+) -> None:
+    data = site("vllm", of_hub(directory, shape={**SHAPE, **sizes}), **options)
+    if not told:
+        read_settings(data)
+        return
+    (problem,) = problems(data)
+    assert told in problem
+
+
+def test_gpus_beyond_the_heads_of_the_cache_repeat_it(directory: Path) -> None:
+    """vLLM divides the cache by heads, and each GPU has one at least."""
+
+    def cache(heads: int, gpus: int) -> int:
+        brain = of_hub(directory, shape={**SHAPE, "kv_heads": heads})
+        ledgers = planned(site("vllm", brain, gpu_count=gpus), *[48] * gpus).ledgers
+        return ledgers[0].loads[0].memory.cache_bytes
+
+    assert cache(8, 8) * 2 == cache(8, 4) == cache(4, 4) == cache(4, 8)
+    assert cache(1, 8) == cache(1, 1)
 
 
 def test_graphs_are_not_counted_where_vllm_captures_none(directory: Path) -> None:
@@ -541,3 +606,27 @@ def test_services_on_one_gpu_start_one_after_another(directory: Path) -> None:
         for name, text in texts.items()
     }
     assert after == {"llamacpp": [], "ollama": [], "vllm": ["llamacpp"], "embeddings": []}
+
+
+@pytest.mark.parametrize("service", ["llamacpp", "embeddings"])
+def test_embedder_whose_pooling_is_unknown_is_refused(directory: Path, service: str) -> None:
+    """The real llama.cpp answers each request to it with 400: pooling type 'none' is not OAI
+    compatible."""
+    source = gguf(directory / "m.gguf", "qwen3")
+    embedder = {"name": "m", "source": source, "sha256": "1" * 64, "task": "embed"}
+    data = site(service, {**embedder, "service": service, "context_tokens": 256})
+    assert any("has no pooling_type" in each for each in problems(data))
+    declared = {f"{service}_environment": {"LLAMA_ARG_POOLING": "last"}}
+    read_settings(data | declared)
+
+
+def test_offline_check_asks_each_model() -> None:
+    models = [
+        {"name": name, "source": "https://x/m.gguf", "sha256": "1" * 64, "task": task}
+        for name, task in (("vector", "embed"), ("order", "rerank"))
+    ]
+    data = site("embeddings", *({**each, "service": "embeddings"} for each in models))
+    settings = read_settings(data)
+    (service,) = settings.catalogue
+    requests = service.requests(settings.models_of("embeddings"))
+    assert [each.path for each in requests] == ["/v1/embeddings", "/v1/rerank"]

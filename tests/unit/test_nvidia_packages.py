@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from fnmatch import fnmatch
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from llmhost.nvidia.driver import RELEASES, Choice, Unsatisfiable
 from llmhost.nvidia.kernel import Kernel, headers_package, prebuilt_kernel
 from llmhost.nvidia.packages import (
     DKMS_KEYS,
+    REPORTED,
     TOOLKIT,
     UPGRADE_BLACKLIST,
     check_signature,
@@ -150,6 +152,7 @@ def test_the_packages_of_a_choice(
         (Kernel("6.8.0-85-generic", ("linux-image-generic-6.8",)), "generic-6.8"),
         (Kernel("6.8.0-1030-raspi", ("linux-image-raspi",)), None),
         (Kernel("6.12.1-custom", ()), None),
+        (Kernel("6.14.0-061400-generic", ("linux-image-generic",)), None),
         (Kernel("6.6.87.2-microsoft-standard-WSL2", ()), None),
     ],
 )
@@ -159,11 +162,12 @@ def test_prebuilt_modules_follow_the_kernels_metapackage(
     assert prebuilt_kernel(kernel) == suffix
 
 
-def test_a_kernel_without_prebuilt_modules_gets_dkms_and_its_headers() -> None:
+@pytest.mark.parametrize("release", ["6.12.1-custom", "6.14.0-061400-generic"])
+def test_a_kernel_without_prebuilt_modules_gets_dkms_and_its_headers(release: str) -> None:
     choice = Choice(580, "open", "distribution")
-    kernel = Kernel("6.12.1-custom", ("linux-headers-6.12.1-custom",))
+    kernel = Kernel(release, (f"linux-headers-{release}", "linux-image-generic"))
     found = packages(choice, "ubuntu-24.04", kernel, nvswitch=False)
-    assert found.names[:2] == ("linux-headers-6.12.1-custom", "nvidia-headless-580-server-open")
+    assert found.names[:2] == (f"linux-headers-{release}", "nvidia-headless-580-server-open")
     assert not found.signed
 
 
@@ -197,6 +201,9 @@ def test_dkms_gets_the_headers_of_the_kernels_own_flavour(
 def test_a_kernel_of_nobody_is_refused_unless_its_headers_are_there(distribution: str) -> None:
     with pytest.raises(Unsatisfiable, match=r"install linux-headers-6\.12\.1-custom for it"):
         headers_package(distribution, Kernel("6.12.1-custom", ()))
+    mainline = "6.14.0-061400-generic"
+    with pytest.raises(Unsatisfiable, match=f"install linux-headers-{mainline} for it"):
+        headers_package(distribution, Kernel(mainline, ("linux-image-generic",)))
     there = Kernel("6.12.1-custom", ("linux-headers-6.12.1-custom",))
     assert headers_package(distribution, there) == "linux-headers-6.12.1-custom"
 
@@ -286,14 +293,15 @@ def test_unattended_upgrades_keeps_off_every_part_of_every_driver(
 @pytest.mark.parametrize(("release", "choice"), CHOICES)
 def test_no_driver_is_foreign_to_itself(release: str, choice: Choice) -> None:
     own = packages(choice, release, kernel_of(release), nvswitch=True).all
-    assert foreign_packages([*own, *TOOLKIT], choice, release) == ()
+    assert foreign_packages([*own, *TOOLKIT], choice, release, kernel_of(release)) == ()
 
 
 @pytest.mark.parametrize(("release", "choice"), CHOICES)
 def test_another_branch_is_foreign_as_far_as_its_names_tell(release: str, choice: Choice) -> None:
     other = Choice(470, choice.module, "distribution")
     installed = packages(other, "ubuntu-24.04", GA, nvswitch=True).all
-    assert set(foreign_packages(installed, choice, release)) == set(installed)
+    found = foreign_packages(installed, choice, release, kernel_of(release))
+    assert set(found) == set(installed)
 
 
 @pytest.mark.parametrize(
@@ -314,12 +322,61 @@ def test_another_branch_is_foreign_as_far_as_its_names_tell(release: str, choice
             Choice(595, "open", "nvidia"),
             ("libnvidia-compute-595-server", "nvidia-utils-595-server"),
         ),
+        (
+            ("nvidia-driver-pinning-580", "nvidia-driver-pinning-580.95.05"),
+            Choice(580, "open", "nvidia"),
+            ("nvidia-driver-pinning-580.95.05",),
+        ),
+        (
+            ("nvidia-driver-pinning-595.58.03", "nvidia-firmware-580-580.95.05"),
+            Choice(580, "open", "nvidia"),
+            ("nvidia-driver-pinning-595.58.03",),
+        ),
     ],
 )
 def test_parts_of_another_module_or_source_are_foreign(
     installed: tuple[str, ...], choice: Choice, foreign: tuple[str, ...]
 ) -> None:
-    assert foreign_packages(installed, choice, "ubuntu-24.04") == foreign
+    assert foreign_packages(installed, choice, "ubuntu-24.04", GA) == foreign
+
+
+DESKTOP = (
+    *("nvidia-driver-580-open", "nvidia-utils-580", "libnvidia-gl-580"),
+    *("linux-modules-nvidia-580-open-generic", "xserver-xorg-video-nvidia-580"),
+)
+SERVER = ("nvidia-driver-580-server-open", "nvidia-utils-580-server", "libnvidia-gl-580-server")
+NEITHER = ("nvidia-fabricmanager-580", "libnvidia-nscq-580", "nvidia-imex-580", "nvidia-prime")
+SPARK = Kernel("6.17.0-1026-nvidia", ("linux-image-nvidia-hwe-24.04",))
+
+
+@pytest.mark.parametrize(
+    ("choice", "kernel", "foreign"),
+    [
+        (Choice(580, "open", "distribution"), HWE, DESKTOP),
+        (Choice(580, "open", "distribution"), SPARK, SERVER),
+        (Choice(580, "open", "nvidia"), HWE, SERVER),
+    ],
+)
+def test_the_other_series_of_the_same_branch_is_foreign(
+    choice: Choice, kernel: Kernel, foreign: tuple[str, ...]
+) -> None:
+    installed = (*DESKTOP, *SERVER, *NEITHER)
+    assert set(foreign_packages(installed, choice, "ubuntu-24.04", kernel)) == set(foreign)
+
+
+def test_numbers_in_names_are_ubuntus_where_nvidias_repository_has_none() -> None:
+    theirs = ("nvidia-utils-595", "libnvidia-compute-595", "nvidia-fabricmanager-595")
+    own = ("nvidia-driver-pinning-595", "nvidia-dkms-open", "libnvidia-compute", "cuda-drivers-595")
+    choice = Choice(595, "open", "nvidia")
+    found = foreign_packages((*theirs, *own), choice, "ubuntu-24.04", HWE)
+    assert set(found) == set(theirs)
+
+
+def test_the_abi_of_a_kernel_is_not_taken_for_a_branch() -> None:
+    kernel = "6.8.0-111-generic"
+    own = (f"linux-modules-nvidia-580-server-open-{kernel}", f"linux-signatures-nvidia-{kernel}")
+    choice = Choice(580, "open", "distribution")
+    assert foreign_packages(own, choice, "ubuntu-24.04", GA) == ()
 
 
 def test_every_package_of_a_prebuilt_module_is_known_and_follows_the_kernel() -> None:
@@ -334,7 +391,7 @@ def test_every_package_of_a_prebuilt_module_is_known_and_follows_the_kernel() ->
     assert not any(name.startswith(UPGRADE_BLACKLIST) for name in parts)
     assert not follows_the_kernel("nvidia-kernel-common-580-server")
     other = Choice(595, "open", "distribution")
-    foreign = set(foreign_packages(parts, other, "ubuntu-24.04"))
+    foreign = set(foreign_packages(parts, other, "ubuntu-24.04", GA))
     assert foreign == {name for name in parts if "580" in name}
 
 
@@ -345,6 +402,31 @@ def test_all_that_debians_own_driver_brings_is_known_and_left_alone() -> None:
     }
     assert driver_packages(parts) == parts
     assert all(name.startswith(UPGRADE_BLACKLIST) for name in parts)
+
+
+def test_a_name_with_nvidia_makes_no_driver() -> None:
+    others = {
+        *("nvidia-docker2", "nvidia-container-runtime", "nvidia-cuda-toolkit", "nvidia-cudnn"),
+        *("nvidia-settings", "nvidia-prime", "nvidia-nsight-systems", "nvidia-dgx-telemetry"),
+        *("libnvidia-ml-dev", "libnvidia-egl-wayland1", "nvidia-driver-assistant"),
+        *("nvidia-driver-local-repo-ubuntu2404-580.95.05", "nvidia-fs-dkms", "nvidia-detect"),
+    }
+    assert driver_packages(others) == set()
+
+
+def test_every_part_of_a_desktops_driver_is_known() -> None:
+    parts = {
+        *DESKTOP,
+        *("nvidia-compute-utils-580", "nvidia-dkms-580-open", "nvidia-kernel-source-580-open"),
+        *("nvidia-kernel-common-580", "nvidia-firmware-580-580.95.05", "libnvidia-cfg1-580"),
+        *("nvidia-headless-no-dkms-580", "nvidia-driver-cuda", "nvidia-open", "cuda-drivers-580"),
+        *("nvidia-opencl-icd", "nvidia-vdpau-driver", "nvidia-tesla-535-driver", "libcuda1"),
+        *("nvidia-suspend-common", "libnvidia-eglcore", "libnvidia-ml1", "nvlsm"),
+    }
+    assert driver_packages(parts) == parts
+    loose = {name for name in parts if not name.startswith(UPGRADE_BLACKLIST)}
+    assert loose == {"linux-modules-nvidia-580-open-generic"}
+    assert all(any(fnmatch(name, pattern) for pattern in REPORTED) for name in parts)
 
 
 def test_the_toolkit_is_no_part_of_a_driver() -> None:

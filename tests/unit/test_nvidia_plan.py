@@ -1,9 +1,12 @@
 """What is done to a host's driver, and which hosts can not be used in the end."""
 
 import re
+import shlex
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +28,7 @@ from llmhost.nvidia.plan import (
     unusable,
 )
 from llmhost.nvidia.state import DriverPackage, Gpu, KernelModule, NvidiaState, PciDevice
+from llmhost.template import render
 
 KERNEL = "6.8.0-85-generic"
 BARE = NvidiaState(
@@ -187,6 +191,32 @@ def test_a_gpu_that_answers_with_an_error_is_refused_and_named() -> None:
     state = replace(DONE, pci=DONE.pci * 2, gpus=(GPU, lost))
     for found in (unusable(DriverPolicy(), state), impossible(DriverPolicy(requests=ASKS), state)):
         assert "GPU 1 (00000000:02:00.0) does not work" in found[0] and "GPU is lost" in found[0]
+
+
+@pytest.mark.parametrize("driver", ["[N/A]", "[GPU is lost]"])
+def test_a_gpu_that_names_no_driver_is_judged_by_the_libraries(driver: str) -> None:
+    state = replace(DONE, gpus=(replace(GPU, driver=driver),), offered=OFFERED)
+    policy = DriverPolicy(Wish(cuda={"vllm": "13.0"}))
+    assert unusable(policy, state) == [] == [*unmended_holes(policy, state)]
+    nothing = replace(state, packages={})
+    assert unusable(policy, nothing) == [] == [*unmended_holes(policy, nothing)]
+    old = replace(state, packages=VULNERABLE.packages)
+    assert "known vulnerabilities" in " ".join(unusable(policy, old))
+
+
+def test_the_desktop_driver_of_the_same_branch_is_replaced() -> None:
+    desktop = ("nvidia-driver-580-open", "nvidia-utils-580")
+    packages = {name: DriverPackage(VERSION, held=name == desktop[1]) for name in desktop}
+    plan = plan_driver(DriverPolicy(), replace(BARE, packages={**BARE.packages, **packages}))
+    assert plan.remove == desktop and plan.install == DRIVER[:4]
+    assert plan.unhold == desktop[1:]
+
+
+def test_tools_of_nvidia_are_neither_held_nor_in_the_way_on_wsl() -> None:
+    names = ("nvidia-docker2", "nvidia-cuda-toolkit", "nvidia-settings", "libnvidia-ml-dev")
+    tools = {name: DriverPackage("1", held=False) for name in names}
+    assert unheld(replace(DONE, packages={**DONE.packages, **tools})) == ()
+    assert unusable(DriverPolicy(), replace(WSL, packages=tools, gpus=(GPU,))) == []
 
 
 def test_known_holes_are_mended_within_the_branch_and_everything_is_let_go_first() -> None:
@@ -454,3 +484,39 @@ def test_gpu_drift_is_persistence_and_power() -> None:
     # A GPU without a limit of its own, such as GB10, can not be wrong.
     none = replace(DONE, gpus=(replace(GPU, power_limit_watts=None),))
     assert gpu_drift(DriverPolicy(power_limit_watts=300), none) == []
+
+
+def test_a_power_limit_that_a_gpu_does_not_accept_is_told_before_anything_is_changed() -> None:
+    narrow = replace(GPU, power_range_watts=(100.0, 330.5))
+    state = replace(DONE, gpus=(narrow,))
+    for watts in (50, 331):
+        policy = DriverPolicy(power_limit_watts=watts)
+        sentence = (
+            f"nvidia_driver_power_limit_watts = {watts} is not a limit that GPU 0 accepts: "
+            "set one from 100 to 330.5"
+        )
+        with pytest.raises(Unsatisfiable, match=re.escape(sentence)):
+            plan_driver(policy, state)
+        plan_driver(policy, DONE)
+        plan_driver(policy, replace(state, power_refused=(GPU.pci_address,)))
+    for watts in (100, 330):
+        plan_driver(DriverPolicy(power_limit_watts=watts), state)
+
+
+def test_what_nvidia_smi_warns_of_is_a_note() -> None:
+    state = replace(DONE, smi_warnings=("infoROM is corrupted at gpu 0000:01:00.0",))
+    notes = plan_driver(DriverPolicy(), state).choice.notes
+    assert notes == ("nvidia-smi warns: infoROM is corrupted at gpu 0000:01:00.0",)
+    assert unusable(DriverPolicy(requests=ASKS), state) == []
+
+
+def test_the_reason_why_a_power_limit_failed_outlives_the_unit(tmp_path: Path) -> None:
+    unit = render("nvidia_driver/llmhost-gpu.service.j2", power_limit_watts=900)
+    commands = re.findall(r"^ExecStart=(/bin/sh.*)", unit.replace("\\\n", ""), re.MULTILINE)
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho Provided power limit $2 is not valid\nexit 2\n")
+    smi.chmod(0o755)
+    command = commands[0].replace("/usr/bin/nvidia-smi", str(smi))
+    command = command.replace("/run/llmhost-gpu", str(tmp_path))
+    done = subprocess.run(shlex.split(command), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "Provided power limit 900 is not valid\n")

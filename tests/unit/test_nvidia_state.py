@@ -233,6 +233,19 @@ def test_packages_are_reported_with_version_and_hold(root: Path) -> None:
     assert not found["linux-image-generic-hwe-24.04"].held
 
 
+def test_libraries_of_another_architecture_do_not_hide_those_of_the_host(root: Path) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    show = ["dpkg", "--print-architecture"]
+    native = subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip()
+    entry = (
+        "Package: libnvidia-compute-580\nStatus: {} ok installed\nVersion: 580.178.04-1\n"
+        "Architecture: {}\nMulti-Arch: same\nMaintainer: x <x@example.org>\nDescription: x\n\n"
+    )
+    both = entry.format("hold", native) + entry.format("install", "i386")
+    put(root, "var/lib/dpkg/status", both)
+    assert [each.held for each in read(root).packages.values()] == [True]
+
+
 @pytest.mark.parametrize(("value", "on"), [(b"\x06\0\0\0\x01", True), (b"\x06\0\0\0\0", False)])
 def test_secure_boot_is_read_from_its_firmware_variable(root: Path, value: bytes, on: bool) -> None:
     write_tree(root, PROFILES["rtx-5070-ti"])
@@ -348,6 +361,7 @@ def test_gpus_are_listed_once_a_driver_runs(root: Path) -> None:
     assert (first.driver, first.product) == ("580.159.03", "NVIDIA GeForce RTX 4090 (double)")
     assert first.memory_bytes == 24 << 30
     assert (first.power_limit_watts, first.persistence, first.mig) == (450.0, False, False)
+    assert first.power_range_watts == (50.0, 1000.0)
 
 
 def test_a_mismatch_is_reported_in_nvidia_smis_words(root: Path) -> None:
@@ -375,6 +389,14 @@ def test_the_configuration_of_wsl_is_read_as_it_is(root: Path) -> None:
     assert read(root).wsl_conf == text
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_configuration_of_wsl_that_an_editor_of_windows_saved(root: Path, encoding: str) -> None:
+    write_tree(root, PROFILES["wsl"])
+    text = "[boot]\nsystemd = false\n\n[user]\ndefault=zoë\n"
+    put(root, "etc/wsl.conf", "").write_bytes(text.encode(encoding))
+    assert read(root).wsl_conf == text
+
+
 def test_on_wsl_the_gpu_of_another_maker_is_none(root: Path) -> None:
     write_tree(root, PROFILES["wsl"])
     assert not read(root).has_gpu
@@ -385,18 +407,72 @@ def test_on_wsl_the_gpu_of_another_maker_is_none(root: Path) -> None:
 
 
 def test_numbers_that_nvidia_smi_does_not_give_are_left_out() -> None:
-    line = "gpu 0, GPU-1, 00000000:01:00.0, 580.159.03, Disabled, [N/A], [N/A], [N/A], NVIDIA GB10,"
-    line += " rev"
-    (gpu,) = parse_state([line]).gpus
-    assert gpu.power_limit_watts is None and gpu.product == "NVIDIA GB10, rev"
-    assert gpu.memory_bytes == 0
+    none = {"power.limit": "[N/A]", "memory": "[N/A]", "least": "[N/A]", "most": "[N/A]"}
+    (gpu,) = parse_state([row(**none, name="NVIDIA GB10, rev")]).gpus
+    assert gpu.power_limit_watts is None and gpu.power_range_watts is None
+    assert (gpu.product, gpu.memory_bytes, gpu.fault) == ("NVIDIA GB10, rev", 0, "")
 
 
-@pytest.mark.parametrize("value", ["[GPU is lost]", "[Unknown Error]"])
-def test_an_error_in_place_of_a_value_is_a_fault_and_no_missing_memory(value: str) -> None:
-    line = f"gpu 0, GPU-1, 00000000:01:00.0, 580.178.04, {value}, {value}, [N/A], {value}, x"
-    (gpu,) = parse_state([line]).gpus
+ROW = {
+    "index": "0",
+    "uuid": "GPU-1",
+    "pci": "00000000:01:00.0",
+    "driver": "580.178.04",
+    "persistence": "Enabled",
+    "power.limit": "300.00",
+    "mig": "[N/A]",
+    "memory": "16303",
+    "least": "100.00",
+    "most": "330.00",
+    "name": "x",
+}
+
+
+def row(**fields: str) -> str:
+    """A GPU as the script reports it, with these fields of nvidia-smi."""
+    return f"gpu {', '.join((ROW | fields).values())}"
+
+
+@pytest.mark.parametrize("field", ["uuid", "pci", "driver", "memory"])
+@pytest.mark.parametrize("value", ["[GPU is lost]", "[Unknown Error]", "ERR!"])
+def test_an_error_in_place_of_identity_or_memory_is_a_fault(field: str, value: str) -> None:
+    (gpu,) = parse_state([row(**{field: value})]).gpus
     assert gpu.fault == value.strip("[]")
+
+
+def test_memory_that_is_no_number_is_a_fault() -> None:
+    (gpu,) = parse_state([row(memory="Unknown Error")]).gpus
+    assert (gpu.fault, gpu.memory_bytes) == ("Unknown Error", 0)
+
+
+@pytest.mark.parametrize("field", ["persistence", "power.limit", "mig", "least", "most"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("[Unknown Error]", "[Not Found]", "[Insufficient Permissions]", "ERR!"),
+        "[Requested functionality has been deprecated]",
+    ],
+)
+def test_an_error_in_another_field_does_not_condemn_a_gpu(field: str, value: str) -> None:
+    (gpu,) = parse_state([row(**{field: value})]).gpus
+    assert gpu.fault == "" and gpu.memory_bytes == 16303 << 20
+
+
+@pytest.mark.parametrize("status", [0, 14])
+@pytest.mark.parametrize("word", ["WARNING", "Warning"])
+def test_a_warning_beside_the_gpus_costs_none_of_them(root: Path, status: int, word: str) -> None:
+    write_tree(root, PROFILES["rtx-5070-ti"])
+    said = f"{row().removeprefix('gpu ')}\n{word}: infoROM is corrupted at gpu 0000:01:00.0"
+    text = f"#!/bin/sh\necho '{said}'\nexit {status}\n"
+    put(root, "usr/bin/nvidia-smi", text).chmod(0o755)
+    state = read(root)
+    assert ([gpu.uuid for gpu in state.gpus], state.smi_error) == (["GPU-1"], "")
+    assert state.smi_warnings == ("infoROM is corrupted at gpu 0000:01:00.0",)
+
+
+def test_a_warning_without_a_gpu_is_an_error() -> None:
+    state = parse_state(["gpu WARNING: infoROM is corrupted at gpu 0000:01:00.0"])
+    assert "infoROM is corrupted" in state.smi_error and state.smi_warnings == ()
 
 
 def test_a_gpu_that_could_be_cut_by_mig_and_is_not(root: Path) -> None:
@@ -437,7 +513,7 @@ def test_an_nvidia_smi_that_hangs_in_the_kernel_does_not_hang_the_run(root: Path
     "row",
     [
         "Unable to determine the device handle for GPU0000:01:00.0: Unknown Error",
-        "[Unknown Error], a, b, c, d, e, f, g, h",
+        "[Unknown Error], a, b, c, d, e, f, g, h, i, j",
     ],
 )
 def test_a_row_that_names_no_gpu_is_an_error_of_nvidia_smi(root: Path, row: str) -> None:

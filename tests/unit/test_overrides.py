@@ -1,14 +1,17 @@
 """Overrides of units: the script on a tree of files, and which of them are foreign."""
 
 import base64
+import hashlib
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from llmhost.resources import script
-from llmhost.system.overrides import OWN, Override, parse_overrides
+from llmhost.operations import systemd
+from llmhost.resources import script, script_text
+from llmhost.system.overrides import OWN, Override, Overrides, parse_overrides
 
 OPEN = "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H tcp://0.0.0.0:2375\n"
 PLACE = "/etc/systemd/system/docker.service.d/open.conf"
@@ -113,3 +116,89 @@ def test_each_operation_gets_what_concerns_its_units() -> None:
 def test_outdated_units_are_listed() -> None:
     assert parse_overrides(lines(outdated="yes")).outdated == ("docker.service",)
     assert parse_overrides(lines()).outdated == ()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A host with docker.service of docker.io, and doubles of systemctl and dpkg-query."""
+    for name, text in (
+        ("systemctl", 'shift 7; for n; do printf "Names=$n\\nNeedDaemonReload=no\\n\\n"; done'),
+        ("dpkg-query", 'grep -qxF -- "$2" "$PLACE/owned" 2>/dev/null'),
+    ):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    write(tmp_path / "usr/lib/systemd/system/docker.service", OPEN)
+    digest = hashlib.md5(OPEN.encode(), usedforsecurity=False).hexdigest()
+    path = f"{str(tmp_path)[1:]}/usr/lib/systemd/system/docker.service"
+    write(tmp_path / "var/lib/dpkg/info/docker.io.md5sums", f"{digest}  {path}\n")
+    return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def read(tree: Path, *units: str) -> Overrides:
+    text = script_text("system/overrides.sh").replace("/usr/lib/systemd/system", "@VENDOR@")
+    for place in ("/etc/systemd", "/run/systemd", "/usr/local/lib", "/var/lib/dpkg"):
+        text = text.replace(place, f"{tree}{place}")
+    text = text.replace("@VENDOR@", f"{tree}/usr/lib/systemd/system")
+    environment = {"PATH": f"{tree}/bin:{os.environ['PATH']}", "PLACE": str(tree)}
+    command = ["sh", "-c", text, "overrides.sh", *(units or ("docker.service",))]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return parse_overrides(ran.stdout.splitlines())
+
+
+def test_packaged_unit_file_that_was_edited_is_named_with_its_package(tree: Path) -> None:
+    assert read(tree).foreign([]) == ()
+    path = f"{tree}/usr/lib/systemd/system/docker.service"
+    Path(path).write_text(OPEN + "Nice=5\n")
+    (found,) = read(tree).foreign([])
+    assert found.sentence == f"{path} is not as the package docker.io has it"
+    assert found.way_out == "restore it with: apt-get install --reinstall docker.io"
+    assert read(tree).foreign([path]) == ()
+
+
+def test_file_that_another_package_replaced_is_not_edited(tree: Path) -> None:
+    path = tree / "usr/lib/systemd/system/docker.service"
+    path.write_text("[Unit]\n")
+    digest = hashlib.md5(b"[Unit]\n", usedforsecurity=False).hexdigest()
+    write(tree / "var/lib/dpkg/info/other:amd64.md5sums", f"{digest}  {str(path)[1:]}\n")
+    assert read(tree).foreign([]) == ()
+
+
+def test_unpackaged_drop_in_beside_the_packaged_unit_is_found(tree: Path) -> None:
+    path = tree / "usr/lib/systemd/system/docker.service.d/open.conf"
+    write(path, OPEN)
+    assert [(each.kind, each.path) for each in read(tree).foreign([])] == [("drop-in", str(path))]
+    write(tree / "owned", f"{path}\n")
+    assert read(tree).foreign([]) == ()
+
+
+def test_drop_in_of_units_whose_names_begin_alike_is_found(tree: Path) -> None:
+    path = tree / "etc/systemd/system/nvidia-.service.d/all.conf"
+    write(path, OPEN)
+    write(tree / "etc/systemd/system/docker-.service.d/none.conf", OPEN)
+    found = read(tree, "docker.service", "nvidia-cdi-refresh.service").foreign([])
+    assert [(each.unit, each.kind, each.path) for each in found] == [
+        ("nvidia-cdi-refresh.service", "shared", str(path))
+    ]
+
+
+@pytest.mark.parametrize("correct", [True, False])
+def test_edited_unit_file_is_refused_or_only_reported(
+    monkeypatch: pytest.MonkeyPatch, tree: Path, correct: bool
+) -> None:
+    (tree / "usr/lib/systemd/system/docker.service").write_text("[Unit]\n")
+    told: list[str] = []
+    monkeypatch.setattr(systemd, "get_fact", lambda *_, **__: read(tree))
+    monkeypatch.setattr(systemd, "refuse", list)
+    monkeypatch.setattr(systemd, "note", told.extend)
+    body = systemd.without_overrides._inner  # type: ignore[attr-defined]
+    refused = [*body("docker.service", correct=correct)]
+    (sentence,) = refused[0] if correct else told
+    assert bool(refused) is correct
+    assert "apt-get install --reinstall docker.io, or list it in system_accepted" in sentence

@@ -1,11 +1,19 @@
 """Findings of the preflight check."""
 
+import os
+import subprocess
+import time
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 import pytest
 
-from llmhost.preflight import Requirements, findings, occupied
+from llmhost.docker.containerd import EngineRoots
+from llmhost.facts.docker import EngineRootsFact, OtherContainers
+from llmhost.facts.system import HostIdentityFact, HostTime
+from llmhost.operations import preflight
+from llmhost.preflight import Requirements, findings, in_swarm, occupied, replaced_engine
 from llmhost.system.host_identity import HostIdentity, parse_identity
 
 LINES = """distribution=debian
@@ -106,3 +114,61 @@ def test_other_sites_are_named() -> None:
     assert [*occupied([])] == []
     (sentence,) = occupied([f"/etc/nginx/conf.d/{each}.conf" for each in "abcd"])
     assert "conf.d/c.conf and 1 more)" in sentence and "gateway_replaces_nginx = True" in sentence
+
+
+def test_node_of_a_swarm_is_refused_unless_the_daemon_starts_there() -> None:
+    (sentence,) = in_swarm(live_restore=True)
+    assert "docker swarm leave" in sentence and '{"live-restore": False}' in sentence
+    assert [*in_swarm(live_restore=False)] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "package", "other"),
+    [("distribution", "docker-ce", "docker"), ("docker", "docker.io", "distribution")],
+)
+def test_engine_with_containers_of_others_is_not_replaced(
+    source: str, package: str, other: str
+) -> None:
+    assert [*replaced_engine(source, [])] == []
+    (sentence,) = replaced_engine(source, ["wiki", "db"])
+    assert sentence.startswith(f"{package} has containers of others (wiki, db)")
+    assert f'set docker_source = "{other}"' in sentence
+    assert f"apt-get remove {package}" in sentence
+
+
+def containers_of_others(place: Path, status: str, docker: str) -> list[str]:
+    """What the fact finds on a host whose programs are these."""
+    for name, text in (("dpkg-query", f"printf '{status}'"), ("docker", docker)):
+        (place / name).write_text(f"#!/bin/sh\n{text}\n")
+        (place / name).chmod(0o755)
+    fact = OtherContainers()
+    command = ["sh", "-c", fact.command("docker-ce")]
+    path = f"{place}:{os.environ['PATH']}"
+    ran = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True, check=True)
+    return fact.process(ran.stdout.splitlines())
+
+
+def test_containers_of_others_are_those_outside_llmhosts_project(tmp_path: Path) -> None:
+    lists = "printf 'llmhost|llmhost-redis-1\\nwiki|wiki-db-1\\n|lonely\\n'"
+    assert containers_of_others(tmp_path, "installed", lists) == ["wiki-db-1", "lonely"]
+    assert containers_of_others(tmp_path, "installed", "true") == []
+    assert containers_of_others(tmp_path, "config-files", lists) == []
+    assert containers_of_others(tmp_path, "", lists) == []
+
+
+@pytest.mark.parametrize(("deployed", "refusals"), [(False, 2), (True, 1)])
+def test_host_that_is_deployed_may_change_the_source_of_its_engine(
+    monkeypatch: pytest.MonkeyPatch, deployed: bool, refusals: int
+) -> None:
+    found: dict[object, object] = {
+        HostIdentityFact: replace(GOOD, deployed=deployed),
+        HostTime: time.time(),
+        EngineRootsFact: EngineRoots(swarm=True),
+        OtherContainers: ["wiki"],
+    }
+    monkeypatch.setattr(preflight, "get_fact", lambda fact, **_: found[fact])
+    monkeypatch.setattr(preflight, "refuse", list)
+    body = preflight.fit._inner  # type: ignore[attr-defined]
+    needed = replace(NEEDED, live_restore=True)
+    (refused,) = body(needed, paths=[], receipt="/r", roots=("/var/lib/docker", ""))
+    assert len(refused) == refusals

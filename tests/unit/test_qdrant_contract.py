@@ -234,13 +234,17 @@ def test_points_outlive_the_server(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("job", "status"),
     [
+        (
+            lambda client: client.set_payload("things", {"text": "x" * 33_554_432}, points=[]),
+            400,
+        ),
         (lambda client: client.count("nothing"), 404),
         (lambda client: client.query_points("things", [1.0, 0.0, 0.0], using="dense"), 400),
         (
             lambda client: client.create_collection(
                 "things", {"dense": models.VectorParams(size=2, distance=models.Distance.COSINE)}
             ),
-            400,
+            409,
         ),
     ],
 )

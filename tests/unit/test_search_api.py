@@ -53,12 +53,17 @@ class Site:
     embeddings_url: str = ""
     redis: FakeServer = field(default_factory=FakeServer)
     asked: list[list[str]] = field(default_factory=list)
+    reranked: list[list[str]] = field(default_factory=list)
     embeddings_status: int = 200
     fails_after: int | None = None
     """Requests that the embedding service still answers."""
+    reads: int = 10**9
+    """Characters of a text that the models read."""
     rerank_seconds: float = 0.0
     defaults: CollectionDefaults = field(default_factory=CollectionDefaults)
     rerank_budget: float = 0.0
+    waiting: bool = False
+    """Whether a document has been asked for that may not pass."""
     documents_may_pass: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -67,14 +72,21 @@ class Site:
     def embed(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if path.endswith("/rerank"):
             time.sleep(self.rerank_seconds)
+            self.reranked.append(body["documents"])
+            if not body["documents"] or max(map(len, body["documents"])) > self.reads:
+                return 400, {"error": {"code": 400, "message": "invalid"}}
             return self.embeddings_status, _reranked(body)
         if DOCUMENTS[0]["text"] in body["input"]:
+            self.waiting = True
             assert self.documents_may_pass.wait(60)
         self.asked.append(body["input"])
         if self.fails_after is not None:
             self.fails_after -= 1
             if self.fails_after < 0:
                 return 500, {}
+        if max(map(len, body["input"])) > self.reads:
+            said = "input (513 tokens) is too large to process. increase the physical batch size"
+            return 500, {"error": {"code": 500, "message": said, "type": "server_error"}}
         return self.embeddings_status, double.answer(body)
 
     def search(self, model: EmbeddingModel | None = None) -> Search:
@@ -435,7 +447,21 @@ def test_condition_on_a_boolean_is_no_condition_on_a_number() -> None:
 
 
 @pytest.mark.parametrize(
-    "filter_", [{"a b": 1}, {"x": {}}, {"x": []}, {"x": {"like": 1}}, {"x": None}, {"x": 1.5}]
+    "filter_",
+    [
+        {"a b": 1},
+        {"x": {}},
+        {"x": []},
+        {"x": {"like": 1}},
+        {"x": None},
+        {"x": 1.5},
+        {"x": {"any": None}},
+        {"x": {"gte": None}},
+        {"x": {"prefix": None}},
+        {"x": {"gte": 2020, "lt": None}},
+        {"x": {"gte": True}},
+        {"x": {"gte": "2020"}},
+    ],
 )
 def test_invalid_filter_is_refused(client: TestClient, filter_: Any) -> None:
     answer = client.post("/v1/search", json={"query": "x", "filter": filter_})
@@ -491,6 +517,17 @@ def test_words_of_the_query_are_highlighted(client: TestClient) -> None:
     results = client.post("/v1/search", json=body).json()["results"]
     shown = {r["id"]: [r["text"][a:b] for a, b in r["highlights"]] for r in results}
     assert shown["cat"] == ["cat", "sleeps"] and shown["ko"] == ["음식점"] and shown["gpu"] == []
+
+
+def test_stop_words_are_not_highlighted(client: TestClient) -> None:
+    texts = "Does the CAT sleep, and why is the dog's bark so loud?"
+    body = {"query": f"{texts} {' '.join(map(str, range(100)))} gpu", "highlight": True}
+    results = client.post("/v1/search", json=body).json()["results"]
+    shown = {r["id"]: [r["text"][a:b] for a, b in r["highlights"]] for r in results}
+    marked = {"cat": ["cat", "sleeps"], "dog": ["dog", "barks"], "gpu": ["GPU", "80"]}
+    assert {name: shown[name] for name in marked} == marked
+    only = client.post("/v1/search", json={"query": "is the a", "highlight": True}).json()
+    assert [each["highlights"] for each in only["results"]] == [[]] * 4
 
 
 def test_stems_and_stop_words_are_those_of_the_language(client: TestClient) -> None:

@@ -134,6 +134,13 @@ def test_page_is_what_the_program_serves_and_asks_for_routes_of_the_service() ->
     assert {path.strip("/") or "index.html" for path in page.files} == served
 
 
+@pytest.mark.parametrize("name", ["docs--1", "a--b--12"])
+def test_name_that_the_program_needs_itself_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError):
+        read_settings(_site(search_api_collection=name))
+    assert read_settings(_site(search_api_collection=f"{name}b"))
+
+
 def test_package_index_is_the_sites_own() -> None:
     context = _context(search_api_package_index="https://mirror.example/simple")
     assert context["pip.conf"] == "[global]\nindex-url = https://mirror.example/simple\n"

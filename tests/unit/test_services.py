@@ -176,6 +176,7 @@ def test_llamacpp_is_told_of_adapter_parameters_and_task(
     (image,) = service_images(read_settings(site))
     assert [model.model for model in image.models] == ["tiny", "tiny-adapter"]
     site["models"][0] = {**weights, "task": "embed", "context_tokens": 512}
+    site["llamacpp_environment"] = {"LLAMA_ARG_POOLING": "mean"}
     assert "--embedding --batch-size 512 --ubatch-size 512" in " ".join(_service(site)["command"])
 
 

@@ -177,7 +177,7 @@ def test_package_index_without_tls_is_trusted_because_hashes_decide() -> None:
         ({}, {"vllm_gpu": 0}, []),
         ({"gpu": 0}, {"vllm_gpu": 0}, ["vllm"]),
         ({"gpu": 1}, {"vllm_gpu": 0}, []),
-        ({"gpu": 1}, {"vllm_gpu": [0, 1]}, ["vllm"]),
+        ({"gpu": 1}, {"vllm_gpu": [0, 1], "vllm_tensor_parallel": 1}, ["vllm"]),
         # Only the host knows which GPU that is.
         ({"gpu": 1}, {"vllm_gpu_count": 1}, ["vllm"]),
         ({"gpu": 1}, {"vllm_gpu": "GPU-11111111-2222-3333-4444-555555555555"}, ["vllm"]),

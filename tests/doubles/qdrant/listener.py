@@ -17,11 +17,13 @@ from functools import partial
 from typing import Any
 
 from tests.doubles.qdrant.queries import BadRequest, Json
-from tests.doubles.qdrant.server import NotFound, Server
+from tests.doubles.qdrant.server import AlreadyExists, NotFound, Server
 
 _LENGTH = re.compile(rb"\r\nContent-Length: *(\d+)", re.I)
 _CLOSE = re.compile(rb"\r\nConnection: *close", re.I)
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found"}
+_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 409: "Conflict"}
+_LARGEST = 32 * 2**20
+"""Bytes of a request; the server's default."""
 _THREADS = 4
 _IDLE_SECONDS = 1.0
 
@@ -105,11 +107,17 @@ class _Client(asyncio.Protocol):
         answer.add_done_callback(lambda answered: self._send(answered.result(), close))
 
     def _answer(self, method: str, path: str, body: bytes) -> bytes:
+        if len(body) > _LARGEST:
+            said = f"({len(body)} bytes) is larger than allowed (limit: {_LARGEST} bytes)."
+            error = {"error": f"Payload error: JSON payload {said}"}
+            return _response(400, {"status": error, "time": 0.0})
         try:
             result = self._store.answer(method, path, json.loads(body) if body else None)
             return _response(200, {"result": result, "status": "ok", "time": 0.0})
         except NotFound as error:
             return _response(404, {"status": {"error": f"Not found: {error}"}, "time": 0.0})
+        except AlreadyExists as error:
+            return _response(409, {"status": {"error": f"Wrong input: {error}"}, "time": 0.0})
         except (BadRequest, ValueError, KeyError, TypeError) as error:
             return _response(400, {"status": {"error": f"Wrong input: {error}"}, "time": 0.0})
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.doubles.qdrant.collection import Collection
-from tests.doubles.qdrant.queries import BadRequest, Json
+from tests.doubles.qdrant.queries import Json
 
 _COLLECTION = re.compile(r"/collections/([\w.-]+)(/[\w/]+)?")
 _DONE = {"operation_id": 1, "status": "completed"}
@@ -19,6 +19,10 @@ _DONE = {"operation_id": 1, "status": "completed"}
 
 class NotFound(Exception):
     """No such collection, or no such path."""
+
+
+class AlreadyExists(Exception):
+    """A collection of this name; the server answers 409 since 1.8."""
 
 
 class Server:
@@ -46,7 +50,7 @@ class Server:
                 collection.index()
 
     def answer(self, method: str, path: str, body: Any) -> Any:
-        """The `result` of an answer. Raises NotFound, BadRequest."""
+        """The `result` of an answer. Raises NotFound, AlreadyExists, BadRequest."""
         if path == "/readyz":
             return "all shards are ready"
         if path == "/":
@@ -92,7 +96,7 @@ class Server:
     def _create(self, name: str, body: Json) -> bool:
         with self._lock:
             if name in self.collections or name in self.aliases:
-                raise BadRequest(f"Collection `{name}` already exists!")
+                raise AlreadyExists(f"Collection `{name}` already exists!")
             self.collections[name] = Collection.create(self._storage / name, body)
         return True
 

@@ -1,7 +1,9 @@
 """Many documents in one request: a line of JSON each, stored batch by batch while they arrive."""
 
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator
 
+import orjson
 from pydantic import ValidationError
 
 from search_api.errors import ServiceError, invalid
@@ -20,14 +22,14 @@ async def load(search: Search, name: str, body: AsyncIterator[bytes], skip: int)
     does not grow. Raises ServiceError with the lines that are stored: send the rest, or all with
     `skip`.
     """
-    stored, batch, number = 0, list[NewDocument](), 0
+    stored, batch, number = skip, list[NewDocument](), 0
     try:
+        await search.writable(name)
         async for line in _lines(body):
             number += 1
-            if number <= skip:
-                stored = number
-                continue
-            if line:
+            if number == 1:
+                line = line.removeprefix(BOM_UTF8)
+            if line and number > skip:
                 batch.append(_document(line, number))
             if len(batch) == BATCH:
                 await search.put(name, batch)
@@ -41,7 +43,9 @@ async def load(search: Search, name: str, body: AsyncIterator[bytes], skip: int)
 
 def _document(line: bytes, number: int) -> NewDocument:
     try:
-        return NewDocument.model_validate_json(line)
+        return NewDocument.model_validate(orjson.loads(line))
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"line {number}: no valid JSON: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -4,6 +4,7 @@ A collection `docs` is an alias in Qdrant of `docs--1`; re-embedding fills `docs
 alias. Its settings are in Qdrant's metadata of the collection.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 
 from qdrant_client import AsyncQdrantClient, models
 
-from search_api.errors import NoCollection, ServiceError
+from search_api.errors import NoCollection, ServiceError, conflict
 from search_api.qdrant import asked
 
 DENSE = "dense"
@@ -21,6 +22,8 @@ FRESH_SECONDS = 5.0
 """How long a search trusts what it knows of a collection; another process may have changed it."""
 LEASE_SECONDS = 120.0
 """After so long without progress, re-embedding has been interrupted."""
+CREATION_SECONDS = 5.0
+"""How long another process may need to create a collection."""
 
 _SCHEMAS: Mapping[str, Any] = {
     "keyword": models.PayloadSchemaType.KEYWORD,
@@ -81,6 +84,7 @@ class Collections:
     def __init__(self, client: AsyncQdrantClient) -> None:
         self._client = client
         self._known: dict[str, tuple[float, Collection]] = {}
+        self._creating = asyncio.Lock()
 
     async def get(self, name: str, fresh: bool = True) -> Collection:
         """Raises NoCollection."""
@@ -99,12 +103,13 @@ class Collections:
         return collection
 
     async def _read(self, name: str) -> Collection:
-        found = await asked(self._client.get_collection(name), name)
+        stored_as = await self.stored_as(name)
+        found = await asked(self._client.get_collection(stored_as), name)
         metadata = found.config.metadata or {}
         noted = {key: metadata[key] for key in asdict(_NOTHING) if key in metadata}
         vectors: Any = found.config.params.vectors
         settings = replace(_NOTHING, **{**noted, "length": vectors[DENSE].size})
-        return Collection(name, await self.stored_as(name), settings)
+        return Collection(name, stored_as, settings)
 
     async def stored_as(self, name: str) -> str:
         """The name in Qdrant behind a name. Raises NoCollection."""
@@ -112,25 +117,47 @@ class Collections:
         stored = {each.alias_name: each.collection_name for each in aliases}.get(name)
         if stored:
             return stored
-        if not await asked(self._client.collection_exists(name), name):
+        if internal(name) or not await asked(self._client.collection_exists(name), name):
             raise NoCollection(name)
         return name
 
     async def names(self) -> list[str]:
         """All names; collections that are only half filled have none."""
         aliases = (await asked(self._client.get_aliases())).aliases
-        return sorted(each.alias_name for each in aliases if _ours(each.collection_name))
+        return sorted(each.alias_name for each in aliases if internal(each.collection_name))
 
     async def create(self, name: str, settings: Settings) -> None:
-        """Raises ServiceError where there is one of this name."""
-        if await asked(self._client.collection_exists(name)):
-            raise ServiceError(409, "conflict", f"There is a collection {name!r} already.")
-        await self.store(f"{name}--1", settings)
-        await self.point(name, f"{name}--1")
+        """Raises ServiceError where there is one of this name. It deletes nothing: what it finds
+        may be another request's."""
+        async with self._creating:
+            stored_as = await self._free(name)
+            await self._store(name, stored_as, settings)
+            await self.point(name, stored_as)
 
-    async def store(self, stored_as: str, settings: Settings) -> None:
+    async def _free(self, name: str) -> str:
+        """A name in Qdrant for a new collection."""
+        await self._require_free(name)
+        numbers = [_number(name, each) for each in await self._fillings(name)]
+        if numbers:  # left over, or another process is about to give it the name
+            await asyncio.sleep(CREATION_SECONDS)
+            await self._require_free(name)
+        return f"{name}--{max(numbers, default=0) + 1}"
+
+    async def _require_free(self, name: str) -> None:
+        if await asked(self._client.collection_exists(name)):
+            raise conflict(f"There is a collection {name!r} already.")
+
+    async def _fillings(self, name: str) -> list[str]:
+        """Names in Qdrant of all collections that have or had this name, or are to get it."""
+        stored = (await asked(self._client.get_collections())).collections
+        return [each.name for each in stored if _number(name, each.name)]
+
+    async def store(self, name: str, stored_as: str, settings: Settings) -> None:
         """Create the collection in Qdrant, in place of one that was not finished."""
         await asked(self._client.delete_collection(stored_as))
+        await self._store(name, stored_as, settings)
+
+    async def _store(self, name: str, stored_as: str, settings: Settings) -> None:
         await asked(
             self._client.create_collection(
                 stored_as,
@@ -143,7 +170,8 @@ class Collections:
                     KEYWORDS: models.SparseVectorParams(modifier=models.Modifier.IDF)
                 },
                 metadata=asdict(settings),
-            )
+            ),
+            name,
         )
         indexed = {f"metadata.{key}": _SCHEMAS[kind] for key, kind in settings.fields.items()}
         for key, schema in ({"id": _SCHEMAS["keyword"]} | indexed).items():
@@ -157,20 +185,21 @@ class Collections:
         self._known.pop(name, None)
 
     async def note(self, collection: Collection, **changed: Any) -> Collection:
-        """Change settings."""
-        settings = replace(collection.settings, **changed)
+        """Change settings; what is known of the others may be old, and Qdrant keeps them."""
         await asked(
-            self._client.update_collection(collection.stored_as, metadata=asdict(settings)),
+            self._client.update_collection(collection.stored_as, metadata=changed),
             collection.name,
         )
         self._known.pop(collection.name, None)
-        return replace(collection, settings=settings)
+        return replace(collection, settings=replace(collection.settings, **changed))
 
     async def delete(self, name: str) -> None:
         """Raises NoCollection."""
         stored_as = await self.stored_as(name)
+        left = await self._fillings(name)
         self._known.pop(name, None)
-        await asked(self._client.delete_collection(stored_as))
+        for each in dict.fromkeys([stored_as, *left]):
+            await asked(self._client.delete_collection(each))
 
     async def replace(self, old: Collection, new: Collection) -> None:
         """Give the name of a collection to another, and delete it."""
@@ -190,11 +219,17 @@ _NOTHING = Settings("none", 0, 0, {}, "", 0)
 """Of a collection of an earlier release."""
 
 
-def _ours(stored_as: str) -> bool:
-    return re.search(r"--\d+$", stored_as) is not None
+def internal(name: str) -> bool:
+    """Whether this is a name in Qdrant only, which is none for clients."""
+    return re.search(r"--\d+$", name) is not None
+
+
+def _number(name: str, stored_as: str) -> int:
+    """That of one filling of a collection; 0 for what is none of it."""
+    number = re.fullmatch(rf"{re.escape(name)}--(\d+)", stored_as)
+    return int(number[1]) if number else 0
 
 
 def following(name: str, stored_as: str) -> str:
     """The name in Qdrant of the next filling of a collection."""
-    number = re.search(r"--(\d+)$", stored_as)
-    return f"{name}--{int(number[1]) + 1 if number else 1}"
+    return f"{name}--{_number(name, stored_as) + 1}"

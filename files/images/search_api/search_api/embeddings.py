@@ -1,12 +1,13 @@
 """Embeddings and reranking by a service with OpenAI's interface."""
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from search_api.client import Client, Failed
-from search_api.errors import EmbeddingsUnavailable, Overloaded
+from search_api.errors import EmbeddingsUnavailable, Overloaded, ServiceError, invalid
 from search_api.metrics import MODEL_LOAD_SECONDS
 
 BATCH = 32
@@ -18,6 +19,14 @@ REQUESTS = 2
 for more than one request of others."""
 WAITING = 1024
 """Queries that wait; more are refused instead of filling the memory."""
+_TOO_LONG = {
+    400: re.compile(rb"too (large|long)|context|exceeds|maximum", re.IGNORECASE),
+    413: re.compile(b""),
+    500: re.compile(b"too large"),
+}
+"""What a service says, by status, about a text that is too long; 500 is llama.cpp's."""
+REFUSALS = (*_TOO_LONG,)
+"""Statuses with which services refuse texts."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +59,20 @@ class Embeddings:
         return self._model.name
 
     async def of(self, texts: Sequence[str]) -> list[list[float]]:
-        """One vector a document, in order. Raises EmbeddingsUnavailable."""
+        """One vector a document, in order. Raises EmbeddingsUnavailable, and ServiceError for a
+        text that is too long."""
         prefixed = [f"{self._model.document_prefix}{text}" for text in texts]
-        batches = (prefixed[start : start + BATCH] for start in range(0, len(texts), BATCH))
-        return [vector for batch in batches for vector in await self._batch(batch, _PATIENCE)]
+        vectors = list[list[float]]()
+        for start in range(0, len(texts), BATCH):
+            for found in await self._each(prefixed[start : start + BATCH], _PATIENCE):
+                if isinstance(found, ServiceError):
+                    raise found
+                vectors.append(found)
+        return vectors
 
     async def of_query(self, query: str) -> list[float]:
         """The vector of a query, asked for together with others that wait. Raises
-        EmbeddingsUnavailable, Overloaded."""
+        EmbeddingsUnavailable, Overloaded, and ServiceError for a query that is too long."""
         text = f"{self._model.query_prefix}{query}"
         waiting = self._waiting
         if text not in waiting.texts:
@@ -82,25 +97,41 @@ class Embeddings:
         self._send()
 
     async def _answer(self, batch: dict[str, asyncio.Future[list[float]]]) -> None:
-        try:
-            vectors = await self._batch([*batch])
-        except EmbeddingsUnavailable as error:
-            for future in batch.values():
-                future.set_exception(error)
-                future.exception()  # whoever asked may be gone
-            return
-        for future, vector in zip(batch.values(), vectors, strict=True):
-            future.set_result(vector)
+        found = await self._each([*batch])
+        for future, vector in zip(batch.values(), found, strict=True):
+            if isinstance(vector, ServiceError):
+                future.set_exception(vector)
+                future.exception()  # the client may be gone
+            else:
+                future.set_result(vector)
 
-    async def _batch(self, texts: Sequence[str], patience: int = 1) -> list[list[float]]:
+    async def _each(
+        self, texts: Sequence[str], patience: int = 1
+    ) -> Sequence[list[float] | ServiceError]:
+        """For each text a vector, or why there is none. If the service refuses the texts together,
+        it gets one at a time."""
         try:
-            body = {"model": self._model.name, "input": [*texts]}
-            data = (await self._client.post(self._url, body, patience))["data"]
-            vectors = [each["embedding"] for each in sorted(data, key=lambda each: each["index"])]
-        except (Failed, KeyError, TypeError) as error:
-            raise EmbeddingsUnavailable from error
+            return await self._batch(texts, patience)
+        except Failed as error:
+            if len(texts) == 1 or error.status not in REFUSALS:
+                return [_reason(texts[0], error)] * len(texts)
+        found = list[list[float] | ServiceError]()
+        for text in texts:
+            found += await self._each([text], patience)
+            if isinstance(found[-1], EmbeddingsUnavailable):
+                return found + [found[-1]] * (len(texts) - len(found))
+        return found
+
+    async def _batch(self, texts: Sequence[str], patience: int) -> list[list[float]]:
+        body = {"model": self._model.name, "input": [*texts]}
+        answer = await self._client.post(self._url, body, patience)
+        try:
+            data = sorted(answer["data"], key=lambda each: each["index"])
+            vectors = [each["embedding"] for each in data]
+        except (KeyError, TypeError) as error:
+            raise Failed from error
         if len(vectors) != len(texts):
-            raise EmbeddingsUnavailable
+            raise Failed
         return vectors
 
     async def length(self) -> int:
@@ -109,3 +140,16 @@ class Embeddings:
         (vector,) = await self.of(["length"])
         MODEL_LOAD_SECONDS.labels(self._model.name).set(time.monotonic() - begun)
         return len(vector)
+
+
+def _reason(text: str, failed: Failed) -> ServiceError:
+    """Why the service does not answer for this text."""
+    said = failed.content[:300]
+    error: ServiceError = EmbeddingsUnavailable()
+    if failed.status in REFUSALS and _TOO_LONG[failed.status].search(said):
+        begins = f"The text that begins with {text[:60]!r}"
+        error = invalid(f"{begins} is longer than the embedding model reads.")
+    elif failed.status == 400:
+        error = invalid(f"The embedding service refuses this: {said.decode(errors='replace')}")
+    error.__cause__ = failed
+    return error

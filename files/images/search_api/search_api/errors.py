@@ -87,6 +87,11 @@ def invalid(message: str) -> ServiceError:
     return ServiceError(400, "invalid_request", message)
 
 
+def conflict(message: str) -> ServiceError:
+    """The request is right, but not at this time."""
+    return ServiceError(409, "conflict", message)
+
+
 async def refuse(_request: Request, error: Exception) -> JSONResponse:
     """Handler of ServiceError."""
     assert isinstance(error, ServiceError)

@@ -11,7 +11,7 @@ Scalar = (
     | StrictBool
     | Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
 )
-Limit = Annotated[float, Field(allow_inf_nan=False)]
+Limit = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class Condition(BaseModel):
@@ -28,7 +28,8 @@ class Condition(BaseModel):
 
     @model_validator(mode="after")
     def _something(self) -> "Condition":
-        if not self.model_fields_set:
+        given = [getattr(self, name) for name in self.model_fields_set]
+        if not given or None in given:
             raise ValueError("needs gt, gte, lt, lte, any or prefix")
         return self
 

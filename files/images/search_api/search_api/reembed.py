@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from qdrant_client import models
 
@@ -13,7 +13,7 @@ from search_api.errors import ServiceError
 from search_api.keywords import DETECT
 from search_api.languages import language_of
 from search_api.search import Search
-from search_api.store import MEASURED, Document, Point, points_of, words_of
+from search_api.store import MEASURED, Document, Point, point_id, points_of, words_of
 
 BATCH = 64
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Reembedding:
             # It has no settings. It stays one of an earlier release until all of it is copied.
             length = collection.settings.length
             settings = replace(self._search.settings(), model="", length=length)
-            collection = replace(collection, settings=settings)
+            collection = await self._search.collections.note(collection, **asdict(settings))
         return await self._renew(collection)
 
     async def _renew(self, collection: Collection) -> Collection:
@@ -47,8 +47,8 @@ class Reembedding:
     async def finish(self, source: Collection) -> None:
         """Fill the new collection, give it the name, delete the old one."""
         search = self._search
-        target = await self._new(source)
         try:
+            target = await self._new(source)
             await self._copy(source, target)
             await search.collections.replace(source, target)
             await search.forget(source.name)
@@ -69,7 +69,7 @@ class Reembedding:
             mean = await self._mean(source, source.settings.mean_words)
             settings = replace(settings, mean_words=mean, measured=MEASURED)
         stored_as = following(source.name, source.stored_as)
-        await self._search.collections.store(stored_as, settings)
+        await self._search.collections.store(source.name, stored_as, settings)
         return Collection(source.name, stored_as, settings)
 
     async def _language(self, source: Collection) -> str:
@@ -121,6 +121,7 @@ async def renew_outdated(search: Search, pause_seconds: float = 60.0) -> None:
 def _points(target: Collection, record: models.Record) -> Iterator[Point]:
     payload = record.payload or {}
     if "passage" in payload:
-        yield Point(str(record.id), payload["text"], payload)
+        # Earlier releases gave it another id.
+        yield Point(point_id(payload["id"], payload["passage"]), payload["text"], payload)
     else:
         yield from points_of(target, Document(**payload))

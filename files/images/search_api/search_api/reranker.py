@@ -5,8 +5,11 @@ import logging
 from collections.abc import Sequence
 
 from search_api.client import Client, Failed
+from search_api.embeddings import REFUSALS
 
 _log = logging.getLogger(__name__)
+CUTS = (1000, 250)
+"""Characters of each text that the model gets if it refuses longer ones."""
 
 
 class Reranker:
@@ -18,12 +21,25 @@ class Reranker:
 
     async def scores(self, query: str, texts: Sequence[str]) -> list[float] | None:
         """One score a text, in order; None where the model fails or exceeds its budget."""
+        if not texts:
+            return []
         try:
             async with asyncio.timeout(self._budget):
-                return await self._ask(query, texts)
+                return await self._ask_shorter(query, texts)
         except (Failed, TimeoutError, ValueError, KeyError, TypeError) as error:
             _log.warning("results are not reranked: %r", error)
             return None
+
+    async def _ask_shorter(
+        self, query: str, texts: Sequence[str], cuts: Sequence[int] = CUTS
+    ) -> list[float]:
+        """If the model refuses the texts, ask with their beginnings."""
+        try:
+            return await self._ask(query, texts)
+        except Failed as error:
+            if error.status not in REFUSALS or not cuts:
+                raise
+        return await self._ask_shorter(query, [text[: cuts[0]] for text in texts], cuts[1:])
 
     async def _ask(self, query: str, texts: Sequence[str]) -> list[float]:
         body = {"model": self._model, "query": query, "documents": [*texts]}

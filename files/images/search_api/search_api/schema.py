@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from search_api.collections import internal
 from search_api.filters import Filter
 from search_api.keywords import Language
 
@@ -150,6 +151,12 @@ FieldName = Annotated[
 ]
 
 
+def _public(name: str) -> str:
+    if internal(name):
+        raise ValueError("a name cannot end with -- and a number")
+    return name
+
+
 class NewCollection(Body):
     """A collection to be created; what is not given is the service's default."""
 
@@ -159,7 +166,7 @@ class NewCollection(Body):
         fields={"lang": "keyword", "year": "integer", "path": "path"},
     )
 
-    name: CollectionName
+    name: Annotated[CollectionName, AfterValidator(_public)]
     language: Language | Literal["detect"] | None = Field(
         default=None,
         description="Of stems and stop words; `none` for Chinese, Japanese, Korean; `detect`: that"

@@ -14,7 +14,7 @@ from search_api.collections import Collection, Collections, Settings, following
 from search_api.config import CollectionDefaults, Ranking
 from search_api.duplicates import Distinct
 from search_api.embeddings import Embeddings
-from search_api.errors import NoCollection, ServiceError, StoreUnavailable
+from search_api.errors import NoCollection, ServiceError, StoreUnavailable, conflict
 from search_api.filters import qdrant_filter
 from search_api.highlights import highlights
 from search_api.keywords import DETECT
@@ -96,18 +96,34 @@ class Search:
         if kept is not None:
             return kept, True
         collection = await self.collections.get(name, fresh=False)
-        results, reranked = await self._ranked(collection, question)
-        page = results[question.offset : question.offset + question.limit]
-        if question.highlight:
-            language = collection.settings.language
-            for result in page:
-                result["highlights"] = highlights(result["text"], question.query, language)
-        end = question.offset + len(page)
-        following = end if len(results) > end and end <= 1000 else None
-        answer = orjson.dumps({"results": page, "reranked": reranked, "next_offset": following})
+        try:
+            answer, reranked = await self._answer(collection, question)
+        except NoCollection:  # another process may have re-embedded it
+            answer, reranked = await self._answer(await self.collections.get(name), question)
         if reranked or not self._reranks(question):  # the next search may be in time
             await self._cache.put(name, asked, generation, answer)
         return answer, False
+
+    async def _answer(self, collection: Collection, question: Question) -> tuple[bytes, bool]:
+        """`Results` as JSON, and whether they are reranked."""
+        results, reranked = await self._ranked(collection, question)
+        page = results[question.offset : question.offset + question.limit]
+        if question.highlight:
+            await self._highlight(collection, question.query, page)
+        end = question.offset + len(page)
+        following = end if len(results) > end and end <= 1000 else None
+        answer = {"results": page, "reranked": reranked, "next_offset": following}
+        return orjson.dumps(answer), reranked
+
+    async def _highlight(
+        self, collection: Collection, query: str, page: Sequence[dict[str, Any]]
+    ) -> None:
+        language = collection.settings.language
+        if page and not collection.earlier and language not in ("none", DETECT):
+            names = [result["id"] for result in page]
+            query = await self.store.words_in(collection, query, names)
+        for result in page:
+            result["highlights"] = highlights(result["text"], query, language)
 
     def _modes(self, collection: Collection, mode: Mode) -> set[Mode]:
         """Rankings of a question that the collection's vectors allow; until it is re-embedded, a
@@ -209,7 +225,7 @@ class Search:
 
     async def put(self, name: str | None, documents: Sequence[NewDocument]) -> None:
         """Add documents, or replace those with the same names; of two with one name, the last."""
-        collection = await self._writable(name)
+        collection = await self.writable(name)
         last = {document.id: document for document in documents}.values()
         collection = await self._with_language(collection, [document.text for document in last])
         points = [
@@ -218,22 +234,34 @@ class Search:
             for point in points_of(collection, Document(**document.model_dump()))
         ]
         vectors = await self.embeddings.of([point.text for point in points])
+        collection = await self._unchanged(collection)
         await self.store.put(collection, points, vectors)
-        DOCUMENTS_STORED.inc(len(last))
         await self._cache.forget(collection.name)
+        await self._unchanged(collection)
+        DOCUMENTS_STORED.inc(len(last))
 
     async def remove(self, name: str | None, documents: Sequence[str]) -> None:
         """Remove documents by name."""
-        collection = await self._writable(name)
+        collection = await self.writable(name)
         await self.store.remove(collection, documents)
         await self._cache.forget(collection.name)
+        await self._unchanged(collection)
 
-    async def _writable(self, name: str | None) -> Collection:
+    async def writable(self, name: str | None) -> Collection:
+        """A collection whose documents may change. Raises ServiceError."""
         self.require_ready()
         collection = await self.collections.get(name or self._default)
         if collection.locked or collection.outdated(self.embeddings.model, self.length):
             raise _outdated(collection)
         return collection
+
+    async def _unchanged(self, collection: Collection) -> Collection:
+        """The collection as it is now. Raises ServiceError if its re-embedding has begun: a change
+        of the old one may be lost."""
+        now = await self.writable(collection.name)
+        if now.stored_as != collection.stored_as:
+            raise _outdated(collection)
+        return now
 
     async def _with_language(self, collection: Collection, texts: Sequence[str]) -> Collection:
         """The collection, whose first documents decide its language unless that is declared."""
@@ -299,9 +327,7 @@ class Search:
 
 
 def _outdated(collection: Collection) -> ServiceError:
-    return ServiceError(
-        409, "conflict", f"{collection.name!r} is being re-embedded; try again later."
-    )
+    return conflict(f"{collection.name!r} is being re-embedded; try again later.")
 
 
 def _documents(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

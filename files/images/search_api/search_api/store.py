@@ -6,17 +6,31 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+import orjson
 from qdrant_client import AsyncQdrantClient, models
 
 from search_api.collections import DENSE, KEYWORDS, Collection, Collections
 from search_api.config import Ranking
+from search_api.errors import invalid
 from search_api.expansion import BEST, common_words, expanded_vector
+from search_api.highlights import words_of_text
 from search_api.keywords import USUAL_WORDS, document, length
 from search_api.passages import split
 from search_api.qdrant import Queries, asked
 
 MEASURED = 1000
 """Texts of which the mean length is taken; re-embedding takes it of all."""
+POINTS = 512
+"""Most points in one request."""
+REQUEST_BYTES = 8 * 2**20
+"""Estimated size of a request. Qdrant accepts 32 MiB; this leaves room for the ids of the points
+that a document keeps."""
+POINT_BYTES = 30 * 2**20
+"""Largest point."""
+WORDS = 64
+"""Words of a query that Qdrant is asked for one by one."""
+_NUMBER_BYTES = 24
+"""Most characters of a number in a vector, with its comma."""
 _WORD = re.compile(r"\w")
 
 
@@ -84,7 +98,8 @@ class Store:
         vectors: Sequence[list[float]],
         *further: models.UpdateOperation,
     ) -> Collection:
-        """Add points and do what else there is, at once; the collection as it is then."""
+        """Add points, and do what else there is with the last of them; the collection as it is
+        then."""
         if not collection.settings.split and any(point.payload["passage"] for point in points):
             collection = await self._collections.note(collection, split=True)
         await self._write(collection, points, vectors, further)
@@ -110,7 +125,19 @@ class Store:
             )
             for point, vector in zip(points, vectors, strict=True)
         ]
-        upsert = models.UpsertOperation(upsert=models.PointsList(points=made))
+        *groups, last = _groups(made, [_size(*each) for each in zip(points, vectors, strict=True)])
+        for group in groups:
+            await self._update(collection, group)
+        # What replaces the passages that this deletes is stored.
+        await self._update(collection, last, *further)
+
+    async def _update(
+        self,
+        collection: Collection,
+        points: list[models.PointStruct],
+        *further: models.UpdateOperation,
+    ) -> None:
+        upsert = models.UpsertOperation(upsert=models.PointsList(points=points))
         await asked(
             self._client.batch_update_points(collection.stored_as, [upsert, *further], wait=True),
             collection.name,
@@ -121,7 +148,8 @@ class Store:
         found = await asked(
             self._client.retrieve(
                 collection.stored_as, [*points], with_payload=False, with_vectors=[KEYWORDS]
-            )
+            ),
+            collection.name,
         )
         settings = collection.settings
         lengths = words_of(found, settings.mean_words or USUAL_WORDS)
@@ -168,11 +196,28 @@ class Store:
             "limit": wanted.limit,
             **parts,
         }
-        points = await self._queries.ask(collection.stored_as, body)
+        points = await self._queries.ask(collection.stored_as, body, collection.name)
         best = sum(1 / (ranking.k + 1 / weight) for weight in weights)
         for point in points:
             point["score"] = min(1.0, point["score"] / best)
         return points
+
+    async def words_in(self, collection: Collection, query: str, names: Sequence[str]) -> str:
+        """The words of a query that Qdrant finds in these documents; it finds no stop words."""
+        words = [*dict.fromkeys(words_of_text(query))]
+        wanted = models.Filter(must=[_named({*names})]).model_dump(exclude_none=True)
+        searches = [
+            {
+                "query": _keywords(collection, word).model_dump(exclude_none=True),
+                "using": KEYWORDS,
+                "filter": wanted,
+                "limit": 1,
+            }
+            for word in words[:WORDS]
+        ]
+        found = await self._queries.ask_all(collection.stored_as, searches, collection.name)
+        kept = [word for word, points in zip(words, found, strict=False) if points]
+        return " ".join(kept + words[WORDS:])
 
     async def scroll(
         self, stored_as: str, limit: int, offset: Any, vectors: bool = False
@@ -199,9 +244,37 @@ def points_of(collection: Collection, document_: Document) -> Iterator[Point]:
             "passages": len(passages),
             "start": passage.start,
         }
-        name = f"{document_.id}#{number}" if number else document_.id
-        # Qdrant takes numbers and UUIDs only.
-        yield Point(str(uuid5(NAMESPACE_URL, name)), passage.text, payload)
+        yield Point(point_id(document_.id, number), passage.text, payload)
+
+
+def point_id(document_: str, passage: int) -> str:
+    """The id of a passage, which no other document has. Qdrant takes numbers and UUIDs only."""
+    first = uuid5(NAMESPACE_URL, document_)
+    return str(uuid5(first, str(passage)) if passage else first)
+
+
+def _size(point: Point, vector: Sequence[float]) -> int:
+    """Estimated bytes of a point in a request. Pairs of letters are three times as long as the
+    text."""
+    words = 3 * len(point.text.encode())
+    return len(orjson.dumps(dict(point.payload))) + words + _NUMBER_BYTES * len(vector)
+
+
+def _groups(
+    points: Sequence[models.PointStruct], sizes: Sequence[int]
+) -> Iterator[list[models.PointStruct]]:
+    """The points, as many in a group as fit in one request. Raises ServiceError for a point that is
+    too large."""
+    group, total = list[models.PointStruct](), 0
+    if max(sizes) > POINT_BYTES:
+        raise invalid("A document is larger than Qdrant accepts; shorten its metadata.")
+    for point, size in zip(points, sizes, strict=True):
+        if len(group) == POINTS or (group and total + size > REQUEST_BYTES):
+            yield group
+            group, total = [], 0
+        group.append(point)
+        total += size
+    yield group
 
 
 def _rankings(
