@@ -99,14 +99,10 @@ def test_driver_is_not_upgraded_automatically(
         does_not_apply("llmhost does not manage the driver")
     # Tools, the CUDA toolkit and libraries of i386 programs have similar names.
     native = host.check_output("dpkg --print-architecture")
-    query = "dpkg-query -W -f '${Architecture} ${db:Status-Abbrev} ${Package}\\n'"
+    query = "dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Architecture}\\n'"
     lines = host.run(f"{query} {PARTS_OF_A_DRIVER}").stdout.splitlines()
-    found = [line.split() for line in lines]
-    parts = [
-        (status, name)
-        for architecture, status, name in found
-        if architecture in (native, "all") and status[1:2] == "i"
-    ]
+    found = [line.split() for line in lines if line[1:2] == "i"]
+    parts = [(status, name) for status, name, of in found if of in (native, "all")]
     assert parts
     loose = [name for status, name in parts if not status.startswith("h")]
     assert loose == []
