@@ -25,8 +25,6 @@ from llmhost.services.requests import task_request
 _OWN_ARGUMENTS = {
     **dict.fromkeys(("--ctx-size", "-c"), "write the model's context_tokens"),
     **dict.fromkeys(("--parallel", "-np"), "write the model's parallel"),
-    **dict.fromkeys(("--cache-type-k", "-ctk"), "write the model's cache_type"),
-    **dict.fromkeys(("--cache-type-v", "-ctv"), "write the model's cache_type"),
     **dict.fromkeys(("--model", "-m"), "write the model's source"),
     **dict.fromkeys(("--model-url", "-mu"), "write the model's source"),
     **dict.fromkeys(("--hf-repo", "-hf", "-hfr"), "write the model's source"),

@@ -65,7 +65,6 @@ _OWN_ARGUMENTS = {
     "--gpu-memory-utilization": "write vllm_gpu_fraction",
     "--max-model-len": "write the model's context_tokens",
     "--max-num-seqs": "write the model's parallel",
-    "--kv-cache-dtype": "write the model's cache_type",
     "--served-model-name": "write the model's name",
     "--model": "write the model's source",
     "--config": "write its arguments here",
