@@ -96,7 +96,8 @@ function estimate(r, data, chunk) {
 
 // What counts for the quota, if the answer ends here.
 function charge(r, last) {
-    const asked = Math.floor(Number(r.variables.request_length) / 4);
+    // A picture is not a long text.
+    const asked = Math.min(Math.floor(Number(r.variables.request_length) / 4), 32768);
     const input = Math.max(0, tokens[0]);
     const output = Math.max(0, tokens[1]);
     // Of several choices, or of several prompts, llama.cpp reports the tokens of one.

@@ -13,9 +13,13 @@ info=/var/lib/dpkg/info
 conffiles=
 
 show() { # KIND PATH
-  # Packages may name files below /usr/lib by the link to it.
   packaged=no
-  { dpkg-query -S "$2" || dpkg-query -S "${2#/usr}"; } >/dev/null 2>&1 && packaged=yes
+  if dpkg-query -S "$2" >/dev/null 2>&1; then
+    packaged=yes
+  else
+    # Packages may name files below /usr/lib by the link to it.
+    case $2 in /usr/lib/*) dpkg-query -S "${2#/usr}" >/dev/null 2>&1 && packaged=yes ;; esac
+  fi
   echo "$1 $packaged $2"; base64 -w0 "$2"; echo
 }
 
@@ -28,14 +32,19 @@ fragment() { # PATH NAME: a unit file that hides the packaged one
 }
 
 edited() { # NAME: a packaged unit file that was changed
-  case $checked in
-    *"/systemd/system/$1: OK"*) ;;
-    *"/systemd/system/$1: FAILED"*)
-      file=/usr/lib/systemd/system/$1
+  case "$checked
+" in
+    *"/systemd/system/$1: OK
+"*) ;;
+    *"/systemd/system/$1: FAILED
+"*)
+      file=$vendor/$1
       [ -f "$file" ] && [ ! -L "$file" ] || return
       owner=$(printf '%s\n' "$sums" |
         sed -n "/system\/$1\$/ { s|^$info/\([a-z0-9.+-]*\).*|\1|p; q; }")
-      echo "edited ${owner%.md5sums} $file"; base64 -w0 "$file"; echo
+      owner=${owner%.md5sums}
+      version=$(dpkg-query -W -f '${Version}' "$owner" 2>/dev/null)
+      echo "edited $owner${version:+=$version} $file"; base64 -w0 "$file"; echo
       ;;
   esac
 }
@@ -86,7 +95,8 @@ state=$(systemctl show -p Names -p NeedDaemonReload -p EnvironmentFiles "$@" 2>&
   exit
 }
 # One look at all units. A file of two packages, of which one replaced it, is that of either.
-sums=$(grep -H -F -e "$(printf '/systemd/system/%s\n' "$@")" "$info"/*.md5sums 2>/dev/null)
+sums=$(grep -H -F -e "$(printf '/systemd/system/%s\n' "$@")" "$info"/*.md5sums 2>/dev/null |
+  grep -E "^[^:]*(:[a-z0-9]*\.md5sums)?:[0-9a-f]{32}  (${vendor#/}|${vendor#/usr/})/")
 checked=$(printf '%s\n' "$sums" | sed -n 's|^.*:\([0-9a-f]\{32\}  \)|\1/|p' |
   LC_ALL=C md5sum --check 2>/dev/null)
 names='' reload='' files=''

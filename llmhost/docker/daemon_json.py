@@ -18,16 +18,6 @@ HARDENED_BY_BRIDGE: Mapping[str, Any] = {"icc": False, "userland-proxy": False}
 start otherwise. `icc` concerns containers on the default bridge only. Without the userland proxy,
 published ports need no process of root's; on WSL, Windows finds ports by that process."""
 
-WITHOUT_RULES: Mapping[str, tuple[object, str]] = {
-    "iptables": (False, "Docker then makes no rules for containers, and does not start with icc"),
-    "ip6tables": (False, "Docker then makes no rules for IPv6 of containers"),
-    "firewall-backend": ("nftables", "Docker then ignores the firewall's rules for containers"),
-    "bridge": ("none", "images could then not be built, for lack of a network"),
-}
-"""Values that others gave to keys, and why they cannot stay: Docker's own rules connect the
-containers, and those of the firewall are in its chain DOCKER-USER. That `iptables` and `icc` are
-both off, dockerd finds only when it starts, not with `--validate`."""
-
 # The options belong to the log driver: dockerd refuses leftovers of another driver.
 _WHOLE = frozenset({"log-opts"})
 
@@ -39,15 +29,6 @@ class BrokenConfig(ValueError):
 def hardened(config: Mapping[str, Any], *, bridge_filter: bool) -> dict[str, Any]:
     """The configuration with the keys of hardening that the host supports, unless it has them."""
     return {**HARDENED, **(HARDENED_BY_BRIDGE if bridge_filter else {}), **config}
-
-
-def without_rules(config: Mapping[str, Any]) -> dict[str, str]:
-    """Sentences about keys whose values are in WITHOUT_RULES, by key."""
-    return {
-        key: f'"{key}": {json.dumps(value)}: {reason}'
-        for key, (value, reason) in WITHOUT_RULES.items()
-        if config.get(key) == value
-    }
 
 
 def restart_sentences(loaded: Mapping[str, Any], changed: Iterable[str]) -> list[str]:

@@ -210,6 +210,12 @@ _UNNUMBERED = {
 }
 
 
+_TWINS = _UNNUMBERED - {"cuda-drivers"} | {
+    *("nvidia-utils", "nvidia-compute-utils", "nvidia-fabricmanager", "libnvidia-nscq")
+}
+_WITHOUT_NUMBER = re.compile(r"-\d{3}(?=-|$)")
+
+
 def driver_packages(installed: Iterable[str]) -> frozenset[str]:
     """Those of the installed packages that belong to some driver, whatever its branch."""
     return frozenset(name for name in installed if _DRIVER.match(name))
@@ -259,5 +265,6 @@ def _of_other_series(name: str, choice: Choice, server: bool) -> bool:
     if not _BRANCH.match(name):
         return choice.source == "distribution" and name in _UNNUMBERED
     if choice.source == "nvidia" and choice.branch >= _UNNUMBERED_FROM:
-        return not name.startswith("cuda-drivers")
+        # Not each numbered name: a package without a number may need one, such as the firmware's.
+        return "-server" in name or _WITHOUT_NUMBER.sub("", name) in _TWINS
     return ("-server" in name) != server and not _OF_BOTH_SERIES.match(name)

@@ -19,7 +19,6 @@ from llmhost.docker.daemon_json import (
     render_config,
     render_owned,
     restart_sentences,
-    without_rules,
 )
 from llmhost.docker.guard_first import DROP_IN, guard_first_files
 from llmhost.docker.packages import (
@@ -36,6 +35,7 @@ from llmhost.operations.changes import explain, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.files import apply_command
+from llmhost.options.docker import without_rules
 from llmhost.resources import script
 from llmhost.system import apt
 from llmhost.system.files import UNPACK, File, archive, candidate_path, differences

@@ -104,19 +104,20 @@ def without_overrides(
 
     `known` are paths to leave alone. Afterwards, the units are reloaded by systemd, and with
     `restart` those that run are restarted; with `nothing`, a later `systemd.service` does so.
-    Without `correct`, and for drop-ins of several units, overrides are only reported. A packaged
-    unit file that was changed is refused: only its package can restore it.
+    Without `correct`, and for drop-ins of several units, overrides are only reported. So are
+    packaged unit files that were changed, which only their packages can restore; one by which
+    Docker may offer its API on the network is refused.
     """
     found = get_fact(UnitOverrides, units=list(units))
     if found.unknown:
         yield refuse([*found.unknown.values()])
         return
     foreign = found.foreign(known)
-    edited = [each for each in foreign if correct and each.kind == "edited"]
-    if edited:
-        yield refuse([f"{each.sentence}; {each.way_out}, or {_ACCEPT}" for each in edited])
+    opened = [each for each in foreign if correct and each.kind == "edited" and each.opens_docker]
+    if opened:
+        yield refuse([f"{each.sentence}; {each.way_out}, or {_ACCEPT}" for each in opened])
         return
-    wrong = [each for each in foreign if correct and each.kind != "shared"]
+    wrong = [each for each in foreign if correct and each.kind not in ("shared", "edited")]
     note(
         f"{each.sentence}; llmhost leaves it alone: {each.way_out}, or {_ACCEPT}"
         for each in foreign

@@ -1,12 +1,12 @@
 """`docker_*`: Docker Engine."""
 
 import json
+from collections.abc import Mapping
 from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from llmhost.docker.daemon_json import without_rules
 from llmhost.options.base import Section
 from llmhost.options.kind import Kind, Mistake
 from llmhost.options.types import (
@@ -25,6 +25,23 @@ from llmhost.options.types import (
 # https://docs.docker.com/engine/install/debian/; a unit test compares files/docker/docker.asc.
 DOCKER_KEY = "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 DATA_ROOT = "/var/lib/docker"
+
+WITHOUT_RULES: Mapping[str, tuple[object, str]] = {
+    "iptables": (False, "Docker then makes no rules for containers, and does not start with icc"),
+    "firewall-backend": ("nftables", "Docker then ignores the firewall's rules for containers"),
+}
+"""Values that others gave to keys, and why they cannot stay: Docker's own rules connect the
+containers, and those of the firewall are in its chain DOCKER-USER. That `iptables` and `icc` are
+both off, dockerd finds only when it starts, not with `--validate`."""
+
+
+def without_rules(config: Mapping[str, Any]) -> dict[str, str]:
+    """Sentences about keys whose values are in WITHOUT_RULES, by key."""
+    return {
+        key: f'"{key}": {json.dumps(value)}: {reason}'
+        for key, (value, reason) in WITHOUT_RULES.items()
+        if config.get(key) == value
+    }
 
 
 def _daemon_options(value: object) -> object:

@@ -26,11 +26,13 @@ def unpooled(
 ) -> Iterator[str]:
     """Why the server would refuse every request for an embedding: it has one vector for each token,
     unless the file, a variable or an argument says how they become one."""
+    # 0 is none (llama.h, llama_pooling_type).
     declared = "LLAMA_ARG_POOLING" in environment or "--pooling" in arguments
-    if model.task == "embed" and gguf.number("pooling_type") is None and not declared:
+    if model.task == "embed" and not gguf.number("pooling_type") and not declared:
         yield (
             "has no pooling_type, so llama.cpp refuses to embed with it; if you know its pooling,"
-            f" declare it in {model.service}_environment, such as {{'LLAMA_ARG_POOLING': 'mean'}}"
+            f" declare it for all models of the service in {model.service}_environment, such as"
+            " {'LLAMA_ARG_POOLING': 'mean'}"
         )
 
 

@@ -100,7 +100,7 @@ class SearchApiOptions(UiOptions):
         str,
         text(
             r"(?!.*--\d+$)[A-Za-z0-9_][\w-]{0,63}",  # names in Qdrant end so
-            "up to 64 letters, digits, hyphens, underscores",
+            "up to 64 letters, digits, hyphens, underscores, without -- and a number at the end",
             "documents",
         ),
     ] = "documents"

@@ -92,6 +92,9 @@ class Repository:
             each
             for each in listed
             if each.path not in own
+            and each.enabled
             and each.signed_by != self.key_path
+            # apt reads the files in this order, and accepts a source without a key before ours.
+            and (each.signed_by or each.path > self.sources_path)
             and each.names(self.uri, self.suite)
         )

@@ -8,19 +8,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, product
 
+# apt ignores files with other characters in their names.
+_LINE = re.compile(r"source (/etc/apt/sources\.list(?:\.d/[A-Za-z0-9_.-]+)?):(\d+):(.*)")
 _ONE_LINE = re.compile(r"\s*deb(?:-src)?\s+(?:\[([^]]*)\]\s*)?(\S+)\s+(\S+)")
+_OFF = ("no", "false", "0", "off", "without", "disable")
 _SIGNED_BY = re.compile(r"\bsigned-by=(\S+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Listed:
     """A line of a .list file, or a stanza of a .sources file with the line of its URIs. `sources`
-    are pairs of a URI and a suite; `signed_by` is empty without a key of its own."""
+    are pairs of a URI and a suite; `signed_by` is empty without a key of its own. A stanza that is
+    not `enabled` is only kept."""
 
     path: str
     line: int
     sources: tuple[tuple[str, str], ...]
     signed_by: str = ""
+    enabled: bool = True
 
     def names(self, uri: str, suite: str) -> bool:
         """Whether it has this source, as apt compares them."""
@@ -39,7 +44,7 @@ def _same(found: str, uri: str) -> bool:
 
 def parse_sources(lines: Iterable[str]) -> tuple[Listed, ...]:
     """Output of files/apt/sources.sh."""
-    told = (line.removeprefix("source ").split(":", 2) for line in lines)
+    told = (found.groups() for line in lines if (found := _LINE.fullmatch(line)))
     return tuple(
         each
         for path, group in groupby(told, key=lambda fields: fields[0])
@@ -69,7 +74,6 @@ def _stanza(path: str, lines: list[tuple[int, str]]) -> Listed | None:
             name = name.strip().lower()
             place = number if name == "uris" else place
         fields[name] = f"{fields.get(name, '')} {text.strip()}".strip()
-    if fields.get("enabled", "").lower() in ("no", "false", "0", "off", "without", "disable"):
-        return None
+    enabled = fields.get("enabled", "").lower() not in _OFF
     sources = product(fields.get("uris", "").split(), fields.get("suites", "").split())
-    return Listed(path, place, tuple(sources), fields.get("signed-by", ""))
+    return Listed(path, place, tuple(sources), fields.get("signed-by", ""), enabled)

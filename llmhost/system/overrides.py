@@ -25,6 +25,7 @@ OWN = frozenset(
 
 # LXC's generator writes it at each boot: without it, services do not start in a container.
 _OF_LXC = re.compile(r"/run/systemd/system/[^/]+\.d/zzz-lxc-service\.conf")
+_OF_DOCKER = ("docker.service", "docker.socket")
 _PROXIES = frozenset(
     {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy", "socks_proxy"}
 )
@@ -35,9 +36,10 @@ _PROXY_LINE = r"[[:space:]]*(export[[:space:]]+)?(https?|ftp|all|no|socks)_proxy
 class Override:
     """A file that changes what a unit runs.
 
-    `kind` is `unit-file` (it hides the packaged unit file), `edited` (the unit file that `package`
-    installed has other content), `drop-in`, `shared` (a drop-in for all units of a type, or whose
-    names begin alike), or `environment` (an environment file that differs from the packaged one).
+    `kind` is `unit-file` (it hides the packaged unit file), `edited` (the unit file that `package`,
+    `name=version`, installed has other content), `drop-in`, `shared` (a drop-in for all units of a
+    type, or whose names begin alike), or `environment` (an environment file that differs from the
+    packaged one).
     """
 
     unit: str
@@ -66,10 +68,18 @@ class Override:
         if self.kind == "unit-file":
             return f"{self.path} hides the packaged {self.unit}"
         if self.kind == "edited":
-            return f"{self.path} is not as the package {self.package} has it"
+            return f"{self.path} is not as the package {self.package.partition('=')[0]} has it"
         if self.kind == "environment":
             return f"{self.path} sets {', '.join(self.settings)} for {self.unit}"
         return f"{self.path} changes {self.unit}: it sets {', '.join(self.settings)}"
+
+    @property
+    def opens_docker(self) -> bool:
+        """Whether it may offer Docker's API on the network."""
+        return (
+            self.unit in _OF_DOCKER
+            and re.search(r"tcp:|^ListenStream=\s*[^/%\s]", self.content, re.M) is not None
+        )
 
     @property
     def way_out(self) -> str:

@@ -197,7 +197,7 @@ FLAT = Repository("x", "https://e.invalid/deb/amd64/", "/", (), "A" * 40, "")
 ARCHIVE = "deb http://deb.example/debian trixie main"
 
 
-def listed(*lines: str, path: str = "/etc/apt/sources.list.d/other.list") -> tuple[Listed, ...]:
+def listed(*lines: str, path: str = "/etc/apt/sources.list.d/zz.list") -> tuple[Listed, ...]:
     return parse_sources(f"source {path}:{number}:{line}" for number, line in enumerate(lines, 1))
 
 
@@ -215,7 +215,7 @@ def listed(*lines: str, path: str = "/etc/apt/sources.list.d/other.list") -> tup
 )
 def test_file_with_only_this_source_is_replaced(source: Repository, lines: list[str]) -> None:
     found = listed(*lines)
-    assert source.superseded(found) == ("/etc/apt/sources.list.d/other.list",)
+    assert source.superseded(found) == ("/etc/apt/sources.list.d/zz.list",)
     assert source.clashes(found) == ()
 
 
@@ -233,7 +233,8 @@ def test_other_sources_stay(lines: list[str]) -> None:
 
 
 def test_file_with_other_sources_is_refused_with_the_line() -> None:
-    found = listed(ARCHIVE, "deb https://e.invalid/deb trixie main", path="/etc/apt/sources.list")
+    line = "deb [signed-by=/x.asc] https://e.invalid/deb trixie main"
+    found = listed(ARCHIVE, line, path="/etc/apt/sources.list")
     assert SOURCE.superseded(found) == ()
     (sentence,) = SOURCE.clashes(found)
     assert sentence.startswith(
@@ -241,11 +242,31 @@ def test_file_with_other_sources_is_refused_with_the_line() -> None:
     )
 
 
+def test_source_without_a_key_before_ours_is_left_alone() -> None:
+    """apt 2.6 accepts it: the source then has our key."""
+    for path in ("/etc/apt/sources.list", "/etc/apt/sources.list.d/a.list"):
+        found = listed(ARCHIVE, "deb https://e.invalid/deb trixie main", path=path)
+        assert SOURCE.superseded(found) == () == SOURCE.clashes(found)
+
+
+def test_file_whose_name_apt_ignores_is_none() -> None:
+    for name in ("ppa:foo.list", "zz old.list"):
+        path = f"/etc/apt/sources.list.d/{name}"
+        assert listed("deb https://e.invalid/deb trixie main", path=path) == ()
+
+
+def test_file_with_a_disabled_stanza_of_others_is_not_removed() -> None:
+    path = "/etc/apt/sources.list.d/zz.sources"
+    other = ["Types: deb", "URIs: http://deb.example", "Suites: trixie", "Enabled: no"]
+    found = listed(*STANZA, "", *other, path=path)
+    assert SOURCE.superseded(found) == () and len(SOURCE.clashes(found)) == 1
+
+
 STANZA = ["Types: deb", "URIs:", " https://e.invalid/deb", "Suites: trixie", "Signed-By:", " key"]
 
 
 def test_stanzas_are_read_like_lines() -> None:
-    path = "/etc/apt/sources.list.d/other.sources"
+    path = "/etc/apt/sources.list.d/zz.sources"
     assert SOURCE.superseded(listed(*STANZA, path=path)) == (path,)
     assert SOURCE.superseded(listed("Enabled: no", *STANZA, path=path)) == ()
     both = listed("URIs: http://deb.example", "Suites: trixie", "", *STANZA, path=path)
@@ -266,7 +287,7 @@ def test_source_in_another_file_is_a_difference() -> None:
     first = set(repository_differences(source, RepositoryState({}, dearmored(key)), present=True))
     state = RepositoryState({}, dearmored(key), here)
     more = set(repository_differences(source, state, present=True)) - first
-    assert more == {"/etc/apt/sources.list.d/other.list has the source of x too"}
+    assert more == {"/etc/apt/sources.list.d/zz.list has the source of x too"}
     assert repository_differences(source, state, present=False) == []
 
 
@@ -275,7 +296,7 @@ def test_other_file_is_kept_and_removed_once_ours_is_there() -> None:
     here = listed("deb https://e.invalid/deb trixie main")
     state = RepositoryState({}, dearmored(VENDORED.read_bytes()), here)
     _, keep, write = map(str, repository_commands(source, state, present=True))
-    path = "/etc/apt/sources.list.d/other.list"
+    path = "/etc/apt/sources.list.d/zz.list"
     assert f"cp -p --parents {path} /var/lib/llmhost/overrides" in keep
     assert write.index(source.sources_path) < write.index(f"rm -f {path}")
 
@@ -286,7 +307,7 @@ def test_clash_is_refused_before_anything_is_written(monkeypatch: pytest.MonkeyP
     state = RepositoryState({}, dearmored(VENDORED.read_bytes()), here)
     monkeypatch.setattr(apt, "refuse", list)
     (refused,) = repository_commands(source, state, present=True)
-    assert "other.list, line 2, has the source" in str(refused)
+    assert "zz.list, line 2, has the source" in str(refused)
 
 
 def test_sources_of_a_host_are_read_without_comments(tmp_path: Path) -> None:
@@ -296,7 +317,8 @@ def test_sources_of_a_host_are_read_without_comments(tmp_path: Path) -> None:
     (tmp_path / "sources.list.d/c.list.save").write_text(ARCHIVE)
     text = script_text("apt/sources.sh").replace("/etc/apt", str(tmp_path))
     ran = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=True)
-    found = RepositoryFiles().process(["key ", *ran.stdout.splitlines()]).listed
+    told = ran.stdout.replace(str(tmp_path), "/etc/apt").splitlines()
+    found = RepositoryFiles().process(["key ", *told]).listed
     assert [(Path(each.path).name, each.line) for each in found] == [
         ("a.list", 3),
         ("b.sources", 2),

@@ -188,17 +188,35 @@ def test_drop_in_of_units_whose_names_begin_alike_is_found(tree: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("correct", [True, False])
-def test_edited_unit_file_is_refused_or_only_reported(
-    monkeypatch: pytest.MonkeyPatch, tree: Path, correct: bool
+@pytest.mark.parametrize(
+    ("text", "correct", "is_refused"),
+    [(f"{OPEN}# edited", True, True), (f"{OPEN}# edited", False, False), ("[Unit]", True, False)],
+)
+def test_edited_unit_file_is_refused_only_if_it_opens_docker(
+    monkeypatch: pytest.MonkeyPatch, tree: Path, text: str, correct: bool, is_refused: bool
 ) -> None:
-    (tree / "usr/lib/systemd/system/docker.service").write_text("[Unit]\n")
+    """A host that worked must not be refused for a harmless edit."""
+    (tree / "usr/lib/systemd/system/docker.service").write_text(text)
     told: list[str] = []
     monkeypatch.setattr(systemd, "get_fact", lambda *_, **__: read(tree))
     monkeypatch.setattr(systemd, "refuse", list)
     monkeypatch.setattr(systemd, "note", told.extend)
     body = systemd.without_overrides._inner  # type: ignore[attr-defined]
     refused = [*body("docker.service", correct=correct)]
-    (sentence,) = refused[0] if correct else told
-    assert bool(refused) is correct
+    (sentence,) = refused[0] if refused else told
+    assert bool(refused) is is_refused
     assert "apt-get install --reinstall docker.io, or list it in system_accepted" in sentence
+
+
+def test_edited_file_is_restored_in_its_installed_version(tree: Path) -> None:
+    write(tree / "bin/dpkg-query", "#!/bin/sh\n[ $1 = -W ] && echo 26.1.5\n")
+    (tree / "usr/lib/systemd/system/docker.service").write_text("[Unit]")
+    (found,) = read(tree).foreign([])
+    assert found.way_out.endswith("--reinstall docker.io=26.1.5")
+    assert found.sentence.endswith("is not as the package docker.io has it")
+
+
+def test_example_of_a_unit_in_a_package_is_none(tree: Path) -> None:
+    example = "usr/share/doc/x/systemd/system/docker.service"
+    write(tree / "var/lib/dpkg/info/x.md5sums", f"{'0' * 32}  {str(tree)[1:]}/{example}\n")
+    assert read(tree).foreign([]) == ()

@@ -458,7 +458,7 @@ def test_condition_on_a_boolean_is_no_condition_on_a_number() -> None:
         {"x": {"any": None}},
         {"x": {"gte": None}},
         {"x": {"prefix": None}},
-        {"x": {"gte": 2020, "lt": None}},
+        {"x": {"gte": None, "lt": None}},
         {"x": {"gte": True}},
         {"x": {"gte": "2020"}},
     ],
@@ -466,6 +466,12 @@ def test_condition_on_a_boolean_is_no_condition_on_a_number() -> None:
 def test_invalid_filter_is_refused(client: TestClient, filter_: Any) -> None:
     answer = client.post("/v1/search", json={"query": "x", "filter": filter_})
     assert answer.status_code == 400 and "filter" in answer.json()["error"]["message"]
+
+
+def test_optional_limits_of_a_filter_may_be_null(client: TestClient) -> None:
+    filter_ = {"year": {"gte": 1, "lt": None}}
+    answer = client.post("/v1/search", json={"query": "x", "filter": filter_})
+    assert answer.status_code == 200
 
 
 def test_no_page_repeats_or_misses_a_document(site: Site) -> None:

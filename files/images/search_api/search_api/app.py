@@ -188,7 +188,7 @@ def _add_documents(app: FastAPI, search: Search) -> None:
 
 
 def _add_collections(app: FastAPI, search: Search) -> None:
-    running: set[asyncio.Task[None]] = set()
+    running: set[asyncio.Task[bool]] = set()
 
     @app.get("/v1/collections", responses=_ERRORS)
     async def list_collections() -> Collections:

@@ -109,18 +109,17 @@ class Embeddings:
         self, texts: Sequence[str], patience: int = 1
     ) -> Sequence[list[float] | ServiceError]:
         """For each text a vector, or why there is none. If the service refuses the texts together,
-        it gets one at a time."""
+        it gets one half, then the other."""
         try:
             return await self._batch(texts, patience)
         except Failed as error:
             if len(texts) == 1 or error.status not in REFUSALS:
                 return [_reason(texts[0], error)] * len(texts)
-        found = list[list[float] | ServiceError]()
-        for text in texts:
-            found += await self._each([text], patience)
-            if isinstance(found[-1], EmbeddingsUnavailable):
-                return found + [found[-1]] * (len(texts) - len(found))
-        return found
+        half = len(texts) // 2
+        found = [*await self._each(texts[:half], patience)]
+        if isinstance(found[-1], EmbeddingsUnavailable):
+            return found + [found[-1]] * (len(texts) - half)
+        return [*found, *await self._each(texts[half:], patience)]
 
     async def _batch(self, texts: Sequence[str], patience: int) -> list[list[float]]:
         body = {"model": self._model.name, "input": [*texts]}

@@ -28,8 +28,7 @@ class Condition(BaseModel):
 
     @model_validator(mode="after")
     def _something(self) -> "Condition":
-        given = [getattr(self, name) for name in self.model_fields_set]
-        if not given or None in given:
+        if all(getattr(self, name) is None for name in self.model_fields_set):
             raise ValueError("needs gt, gte, lt, lte, any or prefix")
         return self
 

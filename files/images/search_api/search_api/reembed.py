@@ -44,8 +44,8 @@ class Reembedding:
         until = time.time() + LEASE_SECONDS
         return await self._search.collections.note(collection, locked_until=until)
 
-    async def finish(self, source: Collection) -> None:
-        """Fill the new collection, give it the name, delete the old one."""
+    async def finish(self, source: Collection) -> bool:
+        """Fill the new collection, give it the name, delete the old one. False if it failed."""
         search = self._search
         try:
             target = await self._new(source)
@@ -55,6 +55,8 @@ class Reembedding:
         except ServiceError:
             _log.exception("%s was not re-embedded", source.name)
             await search.collections.note(source, locked_until=0.0)
+            return False
+        return True
 
     async def _new(self, source: Collection) -> Collection:
         settings = replace(
@@ -107,14 +109,17 @@ async def renew_outdated(search: Search, pause_seconds: float = 60.0) -> None:
     while True:
         try:
             names = await search.outdated()
+            done = True
             for name in names:
                 _log.info("re-embedding %s", name)
                 reembedding = Reembedding(search)
-                await reembedding.finish(await reembedding.begin(name))
+                done &= await reembedding.finish(await reembedding.begin(name))
             if not names:
                 return
         except ServiceError as error:
             _log.warning("not re-embedded: %s", error)
+            done = False
+        if not done:
             await asyncio.sleep(pause_seconds)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -63,8 +64,8 @@ class Search:
         self.ready = False
 
     async def prepare(self, creates: bool = True, pause_seconds: float = 2.0) -> None:
-        """Wait until the other services answer, and create the default collection. Of several
-        processes one creates it: a second one would take it for unfinished, and delete it."""
+        """Wait until the other services answer, and create the default collection. One of several
+        processes creates it."""
         while not self.ready:
             try:
                 self.length = await self.embeddings.length()
@@ -121,7 +122,8 @@ class Search:
         language = collection.settings.language
         if page and not collection.earlier and language not in ("none", DETECT):
             names = [result["id"] for result in page]
-            query = await self.store.words_in(collection, query, names)
+            with suppress(StoreUnavailable):  # stop words are then highlighted, too
+                query = await self.store.words_in(collection, query, names)
         for result in page:
             result["highlights"] = highlights(result["text"], query, language)
 

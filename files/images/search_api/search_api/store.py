@@ -205,6 +205,8 @@ class Store:
     async def words_in(self, collection: Collection, query: str, names: Sequence[str]) -> str:
         """The words of a query that Qdrant finds in these documents; it finds no stop words."""
         words = [*dict.fromkeys(words_of_text(query))]
+        if not words:
+            return query
         wanted = models.Filter(must=[_named({*names})]).model_dump(exclude_none=True)
         searches = [
             {
