@@ -32,21 +32,16 @@ fragment() { # PATH NAME: a unit file that hides the packaged one
 }
 
 edited() { # NAME: a packaged unit file that was changed
-  case "$checked
-" in
-    *"/systemd/system/$1: OK
-"*) ;;
-    *"/systemd/system/$1: FAILED
-"*)
-      file=$vendor/$1
-      [ -f "$file" ] && [ ! -L "$file" ] || return
-      owner=$(printf '%s\n' "$sums" |
-        sed -n "/system\/$1\$/ { s|^$info/\([a-z0-9.+-]*\).*|\1|p; q; }")
-      owner=${owner%.md5sums}
-      version=$(dpkg-query -W -f '${Version}' "$owner" 2>/dev/null)
-      echo "edited $owner${version:+=$version} $file"; base64 -w0 "$file"; echo
-      ;;
-  esac
+  case $checked in *FAILED*) ;; *) return ;; esac
+  file="$vendor/$1"
+  [ -f "$file" ] && [ ! -L "$file" ] || return
+  ! printf '%s\n' "$checked" | grep -q "/systemd/system/$1: OK$" || return
+  printf '%s\n' "$checked" | grep -q "/systemd/system/$1: FAILED$" || return
+  owner=$(printf '%s\n' "$sums" |
+    sed -n "/system\/$1\$/ { s|^$info/\([a-z0-9.+-]*\).*|\1|p; q; }")
+  owner=${owner%.md5sums}
+  version=$(dpkg-query -W -f '${Version}' "$owner" 2>/dev/null)
+  echo "edited $owner${version:+=$version} $file"; base64 -w0 "$file"; echo
 }
 
 drop_ins() { # KIND DIRECTORY
@@ -96,8 +91,9 @@ state=$(systemctl show -p Names -p NeedDaemonReload -p EnvironmentFiles "$@" 2>&
 }
 # One look at all units. A file of two packages, of which one replaced it, is that of either.
 sums=$(grep -H -F -e "$(printf '/systemd/system/%s\n' "$@")" "$info"/*.md5sums 2>/dev/null |
-  grep -E "^[^:]*(:[a-z0-9]*\.md5sums)?:[0-9a-f]{32}  (${vendor#/}|${vendor#/usr/})/")
-checked=$(printf '%s\n' "$sums" | sed -n 's|^.*:\([0-9a-f]\{32\}  \)|\1/|p' |
+  sed 's|:\([0-9a-f]\{32\}  \)|:\1/|' |
+  grep -e '  /usr/lib/systemd/system/' -e '  /lib/systemd/system/')
+checked=$(printf '%s\n' "$sums" | sed 's|^.*:\([0-9a-f]\{32\}  \)|\1|' |
   LC_ALL=C md5sum --check 2>/dev/null)
 names='' reload='' files=''
 while IFS= read -r line; do
