@@ -86,6 +86,7 @@ def test_client_of_openai_uses_both_models(served: Served) -> None:
             model=name,
             messages=[{"role": "user", "content": "Hi"}],
             max_tokens=8,
+            temperature=0,
             stream=True,
             stream_options={"include_usage": True},
             extra_headers={"X-Request-ID": trace},
