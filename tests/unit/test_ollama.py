@@ -289,7 +289,7 @@ def health(variables: dict[str, str]) -> bool:
 
 
 def until(condition: Callable[[], bool]) -> bool:
-    for _ in range(100):
+    for _ in range(300):
         if condition():
             return True
         time.sleep(0.1)
@@ -334,7 +334,7 @@ def test_resident_that_other_models_pushed_out_comes_back(
     def running() -> set[str]:
         return {each["name"] for each in engine.get("/api/ps").json()["models"]}
 
-    variables["LLMHOST_RESIDENT_SECONDS"] = "3"
+    variables["LLMHOST_RESIDENT_SECONDS"] = "6"
     body = {"model": "long", "prompt": "Hi", "options": {"num_predict": 500}}
     with started(variables) as engine:
         assert until(lambda: health(variables))
