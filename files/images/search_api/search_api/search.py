@@ -236,8 +236,11 @@ class Search:
             for point in points_of(collection, Document(**document.model_dump()))
         ]
         vectors = await self.embeddings.of([point.text for point in points])
-        collection = await self._unchanged(collection)
-        await self.store.put(collection, points, vectors)
+        try:
+            await self.store.put(collection, points, vectors)
+        except NoCollection:  # re-embedded meanwhile, or deleted
+            await self._unchanged(collection)
+            raise
         await self._cache.forget(collection.name)
         await self._unchanged(collection)
         DOCUMENTS_STORED.inc(len(last))
