@@ -4,7 +4,7 @@
 # Docker. With live-restore, a daemon that is started beside running containers inserts rules of
 # their networks ahead of it and leaves it there.
 
-# One transaction: at no moment is the jump missing. It fails if somebody changes the rules between
+# One transaction: at no moment is the jump missing. It fails if someone changes the rules between
 # the two commands.
 put_first() { # ip or ip6
     loaded=$("$1tables-save" -t filter) || return

@@ -208,7 +208,7 @@ def parse_state(lines: Iterable[str]) -> NvidiaState:
 
 
 def _text(content: bytes) -> str:
-    """A file that somebody may have saved with an editor of Windows."""
+    """The text of a file that may have been saved with an editor on Windows."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", "replace")
     try:

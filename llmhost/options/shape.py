@@ -48,5 +48,5 @@ class Shape(Section):
     """`num_attention_heads`; the GPUs that compute a layer together must divide them."""
 
     kv_heads: Annotated[int, whole(1, 2**16, "heads", 8)] | None = None
-    """`num_key_value_heads`; 1 for latent attention (`kv_lora_rank`). If more GPUs compute a layer
-    together, each of them has the cache of one head."""
+    """`num_key_value_heads`; 1 for latent attention (`kv_lora_rank`). If more GPUs than
+    that compute a layer together, each has the cache of one head."""
