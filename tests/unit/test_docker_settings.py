@@ -160,6 +160,23 @@ def test_port_of_a_container_is_not_dockers_api(tmp_path: Path, listener: str, f
     assert (ran.returncode == 0) is free
 
 
+def test_port_of_a_container_that_starts_at_this_moment_is_not_dockers_api(tmp_path: Path) -> None:
+    """dockerd listens on it before `docker ps` shows the container."""
+    listener = 'LISTEN 0 4096 127.0.0.1:8081 0.0.0.0:* users:(("dockerd",pid=7,fd=3))'
+    doubles = {
+        "ss": f"echo '{listener}'",
+        "systemctl": "echo 7",
+        "docker": f"[ $1 = inspect ] && echo 8081; [ -e {tmp_path}/shown ] && echo c; :",
+        "sleep": f": >{tmp_path}/shown",
+    }
+    for name, line in doubles.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    ran = subprocess.run(["sh", "-c", script_text("docker/network_api.sh")], env={"PATH": path})
+    assert ran.returncode == 0
+
+
 def test_daemon_that_does_not_answer_is_no_daemon_without_network_api(tmp_path: Path) -> None:
     for name in ("ss", "systemctl", "docker"):
         (tmp_path / name).write_text(f"#!/bin/sh\n[ {name} != docker ]\n")
