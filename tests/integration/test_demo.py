@@ -401,13 +401,15 @@ REDIRECTED = (
     "until curl -sf http://127.0.0.1:8079/configuration | grep -qx llamacpp-beside;"
     " do sleep 0.05; done"
 )
+_IN_TIME = 900
+"""Seconds for a deploy to reach the replacement; an emulated machine is slow."""
 KILLED = "pkill -KILL -f '^sh -c .*docker/[b]eside.sh'; pkill -KILL -f 'docker [c]ompose'; true"
 
 
 def kill_replacement(demo: Demo) -> None:
     """Deploy, and kill it on the host while the second container gets the requests."""
     with ThreadPoolExecutor() as pool:
-        killed = pool.submit(demo.server.ssh, f"{REDIRECTED}; {KILLED}", timeout=120)
+        killed = pool.submit(demo.server.ssh, f"{REDIRECTED}; {KILLED}", timeout=_IN_TIME)
         assert demo.deploy("-y").returncode == 1
         killed.result()
 
@@ -434,7 +436,7 @@ def test_replacement_ends_with_its_controller(demo: Demo) -> None:
     with streaming(demo.client, demo.url, key, streams=2, tokens=60):
         sleep(1)
         with running([*program, "-y"], cwd=ROOT, env=os.environ | demo.env, **quiet) as deploy:
-            demo.server.ssh(REDIRECTED, timeout=120)
+            demo.server.ssh(REDIRECTED, timeout=_IN_TIME)
             deploy.kill()
         declare(demo)
         assert demo.deploy("-y").returncode == 0
@@ -471,7 +473,7 @@ def test_reboot_during_a_replacement_leads_back_to_the_first_container(demo: Dem
     kill_replacement(demo)
     demo.server.reboot()
     header = f"Authorization: Bearer {demo.env['LLMHOST_API_KEY']}"
-    assert wait_until(lambda: demo.curl("-H", header, f"{demo.url}/v1/models") == "200", 120)
+    assert wait_until(lambda: demo.curl("-H", header, f"{demo.url}/v1/models") == "200", 300)
     declare(demo)
     assert demo.deploy("-y").returncode == 0
     assert_replaced(demo)

@@ -51,6 +51,13 @@ def test_every_finding_on_the_demo_is_an_item() -> None:
     assert {*findings} <= {item.id for item in items()}
 
 
+def test_no_item_asks_for_the_size_of_a_virtual_file() -> None:
+    """It is 0 whatever is in the file, as that of /proc/version."""
+    assert not _passes("[ -s /proc/version ]") and _passes("grep -q . /proc/version")
+    tests = [item.id for item in items() if re.search(r"-s \S*/(proc|sys)/", item.check)]
+    assert tests == []
+
+
 def test_called_functions_exist() -> None:
     defined = {*re.findall(r"^(\w+)\(\)", FUNCTIONS, re.MULTILINE)}
     first = {re.sub(r"^! ", "", item.check).split(" ")[0] for item in items() if item.check}
