@@ -125,6 +125,15 @@ def unreachable(silent: Iterable[str], servers: Mapping[str, tuple[str, int]]) -
         )
 
 
+def without_share(share: str, state: str) -> Iterator[str]:
+    """Why the site's store of weights cannot be used; `state` continues its path."""
+    if state:
+        yield (
+            f"{share} (model_store_location) {state} on the host; mount the share there, or fill it"
+            " with: llmhost model store INVENTORY"
+        )
+
+
 def _wrong_system(identity: HostIdentity, docker_source: str) -> Iterator[str]:
     if identity.version not in SUPPORTED.get(identity.distribution, ()):
         known = "; ".join(f"{name} {', '.join(all_)}" for name, all_ in SUPPORTED.items())

@@ -19,6 +19,7 @@ from llmhost.options.firewall import Firewall
 from llmhost.options.gateway import ApiClient, Gateway
 from llmhost.options.healing import Healing
 from llmhost.options.model import Model
+from llmhost.options.model_store import ModelStore
 from llmhost.options.monitoring import Monitoring
 from llmhost.options.network import HostNetwork
 from llmhost.options.networks import IpNetwork, with_network, within
@@ -61,6 +62,7 @@ class Settings(Section):
     engine_group: EngineGroup = Field(default_factory=EngineGroup)
     gateway: Gateway = Field(default_factory=Gateway)
     stack: Stack = Field(default_factory=Stack)
+    model_store: ModelStore = Field(default_factory=ModelStore)
     healing: Healing = Field(default_factory=Healing)
     backup: Backup = Field(default_factory=Backup)
     monitoring: Monitoring = Field(default_factory=Monitoring)

@@ -40,6 +40,7 @@ def check_host(settings: Settings) -> None:
         gateway=_gateway(settings),
         gpus=driver_policy(settings),
         group=_group(settings),
+        share=settings.model_store.share,
     )
 
 

@@ -22,7 +22,7 @@ MINIMAL = {
     "sed": "sed",
     "systemd": "journalctl networkctl systemctl systemd-detect-virt systemd-run",
     "tar": "tar",
-    "util-linux": "flock unshare",
+    "util-linux": "flock setsid unshare",
 }
 """In every Debian and Ubuntu that boots: essential packages, those of priority required, apt and
 systemd."""

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Free space for images and for uploads, sizes of downloads and of engines, for
 # llmhost/facts/disk_space.py. Values that cannot be read are left out. Needs functions.sh.
-# usage: room.sh UPLOADS [ADDRESS...] -- [ENGINE...]
+# usage: room.sh UPLOADS [PLACE...] -- [ENGINE...]
 
 # With a timeout, because the daemon may hang.
 docker() { timeout 20 docker "$@"; }
@@ -15,6 +15,14 @@ place() {
 
 last_length() {
   tr -d '\r' | awk 'tolower($1) == "content-length:" { n = $2 } END { print n }'
+}
+
+# Of a file in the site's store, or of a download.
+length() {
+  case $1 in
+    /*) timeout 20 stat -L -c %s "$1" 2>/dev/null ;;
+    *) curl --head --location --fail --silent --max-time 20 "$1" | last_length ;;
+  esac
 }
 
 # Use plain HTTP only for registries that the daemon may call without TLS.
@@ -46,7 +54,7 @@ place uploads "$1"
 shift
 # All in parallel: without a network, each one runs into its timeout.
 while [ "$1" != -- ]; do
-  echo "size|$1|$(curl --head --location --fail --silent --max-time 20 "$1" | last_length)" &
+  echo "size|$1|$(length "$1")" &
   shift
 done
 wait

@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +33,8 @@ STOP_SECONDS = 180
 MOST_STARTS = 3
 LOCK_SECONDS = 600
 MIB = 1024 * 1024
+NO_MEMORY = ("[N/A]", "[Not Supported]")
+"""What nvidia-smi prints for a GPU without memory of its own."""
 DAY_MINUTES = 24 * 60
 
 UNIT = """# Managed by llmhost: exists while {name} is trained.
@@ -60,8 +62,9 @@ class Failure(Exception):
 
 class Question:
     """What `question.json` says: `name`, `image`, `digest` of the job, `gpus` by number or UUID
-    (none or one), `services` to stop, `stopped` with their marks, `compose` file, `start_seconds`,
-    `hours` or an empty text, `max_minutes`, `lock` of deploys."""
+    (none or one), `services` to stop, `stopped` with their marks, `ports` of those that the gateway
+    asks, `gateway` with its configuration, `drain_seconds` that their requests may take, `compose`
+    file, `start_seconds`, `hours` or an empty text, `max_minutes`, `lock` of deploys."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -72,6 +75,9 @@ class Question:
         self.gpus: list[str] = found["gpus"]
         self.services: list[str] = found["services"]
         self.stopped = Path(found["stopped"])
+        self.ports: dict[str, int] = found["ports"]
+        self.gateway = Path(found["gateway"])
+        self.drain_seconds: int = found["drain_seconds"]
         self.compose: str = found["compose"]
         self.start_seconds: int = found["start_seconds"]
         self.hours: str = found["hours"]
@@ -130,14 +136,19 @@ def is_active(unit: str) -> bool:
 
 
 def seconds_left(hours: str, moment: datetime) -> float:
-    """Seconds until the window of the day ends; 0 outside of it, no limit without one."""
+    """Seconds until the window of the day ends; 0 outside of it, no limit without one. `moment` is
+    local time."""
     if not hours:
         return math.inf
     begin, end = (int(each[:2]) * 60 + int(each[3:]) for each in hours.split("-"))
     passed = moment.hour * 60 + moment.minute + moment.second / 60
     if (passed - begin) % DAY_MINUTES >= (end - begin) % DAY_MINUTES:
         return 0.0
-    return ((end - passed) % DAY_MINUTES) * 60
+    last = moment.replace(hour=end // 60, minute=end % 60, second=0, microsecond=0)
+    if last <= moment:
+        last += timedelta(days=1)
+    # Not a difference of clock times: that night the clocks may change.
+    return last.timestamp() - moment.timestamp()
 
 
 def check_hours(question: Question) -> float:
@@ -155,7 +166,8 @@ def gpus(question: Question) -> list[dict[str, str]]:
     fields = ("index", "uuid", "memory.total", "memory.free")
     asked = f"--query-gpu={','.join(fields)}"
     printed = output_of("nvidia-smi", asked, "--format=csv,noheader,nounits")
-    there = [dict(zip(fields, line.split(", "), strict=True)) for line in printed.splitlines()]
+    rows = [line.split(", ") for line in printed.splitlines()]  # and sentences about broken ones
+    there = [dict(zip(fields, row, strict=True)) for row in rows if len(row) == len(fields)]
     found = []
     for wanted in question.gpus:
         named = [each for each in there if wanted in (each["index"], each["uuid"])]
@@ -164,6 +176,16 @@ def gpus(question: Question) -> list[dict[str, str]]:
             raise Failure(f"it needs GPU {wanted}, which is not on this host (there: {known})")
         found += named
     return found
+
+
+def memory_of(gpu: dict[str, str], kind: str) -> int | None:
+    """Bytes of a GPU's memory; None if it uses the host's, as that of a DGX Spark."""
+    if gpu[kind] in NO_MEMORY:
+        return None
+    try:
+        return int(float(gpu[kind])) * MIB
+    except ValueError:
+        raise Failure(f"GPU {gpu['index']} reports {gpu[kind]} as its memory: repair it") from None
 
 
 def memory(kind: str) -> int:
@@ -177,14 +199,15 @@ def memory(kind: str) -> int:
 def check_memory(question: Question, needed: int, *, free: bool) -> None:
     """Fail if a training does not fit: into what there is, or into what is `free` now."""
     kinds = ("memory.free", "MemAvailable") if free else ("memory.total", "MemTotal")
-    places = [(f"GPU {g['index']}", int(float(g[kinds[0]])) * MIB) for g in gpus(question)]
+    sizes = [(f"GPU {each['index']}", memory_of(each, kinds[0])) for each in gpus(question)]
+    places = [(place, size) for place, size in sizes if size is not None]
     for place, there in places or [("this host", memory(kinds[1]))]:
         if needed > there:
             verb = "are free" if free else "are there"
             raise Failure(
                 f"it needs up to {gib(needed)} of memory, and on {place} {gib(there)} {verb}; lower"
                 " batch_size or context_tokens"
-                + ("" if question.gpus else ", or stop other services with stop_services")
+                + ("" if places else ", or stop other services with stop_services")
             )
 
 
@@ -214,13 +237,15 @@ def device_names(question: Question) -> list[str]:
 
 
 def check(question: Question) -> dict[str, Any]:
-    """Whether the training can begin; nothing is stopped or changed."""
+    """Whether the training can begin, and which services it `stops`. Nothing is stopped now."""
     check_alone()
     check_hours(question)
+    check_gateway(question)
     if subprocess.run(
         ["docker", "image", "inspect", question.image], capture_output=True
     ).returncode:
         raise Failure("its image is not built here yet: deploy this host first")
+    remove_container(question)  # of a check that was interrupted
     prepare(question)
     command = ["docker", "run", *options(question), question.image, "check", "/job"]
     ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
@@ -235,7 +260,7 @@ def check(question: Question) -> dict[str, Any]:
             f" {gib(free)} are free; free space there, or set training_directory"
         )
     note(question, memory_bytes=found["memory_bytes"])
-    return found
+    return {**found, "stops": running(question)}
 
 
 def check_alone() -> None:
@@ -244,6 +269,20 @@ def check_alone() -> None:
         if is_active(unit):
             other = unit.removeprefix(PREFIX).removesuffix(".service")
             raise Failure(f"this host is training {other} already; wait, or stop that first")
+
+
+def check_gateway(question: Question) -> None:
+    """A gateway that cannot read the marks would send requests to services that are stopped."""
+    if not question.ports or not question.gateway.exists():
+        return
+    if f"{question.stopped}/" not in question.gateway.read_text():
+        raise Failure("its gateway was deployed by an older llmhost: deploy this host first")
+    for place in (question.stopped, *question.stopped.parents):
+        if place.exists() and not place.stat().st_mode & 0o001:
+            raise Failure(
+                f"its gateway cannot see {question.stopped}, because {place} is closed to other"
+                f" users; open it with: chmod o+x {place}"
+            )
 
 
 def prepare(question: Question) -> None:
@@ -267,11 +306,26 @@ def start(question: Question) -> dict[str, Any]:
     # Services start one after the other, and each may try twice.
     seconds = STOP_SECONDS + 2 * question.start_seconds * len(question.services)
     unit = UNIT.format(name=question.name, directory=question.directory, stop_seconds=seconds)
-    (UNITS / question.unit).write_text(unit)
-    output_of("systemctl", "daemon-reload")
-    output_of("systemctl", "enable", question.unit)
-    output_of("systemctl", "start", "--no-block", question.unit)
+    try:
+        (UNITS / question.unit).write_text(unit)
+        output_of("systemctl", "daemon-reload")
+        output_of("systemctl", "enable", question.unit)
+        output_of("systemctl", "start", "--no-block", question.unit)
+    except (Failure, OSError) as failure:
+        note(question, state="failed", why=str(failure), ended=now())
+        remove_unit(question)
+        raise
     return {}
+
+
+def remove_unit(question: Question) -> None:
+    """Without a reload: systemd knows the unit until it has ended."""
+    subprocess.run(["systemctl", "disable", question.unit], capture_output=True)
+    (UNITS / question.unit).unlink(missing_ok=True)
+
+
+def remove_container(question: Question) -> None:
+    subprocess.run(["docker", "rm", "--force", question.container], capture_output=True)
 
 
 def run(question: Question) -> dict[str, Any]:
@@ -286,8 +340,7 @@ def run(question: Question) -> dict[str, Any]:
             raise Failure(f"it was interrupted {MOST_STARTS} times")
         note(question, starts=starts)
         with locked(question):
-            for service in reversed(running(question)):
-                halt(question, service)
+            halt(question, running(question))
         check_memory(question, int(state_of(question).get("memory_bytes", 0)), free=True)
         train(question, min(left, question.max_minutes * 60.0))
     except (Failure, OSError) as failure:
@@ -324,20 +377,48 @@ def running(question: Question) -> list[str]:
     ]
 
 
-def halt(question: Question, service: str) -> None:
-    """Stop a service. The mark comes first: the healer does not start it, and whatever happens from
-    then on, it is given back."""
-    question.stopped.mkdir(parents=True, exist_ok=True)
-    mark = question.stopped / service
-    draft = mark.with_name(f"{service}.new")
+def halt(question: Question, services: list[str]) -> None:
+    """Stop services when their requests have ended. The marks come first: the gateway sends no new
+    requests, the healer does not start them, and whatever happens from then on, they are given
+    back."""
+    for service in services:
+        mark(question, service)
+    drain(question, [question.ports[each] for each in services if each in question.ports])
+    for service in reversed(services):
+        output_of("docker", "compose", "--file", question.compose, "stop", service)
+
+
+def mark(question: Question, service: str) -> None:
+    question.stopped.mkdir(mode=0o755, parents=True, exist_ok=True)
+    place = question.stopped / service
+    draft = place.with_name(f"{service}.new")
     draft.write_text(f"stopped by the training {question.name} at {now()}\n")
-    draft.replace(mark)
-    output_of("docker", "compose", "--file", question.compose, "stop", service)
+    draft.replace(place)
+
+
+def drain(question: Question, ports: list[int]) -> None:
+    """Wait until no request is open at these ports, at most as long as it may take. nginx keeps
+    connections that it does not use for 4 s."""
+    deadline = time.monotonic() + question.drain_seconds
+    quiet = 0
+    while ports and quiet < 2 and time.monotonic() < deadline:
+        time.sleep(1)
+        quiet = 0 if open_requests(ports) else quiet + 1
+    if ports and quiet < 2 and open_requests(ports):
+        seconds = question.drain_seconds
+        print(f"requests that were open after {seconds} s are cut off", file=sys.stderr)
+
+
+def open_requests(ports: list[int]) -> int:
+    """How many connections to services there are on the loopback interface."""
+    printed = output_of("ss", "-Htn", "state", "established", "dst", "127.0.0.1")
+    peers = [line.split()[3] for line in printed.splitlines()]
+    return sum(peer.rpartition(":")[2] in map(str, ports) for peer in peers)
 
 
 def train(question: Question, seconds: float) -> None:
     """Run the container until it ends, or its time does."""
-    subprocess.run(["docker", "rm", "--force", question.container], capture_output=True)
+    remove_container(question)
     command = ["docker", "run", *options(question), question.image, "train", "/job", "/work"]
     with (question.directory / "log").open("ab") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -382,14 +463,14 @@ def give_back(question: Question) -> dict[str, Any]:
         return {}
     if state_of(question).get("state") == "running":
         note(question, state="interrupted", why="its process was killed", ended=now())
-    subprocess.run(["docker", "rm", "--force", question.container], capture_output=True)
+    remove_container(question)
     for service in question.services:
         if is_ours(question, service):
             if problem := restarted(question, service):
                 note(question, why=f"{state_of(question).get('why', '')}; {problem}".lstrip("; "))
             (question.stopped / service).unlink(missing_ok=True)
-    subprocess.run(["docker", "rm", "--force", question.container], capture_output=True)
-    subprocess.run(["systemctl", "disable", question.unit], capture_output=True)
+    remove_container(question)
+    remove_unit(question)
     return {}
 
 

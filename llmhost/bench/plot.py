@@ -1,10 +1,12 @@
 """The plot of `llmhost bench`, as PNG. Needs matplotlib: the extra `llmhost[plot]`."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmhost.bench.report import BenchReport, Level
+from llmhost.system.whole_file import write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,9 +51,9 @@ def plot(report: BenchReport, before: BenchReport | None, file: Path) -> None:
         axes[0].legend(fontsize="small")
     sizes = f"{report.prompt_words} words in, up to {report.max_tokens} tokens out"
     figure.suptitle(f"{report.host}, {report.time}: {sizes}", fontsize="medium")
-    draft = file.with_name(f".{file.name}.new")
-    figure.savefig(draft, format="png", dpi=120)
-    draft.replace(file)
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
+    write_file(file, drawn.getvalue())
 
 
 def _line(

@@ -5,7 +5,7 @@ the public key must be copied once to the machine that applies them, separately 
 """
 
 import hashlib
-import os
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from llmhost.bundle.manifest import BundleError
+from llmhost.system.whole_file import write_file, write_private_file
 
 DIRECTORY = Path("~/.config/llmhost/bundle")
 PRIVATE, PUBLIC = "bundle.key", "bundle.pub"
@@ -26,15 +27,15 @@ def signing_key(directory: Path) -> Ed25519PrivateKey:
     file = directory / PRIVATE
     if not file.exists():
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as new:
-            new.write(_private_pem(Ed25519PrivateKey.generate()))
+        with suppress(FileExistsError):  # another run has written it
+            write_private_file(file, _private_pem(Ed25519PrivateKey.generate()))
     try:
         key = serialization.load_pem_private_key(file.read_bytes(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
         raise BundleError(f"{file} is not an Ed25519 key: move it away to create a new key")
-    (directory / PUBLIC).write_bytes(_public_pem(key.public_key()))
+    write_file(directory / PUBLIC, _public_pem(key.public_key()))
     return key
 
 

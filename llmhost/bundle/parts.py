@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llmhost.bundle.manifest import Part
+from llmhost.system.whole_file import write_file
 
 _RECORD = "parts.json"
 _CHUNK = 1 << 20
@@ -73,10 +74,8 @@ class Parts:
             return {}  # every part is created again
 
     def _write(self) -> None:
-        draft = self._record.with_suffix(".new")
         records = {path: [part.bytes, part.sha256] for path, part in self._known.items()}
-        draft.write_text(json.dumps(records))
-        draft.replace(self._record)
+        write_file(self._record, json.dumps(records))
 
 
 def _sha256(file: Path) -> str:

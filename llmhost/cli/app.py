@@ -123,7 +123,9 @@ PLACES = {
     "restart": Place("service:restart_service", "Restart a service and wait until it is healthy."),
     "bundle": Place("bundle:app", "Deploy to hosts without a network, from one signed file."),
     "key": Place("key:app", "Create, import, rotate, revoke and list API keys.", pyinfra=False),
-    "model": Place("model_make:app", "List models, pin their sources, and make derived ones."),
+    "model": Place(
+        "model_store:app", "List models, pin their sources, store their weights, and make models."
+    ),
     "train": Place(
         "train:train",
         "Train a LoRA adapter on a host, judge it, and write it to models.trained here.",

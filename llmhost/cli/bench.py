@@ -28,7 +28,7 @@ from llmhost.bench.report import (
     parsed,
 )
 from llmhost.cli.arguments import Inventory
-from llmhost.cli.errors import ERROR, stop
+from llmhost.cli.errors import ERROR, stop, writing
 from llmhost.cli.plot_file import check_plot
 from llmhost.cli.remote import ssh_address
 from llmhost.cli.session import site_hosts
@@ -110,7 +110,8 @@ def bench(
     else:
         Console(highlight=False).print(_table(report, before))
     if png:
-        plot(report, before, png)
+        with writing(png):
+            plot(report, before, png)
     failed = [each for each in levels if each.failed]
     for each in failed:
         reasons = ", ".join(f"{count} × {why}" for why, count in each.errors.items())

@@ -18,13 +18,14 @@ from llmhost.bench.side_by_side import QUESTIONS, SCHEMA, Answer, Asked, Compare
 from llmhost.cli.arguments import Inventory
 from llmhost.cli.bench import gateway_client
 from llmhost.cli.edit import edit_file
-from llmhost.cli.errors import ERROR, check_inventory_file, check_writable, stop
+from llmhost.cli.errors import ERROR, check_inventory_file, check_writable, stop, writing
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.generating_roles import generating_roles
 from llmhost.inventory.model_names import exchanged
 from llmhost.inventory.role import Role
 from llmhost.inventory.site import SiteHost
 from llmhost.inventory.site_reader import no_rules
+from llmhost.system.whole_file import write_file
 
 
 def compare(
@@ -73,7 +74,8 @@ def compare(
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     report = CompareReport(SCHEMA, target.name, now, first, second, tuple(asked))
     if html:
-        html.write_text(page(report), encoding="utf-8")
+        with writing(html):
+            write_file(html, page(report))
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     elif blind:

@@ -16,6 +16,8 @@ from llmhost.cli.locked_operations import Call, run_locked
 from llmhost.cli.session import checked_site, connected
 from llmhost.facts.connections import Connections
 from llmhost.gateway import tree
+from llmhost.gateway.pool import Drained
+from llmhost.gateway.returner import Returner
 from llmhost.inventory.site import head_of
 from llmhost.operations import nginx
 from llmhost.options.upstream import UpstreamServer
@@ -84,9 +86,15 @@ def _upstream(settings: Settings, server: str) -> UpstreamServer | None:
 
 
 def drain_call(
-    settings: Settings, servers: Sequence[str], *, undo: bool, roll: bool = False
+    settings: Settings,
+    servers: Sequence[str],
+    *,
+    undo: bool,
+    by: Drained = Drained.BY_HAND,
+    returner: Returner | None = None,
 ) -> Call:
-    """The operation that drains servers of a gateway with these settings, or returns them."""
+    """The operation that drains servers of a gateway with these settings, or returns them. With a
+    `returner`, the gateway does the latter by itself."""
     places = tree.NginxPaths()
     options = {
         "undo": undo,
@@ -94,7 +102,8 @@ def drain_call(
         "status_port": settings.gateway.status_port,
         "tls": tree.tls(settings),
         "pool": tree.pool(settings),
-        "roll": roll,
+        "by": by,
+        "returner": returner,
     }
     arguments = (tuple(servers), *tree.configuration(settings, places))
     title = f"{'Undrain' if undo else 'Drain'} {', '.join(servers)}"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llmhost.cli.errors import stop
+from llmhost.system.whole_file import write_file
 
 
 def edit_file(file: Path, edit: Callable[[str], str]) -> None:
@@ -11,13 +12,8 @@ def edit_file(file: Path, edit: Callable[[str], str]) -> None:
     # LibCST is slow to import, and only edits need it.
     from llmhost.gateway.python_source import EditError
 
-    file = file.resolve()
     try:
-        text = edit(file.read_bytes().decode())
-        draft = file.with_name(f".{file.name}.new")
-        draft.write_bytes(text.encode())
-        draft.chmod(file.stat().st_mode & 0o7777)
-        draft.replace(file)
+        write_file(file, edit(file.read_bytes().decode()))
     except EditError as error:
         stop(f"{file}: {error}")
     except OSError as error:

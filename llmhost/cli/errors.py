@@ -1,6 +1,8 @@
 """How a command reports an error."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,5 +36,17 @@ def check_writable(file: Path) -> None:
     directory = file.resolve().parent
     if not directory.is_dir():
         stop(f"{file} cannot be written: the directory {directory} does not exist")
-    if file.is_dir() or not os.access(file if file.exists() else directory, os.W_OK):
+    # A file is replaced, and what is none, such as /dev/stdout, is written to.
+    needed = [directory] if file.is_file() or not file.exists() else []
+    needed += [file] if file.exists() else []
+    if file.is_dir() or not all(os.access(each, os.W_OK) for each in needed):
         stop(f"{file} cannot be written; choose another file, or change its permissions")
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Stop with a sentence if the file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        stop(f"{file} cannot be written: {error.strerror}")

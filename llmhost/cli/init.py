@@ -23,6 +23,7 @@ from llmhost.options.model_source import HubSource, OllamaSource, parse_source
 from llmhost.options.stack import Stack
 from llmhost.secret import create_secret
 from llmhost.services import catalogue
+from llmhost.system.whole_file import write_file
 from llmhost.template import render
 
 INVENTORY = "inventory/site.py"
@@ -140,8 +141,7 @@ def _write(directory: Path, texts: Mapping[str, str]) -> None:
         for name, text in texts.items():
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
+            write_file(path, text)
     except OSError as error:
         stop(f"{error.filename or directory}: {error.strerror}")
     _say("", *(f"wrote {directory / name}" for name in texts))

@@ -1,6 +1,5 @@
 """`llmhost key`: API keys of the gateway's clients. A key is shown once and stored nowhere."""
 
-import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ from llmhost.cli.edit import edit_file
 from llmhost.cli.errors import stop
 from llmhost.gateway.keys import digest, new_key
 from llmhost.options.names import CLIENT
+from llmhost.system.whole_file import write_private_file
 
 app = typer.Typer(help="Create, import, rotate, revoke and list API keys.", no_args_is_help=True)
 
@@ -136,13 +136,11 @@ def import_clients(
 
 def _new_secret_file(file: Path, text: str) -> Path:
     try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_private_file(file, text)
     except FileExistsError:
         stop(f"{file} exists already; name a new file")
     except OSError as error:
         stop(f"{file}: {error.strerror}")
-    with os.fdopen(handle, "w", encoding="utf-8") as opened:
-        opened.write(text)
     return file
 
 

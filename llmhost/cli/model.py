@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmhost.cli.errors import stop
+from llmhost.cli.errors import stop, writing
 from llmhost.cli.hub import ADDRESSES, HubError, Hubs
 from llmhost.cli.inventory_file import inventory_data
 from llmhost.inventory.mistakes import listed
@@ -24,10 +24,12 @@ from llmhost.options.model_source import HubSource, OllamaSource, parse_source
 from llmhost.options.policy import ModelPolicy
 from llmhost.options.stack import Stack
 from llmhost.services import catalogue
+from llmhost.system.whole_file import write_file
 from llmhost.units import counted, in_gib
 
 app = typer.Typer(
-    help="List models, pin their sources, and make derived ones.", no_args_is_help=True
+    help="List models, pin their sources, store their weights, and make models.",
+    no_args_is_help=True,
 )
 
 InventoryFile = Annotated[
@@ -57,7 +59,7 @@ def add(
         stop(f"--service '{service}' is not a service; write {listed(catalogue())}")
     record: dict[str, Any] = {"name": role, "service": service, "source": source}
     record |= {"include": include} if include else {}
-    lock_file.write_text(write_lock(read_entries(lock_file) | resolve(record)))
+    write_entries(lock_file, read_entries(lock_file) | resolve(record))
     typer.echo(f"Pinned in {lock_file}. Add this record to models in the inventory:", err=True)
     typer.echo(json.dumps(record) + ",")
 
@@ -85,7 +87,7 @@ def lock(
                 continue
             key, pinned = lock_key(record), is_pinned(with_pins(record, known))
             entries |= {key: known[key]} if pinned else resolve(record, locked.addresses)
-        file.write_text(write_lock(entries))
+        write_entries(file, entries)
         sources = sum("input" not in entry for entry in entries.values())
         typer.echo(f"{file}: {counted(sources, 'source')} locked")
 
@@ -175,6 +177,11 @@ def read_entries(file: Path) -> Entries:
         return {}
     except (LockError, OSError) as error:
         stop(f"{file}: the lock file {error}; remove it, then run llmhost model lock INVENTORY")
+
+
+def write_entries(file: Path, entries: Entries) -> None:
+    with writing(file):
+        write_file(file, write_lock(entries))
 
 
 def resolve(record: Mapping[str, Any], addresses: Mapping[str, str] | None = None) -> Entries:

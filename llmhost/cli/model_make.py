@@ -24,16 +24,18 @@ from llmhost.cli.model import (
     by_lock_file,
     read_entries,
     resolve,
+    write_entries,
 )
 from llmhost.inventory.mistakes import details, problem
 from llmhost.making.job import Job
 from llmhost.making.make import make, result_pins
 from llmhost.making.measure import changed_text
 from llmhost.making.report import Figures, MadeReport, made_report
-from llmhost.making.tools import MakingError, Tools
-from llmhost.models.lock import is_pinned, with_pins, write_lock
+from llmhost.making.tools import MakingError, Tools, end_with_programs
+from llmhost.models.lock import is_pinned, with_pins
 from llmhost.models.made import (
     derive_of,
+    file_name,
     made_directory,
     made_key,
     outdated,
@@ -79,9 +81,11 @@ def make_models(
     misses a limit is discarded, and nothing is recorded. What was made as declared is left as it
     is.
     """
+    end_with_programs()
     found: Entries = {}
     wanted, programs = 0, Tools(tools and tools.absolute(), threads)
     for file, locked in by_lock_file(inventory).items():
+        _check_names(locked)
         for record in locked.records:
             if record.get("derive") and model in (None, record.get("name")):
                 wanted += 1
@@ -106,15 +110,32 @@ def make_models(
         Console(soft_wrap=False).print(_table(report))
 
 
+def _check_names(locked: Locked) -> None:
+    """Stop if two results that differ would get one name, and the later one replace the other."""
+    names: dict[str, tuple[str, str]] = {}
+    for record in locked.records:
+        if derive := derive_of(record):
+            result = file_name(str(record.get("source")), derive.recipe)
+            ours = made_key(record, derive), str(record.get("name"))
+            first = names.setdefault(result, ours)
+            if first[0] != ours[0]:
+                stop(
+                    f"{first[1]} and {ours[1]} would both be made as {result}, and are not the"
+                    " same: write another quantization, or another stack_models_lock for one of"
+                    " them"
+                )
+
+
 def _made(file: Path, locked: Locked, record: Record, tools: Tools, update: bool) -> Entries:
     """The entry of a model in the lock file, which is written; stops if it cannot be made."""
     name = str(record.get("name"))
     _check(record)
     derive = derive_of(record)
     assert derive
-    known = read_entries(file)
+    known, added = read_entries(file), Entries()
     if not is_pinned(with_pins(record, known)):
-        known |= resolve(record, locked.addresses)
+        added = resolve(record, locked.addresses)
+        known |= added
     pinned, key = with_pins(record, known), made_key(record, derive)
     old = known.get(key)
     job = _job(file, locked, pinned, known)
@@ -134,7 +155,8 @@ def _made(file: Path, locked: Locked, record: Record, tools: Tools, update: bool
     if current and old and not update and result_digest(entry) != result_digest(old):
         _stop_at_another(name, job.file, old, entry)
     entry = with_known_evaluations(entry, old)
-    file.write_text(write_lock(read_entries(file) | known | {key: entry}))
+    # Making takes hours: what others have written meanwhile stays.
+    write_entries(file, read_entries(file) | added | {key: entry})
     return {name: entry}
 
 

@@ -255,7 +255,8 @@ def _hosts(path: str, site: Site, results: _Results) -> None:
     patterns = [each for several in PACKAGES.values() for each in several]
     command = script("outdated/packages.sh", *patterns)
     with connected(path, [*site], strict=False) as (state, messages):
-        answers = run_on_each(dict.fromkeys(state.active_hosts, command), _ANSWER_SECONDS)
+        commands = dict.fromkeys(state.active_hosts, command)
+        answers = run_on_each(commands, _ANSWER_SECONDS, packages_of)
     now = datetime.now(UTC)
     for name, host in site.items():
         answer = answers.get(name)

@@ -21,6 +21,7 @@ from llmhost.cli.session import site_hosts
 from llmhost.cli.verify import run_server_tests
 from llmhost.inventory.site_reader import no_rules
 from llmhost.status.page import USAGE, Overview, page
+from llmhost.system.whole_file import write_file
 from llmhost.verify.report import Report
 from llmhost.version import toolkit
 
@@ -52,11 +53,9 @@ def write_page(
     file = output / _NAME
     try:
         output.mkdir(parents=True, exist_ok=True)
-        draft = file.with_name(f".{file.name}.new")
-        draft.write_text(page(overview), encoding="utf-8")
-        draft.replace(file)
+        write_file(file, page(overview))
     except OSError as error:
-        stop(f"{error.filename}: {error.strerror}")
+        stop(f"{error.filename or file}: {error.strerror}")
     for part, why in overview.problems.items():
         typer.echo(f"{part}: {why}", err=True)
     typer.echo(f"Page written to {file}")

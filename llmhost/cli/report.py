@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from llmhost.cli.errors import writing
+from llmhost.system.whole_file import write_file
 from llmhost.verify.page import page
 from llmhost.verify.report import Check, Report, Server, parse
 from llmhost.version import toolkit
@@ -27,9 +29,8 @@ def write_page(place: Path, run: Run, seconds: float, records: Path) -> None:
     """Check the servers for drift with `llmhost plan`, and write the page. `seconds` is the
     duration of the run."""
     report = replace(gathered(run, seconds, records), **_plans(run))
-    draft = place.with_name(f".{place.name}.new")
-    draft.write_text(page(report), encoding="utf-8")
-    draft.replace(place)
+    with writing(place):
+        write_file(place, page(report))
 
 
 def gathered(run: Run, seconds: float, records: Path) -> Report:

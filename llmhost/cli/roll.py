@@ -42,7 +42,6 @@ from llmhost.cli.session import checked_site, connected, dry_run, hosts_within
 from llmhost.cli.verify import failing_hosts
 from llmhost.facts.files import PathStates
 from llmhost.facts.upstreams import SilentUpstreams
-from llmhost.gateway.models import ModelUpstream
 from llmhost.gateway.nginx import NginxState
 from llmhost.gateway.pool import Drained, Marks, Pool, mark_path, marks_of
 from llmhost.gateway.tree import NginxPaths, pool
@@ -149,12 +148,21 @@ class _Roll:
 
     def _host(self, plan: HostPlan, marks: Mapping[str, Marks]) -> RollHost:
         upstream = self.pools.get(plan.host, {})
-        by = {marks[gateway].get(name) for gateway, name in upstream.items()} - {None}
+        found = (marks[gateway].get(name) for gateway, name in upstream.items())
+        by = {owner for owner in found if owner}
         kind = kind_of(self.site[plan.host], self.pools)
-        rolled, by_hand = Drained.BY_ROLL in by, Drained.BY_HAND in by
         settings = self._settings(plan.host)
-        group = settings.engine_group.names if settings.member else ()
-        host = RollHost(plan.host, kind, plan.status, plan.errors, upstream, rolled, by_hand, group)
+        host = RollHost(
+            plan.host,
+            kind,
+            plan.status,
+            plan.errors,
+            upstream,
+            rolled=Drained.BY_ROLL in by,
+            by_hand=Drained.BY_HAND in by,
+            trains=Drained.BY_TRAINING in by,
+            group=settings.engine_group.names if settings.member else (),
+        )
         if by:
             self.drained[host.name] = host
         return host
@@ -275,7 +283,7 @@ class _Roll:
     ) -> dict[str, list[str]]:
         """Drain servers, or return them; returns the gateways where that failed, and why."""
         calls = {
-            host: drain_call(self._settings(host.name), names, undo=undo, roll=True)
+            host: drain_call(self._settings(host.name), names, undo=undo, by=Drained.BY_ROLL)
             for host, names in servers.items()
         }
         failed = run_locked(state, calls)
@@ -325,12 +333,8 @@ def _marks(host: Host, settings: Settings) -> Marks:
 
 def _state(settings: Settings, marks: Marks) -> PoolState:
     servers = _pool(settings)
-    models = {name: _places(step) for name, step in servers.models}
+    models = {name: step.answering for name, step in servers.models}
     return PoolState(frozenset(servers.names), frozenset(marks), models)
-
-
-def _places(step: ModelUpstream) -> frozenset[str]:
-    return frozenset(place.name for place in step.places)
 
 
 def _pool(settings: Settings) -> Pool:
@@ -390,7 +394,7 @@ def _last_healthy(
     if not healthy:
         return f"no other healthy server of {gateway.name} takes requests: {reasons}"
     for _, step in _pool(settings).models:
-        places = _places(step)
+        places = step.answering
         if places & leaving and not places & healthy:
             return f"no other healthy server takes requests for the model {step.model}: {reasons}"
     return ""
@@ -437,7 +441,7 @@ def _report(rolling: _Roll, remaining: Sequence[str]) -> None:
             f"To roll it back: llmhost rollback {escape(path)} {escape(name)}"
         )
     for name, host in rolling.drained.items():
-        if host.by_hand:
+        if host.by_hand or host.trains:
             continue
         undo = escape(f"llmhost drain {next(iter(host.upstream.values()))} {path} --undo")
         _console.print(f"{escape(name)} is drained. To return it as it is: {undo}")

@@ -31,7 +31,8 @@ Pools = Mapping[str, Mapping[str, str]]
 @dataclass(frozen=True)
 class RollHost:
     """A host and its plan: `status` and `errors` are those of `llmhost plan`. `rolled`: an earlier
-    roll left it drained; `by_hand`: an operator drained it with `llmhost drain`."""
+    roll left it drained; `by_hand`: an operator drained it with `llmhost drain`; `trains`:
+    `llmhost train` did."""
 
     name: str
     kind: Kind
@@ -40,6 +41,7 @@ class RollHost:
     upstream: Mapping[str, str] = field(default_factory=dict)
     rolled: bool = False
     by_hand: bool = False
+    trains: bool = False
     group: tuple[str, ...] = ()
     """Members of its engine group."""
 
@@ -137,6 +139,12 @@ def roll_plan(
         " with llmhost drain --undo, and run llmhost roll again"
         for each in hosts
         if each.by_hand and not each.is_done
+    }
+    left_out |= {
+        each.name: f"{each.name} ({each.status}) trains an adapter and is left out: run llmhost"
+        " roll again when that has ended"
+        for each in hosts
+        if each.trains and not each.is_done
     }
     left_out |= {
         each.name: f"{each.name} ({each.status}) is left out, because the members of its engine"

@@ -26,6 +26,7 @@ from llmhost.cli.arguments import Hosts, Inventory
 from llmhost.cli.errors import DRIFT, ERROR, stop
 from llmhost.sbom.changes import SbomChanges, compare, read
 from llmhost.sbom.licences import LicenceUse, as_csv, components_of, licence_table
+from llmhost.system.whole_file import write_file
 
 _ANSWER_SECONDS = 600
 _SUFFIX, _SIGNATURE = ".cdx.json", ".sig"
@@ -131,7 +132,7 @@ def _documents(path: str, limit: list[str]) -> tuple[dict[str, str], dict[str, s
     with connected(path, names, strict=False) as (state, messages):
         site = site_of(state)
         commands = {host: read_command(site[host.name]) for host in state.active_hosts}
-        answers = run_on_each(commands, _ANSWER_SECONDS)
+        answers = run_on_each(commands, _ANSWER_SECONDS, json.loads)
     documents: dict[str, str] = {}
     errors: dict[str, str] = {}
     for name in sorted(names):
@@ -149,21 +150,15 @@ def _write(directory: Path, documents: dict[str, str], sign: Any) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for host, text in documents.items():
         data, file = text.encode(), _file(directory, host)
-        _replace(file, data)
-        _replace(file.with_name(file.name + _SIGNATURE), sign(data))
+        write_file(file, data)
+        write_file(file.with_name(file.name + _SIGNATURE), sign(data))
     parsed = {host: json.loads(text) for host, text in documents.items()}
-    _replace(directory / _LICENCES, as_csv(parsed).encode())
+    write_file(directory / _LICENCES, as_csv(parsed))
 
 
 def _file(directory: Path, host: str) -> Path:
     """The document of a host; names such as `@ssh/10.0.0.1` have a slash."""
     return directory / f"{host.replace('/', '-')}{_SUFFIX}"
-
-
-def _replace(file: Path, data: bytes) -> None:
-    draft = file.with_name(f".{file.name}.new")
-    draft.write_bytes(data)
-    draft.replace(file)
 
 
 def _print(directory: Path, documents: dict[str, Any]) -> None:

@@ -132,7 +132,7 @@ def _unused_keys(state: State, age: timedelta) -> dict[str, list[str]]:
     hosts = {host.name: host for host in _limited(state)}
     entries = entry_hosts(site, hosts)
     commands = {hosts[name]: usage_command(0) for name in entries if hosts[name].connected}
-    answers = run_on_each(commands, USAGE_SECONDS)
+    answers = run_on_each(commands, USAGE_SECONDS, json.loads)
     failed = [name for name in entries if name not in answers or answers[name].error]
     if failed:
         why = f"the use of keys is not known: the log of {', '.join(failed)} could not be read"

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from llmhost.cli.arguments import Inventory
-from llmhost.cli.errors import DRIFT, ERROR, stop
+from llmhost.cli.errors import DRIFT, ERROR, stop, writing
 from llmhost.cli.plot_file import check_plot
 from llmhost.cli.remote import Remote, RemoteError, remote
 from llmhost.cli.session import site_hosts
+from llmhost.cli.train_drain import Gateways
 from llmhost.inventory.site import SiteHost
 from llmhost.inventory.site_reader import no_rules
 from llmhost.making.tools import LORA_CONVERTER, MakingError, Tools
@@ -31,7 +32,7 @@ from llmhost.options.training import TrainingJob
 from llmhost.system.files import UNPACK, archive
 from llmhost.training.adapter import TrainingError, convert, curve, kept, unpacked
 from llmhost.training.data import DataError, Examples, divided, read_examples
-from llmhost.training.job import HostJob, host_command
+from llmhost.training.job import DRAIN_SECONDS, HostJob, host_command
 from llmhost.training.plot import plot
 from llmhost.training.report import SCHEMA, Adapter, State, Step, TrainReport
 from llmhost.units import duration, gib
@@ -61,6 +62,13 @@ def train(
     again: Annotated[
         bool, typer.Option("--again", help="Train again what is trained, without its checkpoints")
     ] = False,
+    wait: Annotated[
+        int, typer.Option(min=0, help="Seconds that open requests may take before services stop")
+    ] = DRAIN_SECONDS,
+    interrupt: Annotated[
+        bool,
+        typer.Option("--interrupt", help="Also if a gateway has no other server: requests fail"),
+    ] = False,
     tools: Annotated[
         Path | None,
         typer.Option(metavar="DIRECTORY", help="Where llama.cpp's programs are; none: the PATH"),
@@ -75,25 +83,29 @@ def train(
 ) -> None:
     """Train a LoRA adapter on a host, judge it, and write it to models.trained here.
 
-    Services that need the same GPU are stopped meanwhile, and started again however it ends. It
-    continues when this command ends; call it again to follow or resume it. The data is copied to
-    the host, and nowhere else. Exit status: 0 trained, 2 not finished yet, 1 failed.
+    Services that need the same GPU are stopped meanwhile, and started again however it ends.
+    Gateways in front of the host drain it first and return it by themselves; the host's own answers
+    503 for these services. It continues when this command ends; call it again to follow or resume
+    it. The data is copied to the host, and nowhere else. Exit status: 0 trained, 2 not finished
+    yet, 1 failed.
     """
     if png:
         check_plot(png)
     programs = Tools(tools and tools.absolute())
     target, declared = _declared(inventory, job, host)
     with _connected(target) as machine:
-        training = _Training(machine, HostJob(target.settings, declared, _examples(declared)))
+        training = _Training(machine, HostJob(target.settings, declared, _examples(declared), wait))
         if end:
             training.end()
         elif not status:
-            training.begin(programs, again=again)
+            gateways = Gateways(inventory, target, interrupt=interrupt)
+            training.begin(programs, gateways, again=again)
         if not (status or end or detach):
             training.follow()
         report = _report(training, target, programs)
     if png:
-        plot(report, png)
+        with writing(png):
+            plot(report, png)
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     else:
@@ -123,7 +135,7 @@ class _Training:
         self.progress = found.pop("progress")
         return found
 
-    def begin(self, tools: Tools, *, again: bool) -> None:
+    def begin(self, tools: Tools, gateways: Gateways, *, again: bool) -> None:
         """Check everything, then start; nothing if it runs or is trained already."""
         found = self.state()
         if found["active"]:
@@ -141,9 +153,11 @@ class _Training:
             f" {checked['examples']} examples with {checked['tokens']:,} tokens,"
             f" {checked['steps']} steps, up to {gib(checked['memory_bytes'])} of memory"
         )
-        if stopped := self.host.question["services"]:
+        # What an operator has stopped stays so: no gateway waits until it runs.
+        if stopped := checked["stops"]:
             _say(f"stopped meanwhile: {', '.join(stopped)}")
-        self.ask("start")
+        with replace(gateways, services=stopped).drained():
+            self.ask("start")
 
     def end(self) -> None:
         """Stop it, and wait until its services run again."""
@@ -213,6 +227,8 @@ def _examples(job: TrainingJob) -> Examples:
     try:
         given = [job.evaluate.file] if job.evaluate.file else []
         held_back = read_examples(given, job.context_tokens)
+        if given and not held_back:
+            raise DataError(f"has no example in {given[0]}; add some, or remove evaluate.file")
         found = read_examples(job.data, job.context_tokens)
         return divided(found, job.evaluate.held_back, held_back, job.seed)
     except DataError as error:

@@ -92,7 +92,7 @@ def sums_of(path: str, names: list[str], seconds: int) -> tuple[dict[str, str], 
     """What files/usage/read.py prints on each of these hosts, and why there is nothing."""
     with connected(path, names, strict=False) as (state, messages):
         commands = {host: usage_command(seconds) for host in state.active_hosts}
-        answers = run_on_each(commands, _ANSWER_SECONDS)
+        answers = run_on_each(commands, _ANSWER_SECONDS, json.loads)
     outputs = {name: each.output for name, each in answers.items() if not each.error}
     errors = {name: each.error for name, each in answers.items() if each.error}
     for name in names:

@@ -29,9 +29,9 @@ class Room:
     """Free space on a host, and sizes of downloads.
 
     `images` is Docker's directory, `uploads` that of weights. `sizes` are bytes of downloads by
-    URL, `engines` compressed bytes of missing images by reference, `unpacked` bytes of existing
-    images. Unknown sizes are left out. Docker with containerd's image store keeps layers packed and
-    unpacked (`kept_twice`).
+    URL, or by path in a share, `engines` compressed bytes of missing images by reference,
+    `unpacked` bytes of existing images. Unknown sizes are left out. Docker with containerd's image
+    store keeps layers packed and unpacked (`kept_twice`).
     """
 
     images: FreeSpace

@@ -21,6 +21,7 @@ from llmhost.docker.stages import (
     recovered_tag,
     weights_stage,
 )
+from llmhost.options.model_store import ModelStore
 from llmhost.system.files import File
 
 
@@ -29,7 +30,7 @@ class WeightsFile:
     """One file of a model, and its path inside the image.
 
     `source` is a URL that the host downloads if `remote` is set, else a path on the controller.
-    `token` refers to the secret for the URL, empty if it needs none.
+    `token` refers to the secret for the URL, empty if it needs none. `store` is asked first.
     """
 
     sha256: str
@@ -37,6 +38,7 @@ class WeightsFile:
     remote: bool
     path: str
     token: str = ""
+    store: ModelStore | None = None
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,14 @@ class ServiceImage:
         return ON_TOP in self._instructions
 
     @property
+    def has_run_instruction(self) -> bool:
+        """Whether a build runs programs."""
+        return any(line.split()[:1] in (["RUN"], ["run"]) for line in self._instructions)
+
+    @property
     def runs_programs(self) -> bool:
-        """Whether a build runs programs; the builder's cache saves them a network."""
-        return not self.on_top and any(line.startswith("RUN") for line in self._instructions)
+        """Whether a build runs programs that the builder's cache saves a network."""
+        return not self.on_top and self.has_run_instruction
 
     @property
     def stages(self) -> tuple[StageImage, ...]:

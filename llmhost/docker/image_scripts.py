@@ -1,6 +1,7 @@
 """Scripts that transfer weights, and make images of them and of services. Pure."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from llmhost.docker.image import ModelImage, ServiceImage, WeightsFile
@@ -13,6 +14,7 @@ from llmhost.docker.stages import (
     recovered_tag,
 )
 from llmhost.resources import script, script_text
+from llmhost.system.files import File, archive
 
 
 def upload_path(file: WeightsFile, uploads: str) -> str:
@@ -25,12 +27,20 @@ def partial_path(file: WeightsFile, uploads: str) -> str:
     return f"{upload_path(file, uploads)}.part"
 
 
+def stored_path(file: WeightsFile, uploads: str) -> str:
+    """Path of weights while they come from the site's store. They may be wrong, so that a download
+    does not continue them."""
+    return f"{upload_path(file, uploads)}.stored"
+
+
 def prepare_script(uploads: str) -> str:
-    """Create the directory for uploads, writable for the login user: SFTP has no sudo."""
+    """Create the directory for uploads, writable for the login user: SFTP has no sudo. The site's
+    store is asked again if it was silent in an interrupted run (files/docker/store.sh)."""
     directory = shlex.quote(uploads)
     return (
         f"mkdir -p -m 0755 {shlex.quote(str(PurePosixPath(uploads).parent))} &&"
-        f' install -d -m 0700 -o "${{SUDO_USER:-root}}" {directory}'
+        f' install -d -m 0700 -o "${{SUDO_USER:-root}}" {directory} &&'
+        f" rm -f {shlex.quote(f'{uploads}/store.silent')}"
     )
 
 
@@ -51,6 +61,13 @@ def download_script(model: str, file: WeightsFile, uploads: str) -> str:
     )
     part, token = partial_path(file, uploads), "token" if file.token else ""
     return script("docker/download.sh", part, file.source, file.sha256, model, refused, token)
+
+
+def store_script(file: WeightsFile, address: str, uploads: str) -> str:
+    """Get weights from the site's store, where they are at `address`. With a URL, its configuration
+    for curl is on stdin. Without them it succeeds, too; the fact FromStore says why."""
+    part, whole = stored_path(file, uploads), upload_path(file, uploads)
+    return script("docker/store.sh", part, whole, file.sha256, address)
 
 
 def verify_script(model: str, file: WeightsFile, uploads: str) -> str:
@@ -113,6 +130,21 @@ def build_script(image: ServiceImage) -> str:
     if image.needs_glibc:
         lines.append(script("docker/glibc.sh", image.reference, image.service))
     return "\n".join(lines)
+
+
+def whole_build(image: ServiceImage, stages: Sequence[StageImage], directory: str) -> File:
+    """The script that builds these intermediate images and then the service's image, each with its
+    archived context; for files/docker/builds.sh, which finds it in `directory`."""
+    steps = [
+        (stage_script(image, stage), {"Dockerfile": File("Dockerfile", stage.dockerfile)})
+        for stage in stages
+    ]
+    steps.append((build_script(image), {file.path: file for file in image.build_files}))
+    lines = ["set -e"]
+    for text, context in steps:
+        lines += [f"sh -c {shlex.quote(text)} <<'CONTEXT'", archive(context), "CONTEXT"]
+    text = "\n".join([*lines, ""])
+    return File(f"{directory}/{image.service}.build", text, mode="0600")
 
 
 def _pull_script(image: ServiceImage) -> str:

@@ -4,12 +4,13 @@ Only its owner can read the key, which never leaves this directory. Everyone who
 copy of the directory; otherwise servers would get certificates of different authorities.
 """
 
-import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from llmhost.gateway.x509 import Authority, authority_certificate, new_authority
 from llmhost.options.gateway import CA_CERTIFICATE
+from llmhost.system.whole_file import write_file, write_private_file
 
 KEY = "ca.key"
 
@@ -26,29 +27,17 @@ def open_authority(directory: Path, *, create: bool) -> Authority:
         if not create:
             return new_authority(now)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write_once(key_file, new_authority(now).key)
+        with suppress(FileExistsError):  # another run has written it
+            write_private_file(key_file, new_authority(now).key)
     key = key_file.read_bytes()
     if certificate_file.exists():
         return Authority(certificate_file.read_bytes(), key)
     certificate = authority_certificate(key, now)
     if create:
-        certificate_file.write_bytes(certificate)
+        write_file(certificate_file, certificate)
     return Authority(certificate, key)
 
 
 def has_authority(directory: Path) -> bool:
     """Whether there is an authority in a directory."""
     return (directory / KEY).exists()
-
-
-def _write_once(path: Path, content: bytes) -> None:
-    """Write a private file atomically; a file that another run has written stays."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.touch(mode=0o600)
-    try:
-        draft.write_bytes(content)
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()

@@ -5,7 +5,7 @@ route is an upstream of nginx: first its own places, then those of its fallbacks
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -91,6 +91,11 @@ class ModelUpstream:
         """Whether the inventory says how requests are shared."""
         return any(place.share is not None for place in self.places)
 
+    @property
+    def answering(self) -> frozenset[str]:
+        """Names of the places that get requests: all but those with a share of 0."""
+        return frozenset(place.name for place in self.places if place.share != 0)
+
 
 @dataclass(frozen=True)
 class ModelRoutes:
@@ -113,6 +118,15 @@ class ModelRoutes:
     @property
     def most_steps(self) -> int:
         return max(map(len, self.steps.values()), default=0)
+
+    def steps_within(self, model: str, path: str, models: Collection[str]) -> tuple[str, ...]:
+        """The steps for a client that may use these models only: fallbacks, too, are among them."""
+        steps = self.steps.get((model, path), ())
+        return tuple(step for step in steps if self.upstreams[step].model in models)
+
+    def answers(self, model: str, models: Collection[str]) -> bool:
+        """Whether such a client gets answers for this model."""
+        return any(self.steps_within(model, path, models) for path in self.paths)
 
     @cached_property
     def cards(self) -> Mapping[str, str]:
@@ -146,7 +160,7 @@ def model_places(settings: Settings) -> tuple[ModelPlace, ...]:
 
 
 def _here(settings: Settings) -> Iterator[ModelPlace]:
-    engines = [each.name for each in settings.offered if _is_engine(each.name)]
+    engines = [each.name for each in settings.offered if is_engine(each.name)]
     for service in engines:
         endpoint = f"127.0.0.1:{settings.options(service).port}"
         for model in settings.models_of(service):
@@ -165,7 +179,7 @@ def _here(settings: Settings) -> Iterator[ModelPlace]:
 def _behind(settings: Settings) -> Iterator[ModelPlace]:
     for model in settings.gateway.upstream_models:
         for server in settings.gateway.upstreams:
-            if _is_engine(model.service) and server.name in (model.servers or (server.name,)):
+            if is_engine(model.service) and server.name in (model.servers or (server.name,)):
                 yield ModelPlace(
                     model.name,
                     model.task,
@@ -177,7 +191,8 @@ def _behind(settings: Settings) -> Iterator[ModelPlace]:
                 )
 
 
-def _is_engine(service: str) -> bool:
+def is_engine(service: str) -> bool:
+    """Whether a service answers requests that name a model."""
     known = catalogue().get(service)
     return known is not None and any(route.path in MODEL_PATHS for route in known.routes)
 

@@ -22,6 +22,7 @@ _BY_HAND = "# managed by llmhost: created by `llmhost drain`, removed by `llmhos
 _BY_ROLL = (
     "# managed by llmhost: created by `llmhost roll`, which removes it when it has succeeded\n"
 )
+BY_TRAINING = "# managed by llmhost: created by `llmhost train`, removed when the server answers\n"
 
 
 class Drained(Enum):
@@ -29,10 +30,17 @@ class Drained(Enum):
 
     BY_HAND = "is drained and gets no requests; to undo this, run llmhost drain --undo"
     BY_ROLL = "is drained by llmhost roll and gets no requests; to continue, run llmhost roll again"
+    BY_TRAINING = "trains an adapter and gets no requests; it returns by itself when it has ended"
 
 
 Marks = Mapping[str, Drained]
 """Drained servers by name."""
+
+_TEXTS = {
+    Drained.BY_HAND: _BY_HAND,
+    Drained.BY_ROLL: _BY_ROLL,
+    Drained.BY_TRAINING: BY_TRAINING,
+}
 
 
 @dataclass(frozen=True)
@@ -60,32 +68,25 @@ def drained_servers(pool: Pool, directory: str, state: NginxState) -> tuple[str,
     return tuple(name for name in pool.names if mark_path(directory, name) in state.paths)
 
 
-def rolled_servers(pool: Pool, directory: str, state: NginxState) -> tuple[str, ...]:
-    """Those of the drained servers that `llmhost roll` has drained, and nobody by hand since."""
-    return tuple(
-        name
-        for name in drained_servers(pool, directory, state)
-        if state.paths[path := mark_path(directory, name)].sha256 == File(path, _BY_ROLL).sha256
-    )
-
-
 def marks_of(pool: Pool, directory: str, state: NginxState) -> dict[str, Drained]:
     """The drained servers, in the declared order, with who has drained them."""
-    rolled = rolled_servers(pool, directory, state)
     return {
-        name: Drained.BY_ROLL if name in rolled else Drained.BY_HAND
+        name: _owner(state.paths[mark_path(directory, name)].sha256 or "")
         for name in drained_servers(pool, directory, state)
     }
+
+
+def _owner(sha256: str) -> Drained:
+    owners = (by for by, text in _TEXTS.items() if File("", text).sha256 == sha256)
+    return next(owners, Drained.BY_HAND)
 
 
 def marks_after(
     before: Marks, servers: Collection[str], by: Drained, *, undo: bool
 ) -> dict[str, Drained]:
-    """The marks after servers were drained or, with `undo`, returned. A roll changes nothing about
-    servers that were drained by hand; a person takes over those of a roll."""
-    held = {
-        name for name, owner in before.items() if by is Drained.BY_ROLL and owner is Drained.BY_HAND
-    }
+    """The marks after servers were drained or, with `undo`, returned. A person takes over the marks
+    of all others; a roll and a training change nothing about servers that others drained."""
+    held = {name for name, owner in before.items() if by is not Drained.BY_HAND and owner is not by}
     ours = [name for name in servers if name not in held]
     others = {name: owner for name, owner in before.items() if name not in ours}
     return others if undo else others | dict.fromkeys(ours, by)
@@ -96,17 +97,18 @@ def with_pool(
     pool: Pool,
     drained: Collection[str],
     certificate: bytes,
-    rolled: Collection[str] = (),
+    owners: Marks | None = None,
 ) -> Tree:
-    """The tree with its servers, and marks of declared servers that are drained; `rolled` are those
-    that `llmhost roll` has drained."""
+    """The tree with its servers, and marks of declared servers that are drained: by `owners`, and
+    the others by hand."""
+    known = owners or {}
     directory = tree.directory
     text = render(
         f"gateway/{UPSTREAMS}.j2", servers=pool.servers, models=dict(pool.models), drained=drained
     )
     files = [File(f"{directory}/{UPSTREAMS}", text)]
     files += [
-        File(mark_path(directory, name), _BY_ROLL if name in rolled else _BY_HAND)
+        File(mark_path(directory, name), _TEXTS[known.get(name, Drained.BY_HAND)])
         for name in pool.names
         if name in drained
     ]
@@ -122,7 +124,7 @@ def drain_refusal(pool: Pool, drained: Collection[str], servers: Collection[str]
             f"{_last(servers)}: add another one first, with llmhost drain --undo SERVER INVENTORY"
         )
     for _, step in pool.models:
-        names = {place.name for place in step.places}
+        names = step.answering
         if (lost := names & {*servers}) and not names - {*drained, *servers}:
             return f"{_last(lost)} for the model {step.model}"
     return ""

@@ -223,7 +223,10 @@ def usable_models(policy: ClientPolicy, routes: ModelRoutes) -> tuple[str, ...]:
                     for place in routes.places
                     if place.model == routes.upstreams[step].model
                 }
-    return tuple(model for model in services if policy.may_use(model, services[model]))
+    found = tuple(model for model in services if policy.may_use(model, services[model]))
+    if policy.may_infer:
+        return found
+    return tuple(model for model in found if routes.answers(model, found))
 
 
 def grants(

@@ -39,6 +39,12 @@ STATIC = FILES / "gateway"
 GROUP_WAIT_SECONDS = 30
 """When clients should ask again after an engine group has lost a member."""
 
+STOPPED_WAIT_SECONDS = 60
+"""When clients should ask again for a stopped service: the OpenAI SDKs ignore more."""
+
+STOPPED = "/_llmhost/stopped/"
+"""Path, followed by a service, at which a gateway in front asks whether this service is stopped."""
+
 
 @dataclass(frozen=True)
 class NginxPaths:
@@ -100,6 +106,7 @@ def _by_model(settings: Settings, models: ModelRoutes) -> dict[str, str | bytes]
                 *(f"gateway_step_{number}" for number in range(1, models.most_steps + 1)),
             ],
             behind=bool(gateway.upstreams),
+            stopped=settings.stack.stopped,
             only={n: usable[n] for n, policy in numbered if not policy.may_infer},
             lists={number: models.listed(names) for number, names in usable.items()},
             cards={
@@ -112,6 +119,7 @@ def _by_model(settings: Settings, models: ModelRoutes) -> dict[str, str | bytes]
             "gateway/model-steps.conf.j2",
             routes=models,
             exposed={route.path for route in exposed_routes(settings) if route.models},
+            behind=bool(gateway.upstreams),
             counts_tokens=gateway.count_tokens,
             scheme="https" if gateway.upstreams and gateway.upstream_tls != "off" else "http",
         ),
@@ -145,6 +153,10 @@ def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
             for each in (() if settings.gateway.upstreams else settings.offered)
         ]
         + [(each.upstream, each.port, False) for each in _programs(settings)],
+        offered=[each.name for each in settings.offered],
+        stopped="" if settings.gateway.upstreams else settings.stack.stopped,
+        stopped_path=STOPPED,
+        stopped_wait_seconds=STOPPED_WAIT_SECONDS,
         stranger_patience=Rate(settings.gateway.stranger_requests_per_minute, 0).patience_seconds,
         stream_limits=sorted({policy.streams for policy in policies if policy.streams}),
         tls=settings.gateway.tls != "off",

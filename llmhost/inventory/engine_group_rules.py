@@ -7,6 +7,7 @@ from llmhost.inventory.problem import Problem
 from llmhost.inventory.site import Site, SiteHost
 from llmhost.options.engine_group import EngineGroup
 from llmhost.secret import read_secret
+from llmhost.services.base import flag_of, is_short_for
 from llmhost.services.vllm import VllmOptions, parallel_over
 from llmhost.settings import Settings
 from llmhost.units import counted
@@ -19,8 +20,11 @@ _SAME = "declare the same group for all members"
 _OF_GROUPS = (
     "--distributed-executor-backend",
     "--data-parallel",
+    "-dp",
     "--nnodes",
+    "-n",
     "--node-rank",
+    "-r",
     "--master-",
     "--headless",
     "--host",
@@ -60,6 +64,10 @@ def _unfit_members(settings: Settings) -> Iterator[Problem]:
         if count > 1:
             what = f"has {address} for {counted(count, 'host')}"
             yield Problem(_MEMBERS, what, "write each host's own address")
+    for name, address in group.members.items():
+        if address.is_loopback or address.is_unspecified or address.is_multicast:
+            what = f"has {address} for {name}, which others cannot reach"
+            yield Problem(_MEMBERS, what, "write its address on the interface that they share")
     if settings.member and settings.member not in group.members:
         what = f"lacks this host; it has {names}"
         yield Problem(_MEMBERS, what, "add it, or declare no group for it")
@@ -103,7 +111,8 @@ def _unfit_options(settings: Settings, options: VllmOptions) -> Iterator[Problem
         what = "and engine_group_tensor_parallel are both set"
         yield Problem("vllm_tensor_parallel", what, "remove it")
     for argument in options.extra_arguments:
-        if argument.replace("_", "-").startswith(_OF_GROUPS):
+        flag = flag_of(argument)
+        if flag.startswith(_OF_GROUPS) or any(is_short_for(flag, name) for name in _OF_GROUPS):
             what = f"has {argument.partition('=')[0]}, which the engine group decides"
             yield Problem("vllm_extra_arguments", what, "remove it")
     for name, others in settings.service_options.items():

@@ -71,9 +71,17 @@ def _impossible_clients(settings: Settings) -> Iterator[Problem]:
     # Members of an engine group have the same clients, and one of them answers.
     of_head = settings.services if settings.serves_a_head else ()
     offered = {*(service.name for service in settings.offered), *of_head}
-    models = {place.model for place in model_places(settings)} if is_routed(settings) else set()
+    places = model_places(settings) if is_routed(settings) else ()
+    models = {place.model for place in places}
+    elsewhere = {place.model for place in places if place.model != place.service} & offered
     for index, client in enumerate(settings.api_clients):
         for name in () if isinstance(client.scope, str) else client.scope:
+            if name in elsewhere:
+                yield Problem(
+                    f"api_clients[{index}].scope",
+                    f"'{client.name}' may call '{name}', which is both a service and a model",
+                    "give the model another name",
+                )
             if name not in offered | models:
                 yield Problem(
                     f"api_clients[{index}].scope",

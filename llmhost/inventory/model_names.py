@@ -5,6 +5,7 @@ from typing import Any
 import libcst as cst
 
 from llmhost.gateway.python_source import EditError, fields_of, literal, parsed
+from llmhost.units import counted
 
 
 class _Names(cst.CSTVisitor):
@@ -53,6 +54,12 @@ def exchanged(source: str, one: str, other: str) -> str:
                 f"this file has no model '{name}'; it has: {known}; edit the file by hand if the"
                 " model is elsewhere"
             )
+    if len(places[one]) != len(places[other]):
+        counts = [counted(len(places[name]), "record") for name in (one, other)]
+        raise EditError(
+            f"'{one}' has {counts[0]} and '{other}' has {counts[1]}, so that a host would lose one"
+            " of these names: edit the file by hand"
+        )
     new: dict[cst.CSTNode, str] = dict.fromkeys(places[one], other)
     new |= dict.fromkeys(places[other], one)
     return module.visit(_Exchange(new)).code

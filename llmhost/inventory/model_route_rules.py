@@ -2,7 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from llmhost.gateway.models import ModelPlace, is_routed, model_places, model_routes
+from llmhost.gateway.models import (
+    ModelPlace,
+    fallbacks_of,
+    is_engine,
+    is_routed,
+    model_places,
+    model_routes,
+)
+from llmhost.gateway.policy import ClientPolicy
+from llmhost.gateway.routes import usable_models
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.site import Site, SiteHost
 from llmhost.settings import Settings
@@ -36,6 +45,8 @@ def site_model_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
     gateway = host.settings.gateway
     if gateway.upstreams:
         yield from _unlike_servers(host, site)
+        yield from _narrower_scopes(host, site)
+        yield from _wider_fallbacks(host, site)
         return
     known = {place.model for each in site.values() for place in model_places(each.settings)}
     for name in _named(gateway.fallbacks):
@@ -75,6 +86,7 @@ def _cycle(fallbacks: Mapping[str, Sequence[str]], way: list[str]) -> list[str]:
 
 def _unfit_fallbacks(settings: Settings, places: Sequence[ModelPlace]) -> Iterator[Problem]:
     tasks = {place.model: place.task for place in places}
+    adapters = {adapter.name for model in settings.models for adapter in model.adapters}
     for model, fallbacks in settings.gateway.fallbacks.items():
         for name in (model, *fallbacks):
             if tasks.get(name, "generate") != "generate":
@@ -84,6 +96,9 @@ def _unfit_fallbacks(settings: Settings, places: Sequence[ModelPlace]) -> Iterat
             continue
         own = {place.service for place in places if place.model == model}
         for name in fallbacks:
+            if name in adapters:
+                what = f"'{name}' is an adapter, which its engine knows by this name only"
+                yield Problem(_FALLBACKS, what, "write the name of a model")
             if own and own == {place.service for place in places if place.model == name}:
                 what = f"'{name}' runs in the same service as '{model}', and is down when that is"
                 yield Problem(_FALLBACKS, what, "write a model of another service")
@@ -160,6 +175,65 @@ def _unlike_servers(host: SiteHost, site: Site) -> Iterator[Problem]:
         for place in (routes.upstreams[step].places if routes else ())
     }
     yield from _unprepared_servers(sorted(used), site)
+
+
+def _narrower_scopes(host: SiteHost, site: Site) -> Iterator[Problem]:
+    """Clients whose scope has some of the services among which a server chooses by the model of a
+    request: it knows the gateway's key only, and would answer for all of them."""
+    if is_routed(host.settings):
+        return
+    gateway = host.settings.gateway
+    for server in gateway.upstreams:
+        if server.name in site:
+            settings = site[server.name].settings
+            places = model_places(settings) if is_routed(settings) else ()
+            services = {place.service for place in places}
+        else:
+            known = gateway.upstream_services if gateway.by_model else ()
+            services = {each for each in known if is_engine(each)}
+        for client in host.settings.api_clients:
+            scope = set() if isinstance(client.scope, str) else {*client.scope}
+            if scope & services and services - scope:
+                what = f"is missing: the scope of '{client.name}' lacks {_among(services - scope)},"
+                what += f" which {server.name} would answer for at the same address"
+                yield Problem(_MODELS, what, "declare the models, so that this gateway chooses")
+                return
+
+
+def _wider_fallbacks(host: SiteHost, site: Site) -> Iterator[Problem]:
+    """Servers that would answer with a model that a client's scope lacks: they know the gateway's
+    key only."""
+    routes = model_routes(host.settings)
+    for index, client in enumerate(host.settings.api_clients if routes else ()):
+        policy = ClientPolicy.of(client)
+        usable = {*usable_models(policy, routes)} if routes else set()
+        for place in () if policy.may_infer else model_places(host.settings):
+            lacking = _others_at(place, host, site) - usable
+            if place.model in usable and lacking:
+                what = f"lacks {_among(lacking)}, with which {place.name} answers for"
+                what += f" '{place.model}' if that is down or full"
+                fix = f"add it, or remove these gateway_fallbacks of {place.name}"
+                yield Problem(f"api_clients[{index}].scope", what, fix)
+
+
+def _others_at(place: ModelPlace, host: SiteHost, site: Site) -> set[str]:
+    """Models with which a server answers for the one at this place by itself."""
+    if place.name in site:
+        routes = model_routes(site[place.name].settings)
+        steps = {
+            step
+            for (model, _), found in (routes.steps if routes else {}).items()
+            for step in found
+            if model == place.model
+        }
+        return {routes.upstreams[step].model for step in steps} - {place.model} if routes else set()
+    chain = fallbacks_of(host.settings.gateway.fallbacks, place.model)
+    there = {each.model for each in model_places(host.settings) if each.name == place.name}
+    return there & {*chain}
+
+
+def _among(services: set[str]) -> str:
+    return " and ".join(sorted(services))
 
 
 def _unprepared_servers(used: Sequence[tuple[str, str]], site: Site) -> Iterator[Problem]:

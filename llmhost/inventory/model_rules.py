@@ -122,11 +122,17 @@ def _tokens(gguf: Gguf) -> object:
 
 
 def _lora_problems(model: Model) -> Iterator[Problem]:
-    names = [each.name for each in lineage_of(model).ancestors] if model.adapters else []
+    if not model.adapters:
+        return
+    names = [each.name for each in lineage_of(model).ancestors]
+    try:
+        shape = shape_of(model)
+    except ValueError:
+        shape = None
     for adapter in model.adapters:
         place = Path(adapter.source)
         for sentence in (
-            *unfit(adapter, names),
+            *unfit(adapter, names, shape, model.task),
             *_strange(model, place, place / ADAPTER_FILES[1], adapter.sha256),
         ):
             what = f"its adapter '{adapter.name}' {sentence}"

@@ -13,6 +13,7 @@ from llmhost.inventory.gateway_rules import gateway_problems
 from llmhost.inventory.gpu_rules import gpu_problems
 from llmhost.inventory.model_route_rules import model_route_problems
 from llmhost.inventory.model_rules import model_problems
+from llmhost.inventory.model_store_rules import model_store_problems
 from llmhost.inventory.monitoring_rules import monitoring_problems
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.secret_rules import secret_problems
@@ -33,6 +34,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from app_problems(settings)
     yield from secret_problems(settings)
     yield from backup_problems(settings)
+    yield from model_store_problems(settings)
     yield from environment_problems(settings)
     yield from _placeholders(settings)
     yield from gpu_problems(settings)

@@ -1,21 +1,48 @@
-"""Models that vLLM cannot divide over its GPUs, of one host or of an engine group."""
+"""Models that vLLM cannot divide over its GPUs, of one host or of an engine group; adapters that
+its image would answer wrongly with."""
 
+import re
 from collections.abc import Iterator
 
 from llmhost.inventory.problem import Problem
 from llmhost.models.files import shape_of
+from llmhost.models.lora import has_patterns
 from llmhost.options.shape import Shape
 from llmhost.services.vllm import Parallel, VllmOptions, parallel_over
 from llmhost.settings import Settings
 
+_WITH_PATTERNS = (0, 32)
+"""The first version of vLLM that reads `rank_pattern` and `alpha_pattern`; older ones ignore both
+(docs/evidence/vllm.md)."""
+
 
 def vllm_problems(settings: Settings) -> Iterator[Problem]:
+    """Mistakes in models of vLLM that depend on its other options."""
+    options = settings.service_options.get("vllm")
+    if isinstance(options, VllmOptions):
+        yield from _undivided(settings, options)
+        yield from _ignored_patterns(settings, options)
+
+
+def _ignored_patterns(settings: Settings, options: VllmOptions) -> Iterator[Problem]:
+    tag = re.search(r":v?(\d+)\.(\d+)[^/]*$", options.image)
+    if tag and (int(tag[1]), int(tag[2])) >= _WITH_PATTERNS:
+        return
+    for model in settings.models_of("vllm"):
+        for adapter in filter(has_patterns, model.adapters):
+            yield Problem(
+                "models",
+                f"'{model.name}': its adapter '{adapter.name}' has rank_pattern or alpha_pattern,"
+                " which vLLM ignores before 0.32",
+                "train it with one rank and lora_alpha for all modules, or set vllm_image to an"
+                " image whose tag is a newer version",
+            )
+
+
+def _undivided(settings: Settings, options: VllmOptions) -> Iterator[Problem]:
     """vLLM 0.32 refuses heads that it cannot divide (vllm/config/model.py,
     verify_with_parallel_config; vllm/model_executor/layers/linear.py, QKVParallelLinear), and gives
     a stage at least one layer (vllm/distributed/utils.py, get_pp_indices)."""
-    options = settings.service_options.get("vllm")
-    if not isinstance(options, VllmOptions):
-        return
     group = settings.engine_group
     option = "engine_group_tensor_parallel" if group.members else "vllm_tensor_parallel"
     for model in settings.models_of("vllm"):

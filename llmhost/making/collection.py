@@ -45,15 +45,22 @@ class Collection:
 
 def lines_of(path: Path) -> list[str]:
     """Texts of a file with one in each line. Raises CollectionError."""
-    found = [line.strip() for line in _read(path).splitlines() if line.strip()]
+    found = [line.strip() for _, line in _lines(path)]
     if not found:
         raise CollectionError(f"{path} is empty; write a text in each line")
     return found
 
 
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Lines that are not blank, with their numbers. Not by splitlines: texts, and strings in JSON,
+    may have other characters that end a line, such as U+2028."""
+    lines = enumerate(_read(path).split("\n"), 1)
+    return [(number, line) for number, line in lines if line.strip()]
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise CollectionError(f"{path} does not exist; write a path on the controller") from None
     except (OSError, ValueError):
@@ -61,12 +68,12 @@ def _read(path: Path) -> str:
 
 
 def _texts(path: Path) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in _lines(path):
         try:
             record: Any = json.loads(line)
             text = " ".join(filter(None, (str(record.get("title") or ""), str(record["text"]))))
             yield str(record["_id"]), text
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             example = '{"_id": "1", "text": "…"}'
             raise CollectionError(f"{path} has no record such as {example} in line {number}") from (
                 None
@@ -74,7 +81,7 @@ def _texts(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _judgements(path: Path) -> Iterator[tuple[str, str, float]]:
-    for number, line in enumerate(_read(path).splitlines()[1:], 2):
+    for number, line in _lines(path)[1:]:
         try:
             question, document, grade = line.split("\t")
             yield question, document, float(grade)
@@ -82,6 +89,12 @@ def _judgements(path: Path) -> Iterator[tuple[str, str, float]]:
             raise CollectionError(
                 f"{path} has no question, document and grade, separated by tabs, in line {number}"
             ) from None
+
+
+def is_vector(found: Sequence[float | None]) -> bool:
+    """Whether it has a direction: llama.cpp's server writes null for what is no number."""
+    numbers = [each for each in found if each is not None and math.isfinite(each)]
+    return len(numbers) == len(found) and any(numbers)
 
 
 def cosine(one: Vector, other: Vector) -> float:

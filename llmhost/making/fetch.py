@@ -2,13 +2,13 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import httpx
 
-from llmhost.making.tools import MakingError
+from llmhost.making.tools import MakingError, locked
 from llmhost.models.files import sha256_of
 from llmhost.options.model import Model
 from llmhost.options.model_source import HUB, HubSource, at_mirror
@@ -54,38 +54,65 @@ def fetch(source: Model, directory: Path, mirrors: Mapping[str, str], token: str
         url = source.places[path]
         known = {} if isinstance(source.origin, str) else mirrors
         headers = {"Authorization": f"Bearer {token}"} if token and url.startswith(HUB) else {}
-        _download(at_mirror(url, known), headers, file, sha256, say)
+        download(at_mirror(url, known), headers, file, sha256, say)
     return place
 
 
-def _download(url: str, headers: Mapping[str, str], target: Path, sha256: str, say: Say) -> None:
+def download(url: str, headers: Mapping[str, str], target: Path, sha256: str, say: Say) -> None:
+    """Write what is at the URL to a file, if it has this digest. What an interrupted download has
+    left is continued. Raises MakingError."""
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f"{target.name}.part")
-    digest, done, begun = hashlib.sha256(), 0, time.monotonic()
-    said = begun
+    with locked(target.parent, "fetched"):
+        begun = draft.exists()
+        found = _append(url, headers, draft, target.name, say)
+        if begun and found != sha256:
+            draft.unlink()
+            found = _append(url, headers, draft, target.name, say)
+        if found != sha256:
+            draft.unlink()
+            raise MakingError(f"is refused: {target.name} has another SHA-256 than its pin")
+        draft.replace(target)
+
+
+def _append(url: str, headers: Mapping[str, str], draft: Path, name: str, say: Say) -> str:
+    """Write the rest of what is at the URL to the draft, or all of it if the server sends only
+    whole files; the SHA-256 of the draft."""
+    digest, there = hashlib.sha256(), draft.stat().st_size if draft.exists() else 0
+    if there:
+        with draft.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    # The range is one of the file itself, not of a compressed form.
+    asked = {"Accept-Encoding": "identity", **headers}
+    asked |= {"Range": f"bytes={there}-"} if there else {}
     try:
-        with (
-            httpx.stream(
-                "GET", url, headers=dict(headers), follow_redirects=True, timeout=60
-            ) as it,
-            draft.open("wb") as file,
-        ):
+        with httpx.stream("GET", url, headers=asked, follow_redirects=True, timeout=60) as it:
+            if it.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return digest.hexdigest()  # the draft is whole, or of another file
             if it.is_error:
                 raise MakingError(f"cannot be fetched: {_host(url)} answered {it.status_code}")
-            size = int(it.headers.get("Content-Length", 0))
-            for block in it.iter_bytes(_BLOCK):
-                file.write(block)
-                digest.update(block)
-                done += len(block)
-                if time.monotonic() - said > _REPORT_SECONDS:
-                    said = time.monotonic()
-                    say(f"fetching {target.name}: {so_far(said - begun, done, size)}")
+            if there and it.status_code != httpx.codes.PARTIAL_CONTENT:
+                digest, there = hashlib.sha256(), 0
+            with draft.open("ab" if there else "wb") as file:
+                for block in _blocks(it, there, name, say):
+                    file.write(block)
+                    digest.update(block)
     except httpx.HTTPError as error:
         raise MakingError(f"cannot be fetched from {_host(url)}: {reason(error)}") from None
-    if digest.hexdigest() != sha256:
-        draft.unlink()
-        raise MakingError(f"is refused: {target.name} has another SHA-256 than its pin")
-    draft.replace(target)
+    return digest.hexdigest()
+
+
+def _blocks(it: httpx.Response, there: int, name: str, say: Say) -> Iterator[bytes]:
+    """The blocks of an answer; every few seconds, how far it is. `there` bytes precede them."""
+    size, done = there + int(it.headers.get("Content-Length", 0)), there
+    begun = said = time.monotonic()
+    for block in it.iter_bytes():
+        yield block
+        done += len(block)
+        if time.monotonic() - said > _REPORT_SECONDS:
+            said = time.monotonic()
+            say(f"fetching {name}: {so_far(said - begun, done, size, there)}")
 
 
 def _host(url: str) -> str:

@@ -182,8 +182,10 @@ class Reranker(_Server):
         self.seconds += time.monotonic() - begun
         self.texts += len(texts)
         self._process.watch()
-        found = {item["index"]: float(item["relevance_score"]) for item in answer["results"]}
-        return [found[place] for place in range(len(texts))]
+        found = {item["index"]: item["relevance_score"] for item in answer["results"]}
+        if None in found.values():
+            raise MakingError("cannot be evaluated: its scores are no numbers")
+        return [float(found[place]) for place in range(len(texts))]
 
     def _cut(self, text: str, longest: int) -> tuple[str, int]:
         """The beginning of a text with at most so many tokens, and their number."""

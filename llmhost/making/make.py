@@ -16,7 +16,7 @@ from llmhost.making.measure import Measurements, check_limits, digest_of, files_
 from llmhost.making.onnx_way import OnnxWay
 from llmhost.making.reranking import pairs_of
 from llmhost.making.source import check_source, judge
-from llmhost.making.tools import MakingError, Tools
+from llmhost.making.tools import MakingError, Tools, locked
 from llmhost.models.files import sha256_of
 from llmhost.models.lineage import declared
 from llmhost.units import duration, gib
@@ -128,14 +128,16 @@ def _check_room(job: Job) -> None:
 
 @contextmanager
 def _drafts(job: Job) -> Iterator[Path]:
-    """A directory for unfinished files; always removed."""
+    """A directory for unfinished files; always removed. Raises MakingError if it is another's."""
     home = job.drafts
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir()
-    try:
-        yield home
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(exist_ok=True)
+    with locked(home, "made"):
+        try:
+            for left in home.iterdir():  # by a run that was killed
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield home
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from llmhost.making.collection import Collection, agreement, lines_of, ndcg
+from llmhost.making.collection import Collection, agreement, is_vector, lines_of, ndcg
 from llmhost.making.job import Job, Speed, Way
 from llmhost.making.reranking import (
     Asked,
@@ -102,6 +102,12 @@ class Measurements:
             for file in self._files
         ]
         self._speeds = [each.speed for each in found]
+        for place, each in zip(("source", "result"), found, strict=True):
+            if not all(is_vector(vector) for vectors in each.vectors for vector in vectors):
+                raise MakingError(
+                    f"cannot be evaluated: the {place} gives vectors of zeros, or of what is no"
+                    " number; use another quantization, or another source"
+                )
         return [[*each.vectors] for each in found]
 
     def _scored(self, asked: Sequence[Asked]) -> list[Sequence[Sequence[float]]]:

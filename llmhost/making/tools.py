@@ -1,12 +1,16 @@
 """Programs that make models: where they are, which version they have, and how to run them."""
 
+import fcntl
+import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,6 +140,18 @@ def _advice(name: str) -> str:
     )
 
 
+def end_with_programs() -> None:
+    """Let SIGTERM and SIGHUP end this process as Ctrl-C does: with the programs that it runs, and
+    without unfinished files."""
+
+    def end(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
+
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(each) is signal.SIG_DFL:  # nohup ignores one of them
+            signal.signal(each, end)
+
+
 class Measured:
     """A running program whose largest memory is watched; ended when the context ends."""
 
@@ -187,3 +203,21 @@ class Measured:
         """What it has printed so far."""
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
+
+
+@contextmanager
+def locked(directory: Path, what: str) -> Iterator[None]:
+    """A lock that ends with this process; MakingError, "is being `what` by another run", if it is
+    another's. Without one where file systems have none, as some NFS."""
+    place = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(place)
+        raise MakingError(f"is being {what} by another run: wait until that has ended") from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(place)

@@ -32,18 +32,30 @@ def read_safetensors(stream: BinaryIO, size: int) -> TensorTotals:
 
     Raises SafetensorsError with the reason if the file is not safetensors or is damaged.
     """
-    length, header = _header(stream, size)
-    tensors = _tensors(header)
-    end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
-    if _LENGTH_BYTES + length + end > size:
-        needed = _LENGTH_BYTES + length + end
-        raise SafetensorsError(f"is truncated: it needs {needed:,} bytes, and it has {size:,}")
-    return TensorTotals(sum(prod(tensor["shape"]) for tensor in tensors), end)
+    tensors, end = _whole(stream, size)
+    return TensorTotals(sum(prod(tensor["shape"]) for tensor in tensors.values()), end)
+
+
+def shapes_of(stream: BinaryIO, size: int) -> dict[str, tuple[int, ...]]:
+    """Sizes of each tensor by its name; raises SafetensorsError as `read_safetensors` does."""
+    return {name: tuple(tensor["shape"]) for name, tensor in _whole(stream, size)[0].items()}
 
 
 def types_of(stream: BinaryIO, size: int) -> set[str]:
     """Types of the tensors, such as `BF16`; raises SafetensorsError as `read_safetensors` does."""
-    return {str(tensor.get("dtype")) for tensor in _tensors(_header(stream, size)[1])}
+    tensors = _tensors(_header(stream, size)[1])
+    return {str(tensor.get("dtype")) for tensor in tensors.values()}
+
+
+def _whole(stream: BinaryIO, size: int) -> tuple[Mapping[str, Mapping[str, Any]], int]:
+    """Tensors by their names, and the length of their values in bytes."""
+    length, header = _header(stream, size)
+    tensors = _tensors(header)
+    end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
+    if _LENGTH_BYTES + length + end > size:
+        needed = _LENGTH_BYTES + length + end
+        raise SafetensorsError(f"is truncated: it needs {needed:,} bytes, and it has {size:,}")
+    return tensors, end
 
 
 def _header(stream: BinaryIO, size: int) -> tuple[int, Mapping[str, Any]]:
@@ -57,9 +69,9 @@ def _header(stream: BinaryIO, size: int) -> tuple[int, Mapping[str, Any]]:
     return length, _json_object(text, "is not a safetensors file: its header is no JSON")
 
 
-def _tensors(header: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    tensors = [value for key, value in header.items() if key != "__metadata__"]
-    if not all(_is_tensor(tensor) for tensor in tensors):
+def _tensors(header: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    tensors = {key: value for key, value in header.items() if key != "__metadata__"}
+    if not all(_is_tensor(tensor) for tensor in tensors.values()):
         raise SafetensorsError("is damaged: a tensor's description is incomplete")
     return tensors
 

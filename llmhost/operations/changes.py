@@ -42,9 +42,14 @@ def note(sentences: Iterable[str]) -> None:
     """Report a state that the operator should know about but that is not changed."""
     current = _current()
     current.notes = list(sentences)
+    for sentence in current.notes:
+        warn(sentence)
+
+
+def warn(sentence: str) -> None:
+    """Report, between commands, what the operator should know about."""
     if host.state.is_executing:
-        for sentence in current.notes:
-            host.log_styled(sentence, fg="yellow", log_func=logger.warning)
+        host.log_styled(sentence, fg="yellow", log_func=logger.warning)
 
 
 def refuse(sentences: Iterable[str]) -> FunctionCommand:

@@ -1,6 +1,7 @@
 """Images: built on the host, or loaded from a bundle."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pyinfra.api import FileUploadCommand, StringCommand
@@ -17,16 +18,20 @@ from llmhost.docker.image import (
     models_to_build,
     redundant,
 )
-from llmhost.docker.stages import StageImage, free_script, recover_script
+from llmhost.docker.stages import free_script, recover_script
 from llmhost.facts.disk_space import HostRoom
 from llmhost.facts.images import Images, ModelHolders
+from llmhost.facts.model_store import FromStore
 from llmhost.models.files import sha256_of
-from llmhost.operations.changes import explain, refuse
+from llmhost.models.store import address, credentials, curl_configuration, open_address
+from llmhost.operations.builds import builds
+from llmhost.operations.changes import explain, refuse, warn
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.progress import reported
+from llmhost.options.model_store import ModelStore
 from llmhost.secret import read_secret
-from llmhost.system.files import File, archive
+from llmhost.system.files import UNPACK, archive
 
 
 def _question(images: Sequence[ServiceImage], uploads: str, waiting: str) -> Question:
@@ -54,6 +59,8 @@ def built(
     Weights are transferred only if a service's image must be built and the image of the weights
     does not exist. They go through the directory `uploads`, which is removed at the end. Weights
     with a wrong SHA-256 are refused; those on the controller are checked before the first change.
+    What the site's store lacks, or has with a wrong SHA-256, comes from its source, with a warning.
+    Images that share nothing are built side by side where memory allows (docs/decisions/0162).
     With `check_room`, the operation refuses what does not fit on the host's disks. With `once`,
     pulled engines, models and the builder's cache are removed if built images have them too.
     """
@@ -95,9 +102,13 @@ def built(
     for image in brought:
         with reported(f"loading the image of {image.service}"):
             yield StringCommand(core.load_script(image, waiting))
-    for image in building:
-        with reported(f"building the image of {image.service}"):
-            yield from _build(image, missing_stages(image, store.images))
+    if building:
+        scripts = [
+            core.whole_build(image, missing_stages(image, store.images), uploads)
+            for image in building
+        ]
+        yield StringCommand(UNPACK, _stdin=archive({each.path: each for each in scripts}))
+        yield builds(building, uploads)
     yield StringCommand(core.tidy_script(uploads))
     if once and building:
         whole_cache = not any(image.runs_programs for image in images)
@@ -110,14 +121,6 @@ def _held(models: Iterable[ModelImage]) -> dict[ModelImage, str]:
     wanted = [*models]
     holders = get_fact(ModelHolders) if wanted else {}
     return {model: holders[model.inputs] for model in wanted if model.inputs in holders}
-
-
-def _build(image: ServiceImage, stages: Sequence[StageImage]) -> Commands:
-    for stage in stages:
-        dockerfile = archive({"Dockerfile": File("Dockerfile", stage.dockerfile)})
-        yield StringCommand(core.stage_script(image, stage), _stdin=dockerfile)
-    contents = archive({file.path: file for file in image.build_files})
-    yield StringCommand(core.build_script(image), _stdin=contents)
 
 
 Sizes = Mapping[str, int]
@@ -142,8 +145,10 @@ def _arriving(model: ModelImage, waiting: Sequence[str]) -> tuple[WeightsFile, .
 def _room(
     uploads: str, arriving: Iterable[Sequence[WeightsFile]], building: Sequence[ServiceImage]
 ) -> Room:
-    # Sources that need a token are not asked for sizes.
-    remote = {f.source for files in arriving for f in files if f.remote and not f.token}
+    # Sources and stores that need a secret are not asked for sizes.
+    wanted = [file for files in arriving for file in files]
+    remote = {file.source for file in wanted if file.remote and not file.token}
+    remote |= {place for file in wanted if file.remote and (place := _in_store(file))}
     return get_fact(
         HostRoom,
         uploads=uploads,
@@ -153,11 +158,23 @@ def _room(
 
 
 def _size(file: WeightsFile, room: Room) -> int:
-    return room.sizes.get(file.source, 0) if file.remote else Path(file.source).stat().st_size
+    if not file.remote:
+        return Path(file.source).stat().st_size
+    return room.sizes.get(_in_store(file)) or room.sizes.get(file.source, 0)
+
+
+def _in_store(file: WeightsFile) -> str:
+    """Where the site's store has weights, if it can be asked without a secret."""
+    return open_address(file.store, file.sha256) if file.store else ""
 
 
 def _obtain(model: str, file: WeightsFile, uploads: str, size: int) -> Commands:
     """Transfer weights to the host."""
+    if file.store:
+        yield from _from_store(model, file, file.store, uploads, size)
+        if not (why := get_fact(FromStore, whole=core.upload_path(file, uploads))):
+            return
+        warn(f"{why}; the weights of {model} come from their source")
     part = core.partial_path(file, uploads)
     if file.remote:
         secret = core.authorization(read_secret(file.token)) if file.token else ""
@@ -169,8 +186,29 @@ def _obtain(model: str, file: WeightsFile, uploads: str, size: int) -> Commands:
             yield FileUploadCommand(file.source, part, _sudo=False)
 
 
+def _from_store(
+    model: str, file: WeightsFile, store: ModelStore, uploads: str, size: int
+) -> Commands:
+    configuration = ""
+    if not store.share:
+        now = datetime.now(UTC)
+        configuration = curl_configuration(store, credentials(store), file.sha256, now)
+    place = address(store, file.sha256)
+    with reported(
+        f"fetching the weights of {model} from the model store",
+        core.stored_path(file, uploads),
+        size,
+    ):
+        yield StringCommand(core.store_script(file, place, uploads), _stdin=configuration)
+
+
 def _mistake(model: str, file: WeightsFile) -> str:
     """Why weights are unavailable; empty if the controller finds no problem."""
+    try:
+        if file.store:
+            credentials(file.store)
+    except ValueError as error:
+        return str(error)
     if file.remote:
         return _unreadable(model, file.token)
     path = Path(file.source)

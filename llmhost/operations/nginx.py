@@ -25,6 +25,7 @@ from llmhost.gateway.pool import (
     marks_of,
     with_pool,
 )
+from llmhost.gateway.returner import Returner
 from llmhost.gateway.tls import CERTIFICATE, Tls, certified, name_files, served_names
 from llmhost.operations.changes import explain, note, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
@@ -85,34 +86,38 @@ def drain(
     status_port: int,
     tls: Tls | None,
     pool: Pool,
-    roll: bool = False,
+    by: Drained = Drained.BY_HAND,
+    returner: Returner | None = None,
 ) -> Commands:
     """Stop sending requests to servers of the pool, or with `undo` start again.
 
     Changes nothing else: a host that differs from its inventory in other ways is refused. Open
-    requests are not interrupted. With `roll`, servers that were drained by hand stay so.
+    requests are not interrupted. A roll and a training leave servers as they are that others
+    drained. `returner` is started before a server is drained, and undoes it on the gateway.
     """
     desired = _DesiredState(files, directory, status_port, tls, pool)
     state = desired.state()
     before = marks_of(pool, directory, state)
-    by = Drained.BY_ROLL if roll else Drained.BY_HAND
     after = marks_after(before, servers, by, undo=undo)
-    if roll:
-        held = [name for name in servers if before.get(name) is Drained.BY_HAND]
-        note(_drained(name, Drained.BY_HAND) for name in held)
+    held = {name: before[name] for name in servers if name in before and by is not Drained.BY_HAND}
+    note(_drained(name, owner) for name, owner in held.items() if owner is not by)
     tree, _ = desired.tree(state, before)
     if tree.wrong(state) or service_drift(state, tree.digest):
         yield refuse([f"{host.name} differs from its inventory: deploy it first"])
     elif not undo and (refusal := drain_refusal(pool, before, servers)):
         yield refuse([refusal])
-    elif before != after:
-        tree, _ = desired.tree(state, after)
-        explain(
-            _drained(name, after[name]) if name in after else f"{name} is returned to the pool"
-            for name in servers
-            if before.get(name) is not after.get(name)
-        )
-        yield from _apply(tree, state)
+    else:
+        # First: whatever happens then, the server is returned.
+        if returner and by in map(after.get, servers):
+            yield StringCommand(returner.start_script, _stdin=returner.archive)
+        if before != after:
+            tree, _ = desired.tree(state, after)
+            explain(
+                _drained(name, after[name]) if name in after else f"{name} is returned to the pool"
+                for name in servers
+                if before.get(name) is not after.get(name)
+            )
+            yield from _apply(tree, state)
 
 
 @dataclass(frozen=True)
@@ -137,8 +142,7 @@ class _DesiredState:
             create = host.state.is_executing
             directory = self.pool.authority
             authority = open_authority(directory, create=create).certificate if directory else b""
-            rolled = [name for name, by in marks.items() if by is Drained.BY_ROLL]
-            tree = with_pool(tree, self.pool, marks, authority, rolled)
+            tree = with_pool(tree, self.pool, marks, authority, marks)
         return _with_tls(tree, self.tls, state)
 
 

@@ -11,6 +11,7 @@ from llmhost.docker.containerd import refused_moves
 from llmhost.docker.packages import other_engine
 from llmhost.facts.docker import EngineRootsFact, OtherContainers
 from llmhost.facts.listeners import Listeners
+from llmhost.facts.model_store import ShareState
 from llmhost.facts.network import HostNetworking
 from llmhost.facts.nginx import OtherSites
 from llmhost.facts.system import HostIdentityFact, HostTime
@@ -28,6 +29,7 @@ from llmhost.preflight import (
     occupied,
     replaced_engine,
     unreachable,
+    without_share,
 )
 from llmhost.system.listeners import taken
 
@@ -50,6 +52,7 @@ def _prefetch(
     roots: tuple[str, str] | None = None,
     gateway: GatewayPlan | None = None,
     group: tuple[str, IPv4Address] | None = None,
+    share: str = "",
     **_: object,
 ) -> list[Question]:
     """Not the clock, which is compared with the controller's."""
@@ -59,6 +62,7 @@ def _prefetch(
     if requirements.ports:
         questions.append(_listeners_question(requirements))
     questions += [ask(HostNetworking)] if group else []
+    questions += [ask(ShareState, share=share)] if share else []
     if gateway and not gateway.replaces_nginx:
         questions.append(_sites_question(gateway))
     if gateway and gateway.servers:
@@ -96,15 +100,17 @@ def fit(
     gateway: GatewayPlan | None = None,
     gpus: DriverPolicy | None = None,
     group: tuple[str, IPv4Address] | None = None,
+    share: str = "",
 ) -> Commands:
     """Refuse the host, with all reasons, if it does not meet the requirements.
 
     `roots` are the directories of Docker and containerd. `gpus` are the services' requirements for
     its GPUs, which are read only if there are any. Those that cannot be met are a warning: they
     stop only what needs the GPUs (docs/decisions/0087). None: the host runs no services. `group` is
-    the interface of its engine group, and the address that it must have there. Servers
-    behind a gateway that do not answer, and ports that other programs use, are a warning once the
-    host is deployed: its keys must remain changeable meanwhile.
+    the interface of its engine group, and the address that it must have there. `share` is the
+    directory of the site's store of weights, empty without one. Servers behind a gateway that do
+    not answer, ports that other programs use, and a share that is not mounted are a warning once
+    the host is deployed: its keys must remain changeable meanwhile.
     """
     identity = get_fact(HostIdentityFact, paths=paths, receipt=receipt)
     if identity is None:
@@ -119,6 +125,7 @@ def fit(
     warnings: list[str] = []
     found = warnings if identity.deployed else wrong
     found += _taken_ports(requirements)
+    found += without_share(share, get_fact(ShareState, share=share)) if share else ()
     if gateway:
         if not gateway.replaces_nginx:
             wrong += occupied(get_fact(OtherSites, **_sites_question(gateway).arguments))

@@ -14,24 +14,39 @@ from llmhost.units import duration, so_far
 PATIENCE_SECONDS, EVERY_SECONDS = 5, 10
 
 
-@contextmanager
-def reported(what: str, path: str = "", size: int = 0) -> Iterator[None]:
-    """Report the progress of commands that take long; short ones print nothing.
+class Progress:
+    """Progress of a long step, from now until `end`; a short one prints nothing.
 
     `path` is a file on the host that grows to `size` bytes. It is read as the login user.
     """
+
+    def __init__(self, host: Host, what: str, path: str = "", size: int = 0) -> None:
+        self.host, self.what = host, what
+        self.begun = time.monotonic()
+        self.teller = gevent.spawn(_tell, host, what, path, size)
+
+    def end(self, *, succeeded: bool = True) -> None:
+        """Print how long the step took, if it was long and succeeded."""
+        self.teller.kill()
+        seconds = time.monotonic() - self.begun
+        if succeeded and seconds > PATIENCE_SECONDS:
+            self.host.log(f"  {self.what}: done in {duration(seconds)}")
+
+
+@contextmanager
+def reported(what: str, path: str = "", size: int = 0) -> Iterator[None]:
+    """Report the progress of commands that take long, as `Progress` does."""
     host: Host = ctx_host.get()
     if not host.state.is_executing:
         yield
         return
-    begun = time.monotonic()
-    teller = gevent.spawn(_tell, host, what, path, size)
+    progress = Progress(host, what, path, size)
     try:
         yield
-    finally:
-        teller.kill()
-    if (seconds := time.monotonic() - begun) > PATIENCE_SECONDS:
-        host.log(f"  {what}: done in {duration(seconds)}")
+    except BaseException:
+        progress.end(succeeded=False)
+        raise
+    progress.end()
 
 
 def _tell(host: Host, what: str, path: str, size: int) -> None:

@@ -23,8 +23,8 @@ def unfit(derive: Derive, source: str, service: str, task: str) -> Iterator[str]
     yield from _of_source(derive, source)
     if derive.onnx and task == "generate":
         yield (
-            "makes ONNX files of models that embed or rerank, and this one has task 'generate'; use"
-            " quantize, or correct the task"
+            "makes ONNX files, and no service serves a model with task 'generate' from these; use"
+            " quantize with llamacpp or ollama, compress with vllm, or correct the task"
         )
     if derive.compress and task != "generate":
         yield (

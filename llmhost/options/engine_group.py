@@ -11,7 +11,6 @@ from llmhost.options.types import (
     IndexUrl,
     InterfaceName,
     InventoryHost,
-    Port,
     SecretReference,
     Table,
     parsed,
@@ -41,7 +40,7 @@ class EngineGroup(Section):
     token: SecretReference | None = None
     """Secret of the group, which Ray requires from everyone who connects: 32 characters or more."""
 
-    port: Port = 6379
+    port: Annotated[int, whole(1024, 65535, "", 6379, "a port number")] = 6379
     """Port of Ray on the head."""
 
     package_index: IndexUrl | None = None

@@ -198,7 +198,8 @@ class Gateway(Section):
     fallbacks: Table[Role, SomeItems[Role]] = Field(default_factory=dict)
     """Models that answer instead of another one, in order, if that one is down or full:
     `{"brain": ["search"]}`. Full: it answers as many requests as its `parallel` allows. If these
-    cannot answer either, a request waits for the first one."""
+    cannot answer either, a request waits for the first one. A client gets answers only of models
+    that its `scope` covers."""
 
     shares: Table[Role, Table[Name, Annotated[int, whole(0, 1000, "parts", 90)]]] = Field(
         default_factory=dict

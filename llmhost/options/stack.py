@@ -11,7 +11,6 @@ from llmhost.options.model_source import HUB, OLLAMA_LIBRARY
 from llmhost.options.types import (
     Flag,
     HostName,
-    HostPath,
     Items,
     LoadSeconds,
     LocalName,
@@ -72,7 +71,14 @@ class Stack(Section):
     """URL of OSV, or of a mirror. `llmhost outdated` asks it for known vulnerabilities, with the
     names and versions of engines. None: it does not ask."""
 
-    directory: HostPath = "/opt/llmhost"
+    directory: Annotated[
+        str,
+        text(
+            r'/[^\s\x00"$\\]+',
+            "an absolute path on the host, without spaces and special characters",
+            "/opt/llmhost",
+        ),
+    ] = "/opt/llmhost"
     """Directory of the Compose project; weights are stored there while an image is built."""
 
     project: Annotated[

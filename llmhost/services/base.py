@@ -44,16 +44,33 @@ GATEWAY = "llmhost-gateway"
 """Name of the host's gateway in the containers of services that call it."""
 
 
-def refuse_own_arguments(arguments: Iterable[str], own: Mapping[str, str]) -> None:
-    """Raise Mistake for an argument of `own`, whose value says what to do instead.
+def flag_of(argument: str) -> str:
+    """The name of an argument: vLLM and llama.cpp read `--ctx_size` as `--ctx-size`, and vLLM
+    `--name=value`."""
+    flag = argument.partition("=")[0]
+    return flag.replace("_", "-") if flag.startswith("--") else flag
 
-    vLLM and llama.cpp read `--ctx_size` as `--ctx-size`, and vLLM `--name=value`.
-    """
+
+def is_short_for(flag: str, name: str) -> bool:
+    """Whether Python's argparse, and so vLLM, may read a flag as this name: it accepts what only
+    one name begins with, after one dash, too (vllm/utils/argparse_utils.py leaves `allow_abbrev`
+    as it is). llama.cpp knows whole names only (common/arg.cpp)."""
+    return flag.strip("-") != "" and name.startswith(flag)
+
+
+def refuse_own_arguments(
+    arguments: Iterable[str], own: Mapping[str, str], *, abbreviates: bool = False
+) -> None:
+    """Raise Mistake for an argument of `own`, whose value says what to do instead, or for what is
+    short for one, if the engine `abbreviates`."""
     for argument in arguments:
-        flag = argument.partition("=")[0]
-        flag = flag.replace("_", "-") if flag.startswith("--") else flag
+        flag = flag_of(argument)
         if instead := own.get(flag):
             raise Mistake(f"has {argument}; remove it and {instead}", "extra_arguments")
+        short = [name for name in own if abbreviates and is_short_for(flag, name)]
+        if short:
+            what = f"has {argument}, short for {short[0]}; remove it and {own[short[0]]}"
+            raise Mistake(what, "extra_arguments")
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ _OWN_ARGUMENTS = {
     **dict.fromkeys(("--model", "-m"), "write the model's source"),
     **dict.fromkeys(("--model-url", "-mu"), "write the model's source"),
     **dict.fromkeys(("--hf-repo", "-hf", "-hfr"), "write the model's source"),
+    **dict.fromkeys(("--docker-repo", "-dr"), "write the model's source"),
     **dict.fromkeys(("--alias", "-a"), "write the model's name"),
     "--embedding": "write the model's task",
     "--embeddings": "write the model's task",

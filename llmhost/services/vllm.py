@@ -118,7 +118,7 @@ class VllmOptions(ServiceOptions):
                 " runs on; remove it to use all of them",
                 "tensor_parallel",
             )
-        refuse_own_arguments(self.extra_arguments, _OWN_ARGUMENTS)
+        refuse_own_arguments(self.extra_arguments, _OWN_ARGUMENTS, abbreviates=True)
         return self
 
     @property

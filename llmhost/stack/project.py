@@ -39,7 +39,7 @@ def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
         ServiceImage(
             service=service.name,
             engine=settings.options(service.name).image,
-            models=weights_images(settings.models_of(service.name), settings.stack.hubs),
+            models=weights_images(settings.models_of(service.name), settings),
             context=tuple(_context(settings, service)),
             **_app_build(settings, service),
         )
@@ -197,9 +197,15 @@ def _quoted(text: str) -> str:
     return json.dumps(text.replace("$", "$$"))
 
 
-def weights_images(models: Sequence[Model], hubs: Mapping[str, str]) -> tuple[ModelImage, ...]:
-    """Images of the weights of models, and of what is loaded beside them."""
-    return (*(_weights(model, hubs) for model in models), *_adapters(models))
+def weights_images(models: Sequence[Model], settings: Settings) -> tuple[ModelImage, ...]:
+    """Images of the weights of models, and of what is loaded beside them; hubs and the model store
+    are those of the host."""
+    store = settings.model_store if settings.model_store.location else None
+    found = (*(_weights(model, settings.stack.hubs) for model in models), *_adapters(models))
+    return tuple(
+        replace(image, files=tuple(replace(file, store=store) for file in image.files))
+        for image in found
+    )
 
 
 def _weights(model: Model, hubs: Mapping[str, str]) -> ModelImage:
@@ -251,8 +257,7 @@ def _with_models(file: File, settings: Settings, models: Sequence[Model]) -> Fil
     if not models or file.path != "Dockerfile":
         return file
     lines = [
-        f"COPY --link --from={image.reference} / /"
-        for image in weights_images(models, settings.stack.hubs)
+        f"COPY --link --from={image.reference} / /" for image in weights_images(models, settings)
     ]
     return replace(file, content="\n".join([file.data.decode(), *lines, f"ADD {LINKS} /", ""]))
 

@@ -23,7 +23,7 @@ def training_image(settings: Settings, job: TrainingJob) -> ServiceImage:
     return ServiceImage(
         service=job.service,
         engine=settings.training.image,
-        models=weights_images([job.base_model], settings.stack.hubs),
+        models=weights_images([job.base_model], settings),
         context=(*context_files(FILES / "images" / "training"), pip_configuration(index)),
     )
 

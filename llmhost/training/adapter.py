@@ -41,7 +41,8 @@ def unpacked(archive: bytes, place: Path) -> dict[str, Any]:
                     raise KeyError(member)
                 (place / name).write_bytes(content.read())
         result: dict[str, Any] = json.loads((place / _RESULT).read_text())
-    except (tarfile.TarError, KeyError, ValueError) as error:
+        result |= {loss: float(result[loss]) for loss in ("before", "after")}
+    except (tarfile.TarError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"has a result that cannot be read: {error}") from None
     (place / _RESULT).unlink()
     return result
@@ -52,7 +53,7 @@ def judged(host: HostJob, result: Mapping[str, Any]) -> float:
     TrainingError if it misses the limit."""
     before, after = float(result["before"]), float(result["after"])
     limit = host.job.evaluate.at_most
-    value = after / before if before else math.inf
+    value = after / before if before > 0 else math.inf
     if not math.isfinite(value) or value > limit:
         raise TrainingError(
             f"was trained, and its adapter is discarded: the loss on what was held back is"

@@ -119,7 +119,7 @@ def _is_skipped(part: str) -> bool:
 
 def _examples(file: Path, characters: int) -> Iterator[Example]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"has {file} in data: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -127,7 +127,8 @@ def _examples(file: Path, characters: int) -> Iterator[Example]:
     if file.suffix != QUESTIONS:
         yield from (Example(piece) for piece in _pieces(text, characters))
         return
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not splitlines: strings in JSON may have other characters that end a line.
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield _of_line(line, f"{file}, line {number}")
 
@@ -135,7 +136,7 @@ def _examples(file: Path, characters: int) -> Iterator[Example]:
 def _of_line(line: str, place: str) -> Example:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(f"has data that is not JSON: {place}") from None
     if isinstance(record, dict):
         for question, answer in _PAIRS:

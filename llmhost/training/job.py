@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmhost.gateway.tree import NginxPaths
 from llmhost.history.run_record import LOCK
 from llmhost.options.model_source import HubSource
 from llmhost.options.training import TrainingJob
@@ -21,6 +22,9 @@ from llmhost.training.data import Examples, lines_of
 
 SCRIPT = FILES / "training/host.py"
 
+DRAIN_SECONDS = 300
+"""As in a roll, and in an update of a service."""
+
 
 @dataclass(frozen=True)
 class HostJob:
@@ -29,6 +33,8 @@ class HostJob:
     settings: Settings
     job: TrainingJob
     examples: Examples
+    drain_seconds: int = DRAIN_SECONDS
+    """How long open requests to the services that it stops may take."""
 
     @property
     def directory(self) -> str:
@@ -84,19 +90,29 @@ class HostJob:
     def question(self) -> dict[str, Any]:
         """`question.json`."""
         stack = self.settings.stack
+        stopped = stopped_for(self.job, self.settings)
         return {
             "name": self.job.name,
             "image": self.image,
             "digest": self.digest,
             "gpus": [] if self.job.gpu is None else [str(self.job.gpu)],
-            "services": stopped_for(self.job, self.settings),
+            "services": stopped,
             "stopped": stack.stopped,
+            "ports": {name: port for name in stopped if (port := _port(self.settings, name))},
+            "gateway": f"{NginxPaths().configuration}/nginx.conf",
+            "drain_seconds": self.drain_seconds,
             "compose": stack.compose_file,
             "start_seconds": stack.start_timeout_seconds,
             "hours": self.job.hours or "",
             "max_minutes": self.job.max_minutes,
             "lock": LOCK,
         }
+
+
+def _port(settings: Settings, service: str) -> int | None:
+    """The port at which the gateway asks a service; None if it does not."""
+    asked = {each.name for each in settings.offered} | settings.uis.keys()
+    return settings.options(service).port if service in asked else None
 
 
 def base_name(job: TrainingJob) -> str:

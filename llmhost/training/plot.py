@@ -1,7 +1,9 @@
 """The loss curve of a training, as PNG. Needs matplotlib: the extra `llmhost[plot]`."""
 
+from io import BytesIO
 from pathlib import Path
 
+from llmhost.system.whole_file import write_file
 from llmhost.training.report import TrainReport
 
 
@@ -25,6 +27,6 @@ def plot(report: TrainReport, file: Path) -> None:
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize="small")
     axis.set_title(f"{report.job} on {report.host}", fontsize="medium")
-    draft = file.with_name(f".{file.name}.new")
-    figure.savefig(draft, format="png", dpi=120)
-    draft.replace(file)
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
+    write_file(file, drawn.getvalue())

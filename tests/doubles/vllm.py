@@ -25,7 +25,9 @@ from typing import Any
 Json = dict[str, Any]
 
 VERSION = "0.32.0"
-WORDS = ["The", " double", " of", " vLLM", " says", " this", "."]
+OWN = " vLLM"
+WORDS = ["The", " double", " of", OWN, " says", " this", "."]
+"""What the model answers; an adapter has its own name in it."""
 TEMPLATE_TOKENS = 19
 """What the chat template adds to a message."""
 
@@ -38,8 +40,9 @@ _VALUES = (
         "max-num-batched-tokens",
         "disable-access-log-for-endpoints",
     ),
-    *("tool-call-parser", "reasoning-parser", "max-loras", "max-lora-rank", "dtype", "seed"),
+    *("tool-call-parser", "reasoning-parser", "max-loras", "dtype", "seed"),
 )
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 def arguments() -> argparse.Namespace:
@@ -53,6 +56,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runner", choices=["generate", "pooling"], default="generate")
     parser.add_argument("--override-generation-config", type=json.loads, default={})
     parser.add_argument("--lora-modules", nargs="+", default=[])
+    parser.add_argument("--max-lora-rank", type=int, choices=_RANKS, default=16)
     for name in _FLAGS:
         parser.add_argument(f"--{name}", action="store_true")
     for name in _VALUES:
@@ -71,8 +75,11 @@ def load(options: argparse.Namespace) -> None:
     if not sorted(options.model.glob("*.safetensors")):
         sys.exit(f"RuntimeError: Cannot find any model weights with `{options.model}`")
     for module in options.lora_modules:
-        if not Path(module.partition("=")[2], "adapter_config.json").is_file():
-            sys.exit(f"ValueError: Loading lora {module} failed: No adapter found")
+        name, _, path = module.partition("=")
+        try:
+            check_adapter(name, Path(path), options.max_lora_rank)
+        except Refused as refused:
+            sys.exit(f"ValueError: {refused.body['message']}")
     if os.environ.get("HF_HUB_OFFLINE") != "1":
         sys.exit("the double does not look at the hub; the real one would: set HF_HUB_OFFLINE=1")
     compiled = Path(os.environ["VLLM_CACHE_ROOT"], "torch_compile_cache", getpass.getuser())
@@ -93,6 +100,85 @@ class Refused(Exception):
         self.status = status
         kind = kind or ("NotFoundError" if status == 404 else "BadRequestError")
         self.body = {"message": message, "type": kind, "param": param, "code": status}
+
+
+_ADAPTED = (
+    *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    *("embed_tokens", "lm_head"),
+)
+"""Modules of the recorded model that can be adapted."""
+_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
+
+
+def check_adapter(name: str, home: Path, most: int) -> None:
+    """What the real one refuses in an adapter; it does not compare sizes with the model's."""
+    try:
+        config = json.loads((home / "adapter_config.json").read_text())
+    except FileNotFoundError:
+        sentence = f"Loading lora {name} failed: No adapter found for {home}"
+        raise Refused(sentence, status=404) from None
+    reasons = [*unsupported(config, most)] or [*unknown_tensors(home)]
+    if reasons:
+        failed = "Call to add_lora method failed: Worker failed with error"
+        advice = "please check the stack trace above for the root cause"
+        sentence = f"{failed} '{' '.join(reasons)}', {advice}"
+        raise Refused(sentence, status=500, kind="InternalServerError")
+
+
+def unsupported(config: Json, most: int) -> Iterator[str]:
+    if missing := {"r", "lora_alpha", "target_modules"} - config.keys():
+        yield f"Missing required configuration fields: {missing}"
+        return
+    saved = [m for m in config.get("modules_to_save") or () if m not in ("classifier", "score")]
+    if saved:
+        yield (
+            "vLLM only supports modules_to_save being either None or"
+            f' ["classifier", "score"] for classification models. Unsupported'
+            f" modules_to_save: {saved}"
+        )
+    if config.get("use_dora"):
+        yield "vLLM does not yet support DoRA."
+    if config.get("lora_bias"):
+        yield "vLLM does not support LoRA bias (lora_bias)."
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower() not in _STARTS:
+        yield f"vLLM does not support init_lora_weights={start!r}."
+    if config.get("alora_invocation_tokens"):
+        yield "vLLM does not support Activated LoRA (aLoRA)."
+    if config.get("layer_replication"):
+        yield "vLLM does not support layer_replication."
+    if config.get("use_bdlora"):
+        yield "vLLM does not support block-diagonal LoRA (BD-LoRA)."
+    if config.get("use_qalora"):
+        yield "vLLM does not support QALoRA."
+    rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
+    if rank > most:
+        yield f"LoRA rank {rank} is greater than max_lora_rank {most}."
+    if config.get("bias", "none") != "none":
+        yield "Adapter bias is not supported."
+
+
+def unknown_tensors(home: Path) -> Iterator[str]:
+    """The first tensor that cannot be loaded."""
+    content = (home / "adapter_model.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 + length or not length:
+        yield "Error while deserializing header: header too small"
+        return
+    names = [name for name in json.loads(content[8 : 8 + length]) if name != "__metadata__"]
+    ends = r"\.(lora_[AB]\.weight|lora_embedding_[AB])$"
+    for name in names:
+        if not re.search(ends, name):
+            yield f"{name} is unsupported LoRA weight"
+            return
+        module = re.sub(ends, "", name)
+        if module.rpartition(".")[2] not in _ADAPTED:
+            modules = [module.removeprefix("base_model.model.")]
+            yield f"While loading {home}, expected target modules but received {modules}."
+            return
+    if len({re.sub(ends, "", name) for name in names}) * 2 > len(names) or not names:
+        yield "unsupported operand type(s) for *=: 'NoneType' and 'float'"
+        return
 
 
 def invalid(kind: str, place: str, message: str, value: str) -> Refused:
@@ -123,9 +209,14 @@ class Engine:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.longest = options.max_model_len
-        self.names = [options.served_model_name]
-        self.names += [module.partition("=")[0] for module in options.lora_modules]
+        self.roots = {options.served_model_name: str(options.model)}
+        for module in options.lora_modules:
+            name, _, path = module.partition("=")
+            self.roots[name] = path
         self.answers: dict[str, Callable[[Json], Any]] = {"/tokenize": self.tokenize}
+        if os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") == "1":
+            self.answers["/v1/load_lora_adapter"] = self.load_adapter
+            self.answers["/v1/unload_lora_adapter"] = self.unload_adapter
         if options.runner == "generate":
             self.answers["/v1/chat/completions"] = self.chat
             self.answers["/v1/completions"] = self.completion
@@ -138,13 +229,34 @@ class Engine:
             self.answers["/v1/rerank"] = self.rerank
 
     @property
+    def names(self) -> list[str]:
+        """The model's name, and those of adapters."""
+        return [*self.roots]
+
+    def load_adapter(self, body: Json) -> str:
+        name, home = body["lora_name"], body["lora_path"]
+        invalid_input = "InvalidUserInput"
+        if name == self.names[0]:
+            sentence = f"The lora adapter '{name}' conflicts with a served base model."
+            raise Refused(sentence, kind=invalid_input)
+        if name in self.roots:
+            sentence = f"The lora adapter '{name}' has already been loaded."
+            advice = "If you want to load the adapter in place, set 'load_inplace' to True."
+            raise Refused(f"{sentence} {advice}", kind=invalid_input)
+        check_adapter(name, Path(home), self.options.max_lora_rank)
+        self.roots[name] = home
+        return f"Success: LoRA adapter '{name}' added successfully."
+
+    def unload_adapter(self, body: Json) -> str:
+        del self.roots[body["lora_name"]]
+        return f"Success: LoRA adapter '{body['lora_name']}' removed successfully."
+
+    @property
     def fingerprint(self) -> str:
         return f"vllm-{VERSION}-double"
 
     def models(self) -> Json:
-        paths = [str(self.options.model)]
-        paths += [module.partition("=")[2] for module in self.options.lora_modules]
-        return {"object": "list", "data": [*map(self._card, self.names, paths)]}
+        return {"object": "list", "data": [*map(self._card, self.roots, self.roots.values())]}
 
     def _card(self, name: str, root: str) -> Json:
         made, first = int(time.time()), name == self.names[0]
@@ -192,14 +304,16 @@ class Engine:
             raise Refused(f"{sentence} (parameter=max_tokens, value={asked})", "max_tokens")
         if body.get("n", 1) > 1 and body.get("temperature") == 0:
             raise Refused(f"n must be 1 when using greedy sampling, got {body['n']}.")
+        model = self.known(body)
+        spoken = [f" {model}" if word == OWN and model != self.names[0] else word for word in WORDS]
         cap = self.options.override_generation_config.get("max_new_tokens")
         most = min(each for each in (asked, cap, self.longest - prompt) if each is not None)
         if body.get("ignore_eos"):
-            return [*islice(cycle(WORDS), most)], "length"
+            return [*islice(cycle(spoken), most)], "length"
         if (wanted := body.get("response_format") or {}).get("type") == "json_schema":
             text = json.dumps(instance(wanted["json_schema"]["schema"]))
             return [text[:most]], "stop" if len(text) <= most else "length"
-        return WORDS[:most], "stop" if len(WORDS) < most else "length"
+        return spoken[:most], "stop" if len(spoken) < most else "length"
 
     def chat(self, body: Json) -> Any:
         needs(body, "messages")
@@ -573,6 +687,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         if isinstance(answer, dict):
             self._json(200, answer)
+        elif isinstance(answer, str):
+            self._send(200, answer, None)
         else:
             self._stream(answer)
 

@@ -161,7 +161,8 @@ def local_tree(
     if servers := pool(settings):
         ca = servers.authority
         trusted = open_authority(ca, create=True).certificate if ca else b""
-        tree = with_pool(tree, servers, drained, trusted)
+        owners = drained if isinstance(drained, Mapping) else None
+        tree = with_pool(tree, servers, drained, trusted, owners)
     if not (how := tls(settings)):
         return tree
     state = NginxState(names=("127.0.0.1",), version=version)

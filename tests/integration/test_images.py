@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -131,6 +132,30 @@ def test_one_changed_model_of_two_is_the_only_one_made_anew(
     pair = added["llmhost/pair"]
     assert _baked_sha256(site, pair, "/models/first.gguf") == site.model_sha256
     assert _baked_sha256(site, pair, "/models/second.gguf") == sha256
+
+
+def bake_two(*parts: tuple[str, str, str]) -> None:
+    top = (File("Dockerfile", "FROM base\n"),)
+    services: list[ServiceImage] = []
+    for engine, source, sha256 in parts:
+        name = f"beside{len(services)}"
+        model = ModelImage(name, (WeightsFile(sha256, source, False, f"/models/{name}"),))
+        services.append(ServiceImage(name, engine, (model,), top))
+    images.built(*services, uploads=UPLOADS, name="Bake")
+
+
+def test_images_of_two_engines_are_built_at_the_same_time(site: DockerSite, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("other")
+    sha256 = hashlib.sha256(b"other").hexdigest()
+    first = site.engine, str(site.model), site.model_sha256
+    second = site.other_engine(), str(tmp_path / "other"), sha256
+    watch = f"until [ $(pgrep -fc '^sh {UPLOADS}/') -ge 2 ]; do sleep 0.05; done"
+    with ThreadPoolExecutor() as pool:
+        seen = pool.submit(site.machine.ssh, f"timeout 120 sh -c {shlex.quote(watch)}", check=False)
+        converge(site.machine, bake_two, first, second)
+    assert seen.result().returncode == 0
+    built = {name.partition(":")[0] for name in _images(site)}
+    assert built >= {"llmhost/beside0", "llmhost/beside1"}
 
 
 def test_moved_tag_is_noticed(site: DockerSite) -> None:

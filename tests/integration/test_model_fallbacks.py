@@ -23,7 +23,7 @@ from tests.integration.local_gateway import LocalGateway, free_ports, local_gate
 
 pytestmark = pytest.mark.machines
 
-KEY, ONLY_BRAIN = new_key(), new_key()
+KEY, ONLY_BRAIN, BOTH, ONE_SERVICE = (new_key() for _ in range(4))
 CHAT = "/v1/chat/completions"
 
 
@@ -53,7 +53,12 @@ def inventory(ports: list[int], models: list[dict[str, Any]], **more: object) ->
 
 def with_fallback(brain: int, search: int) -> dict[str, Any]:
     models = [model("brain", "llamacpp"), model("search", "ollama")]
-    return inventory([brain, search], models, gateway_fallbacks={"brain": ["search"]})
+    data = inventory([brain, search], models, gateway_fallbacks={"brain": ["search"]})
+    data["api_clients"] += [
+        {"name": "both", "sha256": digest(BOTH), "scope": ["brain", "search"]},
+        {"name": "service", "sha256": digest(ONE_SERVICE), "scope": ["llamacpp"]},
+    ]
+    return data
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +107,7 @@ def test_full_model_is_answered_for_and_then_waited_for(
         slow: dict[str, Any] = {"stream": True, "chunks": 3, "interval": 1}
         answers = []
         for added in ([1, 0], [1, 1], [2, 1]):
-            answers.append(pool.submit(ask, gateway, ONLY_BRAIN, **slow))
+            answers.append(pool.submit(ask, gateway, BOTH, **slow))
             expected = [old + new for old, new in zip(before, added, strict=True)]
             assert wait_until(partial(_are, engines, expected), 5), added
         assert [answer.result().status_code for answer in answers] == [200] * 3
@@ -117,10 +122,56 @@ def test_other_model_answers_for_one_that_is_down(engines: list[Engine], tmp_pat
         # From the disk, once more; the field is not changed.
         large = "x" * 20_000_000
         assert ask(gateway, prompt=large).status_code == 200
-        assert ask(gateway, ONLY_BRAIN).status_code == 200
+        assert ask(gateway, BOTH).status_code == 200
         assert counts(engines) == [before[0], before[1] + 3]
         assert engines[1].requests[-2].options == {"model": "brain", "prompt": large}
         assert gateway.logged("down")["variant"] == "search/ollama"
+
+
+@pytest.mark.parametrize("key", [ONLY_BRAIN, ONE_SERVICE], ids=["model", "service"])
+def test_model_beyond_a_scope_never_answers(
+    engines: list[Engine], tmp_path: Path, key: str
+) -> None:
+    """By a model, and by a service."""
+    with local_gateway(with_fallback(gone(), engines[1].port), tmp_path / "nginx") as gateway:
+        before = counts(engines)
+        answer = ask(gateway, key, trace="scoped")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (502, "engine_silent")
+        assert ask(gateway, key, prompt="x" * 20_000_000).status_code == 502
+        assert counts(engines) == before
+        assert gateway.logged("scoped")["variant"] == "brain/llamacpp"
+
+
+def test_scoped_client_waits_for_a_full_model(engines: list[Engine], tmp_path: Path) -> None:
+    data = with_fallback(engines[0].port, engines[1].port)
+    with local_gateway(data, tmp_path / "nginx") as gateway, ThreadPoolExecutor(2) as pool:
+        before = counts(engines)
+        slow: dict[str, Any] = {"stream": True, "chunks": 3, "interval": 1}
+        answers = []
+        for added in ([1, 0], [2, 0]):
+            answers.append(pool.submit(ask, gateway, ONLY_BRAIN, **slow))
+            expected = [old + new for old, new in zip(before, added, strict=True)]
+            assert wait_until(partial(_are, engines, expected), 5), added
+        assert [answer.result().status_code for answer in answers] == [200] * 2
+
+
+def test_chain_goes_on_behind_a_model_beyond_the_scope(
+    engines: list[Engine], tmp_path: Path
+) -> None:
+    files = [{"path": "model.safetensors", "sha256": "1" * 64}]
+    last = {"name": "last", "service": "vllm", "source": "hf:a/b", "revision": "1" * 40}
+    models = [model("brain", "llamacpp"), model("search", "ollama"), {**last, "files": files}]
+    data = inventory(
+        [gone(), engines[0].port, engines[1].port],
+        models,
+        gateway_fallbacks={"brain": ["search", "last"]},
+        api_clients=[{"name": "a", "sha256": digest(KEY), "scope": ["brain", "last"]}],
+    )
+    with local_gateway(data, tmp_path / "nginx") as gateway:
+        before = counts(engines)
+        assert ask(gateway, trace="c").status_code == 200
+        assert gateway.logged("c")["variant"] == "last/vllm"
+        assert counts(engines) == [before[0], before[1] + 1]
 
 
 def test_both_down_is_said(tmp_path: Path) -> None:

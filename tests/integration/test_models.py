@@ -166,6 +166,7 @@ UNCLEAR = {
     + b'"}',
     "UTF-16": '{"model":"vector"}'.encode("utf-16-le"),
     "two bodies": b'{"model":"vector"}{"model":"brain"}',
+    "a second value": b'{"x":{},"model":"brain"}["vector"]',
     "very many names": b'{"model":"vector","a":[' + b'"",' * 300_000 + b'""]}',
 }
 
@@ -184,6 +185,36 @@ def test_body_that_engines_could_understand_differently_is_refused(
 def test_compressed_body_is_refused(gateway: LocalGateway) -> None:
     answer = post(gateway, CHAT, {"model": "brain"}, **{"Content-Encoding": "gzip"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "model_unclear")
+
+
+def test_second_header_does_not_make_a_body_compressed(
+    gateway: LocalGateway, vector: Engine
+) -> None:
+    """nginx before 1.23 sees the first header of a name. What the gateway read in plain text, an
+    engine must not decompress."""
+    body = b'{"model":"vector","input":"Hi"}'
+    head = [
+        "POST /v1/embeddings HTTP/1.1",
+        "Host: x",
+        f"Authorization: Bearer {APP}",
+        f"Content-Length: {len(body)}",
+        "Content-Encoding:",
+        "Content-Encoding: zstd",
+        "Connection: close",
+    ]
+    before = len(vector.requests)
+    address = ("127.0.0.1", gateway.settings.gateway.port)
+    with socket.create_connection(address, 10) as connection:
+        connection.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+        status = connection.recv(100).split()[1]
+        while connection.recv(65_536):
+            pass
+    assert status in (b"200", b"400")
+    assert all("content-encoding" not in each.headers for each in vector.requests[before:])
+    # Elsewhere, it is the engine's to read.
+    path = "/embeddings/v1/embeddings"
+    post(gateway, path, body, **{"Content-Encoding": "zstd"}).raise_for_status()
+    assert vector.requests[-1].headers["content-encoding"] == "zstd"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'"model"', b'{"model":null}', b"{bad"])

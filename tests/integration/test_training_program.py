@@ -21,6 +21,8 @@ from typing import Any
 import httpx
 import pytest
 
+from llmhost.models.lora import unfit
+from llmhost.options.adapter import LoraAdapter
 from llmhost.resources import FILES
 from testbed import llama_tools, smollm2, trainable
 from testbed.environments import version
@@ -236,6 +238,8 @@ def test_adapter_names_its_base_and_the_modules(trained: Trained) -> None:
         name.split(".")[-3] for name in trainable.tensors(adapter / "adapter_model.safetensors")
     }
     assert modules == {*config["target_modules"]} and len(modules) == 7
+    served = LoraAdapter(name="house", source=str(adapter))
+    assert [*unfit(served, [trainable.HUB_NAME], None, "generate")] == []
 
 
 def test_training_that_is_finished_does_nothing(trained: Trained) -> None:

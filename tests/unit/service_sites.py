@@ -10,6 +10,7 @@ from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
 from llmhost.services.abilities import Abilities
 from llmhost.services.base import AnyService
+from tests.unit.peft_adapters import write_adapter
 
 Data = dict[str, Any]
 
@@ -103,11 +104,7 @@ def _model_variants(service: AnyService, directory: Path) -> Iterator[tuple[str,
         (directory / "lora.gguf").write_bytes(b"")
         variants["an adapter"] = {"adapter": str(directory / "lora.gguf")}
     if runs.adapters:
-        home = directory / "lora"
-        home.mkdir(exist_ok=True)
-        (home / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8}')
-        (home / "adapter_model.safetensors").write_bytes(b"")
-        variants["adapters"] = {"adapters": [{"name": "style", "source": str(home)}]}
+        variants["adapters"] = {"adapters": [write_adapter(directory / "style")]}
     if runs.parsers:
         variants["parsers"] = {"tool_parser": "hermes", "reasoning_parser": "qwen3"}
     if runs.system_prompt:

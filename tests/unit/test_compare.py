@@ -100,6 +100,22 @@ def test_both_answer_every_question(home: Path, url: str) -> None:
     assert "brain: <b>One?" in shown and "9 tokens" in shown
 
 
+def test_full_disk_leaves_the_earlier_page(home: Path, url: str) -> None:
+    (home / "page.html").write_text("earlier")
+    words = ["compare", "site.py", "brain", "brain-new", "--url", url, "--html", "page.html"]
+    # RLIMIT_FSIZE: the kernel refuses more.
+    done = subprocess.run(
+        ["prlimit", "--fsize=100", LLMHOST, *words],
+        cwd=home,
+        env=os.environ | {"LLMHOST_API_KEY": "secret"},
+        capture_output=True,
+        text=True,
+    )
+    assert (home / "page.html").read_text() == "earlier"
+    assert done.returncode == 1
+    assert done.stderr.strip() == "error: page.html cannot be written: File too large"
+
+
 def test_blind_choice_counts_without_names(home: Path, url: str) -> None:
     words = ("compare", "site.py", "brain", "brain-new", "--questions", "questions.txt", "--blind")
     done = run(home, *words, "--url", url, "--json", typed="x\n1\n=\n")
@@ -172,6 +188,17 @@ def test_promote_names_what_is_there() -> None:
         exchanged(SOURCE, "x", "brain")
     with pytest.raises(EditError, match="both models are 'brain'"):
         exchanged(SOURCE, "brain", "brain")
+
+
+def test_promote_takes_no_name_from_another_host() -> None:
+    """The second host has no model to exchange: its clients would ask for a role that is gone."""
+    source = (
+        'a = [{"name": "brain", "source": "hf:a/b"}, {"name": "new", "source": "hf:c/d"}]\n'
+        'b = [{"name": "brain", "source": "hf:a/b"}]\n'
+    )
+    expected = "'new' has 1 record and 'brain' has 2 records, so that a host would lose one"
+    with pytest.raises(EditError, match=expected):
+        exchanged(source, "new", "brain")
 
 
 def test_promoted_model_has_the_role(home: Path) -> None:

@@ -66,6 +66,15 @@ def test_engine_that_an_image_begins_with_needs_no_room_for_a_copy() -> None:
     assert shortage(replace(small, engines={}, unpacked={ENGINE: 7 * GIB}), {}, [below]) == []
 
 
+def test_images_that_are_built_side_by_side_need_room_together() -> None:
+    other = replace(SERVICE, service="other", engine=ENGINE.replace("0", "1"), models=())
+    engines = {SERVICE.engine: GIB, other.engine: 2 * GIB}
+    room = replace(ROOM, engines=engines)
+    # Packed, unpacked, and once more in the image: 5 GiB and 10 GiB.
+    for free, fits in ((15, True), (14, False)):
+        assert (shortage(_with(room, IMAGES, free * GIB), {}, [SERVICE, other]) == []) == fits
+
+
 def test_shortage_says_how_much_and_what_helps() -> None:
     small = replace(ROOM, images=replace(IMAGES, free_bytes=GIB), engines={ENGINE: GIB})
     assert shortage(small, {MODEL: {"ab": 2 * GIB}}, [SERVICE]) == [

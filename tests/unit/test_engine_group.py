@@ -216,11 +216,24 @@ def test_model_that_fits_nowhere_is_refused() -> None:
             {"engine_group_members": {"one": "10.9.0.1", "two": "10.9.0.1"}},
             "engine_group_members: has 10.9.0.1 for 2 hosts",
         ),
+        (
+            {"engine_group_members": {"one": "127.0.0.1", "two": "10.9.0.2"}},
+            "engine_group_members: has 127.0.0.1 for one, which others cannot reach",
+        ),
+        (
+            {"engine_group_members": {"one": "10.9.0.1", "two": "0.0.0.0"}},
+            "engine_group_members: has 0.0.0.0 for two, which others cannot reach",
+        ),
+        # The firewall admits members to ports from 1024.
+        ({"engine_group_port": 1000}, "engine_group_port: is 1000; write a port number from 1024"),
         ({"engine_group_members": {}}, "engine_group_members: is missing, and engine_group_head"),
         ({"engine_group_token": "env:NOT_SET"}, "engine_group_token: refers to"),
         ({"firewall_enabled": False}, "firewall_enabled: is False"),
         ({"vllm_gpu": None}, "vllm_gpu: is missing"),
         ({"vllm_extra_arguments": ["--nnodes=2"]}, "vllm_extra_arguments: has --nnodes"),
+        ({"vllm_extra_arguments": ["--nno=2"]}, "vllm_extra_arguments: has --nno,"),
+        ({"vllm_extra_arguments": ["-n", "2"]}, "vllm_extra_arguments: has -n,"),
+        ({"vllm_extra_arguments": ["--mas", "x"]}, "vllm_extra_arguments: has --mas,"),
         (
             {"engine_group_tensor_parallel": 2, "engine_group_pipeline_parallel": 4},
             "use 2 × 4 = 8 GPUs, and the 2 members have 4",

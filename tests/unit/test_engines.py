@@ -1,7 +1,9 @@
 """What the engines are told of their models, and what they refuse to be told."""
 
+import argparse
 import json
 import re
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from llmhost.units import GIB
 from llmhost.vram.plan import VramPlan, vram_plan
 from testbed import tiny_embedder, tiny_model
 from tests.unit.model_files import write_gguf
+from tests.unit.peft_adapters import tensors, write_adapter
 
 Data = dict[str, Any]
 CLIENT = {"name": "test", "sha256": "cd" * 32}
@@ -187,13 +190,9 @@ def test_variable_of_a_library_is_passed_on(directory: Path) -> None:
 
 
 def lora(directory: Path, name: str, rank: int = 8, base: str = "", **more: Any) -> Data:
-    """An adapter in PEFT's format, without weights."""
-    home = directory / name
-    home.mkdir(exist_ok=True)
-    config = {"peft_type": "LORA", "r": rank, "base_model_name_or_path": base, **more}
-    (home / "adapter_config.json").write_text(json.dumps(config))
-    (home / "adapter_model.safetensors").write_bytes(b"weights of " + name.encode())
-    return {"name": name, "source": str(home)}
+    """An adapter in PEFT's format, whose weights do not depend on the hidden size."""
+    weights = {key: each for key, each in tensors(rank).items() if "down_proj" in key}
+    return write_adapter(directory / name, rank, weights, base_model_name_or_path=base, **more)
 
 
 def test_vllm_offers_each_adapter_under_its_own_name(directory: Path) -> None:
@@ -218,7 +217,9 @@ def test_vllm_offers_each_adapter_under_its_own_name(directory: Path) -> None:
     (without,) = planned(site("vllm", of_hub(directory, shape=SHAPE), gpu=0), 24).ledgers
     assert with_adapters.peak_bytes == without.peak_bytes  # within its fraction
     size = sum(load.total_bytes for load in with_adapters.loads)
-    assert size - sum(load.total_bytes for load in without.loads) == len(b"weights of style") * 2
+    weights = [Path(each["source"], "adapter_model.safetensors") for each in adapters]
+    added = size - sum(load.total_bytes for load in without.loads)
+    assert added == sum(each.stat().st_size for each in weights)
 
 
 @pytest.mark.parametrize(
@@ -335,6 +336,69 @@ def test_vllm_refuses_what_the_memory_plan_would_not_know(
     assert told in problem
 
 
+OPTIONS_OF_VLLM = (
+    *("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size"),
+    *("-dp", "--data-parallel-rank", "-dpn", "--data-parallel-size-local", "-dpl"),
+    *("--gpu-memory-utilization", "--max-model-len", "--max-num-seqs", "--max-num-batched-tokens"),
+    *("--served-model-name", "--model", "--model-impl", "--model-loader-extra-config", "--config"),
+    *(
+        "--config-format",
+        "--api-key",
+        "--api-server-count",
+        "--host",
+        "--port",
+        "--seed",
+        "--dtype",
+    ),
+    *("--prefill-context-parallel-size", "-pcp", "--decode-context-parallel-size", "-dcp"),
+    *("--enable-prefix-caching", "--enforce-eager", "--kv-cache-memory-bytes", "--tokenizer", "-r"),
+    *("--max-log-len", "--max-logprobs", "--generation-config", "--hf-overrides", "--master-port"),
+)
+"""Some of vLLM's names (vllm/engine/arg_utils.py, vllm/entrypoints/openai/cli_args.py): those that
+llmhost writes itself, and their neighbours."""
+OWN_OF_VLLM = {
+    *("tensor_parallel_size", "tp", "pipeline_parallel_size", "pp", "data_parallel_size", "dp"),
+    *("gpu_memory_utilization", "max_model_len", "max_num_seqs", "served_model_name", "model"),
+    *("config", "api_key", "host", "port"),
+}
+
+
+def test_vllm_refuses_what_argparse_reads_as_such_an_argument(directory: Path) -> None:
+    """Python's argparse is the judge, as vLLM uses it."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for name in OPTIONS_OF_VLLM:
+        parser.add_argument(name)
+    begun = {name[:length] for name in OPTIONS_OF_VLLM for length in range(2, len(name) + 1)}
+    model = of_hub(directory)
+    own: list[str] = []
+    others: list[str] = []
+    for flag in sorted(begun - {"--"}):
+        try:
+            read = parser.parse_known_args([flag, "1"])[0]
+        except SystemExit:  # ambiguous
+            continue
+        (meant,) = (name for name, value in vars(read).items() if value)
+        (own if meant in OWN_OF_VLLM else others).append(flag)
+        data = site("vllm", model, extra_arguments=[flag, "1"])
+        with pytest.raises(SettingsError) if meant in OWN_OF_VLLM else nullcontext():
+            assert read_settings(data)
+    assert {"--gpu-mem", "--served-model", "-t"} <= {*own} and "--gene" in others
+
+
+def test_abbreviation_is_named(directory: Path) -> None:
+    (problem,) = problems(site("vllm", of_hub(directory), extra_arguments=["--gpu_mem=0.5"]))
+    assert "has --gpu_mem=0.5, short for --gpu-memory-utilization" in problem
+
+
+def test_llamacpp_has_no_abbreviations(directory: Path) -> None:
+    """llama.cpp refuses this itself; `--ctx-size-draft` begins with another name."""
+    weights = {"name": "m", "source": gguf(directory / "m.gguf"), "sha256": "1" * 64}
+    for arguments in (["--ctx", "1"], ["--ctx-size-draft", "1"]):
+        assert read_settings(
+            site("llamacpp", {**weights, "service": "llamacpp"}, extra_arguments=arguments)
+        )
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -344,6 +408,7 @@ def test_vllm_refuses_what_the_memory_plan_would_not_know(
         ),
         (["--ctx_size", "131072"], "has --ctx_size"),
         (["-np", "8"], "has -np"),
+        (["--docker-repo", "ai/gemma3"], "has --docker-repo"),
         (["--port", "9000"], "has --port"),
     ],
 )

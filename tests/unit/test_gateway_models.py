@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from llmhost.cli import roll
 from llmhost.gateway.models import fallbacks_of, is_routed, model_routes, other_names
 from llmhost.gateway.pool import drain_refusal
 from llmhost.gateway.tree import pool
@@ -34,6 +35,14 @@ def model(name: str, service: str, **more: object) -> dict[str, Any]:
 
 BRAIN, SEARCH = model("brain", "llamacpp"), model("search", "ollama")
 VECTOR = model("vector", "embeddings", task="embed")
+STYLED = {
+    "name": "coder",
+    "service": "vllm",
+    "source": "hf:maker/Coder",
+    "revision": "a" * 40,
+    "files": [{"path": "model.safetensors", "sha256": "1" * 64}],
+    "adapters": [{"name": "style", "source": "nowhere", "sha256": "1" * 64}],
+}
 
 
 def inventory(*models: dict[str, Any], **more: object) -> dict[str, Any]:
@@ -177,6 +186,18 @@ SHARED = (BRAIN, model("brain", "ollama"))
             "api_clients[0].scope: 'a' may call 'brian', which is neither a service nor a model",
         ),
         (
+            inventory(
+                model("llamacpp", "ollama"),
+                BRAIN,
+                api_clients=[{"name": "a", "sha256": "1" * 64, "scope": ["llamacpp"]}],
+            ),
+            "api_clients[0].scope: 'a' may call 'llamacpp', which is both a service and a model",
+        ),
+        (
+            inventory(BRAIN, STYLED, vllm_gpu=[0], gateway_fallbacks={"brain": ["style"]}),
+            "gateway_fallbacks: 'style' is an adapter, which its engine knows by this name only",
+        ),
+        (
             inventory(BRAIN, gateway_upstream_models=[{"name": "a", "service": "ollama"}]),
             "gateway_upstream_models: are models of servers behind a gateway",
         ),
@@ -242,6 +263,77 @@ def test_gateway_and_its_servers_must_agree() -> None:
     read_site([*prepared, HostData("gate", gate(**fallbacks))])
 
 
+@pytest.mark.parametrize("is_known", [True, False], ids=["in the inventory", "elsewhere"])
+def test_scope_with_some_services_needs_the_models_of_the_servers(is_known: bool) -> None:
+    """The servers choose by model among both, for the only key that they know. With the models, the
+    gateway chooses itself."""
+    server = HostData("llm-1", inventory(BRAIN, VECTOR))
+    data = {
+        "gateway_upstreams": [{"name": "llm-1", "address": "10.0.0.1"}],
+        "gateway_upstream_services": ["llamacpp", "embeddings"],
+        "gateway_upstream_models": [],
+    }
+    models = {
+        "gateway_upstream_models": [
+            {"name": "brain", "service": "llamacpp"},
+            {"name": "vector", "service": "embeddings", "task": "embed"},
+        ]
+    }
+    by_service = {"gateway_upstream_models": [], "gateway_upstream_services": ["llamacpp"]}
+
+    def found(scope: list[str], **more: object) -> str:
+        client = {"name": "narrow", "sha256": "1" * 64, "scope": scope}
+        hosts = [server] if is_known else []
+        try:
+            read_site([*hosts, HostData("gate", gate(**{**data, "api_clients": [client], **more}))])
+        except SiteError as error:
+            return "\n".join(error.sentences)
+        return ""
+
+    assert found(["llamacpp"]) == (
+        "gate: gateway_upstream_models: is missing: the scope of 'narrow' lacks embeddings, which"
+        " llm-1 would answer for at the same address; declare the models, so that this gateway"
+        " chooses"
+    )
+    assert found(["llamacpp", "embeddings"]) == ""
+    assert found(["llamacpp"], **models) == ""
+    assert bool(found(["llamacpp"], **by_service)) == is_known
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["in the inventory", "elsewhere"])
+def test_scope_is_not_widened_by_the_fallbacks_of_a_server(is_known: bool) -> None:
+    """A server with both models falls back by itself, for the only key that it knows."""
+    fallbacks = {"gateway_fallbacks": {"brain": ["search"]}}
+    server = HostData("llm-1", inventory(BRAIN, SEARCH, **fallbacks))
+    data = {
+        "gateway_upstreams": [{"name": "llm-1", "address": "10.0.0.1"}],
+        "gateway_upstream_services": ["llamacpp", "ollama"],
+        "gateway_upstream_models": [
+            {"name": "brain", "service": "llamacpp"},
+            {"name": "search", "service": "ollama"},
+        ],
+        **fallbacks,
+    }
+
+    def found(scope: object) -> str:
+        client = {"name": "narrow", "sha256": "1" * 64, "scope": scope}
+        hosts = [server] if is_known else []
+        try:
+            read_site([*hosts, HostData("gate", gate(**{**data, "api_clients": [client]}))])
+        except SiteError as error:
+            return "\n".join(error.sentences)
+        return ""
+
+    sentence = (
+        "gate: api_clients[0].scope: lacks search, with which llm-1 answers for 'brain' if that is"
+        " down or full; add it, or remove these gateway_fallbacks of llm-1"
+    )
+    assert found(["brain"]) == sentence
+    assert found(["llamacpp"]) == sentence
+    for scope in (["brain", "search"], ["search"], ["llamacpp", "ollama"], "inference", "admin"):
+        assert found(scope) == ""
+
+
 def test_problem_of_a_duplicate_without_shares_is_not_repeated() -> None:
     with pytest.raises(SettingsError) as caught:
         settings(*SHARED)
@@ -256,6 +348,19 @@ def test_last_server_of_a_model_is_not_drained() -> None:
     models = [{"name": "brain", "service": "ollama"}]
     found = pool(read_settings(gate(gateway_upstream_models=models)))
     assert found and drain_refusal(found, (), ["llm-1"]) == ""
+
+
+def test_server_whose_share_is_0_does_not_replace_a_drained_one() -> None:
+    """nginx sends it nothing: requests for the model would get 502."""
+    models = [{"name": "brain", "service": "ollama"}]
+    shares = {"brain": {"llm-1": 1, "llm-2": 0}}
+    settings = read_settings(gate(gateway_upstream_models=models, gateway_shares=shares))
+    found = pool(settings)
+    assert found
+    expected = "llm-1 is the last server that takes requests for the model brain"
+    assert drain_refusal(found, (), ["llm-1"]) == expected
+    assert drain_refusal(found, (), ["llm-2"]) == ""
+    assert roll._state(settings, {}).models == {"model_1": {"llm-1"}}
 
 
 # How a body is read: the handlers of nginx, in Perl, against Python's JSON.
@@ -353,6 +458,24 @@ def test_second_model_is_refused_wherever_it_is(tmp_path: Path, size: int) -> No
                 text[:at] + extra + "," + text[at:] if number % 2 else text[:-1] + "," + extra + "}"
             ).encode()
         )
+    assert set(read_models(bodies, size, tmp_path)) == {None}
+
+
+def first_value(body: bytes) -> Any:
+    """What Go's decoder reads, which Ollama's server uses (gin's binding/json.go): the first value
+    of a body. It ignores the rest."""
+    return json.JSONDecoder().raw_decode(body.decode())[0]
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 64])
+def test_second_value_does_not_hide_the_model(tmp_path: Path, size: int) -> None:
+    """A client that may use `search` alone would get `brain` from an engine that reads the first
+    value of such a body."""
+    fields = b'"messages":[],"model":"brain"}'
+    seconds = [b'["search"]', b' [1,"search"]', b'{"x":{"y":"search"}}', b'\n{"model":"search"}']
+    bodies = [b"{" + fields + second for second in seconds]
+    bodies += [b'{"x":"' + b"y" * 70_000 + b'",' + fields + second for second in seconds]
+    assert {first_value(body)["model"] for body in bodies} == {"brain"}
     assert set(read_models(bodies, size, tmp_path)) == {None}
 
 

@@ -17,7 +17,6 @@ from llmhost.gateway.pool import (
     mark_path,
     marks_after,
     marks_of,
-    rolled_servers,
     with_pool,
 )
 from llmhost.gateway.tree import NginxPaths, configuration, pool
@@ -173,7 +172,7 @@ def test_last_server_is_not_drained(drained: list[str], servers: list[str], refu
     assert bool(drain_refusal(declared_pool(), drained, servers)) is refused
 
 
-HAND, ROLL = Drained.BY_HAND, Drained.BY_ROLL
+HAND, ROLL, TRAINING = Drained.BY_HAND, Drained.BY_ROLL, Drained.BY_TRAINING
 
 
 @pytest.mark.parametrize(
@@ -188,24 +187,34 @@ HAND, ROLL = Drained.BY_HAND, Drained.BY_ROLL
         ({"llm-1": HAND}, ROLL, True, {"llm-1": HAND}),
         ({"llm-1": ROLL}, HAND, True, {}),
         ({"llm-1": ROLL, "llm-2": ROLL}, ROLL, True, {"llm-2": ROLL}),
+        ({}, TRAINING, False, {"llm-1": TRAINING}),
+        ({"llm-1": TRAINING}, TRAINING, True, {}),
+        ({"llm-1": HAND}, TRAINING, False, {"llm-1": HAND}),
+        ({"llm-1": HAND}, TRAINING, True, {"llm-1": HAND}),
+        ({"llm-1": ROLL}, TRAINING, True, {"llm-1": ROLL}),
+        ({"llm-1": TRAINING}, ROLL, False, {"llm-1": TRAINING}),
+        ({"llm-1": TRAINING}, ROLL, True, {"llm-1": TRAINING}),
+        ({"llm-1": TRAINING}, HAND, False, {"llm-1": HAND}),
+        ({"llm-1": TRAINING}, HAND, True, {}),
     ],
 )
-def test_roll_leaves_alone_what_a_person_drained(
+def test_only_a_person_takes_over_what_others_drained(
     before: dict[str, Drained], by: Drained, undo: bool, after: dict[str, Drained]
 ) -> None:
     assert marks_after(before, ["llm-1"], by, undo=undo) == after
 
 
-def test_mark_shows_whether_a_roll_or_a_person_drained_a_server() -> None:
-    made = with_pool(tree(), declared_pool(), ["llm-1", "llm-2"], b"PEM", rolled=["llm-2"])
+@pytest.mark.parametrize("by", [ROLL, TRAINING])
+def test_mark_shows_who_drained_a_server(by: Drained) -> None:
+    marks = {"llm-1": HAND, "llm-2": by}
+    made = with_pool(tree(), declared_pool(), marks, b"PEM", marks)
     paths = {
         file.path: PathState("file", "root", "root", file.mode, 0.0, file.sha256)
         for file in made.all_files
     }
     state = NginxState(paths)
     assert drained_servers(declared_pool(), DIRECTORY, state) == ("llm-1", "llm-2")
-    assert rolled_servers(declared_pool(), DIRECTORY, state) == ("llm-2",)
-    assert marks_of(declared_pool(), DIRECTORY, state) == {"llm-1": HAND, "llm-2": ROLL}
+    assert marks_of(declared_pool(), DIRECTORY, state) == marks
 
 
 def test_silent_server_is_named_and_a_drained_one_is_not_asked(tmp_path: Path) -> None:

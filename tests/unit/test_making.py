@@ -5,33 +5,40 @@ The tools themselves run in tests/integration/test_making.py.
 
 import hashlib
 import json
+import math
 import random
 import re
+import signal
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from gguf import GGMLQuantizationType as Kind
 
 from benchmarks.search.cranfield import judge
+from llmhost.cli import model_make
+from llmhost.cli.model import Locked
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.making import collection
 from llmhost.making.collection import Collection, CollectionError
-from llmhost.making.fetch import fetch
-from llmhost.making.job import Job
-from llmhost.making.make import check
-from llmhost.making.measure import changed_text
-from llmhost.making.tools import MakingError, Tools
+from llmhost.making.fetch import download, fetch
+from llmhost.making.job import Embedded, Job, Speed, Way
+from llmhost.making.llama import Reranker
+from llmhost.making.make import _drafts, check
+from llmhost.making.measure import Measurements, changed_text
+from llmhost.making.tools import MakingError, Measured, Tools
 from llmhost.models.files import lineage_of, shape_of
-from llmhost.models.lock import write_lock
+from llmhost.models.lock import read_lock, write_lock
 from llmhost.models.made import derive_of, file_name, input_digest, made_key
-from llmhost.options.derive import Derive
+from llmhost.options.derive import Derive, Evaluation
 from llmhost.options.model import Model
 from llmhost.options.policy import ModelPolicy
 from tests.doubles.hub import COMMIT, Hub, hub
@@ -239,7 +246,7 @@ SOURCES: dict[str, tuple[Json, str]] = {
             "source": "hf:maker/Small",
             "derive": {"onnx": {"precision": "int8"}, "evaluate": [PERPLEXITY]},
         },
-        "makes ONNX files of models that embed or rerank, and this one has task 'generate'",
+        "makes ONNX files, and no service serves a model with task 'generate' from these; use",
     ),
     "ndcg of a reranker": (
         {
@@ -484,6 +491,104 @@ def test_source_with_another_digest_is_refused(tmp_path: Path, served: Hub) -> N
     assert not [*tmp_path.rglob("*.gguf*")]
 
 
+class Ranges(BaseHTTPRequestHandler):
+    """Sends the rest of a file (RFC 9110, section 14), but closes the first connection early."""
+
+    content = b"weights" * 1000
+    sent: list[int]
+
+    def do_GET(self) -> None:
+        begin = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        rest = self.content[begin:]
+        self.send_response(206 if begin and rest else 200 if rest else 416)
+        size = len(self.content)
+        self.send_header("Content-Range", f"bytes {begin}-{size - 1}/{size}")
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        rest = rest if self.sent else rest[:3000]
+        self.sent.append(len(rest))
+        self.wfile.write(rest)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def ranges() -> Iterator[tuple[str, list[int]]]:
+    sent: list[int] = []
+    handler = type("Handler", (Ranges,), {"sent": sent})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/weights", sent
+        server.shutdown()
+
+
+def get(url: str, target: Path, sha256: str = hashlib.sha256(Ranges.content).hexdigest()) -> None:
+    download(url, {}, target, sha256, lambda _text: None)
+
+
+def test_interrupted_download_is_continued(ranges: tuple[str, list[int]], tmp_path: Path) -> None:
+    url, sent = ranges
+    target = tmp_path / "weights"
+    with pytest.raises(MakingError, match=r"cannot be fetched from 127\.0\.0\.1"):
+        get(url, target)
+    get(url, target)
+    assert target.read_bytes() == Ranges.content and sent == [3000, 4000]
+    assert [*tmp_path.iterdir()] == [target]
+
+
+def test_download_that_was_complete_is_not_repeated(
+    ranges: tuple[str, list[int]], tmp_path: Path
+) -> None:
+    url, sent = ranges
+    (tmp_path / "weights.part").write_bytes(Ranges.content)
+    get(url, tmp_path / "weights")
+    assert sent == [0] and [*tmp_path.iterdir()] == [tmp_path / "weights"]
+
+
+@pytest.mark.parametrize("left", [b"x" * 3000, b"x" * 9000], ids=["shorter", "longer"])
+def test_rest_of_another_file_is_not_continued(
+    left: bytes, ranges: tuple[str, list[int]], tmp_path: Path
+) -> None:
+    url, sent = ranges
+    sent.append(0)
+    (tmp_path / "weights.part").write_bytes(left)
+    get(url, tmp_path / "weights")
+    assert (tmp_path / "weights").read_bytes() == Ranges.content and sent[-1] == 7000
+
+
+def test_two_downloads_of_a_file_do_not_mix(ranges: tuple[str, list[int]], tmp_path: Path) -> None:
+    url, sent = ranges
+    sent.append(0)
+    program = "import fcntl, os, sys\nfcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)"
+    program += "\nprint(flush=True)\nsys.stdin.read()"
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline()
+        with pytest.raises(MakingError, match="is being fetched by another run: wait until"):
+            get(url, tmp_path / "weights")
+        other.communicate()
+    get(url, tmp_path / "weights")
+    assert (tmp_path / "weights").read_bytes() == Ranges.content
+
+
+def test_server_without_ranges_sends_the_whole_file(tmp_path: Path, served: Hub) -> None:
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    place = tmp_path / "inputs"
+    fetched(served, tmp_path, sha256)
+    [file] = place.rglob("*.gguf")
+    file.rename(f"{file}.part")
+    Path(f"{file}.part").write_bytes(b"wei")
+    assert fetched(served, tmp_path, sha256).read_bytes() == b"weights"
+
+
+def test_refused_request_leaves_what_was_fetched(tmp_path: Path, served: Hub) -> None:
+    (tmp_path / "weights.part").write_bytes(b"wei")
+    with pytest.raises(MakingError, match="answered 404"):
+        get(f"{served.url}/nowhere", tmp_path / "weights")
+    assert (tmp_path / "weights.part").read_bytes() == b"wei"
+
+
 def test_gated_source_is_fetched_with_the_token(tmp_path: Path, served: Hub) -> None:
     sha256 = hashlib.sha256(b"weights").hexdigest()
     served.gated.add("maker/Small")
@@ -594,6 +699,122 @@ def test_make_names_what_can_be_made(tmp_path: Path) -> None:
     assert status == 1 and "coder cannot be evaluated: evaluation.txt does not exist" in output
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"source": "hf:other/Copy/small-f16.gguf"},
+        {"derive": CODER["derive"] | {"importance": "calibration.txt"}},
+    ],
+    ids=["of another publisher", "by another recipe"],
+)
+def test_two_results_of_one_name_are_refused(tmp_path: Path, other: Json) -> None:
+    """Each would replace the other, and a deploy of both could never succeed."""
+    data = site(tmp_path, CODER)
+    data["models"] = [CODER, CODER | {"name": "other"} | other]
+    (tmp_path / "site.py").write_text(f"llm_servers = [('llm', {data!r})]\n")
+    status, output = run(tmp_path, "make", "site.py")
+    expected = "coder and other would both be made as small-Q4_K_M.gguf, and are not the same"
+    assert status == 1 and expected in output
+    data["models"][1] = CODER | {"name": "other"}  # the same result for two roles
+    (tmp_path / "site.py").write_text(f"llm_servers = [('llm', {data!r})]\n")
+    assert "evaluation.txt does not exist" in run(tmp_path, "make", "site.py")[1]
+
+
+def test_lock_keeps_what_others_wrote_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making takes hours; the lock file is under version control, and others pull or lock."""
+    made(tmp_path, UNPINNED)
+    lock_file, other = tmp_path / "models.lock.json", "hf:maker/Other/b.gguf"
+    before = read_lock(lock_file.read_text())
+    lock_file.write_text(write_lock(before | {other: {"revision": "old"}}))
+
+    def make(*_: object) -> Json:
+        lock_file.write_text(write_lock(before | {other: {"revision": "new"}}))
+        return {"sha256": "cd" * 32, "evaluations": []}
+
+    monkeypatch.setattr(model_make, "make", make)
+    model_make._made(lock_file, Locked([UNPINNED]), UNPINNED, Tools(), update=True)
+    found = read_lock(lock_file.read_text())
+    assert found[other] == {"revision": "new"}
+    assert found[f"{CODER['source']} > Q4_K_M"]["sha256"] == "cd" * 32
+
+
+def test_second_run_does_not_remove_the_drafts_of_the_first(tmp_path: Path) -> None:
+    wanted = job(tmp_path)
+    wanted.directory.mkdir()
+    with _drafts(wanted) as drafts:
+        (drafts / "half.gguf").write_text("hours of work")
+        with pytest.raises(MakingError, match="is being made by another run"), _drafts(wanted):
+            pass
+        assert (drafts / "half.gguf").is_file()
+    assert not drafts.exists()
+
+
+def test_drafts_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    wanted = job(tmp_path)
+    (wanted.drafts / "result" / "onnx").mkdir(parents=True)
+    (wanted.drafts / "source.gguf").write_text("half")
+    with _drafts(wanted) as drafts:
+        assert not [*drafts.iterdir()]
+    assert not drafts.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_programs_end_with_the_command(number: signal.Signals) -> None:
+    """llama.cpp's server would go on for ever, with the model in memory."""
+    program = (
+        "from llmhost.making.tools import Measured, end_with_programs\n"
+        "end_with_programs()\n"
+        "with Measured(['sleep', '300']) as running:\n"
+        "    print(running._process.pid, flush=True)\n"
+        "    running.wait()\n"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        child = Path("/proc", process.stdout.readline().strip())
+        assert child.exists()
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
+    assert not child.exists()
+
+
+@pytest.mark.parametrize("wrong", [[0.0, 0.0], [None, 1.0], [math.nan, 1.0], [math.inf, 1.0]])
+def test_vectors_without_a_direction_are_refused(tmp_path: Path, wrong: list[float]) -> None:
+    """A quantization may overflow; llama.cpp's server writes null for what is no number."""
+    (tmp_path / "texts.txt").write_text("one\ntwo\n")
+    files = tmp_path / "source", tmp_path / "result"
+
+    class Made:
+        def embedded(self, _job: Job, _tools: Tools, file: Path, *_: object) -> Embedded:
+            second = wrong if file == files[1] else [1.0, 0.0]
+            return Embedded([[[1.0, 0.0], second]], Speed(1, 1.0, "embeddings/s"))
+
+    measured = Measurements(job(tmp_path), Tools(), cast(Way, Made()), files, files[0])
+    wanted = Evaluation.model_validate({"agreement": str(tmp_path / "texts.txt"), "at_least": 0.98})
+    with pytest.raises(MakingError, match="the result gives vectors of zeros, or of what is no"):
+        measured.evaluation(wanted)
+
+
+def test_scores_that_are_no_numbers_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As llama.cpp's server writes a score that is not a number."""
+
+    def answer(_server: Reranker, path: str, _body: object) -> Json:
+        if path == "/tokenize":
+            return {"tokens": [1, 2]}
+        return {"results": [{"index": 0, "relevance_score": None}]}
+
+    monkeypatch.setattr(Reranker, "_ask", answer)
+    reranker = Reranker(Tools(), tmp_path / "m.gguf", 512)
+    with Measured(["true"]) as process:
+        monkeypatch.setattr(reranker, "_process", process, raising=False)
+        with pytest.raises(MakingError, match="its scores are no numbers"):
+            reranker.score("What?", ["That."])
+
+
 def test_make_reports_mistakes_in_a_record(tmp_path: Path) -> None:
     model = CODER | {"derive": {"quantize": "Q4", "evaluate": [PERPLEXITY]}}
     (tmp_path / "site.py").write_text(f"llm_servers = [('llm', {site(tmp_path, model)!r})]\n")
@@ -635,6 +856,23 @@ def test_collection_is_read_and_its_mistakes_are_named(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text('{"id": "d"}\n')
     with pytest.raises(CollectionError, match="in line 1"):
         Collection.read(tmp_path)
+
+
+def test_texts_of_a_collection_may_have_other_ends_of_lines(tmp_path: Path) -> None:
+    """They are valid in strings of JSON (RFC 8259, section 7)."""
+    (tmp_path / "qrels").mkdir()
+    text = "first\u2028second\u0085third"
+    for name, key in (("corpus", "d"), ("queries", "q")):
+        line = json.dumps({"_id": key, "text": text}, ensure_ascii=False)
+        (tmp_path / f"{name}.jsonl").write_bytes(b"\xef\xbb\xbf" + f"{line}\r\n\n".encode())
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t2\n\n")
+    found = Collection.read(tmp_path)
+    assert (found.documents, found.questions) == ({"d": text}, {"q": text})
+    (tmp_path / "queries.jsonl").write_text('{"_id": ' + "[" * 100_000)
+    with pytest.raises(CollectionError, match="in line 1"):
+        Collection.read(tmp_path)
+    (tmp_path / "pairs.txt").write_text(f"{text}\t{text}\n")
+    assert collection.lines_of(tmp_path / "pairs.txt") == [f"{text}\t{text}"]
 
 
 @pytest.mark.parametrize(

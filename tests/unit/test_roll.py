@@ -41,7 +41,9 @@ def servers(count: int) -> list[RollHost]:
 def pool_of(hosts: Sequence[RollHost]) -> dict[str, PoolState]:
     """The gateway in front of these servers."""
     names = {host.upstream["gate"] for host in hosts if host.upstream}
-    drained = {host.upstream["gate"] for host in hosts if host.rolled or host.by_hand}
+    drained = {
+        host.upstream["gate"] for host in hosts if host.rolled or host.by_hand or host.trains
+    }
     return {"gate": PoolState(frozenset(names), frozenset(drained))}
 
 
@@ -126,6 +128,13 @@ def test_server_drained_by_hand_is_left_out() -> None:
     plan = planned([server(1), server(2, by_hand=True), server(3)], BatchSize(3))
     assert batches(plan) == [["llm-1"], ["llm-3"]]
     assert "llm-2 (drift) was drained by hand" in plan.left_out["llm-2"]
+    assert not plan.failed
+
+
+def test_server_that_trains_is_left_out() -> None:
+    plan = planned([server(1), server(2, trains=True), server(3)], BatchSize(3))
+    assert batches(plan) == [["llm-1"], ["llm-3"]]
+    assert "llm-2 (drift) trains an adapter and is left out" in plan.left_out["llm-2"]
     assert not plan.failed
 
 

@@ -40,6 +40,9 @@ def test_keys_of_pyinfra_are_left_alone() -> None:
             "host: dcoker_data_root: unknown key; did you mean docker_dat",
         ),
         ({"docker_data_rot": "/x"}, "did you mean docker_data_root?"),
+        # nginx looks for the marks of stopped services there.
+        ({"stack_directory": "/srv/a$b"}, "write an absolute path on the host, without spaces and"),
+        ({"stack_directory": '/srv/a"b'}, "write an absolute path on the host, without spaces and"),
         ({"zzz": 1}, "host: zzz: unknown key; llmhost docs options lists them all"),
         (
             {"gateway_port": "many"},

@@ -11,14 +11,19 @@ import io
 import json
 import math
 import tarfile
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 
+from llmhost.cli import train
+from llmhost.cli.train_drain import Gateways
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.models.lock import write_lock
@@ -30,6 +35,7 @@ from llmhost.training.data import DataError, Example, Examples, divided, read_ex
 from llmhost.training.job import SCRIPT, HostJob, stopped_for
 from llmhost.training.plot import plot
 from llmhost.training.report import Step, TrainReport
+from tests.unit.peft_adapters import safetensors, tensors
 
 Json = dict[str, Any]
 COMMIT = "ab" * 20
@@ -240,6 +246,7 @@ def test_long_text_is_divided_between_paragraphs(tmp_path: Path) -> None:
     ("name", "content", "sentence"),
     [
         ("a.jsonl", b"{", "data that is not JSON: "),
+        ("a.jsonl", b'{"text": ' + b"[" * 100_000, "data that is not JSON: "),
         ("a.jsonl", b'{"question": "Who?"}', "data without a question and an answer: "),
         ("a.jsonl", b'{"question": "Who?", "answer": " "}', "without a question and an answer"),
         ("a.md", b"\xff\xfe", "which is not UTF-8"),
@@ -254,6 +261,29 @@ def test_data_that_cannot_be_read_is_refused(
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=sentence):
         read_examples([str(tmp_path / name)], 1024)
+
+
+def test_json_lines_end_with_line_feeds_alone(tmp_path: Path) -> None:
+    """Other ends of lines are valid in strings of JSON (RFC 8259, section 7), and editors on
+    Windows write a byte order mark."""
+    text = "first\u2028second\u0085third"
+    line = json.dumps({"question": text, "answer": "yes"}, ensure_ascii=False)
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + f"{line}\r\n\r\n".encode())
+    assert read_examples([str(tmp_path / "a.jsonl")], 1024) == [Example("yes", text)]
+
+
+def test_examples_to_hold_back_must_be_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fraction of the others instead would judge by what nobody chose."""
+    (tmp_path / "facts.md").write_text("\n\n".join(f"Fact {n} " + "x" * 3000 for n in range(20)))
+    empty = tmp_path / "held.jsonl"
+    empty.write_text("\n")
+    evaluate = {"file": str(empty), "at_most": 0.9}
+    settings = settings_of(job(data=[str(tmp_path / "facts.md")], evaluate=evaluate))
+    with pytest.raises(typer.Exit):
+        train._examples(settings.training_jobs[0])
+    assert f"has no example in {empty}; add some, or remove" in capsys.readouterr().err
 
 
 def facts(count: int) -> list[Example]:
@@ -290,7 +320,7 @@ def host() -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    ("hours", "time", "minutes"),
+    ("hours", "clock", "minutes"),
     [
         ("", "12:00", math.inf),
         ("22:00-06:00", "21:59", 0),
@@ -303,9 +333,187 @@ def host() -> ModuleType:
         ("09:00-17:00", "17:00", 0),
     ],
 )
-def test_hours(host: ModuleType, hours: str, time: str, minutes: int) -> None:
-    moment = datetime.fromisoformat(f"2026-12-01T{time}:00")
+def test_hours(host: ModuleType, hours: str, clock: str, minutes: int) -> None:
+    moment = datetime.fromisoformat(f"2026-12-01T{clock}:00")
     assert host.seconds_left(hours, moment) == pytest.approx(60 * minutes)
+
+
+@pytest.mark.parametrize(
+    ("night", "hours"),
+    [("2026-03-28", 7), ("2026-10-24", 9), ("2026-11-24", 8)],
+    ids=["summer time begins", "summer time ends", "neither"],
+)
+def test_hours_end_on_time_when_the_clocks_change(
+    host: ModuleType, monkeypatch: pytest.MonkeyPatch, night: str, hours: int
+) -> None:
+    """Central European Time, by the rules of 2026; the host's time zone counts."""
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    try:
+        moment = datetime.fromisoformat(f"{night}T22:00:00")
+        assert host.seconds_left("22:00-06:00", moment) == hours * 3600
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def smi(place: Path, monkeypatch: pytest.MonkeyPatch, lines: str) -> None:
+    """A double of nvidia-smi that prints these lines."""
+    program = place / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\nprintf '{lines}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:/usr/bin:/bin")
+
+
+DOCKER = """#!/bin/sh
+case "$*" in
+    *" ps --services") printf 'vllm\\nredis\\n' ;;
+    run*) echo '{"memory_bytes": 1, "disk_bytes": 1}' ;;
+esac
+"""
+
+
+def test_what_an_operator_stopped_is_not_among_what_gateways_wait_for(
+    host: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway returns the server when all that it waits for runs: it would stay drained."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/docker").write_text(DOCKER)
+    (tmp_path / "bin/docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setattr(host.os, "chown", lambda *_: None)
+    (tmp_path / "job").mkdir()
+    declared = settings_of(job(stop_services=["vllm", "redis"]), services=["vllm", "redis"])
+    made = HostJob(declared, declared.training_jobs[0], Examples((Example("x"),), ()))
+    asked = {**made.question, "gpus": [], "ports": {}, "stopped": f"{tmp_path}/stopped"}
+    (tmp_path / "question.json").write_text(json.dumps(asked))
+    found = host.Question(tmp_path)
+    assert host.check(found)["stops"] == ["vllm", "redis"]
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "stopped/redis").write_text("stopped by jane at noon\n")
+    assert host.check(found)["stops"] == ["vllm"]
+
+
+def test_gateways_drain_for_what_the_host_will_stop() -> None:
+    checked = dict.fromkeys(("trainable", "parameters", "examples", "tokens", "steps"), 1)
+    answers = {"check": {**checked, "memory_bytes": 1, "stops": ["vllm"]}}
+    drained: list[str] = []
+
+    class Recorder(Gateways):
+        @contextmanager
+        def drained(self) -> Iterator[None]:
+            drained.extend(self.services)
+            yield
+
+    def run(command: str) -> str:
+        return json.dumps(answers.get(command.rpartition(" ")[2], {}))
+
+    machine: Any = SimpleNamespace(name="llm", run=run, feed=lambda *_: None)
+    (declared,) = settings_of(job()).training_jobs
+    made = HostJob(settings_of(job()), declared, Examples((Example("x"),), ()))
+    target: Any = None
+    tools: Any = SimpleNamespace(check=lambda *_: None)
+    training = train._Training(machine, made)
+    training.begin(tools, Recorder("site.py", target), again=False)
+    assert drained == ["vllm"]
+
+
+def test_training_that_cannot_be_started_is_not_running(
+    host: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "systemctl").write_text(
+        '#!/bin/sh\n[ "$1" != enable ] || { echo "Read-only file system" >&2; exit 1; }\n'
+    )
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(host, "UNITS", tmp_path)
+    (tmp_path / "question.json").write_text(json.dumps(host_job().question))
+    question = host.Question(tmp_path)
+    with pytest.raises(host.Failure, match="Read-only file system"):
+        host.start(question)
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert (state["state"], state["why"]) == ("failed", "Read-only file system")
+    assert not [*tmp_path.glob("*.service")]
+
+
+@pytest.mark.parametrize(("system", "left"), [("running", False), ("stopping", True)])
+def test_unit_is_there_while_the_training_is_wanted(
+    system: str, left: bool, host: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the end, it is gone; a host that shuts down continues at its next boot."""
+    (tmp_path / "systemctl").write_text(
+        f"#!/bin/sh\n[ $1 != is-system-running ] || echo {system}\n"
+    )
+    (tmp_path / "docker").write_text("#!/bin/sh\n")
+    for name in ("systemctl", "docker"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(host, "UNITS", tmp_path)
+    (tmp_path / "question.json").write_text(json.dumps(host_job().question))
+    question = host.Question(tmp_path)
+    host.start(question)
+    [unit] = tmp_path.glob("*.service")
+    assert f"{tmp_path}/host.py" in unit.read_text()
+    host.give_back(question)
+    assert unit.exists() == left
+
+
+BUSY_DOCKER = """#!/bin/sh
+case "$1" in
+  rm) rm -f "{place}/taken" ;;
+  run)
+    if [ -e "{place}/taken" ]; then
+      echo 'Error response from daemon: Conflict. The container name is already in use' >&2
+      exit 125
+    fi
+    echo '{{"memory_bytes": 0, "disk_bytes": 0}}' ;;
+esac
+"""
+
+
+def test_container_of_an_interrupted_check_is_in_nobody_s_way(
+    host: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docker").write_text(BUSY_DOCKER.format(place=tmp_path))
+    (tmp_path / "docker").chmod(0o755)
+    (tmp_path / "taken").touch()
+    (tmp_path / "job").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(host, "UNITS", tmp_path)
+    asked = host_job().question | {"gpus": [], "services": [], "hours": "", "ports": {}}
+    (tmp_path / "question.json").write_text(json.dumps(asked))
+    assert host.check(host.Question(tmp_path))["memory_bytes"] == 0
+
+
+LOST = "Unable to determine the device handle for GPU 0000:65:00.0: Unknown Error\\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "needed_gib", "sentence"),
+    [
+        ("0, GPU-a, [N/A], [N/A]\\n", 0, ""),
+        ("0, GPU-a, [N/A], [N/A]\\n", 10**6, "on this host "),
+        ("0, GPU-a, [GPU is lost], [GPU is lost]\\n", 0, "GPU 0 reports .GPU is lost. as its"),
+        (f"{LOST}0, GPU-a, 81920, 80000\\n", 79, "on GPU 0 78.1 GiB are free"),
+        (LOST, 0, "it needs GPU 0, which is not on this host"),
+    ],
+)
+def test_memory_of_gpus_as_nvidia_smi_prints_it(
+    host: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: str,
+    needed_gib: int,
+    sentence: str,
+) -> None:
+    """A DGX Spark's GPU has no memory of its own, and broken ones print sentences."""
+    smi(tmp_path, monkeypatch, lines)
+    question = SimpleNamespace(gpus=["0"])
+    if not sentence:
+        host.check_memory(question, needed_gib * 1024**3, free=True)
+        return
+    with pytest.raises(host.Failure, match=sentence):
+        host.check_memory(question, needed_gib * 1024**3, free=True)
 
 
 def host_job(**changes: Any) -> HostJob:
@@ -330,18 +538,20 @@ def test_nobody_else_reads_the_files_of_a_job() -> None:
 # --- The adapter
 
 
-def trained(before: float, after: float) -> bytes:
+def trained(before: object, after: object) -> bytes:
+    config = {"r": 16, "lora_alpha": 32, "target_modules": ["down_proj"], "peft_type": "LORA"}
+    weights = {name: each for name, each in tensors(16).items() if "down_proj" in name}
     content = {
-        "adapter/adapter_config.json": json.dumps({"r": 16, "peft_type": "LORA"}),
-        "adapter/adapter_model.safetensors": "weights",
-        "result.json": json.dumps({"before": before, "after": after}),
+        "adapter/adapter_config.json": json.dumps(config).encode(),
+        "adapter/adapter_model.safetensors": safetensors(weights),
+        "result.json": json.dumps({"before": before, "after": after}).encode(),
     }
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, text in content.items():
+        for name, data in content.items():
             info = tarfile.TarInfo(name)
-            info.size = len(text)
-            tar.addfile(info, io.BytesIO(text.encode()))
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
 
 
@@ -372,7 +582,15 @@ def test_adapter_that_is_not_good_enough_is_discarded(tmp_path: Path) -> None:
     assert not (tmp_path / "house").exists()
 
 
-@pytest.mark.parametrize("archive", [b"", b"nothing", trained(1, 1)[:700]])
+@pytest.mark.parametrize("before", [0.0, -1.0, math.nan])
+def test_loss_that_cannot_be_is_no_success(before: float) -> None:
+    with pytest.raises(adapters.TrainingError, match="its adapter is discarded"):
+        adapters.judged(host_job(), {"before": before, "after": 0.5})
+
+
+@pytest.mark.parametrize(
+    "archive", [b"", b"nothing", trained(1, 1)[:700], trained(None, 1), trained(1, [])]
+)
 def test_damaged_result_is_refused(tmp_path: Path, archive: bytes) -> None:
     with pytest.raises(adapters.TrainingError, match="cannot be read"):
         adapters.unpacked(archive, tmp_path / "draft")

@@ -51,6 +51,9 @@ def started_as(data: Data, directory: Path, port: int) -> tuple[list[str], dict[
     (model,) = data["models"]
     service = yaml.safe_load(compose_project(read_settings(data)).services["vllm"])["services"]
     places = {f"/models/{NAME}": model["source"], "8000": str(port), "0.0.0.0": "127.0.0.1"}
+    for each in model.get("adapters", ()):
+        name = each["name"]
+        places[f"{name}=/models/{NAME}.adapters/{name}"] = f"{name}={each['source']}"
     command = [places.get(word, word) for word in service["vllm"]["command"]]
     variables = {
         name: value.replace(CACHE, str(directory / "cache"))
@@ -60,12 +63,16 @@ def started_as(data: Data, directory: Path, port: int) -> tuple[list[str], dict[
 
 
 @contextmanager
-def double(directory: Path, runner: str) -> Iterator[str]:
-    """The double with the rendered command and environment; yields its URL."""
+def double(
+    directory: Path, runner: str, variables: dict[str, str] | None = None, **more: Any
+) -> Iterator[str]:
+    """The double with the rendered command and environment, and further variables; yields its URL.
+    `more` are further keys of the model."""
     (port,) = free_ports(1)
     task = "generate" if runner == "generate" else "embed"
-    model = hub_directory(directory / f"writer-{runner}") | {"task": task}
+    model = hub_directory(directory / f"writer-{runner}") | {"task": task, **more}
     command, environment = started_as(site_of(model), directory, port)
+    environment |= variables or {}
     arguments = [sys.executable, str(DOUBLE), "serve", *command]
     with subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{port}"
