@@ -172,6 +172,7 @@ def test_gateway_in_front_may_ask_whether_a_service_is_stopped(server: Server) -
         ("", KEY, 404),
         ("llamacpp/../../../etc/passwd", KEY, 404),
     ],
+    ids=["no key", "unknown key", "other scope", "other service", "no service", "other path"],
 )
 def test_nobody_else_is_answered(server: Server, path: str, key: str, status: int) -> None:
     assert server.get(f"/_llmhost/stopped/{path}", key).status_code == status
