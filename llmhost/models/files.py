@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
@@ -97,7 +98,11 @@ def _weights(path: Path) -> TensorTotals:
     if missing := [part.name for part in parts if not part.is_file()]:
         raise ValueError(f"names {missing[0]}, which is not in its directory")
     weights = [_weights(part) for part in parts]
-    return TensorTotals(sum(each.values for each in weights), sum(each.size for each in weights))
+    return TensorTotals(
+        values=sum(each.values for each in weights),
+        size=sum(each.size for each in weights),
+        matrices=sum((Counter(each.matrices) for each in weights), Counter()),
+    )
 
 
 def _text(path: Path) -> str:

@@ -62,12 +62,6 @@ def has_patterns(adapter: LoraAdapter) -> bool:
     return bool(config.get("rank_pattern") or config.get("alpha_pattern"))
 
 
-def size_of(adapter: LoraAdapter) -> int:
-    """Bytes of its weights; 0 if they are not there."""
-    weights = Path(adapter.source, ADAPTER_FILES[1])
-    return weights.stat().st_size if weights.is_file() else 0
-
-
 def unfit(
     adapter: LoraAdapter, names: Iterable[str], shape: Shape | None, task: str
 ) -> Iterator[str]:

@@ -15,12 +15,14 @@ CUDA_BYTES = 456 * 2**20
 class Use:
     """How a model runs, on one GPU of `gpu_bytes` or distributed evenly over `gpus` of that size,
     of which `tensor` compute each layer together. One that `embeds` reads whole texts, and writes
-    none."""
+    none. `adapter_bytes` are files loaded with the weights; `adapter_rank` is the sum of the ranks
+    that room is reserved for, whatever the files hold."""
 
     context_tokens: int
     parallel: int = 1
     cache_type: str = "f16"
     adapter_bytes: int = 0
+    adapter_rank: int = 0
     gpus: int = 1
     tensor: int = 1
     embeds: bool = False

@@ -4,8 +4,10 @@ Format: https://github.com/huggingface/safetensors#format
 """
 
 import json
+import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, BinaryIO
 
@@ -14,6 +16,12 @@ LARGEST_HEADER = 100_000_000
 
 _LENGTH_BYTES = 8
 
+# Names of tensors that only describe other ones.
+_NO_WEIGHTS = re.compile(r"scale|zero|bias")
+
+Matrices = Mapping[tuple[str, tuple[int, ...]], int]
+"""How many tensors have this type, such as `BF16`, and these sizes, two or more."""
+
 
 class SafetensorsError(ValueError):
     """The file cannot be used; the text continues a sentence that begins with "the file"."""
@@ -21,10 +29,12 @@ class SafetensorsError(ValueError):
 
 @dataclass(frozen=True)
 class TensorTotals:
-    """Number of values and bytes of all tensors."""
+    """Number of values and bytes of all tensors, and those that are weights with two or more
+    sizes."""
 
     values: int
     size: int
+    matrices: Matrices = field(default_factory=Counter)
 
 
 def read_safetensors(stream: BinaryIO, size: int) -> TensorTotals:
@@ -33,7 +43,12 @@ def read_safetensors(stream: BinaryIO, size: int) -> TensorTotals:
     Raises SafetensorsError with the reason if the file is not safetensors or is damaged.
     """
     tensors, end = _whole(stream, size)
-    return TensorTotals(sum(prod(tensor["shape"]) for tensor in tensors.values()), end)
+    matrices = Counter(
+        (str(tensor.get("dtype")), tuple(tensor["shape"]))
+        for name, tensor in tensors.items()
+        if len(tensor["shape"]) > 1 and not _NO_WEIGHTS.search(name)
+    )
+    return TensorTotals(sum(prod(tensor["shape"]) for tensor in tensors.values()), end, matrices)
 
 
 def shapes_of(stream: BinaryIO, size: int) -> dict[str, tuple[int, ...]]:

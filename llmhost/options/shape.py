@@ -50,3 +50,11 @@ class Shape(Section):
     kv_heads: Annotated[int, whole(1, 2**16, "heads", 8)] | None = None
     """`num_key_value_heads`; 1 for latent attention (`kv_lora_rank`). If more GPUs than
     that compute a layer together, each has the cache of one head."""
+
+    adapter_values: Annotated[int, whole(1, 2**50, example=3_040_000)] | None = None
+    """Values that vLLM reserves for an adapter of rank 1, whatever it changes: inputs and outputs
+    of all matrices. For a dense model: `num_hidden_layers * (7 * hidden_size + 2 * head_dim *
+    (num_attention_heads + num_key_value_heads) + 3 * intermediate_size) + 2 * (vocab_size +
+    hidden_size)`; with experts, `3 * experts * (hidden_size + moe_intermediate_size) +
+    hidden_size + experts` in each layer instead of `3 * (hidden_size + intermediate_size)`. Without
+    it, several times as much is counted."""

@@ -5,6 +5,7 @@ Read in vLLM 0.32: `determine_available_memory` (vllm/v1/worker/gpu_worker.py),
 vllm/engine/arg_utils.py.
 """
 
+from llmhost.models.lora_values import values_of
 from llmhost.models.memory import Memory, Use, cache_bytes, weights_bytes
 from llmhost.options.shape import Shape
 
@@ -29,6 +30,10 @@ _GRAPH_BYTES = 20 * 2**20
 _GRAPH_SIZES = (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16))
 """Sizes of batches that graphs are captured for (vllm/config/vllm.py, `_set_cudagraph_sizes`)."""
 
+_ADAPTER_BYTES = 2
+"""For each value of an adapter: it has the type of the model, which has 16 bits unless it is loaded
+with more (vllm/config/lora.py, `lora_dtype`)."""
+
 
 def vllm_memory(shape: Shape, use: Use, *, graphs: bool = True) -> Memory:
     """The minimum to start: the cache must hold one request of full length. The rest of the
@@ -37,9 +42,9 @@ def vllm_memory(shape: Shape, use: Use, *, graphs: bool = True) -> Memory:
     forward = batch * shape.hidden_size * _FORWARD_BYTES
     sampler = use.parallel * shape.vocabulary_size * _SAMPLER_BYTES
     return Memory(
-        weights_bytes(shape, use),
+        weights_bytes(shape, use) + _adapter_bytes(shape, use),
         cache_bytes(shape, use, shape.window_tokens + batch),
-        _NON_TORCH_BYTES + max(forward, sampler) + graphs * _graph_bytes(use.parallel),
+        _NON_TORCH_BYTES + max(forward, sampler) + graphs * _graph_bytes(use),
     )
 
 
@@ -50,9 +55,18 @@ def _batch_tokens(gpu_bytes: int) -> int:
     return 8192 if gpu_bytes >= 70 * 2**30 else 2048
 
 
-def _graph_bytes(requests: int) -> int:
-    """Graphs of mixed batches have up to two tokens for each request, those of decoding up to
-    one."""
-    mixed = [size for size in _GRAPH_SIZES if size <= 2 * requests]
-    decoding = [size for size in mixed if size <= requests]
-    return (len(mixed) + len(decoding)) * _GRAPH_BYTES
+def _adapter_bytes(shape: Shape, use: Use) -> int:
+    """Room for adapters. GPUs that compute a layer together divide only one side of its matrices
+    (vllm/lora/layers/base_linear.py, `create_lora_weights`), and nothing of it is subtracted."""
+    whole = values_of(shape) * use.adapter_rank * _ADAPTER_BYTES
+    return -(-whole * use.tensor // use.gpus)
+
+
+def _graph_bytes(use: Use) -> int:
+    """Graphs of mixed batches have up to two tokens for each request, those of decoding up to one.
+    With adapters each is captured with and without them (vllm/v1/cudagraph_dispatcher.py,
+    `_get_lora_cases`)."""
+    mixed = [size for size in _GRAPH_SIZES if size <= 2 * use.parallel]
+    decoding = [size for size in mixed if size <= use.parallel]
+    captured = len(mixed) + len(decoding)
+    return (2 * captured if use.adapter_rank else captured) * _GRAPH_BYTES

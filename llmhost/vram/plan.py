@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmhost.models.files import shape_of
-from llmhost.models.lora import size_of
+from llmhost.models.lora import rank_of
 from llmhost.models.memory import Estimate, Use
 from llmhost.nvidia.driver import Unsatisfiable
 from llmhost.nvidia.gpu_allocation import allocate_numbers
@@ -129,6 +129,7 @@ def _loads(
             parallel=model.parallel,
             cache_type=model.cache_type,
             adapter_bytes=_beside_bytes(model),
+            adapter_rank=_adapter_rank(model),
             gpus=parts,
             tensor=tensor,
             embeds=model.task != "generate",
@@ -140,7 +141,15 @@ def _loads(
 def _beside_bytes(model: Model) -> int:
     """Files that are loaded with the weights; a draft's cache is small, and not counted."""
     paths = [path for path in map(Path, model.beside.values()) if path.is_file()]
-    return sum(path.stat().st_size for path in paths) + sum(map(size_of, model.adapters))
+    return sum(path.stat().st_size for path in paths)
+
+
+def _adapter_rank(model: Model) -> int:
+    """vLLM reserves room of the largest rank for each of its adapters."""
+    try:
+        return len(model.adapters) * max(map(rank_of, model.adapters), default=0)
+    except ValueError as error:
+        raise ValueError(f"an adapter {error}") from None
 
 
 def _shape(model: Model) -> Shape:

@@ -27,6 +27,13 @@ def _of_load(ledger: Ledger, load: Load) -> Iterator[str]:
     if load.measured_bytes is None and load.shape is not None:
         if context := _largest_context(ledger, load):
             yield f"'{load.model}' fits with context_tokens = {context}"
+        if load.use.adapter_rank and load.shape.adapter_values is None:
+            known = load.shape.model_copy(update={"adapter_values": 1})
+            if _with(ledger, load, replace(load, shape=known)).fits:
+                yield (
+                    f"'{load.model}' may fit with adapter_values in its shape: without it, more is"
+                    " counted for its adapters than they need"
+                )
         if load in ledger.unshared and (kind := _best_quantization(ledger, load)):
             yield f"'{load.model}' fits as {kind}"
     if load.resident and _with(ledger, load, replace(load, resident=False)).fits:

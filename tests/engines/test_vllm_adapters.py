@@ -9,10 +9,11 @@ import httpx
 import pytest
 
 from llmhost.models.lora import RANKS
-from testbed.real_vllm import VERSION, installed, real_vllm, tiny_model
+from testbed.real_vllm import VERSION, adapter_room, installed, real_vllm, tiny_model
 from tests.engines.contract import Engine, run_contract
 from tests.integration.local_gateway import free_ports
 from tests.unit.peft_adapters import tensors, two_adapters, write_adapter
+from tests.unit.test_adapter_room import planned_room
 from tests.unit.test_vllm_adapters import RUNTIME_LOADING, URLS
 from tests.unit.vllm_site import hub_directory, site_of, started_as
 
@@ -66,6 +67,18 @@ def test_ranks_are_those_of_the_package() -> None:
     python = str(installed() / "bin/python")
     said = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True)
     assert tuple(map(int, said.stdout.split("\n")[-2].split())) == RANKS
+
+
+@pytest.mark.parametrize(
+    ("kind", "gpus"), [("qwen3", 1), ("llama-tied", 1), ("qwen3_moe", 1), ("qwen3_moe", 2)]
+)
+def test_plan_has_the_room_that_is_reserved(kind: str, gpus: int, tmp_path: Path) -> None:
+    """Of one GPU exactly; of each of two, up to as much again."""
+    room = set(adapter_room(tmp_path / "model", kind, 32, 2, gpus))
+    model = hub_directory(tmp_path / "model")
+    adapters = two_adapters(tmp_path)
+    planned = planned_room(model, adapters, gpus)
+    assert room == {planned} if gpus == 1 else max(room) < planned < 2 * max(room)
 
 
 def test_scale_of_an_adapter_is_that_of_peft(engine: Engine, tmp_path: Path) -> None:

@@ -35,9 +35,12 @@ def described(**changes: Any) -> dict[str, Any]:
 
 
 def test_sizes_are_summed(tmp_path: Path) -> None:
-    assert read(write_safetensors(tmp_path / "m.safetensors").read_bytes()) == TensorTotals(32, 64)
+    one = TensorTotals(32, 64, {("F16", (4, 8)): 1})
+    assert read(write_safetensors(tmp_path / "m.safetensors").read_bytes()) == one
     two = described() | {"b": {"dtype": "I8", "shape": [2, 3], "data_offsets": [8, 14]}}
-    assert read(file_of(two | {"__metadata__": {"format": "pt"}}, 14)) == TensorTotals(10, 14)
+    assert read(file_of(two | {"__metadata__": {"format": "pt"}}, 14)) == TensorTotals(
+        10, 14, {("I8", (2, 3)): 1}
+    )
 
 
 BAD = {
