@@ -113,7 +113,7 @@ def test_container_of_another_image_is_replaced(site: DockerSite) -> None:
     site.machine.ssh(
         f"echo 'FROM {image.reference}\nENV A=B' | docker build -qt {image.reference} -"
     )
-    site.machine.ssh(f"{UP} && docker inspect {NAME} | grep A=B")
+    site.machine.ssh(f"{UP} --wait && docker inspect {NAME} | grep A=B")
     site.machine.ssh(f"docker rmi -f {image.reference}")
     assert deploy(site.machine, run_stack, site.settings(), dry=True).changed == [BAKE]
     assert deploy(site.machine, run_stack, site.settings()).changed == [BAKE, RUN]
