@@ -9,11 +9,12 @@ memory='s/^MemAvailable: *\([0-9]*\).*/\1/p'
 
 # shellcheck disable=SC2016 # It is what the new shell expands.
 build='
+echo $$ >"$TMPDIR/$2.group"
 sh "$1/$2.build" >"$TMPDIR/$2.log" 2>&1 </dev/null
 status=$?
-: >"$TMPDIR/$2.ended"
+(: >"$TMPDIR/$2.ended") # in a shell of its own, which alone ends if that fails
 output=$(tail -c 500000 "$TMPDIR/$2.log" | base64 -w 0)
-exec 9>"$TMPDIR/lock"
+exec 9<"$1"
 flock 9 # so that lines do not mix
 echo "ended $2 $status $(sed -n "$3" /proc/meminfo) $output"'
 
@@ -35,8 +36,12 @@ export TMPDIR
 trap stop TERM INT HUP
 echo "ready $(nproc) $(sed -n "$memory" /proc/meminfo)"
 while read -r name; do
-  # With a process group of its own, which has all that the build starts.
-  setsid sh -c "$build" build "$1" "$name" "$memory" &
-  echo $! >"$TMPDIR/$name.group"
+  (
+    # With a process group of its own, which has all that the build starts.
+    setsid sh -c "$build" build "$1" "$name" "$memory" && exit
+    exec 9<"$1"
+    flock 9
+    echo "ended $name 1 $(sed -n "$memory" /proc/meminfo) $(echo 'the build was killed' | base64)"
+  ) &
 done
 stop

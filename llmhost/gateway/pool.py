@@ -30,7 +30,9 @@ class Drained(Enum):
 
     BY_HAND = "is drained and gets no requests; to undo this, run llmhost drain --undo"
     BY_ROLL = "is drained by llmhost roll and gets no requests; to continue, run llmhost roll again"
-    BY_TRAINING = "trains an adapter and gets no requests; it returns by itself when it has ended"
+    BY_TRAINING = (
+        "trains an adapter and gets no requests; it returns by itself when the training has ended"
+    )
 
 
 Marks = Mapping[str, Drained]

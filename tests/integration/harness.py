@@ -38,6 +38,10 @@ class Outcome:
     output: str
 
 
+_LONGEST_SECONDS = 600
+"""More than a deploy takes here, and less than pytest waits: it shows what the machine did."""
+
+
 def deploy(
     machine: Machine,
     function: Callable[..., Any],
@@ -61,25 +65,35 @@ def deploy(
         (place / "deploy.py").write_text(_DEPLOY)
         (place / "function.pickle").write_bytes(pickle.dumps(partial(function, *args)))
         (place / "inventory.py").write_text(f"hosts = [({machine.name!r}, {data!r})]\n")
-        return _pyinfra(place, machine.name, dry=dry)
+        return _pyinfra(place, machine, dry=dry)
 
 
-def _pyinfra(place: Path, machine: str, *, dry: bool) -> Outcome:
+def _pyinfra(place: Path, machine: Machine, *, dry: bool) -> Outcome:
     program = Path(sys.executable).with_name("pyinfra")
-    result = subprocess.run(
+    with subprocess.Popen(
         [program, "inventory.py", "deploy.py", "--json", "--dry" if dry else "-y"],
         cwd=place,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=900,
-    )
-    said = result.stderr + result.stdout
+    ) as run:
+        try:
+            printed, errors = run.communicate(timeout=_LONGEST_SECONDS)
+        except subprocess.TimeoutExpired:
+            there = machine.ssh("ps -eo etimes,stat,args --forest", timeout=60).stdout
+            run.kill()
+            said = "".join(run.communicate())
+            raise AssertionError(f"the deploy does not end:\n{said}\n{there}") from None
+        except BaseException:
+            run.kill()
+            raise
+    said = errors + printed
     # A mistake in a test must not look like the refusal that the test expects.
     assert "An exception occurred in" not in said, said
-    if result.returncode:  # pyinfra prints no JSON then
+    if run.returncode:  # pyinfra prints no JSON then
         return Outcome(False, [], said)
-    return Outcome(True, _changed(json.loads(result.stdout), machine, dry=dry), said)
+    return Outcome(True, _changed(json.loads(printed), machine.name, dry=dry), said)
 
 
 def _changed(report: dict[str, Any], machine: str, *, dry: bool) -> list[str]:

@@ -5,6 +5,7 @@ The deploys are of this machine, with a double of docker, in processes of their 
 
 import base64
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -137,6 +138,25 @@ def test_end_of_a_long_output_is_enough(tmp_path: Path) -> None:
         print("one", file=process.stdin, flush=True)
         *_, output = process.stdout.readline().split()
     assert len(output) < 1_000_000 and base64.b64decode(output).endswith(b"y\nwhy\n")
+
+
+@pytest.mark.parametrize(
+    ("harm", "status", "said"),
+    [
+        ('rm -rf "$TMPDIR"', "0", ""),  # as on a disk that is full
+        ("kill -KILL $PPID", "1", "the build was killed\n"),
+    ],
+)
+def test_build_that_cannot_report_its_end_is_not_waited_for(
+    tmp_path: Path, harm: str, status: str, said: str
+) -> None:
+    with shell(tmp_path, one=harm) as process:
+        assert process.stdin and process.stdout
+        print("one", file=process.stdin, flush=True)
+        assert select.select([process.stdout], [], [], 20)[0], "it says nothing"
+        word, name, found, _, *output = process.stdout.readline().split()
+    assert (word, name, found) == ("ended", "one", status)
+    assert base64.b64decode("".join(output)).decode() == said
 
 
 @pytest.mark.parametrize("end", ["input", "TERM", "INT", "HUP"])

@@ -2,7 +2,7 @@
 
 `script/test engines` starts the real engine and sets LLMHOST_CONTRACT_VLLM to its URL without
 adapters, _ADAPTER to that with one, and _ADAPTERS to that with two. That one has
-VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 besides, so that it need not start anew for each adapter: it
+VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 as well, so that it does not restart for each adapter: it
 loads those of its command line by the same function (vllm/entrypoints/openai/models/serving.py,
 init_static_loras).
 """
