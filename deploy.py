@@ -9,7 +9,7 @@ from functools import partial
 from pyinfra import host, state
 
 from llmhost.inventory.role import Role
-from llmhost.operations.inventory import llm_endpoint_of, monitored_by, site_host
+from llmhost.operations.inventory import later_addresses, llm_endpoint_of, monitored_by, site_host
 from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.operations.summary import summarise
 from llmhost.settings import Settings
@@ -32,13 +32,14 @@ from llmhost.tasks.system import configure_system
 
 Task = Callable[[Settings], None]
 
+_check_host = partial(check_host, set_later=later_addresses(host))
 _prepare_app_server = partial(prepare_app_server, endpoint=llm_endpoint_of(host))
 _monitor_host = partial(monitor_host, hosts=monitored_by(host))
 _run_stack = partial(run_stack, host_name=host.name)
 _schedule_backups = partial(schedule_backups, host_name=host.name)
 TASKS: dict[Role, tuple[Task, ...]] = {
     Role.LLM_SERVER: (
-        check_host,
+        _check_host,
         configure_system,
         configure_network,
         limit_egress,

@@ -1,10 +1,14 @@
 """Whether a host can become an LLM server: sentences, each with a fix."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from llmhost.docker.packages import DISTRIBUTION, DOCKER, other_engine, unsupported
+from llmhost.nvidia.generation import is_gpu
+from llmhost.nvidia.gpu_allocation import GpuRequest
+from llmhost.nvidia.state import NvidiaState
 from llmhost.system.addresses import NetworkState
 from llmhost.system.host_identity import HostIdentity
 from llmhost.system.listeners import Needed
@@ -113,6 +117,82 @@ def not_in_group(interface: str, address: Address, found: NetworkState) -> Itera
         yield (
             f"{interface} does not have the address {address} of engine_group_members; correct the"
             " address, or the interface, or declare it in network_addresses"
+        )
+
+
+def unanswered(interface: str, peers: Mapping[str, str], found: Mapping[str, str]) -> Iterator[str]:
+    """Members of an engine group that do not answer there, as `SilentPeers` found."""
+    for name, why in found.items():
+        who = f"{name} ({peers[name]}), a member of the engine group,"
+        if why.startswith("via "):
+            yield (
+                f"{who} is reached by {why.removeprefix('via ')}, not by {interface}"
+                " (engine_group_interface); correct the interface, or its network mask"
+            )
+        elif why == "unrouted":
+            yield f"{who} is in no network of this host; correct its address or a network mask"
+        else:
+            yield (
+                f"{who} does not answer on {interface}; switch it on, or correct its address or"
+                " the network between both"
+            )
+
+
+def unlike_members(
+    other: str, mine: NvidiaState, theirs: NvidiaState, request: GpuRequest, *, driver: bool
+) -> Iterator[str]:
+    """Why these hosts cannot compute one model together. `driver`: the site installs the drivers,
+    so they must be compared."""
+    pair = [computing_gpus(each, request) for each in (mine, theirs)]
+    if not all(state.gpus for state in (mine, theirs)):
+        # Without a driver, only the ids on the bus are known.
+        pair = [_on_the_bus(each, request) for each in (mine, theirs)]
+    if all(pair) and pair[0] != pair[1]:
+        yield (
+            f"its engine group would compute with {_counted(pair[0])} here and"
+            f" {_counted(pair[1])} on {other}: each GPU gets an equal part of the model; use equal"
+            " GPUs"
+        )
+    drivers = [{gpu.driver.partition(".")[0] for gpu in state.gpus} for state in (mine, theirs)]
+    if driver and all(drivers) and drivers[0] != drivers[1]:
+        yield (
+            f"the driver is {mine.gpus[0].driver} here and {theirs.gpus[0].driver} on {other}, and"
+            " members of an engine group need equal drivers; install the same branch, or set"
+            " nvidia_driver_managed = True"
+        )
+
+
+def computing_gpus(state: NvidiaState, request: GpuRequest) -> list[str]:
+    """What the engine computes with; empty if it is not known."""
+    wanted = request.gpus
+    found = [
+        f"{gpu.product} ({gib(gpu.memory_bytes)})"
+        for gpu in state.gpus
+        if isinstance(wanted, int) or {str(gpu.index), gpu.uuid} & {*wanted}
+    ]
+    return sorted(found) if len(found) == request.count else []
+
+
+def _on_the_bus(state: NvidiaState, request: GpuRequest) -> list[str]:
+    found = [
+        f"a GPU with the PCI id 10de:{each.device_id:04x}"
+        for each in state.pci
+        if is_gpu(each.pci_class)
+    ]
+    return sorted(found) if len(found) == request.count else []
+
+
+def _counted(gpus: Sequence[str]) -> str:
+    return " and ".join(f"{count} × {each}" for each, count in Counter(gpus).items())
+
+
+def apart(others: Sequence[str], name: str) -> Iterator[str]:
+    """Of a run without these members of the host's engine group."""
+    if others:
+        limits = " ".join(f"--limit {each}" for each in sorted((*others, name)))
+        yield (
+            f"{', '.join(others)} of its engine group is not in this run: if the engine changes, it"
+            f" waits until they have it, too; to deploy all members together, use {limits}"
         )
 
 

@@ -136,6 +136,11 @@ class Settings(Section):
         return bool(self.member) and self.member != self.engine_group.head
 
     @property
+    def only_computes_for(self) -> str:
+        """The head that answers for this host, if this host answers nothing; otherwise empty."""
+        return (self.engine_group.head or "") if self.serves_a_head and not self.offered else ""
+
+    @property
     def uis(self) -> Mapping[str, Ui]:
         """The browser UIs of the declared services, by service."""
         options = self.service_options.items()

@@ -20,10 +20,7 @@ _FILES = (TIMER, SERVICE, SECRETS, f"{DIRECTORY}/host.py", f"{DIRECTORY}/asked.j
 
 @component("Backup")
 def schedule_backups(settings: Settings, host_name: str) -> None:
-    """Let the host of this name back itself up; or remove what does. Nothing without a
-    `backup_repository`."""
-    if not settings.backup.repository:
-        return
+    """Let the host of this name back itself up; or remove what does."""
     wanted = bool(settings.backup.schedule and backup.containers(settings))
     if not wanted:
         off = {"running": False, "enabled": False}

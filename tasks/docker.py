@@ -60,6 +60,7 @@ def install_docker(settings: Settings) -> None:
         name="Run the Docker daemon with its configuration",
         newer_than=[docker.CONFIG, CONFIG, *docker.OVERRIDES],
         question=_ANSWERS,
+        afterwards=docker.SETTLE,
     )
     paths = (*_AUDITED, settings.docker.data_root) if settings.system.hardening == "cis" else ()
     audit.watched(*paths, component="docker", name="Audit changes to Docker")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from llmhost import backup, host_packages
 from llmhost.gateway.tls import CERTIFICATE
@@ -20,6 +21,7 @@ COLLECTOR = "/usr/local/lib/llmhost-monitoring"
 UNIT = "llmhost-metrics.service"
 TEXTFILES = "/var/lib/prometheus/node-exporter"
 METRICS = f"{TEXTFILES}/llmhost.prom"
+UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 CA_LABEL = "llmhost-monitoring"
 
 NODE_OPTIONS = "/etc/default/prometheus-node-exporter"
@@ -60,8 +62,21 @@ def monitor_host(settings: Settings, hosts: Sequence[SiteHost]) -> None:
     )
     if wanted:
         _run_exporters(settings)
+    authority = _authority(settings, hosts) if server else None
+    if authority:
+        apt.packages(*host_packages.AUTHORITIES, name="Install the list of trusted authorities")
+    ca_certificates.trusted(
+        authority, label=CA_LABEL, name="Trust the site's authority for the other hosts"
+    )
     if server:
-        _run_server(settings, hosts)
+        _run_server()
+
+
+def _authority(settings: Settings, hosts: Sequence[SiteHost]) -> Path | None:
+    """The directory of the authority with which the gateways of other hosts are checked."""
+    others = [host.settings.gateway for host in hosts if host.settings is not settings]
+    own = settings.gateway.ca_directory.expanduser()
+    return own if any(each.tls == "ca" for each in others) else None
 
 
 def _run_exporters(settings: Settings) -> None:
@@ -79,18 +94,12 @@ def _run_exporters(settings: Settings) -> None:
         newer_than=[NODE_OPTIONS],
         name="Offer the host's metrics on a local port",
     )
-    systemd.service(UNIT, newer_than=[COLLECTOR], name="Collect metrics of services and GPUs")
-
-
-def _run_server(settings: Settings, hosts: Sequence[SiteHost]) -> None:
-    own = settings.gateway.ca_directory.expanduser()
-    others = [host.settings.gateway for host in hosts if host.settings is not settings]
-    authority = own if any(each.tls == "ca" for each in others) else None
-    if authority:
-        apt.packages(*host_packages.AUTHORITIES, name="Install the list of trusted authorities")
-    ca_certificates.trusted(
-        authority, label=CA_LABEL, name="Trust the site's authority for the other hosts"
+    systemd.service(
+        UNIT, newer_than=[COLLECTOR, UNIT_FILE], name="Collect metrics of services and GPUs"
     )
+
+
+def _run_server() -> None:
     systemd.service(
         "prometheus-alertmanager.service",
         newer_than=[alertmanager.CONFIGURATION, ALERTMANAGER_OPTIONS],
@@ -118,14 +127,14 @@ def _exporter_files(settings: Settings) -> list[Entry]:
         Directory(COLLECTOR),
         *(File(f"{COLLECTOR}/{name}", path.read_bytes()) for name, path in scripts.items()),
         File(f"{COLLECTOR}/asked.json", json.dumps(_asked(settings), indent=2) + "\n"),
-        File(f"/etc/systemd/system/{UNIT}", unit),
+        File(UNIT_FILE, unit),
         File(NODE_OPTIONS, render("monitoring/arguments.j2", arguments=node)),
     ]
 
 
 def _no_exporter_files() -> list[Entry]:
     names = ("collect.py", "gpus.py", "probe.py", "asked.json")
-    paths = (f"/etc/systemd/system/{UNIT}", METRICS, *(f"{COLLECTOR}/{name}" for name in names))
+    paths = (UNIT_FILE, METRICS, *(f"{COLLECTOR}/{name}" for name in names))
     return [Absent(path) for path in paths]
 
 

@@ -4,6 +4,7 @@ from ipaddress import IPv4Address
 
 from llmhost.driver_policy import driver_policy
 from llmhost.gateway.tree import NginxPaths
+from llmhost.inventory.site import Address
 from llmhost.operations import preflight
 from llmhost.operations.component import component
 from llmhost.preflight import Requirements
@@ -16,8 +17,9 @@ _LOOPBACK = (IPv4Address("127.0.0.1"),)
 
 
 @component("Preflight")
-def check_host(settings: Settings) -> None:
-    """Stop before the first change if the host does not meet the requirements of an LLM server."""
+def check_host(settings: Settings, set_later: frozenset[Address] = frozenset()) -> None:
+    """Stop before the first change if the host does not meet the requirements of an LLM server.
+    `set_later` are addresses of its engine group that this deploy sets."""
     preflight.fit(
         Requirements(
             docker_source=settings.docker.source,
@@ -39,7 +41,7 @@ def check_host(settings: Settings) -> None:
         receipt=settings.receipt.path,
         gateway=_gateway(settings),
         gpus=driver_policy(settings),
-        group=_group(settings),
+        group=_group(settings, set_later),
         share=settings.model_store.share,
     )
 
@@ -122,11 +124,22 @@ def _gateway(settings: Settings) -> preflight.GatewayPlan:
     )
 
 
-def _group(settings: Settings) -> tuple[str, IPv4Address] | None:
-    """What must be there; an address that the deploy itself will set need not be."""
+def _group(settings: Settings, set_later: frozenset[Address]) -> preflight.GroupPlan | None:
+    """What must be there; addresses that the deploy itself will set need not be."""
     group = settings.engine_group
-    address = group.members.get(settings.member)
-    declared = {each.ip for each in settings.network.addresses}
-    if address is None or group.interface is None or address in declared:
+    own = group.members.get(settings.member)
+    request = settings.options("vllm").gpu_request if own else None
+    if own is None or group.interface is None or request is None:
         return None
-    return group.interface, address
+    others = tuple(name for name in group.names if name != settings.member)
+    known = {name: group.members[name] for name in others}
+    return preflight.GroupPlan(
+        interface=group.interface,
+        address=None if own in set_later else own,
+        peers={
+            name: str(address) for name, address in known.items() if not {address, own} & set_later
+        },
+        members=others,
+        request=request,
+        driver=not settings.nvidia_driver.managed,
+    )

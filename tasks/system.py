@@ -1,5 +1,7 @@
 """System: clock, packages, updates, kernel parameters and sshd."""
 
+from collections.abc import Sequence
+
 from llmhost import host_packages
 from llmhost.operations import apt, audit, clock, files, sshd, sysctl, systemd
 from llmhost.operations.component import component
@@ -30,27 +32,8 @@ def configure_system(settings: Settings) -> None:
     )
     apt.packages(*host_packages.system(settings), name="Install the base packages")
     apt.settled(name="Finish interrupted installations")
-    systemd.without_overrides(
-        *(f"{unit}.{kind}" for unit in _UPDATES for kind in ("timer", "service")),
-        known=system.accepted_overrides,
-        then="reload",
-        name="Remove overrides of the automatic updates",
-    )
-    systemd.without_overrides(
-        "ssh.service",
-        "ssh.socket",
-        known=system.accepted_overrides,
-        correct=False,  # one of them may be the only way in
-        name="Report overrides of sshd",
-    )
     strict = system.hardening == "cis"
-    if strict:
-        systemd.without_overrides(
-            "auditd.service",
-            known=system.accepted_overrides,
-            then="reload",
-            name="Remove overrides of auditd's unit",
-        )
+    _remove_overrides(system.accepted_overrides, strict=strict)
     if system.unattended_upgrades:
         for unit in _UPDATES:
             systemd.service(f"{unit}.timer", name=f"Run {unit}.timer")
@@ -75,6 +58,29 @@ def configure_system(settings: Settings) -> None:
         confirm_seconds=system.confirm_seconds,
         name="Harden sshd",
     )
+
+
+def _remove_overrides(accepted: Sequence[str], *, strict: bool) -> None:
+    systemd.without_overrides(
+        *(f"{unit}.{kind}" for unit in _UPDATES for kind in ("timer", "service")),
+        known=accepted,
+        then="reload",
+        name="Remove overrides of the automatic updates",
+    )
+    systemd.without_overrides(
+        "ssh.service",
+        "ssh.socket",
+        known=accepted,
+        correct=False,  # one of them may be the only way in
+        name="Report overrides of sshd",
+    )
+    if strict:
+        systemd.without_overrides(
+            "auditd.service",
+            known=accepted,
+            then="reload",
+            name="Remove overrides of auditd's unit",
+        )
 
 
 def _strict_files(strict: bool) -> tuple[Entry, ...]:

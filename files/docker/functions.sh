@@ -28,3 +28,12 @@ image_root() {
     *) set -- "${1%%|*}"; echo "${1:-/var/lib/docker}" ;;
   esac
 }
+
+# Whether the daemon has started since its configuration file changed.
+started_with() {
+  started=$(systemctl show --timestamp=us+utc -P ActiveEnterTimestamp docker.service)
+  case $started in
+    *' UTC') [ -z "$(find "$1" -newerct "$started" 2>/dev/null)" ] ;;
+    *) false ;; # not since the host has started
+  esac
+}

@@ -167,10 +167,11 @@ def load_scoring(repository: Path, attention: str | None = None) -> Any:
 
 
 def pooled_by(repository: Path) -> str:
-    """`cls` or `mean`, as sentence-transformers' own file has it."""
+    """`cls` or `mean`, as sentence-transformers' own file has it: as a flag before 5.4."""
     file = repository / "1_Pooling" / "config.json"
     pooling = json.loads(file.read_text()) if file.is_file() else {}
-    return "cls" if pooling.get("pooling_mode_cls_token") else "mean"
+    first = pooling.get("pooling_mode_cls_token") or pooling.get("pooling_mode") == "cls"
+    return "cls" if first else "mean"
 
 
 def in_torch(model: Any, threads: int) -> Callable[[dict[str, Any]], Any]:

@@ -3,7 +3,7 @@
 `llmhost train` copies this file to the directory of a job and runs it there as root, with Python
 3.10 or newer:
 
-    python3 -I host.py DIRECTORY check | start | run | give_back | status
+    python3 -I host.py DIRECTORY check | forget | start | run | give_back | status
 
 The directory has `question.json`, see Question, and `job` with the input of the container. `run`
 and `give_back` are called by a unit of systemd, which is enabled while a training is wanted: it
@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 
 USER = 10001
 PAUSED = 75
+KILLED = 128 + signal.SIGKILL
 UNITS = Path("/etc/systemd/system")
 PREFIX = "llmhost-training-"
 STOP_SECONDS = 180
@@ -237,7 +238,8 @@ def device_names(question: Question) -> list[str]:
 
 
 def check(question: Question) -> dict[str, Any]:
-    """Whether the training can begin, and which services it `stops`. Nothing is stopped now."""
+    """Whether the training can begin, and which services it `stops`. Nothing is stopped now, and no
+    checkpoint is removed."""
     check_alone()
     check_hours(question)
     check_gateway(question)
@@ -253,7 +255,8 @@ def check(question: Question) -> dict[str, Any]:
         raise Failure(last_line(ran.stderr) or "the check of the job failed and printed nothing")
     found: dict[str, Any] = json.loads(last_line(ran.stdout))
     check_memory(question, found["memory_bytes"], free=False)
-    free = shutil.disk_usage(question.directory).free
+    # What is there of this job, or of an earlier one, is replaced.
+    free = shutil.disk_usage(question.directory).free + size_of(question.work)
     if found["disk_bytes"] > free:
         raise Failure(
             f"it needs {gib(found['disk_bytes'])} in {question.directory} for checkpoints, and"
@@ -285,24 +288,36 @@ def check_gateway(question: Question) -> None:
             )
 
 
+def size_of(place: Path) -> int:
+    """Bytes of the files below a directory."""
+    return sum(each.lstat().st_size for each in place.rglob("*") if each.is_file())
+
+
+def forget(question: Question) -> dict[str, Any]:
+    """Let the next start begin without checkpoints."""
+    check_alone()
+    note(question, digest="")
+    return {}
+
+
 def prepare(question: Question) -> None:
-    """Directories for the container's user. Checkpoints of another job are removed."""
-    if state_of(question).get("digest") != question.digest:
-        shutil.rmtree(question.work, ignore_errors=True)
-        (question.directory / "state.json").unlink(missing_ok=True)
+    """Directories for the container's user. What a link points to, which that user may have made,
+    keeps its owner."""
     question.work.mkdir(exist_ok=True)
     question.directory.chmod(0o700)
     for place in (question.directory / "job", question.work):
         for each in (place, *place.iterdir()):
-            os.chown(each, USER, USER)
-    note(question, digest=question.digest)
+            os.chown(each, USER, USER, follow_symlinks=False)
 
 
 def start(question: Question) -> dict[str, Any]:
-    """Begin, or continue; returns at once."""
+    """Begin, or continue; returns at once. Checkpoints of another job are removed."""
     check_alone()
     check_hours(question)
-    note(question, state="running", why="", starts=0, begun=now())
+    if state_of(question).get("digest") != question.digest:
+        for each in question.work.glob("*"):
+            shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+    note(question, digest=question.digest, state="running", why="", starts=0, begun=now())
     # Services start one after the other, and each may try twice.
     seconds = STOP_SECONDS + 2 * question.start_seconds * len(question.services)
     unit = UNIT.format(name=question.name, directory=question.directory, stop_seconds=seconds)
@@ -420,7 +435,8 @@ def train(question: Question, seconds: float) -> None:
     """Run the container until it ends, or its time does."""
     remove_container(question)
     command = ["docker", "run", *options(question), question.image, "train", "/job", "/work"]
-    with (question.directory / "log").open("ab") as log:
+    with log_of(question).open("ab") as log:
+        begun = log.tell()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     ending = ""
 
@@ -437,17 +453,24 @@ def train(question: Question, seconds: float) -> None:
         ending = "its time is over"
         end()
         process.wait()
-    finish(question, process.returncode, ending)
+    finish(question, process.returncode, ending, begun)
 
 
-def finish(question: Question, status: int, ending: str) -> None:
+def log_of(question: Question) -> Path:
+    return question.directory / "log"
+
+
+def finish(question: Question, status: int, ending: str, begun: int) -> None:
+    """Note how a run ended; its output is in the log from `begun` on."""
     if (question.work / "result.json").exists():
         note(question, state="done", why="", ended=now())
     elif status == PAUSED or ending:
         note(question, state="paused", why=ending or "it was stopped", ended=now())
     else:
-        log = (question.directory / "log").read_text(errors="replace")
-        why = last_line(log) or f"its container ended with status {status} and printed nothing"
+        why = "its container was killed, as the system does if memory is exhausted"
+        if status != KILLED:
+            log = log_of(question).read_bytes()[begun:].decode(errors="replace")
+            why = last_line(log) or f"its container ended with status {status} and printed nothing"
         note(question, state="failed", why=why, ended=now())
 
 
@@ -519,8 +542,8 @@ def fail(sentence: str) -> NoReturn:
 
 
 def main(directory: str, do: str) -> None:
-    functions = {"check": check, "start": start, "run": run, "give_back": give_back}
-    functions["status"] = status
+    functions = {"check": check, "forget": forget, "start": start, "run": run}
+    functions |= {"give_back": give_back, "status": status}
     try:
         print(json.dumps(functions[do](Question(Path(directory)))))
     except Failure as failure:

@@ -11,6 +11,7 @@ import httpx
 from llmhost.bench.report import Sample
 from llmhost.units import reason
 
+_LONGEST_REASON = 200
 _WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "counts")
 
 
@@ -59,6 +60,8 @@ def sample(client: httpx.Client, load: Load, number: int) -> Sample:
             if answer.status_code != httpx.codes.OK:
                 return Sample(error=refusal(answer))
             for event in stream_events(answer):
+                if why := failure(event):
+                    return Sample(error=why)
                 usage = event.get("usage")
                 if isinstance(usage, dict):
                     reported = int(usage.get("completion_tokens") or 0)
@@ -85,6 +88,14 @@ def stream_events(answer: httpx.Response) -> Iterator[dict[str, object]]:
                 continue
             if isinstance(event, dict):
                 yield event
+
+
+def failure(event: dict[str, object]) -> str:
+    """What an engine reports in a stream that began with status 200; empty for another event."""
+    error = event.get("error")
+    message = error.get("message") if isinstance(error, dict) else error
+    words = " ".join(str(message or "no reason given").split())
+    return f"failed after it began: {words[:_LONGEST_REASON]}" if error else ""
 
 
 def _has_text(event: dict[str, object]) -> bool:

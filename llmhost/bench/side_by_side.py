@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from llmhost.bench.client import refusal, stream_events
+from llmhost.bench.client import failure, refusal, stream_events
 from llmhost.template import render
 from llmhost.units import reason
 
@@ -45,6 +45,11 @@ class Asked:
     second: Answer
     better: str = ""
 
+    @property
+    def failed(self) -> bool:
+        """Whether an answer is missing."""
+        return bool(self.first.error or self.second.error)
+
 
 @dataclass(frozen=True)
 class CompareReport:
@@ -78,6 +83,8 @@ def ask(client: httpx.Client, path: str, model: str, question: str, max_tokens: 
             if answer.status_code != httpx.codes.OK:
                 return Answer(error=refusal(answer))
             for event in stream_events(answer):
+                if why := failure(event):
+                    return Answer(error=why)
                 usage = event.get("usage")
                 if isinstance(usage, dict):
                     reported = int(usage.get("completion_tokens") or 0)

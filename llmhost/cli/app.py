@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -199,6 +199,24 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from llmhost.version import toolkit  # slow to import
+
+    found = toolkit()
+    revision = f" ({found['revision']})" if found["revision"] else ""
+    modified = ", with changes" if found["modified"] else ""
+    typer.echo(f"llmhost {found['version']}{revision}{modified}")
+    raise typer.Exit
+
+
 @app.callback()
-def llmhost() -> None:
+def llmhost(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version"),
+    ] = False,
+) -> None:
     """Plan, deploy, verify and manage LLM servers."""
+    del version

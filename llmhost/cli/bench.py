@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,7 +76,7 @@ def bench(
         typer.Option("--plot", metavar="PNG", help="Also draw it; needs llmhost[plot]"),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/bench.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs bench.schema.json")
     ] = False,
 ) -> None:
     """Measure throughput and latency of a gateway at rising concurrency.
@@ -89,16 +89,7 @@ def bench(
         check_plot(png)
     before = _earlier(compare) if compare else None
     target, roles = gateway_host(inventory, host, model)
-    report = BenchReport(
-        schema=SCHEMA,
-        host=target.name,
-        time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        version=str(toolkit()["version"]),
-        prompt_words=words,
-        max_tokens=tokens,
-        goal=Goal(first, between),
-        levels=(),
-    )
+    report = _without_levels(target.name, words, tokens, Goal(first, between))
     if before and (why := incomparable(report, before)):
         stop(*(f"{compare}: cannot be compared: {each}" for each in why))
     loads = [Load(path, role, words, tokens) for role, path in roles.items()]
@@ -112,11 +103,30 @@ def bench(
     if png:
         with writing(png):
             plot(report, before, png)
+    raise typer.Exit(_report_failures(levels))
+
+
+def _without_levels(host: str, words: int, tokens: int, goal: Goal) -> BenchReport:
+    """The report of a measurement that begins."""
+    return BenchReport(
+        schema=SCHEMA,
+        host=host,
+        time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        version=str(toolkit()["version"]),
+        prompt_words=words,
+        max_tokens=tokens,
+        goal=goal,
+        levels=(),
+    )
+
+
+def _report_failures(levels: Sequence[Level]) -> int:
+    """Print which requests failed; returns the exit status."""
     failed = [each for each in levels if each.failed]
     for each in failed:
         reasons = ", ".join(f"{count} × {why}" for why, count in each.errors.items())
         typer.echo(f"{each.model}, {each.concurrency} clients: failed: {reasons}", err=True)
-    raise typer.Exit(ERROR if failed else 0)
+    return ERROR if failed else 0
 
 
 def _levels(

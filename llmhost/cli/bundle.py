@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pyinfra.api import Inventory
 from rich.console import Console
 from rich.progress import Progress
 
@@ -18,9 +19,9 @@ from llmhost.cli.bundle_apply import deliver_all, deliveries, deploy
 from llmhost.cli.bundle_create import builder_of, create_bundle
 from llmhost.cli.bundle_targets import images_of
 from llmhost.cli.errors import stop
-from llmhost.cli.inventory_file import inventory_data
+from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.remote import LOCAL, RemoteError, remote
-from llmhost.cli.session import site_hosts
+from llmhost.cli.session import checked_hosts
 from llmhost.inventory.site import SiteHost
 
 app = typer.Typer(
@@ -61,9 +62,10 @@ def create(
     after an interruption reuses the finished parts in FILE.parts.
     """
     with _sentences():
-        targets = _targets(inventory, limit)
+        loaded = load_inventory(inventory)
+        targets = _targets(loaded, limit)
         signing = signing_key(key.expanduser())
-        data = _login(inventory, builder)
+        data = _login(loaded, builder)
         if ssh_config:
             data |= {"ssh_config_file": str(ssh_config)}
         with remote(builder, data) as reached:
@@ -97,7 +99,7 @@ def apply(
     """
     with _sentences():
         public = verifying_key(key.expanduser())
-        targets = _targets(inventory, limit)
+        targets = _targets(load_inventory(inventory), limit)
         with _checked(file, public) as bundle, deliveries(bundle, targets) as found:
             problems = deliver_all(bundle, found)
             for sentence in problems.values():
@@ -111,14 +113,15 @@ def apply(
                 stop(f"not deployed, for the reasons above: {', '.join(problems)}")
 
 
-def _login(inventory: str, builder: str) -> dict[str, Any]:
+def _login(inventory: Inventory, builder: str) -> dict[str, Any]:
     """How to log in to the builder, if it is a host of the inventory."""
-    data = inventory_data(inventory).get(builder, {})
+    host = inventory.get_host(builder, None)
+    data = host.data.dict() if host else {}
     return {key: value for key, value in data.items() if key.startswith(("ssh_", "_sudo"))}
 
 
-def _targets(inventory: str, limit: list[str] | None) -> list[SiteHost]:
-    return sorted(site_hosts(inventory, limit or []), key=lambda host: host.name)
+def _targets(inventory: Inventory, limit: list[str] | None) -> list[SiteHost]:
+    return sorted(checked_hosts(inventory, limit or []), key=lambda host: host.name)
 
 
 @contextmanager

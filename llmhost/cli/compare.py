@@ -2,13 +2,13 @@
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -26,6 +26,9 @@ from llmhost.inventory.role import Role
 from llmhost.inventory.site import SiteHost
 from llmhost.inventory.site_reader import no_rules
 from llmhost.system.whole_file import write_file
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters that a terminal obeys, but for tabs and ends of lines."""
 
 
 def compare(
@@ -51,7 +54,7 @@ def compare(
         bool, typer.Option("--blind", help="Choose the better answer without the models' names")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/compare.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs compare.schema.json")
     ] = False,
 ) -> None:
     """Ask two models the same questions, and show their answers side by side.
@@ -68,9 +71,13 @@ def compare(
     asked: list[Asked] = []
     with gateway_client(target, url, key, timeout) as client:
         for text in texts:
-            one, two = (_answer(client, paths[m], m, text, tokens) for m in (first, second))
+            one, two = (ask(client, paths[m], m, text, tokens) for m in (first, second))
             found = Asked(text, one, two)
+            if not blind:
+                _say_errors(found, first, second)
             asked.append(_judged(found, first, second) if blind else found)
+    for found in asked if blind else ():
+        _say_errors(found, first, second)  # not before the last choice: they have names
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     report = CompareReport(SCHEMA, target.name, now, first, second, tuple(asked))
     if html:
@@ -82,8 +89,7 @@ def compare(
         _print_choice(report, inventory)
     else:
         Console(highlight=False).print(_table(report))
-    failed = any(a.error for each in asked for a in (each.first, each.second))
-    raise typer.Exit(ERROR if failed else 0)
+    raise typer.Exit(ERROR if any(each.failed for each in asked) else 0)
 
 
 def promote(
@@ -104,7 +110,8 @@ def _questions(file: Path | None) -> Sequence[str]:
     if file is None:
         return QUESTIONS
     try:
-        found = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        # Not splitlines: a question may have other characters that end a line, such as U+2028.
+        found = [line.strip() for line in file.read_text(encoding="utf-8-sig").split("\n")]
     except OSError as error:
         stop(f"--questions {file}: {error.strerror}")
     except UnicodeDecodeError:
@@ -137,20 +144,28 @@ def _listed(names: Sequence[str] | dict[str, object] | dict[str, SiteHost]) -> s
     return ", ".join(names) or "none"
 
 
-def _answer(client: httpx.Client, path: str, model: str, question: str, tokens: int) -> Answer:
-    found = ask(client, path, model, question, tokens)
-    if found.error:
-        typer.echo(f"{model}: {found.error}", err=True)
-    return found
+def _say_errors(asked: Asked, first: str, second: str) -> None:
+    for model, answer in ((first, asked.first), (second, asked.second)):
+        if answer.error:
+            typer.echo(f"{model}: {_shown(answer.error)}", err=True)
+
+
+def _shown(text: str) -> str:
+    """What a model wrote, for a terminal, which it must not control."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
 def _judged(asked: Asked, first: str, second: str) -> Asked:
-    """Show both answers in random order, and ask which one is better."""
+    """Show both answers in random order, and ask which one is better. If one is missing, the
+    question counts for none: which model failed would show its name."""
+    typer.echo(f"\n{_shown(asked.question)}", err=True)
+    if asked.failed:
+        typer.echo("\nA request failed; this question is not counted.", err=True)
+        return asked
     pairs = [(first, asked.first), (second, asked.second)]
     random.shuffle(pairs)
-    typer.echo(f"\n{asked.question}", err=True)
     for number, (_, answer) in enumerate(pairs, 1):
-        typer.echo(f"\n--- {number} ---\n{answer.text or 'no answer'}", err=True)
+        typer.echo(f"\n--- {number} ---\n{_shown(answer.text.strip())}", err=True)
     said = ""
     while said not in ("1", "2", "="):
         said = typer.prompt("\nBetter: 1, 2 or =", err=True).strip()
@@ -159,8 +174,10 @@ def _judged(asked: Asked, first: str, second: str) -> Asked:
 
 def _print_choice(report: CompareReport, inventory: str) -> None:
     counts = {name: report.chosen(name) for name in (report.first, report.second)}
-    equal = len(report.questions) - sum(counts.values())
-    typer.echo(f"{', '.join(f'{name}: {n}' for name, n in counts.items())}, equal: {equal}")
+    failed = sum(each.failed for each in report.questions)
+    equal = len(report.questions) - failed - sum(counts.values())
+    listed = [*counts.items(), ("equal", equal), *([("failed", failed)] if failed else [])]
+    typer.echo(", ".join(f"{name}: {number}" for name, number in listed))
     if counts[report.second] > counts[report.first]:
         typer.echo(
             f"To use it: llmhost promote {inventory} {report.second} {report.first}", err=True
@@ -173,12 +190,12 @@ def _table(report: CompareReport) -> Table:
     for name in (report.first, report.second):
         table.add_column(escape(name), ratio=2, overflow="fold")
     for each in report.questions:
-        table.add_row(escape(each.question), _cell(each.first), _cell(each.second))
+        table.add_row(escape(_shown(each.question)), _cell(each.first), _cell(each.second))
     return table
 
 
 def _cell(found: Answer) -> str:
     if found.error:
-        return f"[red]{escape(found.error)}[/red]"
+        return f"[red]{escape(_shown(found.error))}[/red]"
     figures = f"{found.seconds:.1f} s, first token after {found.first_seconds:.2f} s"
-    return f"{escape(found.text.strip())}\n\n[dim]{figures}, {found.tokens} tokens[/dim]"
+    return f"{escape(_shown(found.text.strip()))}\n\n[dim]{figures}, {found.tokens} tokens[/dim]"

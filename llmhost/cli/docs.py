@@ -14,7 +14,10 @@ def docs(
 ) -> None:
     """Print a page of the documentation, or the list of pages."""
     pages = {path.stem: path for path in sorted(PAGES.glob("*.md"))}
-    if page in pages:
+    schemas = {path.name: path for path in PAGES.glob("*.schema.json")}
+    if page in schemas:
+        typer.echo(schemas[page].read_text(encoding="utf-8"), nl=False)
+    elif page in pages:
         typer.echo(pages[page].read_text(encoding="utf-8"), nl=False)
     elif page:
         stop(

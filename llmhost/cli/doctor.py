@@ -22,7 +22,7 @@ def doctor(
         typer.Argument(help=f"Inventory file; default: {_SITE}, if it exists", show_default=False),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/doctor.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs doctor.schema.json")
     ] = False,
 ) -> None:
     """Show what this machine, the site and the way to its hosts lack, and how to fix it.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from llmhost.cli.errors import stop
+from llmhost.cli.errors import source_mistake, stop
 from llmhost.system.whole_file import write_file
 
 
@@ -12,8 +12,13 @@ def edit_file(file: Path, edit: Callable[[str], str]) -> None:
     # LibCST is slow to import, and only edits need it.
     from llmhost.gateway.python_source import EditError
 
+    if file.exists() and not file.is_file() and not file.is_dir():
+        stop(f"{file} is not a file; give the inventory file, such as inventory/site.py")
     try:
-        write_file(file, edit(file.read_bytes().decode()))
+        source = file.read_bytes().decode()
+        if mistake := source_mistake(str(file)):
+            stop(mistake)
+        write_file(file, edit(source))
     except EditError as error:
         stop(f"{file}: {error}")
     except OSError as error:

@@ -13,8 +13,9 @@ from rich.table import Table
 
 from llmhost.cli.arguments import Hosts, Inventory
 from llmhost.cli.errors import stop
+from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.parallel import run_on_each
-from llmhost.cli.session import connected, only_host, site_hosts
+from llmhost.cli.session import checked_hosts, connected, only_host
 from llmhost.inventory.site import SiteHost
 from llmhost.inventory.site_reader import no_rules
 from llmhost.status.gpu_history import (
@@ -41,7 +42,7 @@ def gpus(
     hosts: Hosts = None,
     since: Annotated[str, typer.Option(help="From then until now, such as 90m, 6h or 7d")] = "6h",
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/gpus.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs gpus.schema.json")
     ] = False,
 ) -> None:
     """Show what each GPU did over time: use, memory, temperature, power.
@@ -52,8 +53,9 @@ def gpus(
         seconds = seconds_of(since)
     except ValueError:
         stop(f"--since {since} is not an age; write one such as 90m, 6h or 7d")
-    names = [host.name for host in site_hosts(inventory, hosts or [], no_rules)]
-    server = monitoring_server(site_hosts(inventory, [], no_rules))
+    loaded = load_inventory(inventory)
+    names = [host.name for host in checked_hosts(loaded, hosts or [], no_rules)]
+    server = monitoring_server(checked_hosts(loaded, [], no_rules))
     if server is None:
         stop(
             "no host of this inventory keeps metrics; set monitoring_server = True on one, and"

@@ -21,7 +21,7 @@ def show_history(
     inventory: Inventory,
     host: HostName,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/history.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs history.schema.json")
     ] = False,
     last: Annotated[int, typer.Option(help="How many runs to show", min=1)] = 20,
 ) -> None:

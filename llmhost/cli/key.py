@@ -154,7 +154,7 @@ def list_clients(
         str, typer.Option(metavar="AGE", help="Name keys without a request for as long, as in 30d")
     ] = "",
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/key-list.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs key-list.schema.json")
     ] = False,
 ) -> None:
     """Show which clients may call which host, and until when.

@@ -36,7 +36,7 @@ def latency(
         float, typer.Option(min=1, help="Seconds without data before a request fails")
     ] = 120.0,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/latency.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs latency.schema.json")
     ] = False,
 ) -> None:
     """Measure how fast the gateway answers each application server, for each role.

@@ -49,7 +49,8 @@ def logs(
         int | None, typer.Option("--lines", "-n", min=0, help="Only the last lines of each host")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print an object a line; see docs/logs.schema.json")
+        bool,
+        typer.Option("--json", help="Print an object a line; see llmhost docs logs.schema.json"),
     ] = False,
 ) -> None:
     """Show the log of a service, or of the gateway, of several hosts at once.

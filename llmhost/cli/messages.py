@@ -12,6 +12,11 @@ _UNREACHED = {
     "EOF error": "the SSH connection was closed",
 }
 """What pyinfra's SSH connector writes before its reason, and what that means."""
+_KEYS = {
+    "No such private key file: ": "ssh_key: no file {} on this machine",
+    "Invalid private key file: ": "ssh_key: {} is no private key, or ssh_key_password is wrong",
+}
+"""The same for a key that cannot be used; the name of its file follows."""
 _CONNECTING = re.compile(rf"({'|'.join(_UNREACHED)}) \((.*)\)", re.DOTALL)
 _REASON = re.compile(r"(\[Errno \S+\] )?(.*?)\.?", re.DOTALL)
 
@@ -30,7 +35,8 @@ class Messages(logging.Handler):
     def about(self, host: str, otherwise: str = "") -> list[str]:
         """Sentences about a host; at least one."""
         mark = f"[{host}] "
-        lines = [line.partition(mark)[2] for line in self.lines if mark in line]
+        # pyinfra pads the names of hosts to the same width.
+        lines = [line.partition(mark)[2].strip() for line in self.lines if mark in line]
         doctor = f"run llmhost doctor {self._inventory} for the cause"
         return [_worded(line, doctor) for line in lines] or [
             otherwise or f"no SSH connection; {doctor}"
@@ -38,6 +44,9 @@ class Messages(logging.Handler):
 
 
 def _worded(line: str, doctor: str) -> str:
+    for sign, sentence in _KEYS.items():
+        if line.startswith(sign):
+            return f"{sentence.format(line.removeprefix(sign))}; {doctor}"
     found = _CONNECTING.fullmatch(line)
     if not found:
         return line

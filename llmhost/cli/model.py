@@ -175,8 +175,11 @@ def read_entries(file: Path) -> Entries:
         return read_lock(file.read_text())
     except FileNotFoundError:
         return {}
-    except (LockError, OSError) as error:
-        stop(f"{file}: the lock file {error}; remove it, then run llmhost model lock INVENTORY")
+    except OSError as error:
+        stop(f"{file}: the lock file cannot be read: {error.strerror}")
+    except (LockError, UnicodeDecodeError) as error:
+        why = error if isinstance(error, LockError) else "is not a text file"
+        stop(f"{file}: the lock file {why}; remove it, then run llmhost model lock INVENTORY")
 
 
 def write_entries(file: Path, entries: Entries) -> None:

@@ -55,7 +55,7 @@ Record = Mapping[str, Any]
 def make_models(
     inventory: InventoryFile,
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="Name of one model; none: all")
+        str | None, typer.Argument(metavar="MODEL", help="Name of one model; none: all")
     ] = None,
     tools: Annotated[
         Path | None,
@@ -72,7 +72,7 @@ def make_models(
         bool, typer.Option("--update", help="Make again what was made as declared")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/model-make.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs model-make.schema.json")
     ] = False,
 ) -> None:
     """Make models as their `derive` says: convert, quantize, evaluate, and pin the result.
@@ -84,30 +84,26 @@ def make_models(
     end_with_programs()
     found: Entries = {}
     wanted, programs = 0, Tools(tools and tools.absolute(), threads)
-    for file, locked in by_lock_file(inventory).items():
+    for file, locked in (files := by_lock_file(inventory)).items():
         _check_names(locked)
         for record in locked.records:
             if record.get("derive") and model in (None, record.get("name")):
                 wanted += 1
                 found |= _made(file, locked, record, programs, update)
     if not wanted:
-        names = [
-            str(record.get("name"))
-            for locked in by_lock_file(inventory).values()
-            for record in locked.records
-            if record.get("derive")
-        ]
-        fix = (
-            f"write {', '.join(map(repr, names))}"
-            if names
-            else "add derive to a model (llmhost docs making)"
-        )
-        stop(f"{inventory} derives no model{f' {model!r}' if model else ''}; {fix}")
+        stop(f"{inventory} derives no model{f' {model!r}' if model else ''}; {_fix(files)}")
     report = made_report(found)
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     else:
         Console(soft_wrap=False).print(_table(report))
+
+
+def _fix(files: Mapping[Path, Locked]) -> str:
+    """What to do if no model is made."""
+    records = (record for locked in files.values() for record in locked.records)
+    names = [repr(str(record.get("name"))) for record in records if record.get("derive")]
+    return f"write {', '.join(names)}" if names else "add derive to a model (llmhost docs making)"
 
 
 def _check_names(locked: Locked) -> None:

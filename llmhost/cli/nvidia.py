@@ -26,7 +26,7 @@ from llmhost.nvidia.matrix import (
 
 def nvidia(
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/nvidia.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs nvidia.schema.json")
     ] = False,
 ) -> None:
     """Show which NVIDIA driver each release and GPU gets, and how old the figures are."""

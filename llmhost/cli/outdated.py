@@ -71,7 +71,7 @@ def outdated(
         bool, typer.Option("--announce", help="Also send it to the receivers in announce_*")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/outdated.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs outdated.schema.json")
     ] = False,
 ) -> None:
     """Show newer versions than the pins, what an update changes, and known vulnerabilities.

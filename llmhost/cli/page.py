@@ -14,11 +14,12 @@ from typing import Annotated, Any
 import typer
 
 from llmhost.cli.arguments import Hosts, Inventory
-from llmhost.cli.errors import DRIFT, ERROR, stop
+from llmhost.cli.errors import DRIFT, ERROR, check_directory, stop
 from llmhost.cli.gpus import monitoring_server
 from llmhost.cli.report import Run, gathered
 from llmhost.cli.session import site_hosts
-from llmhost.cli.verify import run_server_tests
+from llmhost.cli.usage import seconds_since
+from llmhost.cli.verify import client_keys, run_server_tests
 from llmhost.inventory.site_reader import no_rules
 from llmhost.status.page import USAGE, Overview, page
 from llmhost.system.whole_file import write_file
@@ -47,6 +48,8 @@ def write_page(
     0 all is fine, 2 something needs attention, 1 a host or a part could not be read.
     """
     limit = hosts or []
+    check_directory(output)
+    seconds_since(since)
     site_hosts(inventory, limit, no_rules)  # mistakes are reported once, and not by each part
     checks = _checks(inventory, limit) if verify else None
     overview = _overview(inventory, _ask(inventory, limit, since), checks)
@@ -110,5 +113,6 @@ def _checks(inventory: str, limit: Sequence[str]) -> Report:
     with TemporaryDirectory(prefix="llmhost-") as directory:
         records = Path(directory, "records")
         begun = time.monotonic()
-        run_server_tests(site_hosts(inventory, limit), {}, [], records)
+        hosts = site_hosts(inventory, limit)
+        run_server_tests(hosts, {}, [], records, client_keys(inventory))
         return gathered(run, time.monotonic() - begun, records)

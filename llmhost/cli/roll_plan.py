@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from llmhost.inventory.role import Role
-from llmhost.inventory.site import Site, SiteHost
-from llmhost.options.upstream import UpstreamServer
+from llmhost.inventory.site import Site, SiteHost, servers_of
 
 
 class Kind(Enum):
@@ -107,17 +106,10 @@ def pools_of(site: Site) -> Pools:
     found: dict[str, dict[str, str]] = {}
     for gateway in site.values():
         for server in gateway.settings.gateway.upstreams:
-            for host in _servers(server, site):
+            for host in servers_of(server, site):
                 if host is not gateway:
                     found.setdefault(host.name, {})[gateway.name] = server.name
     return found
-
-
-def _servers(server: UpstreamServer, site: Site) -> list[SiteHost]:
-    if server.name in site:
-        return [site[server.name]]
-    place = (server.address, server.port)
-    return [each for each in site.values() if (each.address, each.settings.gateway.port) == place]
 
 
 def kind_of(host: SiteHost, pools: Pools) -> Kind:

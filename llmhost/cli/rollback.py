@@ -1,7 +1,7 @@
 """`llmhost rollback` and `llmhost prune`: return to an earlier deploy; remove unused images."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,14 +15,25 @@ from rich.table import Table
 
 from llmhost.cli.arguments import HostName, Inventory
 from llmhost.cli.errors import stop
+from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.locked_operations import Call, run_locked
 from llmhost.cli.session import connected, only_host
 from llmhost.history.prune import Superfluous, superfluous
-from llmhost.history.rollback import DeployPaths, Kept, KeptState, chosen, missing_images, places_of
+from llmhost.history.rollback import (
+    DeployPaths,
+    Kept,
+    KeptState,
+    chosen,
+    missing_images,
+    places_of,
+    steps_to,
+)
+from llmhost.inventory.site import group_of
 from llmhost.operations import rollback
 from llmhost.operations.inventory import site_host
 from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.settings import Settings
+from llmhost.stack.project import service_images
 from llmhost.stack.training import all_images
 from llmhost.units import gib
 
@@ -41,9 +52,12 @@ def return_to(
 
     Needs the images of that deploy, which must still be on the host. Packages, firewall and
     everything else stay as they are. So does the inventory: `llmhost plan` shows how it differs,
-    and the next deploy applies it again.
+    and the next deploy applies it again. The other members of an engine group return, too, to
+    their newest deploy with the same engine.
     """
-    with _session(inventory, host) as session:
+    group = group_of(host, (each.data.dict() for each in load_inventory(inventory)))
+    others = [name for name in group if name != host and not show]
+    with _sessions(inventory, [host, *others]) as (session, *members):
         found = session.kept()
         if show:
             _console.print(_listed(host, found))
@@ -51,15 +65,15 @@ def return_to(
         kept = chosen(found, steps)
         if isinstance(kept, str):
             stop(f"{host}: {kept}")
-        if session.settings.member:
-            others = [name for name in session.settings.engine_group.names if name != host]
-            _console.print(
-                f"{escape(host)} is in an engine group, whose members wait for each other: roll"
-                f" back {escape(', '.join(others))} at the same time"
-            )
-        session.run(rollback.returned, steps, title=f"Roll back to the deploy of {kept.time}")
+        todo = [(session, steps, kept), *_with_engine(session.engine_of(kept), members)]
+        title = f"Roll back to the deploy of {kept.time}"
+        _run([each for each, _, _ in todo], rollback.returned, [n for _, n, _ in todo], title)
+    for each, _, deploy in todo:
+        _console.print(
+            f"{escape(each.host.name)}: stack and gateway are back at {deploy.time} (revision"
+            f" {deploy.revision})"
+        )
     _console.print(
-        f"{escape(host)}: stack and gateway are back at {kept.time} (revision {kept.revision})\n"
         "The inventory is unchanged, and the next deploy applies it again. To see the difference,"
         f" run llmhost plan {escape(inventory)}"
     )
@@ -75,7 +89,7 @@ def prune(
     Lists them first and asks for confirmation. Superseded engines and the builder's cache of
     removed images are freed too. Images that llmhost neither built nor pulled, and volumes, stay.
     """
-    with _session(inventory, host) as session:
+    with _sessions(inventory, [host]) as (session,):
         todo = superfluous(session.kept(), session.declared)
         if not todo.images and not todo.uploads:
             _console.print(f"{escape(host)}: nothing to remove")
@@ -87,7 +101,7 @@ def prune(
         if not yes and not typer.confirm("Remove them?"):
             _console.print("Nothing was removed.")
             return
-        session.run(rollback.pruned, session.declared, title="Remove unused images")
+        _run([session], rollback.pruned, [session.declared], "Remove unused images")
     _console.print(f"{escape(host)}: removed")
 
 
@@ -114,20 +128,66 @@ class _Session:
         with ctx_host.use(self.host):
             return rollback.read_kept(self.places, self.settings.stack.uploads)
 
-    def run(self, operation: Any, *arguments: object, title: str) -> None:
-        """Run an operation while the host is locked; stops if it fails."""
-        options = {"places": self.places, "uploads": self.settings.stack.uploads}
-        failed = run_locked(self.state, {self.host: Call(operation, title, arguments, options)})
-        if failed:
-            stop(*(f"{self.host.name}: {each}" for each in failed[self.host.name]))
+    def engine_of(self, kept: Kept) -> frozenset[str]:
+        """References of the images that a deploy ran in the host's engine group."""
+        images = service_images(self.settings)
+        names = {
+            each.reference.rpartition(":")[0]
+            for each in images
+            if each.service in self.settings.group_services
+        }
+        return frozenset(each for each in kept.images if each.rpartition(":")[0] in names)
+
+
+def _with_engine(
+    engine: Collection[str], members: Sequence[_Session]
+) -> Iterator[tuple[_Session, int, Kept]]:
+    """The members that must return to another deploy, because they wait for one engine; stops if
+    one cannot."""
+    for member in members:
+        found = member.kept()
+        steps = steps_to(engine, found)
+        if isinstance(steps, str):
+            stop(
+                f"{member.host.name}: {steps}, and members of an engine group need the same engine;"
+                " nothing was changed"
+            )
+        if steps:
+            yield member, steps, found.earlier[steps - 1]
+
+
+def _run(
+    sessions: Sequence[_Session], operation: Any, arguments: Sequence[object], title: str
+) -> None:
+    """Run an operation on all these hosts at the same time, while they are locked, each with its
+    argument; stops if it fails."""
+    calls = {
+        each.host: Call(
+            operation,
+            title,
+            (argument,),
+            {"places": each.places, "uploads": each.settings.stack.uploads},
+        )
+        for each, argument in zip(sessions, arguments, strict=True)
+    }
+    if failed := run_locked(sessions[0].state, calls):
+        stop(*(f"{name}: {each}" for name, why in failed.items() for each in why))
 
 
 @contextmanager
-def _session(inventory: str, name: str) -> Iterator[_Session]:
-    with connected(inventory, [name]) as (state, messages):
-        host = only_host(state, messages, name)
-        patch_run(state, host)
-        yield _Session(state, host, site_host(host).settings)
+def _sessions(inventory: str, names: Sequence[str]) -> Iterator[list[_Session]]:
+    """Connections to these hosts, of which the first is the operator's; stops without one."""
+    with connected(inventory, names) as (state, messages):
+        if len(names) == 1:
+            hosts = [only_host(state, messages, names[0])]
+        else:
+            hosts = [state.inventory.get_host(name) for name in names]
+        lost = [each.name for each in hosts if each not in state.active_hosts]
+        if lost:
+            stop(*(f"{name}: {each}" for name in lost for each in messages.about(name)))
+        for each in hosts:
+            patch_run(state, each)
+        yield [_Session(state, each, site_host(each).settings) for each in hosts]
 
 
 def _listed(host: str, found: KeptState) -> Table | str:

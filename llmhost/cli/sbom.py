@@ -23,7 +23,7 @@ from llmhost.bundle.key import (
 )
 from llmhost.bundle.manifest import BundleError
 from llmhost.cli.arguments import Hosts, Inventory
-from llmhost.cli.errors import DRIFT, ERROR, stop
+from llmhost.cli.errors import DRIFT, ERROR, check_directory, stop
 from llmhost.sbom.changes import SbomChanges, compare, read
 from llmhost.sbom.licences import LicenceUse, as_csv, components_of, licence_table
 from llmhost.system.whole_file import write_file
@@ -68,6 +68,7 @@ def create(
     license of each component. Nothing on the hosts changes. Exit status: 0, or 1 if a host, or the
     packages of one of its containers, could not be read.
     """
+    check_directory(output)
     documents, errors = _documents(inventory, hosts or [])
     if documents:
         with _sentences():
@@ -87,7 +88,7 @@ def diff(
     before: Document,
     after: Document,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/sbom-diff.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs sbom-diff.schema.json")
     ] = False,
 ) -> None:
     """Show what changed between two documents, such as those of two deploys.

@@ -52,7 +52,13 @@ def site_hosts(path: str, limit: Sequence[str], rules: Rules = broken_rules) -> 
 
     No host is contacted. Each host is checked on its own.
     """
-    inventory = load_inventory(path)
+    return checked_hosts(load_inventory(path), limit, rules)
+
+
+def checked_hosts(
+    inventory: Inventory, limit: Sequence[str], rules: Rules = broken_rules
+) -> list[SiteHost]:
+    """`site_hosts` of an inventory that was read before."""
     hosts = hosts_within(inventory, limit)
     site = checked_site(inventory, hosts, rules, no_site_rules)
     return [site[host.name] for host in hosts]

@@ -55,7 +55,7 @@ def status(
         float, typer.Option(min=1, help="With --watch: seconds between two refreshes")
     ] = 5.0,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/status.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs status.schema.json")
     ] = False,
 ) -> None:
     """Show the state of each host: services, GPUs, requests, disks, expiries, last deploy.

@@ -38,7 +38,9 @@ def ca(
     place = directory.expanduser()
     try:
         certificate = open_authority(place, create=True).certificate
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        stop(f"{place} cannot be used: {error.strerror}")
+    except ValueError as error:
         stop(f"{place} cannot be used: {error}")
     found = x509.load_pem_x509_certificate(certificate)
     days = (found.not_valid_after_utc - datetime.now(UTC)).days

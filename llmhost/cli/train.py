@@ -35,7 +35,7 @@ from llmhost.training.data import DataError, Examples, divided, read_examples
 from llmhost.training.job import DRAIN_SECONDS, HostJob, host_command
 from llmhost.training.plot import plot
 from llmhost.training.report import SCHEMA, Adapter, State, Step, TrainReport
-from llmhost.units import duration, gib
+from llmhost.units import counted, duration, gib
 
 UNFINISHED = DRIFT
 _GGUF_SERVICES = ("llamacpp", "ollama")
@@ -78,7 +78,7 @@ def train(
         typer.Option("--plot", metavar="PNG", help="Also draw the losses; needs llmhost[plot]"),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/train.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs train.schema.json")
     ] = False,
 ) -> None:
     """Train a LoRA adapter on a host, judge it, and write it to models.trained here.
@@ -141,9 +141,7 @@ class _Training:
         if found["active"]:
             _say("it runs already; this shows its progress")
             return
-        if again:
-            self.machine.run(f"rm -rf {shlex.quote(self.host.directory)}")
-        elif found.get("state") == "done":
+        if found.get("state") == "done" and not again:
             return
         _check_tools(self.host, tools)
         self._send()
@@ -153,10 +151,17 @@ class _Training:
             f" {checked['examples']} examples with {checked['tokens']:,} tokens,"
             f" {checked['steps']} steps, up to {gib(checked['memory_bytes'])} of memory"
         )
+        if left_out := checked.get("left_out"):
+            _say(
+                f"{counted(left_out, 'question')} left out: longer than context_tokens,"
+                f" {self.host.job.context_tokens}, with the answer"
+            )
         # What an operator has stopped stays so: no gateway waits until it runs.
         if stopped := checked["stops"]:
             _say(f"stopped meanwhile: {', '.join(stopped)}")
         with replace(gateways, services=stopped).drained():
+            if again:
+                self.ask("forget")
             self.ask("start")
 
     def end(self) -> None:

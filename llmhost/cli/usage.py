@@ -41,7 +41,7 @@ def usage(
     ] = "",
     as_csv_: Annotated[bool, typer.Option("--csv", help="As CSV")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/usage.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs usage.schema.json")
     ] = False,
 ) -> None:
     """Show who uses the gateway: requests, errors, tokens and bytes by client, model, day.
@@ -51,10 +51,9 @@ def usage(
     hosts, of all hosts that clients call: not of servers behind a gateway. Exit status: 0, or 1 if
     a host could not be reached, or a file of its log not be read to the end.
     """
-    try:
-        seconds = seconds_of(since) if since else 0
-    except ValueError:
-        stop(f"--since {since} is not an age; write one such as 12h or 7d")
+    if as_csv_ and as_json:
+        stop("--csv and --json exclude each other; give one of them")
+    seconds = seconds_since(since)
     found = _read(inventory, hosts or [], seconds, by, client)
     if as_json:
         typer.echo(json.dumps(asdict(found)))
@@ -71,6 +70,14 @@ def usage(
                 f"{host}: part of {name} cannot be read ({why}): requests are missing", err=True
             )
     raise typer.Exit(ERROR if found.errors or found.damaged else 0)
+
+
+def seconds_since(since: str) -> int:
+    """The seconds of an age, such as 12h; 0 if there is none. Stops if it is not one."""
+    try:
+        return seconds_of(since) if since else 0
+    except ValueError:
+        stop(f"--since {since} is not an age; write one such as 12h or 7d")
 
 
 def _read(path: str, limit: list[str], seconds: int, by: By, client: str) -> UsageReport:

@@ -15,13 +15,14 @@ import typer
 from llmhost.cli.arguments import Inventory, Limit
 from llmhost.cli.errors import check_writable, stop
 from llmhost.cli.hardening import verify_hardening
+from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.offline import verify_offline
 from llmhost.cli.progress import INTERACTIVE, run_checks
 from llmhost.cli.report import Run, write_page
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.site import SiteHost
 from llmhost.resources import CHECKS
-from llmhost.verify.report import Check, parse
+from llmhost.verify.report import parse, unproven
 
 Html = Annotated[Path | None, typer.Option(help="Write an HTML report to this file")]
 Junit = Annotated[Path | None, typer.Option(help="Write JUnit XML to this file")]
@@ -90,13 +91,13 @@ def failing_hosts(inventory: str, names: Sequence[str]) -> list[str]:
     """Those of the hosts that do not do what the inventory declares."""
     with TemporaryDirectory(prefix="llmhost-") as directory:
         records = Path(directory, "records")
-        status = run_server_tests(site_hosts(inventory, names), {}, ["-q"], records)
+        hosts = site_hosts(inventory, names)
+        status = run_server_tests(hosts, {}, ["-q"], records, client_keys(inventory))
         lines = records.read_text(encoding="utf-8").splitlines()
     if status == 0:
         return []
-    checks = (found for found in map(parse, lines) if isinstance(found, Check))
-    failed = {check.host for check in checks if check.outcome == "failed"}
-    # Without a failed check, pytest itself has failed.
+    failed = unproven([parse(each) for each in lines])
+    # Without such a host, pytest itself has failed.
     return [name for name in names if name in failed] or list(names)
 
 
@@ -111,11 +112,22 @@ def _verify(
     with TemporaryDirectory(prefix="llmhost-") as directory:
         records = Path(directory, "records")
         begun = time.monotonic()
-        status = run_server_tests(hosts, options, arguments, records)
+        known = client_keys(run.inventory)
+        status = run_server_tests(hosts, options, arguments, records, known)
         if html:
             write_page(html, run, time.monotonic() - begun, records)
             typer.echo(f"Report written to {html}")
     return status == 0
+
+
+def client_keys(inventory: str) -> list[str]:
+    """Digests of the keys of all clients in an inventory: a check that needs a key can then tell
+    one of other hosts from one of nobody."""
+    declared = (host.data.dict().get("api_clients") for host in load_inventory(inventory))
+    lists = (found for found in declared if isinstance(found, list | tuple))
+    clients = [each for found in lists for each in found if isinstance(each, Mapping)]
+    names = ("sha256", "previous_sha256")
+    return sorted({str(each[name]) for each in clients for name in names if each.get(name)})
 
 
 def run_server_tests(
@@ -123,12 +135,14 @@ def run_server_tests(
     options: Mapping[str, object],
     arguments: Sequence[str],
     records: Path,
+    known: Sequence[str],
 ) -> int:
     """Run the server tests on these hosts, with a record of each check; returns pytest's exit
-    status."""
+    status. `known` are the `client_keys`."""
     site = records.with_name("site.json")
     # Keys that begin with "_" are not llmhost options.
-    data = {each.name: {**each.data, "_groups": [*each.groups]} for each in hosts}
+    more = {each.name: {"_groups": [*each.groups], "_client_keys": known} for each in hosts}
+    data = {each.name: {**each.data, **more[each.name]} for each in hosts}
     site.write_text(json.dumps(data, default=str))
     records.touch()
     command = _pytest({**options, "--site": site, "--records": records})

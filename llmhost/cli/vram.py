@@ -44,7 +44,7 @@ def vram(
     inventory: Inventory,
     limit: Limit = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; see docs/vram.schema.json")
+        bool, typer.Option("--json", help="Print JSON; see llmhost docs vram.schema.json")
     ] = False,
 ) -> None:
     """Show how much GPU memory each model needs and whether all models fit.

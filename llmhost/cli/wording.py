@@ -12,18 +12,29 @@ _LIMITS = {
 
 
 def readable(command: Any) -> Any:
-    """The command with each paragraph of its help on one line, which the terminal wraps, and
-    arguments in capitals, as the documentation writes them."""
+    """The command with each paragraph of its help on one line, which the terminal wraps, with
+    brackets as written, and with arguments in capitals, as the documentation writes them."""
     if command.help:
         paragraphs = command.help.split("\n\n")
-        command.help = "\n\n".join(" ".join(each.split()) for each in paragraphs)
+        command.help = _literal("\n\n".join(" ".join(each.split()) for each in paragraphs))
     for parameter in command.params:
+        parameter.help = _literal(getattr(parameter, "help", None))
         if isinstance(parameter, TyperArgument) and parameter.metavar is None:
             parameter.metavar = parameter.name.upper()
     if isinstance(command, TyperGroup):
         for each in command.commands.values():
             readable(each)
     return command
+
+
+def _literal(text: str | None) -> str | None:
+    """A help text whose brackets are not markup: Rich would hide `llmhost[plot]`, and fail at
+    `REPOSITORY[/FILE]`."""
+    if not text or "[" not in text:
+        return text
+    from rich.markup import escape  # slow to import; few texts need it
+
+    return escape(text)
 
 
 def mistake(error: BaseException) -> str | None:

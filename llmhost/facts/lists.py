@@ -1,7 +1,7 @@
 """Facts about the things in a list: one command answers for the lists of several operations."""
 
 from collections.abc import Collection
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -13,6 +13,6 @@ class OfList(Generic[T]):
     listed: ClassVar[str]
 
     @staticmethod
-    def part(value: T, own: Collection[str]) -> T:
+    def part(value: T, own: Collection[Any]) -> T:
         """The value for the things in `own`."""
         raise NotImplementedError

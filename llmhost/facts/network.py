@@ -3,6 +3,7 @@
 import base64
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from ipaddress import ip_address, ip_interface
 
 from pyinfra.api import FactBase
@@ -33,6 +34,23 @@ class HostNetworking(FactBase[NetworkState]):
 
     def process(self, output: list[str]) -> NetworkState:
         return parse_state(output)
+
+
+class SilentPeers(FactBase[dict[str, str]]):
+    """Members of an engine group that do not answer on its interface: `silent`, `unrouted`, or
+    `via` with another interface, by name. `peers` are addresses by name."""
+
+    @staticmethod
+    def default() -> dict[str, str]:
+        return {}
+
+    def command(self, interface: str, peers: Mapping[str, str]) -> str:
+        words = [word for peer in peers.items() for word in peer]
+        return script("network/peers.sh", interface, *words)
+
+    def process(self, output: list[str]) -> dict[str, str]:
+        found = (line.partition(" ") for line in sorted(output))
+        return {name: why for name, _, why in found}
 
 
 def parse_state(output: list[str]) -> NetworkState:

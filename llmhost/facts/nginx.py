@@ -18,12 +18,19 @@ _ADDRESSES = (
     " | awk '$2 !~ /^(docker|br-|veth|virbr|cni)/ { sub(/[/].*/, \"\", $4); print $4 }'"
 )
 
+_CERTIFICATE = "sed -n '/^-----BEGIN CERTIFICATE-----/,/^-----END CERTIFICATE-----/ { p; /END/q }'"
+# systemctl and openssl take longer than everything else here, so each is started once.
+_UNIT = (
+    "systemctl show --property=ActiveState,UnitFileState nginx.service 2>/dev/null"
+    f" | sed 's/^/{_MARK}/'"
+)
+
 
 class Nginx(FactBase[NginxState]):
     """State of these paths, of every file below `under`, of the unit, and of the running nginx.
 
-    From `certificate`, a PEM file with its key, only the certificate is read; the key stays on the
-    host.
+    From `certificate`, a PEM file with its key, only the certificate and the public key are read;
+    the private one stays on the host.
     """
 
     @staticmethod
@@ -32,19 +39,15 @@ class Nginx(FactBase[NginxState]):
 
     def command(self, paths: list[str], under: str, status_port: int, certificate: str) -> str:
         file = shlex.quote(certificate)
-        public = f'"$(openssl x509 -noout -pubkey -in {file} 2>/dev/null)"'
-        own = f'"$(openssl pkey -pubout -in {file} 2>/dev/null)"'
-        matches = f"[ -e {file} ] && [ {public} = {own} ]"
         outputs = {
-            "active": "systemctl is-active nginx 2>/dev/null",
-            "enablement": "systemctl is-enabled nginx 2>/dev/null",
             "loaded": loaded_command(status_port),
             "version": "nginx -v 2>&1 | grep -o 'nginx/[0-9.]*'",
-            "certificate": f"{matches} && openssl x509 -in {file} 2>/dev/null | base64 -w0",
+            "certificate": f"{_CERTIFICATE} {file} 2>/dev/null | base64 -w0",
+            "key": f"[ -e {file} ] && openssl pkey -pubout -in {file} 2>/dev/null | base64 -w0",
             "names": f"echo $(uname -n) $({_ADDRESSES})",
         }
         asked = [f'echo "{_MARK}{key}=$({command})"' for key, command in outputs.items()]
-        return "; ".join([PathStates().command(paths, under), *asked])
+        return "; ".join([PathStates().command(paths, under), _UNIT, *asked])
 
     def process(self, output: list[str]) -> NginxState:
         service = [line.removeprefix(_MARK) for line in output if line.startswith(_MARK)]

@@ -5,11 +5,13 @@ import base64
 from pyinfra.api import FactBase
 
 from llmhost.facts.files import PathStates, parse_states
-from llmhost.facts.systemd import Unit
+from llmhost.facts.systemd import UnitQuestion
 from llmhost.resources import script
 from llmhost.system.sshd import DROP_IN, MAIN, SshdState, parse_values
+from llmhost.system.systemd import parse_unit
 
 _MARK = "=== unit"
+_UNIT = UnitQuestion("ssh.service", (DROP_IN,))
 _KINDS = ("effective ", "others ", "changed ", "own ", "failed ", "methods ", "exception ")
 
 
@@ -24,13 +26,14 @@ class Sshd(FactBase[SshdState]):
         return SshdState()
 
     def command(self) -> str:
-        unit = Unit().command("ssh.service", [DROP_IN])
         states = PathStates().command([DROP_IN])
-        return f"{states}; {script('system/sshd.sh', MAIN, DROP_IN)}; echo '{_MARK}'; {unit}"
+        return (
+            f"{states}; {script('system/sshd.sh', MAIN, DROP_IN)}; echo '{_MARK}'; {_UNIT.command}"
+        )
 
     def process(self, output: list[str]) -> SshdState:
         middle = output.index(_MARK)
-        first, unit = output[:middle], Unit().process(output[middle + 1 :])
+        first, unit = output[:middle], parse_unit(output[middle + 1 :])
         kinds = {kind: _of(first, kind) for kind in _KINDS}
         changed = max(map(float, kinds["changed "]), default=0.0)
         return SshdState(

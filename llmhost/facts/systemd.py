@@ -1,9 +1,12 @@
 """systemd units."""
 
+import hashlib
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
 
 from llmhost.facts.lists import OfList
 from llmhost.resources import script
@@ -22,46 +25,99 @@ _PROPERTIES = ",".join(
         "ExecMainStartTimestamp",
     ]
 )
+_SHOWN, _ANSWER = "unit:", "answer:"
 _OF_OTHERS = "Id,LoadState,UnitFileState,NeedDaemonReload"
 
 _SECONDS = 20
 """Timeout, longer than a busy daemon takes to answer."""
 
 
-class Unit(FactBase[UnitState]):
-    """State of a unit, and the time of the latest change to its configuration paths.
+def _show(*units: str) -> str:
+    show = f"systemctl show --timestamp=us+utc --property={_PROPERTIES}"
+    return f"{show} {shlex.join(units)} 2>/dev/null"
+
+
+@dataclass(frozen=True)
+class UnitQuestion:
+    """What to read about a unit: its state, and the time of the latest change to its configuration
+    paths.
 
     A directory includes everything below it. The time is ctime, which changes even if a file is
-    replaced by one with an older mtime. `needs_daemon_reload` also covers the units in `others`;
-    `masked_others` lists which of them are masked. `question` is a shell command that succeeds if
-    an active unit responds.
+    replaced by one with an older mtime. The state also says which units in `others` need a
+    daemon-reload or are masked. `question` is a shell command that succeeds if an active unit
+    responds.
     """
 
+    unit: str
+    configuration: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    question: str = ""
+
+    @property
+    def command(self) -> str:
+        """Shell command that prints what `parse_unit` reads."""
+        return "; ".join(filter(None, [_show(self.unit), self.more, "true"]))
+
+    @property
+    def key(self) -> str:
+        """Identifies the answer in the output."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+
+    @property
+    def more(self) -> str:
+        """Shell command for what `systemctl show` of the unit does not say."""
+        commands = []
+        if self.others:
+            show = f"systemctl show --property={_OF_OTHERS} {shlex.join(self.others)} 2>/dev/null"
+            commands.append(f"{show} | sed 's/^/{OTHER}/'")
+        if self.question:
+            active = f"systemctl is-active --quiet {shlex.quote(self.unit)}"
+            asked = f"timeout {_SECONDS} sh -c {shlex.quote(self.question)} >/dev/null 2>&1"
+            commands.append(f"{active} && {{ {asked} || echo Silent=yes; }}")
+        if self.configuration:
+            commands.append(
+                f"find {shlex.join(self.configuration)} -printf 'Configured=%C@\\n' 2>/dev/null"
+            )
+        return "; ".join(commands)
+
+
+class Units(OfList[Mapping[str, UnitState]], FactBase[Mapping[str, UnitState]]):
+    """States of units, by the keys of their questions: systemctl is started once for all."""
+
+    listed = "questions"
+
     @staticmethod
-    def default() -> UnitState:
-        return UnitState()
+    def default() -> Mapping[str, UnitState]:
+        return {}
 
-    def command(
-        self, unit: str, configuration: list[str], others: Sequence[str] = (), question: str = ""
-    ) -> str:
-        changed, of_others, silent = "", "", ""
-        if configuration:
-            paths = " ".join(shlex.quote(path) for path in configuration)
-            changed = f"; find {paths} -printf 'Configured=%C@\\n' 2>/dev/null"
-        if others:
-            show = f"systemctl show --property={_OF_OTHERS} {shlex.join(others)} 2>/dev/null"
-            of_others = f"; {show} | sed 's/^/{OTHER}/'"
-        if question:
-            active = f"systemctl is-active --quiet {shlex.quote(unit)}"
-            asked = f"timeout {_SECONDS} sh -c {shlex.quote(question)} >/dev/null 2>&1"
-            silent = f"; {active} && {{ {asked} || echo Silent=yes; }}"
-        return (
-            f"systemctl show --timestamp=us+utc --property={_PROPERTIES} {shlex.quote(unit)}"
-            f" 2>/dev/null{of_others}{silent}{changed}; true"
-        )
+    @staticmethod
+    def part(
+        value: Mapping[str, UnitState], own: Collection[UnitQuestion]
+    ) -> Mapping[str, UnitState]:
+        return {each.key: value.get(each.key, UnitState()) for each in own}
 
-    def process(self, output: list[str]) -> UnitState:
-        return parse_unit(output)
+    def command(self, questions: list[UnitQuestion]) -> str:
+        commands = [f"{_show(*(each.unit for each in questions))} | sed 's/^/{_SHOWN}/'"]
+        for each in questions:
+            commands += filter(None, [f"echo {_ANSWER}{each.key}", each.more])
+        return "; ".join([*commands, "true"])
+
+    def process(self, output: list[str]) -> Mapping[str, UnitState]:
+        shown = [line.removeprefix(_SHOWN) for line in output if line.startswith(_SHOWN)]
+        blocks = [block.splitlines() for block in "\n".join(shown).split("\n\n") if block.strip()]
+        more: dict[str, list[str]] = {}
+        for line in output:
+            if line.startswith(_ANSWER):
+                more[line.removeprefix(_ANSWER)] = []
+            elif more:
+                [*more.values()][-1].append(line)
+        if blocks and len(blocks) != len(more):
+            raise FactProcessError(f"systemctl shows {len(blocks)} of {len(more)} units")
+        blocks = blocks or [[] for _ in more]
+        return {
+            key: parse_unit([*block, *lines])
+            for (key, lines), block in zip(more.items(), blocks, strict=True)
+        }
 
 
 class EnabledUnits(FactBase[dict[str, str]]):

@@ -255,7 +255,8 @@ def model_routes(settings: Settings) -> ModelRoutes | None:
                 offering = [*_answering(model, offering)]
             chain = (model, *fallbacks_of(fallbacks, model))
             found = [*_steps(settings, chain, offering)]
-            if found:
+            # Without a step, the path is still one of models, and not of the first service.
+            if any(place.model in chain for place in offering):
                 steps[model, path] = tuple(
                     upstreams.setdefault(each, f"model_{len(upstreams) + 1}") for each in found
                 )
@@ -273,8 +274,16 @@ def _answering(model: str, offering: Sequence[ModelPlace]) -> Iterator[ModelPlac
 def _steps(
     settings: Settings, chain: Sequence[str], offering: Sequence[ModelPlace]
 ) -> Iterator[ModelUpstream]:
-    """The upstream of each model of a chain; then the first one again, where requests may wait."""
-    with_places = [model for model in chain if any(each.model == model for each in offering)]
+    """The upstream of each model of a chain; then the first one again, where requests may wait. A
+    model whose places here all have a share of 0 gets no requests."""
+    shares = settings.gateway.shares
+    with_places = [
+        model
+        for model in chain
+        if any(
+            each.model == model and shares.get(model, {}).get(each.name) != 0 for each in offering
+        )
+    ]
     limited = len(with_places) > 1
     found = [_upstream(settings, model, offering, limited=limited) for model in with_places]
     yield from found

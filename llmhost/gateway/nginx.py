@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from llmhost.gateway.x509 import belongs_to
 from llmhost.system.files import (
     UNPACK,
     Absent,
@@ -179,16 +180,17 @@ def loaded_command(status_port: int) -> str:
 
 
 def parse_state(paths: Mapping[str, PathState], lines: Sequence[str]) -> NginxState:
-    """Lines `key=value` for the fields of NginxState; the certificate is in base64."""
+    """Lines `key=value`; the certificate and the public part of its key are PEM in base64."""
     values: dict[str, str] = defaultdict(str)
     for line in lines:
         key, _, values[key] = line.partition("=")
+    certificate, public_key = (base64.b64decode(values[key]) for key in ("certificate", "key"))
     return NginxState(
         paths,
-        values["active"] == "active",
-        values["enablement"],
+        values["ActiveState"] == "active",
+        values["UnitFileState"],
         values["loaded"],
         values["version"].rpartition("/")[2],
-        base64.b64decode(values["certificate"]),
+        certificate if belongs_to(certificate, public_key) else b"",
         tuple(values["names"].split()),
     )

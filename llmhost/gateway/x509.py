@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from ipaddress import ip_address
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
@@ -80,6 +80,15 @@ def names_in(certificate: bytes) -> set[str]:
         return set()
     addresses = alternative.get_values_for_type(x509.IPAddress)
     return {*alternative.get_values_for_type(x509.DNSName), *map(str, addresses)}
+
+
+def belongs_to(certificate: bytes, public_key: bytes) -> bool:
+    """Whether a certificate is for this public key; False if one of them cannot be read."""
+    try:
+        key = serialization.load_pem_public_key(public_key)
+        return x509.load_pem_x509_certificate(certificate).public_key() == key
+    except (ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def why_renew(

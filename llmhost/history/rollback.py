@@ -8,7 +8,7 @@ operations/rollback.py runs the commands.
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -181,6 +181,17 @@ def chosen(found: KeptState, steps: int) -> Kept | str:
             " instead"
         )
     return kept
+
+
+def steps_to(images: Collection[str], found: KeptState) -> int | str:
+    """How many deploys to go back to the newest one that uses these images, 0 for the current one;
+    or the reason why there is none."""
+    receipts = (found.present, *(each.receipt for each in found.earlier))
+    for steps, text in enumerate(receipts):
+        if {*images} <= {*_images_of(text)}:
+            kept = chosen(found, steps) if steps else ""
+            return kept if kept and isinstance(kept, str) else steps
+    return f"no kept deploy uses {', '.join(sorted(images))}"
 
 
 def missing_images(kept: Kept, images: Sequence[Image]) -> list[str]:

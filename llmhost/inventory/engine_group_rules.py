@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from llmhost.inventory.problem import Problem
-from llmhost.inventory.site import Site, SiteHost
+from llmhost.inventory.site import Site, SiteHost, servers_of
 from llmhost.options.engine_group import EngineGroup
 from llmhost.secret import read_secret
 from llmhost.services.base import flag_of, is_short_for
@@ -150,8 +150,9 @@ def group_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
             what = f"is missing, and {other.name} has this host in its group"
             yield Problem(_MEMBERS, what, _SAME)
             return
-        if other.name < host.name and theirs.members:
-            yield from _differences(host.settings, other)
+        is_compared = other.name < host.name and theirs.members
+        if is_compared and (found := [*_differences(host.settings, other)]):
+            yield from found
             return
 
 
@@ -223,8 +224,10 @@ def _listed(sizes: tuple[float, ...]) -> str:
 
 def _computing_servers(host: SiteHost, site: Site) -> Iterator[Problem]:
     for server in host.settings.gateway.upstreams:
-        behind = site.get(server.name)
-        if behind and behind.settings.serves_a_head and not behind.settings.offered:
-            head = behind.settings.engine_group.head
-            what = f"has {server.name}, which only computes for {head}"
-            yield Problem("gateway_upstreams", what, f"list {head} instead")
+        for behind in servers_of(server, site):
+            if head := behind.settings.only_computes_for:
+                who = (
+                    server.name if server.name == behind.name else f"{server.name} ({behind.name})"
+                )
+                what = f"has {who}, which only computes for {head}"
+                yield Problem("gateway_upstreams", what, f"list {head} instead")

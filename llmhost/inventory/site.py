@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from llmhost.inventory.role import GATEWAYS, Role, role_of
+from llmhost.options.upstream import UpstreamServer
 from llmhost.settings import Settings
 
 Address = IPv4Address | IPv6Address
@@ -36,9 +37,27 @@ class SiteHost:
         except ValueError:
             return None
 
+    @property
+    def addresses(self) -> frozenset[Address]:
+        """All its addresses that the inventory has, also that of its engine group."""
+        declared = (each.ip for each in self.settings.network.addresses)
+        own = (self.address, self.settings.engine_group.members.get(self.name))
+        return frozenset(each for each in (*declared, *own) if each)
+
 
 Site = Mapping[str, SiteHost]
 """Hosts by name."""
+
+
+def servers_of(server: UpstreamServer, site: Site) -> list[SiteHost]:
+    """The hosts that a gateway's server is: by its name, or else by address and port."""
+    if server.name in site:
+        return [site[server.name]]
+    return [
+        each
+        for each in site.values()
+        if server.address in each.addresses and server.port == each.settings.gateway.port
+    ]
 
 
 @dataclass(frozen=True)
@@ -77,6 +96,8 @@ def _llm_host(app: SiteHost, site: Site) -> SiteHost | tuple[str, str]:
                 "is not an LLM server of this inventory",
                 f"write one of: {_names(_callable(site))}",
             )
+        if head := found.settings.only_computes_for:
+            return f"only computes for {head}, which answers requests", f"write {head}"
         return found
     hosts = _callable(site)
     if len(hosts) == 1:
@@ -91,8 +112,12 @@ def _llm_host(app: SiteHost, site: Site) -> SiteHost | tuple[str, str]:
 
 def _callable(site: Site) -> Site:
     gateways = {name: host for name, host in site.items() if GATEWAYS in host.groups}
-    others = {name: host for name, host in site.items() if host.role is not Role.APP_SERVER}
+    others = {name: host for name, host in site.items() if _answers(host)}
     return gateways or others
+
+
+def _answers(host: SiteHost) -> bool:
+    return host.role is not Role.APP_SERVER and not host.settings.only_computes_for
 
 
 def _names(site: Site) -> str:
@@ -102,8 +127,14 @@ def _names(site: Site) -> str:
 def head_of(server: str, hosts: Iterable[Mapping[str, Any]]) -> str:
     """The server that answers for this one, by the data of the hosts of an inventory: the head of
     its engine group, or itself."""
+    return group_of(server, hosts)[0]
+
+
+def group_of(server: str, hosts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The members of a server's engine group, the head first; without one, the server alone. By the
+    data of the hosts of an inventory."""
     for data in hosts:
         members, head = data.get("engine_group_members"), data.get("engine_group_head")
         if isinstance(members, Mapping) and server in members and isinstance(head, str):
-            return head
-    return server
+            return head, *sorted(str(name) for name in members if name != head)
+    return (server,)

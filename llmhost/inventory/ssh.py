@@ -22,7 +22,9 @@ def ssh_config(host: str, data: Mapping[str, Any], sockets: Path) -> str:
     lines = [f"Host {host}"]
     lines += [f"  {option} {data[key]}" for key, option in _OPTIONS.items() if key in data]
     lines += ["  ControlMaster auto", f"  ControlPath {sockets}/%C", "  ControlPersist 60"]
-    lines += ["  BatchMode yes", "  ConnectTimeout 20", ""]
+    lines += ["  BatchMode yes", "  ConnectTimeout 20"]
+    # Otherwise a host that is cut off while a command runs would be waited for for hours.
+    lines += ["  ServerAliveInterval 15", "  ServerAliveCountMax 4", ""]
     other = Path(str(data.get("ssh_config_file", "~/.ssh/config"))).expanduser().resolve()
     lines += [f"Include {other}", ""] if other.is_file() else []
     return "\n".join(lines)

@@ -16,6 +16,10 @@ _WITH_PATTERNS = (0, 32)
 (docs/evidence/vllm.md)."""
 
 
+_VOCABULARY_STEP = 64
+"""vLLM pads a vocabulary to a multiple of this."""
+
+
 def vllm_problems(settings: Settings) -> Iterator[Problem]:
     """Mistakes in models of vLLM that depend on its other options."""
     options = settings.service_options.get("vllm")
@@ -41,8 +45,9 @@ def _ignored_patterns(settings: Settings, options: VllmOptions) -> Iterator[Prob
 
 def _undivided(settings: Settings, options: VllmOptions) -> Iterator[Problem]:
     """vLLM 0.32 refuses heads that it cannot divide (vllm/config/model.py,
-    verify_with_parallel_config; vllm/model_executor/layers/linear.py, QKVParallelLinear), and gives
-    a stage at least one layer (vllm/distributed/utils.py, get_pp_indices)."""
+    verify_with_parallel_config; vllm/model_executor/layers/linear.py, QKVParallelLinear), or a
+    vocabulary (vllm/model_executor/layers/vocab_parallel_embedding.py), and gives a stage at least
+    one layer (vllm/distributed/utils.py, get_pp_indices)."""
     group = settings.engine_group
     option = "engine_group_tensor_parallel" if group.members else "vllm_tensor_parallel"
     for model in settings.models_of("vllm"):
@@ -66,6 +71,13 @@ def _unfit_shape(shape: Shape, parallel: Parallel) -> Iterator[tuple[str, str]]:
         yield (
             f"has {cached} heads of keys and values, which {parallel.tensor} GPUs cannot divide",
             f"a divisor or a multiple of {cached} that divides the GPUs",
+        )
+    padded = -(-shape.vocabulary_size // _VOCABULARY_STEP) * _VOCABULARY_STEP
+    if padded % parallel.tensor:
+        yield (
+            f"has a vocabulary of {padded} with its padding, which {parallel.tensor} GPUs cannot"
+            " divide",
+            f"a divisor of {padded} that divides the GPUs",
         )
     if layers and layers < parallel.pipeline:
         yield (

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from llmhost.making.job import Job
 from llmhost.making.tools import MakingError
@@ -13,6 +14,11 @@ from llmhost.models.safetensors import SafetensorsError, types_of
 
 _WEIGHTS = {"F32", "F16", "BF16"}
 _NUMBERS = {"F64", "I8", "I16", "I32", "I64"}
+
+_MODULES = {"Transformer", "Pooling", "Normalize", "Dropout"}
+"""Steps of sentence-transformers that results have, or that change no direction."""
+_POOLINGS = ("mean", "mean_tokens", "cls", "cls_token")
+"""Of ONNX files, with old and new names; llama.cpp's converter refuses what it does not know."""
 
 
 def judge(job: Job, lineage: Lineage) -> None:
@@ -47,6 +53,8 @@ def check_source(job: Job, place: Path) -> None:
         )
     if job.converts and job.source.task == "rerank" and job.derive.quantize:
         _check_reranker(place)
+    if job.converts and job.source.task == "embed":
+        _check_embedder(job, place)
     if job.derive.compress and _is_compressed(place / "config.json"):
         raise MakingError(
             "has a source that is quantized already, as its config.json says, and would lose"
@@ -72,6 +80,57 @@ def _check_reranker(place: Path) -> None:
             "has a source of BERT's architecture, of which llama.cpp's converter omits a layer"
             " that scores; use a GGUF file in F16 or F32 that its publisher made, or onnx"
         )
+
+
+def _check_embedder(job: Job, place: Path) -> None:
+    """A result has the model and its pooling only. The further layers of EmbeddingGemma or LaBSE
+    would be missing in what is measured as its source, too, so that no evaluation would show it:
+    https://github.com/ggml-org/llama.cpp/issues/18677."""
+    modules = _read_json(place / "modules.json", [])
+    omitted = sorted({_kind(each) for each in modules} - _MODULES)
+    if omitted:
+        use = "onnx" if job.derive.onnx else "quantize"
+        raise MakingError(
+            f"has a source that ends with the layers {', '.join(omitted)}, as its modules.json"
+            f" says, which {use} omits; use a GGUF file in F32, BF16 or F16 that its publisher made"
+        )
+    for each in modules if job.derive.onnx else ():
+        if _kind(each) == "Pooling":
+            _check_pooling(_read_json(place / str(each.get("path")) / "config.json", {}))
+
+
+def _check_pooling(config: Any) -> None:
+    """Files of sentence-transformers before 5.4 have a flag for each way, others its name."""
+    prefix = "pooling_mode_"
+    ways = [
+        name.removeprefix(prefix) for name in config if name.startswith(prefix) and config[name]
+    ]
+    named = config.get("pooling_mode")
+    if ([named] if named else ways) not in [[way] for way in _POOLINGS]:
+        raise MakingError(
+            "has a source with another pooling than of the mean or of the first token, which onnx"
+            " does not measure; use quantize"
+        )
+
+
+def _kind(module: Any) -> str:
+    """`sentence_transformers.models.Dense` is `Dense`; its path depends on the version."""
+    return str(module.get("type")).rpartition(".")[2]
+
+
+def _read_json(file: Path, default: Any) -> Any:
+    """A list of records or a record, as the default, which is for a file that is not there. Raises
+    MakingError."""
+    try:
+        found = json.loads(file.read_text())
+        records = found if isinstance(found, list) else [found]
+        if isinstance(found, type(default)) and all(isinstance(each, dict) for each in records):
+            return found
+    except FileNotFoundError:
+        return default
+    except (OSError, ValueError):
+        pass
+    raise MakingError(f"has a source whose {file.name} cannot be read as JSON")
 
 
 def types_in(job: Job, place: Path) -> set[str]:

@@ -54,9 +54,7 @@ def present(
         toolkit_reasons(state, version), _installed(version, repository(state))
     )
     state = yield from then_read(installed, state)
-    ordered = [*inner(files.present)(*units, refresh_condition(state))]
-    # As in docker.guarded: the directory of Docker's drop-ins may be new.
-    yield from (*ordered, StringCommand("systemctl daemon-reload")) if ordered else ()
+    yield from inner(files.present)(*units, refresh_condition(state))
     yield from inner(systemd.service)(REFRESH_PATH, others=[REFRESH_SERVICE])
     # The specs are on a tmpfs: without it no container gets a GPU after a reboot.
     yield from inner(systemd.starts_at_boot)(REFRESH_SERVICE)
@@ -64,7 +62,9 @@ def present(
         explain(stale)
         yield from _refresh()
     yield from inner(docker.daemon)(DAEMON_CONFIG, owner="container_toolkit")
-    yield from inner(systemd.service)("docker.service", newer_than=[docker.CONFIG, HOOK])
+    yield from inner(systemd.service)(
+        "docker.service", newer_than=[docker.CONFIG, HOOK], afterwards=docker.SETTLE
+    )
 
 
 def _installed(version: str, repository: Repository) -> Commands:

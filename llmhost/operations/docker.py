@@ -53,6 +53,12 @@ OVERRIDES = (
 """The daemon is restarted if an override was removed from these places after its start."""
 
 _RECORDS = "/var/lib/llmhost/docker"
+_LAST = "/var/lib/llmhost/docker-last"
+_STARTED_WITH = "docker/functions.sh"
+SETTLE = script("docker/settle_config.sh", _LAST, CONFIG, _RECORDS, functions=_STARTED_WITH)
+"""Shell command for after a start of the daemon: if it does not start with a new CONFIG, the last
+one is restored, and it starts again."""
+
 _UNITS = ("containerd.service", "docker.service", "docker.socket")
 
 
@@ -118,7 +124,7 @@ def daemon(config: Mapping[str, Any], *, owner: str = "docker", harden: bool = F
 
     Keys that an earlier run set for the same `owner` and that `config` no longer contains are
     removed. dockerd validates the file before it is installed. It takes effect when the daemon is
-    restarted: systemd.service(…, newer_than=[CONFIG]).
+    restarted: systemd.service(…, newer_than=[CONFIG], afterwards=SETTLE).
     """
     record = _record(owner)
     found = get_fact(DaemonConfig, config=CONFIG, record=record)
@@ -170,9 +176,6 @@ def guarded(wanted: bool) -> Commands:
     restarts = daemon.running and any(each.path == DROP_IN for each in wrong)
     explain([*wrong.values(), *(restart_sentences(_loaded(daemon.config), ()) if restarts else ())])
     yield apply_command([*wrong])
-    # Before version 257, systemd does not say that it must be reloaded if the directory of a unit's
-    # drop-ins is new (systemd issue 31752).
-    yield StringCommand("systemctl daemon-reload")
 
 
 def _loaded(text: str) -> dict[str, Any]:
@@ -214,6 +217,10 @@ def _install_config(
     lines = [
         f"set -e\nmkdir -p -m 0755 {PurePosixPath(CONFIG).parent} {PurePosixPath(record).parent}",
         UNPACK,
-        script("docker/install_config.sh", candidate, CONFIG, before, record, after),
+        script(
+            "docker/install_config.sh",
+            *(candidate, CONFIG, before, record, after, _LAST),
+            functions=_STARTED_WITH,
+        ),
     ]
     return StringCommand("\n".join(lines), _stdin=archive(contents))

@@ -1,6 +1,7 @@
 """Images: built on the host, or loaded from a bundle."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from llmhost.docker.image import (
     models_to_build,
     redundant,
 )
-from llmhost.docker.stages import free_script, recover_script
+from llmhost.docker.stages import StageImage, free_script, recover_script
 from llmhost.facts.disk_space import HostRoom
-from llmhost.facts.images import Images, ModelHolders
+from llmhost.facts.images import Images, ImageStore, ModelHolders
 from llmhost.facts.model_store import FromStore
 from llmhost.models.files import sha256_of
 from llmhost.models.store import address, credentials, curl_configuration, open_address
@@ -65,54 +66,81 @@ def built(
     pulled engines, models and the builder's cache are removed if built images have them too.
     """
     store = get_fact(Images, **_question(images, uploads, waiting).arguments)
+    todo = _todo(images, store)
+    if mistakes := [*_mistakes(todo.weights)]:
+        yield refuse(mistakes)
+        return
+    arriving = {model: _arriving(model, store.uploads) for model in todo.weights}
+    sizes: Mapping[ModelImage, Sizes] = {}
+    if todo.building:
+        room = _room(uploads, arriving.values(), todo.adding)
+        sizes = {m: {f.sha256: _size(f, room) for f in arriving[m]} for m in todo.weights}
+        if check_room and (lacking := shortage(room, sizes, todo.adding)):
+            yield refuse(lacking)
+            return
+    left = [f"{uploads} is left from an interrupted run"] if store.uploads else []
+    reasons = [*todo.weights.values(), *todo.services.values(), *left]
+    if not reasons:
+        return
+    explain(reasons)
+    yield StringCommand(core.prepare_script(uploads))
+    for model in todo.weights:
+        yield from _transferred(model, arriving[model], uploads, sizes[model])
+    yield from _provided(todo, uploads, waiting)
+    yield StringCommand(core.tidy_script(uploads))
+    if once and todo.building:
+        whole_cache = not any(image.runs_programs for image in images)
+        yield StringCommand(free_script(redundant(images), whole_cache=whole_cache))
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """Missing images of services and of weights, each with the reason. A bundle has brought some of
+    the services; the others are built, with their missing stages. `held` are weights that other
+    images on the host contain, each with such an image."""
+
+    services: Mapping[ServiceImage, str]
+    weights: Mapping[ModelImage, str]
+    held: Mapping[ModelImage, str]
+    brought: Sequence[ServiceImage]
+    building: Mapping[ServiceImage, Sequence[StageImage]]
+
+    @property
+    def adding(self) -> list[ServiceImage]:
+        """Services whose builds need room: not those on top of stages that exist."""
+        return [each for each, stages in self.building.items() if stages or not each.on_top]
+
+
+def _todo(images: Sequence[ServiceImage], store: ImageStore) -> _Todo:
     services = missing(images, store.images)
     brought = [image for image in services if image.archive in store.archives]
     building = [image for image in services if image not in brought]
     needed = [model for each in building for model in models_to_build(each, store.images)]
     weights = missing(needed, store.images)
     held = _held(weights)
-    weights = {model: reason for model, reason in weights.items() if model not in held}
-    reasons = [*weights.values(), *services.values()]
-    if store.uploads:
-        reasons.append(f"{uploads} is left from an interrupted run")
-    files = [(model.model, file) for model in weights for file in model.files]
-    arriving = {model: _arriving(model, store.uploads) for model in weights}
-    if mistakes := [mistake for name, file in files if (mistake := _mistake(name, file))]:
-        yield refuse(mistakes)
-        return
-    sizes: Mapping[ModelImage, Sizes] = {}
-    if building:
-        adding = [
-            each for each in building if not each.on_top or missing_stages(each, store.images)
-        ]
-        room = _room(uploads, arriving.values(), adding)
-        sizes = {model: {f.sha256: _size(f, room) for f in arriving[model]} for model in weights}
-        if check_room and (lacking := shortage(room, sizes, adding)):
-            yield refuse(lacking)
-            return
-    if not reasons:
-        return
-    explain(reasons)
-    yield StringCommand(core.prepare_script(uploads))
-    for model in weights:
-        yield from _transferred(model, arriving[model], uploads, sizes[model])
-    for model, holder in held.items():
+    return _Todo(
+        services=services,
+        weights={model: reason for model, reason in weights.items() if model not in held},
+        held=held,
+        brought=brought,
+        building={image: missing_stages(image, store.images) for image in building},
+    )
+
+
+def _provided(todo: _Todo, uploads: str, waiting: str) -> Commands:
+    """The images of services, whose weights are there or in other images."""
+    for model, holder in todo.held.items():
         recover = recover_script(model.reference, model.inputs, model.paths, holder)
         yield StringCommand(recover)
-    for image in brought:
+    for image in todo.brought:
         with reported(f"loading the image of {image.service}"):
             yield StringCommand(core.load_script(image, waiting))
-    if building:
+    if todo.building:
         scripts = [
-            core.whole_build(image, missing_stages(image, store.images), uploads)
-            for image in building
+            core.whole_build(image, stages, uploads) for image, stages in todo.building.items()
         ]
         yield StringCommand(UNPACK, _stdin=archive({each.path: each for each in scripts}))
-        yield builds(building, uploads)
-    yield StringCommand(core.tidy_script(uploads))
-    if once and building:
-        whole_cache = not any(image.runs_programs for image in images)
-        yield StringCommand(free_script(redundant(images), whole_cache=whole_cache))
+        yield builds([*todo.building], uploads)
 
 
 def _held(models: Iterable[ModelImage]) -> dict[ModelImage, str]:
@@ -200,6 +228,11 @@ def _from_store(
         size,
     ):
         yield StringCommand(core.store_script(file, place, uploads), _stdin=configuration)
+
+
+def _mistakes(models: Iterable[ModelImage]) -> Iterator[str]:
+    for model in models:
+        yield from filter(None, (_mistake(model.model, file) for file in model.files))
 
 
 def _mistake(model: str, file: WeightsFile) -> str:

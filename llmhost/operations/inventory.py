@@ -7,7 +7,7 @@ from pyinfra.api import DeployError, Host, Inventory, State
 from llmhost.inventory.renames import warn_of_old_names
 from llmhost.inventory.role import Role
 from llmhost.inventory.rules import broken_rules
-from llmhost.inventory.site import LlmEndpoint, Site, SiteHost, llm_endpoint
+from llmhost.inventory.site import Address, LlmEndpoint, Site, SiteHost, llm_endpoint
 from llmhost.inventory.site_reader import HostData, Rules, SiteError, SiteRules, read_site
 from llmhost.inventory.site_rules import site_problems
 from llmhost.monitoring.prometheus import monitored
@@ -56,6 +56,14 @@ def monitored_by(host: Host) -> tuple[SiteHost, ...]:
     """The hosts whose metrics this one collects; none unless it is a monitoring server."""
     here = site_host(host)
     return monitored(here.name, site_of(host.state)) if here.settings.monitoring.server else ()
+
+
+def later_addresses(host: Host) -> frozenset[Address]:
+    """Addresses of the members of a host's engine group that a deploy sets itself."""
+    site = site_of(host.state)
+    members = [site[name] for name in site_host(host).settings.engine_group.names if name in site]
+    declared = (each for member in members for each in member.settings.network.addresses)
+    return frozenset(each.ip for each in declared)
 
 
 def llm_endpoint_of(host: Host) -> LlmEndpoint | None:

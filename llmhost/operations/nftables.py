@@ -32,9 +32,6 @@ def table(table: str, *entries: Entry, rules: str) -> Commands:
     explain(todo.reasons)
     if todo.entries:
         yield apply_command([*todo.entries])
-    # Not for the rules alone: a reload may take GPUs from containers (files/docker/cut_off.sh).
-    if any(each.path.startswith("/etc/systemd/") for each in todo.entries):
-        yield StringCommand("systemctl daemon-reload")
     if todo.wanted:
         yield StringCommand(f"/usr/sbin/nft -f {shlex.quote(rules)}")
     elif found.loaded:

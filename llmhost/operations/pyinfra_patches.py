@@ -22,10 +22,12 @@ import click
 import gevent
 import pyinfra
 from pyinfra.api import BaseStateCallback, Config, Host, Inventory, State, arguments, facts
-from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.util import PYINFRA_INSTALL_DIR
+from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import ctx_state
 
+from llmhost.inventory.groups import group_mistakes
 from llmhost.inventory.site_reader import SiteError
 from llmhost.operations.inventory import inventory_site, refusal
 from llmhost.operations.run_state import add_callbacks, run_of
@@ -46,6 +48,7 @@ def patch_process() -> None:
         order_by_frames()
         remember_argument_types()
         fail_one_host_on_eof()
+        fail_one_host_on_key()
         print_no_traceback_of_pyinfra_errors()
 
 
@@ -63,7 +66,32 @@ def check_before_connecting(state: State) -> None:
     inventory there. Other commands, such as `exec`, and deploys of the operator's own do not.
     """
     if applicable() and _is_deploy():
+        check_groups()
         vars(ctx_state.get())["init"] = partial(_checked_init, state.init)
+
+
+def check_groups() -> None:
+    """Refuse an inventory file with a group that pyinfra would ignore, or with a host that it would
+    read in part. Idempotent."""
+    if applicable():
+        from pyinfra_cli import inventory  # importing it patches the process
+
+        vars(inventory)["_get_groups_from_filename"] = _checked_groups
+
+
+def _checked_groups(path: str) -> dict[str, Any]:
+    from pyinfra_cli import inventory
+    from pyinfra_cli.exceptions import CliError
+
+    variables = inventory.exec_file(path, return_locals=True)
+    groups = {
+        name: value
+        for name, value in variables.items()
+        if inventory._is_inventory_group(name, value)
+    }
+    if mistakes := [*group_mistakes(variables, groups)]:
+        raise CliError("\n".join(mistakes))
+    return groups
 
 
 def _is_deploy() -> bool:
@@ -137,6 +165,27 @@ def _connection_reset(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(*args, **kwargs)
         except EOFError as error:
             raise ConnectionResetError("the connection was lost") from error
+
+    return call
+
+
+def fail_one_host_on_key() -> None:
+    """pyinfra ends the run for all hosts if it cannot read the SSH key of one."""
+    name = "connect"
+    method = getattr(SSHConnector, name)
+    if not hasattr(method, "__wrapped__"):
+        setattr(SSHConnector, name, _unread_key(method))
+
+
+def _unread_key(connect: Callable[..., None]) -> Callable[..., None]:
+    @wraps(connect)
+    def call(connector: SSHConnector) -> None:
+        try:
+            connect(connector)
+        except ConnectError:
+            raise
+        except PyinfraError as error:
+            raise ConnectError(str(error)) from None
 
     return call
 

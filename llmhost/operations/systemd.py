@@ -6,12 +6,12 @@ from typing import Literal
 
 from pyinfra.api import QuoteString, StringCommand
 
-from llmhost.facts.systemd import EnabledUnits, Unit, UnitOverrides
+from llmhost.facts.systemd import EnabledUnits, UnitOverrides, UnitQuestion, Units
 from llmhost.operations.changes import explain, note, refuse
 from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.system.overrides import KEPT, Override
-from llmhost.system.systemd import script, steps
+from llmhost.system.systemd import UnitState, script, steps
 
 
 def _question(
@@ -20,13 +20,20 @@ def _question(
     newer_than: Sequence[str] = (),
     others: Sequence[str] = (),
     question: str = "",
-    **_: bool,
-) -> Question:
-    configuration = list(newer_than)
-    return ask(Unit, unit=unit, configuration=configuration, others=list(others), question=question)
+    **_: object,
+) -> UnitQuestion:
+    return UnitQuestion(unit, tuple(newer_than), tuple(others), question)
 
 
-@declared(prefetch=lambda unit, **more: [_question(unit, **more)])
+def _asked(question: UnitQuestion) -> Question:
+    return ask(Units, questions=[question])
+
+
+def _state(question: UnitQuestion) -> UnitState:
+    return get_fact(Units, questions=[question]).get(question.key, UnitState())
+
+
+@declared(prefetch=lambda unit, **more: [_asked(_question(unit, **more))])
 def service(
     unit: str,
     *,
@@ -36,6 +43,7 @@ def service(
     reload: bool = False,
     others: Sequence[str] = (),
     question: str = "",
+    afterwards: str = "",
 ) -> Commands:
     """Keep a unit running with the configuration on disk.
 
@@ -44,24 +52,24 @@ def service(
     of this run: if a run is killed between file and restart, the next one restarts the unit.
     `others` are units that this one starts: they must not be masked, and systemd must have loaded
     their current files. The unit is also restarted if it is active but the shell command `question`
-    fails or hangs.
+    fails or hangs. `afterwards` is a shell command for the end of a change, whether or not it
+    succeeded.
     """
-    unit_question = _question(unit, newer_than=newer_than, others=others, question=question)
-    state = get_fact(Unit, **unit_question.arguments)
+    state = _state(_question(unit, newer_than=newer_than, others=others, question=question))
     required = steps(unit, state, running=running, enabled=enabled, reload=reload)
     if required:
         explain([step.reason for step in required])
-        yield StringCommand(script(unit, required))
+        yield StringCommand(script(unit, required, afterwards))
 
 
-@declared(prefetch=lambda unit, *, newer_than: [_question(unit, newer_than=newer_than)])
+@declared(prefetch=lambda unit, *, newer_than: [_asked(_question(unit, newer_than=newer_than))])
 def has_run(unit: str, *, newer_than: Sequence[str]) -> Commands:
     """Run a unit that does something and ends, if it has not run since a path in `newer_than`
     changed. Otherwise a run that failed before the correction would still be its last one.
 
     Another unit must want it: systemd forgets when others have run.
     """
-    state = get_fact(Unit, **_question(unit, newer_than=newer_than).arguments)
+    state = _state(_question(unit, newer_than=newer_than))
     if state.configured > state.started:
         explain([f"{unit} has not run since its configuration changed"])
         yield StringCommand("systemctl", "start", "--no-block", QuoteString(unit))

@@ -144,7 +144,8 @@ class TrainingJob(Section):
     """Examples in a step."""
 
     context_tokens: Tokens = 1024
-    """Longest example; longer texts are divided, longer questions and answers are refused."""
+    """Longest example. Longer texts are divided; questions that are longer with their answer are
+    left out, and `llmhost train` says how many."""
 
     seed: Annotated[int, whole(0, 2**31 - 1, "", 1)] = 1
     """Seed of the order of examples, of what is held back, and of the first weights."""

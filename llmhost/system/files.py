@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 CANDIDATE_SUFFIX = ".llmhost-new"
+UNITS = "/etc/systemd/system/"
+"""Directory of unit files and of their drop-ins."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,9 @@ UNPACK = "umask 077; base64 -d | tar -xzp --same-owner --touch -C /"
 
 
 def apply_script(entries: Iterable[Entry]) -> str:
-    """Shell script that creates the entries; each file appears complete, by one rename."""
+    """Shell script that creates the entries; each file appears complete, by one rename. systemd
+    loads files of units at once: before version 257, it does not say that it must be reloaded if
+    the directory of a unit's drop-ins is new (systemd issue 31752)."""
     entries = list(entries)
     files = [entry for entry in entries if isinstance(entry, File)]
     lines = ["set -e"]
@@ -127,7 +131,13 @@ def apply_script(entries: Iterable[Entry]) -> str:
     lines += [UNPACK] if files else []
     lines += [_activate(file.path) for file in files]
     lines += [_remove(entry.path) for entry in entries if isinstance(entry, Absent)]
+    # Only if necessary: a reload may take GPUs from containers (files/docker/cut_off.sh).
+    lines += ["systemctl daemon-reload"] if any(map(_is_of_unit, entries)) else []
     return "\n".join(lines)
+
+
+def _is_of_unit(entry: Entry) -> bool:
+    return entry.path.startswith(UNITS) and not isinstance(entry, Directory)
 
 
 def _make_directory(entry: Directory) -> str:

@@ -171,14 +171,15 @@ def _stopping(unit: str, state: UnitState) -> Step | None:
     return None if stopped else Step("stop", f"{unit} must not run")
 
 
-def script(unit: str, todo: tuple[Step, ...]) -> str:
-    """Shell script that executes the steps and stops at the first failure."""
+def script(unit: str, todo: tuple[Step, ...], afterwards: str = "") -> str:
+    """Shell script that executes the steps and stops at the first failure; then `afterwards`."""
     quoted = shlex.quote(unit)
     commands = " && ".join(step.command(quoted) for step in todo)
-    return (
+    text = (
         # systemd refuses to start a unit that failed or reached its start limit, until a reset;
         # Docker's limit is three starts a minute.
         f"systemctl reset-failed {quoted} 2>/dev/null; {commands} ||"
         # systemctl reports that a unit failed, but not why.
         f" {{ systemctl status --no-pager --lines=15 {quoted} >&2; exit 1; }}"
     )
+    return f"( {text} ); status=$?; {afterwards}; exit $status" if afterwards else text

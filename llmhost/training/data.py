@@ -29,6 +29,12 @@ class Example:
     question: str = ""
 
     @property
+    def words(self) -> tuple[str, str]:
+        """Question and answer without what only looks different."""
+        question, answer = (" ".join(t.split()).casefold() for t in (self.question, self.answer))
+        return question, answer
+
+    @property
     def line(self) -> str:
         """A line of JSON, as files/images/training/train.py reads it."""
         if self.question:
@@ -61,8 +67,12 @@ def read_examples(places: Iterable[str], context_tokens: int) -> list[Example]:
     texts are divided between paragraphs. Raises DataError."""
     found: dict[Example, None] = {}
     for place in places:
-        for file in _files(Path(place)):
-            found |= dict.fromkeys(_examples(file, context_tokens * _CHARACTERS_PER_TOKEN))
+        try:
+            for file in _files(Path(place)):
+                found |= dict.fromkeys(_examples(file, context_tokens * _CHARACTERS_PER_TOKEN))
+        except OSError as error:
+            named = error.filename or place
+            raise DataError(f"has {named} in data: {error.strerror}") from None
     return list(found)
 
 
@@ -70,18 +80,20 @@ def divided(
     examples: Sequence[Example], held_back: float, given: Sequence[Example], seed: int
 ) -> Examples:
     """Hold back a fraction of the examples, chosen by the seed, or those that are given for it.
-    Raises DataError if too few are left."""
+    What differs in spaces or case only is held back together: it would be known already. Raises
+    DataError if too few are left."""
+    alike: dict[tuple[str, str], list[Example]] = {}
+    for each in examples:
+        alike.setdefault(each.words, []).append(each)
     if given:
-        kept = {*given}
-        others = [each for each in examples if each not in kept]
-        found = Examples(tuple(others), tuple(given))
+        chosen = {each.words for each in given}
     else:
-        count = max(1, round(len(examples) * held_back))
-        chosen = set(sorted(examples, key=lambda each: _order(each, seed))[:count])
-        found = Examples(
-            tuple(each for each in examples if each not in chosen),
-            tuple(each for each in examples if each in chosen),
-        )
+        count = max(1, round(len(alike) * held_back))
+        chosen = set(sorted(alike, key=lambda words: _order(alike[words], seed))[:count])
+    found = Examples(
+        tuple(each for each in examples if each.words not in chosen),
+        tuple(given or (each for each in examples if each.words in chosen)),
+    )
     if len(found.train) < LEAST:
         raise DataError(
             f"has {len(found.train)} examples to train on besides those that are held back, and"
@@ -90,8 +102,9 @@ def divided(
     return found
 
 
-def _order(example: Example, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}\0{example.line}".encode()).digest()
+def _order(alike: Sequence[Example], seed: int) -> bytes:
+    line = min(each.line for each in alike)
+    return hashlib.sha256(f"{seed}\0{line}".encode()).digest()
 
 
 def _files(place: Path) -> list[Path]:
@@ -105,12 +118,24 @@ def _files(place: Path) -> list[Path]:
         each
         for each in place.rglob("*")
         if each.suffix in (*TEXTS, QUESTIONS)
-        and each.is_file()
         and not any(_is_skipped(part) for part in each.relative_to(place).parts)
+        and each.is_file()
     )
+    for each in found:
+        _check_inside(each, place)
     if not found:
         raise DataError(f"has {place} in data, with no file in {', '.join((*TEXTS, QUESTIONS))}")
     return found
+
+
+def _check_inside(file: Path, place: Path) -> None:
+    """A link in somebody's repository could name a file that nobody means to train on."""
+    target = file.resolve()
+    if not target.is_relative_to(place.resolve()):
+        raise DataError(
+            f"has {file} in data, a link to {target} outside of {place}; remove it, or write that"
+            " file in data"
+        )
 
 
 def _is_skipped(part: str) -> bool:
@@ -120,8 +145,6 @@ def _is_skipped(part: str) -> bool:
 def _examples(file: Path, characters: int) -> Iterator[Example]:
     try:
         text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"has {file} in data: {error.strerror}") from None
     except UnicodeDecodeError:
         raise DataError(f"has {file} in data, which is not UTF-8") from None
     if file.suffix != QUESTIONS:

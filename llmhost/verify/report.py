@@ -114,6 +114,10 @@ class Server:
     last_deploy: LastDeploy | None = None
 
 
+WAITING = "server"
+"""Component of a record that a server is waited for."""
+
+
 @dataclass(frozen=True)
 class Started:
     """A check that has started, or a wait for its server."""
@@ -158,6 +162,24 @@ def parse(text: str) -> Record:
     """A record from its line; raises ValueError if it is not one."""
     data = json.loads(text)
     return _adapter(data.pop("kind")).validate_python(data)
+
+
+def unproven(records: Iterable[Record]) -> frozenset[str]:
+    """The hosts that failed a check or did not answer, and those with a check that did not end
+    because its process did."""
+    found: set[str] = set()
+    open_checks: Counter[str] = Counter()
+    for record in records:
+        if isinstance(record, Started):
+            open_checks[record.host] += record.component != WAITING
+        elif isinstance(record, Check | LeftOut):
+            # A check that is skipped by a mark ends without having begun.
+            open_checks[record.host] = max(0, open_checks[record.host] - 1)
+        if (isinstance(record, Check) and record.outcome == "failed") or (
+            isinstance(record, Server) and not record.answers
+        ):
+            found.add(record.host)
+    return frozenset(found | {host for host, count in open_checks.items() if count > 0})
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:

@@ -27,7 +27,7 @@ Json = dict[str, Any]
 VERSION = "0.32.0"
 OWN = " vLLM"
 WORDS = ["The", " double", " of", OWN, " says", " this", "."]
-"""What the model answers; an adapter has its own name in it."""
+"""What the model answers; an adapter that changes it has its own name in it."""
 TEMPLATE_TOKENS = 19
 """What the chat template adds to a message."""
 
@@ -181,6 +181,18 @@ def unknown_tensors(home: Path) -> Iterator[str]:
         return
 
 
+def changes_model(home: Path, runner: str) -> bool:
+    """Whether a module that is not zero is one of the model's, by its whole name; others are
+    ignored (vllm/lora/model_manager.py, activate_adapter; lora/utils.py)."""
+    content = (home / "adapter_model.safetensors").read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    inside = r"model\." if runner == "generate" else r"(model\.)?"
+    own = rf"(base_model\.model\.)*({inside}(layers\.\d+\..+|embed_tokens)|lm_head)\.lora_\w*B"
+    offsets = [header[name]["data_offsets"] for name in header if re.match(own, name)]
+    return any(any(content[start + first : start + last]) for first, last in offsets)
+
+
 def invalid(kind: str, place: str, message: str, value: str) -> Refused:
     """A body that does not have the form of the request."""
     error = {"type": kind, "loc": place, "msg": message, "input": value}
@@ -281,6 +293,12 @@ class Engine:
             raise Refused(sentence, None if pooling else "model", 404)
         return name
 
+    def voice(self, name: str) -> str:
+        """The name of an adapter that changes the model; otherwise nothing."""
+        adapted = name != self.names[0]
+        changed = adapted and changes_model(Path(self.roots[name]), self.options.runner)
+        return name if changed else ""
+
     def prompt(self, tokens: int) -> int:
         if tokens > self.longest:
             raise Refused(
@@ -305,7 +323,8 @@ class Engine:
         if body.get("n", 1) > 1 and body.get("temperature") == 0:
             raise Refused(f"n must be 1 when using greedy sampling, got {body['n']}.")
         model = self.known(body)
-        spoken = [f" {model}" if word == OWN and model != self.names[0] else word for word in WORDS]
+        voice = self.voice(model)
+        spoken = [f" {voice}" if word == OWN and voice else word for word in WORDS]
         cap = self.options.override_generation_config.get("max_new_tokens")
         most = min(each for each in (asked, cap, self.longest - prompt) if each is not None)
         if body.get("ignore_eos"):
@@ -476,7 +495,8 @@ class Engine:
         count = sum(self.prompt(len(tokens_of(text))) for text in texts)
         rows = []
         for at, text in enumerate(texts):
-            vector: Any = [b / 255 for b in hashlib.sha256(text.encode()).digest()[:8]]
+            seen = (self.voice(model) + text).encode()
+            vector: Any = [b / 255 for b in hashlib.sha256(seen).digest()[:8]]
             vector = "AAAAAA==" if body.get("encoding_format") == "base64" else vector
             rows.append({"index": at, "object": "embedding", "embedding": vector})
         head = {"id": identity("embd-"), "object": "list", "created": int(time.time())}
@@ -487,7 +507,8 @@ class Engine:
             needs(body, "queries")  # the first of several forms of the body
         model, second = self.known(body), body["text_2"]
         texts = second if isinstance(second, list) else [second]
-        rows = [{"index": at, "object": "score", "score": 0.5} for at, _ in enumerate(texts)]
+        score = 0.25 if self.voice(model) else 0.5
+        rows = [{"index": at, "object": "score", "score": score} for at, _ in enumerate(texts)]
         head = {"id": identity("score-"), "object": "list", "created": int(time.time())}
         return {**head, "model": model, "data": rows, "usage": pooled(len(texts) * 2)}
 
@@ -498,7 +519,7 @@ class Engine:
             {
                 "index": at,
                 "document": {"text": text, "multi_modal": None},
-                "relevance_score": 1 / (at + 2),
+                "relevance_score": 1 / (at + (3 if self.voice(model) else 2)),
             }
             for at, text in enumerate(body["documents"])
         ]

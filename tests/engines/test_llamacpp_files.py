@@ -1,19 +1,28 @@
-"""llama.cpp loads what llmhost bakes besides a single file: a model in parts, a draft model, and a
-projector."""
+"""llama.cpp loads what llmhost bakes besides a single file: a model in parts, a draft model, a
+projector, and an adapter."""
 
 import base64
 import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
+import testinfra
 
+from llmhost.checks.services import adapters
+from llmhost.checks.services.api import Api
 from llmhost.inventory.reader import read_settings
+from llmhost.settings import Settings
 from testbed import tiny_model, tiny_projector
 from testbed.engine import engine_archive
 from tests.engines.container import EngineImage, container
 from tests.engines.contract import ROOT, Engine, llamacpp_client
 from tests.shapes import Json
+from tests.unit.model_files import lora_pair, write_lora
 
+QUERY = "blk.0.attn_q.weight"
 ASKED = {"model": "tiny", "prompt": "One, two,", "temperature": 0, "max_tokens": 16}
 
 
@@ -29,15 +38,20 @@ def in_parts(home: Path) -> Json:
     return {"source": str(home), "files": files}
 
 
+def site(model: Json) -> Settings:
+    """With llama.cpp alone."""
+    return read_settings(
+        {
+            "services": ["llamacpp"],
+            "models": [{"name": "tiny", "service": "llamacpp", "context_tokens": 256, **model}],
+            "api_clients": [{"name": "test", "sha256": "ab" * 32}],
+        }
+    )
+
+
 def answered(model: Json, home: Path, path: str = "/v1/completions", body: Json = ASKED) -> Json:
     """The answer of the real engine with this model."""
-    site = {
-        "services": ["llamacpp"],
-        "models": [{"name": "tiny", "service": "llamacpp", "context_tokens": 256, **model}],
-        "api_clients": [{"name": "test", "sha256": "ab" * 32}],
-    }
-    image = EngineImage(engine_archive())
-    with container(read_settings(site), "llamacpp", image, home) as found:
+    with container(site(model), "llamacpp", EngineImage(engine_archive()), home) as found:
         engine = Engine("llama.cpp", "", "real", found.url)
         with llamacpp_client(engine) as api:
             said = api.post(path, json=body)
@@ -82,3 +96,71 @@ def test_projector_lets_the_model_read_pictures(tmp_path: Path) -> None:
     assert answer["choices"][0]["message"]["content"]
     with pytest.raises(AssertionError, match="image input is not supported"):
         answered(model, tmp_path / "blind", path, asked)
+
+
+def norm() -> dict[str, np.ndarray]:
+    """A pair for a norm, which is no matrix."""
+    return lora_pair("blk.0.attn_norm.weight", 64, 1)
+
+
+def changes(weights: Mapping[str, np.ndarray], tmp_path: Path) -> bool:
+    """What `llmhost verify` finds about an adapter, and whether the next answer is right."""
+    model = whole(tmp_path) | {"parallel": 2}
+    # The inventory's own rules would refuse some of them.
+    adapter = write_lora(tmp_path / "lora.gguf", lora_pair(QUERY))
+    declared = site(model | {"adapter": str(adapter)})
+    write_lora(adapter, weights)
+    image = EngineImage(engine_archive())
+    with container(declared, "llamacpp", image, tmp_path / "run") as found:
+        before = said(found.url)
+        api = Api(testinfra.get_host("local://"), found.url)
+        base, adapted = (adapters.llama(api, adapted=each) for each in (False, True))
+        changed = adapters.changes_answers(base, adapted)
+        assert adapters.distance(adapted(adapters.PROMPTS[0]), adapted(adapters.PROMPTS[0])) == 0
+        for prompt in adapters.PROMPTS:  # the last answer of the check is the base's
+            base(prompt)
+        assert said(found.url) == before
+    return changed
+
+
+def said(url: str) -> list[float]:
+    """Probabilities of an answer to a client."""
+    body = {**ASKED, "prompt": adapters.PROMPTS[0], "logprobs": 1, "id_slot": 0}
+    answer = httpx.post(f"{url}/v1/completions", json=body, headers={"Connection": "close"})
+    found = answer.json()["choices"][0]["logprobs"]["content"]
+    return [round(each["logprob"], 4) for each in found]
+
+
+@pytest.mark.parametrize(
+    ("weights", "changed"),
+    [
+        (lambda: lora_pair(QUERY), True),
+        (lambda: lora_pair(QUERY, scale=0.001), True),
+        (lambda: lora_pair(QUERY) | norm(), True),
+        (lambda: lora_pair(QUERY, scale=0), False),
+        (norm, False),
+        (lambda: {"blk.0.attn_norm.weight": np.ones(64)}, False),
+    ],
+    ids=["usual", "faint", "norm too", "untrained", "norm", "whole norm"],
+)
+def test_adapter_that_is_ignored_is_noticed(
+    weights: Callable[[], Mapping[str, np.ndarray]], changed: bool, tmp_path: Path
+) -> None:
+    assert changes(weights(), tmp_path) is changed
+
+
+@pytest.mark.parametrize("name", ["blk.0.attn_x.weight", f"model.{QUERY}", "blk.9.attn_q.weight"])
+def test_adapter_with_other_names_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="failed to load lora adapter"):
+        changes(lora_pair(name), tmp_path)
+
+
+def test_adapter_with_a_draft_model_is_judged_too(tmp_path: Path) -> None:
+    model = whole(tmp_path)
+    adapter = write_lora(tmp_path / "lora.gguf", lora_pair(QUERY, scale=0))
+    declared = site(model | {"adapter": str(adapter), "draft": model["source"]})
+    image = EngineImage(engine_archive())
+    with container(declared, "llamacpp", image, tmp_path / "run") as found:
+        api = Api(testinfra.get_host("local://"), found.url)
+        base, adapted = (adapters.llama(api, adapted=each) for each in (False, True))
+        assert not adapters.changes_answers(base, adapted)

@@ -1,4 +1,5 @@
-"""Adapters on the real vLLM, for CPUs, started as rendered without, with one and with two."""
+"""Adapters on the real vLLM, for CPUs, started as rendered without, with one and with two; and with
+two of a model that embeds."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -32,12 +33,15 @@ def urls(directory: Path) -> Iterator[dict[str, str]]:
     model = hub_directory(tiny_model(directory / "qwen3"))
     both, found = two_adapters(directory), {}
     with ExitStack() as running:
-        for kind, adapters in (("plain", []), ("one", both[:1]), ("two", both)):
+        for kind, adapters in (("plain", []), ("one", both[:1]), ("two", both), ("pooling", both)):
             (port,) = free_ports(1)
             found[kind] = f"http://127.0.0.1:{port}"
-            data = site_of({**model, "adapters": adapters}, extra_arguments=SMALL)
-            command, environment = started_as(data, directory, port)
-            if kind == "two":
+            task = "embed" if kind == "pooling" else "generate"
+            given = {**model, "adapters": adapters, "task": task}
+            command, environment = started_as(
+                site_of(given, extra_arguments=SMALL), directory, port
+            )
+            if kind in ("two", "pooling"):
                 environment |= RUNTIME_LOADING
             log = directory / f"{kind}.log"
             running.enter_context(real_vllm(command, environment, found[kind], log))

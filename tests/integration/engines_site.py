@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from gguf import GGMLQuantizationType as Kind
-
 from llmhost.gateway.keys import digest
 from testbed.profiles import SERVICES, tiny
 from tests.integration.docker_site import DockerSite
-from tests.unit.model_files import Tensors, write_gguf
+from tests.unit.model_files import lora_pair, write_lora
+from tests.unit.peft_adapters import write_adapter
 
 Data = dict[str, Any]
+PARAMETERS = {"top_k": 5}
 
 
 def engines(site: DockerSite, directory: Path, key: str) -> Data:
@@ -25,16 +25,28 @@ def engines(site: DockerSite, directory: Path, key: str) -> Data:
     for service, build in SERVICES.items():
         options, models = build(site.registry, directory)
         data |= {f"{service}_{option}": value for option, value in options.items()}
-        data["models"] += models
+        data["models"] += [_adapted(model, directory) for model in models]
     return data
 
 
 def _llamacpp(directory: Path) -> Data:
-    """The real model with a real adapter, of zeros."""
-    tensors: Tensors = {
-        "blk.0.attn_q.weight.lora_a": ((4, 64), Kind.F32),
-        "blk.0.attn_q.weight.lora_b": ((64, 4), Kind.F32),
+    """The real model with a real adapter."""
+    return {
+        **tiny(directory),
+        "name": "tiny",
+        "adapter": _lora(directory),
+        "parameters": PARAMETERS,
     }
-    about = {"general.type": "adapter", "adapter.type": "lora", "adapter.lora.alpha": 8.0}
-    adapter = write_gguf(directory / "lora.gguf", tensors, about)
-    return {**tiny(directory), "name": "tiny", "adapter": str(adapter), "parameters": {"top_k": 5}}
+
+
+def _adapted(model: Data, directory: Path) -> Data:
+    """A model of a double with an adapter, if it generates."""
+    if model["service"] == "ollama":
+        return model | {"adapter": _lora(directory)}
+    if model["service"] == "vllm":
+        return model | {"adapters": [write_adapter(directory / "style")]}
+    return model
+
+
+def _lora(directory: Path) -> str:
+    return str(write_lora(directory / "lora.gguf", lora_pair("blk.0.attn_q.weight")))

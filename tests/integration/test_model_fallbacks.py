@@ -265,6 +265,21 @@ def test_share_of_nothing_gets_nothing(engines: list[Engine], tmp_path: Path) ->
         assert counts(engines) == [before[0] + 20, before[1]]
 
 
+def test_share_of_nothing_is_no_answer_where_only_it_could(
+    engines: list[Engine], tmp_path: Path
+) -> None:
+    """Ollama does not rerank, and llama.cpp is to get nothing."""
+    models = [model("brain", "llamacpp"), model("brain", "ollama")]
+    shares = {"brain": {"llamacpp": 0, "ollama": 1}}
+    data = inventory([each.port for each in engines], models, gateway_shares=shares)
+    with local_gateway(data, tmp_path / "nginx") as gateway:
+        before, headers = counts(engines), {"Authorization": f"Bearer {KEY}"}
+        body = {"model": "brain", "query": "x", "documents": ["y"]}
+        answer = httpx.post(f"{gateway.url}/v1/rerank", json=body, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_lacks_route")
+        assert counts(engines) == before
+
+
 def test_only_service_gets_requests_without_a_model(engines: list[Engine], tmp_path: Path) -> None:
     clients = [
         {"name": "app", "sha256": digest(KEY)},

@@ -143,6 +143,12 @@ def settings(site_host: SiteHost) -> Settings:
 
 
 @pytest.fixture(scope="session")
+def client_keys(site_host: SiteHost) -> list[str]:
+    """Digests of the keys of all clients of the inventory, also of hosts beyond this run."""
+    return list(site_host.data.get("_client_keys", ()))
+
+
+@pytest.fixture(scope="session")
 def ssh_config_path(
     server_name: str, site_host: SiteHost, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:

@@ -181,8 +181,11 @@ NOT_CORRECTED = {
     "gpu.completion-is-computed-on-the-gpus-of-its-service": "the engine decides",
     "gpu.engine-reports-that-it-computes-on-the-gpu": "the engine decides",
     "gpu.processes-on-the-gpus-belong-to-their-services": "the process is foreign",
+    "llamacpp.adapter-changes-the-answers": "the adapter itself has no effect",
     "nvidia_driver.every-gpu-on-the-bus-is-listed-by-the-driver": "a GPU has failed",
     "nvidia_driver.no-linux-driver-is-installed-on-wsl": "the packages are not llmhost's",
+    "ollama.adapters-change-the-answers": "the adapter itself has no effect",
+    "vllm.adapters-change-the-answers": "the adapter itself has no effect",
 }
 """Checks that no deploy can satisfy, with the reason."""
 

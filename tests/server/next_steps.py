@@ -35,6 +35,9 @@ NEXT_STEPS = {
     "for lack of GPU memory. Run `llmhost vram INVENTORY`.",
     "llamacpp.chat-streams-token-by-token": "Something buffers the answer. Compare the gateway "
     "with the engine's own port on the server: `curl -N http://127.0.0.1:PORT/v1/completions`.",
+    "llamacpp.adapter-changes-the-answers": "`gguf-dump ADAPTER` shows its tensors: llama.cpp "
+    "ignores those of norms. If there are others, it was trained too little: train it with more "
+    "epochs, convert it again, or remove `adapter` from the model.",
     "llamacpp.slots-and-web-interface-are-closed": "Remove `--slots` and `--webui` from "
     "`llamacpp_extra_arguments`, then deploy again: slots show other clients' prompts.",
     "ollama.every-role-is-a-separate-model": "Run `docker exec llmhost-ollama-1 ollama list` "
@@ -48,6 +51,9 @@ NEXT_STEPS = {
     "the file. Remove the image with `docker image rm`, then deploy again.",
     "ollama.every-role-answers-in-a-stream": "Run `docker logs llmhost-ollama-1`: it says why the "
     "model was not loaded.",
+    "ollama.adapters-change-the-answers": "`ps -C llama-server -o args` on the server shows "
+    "whether Ollama passes `--lora` on; if not, use the default `ollama_image`. If it does, the "
+    "adapter was trained too little, or changes norms only: train it again, or remove `adapter`.",
     "ollama.json-is-answered-with-json": "The model ignores the schema. Try a larger one, or "
     "raise `max_tokens` in the request.",
     "ollama.baked-models-cannot-be-changed": "The store is writable. Deploy again to recreate "
@@ -96,6 +102,11 @@ NEXT_STEPS = {
     "the model that was loaded.",
     "vllm.chat-streams-token-by-token": "Something buffers the answer. Compare the gateway with "
     "vLLM's own port on the server: `curl -N http://127.0.0.1:PORT/v1/completions`.",
+    "vllm.adapters-change-the-answers": "vLLM ignores modules that the model lacks. Compare the "
+    "names in `adapter_model.safetensors` with those of the model's weights: often one of them has "
+    "a further prefix, such as `language_model.`, and the adapter must be trained on the model as "
+    "vLLM loads it. If the names fit, it was trained too little: train it with more epochs, or "
+    "remove it from `adapters`.",
     "vllm.other-model-is-unknown": "Another server answers on this port. Find it with "
     "`ss -ltnp` on the server.",
     "vllm.no-model-hub-is-reachable": "Deploy again: the container runs without `HF_HUB_OFFLINE`.",

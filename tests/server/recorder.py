@@ -21,6 +21,7 @@ from llmhost.checks.command_log import asked
 from llmhost.checks.describe import describe
 from llmhost.verify.report import (
     ON_THE_SERVER,
+    WAITING,
     Asked,
     Check,
     Extent,
@@ -61,7 +62,7 @@ class Recorder:
 
     def waiting(self, server: str, sentence: str) -> None:
         """A server is not ready for its checks."""
-        self._write(Started(server, "server", sentence))
+        self._write(Started(server, WAITING, sentence))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._write(Extent(len(session.items)))

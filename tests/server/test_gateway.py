@@ -1,7 +1,6 @@
 """The gateway, for clients and for strangers."""
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ import pytest
 
 from llmhost.checks.applies import does_not_apply
 from llmhost.checks.command_log import guard, unit
-from llmhost.checks.gateway_client import Door
+from llmhost.checks.gateway_client import Door, operators_key
 from llmhost.checks.outside import Done, Outside
 from llmhost.gateway.models import ModelPlace, ModelRoutes, model_routes
 from llmhost.services.requests import REQUESTS
@@ -91,10 +90,8 @@ def logged(call: Caller) -> str:
 
 
 @pytest.fixture
-def key() -> str:
-    if not (key := os.environ.get("LLMHOST_API_KEY")):
-        pytest.skip("LLMHOST_API_KEY is not set, so requests of a client cannot be tested")
-    return key
+def key(settings: Settings, client_keys: list[str]) -> str:
+    return operators_key(settings, client_keys)
 
 
 @pytest.fixture

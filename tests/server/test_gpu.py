@@ -1,7 +1,6 @@
 """Proof that the GPU is used: from a completion to the container with a process on the GPU."""
 
 import json
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import import_module
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from llmhost.checks.conftest import Containers, door_of, site_of
-from llmhost.checks.gateway_client import Door
+from llmhost.checks.gateway_client import Door, operators_key
 from llmhost.checks.gpu_proof import keep
 from llmhost.checks.nvidia import Nvidia, look, note, require_gpu
 from llmhost.checks.outside import Outside
@@ -60,10 +59,11 @@ def answering(
     outside: Outside,
     entrance: tuple[Settings, Door],
     stopped: Mapping[str, str],
+    client_keys: list[str],
 ) -> list[str]:
     """Services on GPUs that have just answered a completion."""
-    if not (key := os.environ.get("LLMHOST_API_KEY")):
-        pytest.skip("not checked: LLMHOST_API_KEY is not set, so no completion can be requested")
+    answers, door = entrance
+    key = operators_key(answers, client_keys)
     services = [
         service.name
         for service in settings.catalogue
@@ -76,7 +76,6 @@ def answering(
     if not services:
         pytest.skip("not checked: the services that answer completions were stopped by an operator")
     for service in services:
-        answers, door = entrance
         _complete(answers, service, outside, door, key)
     return services
 

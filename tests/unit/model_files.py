@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from gguf import GGMLQuantizationType as Kind
-from gguf import GGUFWriter
+from gguf import GGUFType, GGUFWriter, Keys
 from gguf.constants import GGML_QUANT_SIZES
 
 Tensors = dict[str, tuple[tuple[int, ...], Kind]]
@@ -33,6 +33,32 @@ def write_gguf(
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size + _data_size(tensors))
     return path
+
+
+def write_lora(path: Path, weights: Mapping[str, np.ndarray], alpha: float = 8.0) -> Path:
+    """A LoRA adapter of a llama with these values."""
+    writer = GGUFWriter(path, "llama")
+    writer.add_type(GGUFType.ADAPTER)
+    writer.add_string(Keys.Adapter.TYPE, "lora")
+    writer.add_float32(Keys.Adapter.LORA_ALPHA, alpha)
+    for name, values in weights.items():
+        writer.add_tensor(name, values.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def lora_pair(
+    name: str, inputs: int = 64, outputs: int = 64, scale: float = 1
+) -> dict[str, np.ndarray]:
+    """Matrices of rank 4 for one tensor, at random; the second is multiplied by `scale`."""
+    random = np.random.default_rng(1)
+    return {
+        f"{name}.lora_a": random.standard_normal((4, inputs)),
+        f"{name}.lora_b": random.standard_normal((outputs, 4)) * scale + 0,  # no negative zero
+    }
 
 
 def _add(writer: GGUFWriter, key: str, value: Any) -> None:

@@ -23,7 +23,10 @@ from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.site import SiteHost
 from llmhost.inventory.site_reader import no_rules
+from llmhost.operations import files, systemd
 from llmhost.stack.project import compose_project
+from llmhost.system.files import Absent
+from llmhost.tasks import backup as task
 from tests.unit.service_sites import sites
 
 LLMHOST = Path(sys.executable).with_name("llmhost")
@@ -185,3 +188,30 @@ def test_what_the_script_prints_is_read() -> None:
     }
     report = restored("llm-1", printed, drill=True)
     assert report.volumes["a"].bytes == 9 and report.drill
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param({}, id="no-repository"),
+        pytest.param(REPOSITORY, id="no-schedule"),
+        pytest.param(
+            {**REPOSITORY, "backup_schedule": "daily", "redis_persistent": False}, id="no-data"
+        ),
+    ],
+)
+def test_host_that_no_longer_backs_itself_up_keeps_neither_timer_nor_password(
+    data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKUP_PASSWORD", "p" * 40)
+    done: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(
+        systemd, "service", lambda unit, **more: done.append((unit, more["running"]))
+    )
+    monkeypatch.setattr(files, "present", lambda *entries, **_: done.append(entries))
+    settings = host(**{**REDIS, "backup_password": "env:BACKUP_PASSWORD", **data}).settings
+    task.schedule_backups._inner(settings, "llm-1")  # type: ignore[attr-defined]
+    stopped, removed = done
+    assert stopped == ("llmhost-backup.timer", False)
+    assert {task.TIMER, task.SERVICE, task.SECRETS} <= {each.path for each in removed}
+    assert all(isinstance(each, Absent) for each in removed)

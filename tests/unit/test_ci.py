@@ -11,6 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = (ROOT / "script" / "test").read_text()
+PYTEST = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
 LANES = set(re.findall(r"^#   script/test ([a-z]+|--) ", SCRIPT, re.MULTILINE))
 WORKFLOWS: dict[str, dict[str, Any]] = {
     path.stem: yaml.safe_load(path.read_text())
@@ -31,9 +32,17 @@ def test_lanes_are_those_that_the_documentation_names() -> None:
 
 def test_every_longer_lane_is_explained_and_a_marker() -> None:
     (longer,) = re.findall(r'^longer="(.*)"$', SCRIPT, re.MULTILINE)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    markers = project["tool"]["pytest"]["ini_options"]["markers"]
-    assert set(longer.split()) <= LANES & {marker.partition(":")[0] for marker in markers}
+    markers = {marker.partition(":")[0] for marker in PYTEST["markers"]}
+    assert set(longer.split()) <= LANES & markers
+
+
+def test_lanes_find_every_test_but_those_of_a_server() -> None:
+    places = {f"tests/{path.parts[0]}" for path in _tests()}
+    assert places == {*PYTEST["testpaths"], "tests/server"}
+
+
+def _tests() -> list[Path]:
+    return [path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")]
 
 
 def _lanes(workflow: str) -> set[str]:

@@ -138,3 +138,21 @@ def test_builder_without_docker_is_told(tmp_path: Path, inventory: Path) -> None
     assert sentence.startswith(
         "this machine lacks gpg, docker, curl, docker buildx: install it there"
     )
+
+
+@pytest.mark.parametrize("command", ["create", "apply"])
+def test_inventory_is_read_once(tmp_path: Path, command: str) -> None:
+    """It is a program, which may ask somebody or take long."""
+    count = tmp_path / "count"
+    file = tmp_path / "site.py"
+    file.write_text(f"open({str(count)!r}, 'a').write('x')\nservers = [('llm-server', {DATA!r})]\n")
+    keys = ("--key", tmp_path / "keys")
+    if command == "create":
+        ran = llmhost(command, file, "-o", tmp_path / "b", "--builder", "no-host.invalid", *keys)
+    else:
+        signing_key(tmp_path / "keys")
+        ran = llmhost(
+            command, tmp_path / "none.bundle", file, "--key", tmp_path / "keys/bundle.pub"
+        )
+    assert refusal(ran)
+    assert count.read_text() == "x"

@@ -24,6 +24,13 @@ def test_pages_are_listed_and_printed() -> None:
         assert printed.stdout.startswith(f"# {title}\n")
 
 
+def test_schema_that_the_help_of_a_command_names_is_printed() -> None:
+    shown = CliRunner().invoke(app, ["status", "--help"], env={"COLUMNS": "200"}).stdout
+    [name] = re.findall(r"see llmhost docs (\S+\.schema\.json)", shown)
+    printed = CliRunner().invoke(app, ["docs", name])
+    assert printed.stdout == (ROOT / "docs" / name).read_text()
+
+
 def test_unknown_page_is_an_error_with_a_suggestion() -> None:
     result = CliRunner().invoke(app, ["docs", "optoins"])
     assert result.exit_code == 1
@@ -56,7 +63,9 @@ def test_messages_name_no_file_that_an_installed_user_lacks(path: Path) -> None:
 def test_named_pages_exist() -> None:
     everything = [*(text for path in SOURCES for text in texts(path))]
     everything += [path.read_text() for path in TEMPLATES.rglob("*.j2")]
-    named = {name for text in everything for name in re.findall(r"llmhost docs ([a-z-]+)\b", text)}
+    pattern = r"llmhost docs ([a-z-]+(?:\.schema\.json)?)\b"
+    named = {name for text in everything for name in re.findall(pattern, text)}
     named -= {"lists"}  # llmhost docs lists them
     assert {"network", "options", "plan", "profiles"} <= named
-    assert [name for name in sorted(named) if not (PAGES / f"{name}.md").is_file()] == []
+    files = {name: name if name.endswith(".json") else f"{name}.md" for name in named}
+    assert [name for name, file in sorted(files.items()) if not (PAGES / file).is_file()] == []

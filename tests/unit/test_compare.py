@@ -18,7 +18,10 @@ import httpx
 import jsonschema_rs
 import pytest
 
+from llmhost.bench.client import Load, sample
+from llmhost.bench.report import Sample
 from llmhost.bench.side_by_side import Answer, Asked, CompareReport, ask, page
+from llmhost.cli import compare
 from llmhost.docs.schemas import schema
 from llmhost.gateway.python_source import EditError
 from llmhost.inventory.model_names import exchanged
@@ -42,13 +45,15 @@ def event(**content: object) -> str:
 
 
 class Engine(BaseHTTPRequestHandler):
-    """Answers each question with the model's name and the question; a question `fail` with 503."""
+    """Answers each question with the model's name and the question; a question `fail` with 503, of
+    all models or of the one that it names."""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         question = asked["messages"][0]["content"]
         allowed = self.headers["Authorization"] == "Bearer secret"
-        self.send_response(503 if question == "fail" else 200 if allowed else 401)
+        failing = question in ("fail", f"fail {asked['model']}")
+        self.send_response(503 if failing else 200 if allowed else 401)
         self.end_headers()
         for text in (asked["model"], ": <b>", question):
             self.wfile.write(event(choices=[{"delta": {"content": text}}]).encode())
@@ -159,6 +164,58 @@ def test_reasoning_is_no_answer() -> None:
         assert ask(client, "/v1/chat/completions", "m", "?", 8).error == "an answer without text"
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ({"message": "KV cache\nis full", "code": 500}, "KV cache is full"),
+        ("no memory", "no memory"),
+        ({"code": 500}, "no reason given"),
+    ],
+)
+def test_stream_that_fails_after_it_began_is_no_answer(error: object, words: str) -> None:
+    """vLLM and llama.cpp report it in an event, with the status 200 that was sent before."""
+    text = event(choices=[{"delta": {"content": "Half an"}}]) + event(error=error)
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, text=text))
+    with httpx.Client(base_url="http://gateway", transport=transport) as client:
+        found = ask(client, "/v1/chat/completions", "m", "?", 8)
+        assert found == Answer(error=f"failed after it began: {words}")
+        assert sample(client, Load("/v1/chat/completions", "m", 5, 8), 1) == Sample(
+            error=f"failed after it began: {words}"
+        )
+
+
+def test_questions_of_a_file_are_lines_without_a_byte_order_mark(home: Path, url: str) -> None:
+    """Editors on Windows write one; U+2028 ends no line of a text file."""
+    (home / "questions.txt").write_bytes("\ufeffOne?\r\nTwo\u2028halves?\r\n".encode())
+    words = ("compare", "site.py", "brain", "brain-new", "--questions", "questions.txt")
+    done = run(home, *words, "--url", url, "--json")
+    asked = [each["question"] for each in json.loads(done.stdout)["questions"]]
+    assert asked == ["One?", "Two\u2028halves?"]
+
+
+def test_blind_choice_shows_no_name_of_a_model_that_fails(home: Path, url: str) -> None:
+    (home / "questions.txt").write_text("fail brain-new\nOne?\n")
+    words = ("compare", "site.py", "brain", "brain-new", "--questions", "questions.txt", "--blind")
+    done = run(home, *words, "--url", url, typed="=\n")
+    assert done.returncode == 1
+    assert done.stdout.strip().endswith("brain: 0, brain-new: 0, equal: 1, failed: 1")
+    before, _, after = done.stderr.partition("Better: 1, 2 or =")
+    assert "A request failed; this question is not counted" in before
+    assert "503" not in before and "--- 1 ---" in before and "brain-new: 503" in after
+
+
+def test_answer_does_not_control_the_terminal(home: Path, url: str) -> None:
+    """With these, an answer could set the clipboard, or overwrite the other model's."""
+    (home / "questions.txt").write_bytes("\x1b]52;c;cm0gLXI=\x07 \x9b2J One?\n".encode())
+    words = ("compare", "site.py", "brain", "brain-new", "--questions", "questions.txt")
+    for more, typed in ((), ""), (("--blind",), "=\n"):
+        done = run(home, *words, *more, "--url", url, typed=typed)
+        assert done.returncode == 0, done.stderr
+        shown = done.stdout + done.stderr
+        assert "]52;c;cm0gLXI=" in shown and not {*"\x1b\x07\x9b"} & {*shown}
+    assert compare._shown("one\r\ntwo\tthree\rfour") == "one\ntwo\tthree\ufffdfour"
+
+
 def test_page_names_what_a_person_preferred() -> None:
     asked = Asked("One?", Answer("a", 0.1, 0.2, 1), Answer(error="503"), "brain")
     html = page(CompareReport(1, "llm-1", "2026-11-29T00:00:00Z", "brain", "brain-new", (asked,)))
@@ -181,6 +238,37 @@ def test_promote_exchanges_names_and_nothing_else() -> None:
     expected = expected.replace('{"name": "brain", "source"', '{"name": "brain-new", "source"')
     assert text == expected
     assert exchanged(text, "brain-new", "brain") == SOURCE.replace("'brain-new'", '"brain-new"')
+
+
+def test_training_job_stays_with_the_weights_that_it_trains() -> None:
+    """Otherwise its base, and so its adapter and checkpoints, would be those of another model."""
+    source = (
+        'models = [{"name": "brain", "source": "hf:a/b"}, {"name": "new", "source": "hf:c/d"}]\n'
+        'training_jobs = [{"name": "house", "model": "brain", "data": ["brain"], "evaluate": {}}]\n'
+        'gateway_fallbacks = [{"model": "brain", "to": ["new"]}]\n'
+    )
+    text = exchanged(source, "new", "brain")
+    assert '"name": "house", "model": "new", "data": ["brain"]' in text
+    assert '"model": "brain", "to": ["new"]' in text
+    assert exchanged(text, "new", "brain") == source
+
+
+@pytest.mark.parametrize("both", [True, False], ids=["both", "one"])
+def test_gateway_finds_each_model_on_the_servers_that_run_it(both: bool) -> None:
+    """Its record of a model has the servers, the context and the requests of that model. If it has
+    only one of them, the name must stay: clients would lose it."""
+    new = ', {"name": "new", "service": "vllm", "servers": ["llm-2"]}' if both else ""
+    source = (
+        'one = [{"name": "brain", "service": "vllm", "source": "hf:a/b"}]\n'
+        'two = [{"name": "new", "service": "vllm", "source": "hf:c/d"}]\n'
+        'gateway_upstream_models = [{"name": "brain", "service": "vllm", "servers": ["llm-1"]}'
+        f"{new}]\n"
+    )
+    text = exchanged(source, "new", "brain")
+    gateway = text.splitlines()[2]
+    assert ('{"name": "new", "service": "vllm", "servers": ["llm-1"]}' in gateway) == both
+    assert ('{"name": "brain", "service": "vllm", "servers": ["llm-2"]}' in gateway) == both
+    assert exchanged(text, "new", "brain") == source
 
 
 def test_promote_names_what_is_there() -> None:

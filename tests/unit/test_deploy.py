@@ -82,7 +82,7 @@ def test_each_role_has_its_components_in_order(state: State) -> None:
     assert found == {
         "llm": [
             *("Lock", "Preflight", "System", "Network", "Egress", "Docker", "Firewall", "Gateway"),
-            *("NVIDIA driver", "Container toolkit", "Stack", "Healing", "Receipt"),
+            *("NVIDIA driver", "Container toolkit", "Stack", "Healing", "Backup", "Receipt"),
         ],
         "door": ["Lock", "Preflight", "System", "Network", "Firewall", "Gateway", "Receipt"],
         "app": ["Lock", "Preflight", "Network", "Firewall", "Application server"],

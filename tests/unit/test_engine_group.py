@@ -240,6 +240,11 @@ def test_model_that_fits_nowhere_is_refused() -> None:
         ),
         ({"shape": {"attention_heads": 7}}, "has 7 attention heads, which 2 GPUs cannot divide"),
         ({"shape": {"layers": 1}}, "has 1 layers, and they are divided into 2 stages"),
+        # "AssertionError: 151936 is not divisible by 3" (vllm-project/vllm, issues 6385 and 31474)
+        (
+            {"vllm_gpu": [0, 1, 2], "shape": {"attention_heads": 24, "vocabulary_size": 151_900}},
+            "has a vocabulary of 151936 with its padding, which 3 GPUs cannot divide",
+        ),
         ({"vllm_port": 6379}, "engine_group_port and vllm_port are both 6379"),
     ],
 )
@@ -287,6 +292,22 @@ def test_members_that_differ_are_told(two: Data, expected: str) -> None:
     assert any(expected in sentence for sentence in found), found
 
 
+@pytest.mark.parametrize("third", ["alpha", "three"])
+def test_host_of_two_groups_is_told(third: str) -> None:
+    """Whichever host is declared first, and whatever the hosts are called."""
+    other = {"engine_group_members": {"two": "10.9.0.2", third: "10.9.0.3"}}
+    other["engine_group_head"] = third  # type: ignore[assignment]
+    declared = [("one", site_data()), ("two", site_data()), (third, site_data(**other))]
+    (found,) = mistakes(*declared)
+    assert found.startswith("two: engine_group_members: has one 10.9.0.1, two 10.9.0.2, and")
+    assert "a host is in one group" in found
+
+
+def test_vocabulary_that_its_padding_makes_divisible_is_no_mistake() -> None:
+    shape = {"attention_heads": 24, "vocabulary_size": 192 * 100 - 63}
+    assert of_both(vllm_gpu=[0, 1, 2], shape=shape) == []
+
+
 def test_unequal_gpus_are_told() -> None:
     found = of_both({"vram_gpus_gib": [80, 80]}, {"vram_gpus_gib": [80, 96]})
     assert any(
@@ -332,6 +353,37 @@ def test_gateway_lists_the_head_alone(gateway_of: Any) -> None:
     assert mistakes(*hosts, ("door", gateway_of("one"))) == []
     (found,) = mistakes(*hosts, ("door", gateway_of("two")))
     assert "door: gateway_upstreams: has two, which only computes for one; list one" in found
+
+
+@pytest.mark.parametrize("address", ["192.0.2.2", "10.9.0.2"])
+def test_gateway_that_names_a_worker_otherwise_is_told(gateway_of: Any, address: str) -> None:
+    """It would send every second request to a host that answers none."""
+    hosts = [(name, site_data(ssh_hostname=f"192.0.2.{n}")) for n, name in ((1, "one"), (2, "two"))]
+    door = gateway_of("big")
+    door["gateway_upstreams"] = [{"name": "big", "address": address}]
+    (found,) = mistakes(*hosts, ("door", door))
+    assert "gateway_upstreams: has big (two), which only computes for one; list one" in found
+    door["gateway_upstreams"] = [{"name": "big", "address": address.replace(".2.2", ".2.1")}]
+    if address == "192.0.2.2":
+        assert mistakes(*hosts, ("door", door)) == []
+
+
+def test_application_server_calls_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "llmhost-" + "5" * 64
+    monkeypatch.setenv("LLMHOST_TEST_KEY", key)
+    client = {"name": "app", "sha256": hashlib.sha256(key.encode()).hexdigest()}
+    own: Data = {"api_clients": [client], "gateway_names": ["llm-server"]}
+    members = [
+        HostData(name, site_data(ssh_hostname=f"192.0.2.{n}", **own))
+        for n, name in ((1, "one"), (2, "two"))
+    ]
+    app = {"app_server_api_key": "env:LLMHOST_TEST_KEY"}
+    read_site([*members, HostData("app", app, ["app_servers"])])  # no mistake: one may be called
+    with pytest.raises(SiteError) as error:
+        named = app | {"app_server_llm_host": "two"}
+        read_site([*members, HostData("app", named, ["app_servers"])])
+    (found,) = error.value.sentences
+    assert "app_server_llm_host: only computes for one, which answers requests; write one" in found
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmhost.facts.files import parse_states
+from llmhost.system import files as core
 from llmhost.system.files import (
     Absent,
     Directory,
@@ -93,3 +95,41 @@ def test_states_are_read_from_stat_and_sha256sum() -> None:
         "file", "root", "root", "0644", 1700000000.5, CONF.sha256
     )
     assert states["/srv"].kind == "directory"
+
+
+@pytest.mark.parametrize(
+    ("path", "loaded"),
+    [
+        ("units/docker.service.d/50-own.conf", True),
+        ("units/own.timer", True),
+        ("units/docker.service.d", False),  # a directory alone
+        ("elsewhere/own.conf", False),
+    ],
+)
+def test_systemd_loads_files_of_units_and_nothing_else(
+    tmp_path: Path, path: str, loaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "UNITS", f"{tmp_path}/units/")
+    user, group = tmp_path.owner(), tmp_path.group()
+    entry: Entry = File(f"{tmp_path}/{path}", "text\n", "0644", user, group)
+    if path.endswith(".d"):
+        entry = Directory(entry.path, "0755", user, group)
+    removed = Absent(entry.path)
+    assert reloads(tmp_path, entry) == (["daemon-reload"] if loaded else [])
+    if isinstance(entry, File):
+        assert reloads(tmp_path, removed) == (["daemon-reload"] if loaded else [])
+
+
+def reloads(place: Path, entry: Entry) -> list[str]:
+    """What systemctl is asked when the entry is written, which must be there by then."""
+    asked = place / "asked"
+    asked.write_text("")
+    there = "!" if isinstance(entry, Absent) else ""
+    double = place / "systemctl"
+    double.write_text(f"#!/bin/sh\n[ {there} -e {entry.path} ] && echo $* >>{asked}\n")
+    double.chmod(0o755)
+    contents = archive({candidate_path(entry.path): entry} if isinstance(entry, File) else {})
+    environment = {"PATH": f"{place}:{os.environ['PATH']}"}
+    command = ["sh", "-c", apply_script([entry])]
+    subprocess.run(command, input=contents, text=True, check=True, env=environment)
+    return asked.read_text().splitlines()

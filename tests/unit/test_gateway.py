@@ -262,7 +262,7 @@ def test_bare_host_lacks_everything() -> None:
 
 def test_running_nginx_with_an_older_configuration_is_found() -> None:
     state = parse_state(
-        converged(tree()).paths, ["active=active", "enablement=enabled", "loaded=0"]
+        converged(tree()).paths, ["ActiveState=active", "UnitFileState=enabled", "loaded=0"]
     )
     [sentence] = service_drift(state, tree().digest)
     assert "the running configuration of nginx is not" in sentence

@@ -484,3 +484,15 @@ def test_handlers_fit_into_a_parameter_of_nginx() -> None:
     for path in sorted((FILES / "gateway").rglob("*.conf")):
         for text in re.findall(r"perl(?:_set \$\w+)? '(.*?)';", path.read_text(), re.DOTALL):
             assert len(text) < 4096, path
+
+
+def test_share_of_nothing_gets_nothing_at_any_path() -> None:
+    """Only vLLM answers at /v1/score: an upstream whose only server is down would be 502."""
+    brain = {**STYLED, "name": "brain", "adapters": []}
+    shares = {"brain": {"llamacpp": 100, "vllm": 0}}
+    routes = model_routes(settings(BRAIN, brain, gateway_shares=shares))
+    assert routes and routes.steps["brain", "/v1/score"] == () and "/v1/score" in routes.paths
+    assert all(upstream.answering for upstream in routes.upstreams.values())
+    shares = {"brain": {"llamacpp": 0, "vllm": 100}}
+    routes = model_routes(settings(BRAIN, brain, gateway_shares=shares))
+    assert routes and routes.steps["brain", "/v1/score"]

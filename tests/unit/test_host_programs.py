@@ -2,6 +2,7 @@
 be absent; and a shell script is read right."""
 
 import ast
+import dataclasses
 import inspect
 import pkgutil
 import re
@@ -30,7 +31,10 @@ def _example(hint: Any) -> Any:
     if hint in _EXAMPLES:
         return _EXAMPLES[hint]
     if origin is tuple:
-        return tuple(map(_example, arguments))
+        return tuple(_example(each) for each in arguments if each is not ...)
+    if dataclasses.is_dataclass(hint):
+        fields = typing.get_type_hints(hint).items()
+        return hint(**{name: _example(each) for name, each in fields})  # type: ignore[operator]
     if origin in (list, Sequence):
         return [_example(arguments[0])]
     if origin is Mapping:

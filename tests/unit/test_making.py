@@ -34,7 +34,7 @@ from llmhost.making.job import Embedded, Job, Speed, Way
 from llmhost.making.llama import Reranker
 from llmhost.making.make import _drafts, check
 from llmhost.making.measure import Measurements, changed_text
-from llmhost.making.tools import MakingError, Measured, Tools
+from llmhost.making.tools import ONNX_PROGRAM, MakingError, Measured, Tools
 from llmhost.models.files import lineage_of, shape_of
 from llmhost.models.lock import read_lock, write_lock
 from llmhost.models.made import derive_of, file_name, input_digest, made_key
@@ -444,6 +444,112 @@ def test_other_rerankers_are_accepted(
     architecture: str, derive: Json, needed: str, tmp_path: Path, all_tools: Path
 ) -> None:
     assert needed in check(reranker(tmp_path, architecture, **derive), Tools(all_tools))
+
+
+def embedder(home: Path, modules: list[str], pooling: Json, **derive: Any) -> Job:
+    """A job from a repository of sentence-transformers with these modules."""
+    wanted = repository(home, "F32")
+    place = home / "Small"
+    records = [
+        {"idx": n, "name": str(n), "path": f"{n}_{name.rpartition('.')[2]}", "type": name}
+        for n, name in enumerate(modules)
+    ]
+    (place / "modules.json").write_text(json.dumps(records))
+    (place / "1_Pooling").mkdir()
+    (place / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    evaluate = [{"agreement": str(home / "evaluation.txt"), "at_least": 0.9}]
+    made_by = Derive.model_validate(derive | {"evaluate": evaluate})
+    source = wanted.source.model_copy(update={"task": "embed"})
+    return replace(wanted, source=source, derive=made_by)
+
+
+ONNX = {"onnx": {"precision": "int8"}}
+MEAN = {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
+LAST = {"pooling_mode_mean_tokens": False, "pooling_mode_lasttoken": True}
+OLD = "sentence_transformers.models."
+
+
+@pytest.mark.parametrize(
+    ("modules", "pooling", "derive", "sentence"),
+    [
+        # As in google/embeddinggemma-300m.
+        (
+            ["Transformer", "Pooling", "Dense", "Dense", "Normalize"],
+            MEAN,
+            {"quantize": "Q8_0"},
+            "ends with the layers Dense, as its modules.json says, which quantize omits; use a",
+        ),
+        (["Transformer", "Pooling", "Dense"], MEAN, ONNX, "layers Dense, as its modules.json"),
+        (["StaticEmbedding"], MEAN, ONNX, "layers StaticEmbedding, as its modules.json says"),
+        (["Transformer", "Pooling"], LAST, ONNX, "another pooling than of the mean or of the fir"),
+        (["Transformer", "Pooling"], {"pooling_mode": "max"}, ONNX, "another pooling than of"),
+        (
+            ["Transformer", "Pooling"],
+            {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True},
+            ONNX,
+            "another pooling than of",
+        ),
+    ],
+)
+@pytest.mark.parametrize("version", ["before 5.4", "5.4"])
+def test_layers_that_a_result_would_lack_are_refused(
+    version: str,
+    modules: list[str],
+    pooling: Json,
+    derive: Json,
+    sentence: str,
+    tmp_path: Path,
+    all_tools: Path,
+) -> None:
+    """Agreement with a source that lacks them, too, would be perfect."""
+    names = [f"{OLD}{name}" for name in modules]
+    if version == "5.4":  # https://github.com/ggml-org/llama.cpp/pull/22087
+        names = [f"sentence_transformers.base.modules.{name.lower()}.{name}" for name in modules]
+    assert sentence in refusal(embedder(tmp_path, names, pooling, **derive), all_tools)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "derive"),
+    [
+        (MEAN, ONNX),
+        ({"pooling_mode_cls_token": True}, ONNX),
+        ({"pooling_mode": "cls"}, ONNX),
+        (LAST, {"quantize": "Q8_0"}),
+    ],
+)
+def test_other_embedders_are_accepted(
+    pooling: Json, derive: Json, tmp_path: Path, all_tools: Path
+) -> None:
+    names = [f"{OLD}{name}" for name in ("Transformer", "Pooling", "Normalize")]
+    assert check(embedder(tmp_path, names, pooling, **derive), Tools(all_tools))
+
+
+@pytest.mark.parametrize(
+    ("config", "way"),
+    [
+        ({"pooling_mode_cls_token": True}, "cls"),
+        ({"pooling_mode": "cls"}, "cls"),
+        ({"pooling_mode": "mean"}, "mean"),
+        (MEAN, "mean"),
+        (None, "mean"),
+    ],
+)
+def test_onnx_files_are_pooled_as_their_source(
+    config: Json | None, way: str, tmp_path: Path
+) -> None:
+    """https://github.com/vllm-project/vllm/issues/45995"""
+    if config is not None:
+        (tmp_path / "1_Pooling").mkdir()
+        (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(config))
+    program: Json = {}
+    exec(ONNX_PROGRAM.read_text().removesuffix("\nmain()\n"), program)
+    assert program["pooled_by"](tmp_path) == way
+
+
+def test_damaged_list_of_modules_is_refused(tmp_path: Path, all_tools: Path) -> None:
+    wanted = embedder(tmp_path, [], MEAN, **ONNX)
+    (tmp_path / "Small" / "modules.json").write_text('["Dense"]')
+    assert "whose modules.json cannot be read as JSON" in refusal(wanted, all_tools)
 
 
 @pytest.mark.parametrize(

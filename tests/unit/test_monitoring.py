@@ -20,8 +20,10 @@ from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.site import SiteHost
 from llmhost.monitoring import alertmanager, prometheus
+from llmhost.operations import apt, ca_certificates, files, systemd
 from llmhost.resources import FILES
 from llmhost.services.grafana_dashboards import DASHBOARDS, Dashboard, document
+from llmhost.tasks import monitoring as task
 
 register_default_plugins()
 KEY = "k" * 40
@@ -250,3 +252,31 @@ def test_panels_of_a_dashboard_do_not_overlap() -> None:
             }
             assert not taken & cells and at["x"] + at["w"] <= 24, panel["title"]
             taken |= cells
+
+
+@pytest.mark.parametrize(
+    ("options", "trusts"),
+    [
+        ({"monitoring_server": True}, True),
+        ({"monitoring_server": False}, False),
+        ({"monitoring_enabled": False}, False),
+    ],
+    ids=["server", "no-server", "no-monitoring"],
+)
+def test_only_a_monitoring_server_trusts_the_authority_of_others(
+    options: dict[str, Any], trusts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (apt, files, systemd):
+        for name in ("packages", "present", "service", "without_overrides"):
+            monkeypatch.setattr(module, name, lambda *_, **__: None, raising=False)
+    found: list[object] = []
+    monkeypatch.setattr(
+        ca_certificates,
+        "trusted",
+        lambda authority, **more: found.append((authority, more["label"])),
+    )
+    own = host("watch", "192.0.2.1", **options)
+    others = [own, host("other", "192.0.2.2")]
+    task.monitor_host._inner(own.settings, others)  # type: ignore[attr-defined]
+    authority = own.settings.gateway.ca_directory.expanduser() if trusts else None
+    assert found == [(authority, task.CA_LABEL)]

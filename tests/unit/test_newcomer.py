@@ -1,17 +1,19 @@
 """Mistakes of someone who uses llmhost for the first time: one sentence each, never a traceback,
 and nothing about how the program is built."""
 
+import os
 import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from llmhost.cli.app import PLACES, app
+from llmhost.cli.app import PLACES, app, command
 from llmhost.cli.messages import Messages
 
 LLMHOST = Path(sys.executable).with_name("llmhost")
@@ -84,6 +86,13 @@ def test_wrong_argument_is_an_error_in_one_sentence(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["page", SITE, "-o", "binary"], "binary cannot be written to; choose another directory"),
+        (["page", SITE, "--since", "x"], "--since x is not an age; write one such as 12h or 7d"),
+        (["sbom", "create", SITE, "-o", "binary/x"], "binary/x cannot be written to; choose"),
+        (["usage", SITE, "--csv", "--json"], "--csv and --json exclude each other; give one"),
+        (["key", "new", "web", "/dev/zero"], "/dev/zero is not a file; give the inventory file"),
+        (["tls", "ca", "binary"], "binary cannot be used: File exists"),
+        (["model", "add", "m", "hf:a/b", "--lock", "binary"], "the lock file is not a text file;"),
         (["plan", "inventory"], "inventory is a directory; give an inventory file, such as"),
         (["deploy", "inventory"], "inventory is a directory; give an inventory file, such as"),
         (["plan", "nope.py"], "inventory file nope.py not found; give a file such as"),
@@ -174,6 +183,14 @@ def test_host_with_mistakes_is_reached_by_other_commands_of_pyinfra(
         ran.kill()
 
 
+def test_ssh_key_that_does_not_exist_is_named_and_fails_its_host_alone(site: Path) -> None:
+    hosts = [("far", HOST), ("keyless", {**HOST, "ssh_key": "/nowhere/key"})]
+    (site / SITE).write_text(f"llm_servers = ({hosts!r}, {{'api_clients': {CLIENTS}}})\n")
+    status, output = said("plan", SITE)
+    assert status == 1 and "far: no SSH connection (unable to connect to port 9" in output, output
+    assert "keyless: ssh_key: no file /nowhere/key on this machine" in output, output
+
+
 def test_host_or_repository_that_is_missing_is_named(site: Path) -> None:
     status, output = said("latency", SITE)
     assert status == 1 and "no host or group matches app_servers; the inventory has: far" in output
@@ -216,11 +233,20 @@ def test_verify_reports_an_unreachable_host_without_an_error_for_each_check(site
             "SSH host key error (Host key for far does not match.)",
             "its SSH host key has changed (host key for far does not match)",
         ),
+        (
+            "No such private key file: ~/.ssh/far",
+            "ssh_key: no file ~/.ssh/far on this machine",
+        ),
+        (
+            "Invalid private key file: ~/.ssh/far",
+            "ssh_key: ~/.ssh/far is no private key, or ssh_key_password is wrong",
+        ),
     ],
 )
 def test_connection_failures_of_pyinfra_are_reworded(line: str, sentence: str) -> None:
     messages = Messages("site.py")
-    messages.lines = ["[other] Could not connect (timed out)", f"[far] {line}"]
+    # pyinfra pads the names to the same width.
+    messages.lines = ["[other] Could not connect (timed out)", f"[far]   {line}"]
     (shown,) = messages.about("far")
     assert shown == f"{sentence}; run llmhost doctor site.py for the cause"
 
@@ -233,3 +259,45 @@ def test_help_of_every_command_has_no_line_breaks_within_a_paragraph(name: str) 
     prose = [line.strip() for line in text.splitlines() if line.strip()]
     assert prose[0].startswith("Usage: ") and not re.search(r"[{\[][a-z]", prose[0])
     assert all(line.endswith((".", ":")) for line in prose[1:]), prose
+
+
+def _commands() -> list[tuple[str, ...]]:
+    """Every command, and every command of a group."""
+    found: list[tuple[str, ...]] = []
+    for name in PLACES:
+        inner = getattr(command(name), "commands", {})
+        found += [(name,), *((name, each) for each in inner)]
+    return found
+
+
+@pytest.mark.parametrize("names", _commands(), ids=" ".join)
+def test_help_shows_the_text_of_each_option_as_written(
+    names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = CliRunner().invoke(app, [*names, "--help"], env={"COLUMNS": "400"})
+    assert shown.exit_code == 0, shown.exception
+    monkeypatch.setattr("llmhost.cli.app.readable", lambda made: made)
+    made = command(names[0])
+    for name in names[1:]:
+        made = made.commands[name]
+    missing = [each.help for each in made.params if each.help and each.help not in shown.output]
+    assert missing == []
+
+
+def test_version_is_that_of_the_package() -> None:
+    status, output = refused("--version")
+    assert status == 0 and output.startswith(f"llmhost {metadata.version('llmhost')}")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["nvidia"], ["nvidia", "--json"], ["docs"]])
+def test_output_that_cannot_be_written_is_an_error_in_a_sentence(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run([LLMHOST, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr == "error: the output cannot be written: No space left on device\n"
+
+
+def test_page_is_printed_where_the_locale_is_not_utf_8() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    ran = subprocess.run([LLMHOST, "docs", "gateway"], capture_output=True, env=environment)
+    assert ran.returncode == 0 and ran.stdout.startswith(b"# The gateway") and not ran.stderr

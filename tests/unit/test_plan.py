@@ -38,6 +38,16 @@ def test_inventory_data_goes_before_the_ssh_config_it_names(tmp_path: Path) -> N
     assert "  Port 22" not in lines
 
 
+def test_host_that_is_cut_off_is_given_up_after_a_minute(tmp_path: Path) -> None:
+    """As OpenSSH itself reads the file; its default is to wait until TCP gives up."""
+    config = tmp_path / "config"
+    config.write_text(ssh_config("llm", {"ssh_hostname": "192.0.2.1"}, tmp_path))
+    command = ["ssh", "-G", "-F", str(config), "llm"]
+    read = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = dict(line.split(" ", 1) for line in read.splitlines() if " " in line)
+    assert int(found["serveraliveinterval"]) * int(found["serveralivecountmax"]) == 60
+
+
 def test_mistakes_are_told_before_any_host_is_called(tmp_path: Path) -> None:
     inventory = tmp_path / "site.py"
     # Nothing listens on this port of the loopback: a plan that connects first says so instead.

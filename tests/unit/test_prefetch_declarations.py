@@ -27,6 +27,7 @@ import json, os, subprocess, sys, time
 from gevent import monkey
 monkey.patch_all()
 from importlib import import_module
+from dataclasses import asdict, is_dataclass
 from inspect import getclosurevars
 from pathlib import Path
 from pkgutil import iter_modules
@@ -110,7 +111,15 @@ def get_fact(host, fact, **arguments):
 
 
 def shown(question):
-    return [question.fact.__name__, str(sorted(question.arguments.items()))]
+    return [question.fact.__name__, str(sorted(plain(question.arguments).items()))]
+
+
+def plain(value):
+    if is_dataclass(value):
+        return asdict(value)
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return [*map(plain, value)] if isinstance(value, list) else value
 
 
 def ask_all(host, operation):
@@ -216,8 +225,8 @@ def test_overrides_are_compared_of_every_unit_whose_state_is(found: Found) -> No
     facts = [
         (name, dict(literal_eval(text))) for _, _, _, facts, _ in asked for name, text in facts
     ]
-    states = [each for name, each in facts if name == "Unit"]
-    units = {unit for each in states for unit in (each["unit"], *each.get("others", ()))}
+    states = [state for name, each in facts if name == "Units" for state in each["questions"]]
+    units = {unit for each in states for unit in (each["unit"], *each["others"])}
     units |= {unit for name, each in facts if name == "EnabledUnits" for unit in each["units"]}
     named = {unit if "." in unit else f"{unit}.service" for unit in units}
     compared = {unit for name, each in facts if name == "UnitOverrides" for unit in each["units"]}

@@ -3,17 +3,32 @@
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from llmhost.docker.containerd import EngineRoots
 from llmhost.facts.docker import EngineRootsFact, OtherContainers
+from llmhost.facts.network import HostNetworking, SilentPeers
 from llmhost.facts.system import HostIdentityFact, HostTime
+from llmhost.nvidia.gpu_allocation import GpuRequest
+from llmhost.nvidia.state import Gpu, NvidiaState, PciDevice
 from llmhost.operations import preflight
-from llmhost.preflight import Requirements, findings, in_swarm, occupied, replaced_engine
+from llmhost.preflight import (
+    Requirements,
+    apart,
+    findings,
+    in_swarm,
+    occupied,
+    replaced_engine,
+    unanswered,
+    unlike_members,
+)
+from llmhost.system.addresses import NetworkState
 from llmhost.system.host_identity import HostIdentity, parse_identity
 
 LINES = """distribution=debian
@@ -172,3 +187,138 @@ def test_host_that_is_deployed_may_change_the_source_of_its_engine(
     needed = replace(NEEDED, live_restore=True)
     (refused,) = body(needed, paths=[], receipt="/r", roots=("/var/lib/docker", ""))
     assert len(refused) == refusals
+
+
+def gpu(index: int, product: str = "H100", gib: int = 80, driver: str = "580.95.05") -> Gpu:
+    return Gpu(
+        index, f"GPU-{index}", f"0{index}:00.0", driver, True, None, False, product, gib << 30
+    )
+
+
+def hardware(*gpus: Gpu, ids: Sequence[int] = ()) -> NvidiaState:
+    bus = tuple(PciDevice(f"0{n}:00.0", 0x030200, each) for n, each in enumerate(ids))
+    return NvidiaState("13", "x86_64", "systemd", "6.12.0", pci=bus, gpus=gpus)
+
+
+EQUAL = hardware(gpu(0), gpu(1))
+
+
+@pytest.mark.parametrize(
+    ("other", "request_", "expected"),
+    [
+        (EQUAL, 2, ""),
+        (hardware(gpu(1), gpu(0)), 2, ""),
+        (
+            hardware(gpu(0), gpu(1, "A100")),
+            2,
+            "2 × H100 (80.0 GiB) here and 1 × A100 (80.0 GiB) and 1 × H100 (80.0 GiB) on two",
+        ),
+        (hardware(gpu(0), gpu(1, gib=96)), ("0", "1"), "and 1 × H100 (96.0 GiB) on two"),
+        # The one that differs is not the engine's, or nobody knows whether it is.
+        (hardware(gpu(0), gpu(1), gpu(2, "A100")), ("0", "1"), ""),
+        (hardware(gpu(0), gpu(1), gpu(2, "A100")), 2, ""),
+        (hardware(gpu(0, driver="570.86"), gpu(1, driver="570.86")), 2, "the driver is 580.95.05"),
+        (hardware(gpu(0, driver="580.65"), gpu(1, driver="580.65")), 2, ""),
+        (hardware(), 2, ""),
+    ],
+)
+def test_members_of_a_group_have_equal_gpus_and_drivers(
+    other: NvidiaState, request_: int | tuple[str, ...], expected: str
+) -> None:
+    found = [*unlike_members("two", EQUAL, other, GpuRequest(request_), driver=True)]
+    assert len(found) == bool(expected) and all(expected in each for each in found), found
+
+
+def test_gpus_without_a_driver_are_compared_by_their_ids() -> None:
+    mine, request = hardware(ids=[0x2330, 0x2330]), GpuRequest(2)
+    (found,) = unlike_members("two", mine, hardware(ids=[0x2330, 0x20B2]), request, driver=True)
+    assert "PCI id 10de:20b2" in found and "on two" in found
+    same = hardware(gpu(0), gpu(1), ids=[0x2330, 0x2330])
+    assert [*unlike_members("two", mine, same, request, driver=True)] == []
+
+
+def test_drivers_that_llmhost_installs_are_not_compared() -> None:
+    """A deploy that was killed between two members must be repeatable."""
+    other = hardware(gpu(0, driver="570.86"), gpu(1, driver="570.86"))
+    assert [*unlike_members("two", EQUAL, other, GpuRequest(2), driver=False)] == []
+
+
+# `ip` as it answers with the real routes and neighbors of two network namespaces (iproute2 6.15).
+_IP = """#!/bin/sh
+case "$*" in
+  *"route get 10.9.0.2") echo "10.9.0.2 dev eth1 src 10.9.0.1 uid 0 \\\\    cache " ;;
+  *"route get 10.9.0.3") echo "10.9.0.3 dev eth1 src 10.9.0.1 uid 0 \\\\    cache " ;;
+  *"route get 10.9.0.4") echo "10.9.0.4 via 192.0.2.1 dev eth0 src 192.0.2.7 uid 0" ;;
+  *"route get 10.7.0.5") echo "10.7.0.5 via 10.9.0.254 dev eth1 src 10.9.0.1 uid 0" ;;
+  *"route get"*) echo "RTNETLINK answers: Network is unreachable" >&2; exit 2 ;;
+  *"to 10.9.0.2 dev eth1") echo "10.9.0.2 lladdr be:f1:8f:c8:19:3e REACHABLE " ;;
+  *"to 10.9.0.254 dev eth1") echo "10.9.0.254 lladdr be:f1:8f:c8:19:3f STALE " ;;
+  *"to 10.9.0.3 dev eth1") echo "10.9.0.3 FAILED " ;;
+  *) exit 1 ;;
+esac
+"""
+
+
+def test_members_that_do_not_answer_are_named(tmp_path: Path) -> None:
+    program = tmp_path / "ip"
+    program.write_text(_IP)
+    program.chmod(0o755)
+    peers = {
+        "two": "10.9.0.2",
+        "off": "10.9.0.3",
+        "elsewhere": "10.9.0.4",
+        "far": "10.7.0.5",
+        "nowhere": "172.16.0.1",
+    }
+    command = SilentPeers().command(interface="eth1", peers=peers)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ran = subprocess.run(command, shell=True, env=env, capture_output=True, text=True)
+    silent = SilentPeers().process(ran.stdout.splitlines())
+    assert silent == {"off": "silent", "elsewhere": "via eth0", "nowhere": "unrouted"}
+    sentences = [*unanswered("eth1", peers, silent)]
+    assert [each.partition(" (")[0] for each in sentences] == ["elsewhere", "nowhere", "off"]
+    assert (
+        "(10.9.0.4), a member of the engine group, is reached by eth0, not by eth1" in sentences[0]
+    )
+    assert "is in no network of this host" in sentences[1]
+    assert "does not answer on eth1; switch it on" in sentences[2]
+
+
+def test_run_without_all_members_says_so() -> None:
+    (found,) = apart(["two", "three"], "one")
+    assert "two, three of its engine group is not in this run" in found
+    assert found.endswith("use --limit one --limit three --limit two") and not [*apart([], "one")]
+
+
+@pytest.mark.parametrize(("deployed", "refusals"), [(False, 3), (True, 1)])
+def test_member_that_is_deployed_may_change_beside_one_that_is_unfit(
+    monkeypatch: pytest.MonkeyPatch, deployed: bool, refusals: int
+) -> None:
+    """Its own interface is needed; what is wrong with others is a warning then."""
+    found: dict[object, object] = {
+        HostIdentityFact: replace(GOOD, deployed=deployed),
+        HostTime: time.time(),
+        HostNetworking: NetworkState(macs={"eth0": ""}),
+        SilentPeers: {"three": "silent"},
+    }
+    members = [SimpleNamespace(name=name) for name in ("one", "two")]
+    inventory = SimpleNamespace(get_host=lambda name: name)
+    state = SimpleNamespace(active_hosts=members, inventory=inventory, is_executing=False)
+    notes: list[str] = []
+    monkeypatch.setattr(preflight, "host", SimpleNamespace(name="one", state=state))
+    monkeypatch.setattr(preflight, "get_fact", lambda fact, **_: found[fact])
+    monkeypatch.setattr(preflight, "read_state", lambda **_: EQUAL)
+    others = {"two": hardware(gpu(0), gpu(1, "A100"))}
+    monkeypatch.setattr(preflight, "_state_of", others.__getitem__)
+    monkeypatch.setattr(preflight, "refuse", list)
+    monkeypatch.setattr(preflight, "note", notes.extend)
+    group = preflight.GroupPlan(
+        "eth1", IPv4Address("10.9.0.1"), {"three": "10.9.0.3"}, ("two", "three"), GpuRequest(2)
+    )
+    body = preflight.fit._inner  # type: ignore[attr-defined]
+    (refused,) = body(replace(NEEDED, docker_source=""), paths=[], receipt="/r", group=group)
+    assert len(refused) == refusals and "no interface eth1" in refused[0]
+    found[HostNetworking] = NetworkState(has_ip=False)  # nothing is known then
+    left = [*body(replace(NEEDED, docker_source=""), paths=[], receipt="/r", group=group)]
+    assert len(left) == (not deployed)
+    assert not deployed or (len(notes) == 3 and "three of its engine group is not in" in notes[-1])

@@ -3,11 +3,18 @@
 import json
 import subprocess
 import tarfile
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from llmhost.cli import rollback as cli
+from llmhost.cli.app import app
 from llmhost.facts.kept_deploys import KeptDeploys
 from llmhost.history.prune import prune_script, superfluous
 from llmhost.history.rollback import (
@@ -21,8 +28,10 @@ from llmhost.history.rollback import (
     name_of,
     other_places,
     return_script,
+    steps_to,
     valid_name,
 )
+from llmhost.inventory.reader import read_settings
 
 PLACES = DeployPaths(
     receipt="/var/lib/llmhost/receipt.json",
@@ -235,3 +244,83 @@ def test_engine_goes_with_the_last_image_that_begins_with_it() -> None:
 def test_upload_of_an_interrupted_run_is_freed() -> None:
     todo = superfluous(KeptState(uploads=("ab.part",)), [])
     assert "rm -rf /var/lib/llmhost/uploads" in prune_script(todo, "/var/lib/llmhost/uploads")
+
+
+def test_way_to_an_engine_is_the_newest_deploy_that_ran_it() -> None:
+    engines = {1: "a", 2: "b", 3: "b", 4: "c"}
+    images = tuple(image("vllm", id) for id in "bc")
+    found = KeptState(
+        deploys=tuple(kept(day, vllm=id) for day, id in engines.items()),
+        present=receipt(4, vllm="c"),
+        images=images,
+    )
+    assert [steps_to([f"llmhost/vllm:{id}"], found) for id in "cb"] == [0, 1]
+    assert steps_to([], found) == 0
+    assert "were removed or replaced: llmhost/vllm:a" in str(steps_to(["llmhost/vllm:a"], found))
+    assert steps_to(["llmhost/vllm:x"], found) == "no kept deploy uses llmhost/vllm:x"
+
+
+@dataclass(frozen=True)
+class HostOf:
+    """As much of pyinfra's host as counts."""
+
+    name: str
+
+
+GROUP: dict[str, Any] = {
+    "services": ["vllm"],
+    "models": [
+        {
+            "name": "brain",
+            "service": "vllm",
+            "source": "hf:example/brain",
+            "revision": "ab" * 20,
+            "files": [{"path": "model.safetensors", "sha256": "1" * 64}],
+            "vram_gib": 1,
+        }
+    ],
+    "vllm_gpu": [0],
+    "api_clients": [{"name": "app", "sha256": "ab" * 32}],
+    "engine_group_members": {"one": "10.9.0.1", "two": "10.9.0.2", "six": "10.9.0.6"},
+    "engine_group_head": "one",
+    "engine_group_interface": "eth1",
+    "engine_group_token": "env:LLMHOST_TEST_GROUP",
+}
+
+
+def test_members_of_a_group_return_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member with another engine than the others' would wait for them, and they for it."""
+    monkeypatch.setenv("LLMHOST_TEST_GROUP", "g" * 32)
+    declared = SimpleNamespace(data=SimpleNamespace(dict=lambda: GROUP))
+    monkeypatch.setattr(cli, "load_inventory", lambda _: [declared])
+    both = tuple(image("vllm", id) for id in "ab")
+    old, new = kept(1, vllm="a"), kept(3, vllm="b")
+    states = {
+        "one": KeptState((old, kept(2, vllm="a"), new), new.receipt, both),
+        "two": KeptState((old, new), new.receipt, both),
+        "six": KeptState((old,), old.receipt, both),  # its deploy failed: it has the old one
+    }
+    calls: dict[str, object] = {}
+
+    @contextmanager
+    def sessions(_: str, names: Sequence[str]) -> Iterator[list[cli._Session]]:
+        hosts: Any = [HostOf(name) for name in names]
+        state: Any = None
+        yield [cli._Session(state, each, read_settings(GROUP, name=each.name)) for each in hosts]
+
+    def run_locked(_: object, found: Any) -> dict[str, list[str]]:
+        calls.update({host.name: call.arguments for host, call in found.items()})
+        return {}
+
+    monkeypatch.setattr(cli, "_sessions", sessions)
+    monkeypatch.setattr(cli, "run_locked", run_locked)
+    monkeypatch.setattr(cli._Session, "kept", lambda self: states[self.host.name])
+    result = CliRunner().invoke(app, ["rollback", "site.py", "one"])
+    assert result.exit_code == 0, result.output
+    assert calls == {"one": (1,), "two": (1,)}
+    assert result.output.count("stack and gateway are back at") == 2
+    states["two"] = replace(states["two"], deploys=(new,))
+    calls.clear()
+    result = CliRunner().invoke(app, ["rollback", "site.py", "one"])
+    assert result.exit_code == 1 and calls == {}
+    assert "two: no kept deploy uses llmhost/vllm:a, and members of an" in result.stderr

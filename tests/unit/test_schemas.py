@@ -1,6 +1,7 @@
 """Every command with --json has a schema in docs/, and what it prints is valid."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import date
@@ -101,6 +102,11 @@ def test_every_command_with_json_has_a_schema() -> None:
 def test_schema_in_the_documentation_is_that_of_the_code(name: str) -> None:
     described = json.loads((ROOT / f"docs/{name}.schema.json").read_text())
     assert described == schema(SCHEMAS[name])
+
+
+def test_page_for_operators_lists_the_schema_of_every_command() -> None:
+    listed = re.findall(r"\]\(([\w-]+)\.schema\.json\)", (ROOT / "docs/operations.md").read_text())
+    assert {*SCHEMAS} - {*listed} <= {"announcement"}
 
 
 def test_no_other_schema_is_in_the_documentation() -> None:

@@ -1,9 +1,14 @@
 """Units compared with what systemd runs."""
 
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from pyinfra.api.exceptions import FactProcessError
 
+from llmhost.facts.systemd import UnitQuestion, Units
+from llmhost.operations.fact_prefetch import ask, merged
 from llmhost.system.systemd import OTHER, UnitState, parse_unit, script, steps
 
 CONVERGED = UnitState("loaded", "active", "enabled", started=100.0, loaded=100.0, configured=90.0)
@@ -131,3 +136,50 @@ def test_unit_without_a_process_counts_from_when_it_became_active() -> None:
 @pytest.mark.parametrize("value", ["", "n/a"])
 def test_unit_that_never_ran_has_no_times(value: str) -> None:
     assert parse_unit([f"ExecMainStartTimestamp={value}"]).started == 0.0
+
+
+SYSTEMCTL = """#!/bin/sh
+echo "$@" >>"$0.calls"
+shift 3
+for unit; do
+    case $unit in
+    absent*) printf 'LoadState=not-found\\nActiveState=inactive\\n\\n' ;;
+    *) printf 'LoadState=loaded\\nActiveState=active\\nUnitFileState=%s\\n\\n' "${unit%.*}" ;;
+    esac
+done
+"""
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A double of systemctl, which shows units as loaded and active, and the arguments it got."""
+    program = tmp_path / "systemctl"
+    program.write_text(SYSTEMCTL)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return tmp_path / "systemctl.calls"
+
+
+def test_units_of_several_operations_are_read_at_once(systemctl: Path, tmp_path: Path) -> None:
+    (tmp_path / "option").touch()
+    plain = [UnitQuestion("one.timer"), UnitQuestion("absent.timer")]
+    configured = UnitQuestion("one.timer", (str(tmp_path / "option"),))
+    asked = [ask(Units, questions=[each]) for each in (*plain, configured)]
+    ((question, answered),) = merged(asked)
+    assert answered == asked and question.command
+    done = subprocess.run(["sh", "-c", question.command], capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    first, absent, last = (
+        each.value(lines)[key.key] for each, key in zip(asked, (*plain, configured), strict=True)
+    )
+    assert first == UnitState("loaded", "active", "one") and absent == UnitState()
+    assert last == replace(first, configured=last.configured) and last.configured > 0
+    assert len(systemctl.read_text().splitlines()) == 1
+
+
+def test_units_are_read_again_if_systemctl_ends_early() -> None:
+    questions = [UnitQuestion("one.timer"), UnitQuestion("two.timer")]
+    answers = [f"answer:{each.key}" for each in questions]
+    with pytest.raises(FactProcessError, match="1 of 2"):
+        Units().process(["unit:LoadState=loaded", "unit:", *answers])
+    assert [*Units().process(answers).values()] == [UnitState()] * 2  # a host without systemd

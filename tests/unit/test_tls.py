@@ -2,6 +2,7 @@
 
 import stat
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llmhost.cli.tls import app
+from llmhost.facts.nginx import Nginx
 from llmhost.gateway.authority import open_authority
 from llmhost.gateway.nginx import NginxState, Tree
 from llmhost.gateway.tls import Tls, certified, name_files, served_names
@@ -42,6 +44,31 @@ def test_certificate_holds_up_to_openssl(authority: Authority, tmp_path: Path) -
         assert result.returncode == 0, result.stderr
     wrong = [*command, str(tmp_path / "ca.crt"), "-verify_hostname", "other", "tls.pem"]
     assert subprocess.run(wrong, capture_output=True, cwd=tmp_path).returncode != 0
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[bytes], NginxState]:
+    """Reads what is installed as tls.pem, with the host's own shell and openssl."""
+
+    def state(pem: bytes) -> NginxState:
+        (tmp_path / "tls.pem").write_bytes(pem)
+        command = Nginx().command([], str(tmp_path / "none"), 1, str(tmp_path / "tls.pem"))
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+        assert "PRIVATE" not in done.stdout
+        return Nginx().process(done.stdout.splitlines())
+
+    return state
+
+
+def test_certificate_is_read_with_its_key_only(
+    authority: Authority, read: Callable[[bytes], NginxState]
+) -> None:
+    pem, other = issued(authority), issued(authority)
+    certificate, key = pem[: pem.index(KEY_MARK)], pem[pem.index(KEY_MARK) :]
+    assert read(pem).certificate == certificate
+    assert read(certificate + authority.certificate + key).certificate == certificate
+    for wrong in (certificate, key, other[: other.index(KEY_MARK)] + key, b"", pem[:99] + key):
+        assert read(wrong).certificate == b"", wrong
 
 
 def test_names_and_addresses_are_in_the_certificate(authority: Authority) -> None:

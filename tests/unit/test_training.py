@@ -13,7 +13,7 @@ import math
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -23,6 +23,7 @@ import pytest
 import typer
 
 from llmhost.cli import train
+from llmhost.cli.remote import RemoteError
 from llmhost.cli.train_drain import Gateways
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
@@ -302,6 +303,30 @@ def test_given_examples_are_held_back_and_never_trained_on() -> None:
     assert found.held_back == tuple(facts(3)) and len(found.train) == 17
 
 
+def test_what_only_looks_different_is_held_back_together() -> None:
+    """A copy in the data would make the loss on what is held back too good."""
+    copies = [Example(f"ANSWER  {number}\n", f" question {number}?") for number in range(40)]
+    found = divided([*facts(40), *copies], 0.1, [], 1)
+    assert (len(found.held_back), len(found.train)) == (8, 72)
+    assert not {each.words for each in found.held_back} & {each.words for each in found.train}
+    found = divided([*facts(20), *copies], 0.1, facts(3), 1)
+    assert found.held_back == tuple(facts(3))
+    assert not {each.words for each in facts(3)} & {each.words for each in found.train}
+
+
+def test_link_out_of_a_directory_is_refused(tmp_path: Path) -> None:
+    """A cloned repository may have one to a key of the operator."""
+    write(tmp_path, docs__a_md="A text.")
+    (tmp_path / "docs" / "same.md").symlink_to("a.md")
+    assert read_examples([str(tmp_path / "docs")], 128) == [Example("A text.")]
+    (tmp_path / "id_ed25519").write_text("a key")
+    link = tmp_path / "docs" / "notes.txt"
+    link.symlink_to("../id_ed25519")
+    with pytest.raises(DataError, match=f"has {link} in data, a link to {tmp_path}/id_ed25519 out"):
+        read_examples([str(tmp_path / "docs")], 128)
+    assert read_examples([str(link)], 128) == [Example("a key")]
+
+
 def test_too_few_examples_are_refused() -> None:
     with pytest.raises(DataError, match="has 7 examples to train on besides"):
         divided(facts(8), 0.1, [], 1)
@@ -381,7 +406,7 @@ def test_what_an_operator_stopped_is_not_among_what_gateways_wait_for(
     (tmp_path / "bin/docker").write_text(DOCKER)
     (tmp_path / "bin/docker").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
-    monkeypatch.setattr(host.os, "chown", lambda *_: None)
+    monkeypatch.setattr(host.os, "chown", lambda *_, **__: None)
     (tmp_path / "job").mkdir()
     declared = settings_of(job(stop_services=["vllm", "redis"]), services=["vllm", "redis"])
     made = HostJob(declared, declared.training_jobs[0], Examples((Example("x"),), ()))
@@ -416,6 +441,47 @@ def test_gateways_drain_for_what_the_host_will_stop() -> None:
     training = train._Training(machine, made)
     training.begin(tools, Recorder("site.py", target), again=False)
     assert drained == ["vllm"]
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["accepted", "refused"])
+def test_checkpoints_are_forgotten_only_when_it_begins_again(refused: bool) -> None:
+    checked = dict.fromkeys(("trainable", "parameters", "examples", "tokens", "steps"), 1)
+    found = {**checked, "memory_bytes": 1, "stops": [], "left_out": 2}
+    commands: list[str] = []
+
+    def run(command: str) -> str:
+        commands.append(command)
+        if refused and command.endswith(" check"):
+            raise RemoteError("The rank is too large.")
+        return json.dumps(found if command.endswith(" check") else {})
+
+    machine: Any = SimpleNamespace(name="llm", run=run, feed=lambda *_: None)
+    training = train._Training(machine, host_job())
+    target: Any = None
+    tools: Any = None
+    with pytest.raises(RemoteError) if refused else nullcontext():
+        training.begin(tools, Gateways("site.py", target), again=True)
+    done = [command.rpartition(" ")[2] for command in commands if "host.py" in command]
+    assert done == ["status", "check", *([] if refused else ["forget", "start"])]
+    assert not any("rm " in command for command in commands)
+
+
+def test_what_is_left_out_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    checked = dict.fromkeys(("trainable", "parameters", "examples", "tokens", "steps"), 1)
+    found = {**checked, "memory_bytes": 1, "stops": [], "left_out": 2}
+    answer = json.dumps(found)
+    machine: Any = SimpleNamespace(
+        name="llm",
+        run=lambda command: answer if command.endswith(" check") else "{}",
+        feed=lambda *_: None,
+    )
+    target: Any = None
+    tools: Any = None
+    training = train._Training(machine, host_job())
+    training.begin(tools, Gateways("site.py", target), again=False)
+    assert "2 questions left out: longer than context_tokens, 1024, with the" in (
+        capsys.readouterr().err
+    )
 
 
 def test_training_that_cannot_be_started_is_not_running(
@@ -483,6 +549,88 @@ def test_container_of_an_interrupted_check_is_in_nobody_s_way(
     asked = host_job().question | {"gpus": [], "services": [], "hours": "", "ports": {}}
     (tmp_path / "question.json").write_text(json.dumps(asked))
     assert host.check(host.Question(tmp_path))["memory_bytes"] == 0
+
+
+def test_link_that_a_container_has_made_changes_no_owner(
+    host: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("job", "work"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "work" / "adapter").symlink_to("/etc")
+    (tmp_path / "question.json").write_text(json.dumps(host_job().question))
+    changed: dict[str, bool] = {}
+    monkeypatch.setattr(
+        host.os,
+        "chown",
+        lambda place, *_, follow_symlinks=True: changed.update({place.name: follow_symlinks}),
+    )
+    host.prepare(host.Question(tmp_path))
+    assert changed == {"job": False, "work": False, "adapter": False}
+
+
+TRIED_DOCKER = """#!/bin/sh
+case "$1" in
+  run)
+    [ ! -e "{place}/refused" ] || {{ echo 'The rank is too large.' >&2; exit 1; }}
+    echo '{{"memory_bytes": 7, "disk_bytes": 0}}' ;;
+esac
+"""
+
+
+def test_refused_job_leaves_the_checkpoints_of_the_earlier_one(
+    host: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake in an option, corrected in the next minute, must not cost a night."""
+    (tmp_path / "docker").write_text(TRIED_DOCKER.format(place=tmp_path))
+    (tmp_path / "systemctl").write_text("#!/bin/sh\n")
+    for name in ("systemctl", "docker"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(host, "UNITS", tmp_path)
+    monkeypatch.setattr(host.os, "chown", lambda *_, **__: None)
+    (tmp_path / "job").mkdir()
+    checkpoint = tmp_path / "work" / "checkpoints" / "checkpoint-900"
+    checkpoint.mkdir(parents=True)
+    (tmp_path / "state.json").write_text('{"digest": "earlier", "state": "paused"}')
+    asked = host_job().question | {"gpus": [], "services": [], "hours": "", "ports": {}}
+    (tmp_path / "question.json").write_text(json.dumps(asked))
+    question = host.Question(tmp_path)
+    (tmp_path / "refused").touch()
+    with pytest.raises(host.Failure, match="The rank is too large"):
+        host.check(question)
+    assert checkpoint.exists() and host.state_of(question)["digest"] == "earlier"
+    (tmp_path / "refused").unlink()
+    host.check(question)
+    assert checkpoint.exists() and host.state_of(question)["state"] == "paused"
+    host.start(question)
+    assert not checkpoint.exists() and (tmp_path / "work").is_dir()
+    state = host.state_of(question)
+    assert (state["digest"], state["memory_bytes"]) == (question.digest, 7)
+    checkpoint.mkdir(parents=True)
+    host.start(question)
+    assert checkpoint.exists()
+    host.forget(question)
+    host.start(question)
+    assert not checkpoint.exists()
+
+
+def test_container_that_ran_out_of_memory_says_so(
+    host: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel kills it without a word; the last one in the log is of an earlier run."""
+    (tmp_path / "question.json").write_text(json.dumps(host_job().question))
+    question = host.Question(tmp_path)
+    log = tmp_path / "log"
+    log.write_text("The loss is no longer a number.\n")
+    begun = log.stat().st_size
+    host.finish(question, 137, "", begun)
+    assert "was killed, as the system does if memory is exh" in host.state_of(question)["why"]
+    host.finish(question, 3, "", begun)
+    assert host.state_of(question)["why"] == "its container ended with status 3 and printed nothing"
+    with log.open("a") as file:
+        file.write("Another mistake.\n")
+    host.finish(question, 1, "", begun)
+    assert host.state_of(question)["why"] == "Another mistake."
 
 
 LOST = "Unable to determine the device handle for GPU 0000:65:00.0: Unknown Error\\n"

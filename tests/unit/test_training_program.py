@@ -5,7 +5,9 @@ It trains in tests/integration/test_training_program.py.
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,3 +89,70 @@ def test_errors_of_libraries_become_one_sentence(program: Any) -> None:
 
 def test_loss_that_is_no_number_is_none(program: Any) -> None:
     assert program.number(float("nan")) is None and program.number(1.23456789) == 1.234568
+
+
+class Tokenizer:
+    """Has a token for each character, as some have for Chinese, and one at the end of a text."""
+
+    chat_template = None
+    eos_token_id = 0
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        return {"input_ids": [ord(each) for each in text]}
+
+
+def read(program: Any, place: Path, monkeypatch: pytest.MonkeyPatch, longest: int) -> Any:
+    loads = SimpleNamespace(from_pretrained=lambda _: Tokenizer())
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(AutoTokenizer=loads))
+    job = {"base": "x", "base_name": "x", "context_tokens": longest}
+    return program.examples(place, job)
+
+
+def lines(*records: dict[str, str]) -> str:
+    return "".join(json.dumps(each) + "\n" for each in records)
+
+
+def test_text_with_more_tokens_than_expected_is_divided_and_not_lost(
+    program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "\n\n".join(f"Absatz {number} " + "字" * 40 for number in range(9))
+    (tmp_path / "train.jsonl").write_text(lines({"text": text}, {"text": "short"}))
+    (tmp_path / "held_back.jsonl").write_text(lines({"text": "字" * 200}))
+    trained, held_back, left_out = read(program, tmp_path, monkeypatch, 128)
+    assert left_out == 0
+    every = [*trained, *held_back]
+    assert all(len(each["input_ids"]) <= 128 and each["input_ids"][-1] == 0 for each in every)
+    parts = ["".join(map(chr, each["input_ids"][:-1])) for each in trained]
+    assert "".join(parts) == f"{text}short"
+    # Each part but the last one ends with a paragraph.
+    assert all(part.endswith("字\n\n") for part in parts[:-2]) and len(parts) > 4
+    assert sum(len(each["input_ids"]) - 1 for each in held_back) == 200
+
+
+def test_questions_that_are_too_long_are_counted(
+    program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = {"prompt": "Who?", "completion": "Ada."}
+    long = {"prompt": "Why?", "completion": "Because " * 20}
+    (tmp_path / "train.jsonl").write_text(lines(good, long, {"text": "A text."}))
+    (tmp_path / "held_back.jsonl").write_text(lines(good, long))
+    trained, held_back, left_out = read(program, tmp_path, monkeypatch, 64)
+    assert (len(trained), len(held_back), left_out) == (2, 1, 2)
+    (tmp_path / "train.jsonl").write_text(lines(long, long))
+    with pytest.raises(program.MistakeError, match=r"Every example in train\.jsonl is longer"):
+        read(program, tmp_path, monkeypatch, 64)
+
+
+def test_lines_are_on_the_disk_before_the_checkpoint_that_needs_them(
+    program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut, a complete checkpoint without its last line would end as a failure."""
+    progress = program.Progress(tmp_path / "progress.jsonl", 0)
+    synced: list[str] = []
+    monkeypatch.setattr(
+        program.os,
+        "fsync",
+        lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink().read_text()),
+    )
+    progress.add(json.loads(line(1)))
+    assert synced == [line(1)]

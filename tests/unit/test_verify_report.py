@@ -1,11 +1,17 @@
 """The last lines of `llmhost verify`, and the marks by which doubles are told from hardware."""
 
+import hashlib
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 
+from llmhost.checks.gateway_client import operators_key
 from llmhost.checks.nvidia import Nvidia
 from llmhost.checks.report import summary
+from llmhost.cli import verify
+from llmhost.inventory.reader import read_settings
+from llmhost.verify.report import WAITING, Check, LeftOut, Record, Server, Started, unproven
 from tests.doubles.nvidia.hardware import PROFILES
 
 
@@ -66,3 +72,48 @@ def test_every_double_of_a_gpu_says_so_by_its_name(profile: str) -> None:
 
 def nobody_proof() -> str:
     return Nvidia(pci=(), wsl=False).proof
+
+
+def ran(host: str, outcome: str = "passed") -> list[Record]:
+    check = Check(host, "gateway", "gateway.x", "X", outcome)  # type: ignore[arg-type]
+    return [Started(host, "gateway", "X"), check]
+
+
+def test_host_is_unproven_if_a_check_failed_or_never_ended() -> None:
+    """A process of pytest that is killed leaves a check without a result; a host without an answer
+    has no failed check of its own kind (tests/server/recorder.py)."""
+    records = [
+        *(*ran("good"), Started("good", WAITING, "boots"), Started("good", "gateway", "Y")),
+        *(LeftOut("good"), *ran("good", "not checked")),
+        *ran("bad", "failed"),
+        *(*ran("killed"), Started("killed", "gateway", "Y")),
+        *(Server("silent", answers=False), *ran("silent", "not checked")),
+    ]
+    assert unproven(records) == {"bad", "killed", "silent"}
+
+
+def test_key_of_a_client_of_the_gateway_is_not_asked_for_at_its_servers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Servers behind a gateway admit the gateway's key alone: with that of a client, a verification
+    of the whole site, and so a roll, would never succeed."""
+    app, gate, nobody = (hashlib.sha256(each.encode()).hexdigest() for each in ("app", "gate", "x"))
+    hosts = [
+        {"api_clients": [{"name": "app", "sha256": app, "previous_sha256": nobody}]},
+        {"api_clients": ({"name": "gate", "sha256": gate},)},
+        {"api_clients": "damaged"},
+        {},
+    ]
+    inventory = [SimpleNamespace(data=SimpleNamespace(dict=lambda own=own: own)) for own in hosts]
+    monkeypatch.setattr(verify, "load_inventory", lambda _: inventory)
+    known = verify.client_keys("site.py")
+    assert known == sorted([app, gate, nobody])
+    client = {"name": "gate", "sha256": gate}
+    server = read_settings({"services": ["redis"], "api_clients": [client]})
+    for key, reason in (("app", "of other hosts only"), ("", "is not set")):
+        monkeypatch.setenv("LLMHOST_API_KEY", key)
+        with pytest.raises(pytest.skip.Exception, match=reason):
+            operators_key(server, known)
+    for key in ("gate", "mistyped"):  # the check reports the second one
+        monkeypatch.setenv("LLMHOST_API_KEY", key)
+        assert operators_key(server, known) == key

@@ -1,10 +1,10 @@
 """Adapters of vLLM: what the double, or a real engine, does with them, and what llmhost says.
 
 `script/test engines` starts the real engine and sets LLMHOST_CONTRACT_VLLM to its URL without
-adapters, _ADAPTER to that with one, and _ADAPTERS to that with two. That one has
-VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 as well, so that it does not restart for each adapter: it
-loads those of its command line by the same function (vllm/entrypoints/openai/models/serving.py,
-init_static_loras).
+adapters, _ADAPTER to that with one, _ADAPTERS to that with two, and _ADAPTERS_POOLING to one that
+embeds, with two. These two have VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 as well, so that they do not
+restart for each adapter: they load those of the command line by the same function
+(vllm/entrypoints/openai/models/serving.py, init_static_loras).
 """
 
 import os
@@ -18,7 +18,10 @@ import httpx
 import numpy as np
 import openai
 import pytest
+import testinfra
 
+from llmhost.checks.services import adapters
+from llmhost.checks.services.api import Api
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from tests.unit.peft_adapters import (
@@ -36,6 +39,7 @@ URLS = {
     "plain": "LLMHOST_CONTRACT_VLLM",
     "one": "LLMHOST_CONTRACT_VLLM_ADAPTER",
     "two": "LLMHOST_CONTRACT_VLLM_ADAPTERS",
+    "pooling": "LLMHOST_CONTRACT_VLLM_ADAPTERS_POOLING",
 }
 RUNTIME_LOADING = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 LAYER = "base_model.model.model.layers"
@@ -44,16 +48,17 @@ TABLE = "base_model.model.model.embed_tokens"
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """URL of the engine without adapters, with one and with two."""
+    """URL of the engine without adapters, with one, with two, and of one that embeds, with two."""
     if real := {kind: os.environ[name] for kind, name in URLS.items() if name in os.environ}:
         yield real
         return
     with ExitStack() as running:
         found = {}
         both = two_adapters(tmp_path_factory.mktemp("adapters"))
-        for kind, adapters in (("plain", []), ("one", both[:1]), ("two", both)):
+        for kind, given in (("plain", []), ("one", both[:1]), ("two", both), ("pooling", both)):
             place = tmp_path_factory.mktemp(kind)
-            of_kind = double(place, "generate", RUNTIME_LOADING, adapters=adapters)
+            runner = "pooling" if kind == "pooling" else "generate"
+            of_kind = double(place, runner, RUNTIME_LOADING, adapters=given)
             found[kind] = running.enter_context(of_kind)
         yield found
 
@@ -235,6 +240,35 @@ LLMHOST_ALONE = (
 """vLLM loads these, and its answers are wrong."""
 
 
+def renamed(start: str) -> Weights:
+    """The usual tensors, whose names begin otherwise."""
+    usual = "base_model.model.model.layers."
+    return {name.replace(usual, start): values for name, values in tensors(8).items()}
+
+
+def zeros() -> Weights:
+    """As PEFT begins a training: the second matrix of each pair is zero."""
+    return {
+        name: values if "lora_A" in name else np.zeros_like(values)
+        for name, values in tensors(8).items()
+    }
+
+
+CHANGING = (
+    Case("as_usual"),
+    Case("without_start", weights=lambda: renamed("model.layers.")),
+    Case("twice", weights=lambda: renamed("base_model.model.base_model.model.model.layers.")),
+    Case("faint", weights=lambda: {name: each * 0.05 for name, each in tensors(8).items()}),
+)
+IGNORED = (
+    Case("another_prefix", weights=lambda: renamed("base_model.model.language_model.layers.")),
+    Case("untrained", weights=zeros),
+)
+"""vLLM serves these, and they answer like the base."""
+WITHOUT_MODEL = Case("without_model", weights=lambda: renamed("base_model.model.layers."))
+"""Found by models that embed alone."""
+
+
 def loaded(url: str, case: Case, home: Path) -> httpx.Response:
     body = {"lora_name": case.name, "lora_path": case.write(home)["source"]}
     return httpx.post(f"{url}/v1/load_lora_adapter", json=body, timeout=300)
@@ -293,6 +327,28 @@ def mistakes(case: Case, place: Path) -> list[str]:
     except SettingsError as error:
         return [problem.what for problem in error.problems]
     return []
+
+
+def changes(url: str, task: str, case: Case, home: Path) -> bool:
+    """What `llmhost verify` finds about an adapter, which is served meanwhile."""
+    ready = loaded(url, case, home)
+    assert ready.status_code == 200, ready.text
+    api = Api(testinfra.get_host("local://"), url)
+    try:
+        return adapters.vllm_changes_answers(api, task, NAME, case.name)
+    finally:
+        body = {"lora_name": case.name}
+        httpx.post(f"{url}/v1/unload_lora_adapter", json=body).raise_for_status()
+
+
+@pytest.mark.parametrize("kind", ["two", "pooling"])
+@pytest.mark.parametrize("case", [*CHANGING, *IGNORED, WITHOUT_MODEL], ids=lambda case: case.name)
+def test_adapter_that_is_ignored_is_noticed(
+    engines: dict[str, str], tmp_path: Path, case: Case, kind: str
+) -> None:
+    task = "embed" if kind == "pooling" else "generate"
+    expected = case in CHANGING or (case is WITHOUT_MODEL and task == "embed")
+    assert changes(engines[kind], task, case, tmp_path / case.name) == expected
 
 
 @pytest.mark.parametrize("rank", [32, 33])

@@ -56,7 +56,7 @@ class MistakeError(Exception):
 def check(place: Path) -> Json:
     job = json.loads((place / "job.json").read_text())
     model = skeleton(job)
-    trained, held_back = examples(place, job)
+    trained, held_back, left_out = examples(place, job)
     trainable = sum(each.numel() for each in model.parameters() if each.requires_grad)
     longest = max(len(each["input_ids"]) for each in (*trained, *held_back))
     return {
@@ -64,6 +64,7 @@ def check(place: Path) -> Json:
         "trainable": trainable,
         "examples": len(trained),
         "held_back": len(held_back),
+        "left_out": left_out,
         "tokens": sum(len(each["input_ids"]) for each in trained),
         "steps": math.ceil(len(trained) / job["batch_size"]) * job["epochs"],
         "memory_bytes": memory_bytes(job, model, longest),
@@ -78,7 +79,7 @@ def train(place: Path, work: Path) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED))
     job = json.loads((place / "job.json").read_text())
     skeleton(job)
-    trained, held_back = examples(place, job)
+    trained, held_back, _ = examples(place, job)
     checkpoint = newest_checkpoint(work / "checkpoints")
     progress = Progress(work / "progress.jsonl", step_of(checkpoint))
     trainer = trainer_for(job, trained, held_back, work, progress)
@@ -221,9 +222,9 @@ def adapter_config(job: Json, model: Any) -> Any:
     )
 
 
-def examples(place: Path, job: Json) -> tuple[list[Json], list[Json]]:
-    """Token numbers and labels: what is trained, and what is held back. Long ones are left out,
-    because an answer that is cut off teaches to stop there."""
+def examples(place: Path, job: Json) -> tuple[list[Json], list[Json], int]:
+    """Token numbers and labels: what is trained, what is held back, and how many questions are left
+    out because they are too long: an answer that is cut off teaches to stop there."""
     from transformers import AutoTokenizer
 
     try:
@@ -233,10 +234,11 @@ def examples(place: Path, job: Json) -> tuple[list[Json], list[Json]]:
         raise MistakeError(
             f"The tokenizer of {job['base_name']} cannot be read: {reason}"
         ) from error
-    found = []
+    found, left_out, longest = [], 0, job["context_tokens"]
     for name, least in (("train.jsonl", 2), ("held_back.jsonl", 1)):
-        every = [tokens_of(tokenizer, each) for each in records(place / name)]
-        short = [each for each in every if len(each["input_ids"]) <= job["context_tokens"]]
+        given = records(place / name)
+        every = [part for each in given for part in parts_of(tokenizer, each, longest)]
+        short = [each for each in every if len(each["input_ids"]) <= longest]
         if every and not short:
             raise MistakeError(
                 f"Every example in {name} is longer than {job['context_tokens']} tokens: raise "
@@ -244,11 +246,9 @@ def examples(place: Path, job: Json) -> tuple[list[Json], list[Json]]:
             )
         if len(short) < least:
             raise MistakeError(f"{name} has {len(short)} examples, and {least} are the least.")
-        if len(short) < len(every):
-            longer = f"longer than {job['context_tokens']} tokens and left out"
-            print(f"{len(every) - len(short)} examples in {name} are {longer}.", file=sys.stderr)
+        left_out += len(every) - len(short)
         found.append(short)
-    return found[0], found[1]
+    return found[0], found[1], left_out
 
 
 def records(file: Path) -> Iterator[Json]:
@@ -269,6 +269,26 @@ def records(file: Path) -> Iterator[Json]:
                 f"Line {number} of {file.name} has neither a prompt and a completion nor a text."
             )
         yield record
+
+
+def parts_of(tokenizer: Any, record: Json, longest: int) -> list[Json]:
+    """An example, or a text in parts that fit. Texts were divided by characters, of which a token
+    has four in English, but hardly one in Chinese."""
+    whole, text = tokens_of(tokenizer, record), record.get("text", "")
+    if len(whole["input_ids"]) <= longest or len(text) < 2:
+        return [whole]
+    place = middle(text)
+    halves = [{"text": part} for part in (text[:place], text[place:]) if part.strip()]
+    return [part for each in halves for part in parts_of(tokenizer, each, longest)]
+
+
+def middle(text: str) -> int:
+    """Where to divide a text: after a paragraph, a line or a word in the half around its middle."""
+    first, last = len(text) // 4, len(text) * 3 // 4
+    for end in ("\n\n", "\n", " "):
+        if (place := text.rfind(end, first, last)) > 0:
+            return place + len(end)
+    return len(text) // 2
 
 
 def tokens_of(tokenizer: Any, record: Json) -> Json:
@@ -459,6 +479,8 @@ class Progress:
         self.lines.append(line)
         with self._file.open("a") as file:
             file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # a checkpoint that is on the disk needs its lines
 
 
 def callback_for(progress: Progress) -> Any:

@@ -9,5 +9,5 @@ command.py    the command line; server.py the routes
 native.py     Ollama's own interface, openai.py, openai_responses.py and anthropic.py the others
 closed.py     what is refused: changes of the store, and what needs a network
 answers.py    what is said, and in which form
-scheduler.py  which models are loaded; store.py, gguf.py where they are
+scheduler.py  which models are loaded; runner.py their processes; store.py, gguf.py where they are
 """

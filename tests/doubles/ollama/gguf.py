@@ -1,6 +1,8 @@
 """Headers of GGUF files."""
 
 import struct
+from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +17,26 @@ def read_header(path: Path) -> tuple[Json, list[Json]]:
         _, tensor_count, entry_count = struct.unpack("<IQQ", file.read(20))
         entries = (_entry(file) for _ in range(entry_count))
         return dict(entries), [_tensor(file) for _ in range(tensor_count)]
+
+
+def tensor_data(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each tensor of 32-bit numbers; the data begins at a multiple of 32."""
+    with path.open("rb") as file:
+        _, tensor_count, entry_count = struct.unpack("<4xIQQ", file.read(24))
+        for _ in range(entry_count):
+            _entry(file)
+        found = [_placed(file) for _ in range(tensor_count)]
+        start = -(-file.tell() // 32) * 32
+        for name, count, offset in found:
+            file.seek(start + offset)
+            yield name, file.read(4 * count)
+
+
+def _placed(file: BinaryIO) -> tuple[str, int, int]:
+    name = _text(file)
+    shape = [_unpack(file, "Q") for _ in range(_unpack(file, "I"))]
+    _unpack(file, "I")
+    return name, prod(shape), _unpack(file, "Q")
 
 
 def _unpack(file: BinaryIO, code: str) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Condition
 
 from tests.doubles.ollama.refusal import Json, Refused
+from tests.doubles.ollama.runner import start
 from tests.doubles.ollama.store import Model, stamp
 
 FOREVER = 2**63 / 1e9
@@ -23,6 +24,12 @@ class Runner:
         self.model, self.options, self.duration = model, options, duration
         self.expires = time.time() + duration
         self.busy = 0
+        self.process = start(model.weights, model.adapters)
+
+    def close(self) -> None:
+        if self.process:
+            self.process.terminate()
+            self.process.wait()
 
 
 class Scheduler:
@@ -46,7 +53,7 @@ class Scheduler:
             if runner and (runner.options, runner.model.adapters) != (wanted, model.adapters):
                 while runner.busy:
                     self.lock.wait(60)
-                self.runners.pop(model.weights, None)
+                self._drop(model.weights)
                 runner = None
             if runner is None:
                 runner = self._start(model, wanted, self.default if given is None else given)
@@ -62,14 +69,14 @@ class Scheduler:
             runner.busy -= 1
             runner.expires = time.time() + runner.duration
             if runner.duration <= 0 and not runner.busy:
-                self.runners.pop(runner.model.weights, None)
+                self._drop(runner.model.weights)
             self.lock.notify_all()
 
     def _start(self, model: Model, options: Json, duration: float) -> Runner:
         while len(self.runners) >= self.most:
             idle = [path for path, each in self.runners.items() if not each.busy]
             if idle:
-                del self.runners[min(idle, key=lambda p: (self.runners[p].duration, str(p)))]
+                self._drop(min(idle, key=lambda p: (self.runners[p].duration, str(p))))
             else:
                 self.lock.wait(60)
         self.runners[model.weights] = runner = Runner(model, options, duration)
@@ -78,11 +85,15 @@ class Scheduler:
 
     def unload(self, model: Model) -> None:
         with self.lock:
-            self.runners.pop(model.weights, None)
+            self._drop(model.weights)
 
     def _expire(self) -> None:
         for path in [path for path, each in self.runners.items() if each.expires < time.time()]:
-            del self.runners[path]
+            self._drop(path)
+
+    def _drop(self, weights: Path) -> None:
+        if runner := self.runners.pop(weights, None):
+            runner.close()
 
     def running(self) -> list[Json]:
         with self.lock:

@@ -13,13 +13,15 @@ from llmhost.settings import Settings
 
 @dataclass(frozen=True)
 class Api:
-    """The service's port on the loopback."""
+    """The service's port on the loopback. `through` is a command that runs the request elsewhere,
+    such as in the network of a container."""
 
     host: Host
     base: str
+    through: str = ""
 
     def _curl(self, path: str, body: dict[str, Any] | None, options: str) -> str:
-        command = f"curl --silent --show-error --max-time 300 {options}"
+        command = f"{self.through} curl --silent --show-error --max-time 300 {options}".lstrip()
         if body is not None:
             data = shlex.quote(json.dumps(body))
             command += f" --header 'Content-Type: application/json' --data {data}"

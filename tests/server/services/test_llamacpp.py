@@ -9,6 +9,7 @@ import pytest
 from testinfra.host import Host
 
 from llmhost.checks.applies import does_not_apply
+from llmhost.checks.services import adapters
 from llmhost.checks.services.api import Api, api_of
 from llmhost.options.model import Model
 from llmhost.settings import Settings
@@ -60,6 +61,16 @@ def test_chat_streams_token_by_token(api: Api, model: Model) -> None:
     assert end == "[DONE]"
     deltas = [json.loads(event)["choices"][0]["delta"] for event in events]
     assert sum(1 for delta in deltas if delta.get("content")) > 1 or len(deltas) > 2
+
+
+def test_adapter_changes_the_answers(api: Api, model: Model) -> None:
+    if not model.adapter:
+        does_not_apply("the model of llamacpp has no adapter")
+    if model.task != "generate":
+        pytest.skip("not checked: llama.cpp embeds and ranks always with its adapter")
+    base, adapted = (adapters.llama(api, adapted=each) for each in (False, True))
+    changes = adapters.changes_answers(base, adapted)
+    assert changes, adapters.without_effect(model.name, "its base")
 
 
 def test_slots_and_web_interface_are_closed(api: Api, model: Model) -> None:

@@ -1,11 +1,13 @@
 """Ollama, without the gateway."""
 
 import json
+import re
 
 import pytest
 from testinfra.host import Host
 
 from llmhost.checks.applies import does_not_apply
+from llmhost.checks.services import adapters
 from llmhost.checks.services.api import Api, api_of
 from llmhost.options.model import Model
 from llmhost.services.ollama_store import weights_of
@@ -75,6 +77,36 @@ def test_every_role_answers_in_a_stream(api: Api, writers: list[Model]) -> None:
         body = {"model": model.name, "messages": messages, "options": options}
         *parts, last = map(json.loads, api.stream("/api/chat", body))
         assert last["done"] and parts and not any(part["done"] for part in parts)
+
+
+def runner_of(host: Host, settings: Settings, model: Model) -> tuple[Api, bool]:
+    """The llama.cpp that Ollama has started for a model, in the network of its container, and
+    whether it has an adapter (llm/llama_server.go, startLlamaServer)."""
+    container = f"{settings.stack.project}-ollama-1"
+    lines = host.check_output(f"docker top {container} -ww -eo pid,args").splitlines()
+    weights = f"sha256-{weights_of(model)} "
+    for line in (each for each in lines if weights in each):
+        if found := re.search(r"^\s*(\d+)\s.* --port (\d+)( |$)", line):
+            through = f"nsenter --target {found[1]} --net"
+            return Api(host, f"http://127.0.0.1:{found[2]}", through), " --lora " in line
+    if not model.resident:
+        pytest.skip(f"not checked: Ollama has unloaded {model.name}")
+    raise AssertionError(f"{model.name} is not loaded")
+
+
+def test_adapters_change_the_answers(host: Host, api: Api, settings: Settings) -> None:
+    """Ollama has no name for the base, and passes requests on to llama.cpp's server, which can
+    answer without its adapter."""
+    declared = [model for model in settings.models_of("ollama") if model.adapter]
+    for model in declared or does_not_apply("no model of ollama has an adapter"):
+        if model.task != "generate":
+            pytest.skip("not checked: llama.cpp embeds always with its adapter")
+        api.ask("/api/generate", {"model": model.name, "stream": False})  # loads it
+        runner, has_adapter = runner_of(host, settings, model)
+        assert has_adapter, f"Ollama runs {model.name} without its adapter"
+        base, adapted = (adapters.llama(runner, adapted=each) for each in (False, True))
+        changes = adapters.changes_answers(base, adapted)
+        assert changes, adapters.without_effect(model.name, "its base")
 
 
 def test_json_is_answered_with_json(api: Api, writers: list[Model]) -> None:

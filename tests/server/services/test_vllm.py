@@ -6,6 +6,7 @@ import pytest
 from testinfra.host import Host
 
 from llmhost.checks.applies import does_not_apply
+from llmhost.checks.services import adapters
 from llmhost.checks.services.api import Api, api_of
 from llmhost.options.model import Model
 from llmhost.settings import Settings
@@ -36,6 +37,14 @@ def test_chat_streams_token_by_token(api: Api, model: Model) -> None:
     *events, end = api.stream("/v1/chat/completions", body)
     assert end == "[DONE]" and len(events) > 1
     assert all("choices" in json.loads(event) for event in events)
+
+
+def test_adapters_change_the_answers(api: Api, model: Model) -> None:
+    if not model.adapters:
+        does_not_apply("the model of vllm has no adapters")
+    for adapter in model.adapters:
+        changes = adapters.vllm_changes_answers(api, model.task, model.name, adapter.name)
+        assert changes, adapters.without_effect(adapter.name, f"its base '{model.name}'")
 
 
 def test_other_model_is_unknown(api: Api, model: Model) -> None:

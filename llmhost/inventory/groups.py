@@ -1,0 +1,65 @@
+"""The groups of an inventory file, before pyinfra merges the data of their hosts. Pure.
+
+pyinfra ignores a group that is not a list of hosts. If a host is declared twice, it keeps the last
+value of each option.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from llmhost.inventory.role import APP_SERVERS, GATEWAYS
+from llmhost.options.kind import given
+
+GROUP = (
+    'a group is a list of hosts, each a name or ("llm-server", {"ssh_hostname": "192.168.0.10"})'
+)
+_GROUPS = ("llm_servers", APP_SERVERS, GATEWAYS)
+_NAME = re.compile(r"@\S+|[^\s/@][^\s/]*")
+
+
+def group_mistakes(variables: Mapping[str, object], groups: Mapping[str, object]) -> Iterator[str]:
+    """Mistakes in the variables of an inventory file, of which pyinfra takes some as groups."""
+    for name in _GROUPS:
+        if name in variables and name not in groups:
+            yield f"{name}: {_what(variables[name])}; {GROUP}"
+    hosts = [host for name, group in groups.items() for host in _hosts(name, group)]
+    for group, name, data in hosts:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            fix = (
+                "write it without spaces and slashes, such as 'llm-server'"
+                if group in _GROUPS
+                else f"if {group} is not a group, rename it to _{group}"
+            )
+            yield f"{group}: {name!r} is not the name of a host; {fix}"
+        elif wrong := [key for key in data if not isinstance(key, str)]:
+            yield f"{name}: {wrong[0]!r} is not the name of an option, such as ssh_hostname"
+    yield from _declared_twice(hosts)
+
+
+def _what(variable: object) -> str:
+    is_list = isinstance(variable, list | tuple)
+    return "has something that is not a host" if is_list else f"is {given(variable)}"
+
+
+def _hosts(name: str, group: Any) -> Iterator[tuple[str, Any, Mapping[Any, Any]]]:
+    """Group, name and own data of each host."""
+    for host in group[0] if isinstance(group, tuple) else group:
+        if isinstance(host, str):
+            yield name, host, {}
+        elif len(host) == 2 and isinstance(host[1], Mapping):
+            yield name, *host
+
+
+def _declared_twice(hosts: list[tuple[str, Any, Mapping[Any, Any]]]) -> Iterator[str]:
+    """Hosts with different values of an option; values may be secrets."""
+    first: dict[str, dict[Any, Any]] = defaultdict(dict)
+    for _, name, data in hosts:
+        known = first[name]
+        if differs := [key for key in data if key in known and known[key] != data[key]]:
+            yield (
+                f"{name}: is declared twice, with a different {differs[0]}; "
+                "give each host a name of its own"
+            )
+        known |= data
