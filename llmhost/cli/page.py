@@ -16,8 +16,9 @@ import typer
 from llmhost.cli.arguments import Hosts, Inventory
 from llmhost.cli.errors import DRIFT, ERROR, check_directory, stop
 from llmhost.cli.gpus import monitoring_server
+from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.report import Run, gathered
-from llmhost.cli.session import site_hosts
+from llmhost.cli.session import checked_hosts, site_hosts
 from llmhost.cli.usage import seconds_since
 from llmhost.cli.verify import client_keys, run_server_tests
 from llmhost.inventory.site_reader import no_rules
@@ -113,6 +114,6 @@ def _checks(inventory: str, limit: Sequence[str]) -> Report:
     with TemporaryDirectory(prefix="llmhost-") as directory:
         records = Path(directory, "records")
         begun = time.monotonic()
-        hosts = site_hosts(inventory, limit)
-        run_server_tests(hosts, {}, [], records, client_keys(inventory))
+        loaded = load_inventory(inventory)
+        run_server_tests(checked_hosts(loaded, limit), {}, [], records, client_keys(loaded))
         return gathered(run, time.monotonic() - begun, records)

@@ -4,13 +4,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
+from pyinfra.api import Host
 
 from llmhost.cli.arguments import Inventory, Limit
 from llmhost.cli.errors import check_writable, stop
@@ -19,7 +20,7 @@ from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.offline import verify_offline
 from llmhost.cli.progress import INTERACTIVE, run_checks
 from llmhost.cli.report import Run, write_page
-from llmhost.cli.session import site_hosts
+from llmhost.cli.session import checked_hosts
 from llmhost.inventory.site import SiteHost
 from llmhost.resources import CHECKS
 from llmhost.verify.report import parse, unproven
@@ -74,7 +75,8 @@ def verify(
         stop("--json works only with --hardening: add --hardening, or use --junit FILE")
     if html:
         check_writable(html)
-    hosts = site_hosts(inventory, limit or [])
+    loaded = load_inventory(inventory)
+    hosts = checked_hosts(loaded, limit or [])
     if hardening:
         passed = verify_hardening(hosts, as_json=as_json)
     elif offline:
@@ -83,7 +85,7 @@ def verify(
     else:
         options = {"--junitxml": junit, "--outside": outside, "--evidence": evidence}
         run = Run(inventory, limit or [], datetime.now(UTC))
-        passed = _verify(hosts, options, pytest_args or [], run, html)
+        passed = _verify(hosts, client_keys(loaded), options, pytest_args or [], run, html)
     raise typer.Exit(0 if passed else 1)
 
 
@@ -91,8 +93,9 @@ def failing_hosts(inventory: str, names: Sequence[str]) -> list[str]:
     """Those of the hosts that do not do what the inventory declares."""
     with TemporaryDirectory(prefix="llmhost-") as directory:
         records = Path(directory, "records")
-        hosts = site_hosts(inventory, names)
-        status = run_server_tests(hosts, {}, ["-q"], records, client_keys(inventory))
+        loaded = load_inventory(inventory)
+        hosts = checked_hosts(loaded, names)
+        status = run_server_tests(hosts, {}, ["-q"], records, client_keys(loaded))
         lines = records.read_text(encoding="utf-8").splitlines()
     if status == 0:
         return []
@@ -103,6 +106,7 @@ def failing_hosts(inventory: str, names: Sequence[str]) -> list[str]:
 
 def _verify(
     hosts: Sequence[SiteHost],
+    known: Sequence[str],
     options: Mapping[str, object],
     arguments: Sequence[str],
     run: Run,
@@ -112,7 +116,6 @@ def _verify(
     with TemporaryDirectory(prefix="llmhost-") as directory:
         records = Path(directory, "records")
         begun = time.monotonic()
-        known = client_keys(run.inventory)
         status = run_server_tests(hosts, options, arguments, records, known)
         if html:
             write_page(html, run, time.monotonic() - begun, records)
@@ -120,10 +123,10 @@ def _verify(
     return status == 0
 
 
-def client_keys(inventory: str) -> list[str]:
+def client_keys(inventory: Iterable[Host]) -> list[str]:
     """Digests of the keys of all clients in an inventory: a check that needs a key can then tell
     one of other hosts from one of nobody."""
-    declared = (host.data.dict().get("api_clients") for host in load_inventory(inventory))
+    declared = (host.data.dict().get("api_clients") for host in inventory)
     lists = (found for found in declared if isinstance(found, list | tuple))
     clients = [each for found in lists for each in found if isinstance(each, Mapping)]
     names = ("sha256", "previous_sha256")

@@ -54,8 +54,8 @@ OVERRIDES = (
 
 _RECORDS = "/var/lib/llmhost/docker"
 _LAST = "/var/lib/llmhost/docker-last"
-_STARTED_WITH = "docker/functions.sh"
-SETTLE = script("docker/settle_config.sh", _LAST, CONFIG, _RECORDS, functions=_STARTED_WITH)
+_FUNCTIONS = "docker/functions.sh"
+SETTLE = script("docker/settle_config.sh", _LAST, CONFIG, _RECORDS, functions=_FUNCTIONS)
 """Shell command for after a start of the daemon: if it does not start with a new CONFIG, the last
 one is restored, and it starts again."""
 
@@ -220,7 +220,7 @@ def _install_config(
         script(
             "docker/install_config.sh",
             *(candidate, CONFIG, before, record, after, _LAST),
-            functions=_STARTED_WITH,
+            functions=_FUNCTIONS,
         ),
     ]
     return StringCommand("\n".join(lines), _stdin=archive(contents))

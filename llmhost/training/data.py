@@ -129,7 +129,7 @@ def _files(place: Path) -> list[Path]:
 
 
 def _check_inside(file: Path, place: Path) -> None:
-    """A link in somebody's repository could name a file that nobody means to train on."""
+    """A link in a cloned repository may point to a file outside it, such as a key."""
     target = file.resolve()
     if not target.is_relative_to(place.resolve()):
         raise DataError(

@@ -142,7 +142,7 @@ def test_builder_without_docker_is_told(tmp_path: Path, inventory: Path) -> None
 
 @pytest.mark.parametrize("command", ["create", "apply"])
 def test_inventory_is_read_once(tmp_path: Path, command: str) -> None:
-    """It is a program, which may ask somebody or take long."""
+    """It is a program: it may prompt for a password, or take long."""
     count = tmp_path / "count"
     file = tmp_path / "site.py"
     file.write_text(f"open({str(count)!r}, 'a').write('x')\nservers = [('llm-server', {DATA!r})]\n")

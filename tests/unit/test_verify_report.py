@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -105,8 +106,7 @@ def test_key_of_a_client_of_the_gateway_is_not_asked_for_at_its_servers(
         {},
     ]
     inventory = [SimpleNamespace(data=SimpleNamespace(dict=lambda own=own: own)) for own in hosts]
-    monkeypatch.setattr(verify, "load_inventory", lambda _: inventory)
-    known = verify.client_keys("site.py")
+    known = verify.client_keys(cast(Any, inventory))
     assert known == sorted([app, gate, nobody])
     client = {"name": "gate", "sha256": gate}
     server = read_settings({"services": ["redis"], "api_clients": [client]})
