@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyinfra
 from pyinfra.api import Config, Host, Inventory, State, StringCommand
-from pyinfra.api.connect import connect_all, disconnect_all
+from pyinfra.api.connect import connect_all
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import StateStage
 from pyinfra.context import ctx_config, ctx_inventory, ctx_state
@@ -34,6 +34,7 @@ from llmhost.inventory.site_rules import site_problems
 from llmhost.operations.comparison import compare
 from llmhost.operations.connection_arguments import connection_arguments
 from llmhost.operations.inventory import inventory_site
+from llmhost.operations.pyinfra_patches import disconnect
 from llmhost.operations.run_state import run_of
 from llmhost.resources import DEPLOY
 
@@ -150,7 +151,7 @@ def connected(
             _connect(state)
             yield state, messages
         finally:
-            disconnect_all(state)
+            disconnect(state)
 
 
 def _connect(state: State) -> None:

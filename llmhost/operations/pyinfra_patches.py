@@ -9,9 +9,11 @@ determines the types of its arguments for each fact that is defined.
 """
 
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from functools import cache, partial, wraps
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +24,7 @@ import click
 import gevent
 import pyinfra
 from pyinfra.api import BaseStateCallback, Config, Host, Inventory, State, arguments, facts
+from pyinfra.api.connect import disconnect_all
 from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.util import PYINFRA_INSTALL_DIR
 from pyinfra.connectors.ssh import SSHConnector
@@ -50,6 +53,8 @@ def patch_process() -> None:
         fail_one_host_on_eof()
         fail_one_host_on_key()
         print_no_traceback_of_pyinfra_errors()
+        interrupt_between_greenlets()
+        disconnect_after_interrupt()
 
 
 def patch_run(state: State, host: Host) -> None:
@@ -195,6 +200,49 @@ def print_no_traceback_of_pyinfra_errors() -> None:
     hub = gevent.get_hub()
     if PyinfraError not in hub.NOT_ERROR:
         hub.NOT_ERROR = (*hub.NOT_ERROR, PyinfraError)
+
+
+def interrupt_between_greenlets() -> None:
+    """The handler of Ctrl-C raises an exception wherever the process is. Within gevent, this can be
+    a hook that runs while it forks for a local command: Python ignores exceptions there, and the
+    lock that the hook releases stays locked. So the handler runs from gevent's loop then, which
+    raises the exception in the main greenlet."""
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler) and not hasattr(handler, "__wrapped__"):
+        with suppress(ValueError):  # another thread than the main one
+            signal.signal(signal.SIGINT, _between_greenlets(handler))
+
+
+def _between_greenlets(handler: Callable[[int, FrameType | None], Any]) -> Callable[..., None]:
+    @wraps(handler)
+    def call(number: int, frame: FrameType | None) -> None:
+        hub = gevent.get_hub()
+        main = hub.parent is gevent.getcurrent()
+        if main and not any(name.startswith("gevent") for name in _modules(frame)):
+            handler(number, frame)
+        else:
+            hub.loop.run_callback_threadsafe(handler, number, None)
+
+    return call
+
+
+def _modules(frame: FrameType | None) -> Iterator[str]:
+    while frame:
+        yield frame.f_globals.get("__name__", "")
+        frame = frame.f_back
+
+
+def disconnect_after_interrupt() -> None:
+    """For pyinfra's own command; llmhost's commands call `disconnect`."""
+    if command := sys.modules.get("pyinfra_cli.cli"):
+        vars(command)["disconnect_all"] = disconnect
+
+
+def disconnect(state: State) -> None:
+    """Disconnect from all hosts. pyinfra would wait until hosts have ended what they still do after
+    an interrupt: its pool has room for one greenlet per host."""
+    state.pool.kill(block=False)
+    disconnect_all(state)
 
 
 def merge_host_data(host: Host) -> None:

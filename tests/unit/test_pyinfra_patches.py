@@ -6,6 +6,7 @@ In processes of their own: the patches stay, and pyinfra's command line patches 
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -77,7 +78,9 @@ for each in range(2): server.shell(name="Same place", commands="true")
 """
 
 
-def python(program: str, *arguments: str, patches: str = "1") -> "subprocess.CompletedProcess[str]":
+def python(
+    program: str, *arguments: str, patches: str = "1", check: bool = True
+) -> "subprocess.CompletedProcess[str]":
     """Run a program with or without the patches."""
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
@@ -85,7 +88,7 @@ def python(program: str, *arguments: str, patches: str = "1") -> "subprocess.Com
         env=os.environ | {"LLMHOST_PYINFRA_PATCHES": patches},
         capture_output=True,
         text=True,
-        check=True,
+        check=check,
     )
 
 
@@ -224,3 +227,97 @@ def test_only_errors_that_pyinfra_does_not_report_have_a_traceback() -> None:
     said = python(_GREENLETS).stderr
     assert "No hosts remaining!" not in said
     assert said.count("Traceback") == 1 and "a mistake of ours" in said
+
+
+# Ctrl-C at the moment that an argument names, while a local command runs. Another one is started
+# afterwards: its fork needs the lock that a hook of the first one took, as `logging` does.
+_INTERRUPTED = """
+import os, signal, sys, threading, time
+from gevent import monkey
+monkey.patch_all()
+def exit_3(number, frame):
+    sys.exit(3)
+if sys.argv[1] == "handler of pyinfra":
+    signal.signal(signal.SIGINT, exit_3)
+import gevent
+from gevent import subprocess
+def patches():
+    from llmhost.operations import pyinfra_patches
+gevent.spawn(patches).get()  # as pyinfra does: it reads deploy.py in a greenlet
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.perf_counter()
+
+lock = threading.RLock()
+forks = 0
+
+def after_fork():
+    global forks
+    forks += 1
+    if forks == 1 and sys.argv[2] == "in a hook of a fork":
+        interrupt()
+    lock.release()
+
+os.register_at_fork(before=lock.acquire, after_in_parent=after_fork)
+try:
+    other = gevent.spawn(subprocess.call, ["sleep", "3"])
+    gevent.sleep(0)
+    if sys.argv[2] == "in the main program":
+        interrupt()
+    if sys.argv[2] == "while it waits":
+        gevent.spawn_later(0.1, interrupt)
+    gevent.sleep(20)
+    print("not interrupted")
+finally:
+    subprocess.call(["true"])
+    assert not other.dead
+"""
+
+
+@pytest.mark.parametrize(
+    ("handler", "moment", "code"),
+    [
+        ("handler of pyinfra", "in a hook of a fork", 3),
+        ("handler of pyinfra", "in the main program", 3),
+        ("handler of pyinfra", "while it waits", 3),
+        ("handler of Python", "in a hook of a fork", -signal.SIGINT),
+    ],
+)
+def test_interrupt_reaches_the_main_program_alone(handler: str, moment: str, code: int) -> None:
+    ran = python(_INTERRUPTED, handler, moment, check=False)
+    assert (ran.returncode, ran.stdout) == (code, ""), ran.stderr
+    assert "Exception ignored" not in ran.stderr
+
+
+def test_interrupt_in_a_hook_is_lost_without_the_patches() -> None:
+    program = _INTERRUPTED.replace("sleep(20)", "sleep(1)")
+    ran = python(program, "handler of pyinfra", "in a hook of a fork", patches="0", check=False)
+    assert ran.stdout == "not interrupted\n" and "Exception ignored" in ran.stderr
+
+
+# One host, with a pool for one greenlet, which is busy.
+_BUSY = """
+import time
+from gevent import monkey
+monkey.patch_all()
+import gevent
+from pyinfra.api import Config, Inventory, State
+from pyinfra.api.connect import connect_all
+from pyinfra.api.state import StateStage
+from llmhost.operations.pyinfra_patches import disconnect
+
+state = State(Inventory((["@local"], {})), Config())
+state.set_stage(StateStage.Connect)
+connect_all(state)
+[host] = state.inventory
+busy = state.pool.spawn(host.run_shell_command, "sleep 20")
+gevent.sleep(0.5)
+begun = time.monotonic()
+disconnect(state)
+print(time.monotonic() - begun < 10, host.connected, busy.dead)
+"""
+
+
+def test_disconnecting_does_not_wait_for_what_hosts_still_do() -> None:
+    assert python(_BUSY).stdout == "True False True\n"
