@@ -10,7 +10,6 @@ from typing import Annotated
 
 import httpx
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -28,6 +27,7 @@ from llmhost.bench.report import (
     parsed,
 )
 from llmhost.cli.arguments import Inventory
+from llmhost.cli.console import table_console
 from llmhost.cli.errors import ERROR, stop, writing
 from llmhost.cli.plot_file import check_plot
 from llmhost.cli.remote import ssh_address
@@ -99,7 +99,7 @@ def bench(
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     else:
-        Console(highlight=False).print(_table(report, before))
+        table_console().print(_table(report, before))
     if png:
         with writing(png):
             plot(report, before, png)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import typer
 from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llmhost.cli.console import table_console
 from llmhost.cli.errors import DRIFT, ERROR, stop
 from llmhost.cli.inventory_file import inventory_data
 from llmhost.options.gateway import ApiClient
@@ -53,7 +53,7 @@ def _print(report: KeyReport, clients: Clients, *, asked: bool) -> None:
         record = records[each.host, each.client]
         last = (each.last_used[:10] if each.last_used else "–",) if asked else ()
         table.add_row(*map(escape, (each.host, *_row(record, each), *last, each.digest)))
-    console = Console(highlight=False)
+    console = table_console()
     console.print(table)
     for sentence in dict.fromkeys(each.attention for each in report.keys if each.attention):
         console.print(f"[yellow]! {escape(sentence)}[/yellow]", soft_wrap=True)

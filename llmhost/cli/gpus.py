@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from llmhost.cli.arguments import Hosts, Inventory
+from llmhost.cli.console import table_console
 from llmhost.cli.errors import stop
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.parallel import run_on_each
@@ -75,7 +75,7 @@ def gpus(
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     elif report.gpus:
-        Console(highlight=False).print(_table(report, since))
+        table_console().print(_table(report, since))
     else:
         typer.echo(f"{server.name} has no metrics of GPUs of {', '.join(names)} since {since} ago")
 

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from pyinfra.api import Host
 from pyinfra.context import ctx_host
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from llmhost.cli.arguments import Inventory, Limit
+from llmhost.cli.console import table_console
 from llmhost.cli.errors import ERROR, stop
 from llmhost.cli.messages import Messages
 from llmhost.cli.session import connected
@@ -92,7 +92,7 @@ def _reports(
 
 
 def _print(reports: Sequence[Report]) -> None:
-    console = Console(soft_wrap=False)
+    console = table_console()
     for each in reports:
         if each.error:
             about = ", ".join(filter(None, (each.host, each.model)))

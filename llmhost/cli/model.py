@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llmhost.cli.console import table_console
 from llmhost.cli.errors import stop, writing
 from llmhost.cli.hub import ADDRESSES, HubError, Hubs
 from llmhost.cli.inventory_file import inventory_data
@@ -102,7 +102,7 @@ def list_models(inventory: InventoryFile) -> None:
         entries, made = read_entries(file), made_directory(file)
         for record in locked.records:
             table.add_row(*map(escape, _row(record, entries, made)))
-    Console(soft_wrap=False).print(table)
+    table_console().print(table)
 
 
 def _row(record: Mapping[str, Any], entries: Entries, made: Path) -> Iterator[str]:

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llmhost.cli.console import table_console
 from llmhost.cli.errors import stop
 from llmhost.cli.hub import ADDRESSES
 from llmhost.cli.model import (
@@ -96,7 +96,7 @@ def make_models(
     if as_json:
         typer.echo(json.dumps(asdict(report)))
     else:
-        Console(soft_wrap=False).print(_table(report))
+        table_console().print(_table(report))
 
 
 def _fix(files: Mapping[Path, Locked]) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from llmhost.cli.console import table_console
 from llmhost.nvidia.data import MATRIX
 from llmhost.nvidia.matrix import (
     Row,
@@ -35,7 +36,7 @@ def nvidia(
         typer.echo(json.dumps(asdict(nvidia_report(today)), default=str))
         return
     bulletin = MATRIX.bulletin
-    console = Console()
+    console = table_console()
     console.print(Text(f"NVIDIA matrix, {age(today)}. Newer drivers, CUDA and GPUs get a warning."))
     drivers = (
         (row.release, row.gpus, row.source, _answer(row)) for row in rows(today) if row.default

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 from pyinfra.api import Host, State
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from llmhost.cli.arguments import Inventory, Limit
+from llmhost.cli.console import table_console
 from llmhost.cli.errors import DRIFT, ERROR
 from llmhost.cli.messages import Messages
 from llmhost.cli.session import dry_run
@@ -79,7 +79,7 @@ def _step(state: State, operation: str, reasons: Reasons) -> Step:
 
 
 def _print(plans: Sequence[HostPlan]) -> None:
-    console = Console(soft_wrap=False)
+    console = table_console()
     for each in plans:
         for error in each.errors:
             console.print(f"[bold]{escape(each.host)}[/bold]: [red]{escape(error)}[/red]")

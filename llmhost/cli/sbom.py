@@ -23,6 +23,7 @@ from llmhost.bundle.key import (
 )
 from llmhost.bundle.manifest import BundleError
 from llmhost.cli.arguments import Hosts, Inventory
+from llmhost.cli.console import table_console
 from llmhost.cli.errors import DRIFT, ERROR, check_directory, stop
 from llmhost.sbom.changes import SbomChanges, compare, read
 from llmhost.sbom.licences import LicenceUse, as_csv, components_of, licence_table
@@ -99,7 +100,7 @@ def diff(
     if as_json:
         typer.echo(json.dumps(asdict(found)))
     else:
-        Console(highlight=False).print(_changes(found) if found.changes else "nothing changed")
+        table_console().print(_changes(found) if found.changes else "nothing changed")
     raise typer.Exit(DRIFT if found.changes else 0)
 
 
@@ -167,7 +168,7 @@ def _print(directory: Path, documents: dict[str, Any]) -> None:
     for host, document in documents.items():
         count = sum(1 for _ in components_of(document))
         console.print(escape(f"{host}: {count} components in {_file(directory, host)}"))
-    Console(highlight=False).print(_licence_table(licence_table(documents.values())))
+    table_console().print(_licence_table(licence_table(documents.values())))
 
 
 def _licence_table(rows: Sequence[LicenceUse]) -> Table:

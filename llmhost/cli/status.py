@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from llmhost.cli.arguments import Hosts, Inventory
+from llmhost.cli.console import table_console
 from llmhost.cli.errors import DRIFT, ERROR, stop
 from llmhost.cli.messages import Messages
 from llmhost.cli.parallel import Answer, each_of, run_on_each
@@ -77,7 +78,7 @@ def status(
     if as_json:
         typer.echo(json.dumps(asdict(StatusReport(SCHEMA, tuple(found)))))
     elif not watch:
-        Console(highlight=False).print(shown(found))
+        table_console().print(shown(found))
     raise typer.Exit(exit_status(found))
 
 

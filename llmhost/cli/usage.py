@@ -5,11 +5,11 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from llmhost.cli.arguments import Inventory
+from llmhost.cli.console import table_console
 from llmhost.cli.errors import ERROR, stop
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.parallel import run_on_each
@@ -61,7 +61,7 @@ def usage(
         typer.echo(as_csv(found), nl=False)
     else:
         if found.rows or not found.errors:
-            Console(highlight=False).print(_table(found) if found.rows else "no requests")
+            table_console().print(_table(found) if found.rows else "no requests")
     for host, error in found.errors.items():
         typer.echo(f"{host}: {error}", err=True)
     for host, files in found.damaged.items():

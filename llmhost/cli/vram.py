@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from llmhost.cli.arguments import Inventory, Limit
+from llmhost.cli.console import table_console
 from llmhost.cli.errors import stop
 from llmhost.cli.session import site_hosts
 from llmhost.inventory.model_rules import Shortfall
@@ -77,7 +78,7 @@ def _rules_beside_memory(settings: Settings) -> Iterator[Problem]:
 
 
 def _print(plans: list[HostPlan]) -> None:
-    console = Console(soft_wrap=False)
+    console = table_console()
     for each in plans:
         if not each.plan.ledgers:
             console.print(f"{escape(each.host)}: nothing runs on a GPU", highlight=False)
