@@ -205,8 +205,8 @@ def print_no_traceback_of_pyinfra_errors() -> None:
 def interrupt_between_greenlets() -> None:
     """The handler of Ctrl-C raises an exception wherever the process is. Within gevent, this can be
     a hook that runs while it forks for a local command: Python ignores exceptions there, and the
-    lock that the hook releases stays locked. So the handler runs from gevent's loop then, which
-    raises the exception in the main greenlet."""
+    lock that the hook releases stays locked. So the exception is raised in the main greenlet then,
+    and from there: gevent prints a traceback of one that its loop gets."""
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler) and not hasattr(handler, "__wrapped__"):
         with suppress(ValueError):  # another thread than the main one
@@ -221,9 +221,16 @@ def _between_greenlets(handler: Callable[[int, FrameType | None], Any]) -> Calla
         if main and not any(name.startswith("gevent") for name in _modules(frame)):
             handler(number, frame)
         else:
-            hub.loop.run_callback_threadsafe(handler, number, None)
+            hub.loop.run_callback_threadsafe(_in_main, hub, handler, number)
 
     return call
+
+
+def _in_main(hub: Any, handler: Callable[[int, FrameType | None], Any], number: int) -> None:
+    try:
+        handler(number, None)
+    except BaseException as interrupt:
+        hub.parent.throw(interrupt)
 
 
 def _modules(frame: FrameType | None) -> Iterator[str]:
