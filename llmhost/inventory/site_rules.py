@@ -15,6 +15,7 @@ from llmhost.system.environment_file import unfit
 
 def site_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
     """Mistakes of one host that involve others."""
+    yield from _same_machine(host, site)
     yield from _taken_addresses(host, site)
     yield from site_model_problems(host, site)
     yield from group_problems(host, site)
@@ -28,6 +29,22 @@ def site_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
         yield Problem("gateway_upstreams", what, "list the LLM servers behind this gateway")
     if host.role is Role.APP_SERVER:
         yield from _app_server_problems(host, site)
+
+
+_CONNECTION = {"ssh_port": 22, "ssh_config_file": "", "ssh_paramiko_connect_kwargs": ""}
+
+
+def _same_machine(host: SiteHost, site: Site) -> Iterator[Problem]:
+    """Each run would apply both declarations to a machine that two names lead to."""
+    for other in site.values():
+        if other.name != host.name and host.contact and _connection(other) == _connection(host):
+            what = f"leads to {host.contact}, as that of {other.name} does"
+            yield Problem("ssh_hostname", what, "correct the address, or remove one of the hosts")
+
+
+def _connection(host: SiteHost) -> list[str]:
+    given = (str(host.data.get(key) or usual) for key, usual in _CONNECTION.items())
+    return [host.contact, *given]
 
 
 def _taken_addresses(host: SiteHost, site: Site) -> Iterator[Problem]:

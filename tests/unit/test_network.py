@@ -346,3 +346,19 @@ def test_resolv_conf_of_another_program_is_refused() -> None:
     other = resolver.ResolverState(target="/run/resolvconf/resolv.conf", resolved=True)
     assert "/run/resolvconf/resolv.conf, which another program writes" in resolver.refusal(other)
     assert resolver.refusal(replace(RESOLVED, resolved=False))
+
+
+@pytest.mark.parametrize(
+    ("data", "same"),
+    [
+        ({}, True),
+        ({"ssh_user": "root", "ssh_port": 22}, True),
+        ({"ssh_port": 2222}, False),
+        ({"ssh_config_file": "other"}, False),
+    ],
+)
+def test_two_names_of_one_machine_are_refused(data: dict[str, Any], same: bool) -> None:
+    host = SiteHost("one", read_settings(GOOD), contact="192.168.0.5")
+    other = SiteHost("two", read_settings({}), contact="192.168.0.5", data=data)
+    found = [problem.what for problem in site_problems(host, {"one": host, "two": other})]
+    assert ("leads to 192.168.0.5, as that of two does" in found) is same

@@ -184,7 +184,7 @@ def test_host_with_mistakes_is_reached_by_other_commands_of_pyinfra(
 
 
 def test_ssh_key_that_does_not_exist_is_named_and_fails_its_host_alone(site: Path) -> None:
-    hosts = [("far", HOST), ("keyless", {**HOST, "ssh_key": "/nowhere/key"})]
+    hosts = [("far", HOST), ("keyless", {**HOST, "ssh_port": 10, "ssh_key": "/nowhere/key"})]
     (site / SITE).write_text(f"llm_servers = ({hosts!r}, {{'api_clients': {CLIENTS}}})\n")
     status, output = said("plan", SITE)
     assert status == 1 and "far: no SSH connection (unable to connect to port 9" in output, output
