@@ -18,7 +18,7 @@ from llmhost.facts.connections import Connections
 from llmhost.gateway import tree
 from llmhost.gateway.pool import Drained
 from llmhost.gateway.returner import Returner
-from llmhost.inventory.site import head_of
+from llmhost.inventory.site import group_of
 from llmhost.operations import nginx
 from llmhost.options.upstream import UpstreamServer
 from llmhost.settings import Settings
@@ -37,25 +37,26 @@ def drain(
 ) -> None:
     """Stop sending requests to a server and wait for open requests to finish.
 
-    The server stays drained until --undo, even when the gateway is deployed again. Exit status:
-    0 no request is left, 2 requests are left after the wait, 1 error.
+    The server stays drained until --undo, even when the gateway is deployed again. Any member
+    drains its engine group. Exit status: 0 no request is left, 2 requests are left after the wait,
+    1 error.
     """
-    head = head_of(server, (host.data.dict() for host in load_inventory(inventory)))
-    if head != server:
-        _console.print(f"{escape(server)} is in the engine group of {escape(head)}")
-        server = head
-    gateways = _gateways_of(server, inventory)
+    group = group_of(server, (host.data.dict() for host in load_inventory(inventory)))
+    if group[0] != server:
+        _console.print(f"{escape(server)} is in the engine group of {escape(group[0])}")
+    gateways = _gateways_of(group, inventory)
+    servers = {name: _known(settings, group) for name, settings in gateways.items()}
     with connected(inventory, list(gateways)) as (state, messages):
         calls = {
-            host: drain_call(gateways[host.name], [server], undo=undo) for host in _done(state)
+            host: drain_call(gateways[host.name], servers[host.name], undo=undo)
+            for host in _done(state)
         }
         failed = run_locked(state, calls)
         for host in _done(state):
             verb = "sends requests to" if undo else "sends no new requests to"
-            _console.print(f"{escape(host.name)} {verb} {escape(server)}")
+            _console.print(f"{escape(host.name)} {verb} {escape(', '.join(servers[host.name]))}")
         waits = bool(_done(state)) and not undo
-        names = {server: dict.fromkeys(gateways, server)}
-        left = await_end(_done(state), gateways, names, wait) if waits else {}
+        left = await_end(_done(state), gateways, _by_server(servers), wait) if waits else {}
         why_not = [f"{name}: {sentence}" for name, why in failed.items() for sentence in why]
         if missing := sorted(gateways.keys() - {host.name for host in _done(state)}):
             about = [f"{name}: {each}" for name in missing for each in messages.about(name)]
@@ -63,17 +64,32 @@ def drain(
         raise typer.Exit(STILL_BUSY if any(left.values()) else 0)
 
 
-def _gateways_of(server: str, inventory: str) -> dict[str, Settings]:
-    """Settings of the gateways in front of the server, by host; stops if there is none."""
+def _gateways_of(group: Sequence[str], inventory: str) -> dict[str, Settings]:
+    """Settings of the gateways in front of a server, or of one of its engine group, by host; stops
+    if there is none."""
     loaded = load_inventory(inventory)
     hosts = [host for host in loaded if "gateway_upstreams" in host.data.dict()]
     site = checked_site(loaded, hosts)
     known = {host.name: site[host.name].settings for host in hosts}
-    found = {name: each for name, each in known.items() if _upstream(each, server)}
+    found = {name: each for name, each in known.items() if _known(each, group)}
     if not found:
         names = sorted({each.name for of in known.values() for each in of.gateway.upstreams})
         listed = f"known servers: {', '.join(names)}" if names else "no host has gateway_upstreams"
-        stop(f"no gateway in {inventory} has the server {server}; {listed}")
+        stop(f"no gateway in {inventory} has the server {group[0]}; {listed}")
+    return found
+
+
+def _known(settings: Settings, servers: Sequence[str]) -> list[str]:
+    """Those of the servers that a gateway has."""
+    return [each for each in servers if _upstream(settings, each)]
+
+
+def _by_server(servers: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+    """The gateways of each server, each with the server's name there, from the servers of each."""
+    found: dict[str, dict[str, str]] = {}
+    for gateway, names in servers.items():
+        for name in names:
+            found.setdefault(name, {})[gateway] = name
     return found
 
 

@@ -33,6 +33,7 @@ from llmhost.cli.roll_plan import (
     RollHost,
     RollPlan,
     batch_size,
+    groups_as_one,
     kind_of,
     pools_of,
     roll_plan,
@@ -45,7 +46,7 @@ from llmhost.facts.upstreams import SilentUpstreams
 from llmhost.gateway.nginx import NginxState
 from llmhost.gateway.pool import Drained, Marks, Pool, mark_path, marks_of
 from llmhost.gateway.tree import NginxPaths, pool
-from llmhost.inventory.site import Site
+from llmhost.inventory.site import Site, group_of
 from llmhost.operations.changes import reasons
 from llmhost.operations.host_channel import LOST
 from llmhost.settings import Settings
@@ -81,9 +82,10 @@ def roll(
 
     Hosts without changes are left alone. Gateways come first, then the servers behind them: at
     least one healthy server of each gateway takes requests at any time. Hosts that no gateway
-    balances are not drained. The first batch that fails ends the roll; its servers stay drained,
-    and the next run continues with them. Exit status: 0 all hosts are done, 2 hosts were left out
-    or, with --dry-run, would change, 1 a host failed.
+    balances are not drained. An engine group is one server: all members are deployed and verified
+    together, also if --limit names only one. The first batch that fails ends the roll; its servers
+    stay drained, and the next run continues with them. Exit status: 0 all hosts are done, 2 hosts
+    were left out or, with --dry-run, would change, 1 a host failed.
     """
     size = batch_size(batch)
     if size is None:
@@ -105,24 +107,35 @@ def roll(
     except KeyboardInterrupt:
         remaining = rolling.remaining
         _error("interrupted")
-    _report(rolling, remaining)
+    _report(rolling, plan, remaining)
     if rolling.failed or remaining:
         raise typer.Exit(ERROR)
     raise typer.Exit(DRIFT if plan.left_out else 0)
 
 
 def _site(path: str, limit: Sequence[str]) -> tuple[Site, list[str]]:
-    """The hosts of the inventory, and the names of those within the limit. Mistakes of gateways
-    count, too: they decide which hosts can be drained."""
+    """The hosts of the inventory, and the names of those within the limit, with the other members
+    of their engine groups. Mistakes of gateways count, too: they decide which hosts can be
+    drained."""
     loaded = load_inventory(path)
-    hosts = hosts_within(loaded, limit)
-    gateways = [each for each in loaded if "gateway_upstreams" in each.data.dict()]
-    return checked_site(loaded, {*hosts, *gateways}), [host.name for host in hosts]
+    within = {host.name for host in hosts_within(loaded, limit)}
+    data = {host.name: host.data.dict() for host in loaded}
+    groups = {name: group_of(name, data.values()) for name in data}
+    hosts = [each for each in loaded if within & {*groups[each.name]}]
+    gateways = [each for each in loaded if "gateway_upstreams" in data[each.name]]
+    site = checked_site(loaded, {*hosts, *gateways})
+    for name in (each.name for each in hosts if each.name not in within):
+        named = next(each for each in groups[name] if each in within)
+        _console.print(
+            f"{escape(name)} is included, because it is in one engine group with {escape(named)}"
+        )
+    return site, [host.name for host in hosts]
 
 
 @dataclass
 class _Roll:
-    """One run. `failed` are hosts with the reason; `drained` those that get no requests now."""
+    """One run. `failed` are hosts with the reason; `drained` those that get no requests now. An
+    engine group is one host, with the name of its head."""
 
     inventory: str
     site: Site
@@ -131,7 +144,7 @@ class _Roll:
     interrupt: bool
     failed: dict[str, str] = field(default_factory=dict)
     drained: dict[str, RollHost] = field(default_factory=dict)
-    remaining: list[str] = field(default_factory=list)
+    remaining: list[RollHost] = field(default_factory=list)
 
     def plan(self, names: Sequence[str], size: BatchSize) -> RollPlan:
         """Compare the hosts with the inventory; stops if a gateway in front of them fails."""
@@ -144,7 +157,9 @@ class _Roll:
                 stop(*(_broken(each) for each in broken))
             marks = {name: _marks(hosts[name], self._settings(name)) for name in gateways}
         states = {name: _state(self._settings(name), marks[name]) for name in gateways}
-        return roll_plan([self._host(plans[name], marks) for name in names], states, size)
+        found = groups_as_one(self._host(plans[name], marks) for name in names)
+        self.drained = {each.name: each for each in found if each.is_drained}
+        return roll_plan(found, states, size)
 
     def _host(self, plan: HostPlan, marks: Mapping[str, Marks]) -> RollHost:
         upstream = self.pools.get(plan.host, {})
@@ -152,32 +167,29 @@ class _Roll:
         by = {owner for owner in found if owner}
         kind = kind_of(self.site[plan.host], self.pools)
         settings = self._settings(plan.host)
-        host = RollHost(
+        return RollHost(
             plan.host,
             kind,
             plan.status,
             plan.errors,
-            upstream,
+            {gateway: (name,) for gateway, name in upstream.items()},
             rolled=Drained.BY_ROLL in by,
             by_hand=Drained.BY_HAND in by,
             trains=Drained.BY_TRAINING in by,
             group=settings.engine_group.names if settings.member else (),
         )
-        if by:
-            self.drained[host.name] = host
-        return host
 
     def _settings(self, name: str) -> Settings:
         return self.site[name].settings
 
-    def run(self, batches: Sequence[Batch], max_failed: int) -> list[str]:
+    def run(self, batches: Sequence[Batch], max_failed: int) -> list[RollHost]:
         """Change batch after batch; returns the hosts that were not reached."""
         self._check_gateways(batches)
         for number, batch in enumerate(batches, start=1):
-            self.remaining = [name for later in batches[number - 1 :] for name in later.names]
+            self.remaining = [host for later in batches[number - 1 :] for host in later.hosts]
             if len(self.failed) > max_failed:
                 return self.remaining
-            _heading(f"Batch {number} of {len(batches)}: {', '.join(batch.names)}")
+            _heading(f"Batch {number} of {len(batches)}: {batch.shown}")
             self._change(batch)
         self.remaining = []
         return []
@@ -188,7 +200,7 @@ class _Roll:
         changed = {host.name for batch in batches for host in batch.hosts}
         used = {gateway for batch in batches for host in batch.hosts for gateway in host.upstream}
         unchanged = sorted(used - changed)
-        self.remaining = [name for batch in batches for name in batch.names]
+        self.remaining = [host for batch in batches for host in batch.hosts]
         if unchanged:
             _heading(f"Verify {', '.join(unchanged)}")
         if unchanged and (failing := failing_hosts(self.inventory, unchanged)):
@@ -211,8 +223,8 @@ class _Roll:
                 failed = step(todo)
                 self.failed.update(failed)
                 todo = {name: host for name, host in todo.items() if name not in failed}
-        for name in todo:
-            _console.print(f"[green]{escape(name)}: done[/green]")
+        for host in todo.values():
+            _console.print(f"[green]{escape(host.shown)}: done[/green]")
 
     @contextmanager
     def _reported(self, todo: dict[str, RollHost]) -> Iterator[None]:
@@ -228,11 +240,11 @@ class _Roll:
             todo.clear()
 
     def _drain(self, hosts: Mapping[str, RollHost]) -> dict[str, str]:
-        gateways = _by_gateway(hosts)
+        gateways, members = _by_gateway(hosts), _members(hosts)
         others = {
             name
             for name, upstream in self.pools.items()
-            if gateways.keys() & upstream.keys() and name not in hosts
+            if gateways.keys() & upstream.keys() and name not in members
         }
         with connected(self.inventory, [*gateways, *others]) as (state, _):
             if missing := _missing(state, gateways):
@@ -249,11 +261,10 @@ class _Roll:
                     self.drained = before
                 return dict.fromkeys(hosts, _sentence(failed))
             settings = {name: self._settings(name) for name in gateways}
-            upstreams = {name: host.upstream for name, host in hosts.items()}
+            upstreams = {name: self.pools[name] for name in members if name in self.pools}
             left = await_end(sorted(ours, key=str), settings, upstreams, self.wait)
-        return (
-            {} if self.interrupt else {n: self._busy(count) for n, count in left.items() if count}
-        )
+        busy = {members[name]: self._busy(count) for name, count in left.items() if count}
+        return {} if self.interrupt else busy
 
     def _busy(self, count: int) -> str:
         return (
@@ -308,19 +319,26 @@ class _Roll:
         return {}
 
     def _deploy(self, hosts: Mapping[str, RollHost]) -> dict[str, str]:
-        limits = [f"--limit={name}" for name in hosts]
+        members = _members(hosts)
+        limits = [f"--limit={name}" for name in members]
         if run_pyinfra(self.inventory, deploy_file(), "-y", *limits) == 0:
             return {}
         failed = list(hosts)
         if len(hosts) > 1:
-            with dry_run(self.inventory, list(hosts)) as (state, messages):
-                plans = [host_plan(state, host, messages) for host in _of(state, hosts)]
-            failed = [each.host for each in plans if each.status != "converged"]
+            with dry_run(self.inventory, list(members)) as (state, messages):
+                plans = [host_plan(state, host, messages) for host in _of(state, members)]
+            failed = [members[each.host] for each in plans if each.status != "converged"]
         return dict.fromkeys(failed, "the deploy failed: see its output above")
 
     def _verify(self, hosts: Mapping[str, RollHost]) -> dict[str, str]:
-        failed = failing_hosts(self.inventory, list(hosts))
-        return dict.fromkeys(failed, "verify failed: see its output above")
+        members = _members(hosts)
+        failing: dict[str, list[str]] = {}
+        for member in failing_hosts(self.inventory, list(members)):
+            failing.setdefault(members[member], []).append(member)
+        return {
+            name: f"verify{_of_others(name, found)} failed: see its output above"
+            for name, found in failing.items()
+        }
 
 
 def _marks(host: Host, settings: Settings) -> Marks:
@@ -360,9 +378,19 @@ def _by_gateway(hosts: Mapping[str, RollHost]) -> dict[str, list[str]]:
     """The names of these servers at their gateways."""
     found: dict[str, list[str]] = {}
     for host in hosts.values():
-        for gateway, name in host.upstream.items():
-            found.setdefault(gateway, []).append(name)
+        for gateway, names in host.upstream.items():
+            found.setdefault(gateway, []).extend(names)
     return found
+
+
+def _members(hosts: Mapping[str, RollHost]) -> dict[str, str]:
+    """All hosts of these, each with the name of its engine group's head, or its own."""
+    return {member: name for name, host in hosts.items() for member in host.members}
+
+
+def _of_others(name: str, failing: Sequence[str]) -> str:
+    """Which members of an engine group have failed, unless it is the host that is named anyway."""
+    return "" if list(failing) == [name] else f" of {' and '.join(failing)}"
 
 
 def _missing(state: State, gateways: Mapping[str, object]) -> str:
@@ -402,8 +430,8 @@ def _last_healthy(
 
 def _show(plan: RollPlan) -> None:
     for number, batch in enumerate(plan.batches, start=1):
-        names = escape(", ".join(batch.names))
-        again = [host.name for host in batch.hosts if host.rolled]
+        names = escape(batch.shown)
+        again = [host.shown for host in batch.hosts if host.rolled]
         more = f"; {escape(', '.join(again))} was left drained by an earlier roll" if again else ""
         _console.print(f"Batch {number}: [bold]{names}[/bold] ({batch.kind.value}{more})")
     if plan.done:
@@ -424,24 +452,26 @@ def _error(sentence: str) -> None:
     )
 
 
-def _report(rolling: _Roll, remaining: Sequence[str]) -> None:
+def _report(rolling: _Roll, plan: RollPlan, remaining: Sequence[RollHost]) -> None:
     """What has failed, and what to do about it."""
     path = shlex.quote(rolling.inventory)
     for name, why in rolling.failed.items():
         _error(why if why.startswith(f"{name}") else f"{name}: {why}")
-    waiting = [name for name in remaining if name not in rolling.failed]
+    waiting = [host.shown for host in remaining if host.name not in rolling.failed]
     if waiting:
         _console.print(f"Not changed, or not completely: {escape(', '.join(waiting))}")
     if rolling.failed or remaining:
         _console.print(f"To continue: llmhost roll {escape(path)}, with the same options")
     for name in rolling.failed:
+        hosts = " ".join(plan.groups.get(name, (name,)))
         _console.print(
-            f"To look at {escape(name)}: llmhost status {escape(path)} {escape(name)};"
+            f"To look at {escape(name)}: llmhost status {escape(path)} {escape(hosts)};"
             f" llmhost history {escape(path)} {escape(name)}\n"
             f"To roll it back: llmhost rollback {escape(path)} {escape(name)}"
         )
     for name, host in rolling.drained.items():
         if host.by_hand or host.trains:
             continue
-        undo = escape(f"llmhost drain {next(iter(host.upstream.values()))} {path} --undo")
+        server = next(name for names in host.upstream.values() for name in names)
+        undo = escape(f"llmhost drain {server} {path} --undo")
         _console.print(f"{escape(name)} is drained. To return it as it is: {undo}")

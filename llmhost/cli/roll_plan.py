@@ -6,7 +6,7 @@ an earlier run left drained come first.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from llmhost.inventory.role import Role
@@ -23,13 +23,17 @@ class Kind(Enum):
     APP_SERVER = "an application server: it is not drained"
 
 
+_CHANGEABLE = ("converged", "drift")
+"""Statuses of hosts that a roll can change."""
+
 Pools = Mapping[str, Mapping[str, str]]
 """By host, the gateways in front of it, each with the name that the host has there."""
 
 
 @dataclass(frozen=True)
 class RollHost:
-    """A host and its plan: `status` and `errors` are those of `llmhost plan`. `rolled`: an earlier
+    """A host and its plan, or those of an engine group under the name of its head: `status` and
+    `errors` are those of `llmhost plan`, `upstream` its names at each gateway. `rolled`: an earlier
     roll left it drained; `by_hand`: an operator drained it with `llmhost drain`; `trains`:
     `llmhost train` did."""
 
@@ -37,16 +41,31 @@ class RollHost:
     kind: Kind
     status: str
     errors: tuple[str, ...] = ()
-    upstream: Mapping[str, str] = field(default_factory=dict)
+    upstream: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rolled: bool = False
     by_hand: bool = False
     trains: bool = False
     group: tuple[str, ...] = ()
-    """Members of its engine group."""
+    """Members of its engine group, the head first; empty: it is in none."""
 
     @property
     def is_done(self) -> bool:
         return self.status == "converged" and not self.rolled
+
+    @property
+    def is_drained(self) -> bool:
+        return self.rolled or self.by_hand or self.trains
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The hosts that are deployed and verified together."""
+        return self.group or (self.name,)
+
+    @property
+    def shown(self) -> str:
+        """Its name, for an engine group with those of the other members."""
+        head, *others = self.members
+        return f"{head} with {' and '.join(others)}" if others else head
 
 
 @dataclass(frozen=True)
@@ -61,7 +80,7 @@ class PoolState:
 
 @dataclass(frozen=True)
 class Batch:
-    """Hosts that are changed together."""
+    """Hosts that are changed together. An engine group counts as one."""
 
     kind: Kind
     hosts: tuple[RollHost, ...]
@@ -70,15 +89,21 @@ class Batch:
     def names(self) -> list[str]:
         return [host.name for host in self.hosts]
 
+    @property
+    def shown(self) -> str:
+        return ", ".join(host.shown for host in self.hosts)
+
 
 @dataclass(frozen=True)
 class RollPlan:
-    """`failed` cannot be changed, `left_out` were drained by hand, each with the reason."""
+    """`failed` cannot be changed, `left_out` were drained by hand, each with the reason; `groups`
+    are the members of each engine group, by its head."""
 
     batches: tuple[Batch, ...]
     done: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,29 +146,52 @@ def kind_of(host: SiteHost, pools: Pools) -> Kind:
     return Kind.GATEWAY if host.role is Role.GATEWAY else Kind.ALONE
 
 
+def groups_as_one(hosts: Iterable[RollHost]) -> list[RollHost]:
+    """These hosts, and instead of the members of each engine group one with its head's name."""
+    found: dict[tuple[str, ...], list[RollHost]] = {}
+    for host in hosts:
+        found.setdefault(host.members, []).append(host)
+    return [_as_one(each) if each[0].group else each[0] for each in found.values()]
+
+
+def _as_one(members: Sequence[RollHost]) -> RollHost:
+    """An engine group: it is done if all its members are, and fails if one does."""
+    statuses = [each.status for each in members]
+    bad = [each for each in members if each.status not in _CHANGEABLE]
+    names: dict[str, tuple[str, ...]] = {}
+    for each in members:
+        for gateway, found in each.upstream.items():
+            names[gateway] = (*names.get(gateway, ()), *found)
+    return replace(
+        members[0],
+        name=members[0].group[0],
+        kind=min((each.kind for each in members), key=[*Kind].index),
+        status=bad[0].status if bad else max(statuses, key=_CHANGEABLE.index),
+        errors=tuple(f"{each.name}: {error}" for each in bad for error in each.errors),
+        upstream=names,
+        rolled=any(each.rolled for each in members),
+        by_hand=any(each.by_hand for each in members),
+        trains=any(each.trains for each in members),
+    )
+
+
 def roll_plan(
     hosts: Sequence[RollHost], pools: Mapping[str, PoolState], size: BatchSize
 ) -> RollPlan:
-    """The batches for these hosts, in the order of the inventory."""
+    """The batches for these hosts, in the order of the inventory, with each engine group as one of
+    them."""
     # A server that is being repaired may be switched off: that does not stop the others.
     left_out = {
-        each.name: f"{each.name} ({each.status}) was drained by hand and is left out: return it"
+        each.name: f"{each.shown} ({each.status}) was drained by hand and is left out: return it"
         " with llmhost drain --undo, and run llmhost roll again"
         for each in hosts
         if each.by_hand and not each.is_done
     }
     left_out |= {
-        each.name: f"{each.name} ({each.status}) trains an adapter and is left out: run llmhost"
+        each.name: f"{each.shown} ({each.status}) trains an adapter and is left out: run llmhost"
         " roll again when that has ended"
         for each in hosts
         if each.trains and not each.is_done
-    }
-    left_out |= {
-        each.name: f"{each.name} ({each.status}) is left out, because the members of its engine"
-        " group change together: run llmhost deploy with"
-        f" {' '.join(f'--limit {name}' for name in each.group)}"
-        for each in hosts
-        if each.group and not (each.is_done or each.name in left_out)
     }
     failed = {
         each.name: why for each in hosts if each.name not in left_out and (why := _why_failed(each))
@@ -159,15 +207,16 @@ def roll_plan(
             batches += _balanced(ours, pools, count, failed)
         else:
             batches += _parts(kind, ours, 1 if kind is Kind.GATEWAY else count)
-    done = tuple(each.name for each in hosts if each.is_done)
-    return RollPlan(tuple(batches), done, left_out, failed)
+    done = tuple(each.shown for each in hosts if each.is_done)
+    groups = {each.name: each.group for each in hosts if each.group}
+    return RollPlan(tuple(batches), done, left_out, failed, groups)
 
 
 def _why_failed(host: RollHost) -> str:
-    if host.status in ("converged", "drift"):
+    if host.status in _CHANGEABLE:
         return ""
     stays = "; it stays drained" if host.rolled else ""
-    return f"{host.name}: {host.status}: {'; '.join(host.errors)}{stays}"
+    return f"{host.shown}: {host.status}: {'; '.join(host.errors)}{stays}"
 
 
 def _parts(kind: Kind, hosts: Sequence[RollHost], size: int) -> Iterator[Batch]:
@@ -193,8 +242,8 @@ def _balanced(
         yield Batch(Kind.BALANCED, tuple(batch))
         waiting = [host for host in waiting if host not in batch]
         for host in batch:
-            for gateway, name in host.upstream.items():
-                drained[gateway].discard(name)
+            for gateway, names in host.upstream.items():
+                drained[gateway].difference_update(names)
 
 
 def _leaves_one(
@@ -211,7 +260,7 @@ def _last_at(
 ) -> bool:
     """Whether this batch would leave a gateway in front of it, or one of its models, without a
     server."""
-    ours = {host.upstream[gateway] for host in batch if gateway in host.upstream}
+    ours = {name for host in batch for name in host.upstream.get(gateway, ())}
     groups = (pools[gateway].servers, *pools[gateway].models.values())
     return any(
         (group & ours) - drained[gateway] and not group - drained[gateway] - ours
@@ -221,10 +270,11 @@ def _last_at(
 
 def _alone(host: RollHost, pools: Mapping[str, PoolState], drained: Mapping[str, set[str]]) -> str:
     gateway = next(each for each in pools if _last_at(each, [host], pools, drained))
-    others = pools[gateway].servers - drained[gateway] - {host.upstream[gateway]}
+    others = pools[gateway].servers - drained[gateway] - {*host.upstream[gateway]}
     of = gateway if not others else f"a model of {gateway}"
+    limits = " ".join(f"--limit {name}" for name in host.members)
     return (
-        f"{host.name} is the last server of {of} that takes requests, and cannot be drained:"
-        f" add another one first, or run llmhost deploy with --limit {host.name}, which interrupts"
+        f"{host.shown} is the last server of {of} that takes requests, and cannot be drained:"
+        f" add another one first, or run llmhost deploy with {limits}, which interrupts"
         " its requests"
     )

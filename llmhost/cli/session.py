@@ -108,11 +108,17 @@ def one_host(path: str, name: str) -> Iterator[Host]:
 def only_host(state: State, messages: Messages, name: str) -> Host:
     """The one host that a session was limited to; stops if there are several or it is
     unreachable."""
-    hosts = sorted(filter(state.is_host_in_limit, state.inventory), key=lambda host: host.name)
+    host = only_one(list(filter(state.is_host_in_limit, state.inventory)), name)
+    if host not in state.active_hosts:
+        stop(*(f"{name}: {each}" for each in messages.about(host.name)))
+    return host
+
+
+def only_one(hosts: Sequence[Host], name: str) -> Host:
+    """The one host that matches a name; stops if there are several."""
     if len(hosts) > 1:
-        stop(f"{name} matches {len(hosts)} hosts; give one of {', '.join(map(str, hosts))}")
-    if hosts[0] not in state.active_hosts:
-        stop(*(f"{name}: {each}" for each in messages.about(hosts[0].name)))
+        names = ", ".join(sorted(each.name for each in hosts))
+        stop(f"{name} matches {len(hosts)} hosts; give one of {names}")
     return hosts[0]
 
 

@@ -41,9 +41,9 @@ class Journal:
             send(self.record.line)
 
 
-def new_record() -> Run:
-    """The record of a run that starts now."""
+def new_record(run: str = "") -> Run:
+    """The record of a run that starts now, with this identity or else a new one."""
     begun = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     found: Any = toolkit()
     by = f"{getuser()}@{gethostname()}"
-    return Run(uuid.uuid4().hex, by, begun, **found, process=os.getpid())
+    return Run(run or uuid.uuid4().hex, by, begun, **found, process=os.getpid())

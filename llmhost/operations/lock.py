@@ -19,7 +19,7 @@ from llmhost.operations.connection_arguments import connection_arguments
 from llmhost.operations.declaration import Commands, declared
 from llmhost.operations.host_channel import LOST, HostChannel, open_channel
 from llmhost.operations.journal import Journal, new_record
-from llmhost.operations.run_state import add_callbacks, host_run, is_ignored, title
+from llmhost.operations.run_state import add_callbacks, host_run, is_ignored, run_of, title
 from llmhost.resources import FILES
 
 _SCRIPT = FILES / "history/lock.sh"
@@ -64,7 +64,8 @@ def _acquire(host: Host, directory: str) -> list[str]:
     run = host_run(host)
     if run.lock:
         return []  # two deploy files in one run
-    connection, record = connection_arguments(host), new_record()
+    record = new_record(run_record.run_on(run_of(host.state).id, host.name))
+    connection = connection_arguments(host)
     try:
         channel, problem = _start(host, directory, connection, record)
     except LOST as error:

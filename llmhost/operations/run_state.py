@@ -4,6 +4,7 @@ No run state is kept in module globals: a process may have several States, with 
 name in each.
 """
 
+import uuid
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -50,10 +51,11 @@ class HostRun:
 
 @dataclass
 class RunState:
-    """One run. `site` holds the checked settings of every host, once they are read; with `summary`,
-    the process ends with the list of failed hosts. `begun` is the monotonic time of the first
-    operation, 0 in a dry run, and `record` who began it and when."""
+    """One run, with its `id`. `site` holds the checked settings of every host, once they are read;
+    with `summary`, the process ends with the list of failed hosts. `begun` is the monotonic time of
+    the first operation, 0 in a dry run, and `record` who began it and when."""
 
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
     hosts: dict[str, HostRun] = field(default_factory=lambda: defaultdict(HostRun))
     site: Mapping[str, SiteHost] | None = None
     summary: bool = True

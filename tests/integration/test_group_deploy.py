@@ -245,16 +245,25 @@ def test_second_deploy_changes_nothing(site: Site) -> None:
     assert site.starts() == before
 
 
-def test_changed_option_restarts_the_group_which_then_is_as_declared(site: Site) -> None:
-    before = site.starts()
+def test_roll_of_one_member_restarts_the_group_which_then_is_as_declared(site: Site) -> None:
+    before, inventory = site.starts(), str(site.home / "site.py")
     site.declare(vllm_extra_arguments=["--enable-prefix-caching"])
-    planned = site.run("llmhost", "plan", str(site.home / "site.py"))
+    planned = site.run("llmhost", "plan", inventory)
     assert planned.returncode == 2, planned.stdout
-    done = site.deploy()
+    done = site.run("llmhost", "roll", inventory, "--limit", WORKER)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{HEAD} is included" in done.stdout
     assert not {*before} & {*site.starts()}
     assert wait_until(lambda: site.ask() == 200, 120)
     assert site.changed() == []
+
+
+def test_history_of_a_member_shows_runs_on_the_group_once(site: Site) -> None:
+    shown = site.run("llmhost", "history", str(site.home / "site.py"), WORKER, "--json")
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout)
+    assert [{*entry["members"]} for entry in found["group"]] == [{HEAD, WORKER}] * 2
+    assert (found["apart"], found["unread"]) == ([], {})
 
 
 @pytest.mark.parametrize("name", [HEAD, WORKER])

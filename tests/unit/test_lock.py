@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.history.run_record import Run, history
+from llmhost.history.run_record import Run, history, run_on
 from llmhost.operations import host_channel
 from llmhost.operations.lock import not_locked
 
@@ -116,6 +116,7 @@ def assert_locked_and_recorded(place: Path) -> None:
     assert seen(place, "executed") == "locked"
     [run] = runs(place)
     assert (run.result, run.changed) == ("done", ("Write a file",))
+    assert run.run == run_on(run.run[:32], "@local")
     assert subprocess.run(["flock", "-n", "/run/llmhost/deploy.lock", "true"]).returncode == 0
 
 
@@ -173,6 +174,16 @@ def test_lock_is_taken_from_the_same_run_and_refused_to_another(tmp_path: Path) 
                 assert other.stdout and other.stdout.read().startswith('taken\n{"run": "first"')
             assert after.poll() is None and after.stdin
             after.stdin.close()
+
+
+def test_machine_with_two_names_is_locked_for_one_of_them(tmp_path: Path) -> None:
+    """In one run: the other name would else take the lock as if the connection had been lost."""
+    with shell(tmp_path, run_on("first", "llm-a")) as one:
+        assert one.stdout and one.stdin and one.stdout.readline() == "locked\n"
+        with shell(tmp_path, run_on("first", "llm-b")) as other:
+            assert other.stdout and other.stdout.read().startswith("taken\n")
+        assert one.poll() is None
+        one.stdin.close()
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ ONE = BatchSize(1)
 
 def server(number: int, status: str = "drift", **changes: Any) -> RollHost:
     name = f"llm-{number}"
-    host = RollHost(name, Kind.BALANCED, status, upstream={"gate": name})
+    host = RollHost(name, Kind.BALANCED, status, upstream={"gate": (name,)})
     return replace(host, **changes)
 
 
@@ -40,25 +40,13 @@ def servers(count: int) -> list[RollHost]:
 
 def pool_of(hosts: Sequence[RollHost]) -> dict[str, PoolState]:
     """The gateway in front of these servers."""
-    names = {host.upstream["gate"] for host in hosts if host.upstream}
-    drained = {
-        host.upstream["gate"] for host in hosts if host.rolled or host.by_hand or host.trains
-    }
+    names = {name for host in hosts for name in host.upstream.get("gate", ())}
+    drained = {name for host in hosts if host.is_drained for name in host.upstream["gate"]}
     return {"gate": PoolState(frozenset(names), frozenset(drained))}
 
 
 def planned(hosts: Sequence[RollHost], size: BatchSize = ONE) -> RollPlan:
     return roll_plan(hosts, pool_of(hosts), size)
-
-
-def test_members_of_an_engine_group_are_left_out() -> None:
-    first, *others = servers(3)
-    member = replace(first, group=("llm-1", "llm-9"))
-    plan = planned([member, *others])
-    assert [batch.names for batch in plan.batches] == [["llm-2"], ["llm-3"]]
-    (why,) = plan.left_out.values()
-    assert "run llmhost deploy with --limit llm-1 --limit llm-9" in why
-    assert planned([replace(member, status="converged"), *others]).left_out == {}
 
 
 def batches(plan: RollPlan) -> list[list[str]]:
@@ -164,7 +152,7 @@ def test_last_server_of_a_model_is_never_drained() -> None:
 
 
 def test_server_of_two_gateways_counts_at_both() -> None:
-    first = replace(server(1), upstream={"gate": "llm-1", "other": "first"})
+    first = replace(server(1), upstream={"gate": ("llm-1",), "other": ("first",)})
     second = server(2)
     pools = {
         "gate": PoolState(frozenset({"llm-1", "llm-2"}), frozenset()),

@@ -21,7 +21,7 @@ from llmhost.backup import (
 )
 from llmhost.cli.app import PLACES, command
 from llmhost.docs.schemas import SCHEMAS, schema
-from llmhost.history.run_record import HistoryReport, Run
+from llmhost.history.run_record import GroupRun, HistoryReport, Run
 from llmhost.making.report import made_report
 from llmhost.nvidia.matrix import nvidia_report
 from llmhost.status.findings import DoctorReport, Finding
@@ -60,7 +60,13 @@ PLANS = (
 )
 REPORTS: dict[str, Any] = {
     "plan": PlanReport(1, PLANS),
-    "history": HistoryReport(1, (RUN, RUN.ended("failed", "Docker"))),
+    "history": HistoryReport(
+        1,
+        (RUN, RUN.ended("failed", "Docker")),
+        (GroupRun("1f", {"a": RUN, "b": RUN.ended("done")}),),
+        ("c",),
+        {"d": "no SSH connection"},
+    ),
     "doctor": DoctorReport(1, (Finding("controller.ssh", "missing", "no ssh", "apt install"),)),
     "backup": BackupReport(1, {"llm-1": MADE}, {"llm-2": "no password"}),
     "backup-list": BackupListReport(1, {"llm-1": (KEPT,)}, {}),
