@@ -7,7 +7,7 @@ from llmhost.inventory.engine_group_rules import group_problems
 from llmhost.inventory.model_route_rules import site_model_problems
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.role import GATEWAYS, Role
-from llmhost.inventory.site import LlmEndpoint, Site, SiteHost, llm_endpoint
+from llmhost.inventory.site import LlmEndpoint, Site, SiteHost, llm_endpoint, servers_of
 from llmhost.secret import read_secret
 from llmhost.services import catalogue
 from llmhost.system.environment_file import unfit
@@ -17,6 +17,7 @@ def site_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
     """Mistakes of one host that involve others."""
     yield from _same_machine(host, site)
     yield from _taken_addresses(host, site)
+    yield from _other_services(host, site)
     yield from site_model_problems(host, site)
     yield from group_problems(host, site)
     settings = host.settings
@@ -56,6 +57,21 @@ def _taken_addresses(host: SiteHost, site: Site) -> Iterator[Problem]:
             if other.name != host.name and str(address.ip) in theirs:
                 what = f"holds {address.ip}, which is the address of {other.name}"
                 yield Problem("network_addresses", what, "use a different address for each host")
+
+
+def _other_services(host: SiteHost, site: Site) -> Iterator[Problem]:
+    """Servers that would not answer each request that the gateway may send them. If it chooses by
+    model, site_model_problems compares the models."""
+    gateway = host.settings.gateway
+    wanted = [each.name for each in host.settings.offered]
+    for server in () if gateway.upstream_models else gateway.upstreams:
+        for behind in servers_of(server, site):
+            found = [each.name for each in behind.settings.offered]
+            # The first one answers at `/`. A host that only computes is reported by its group.
+            if found and (found[0] != wanted[0] or {*wanted} - {*found}):
+                what = f"are {', '.join(wanted)}, and {behind.name} has {', '.join(found)}"
+                fix = "declare the same services in the same order, or gateway_upstream_models"
+                yield Problem("gateway_upstream_services", what, fix)
 
 
 def _app_server_problems(host: SiteHost, site: Site) -> Iterator[Problem]:

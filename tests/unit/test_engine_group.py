@@ -355,6 +355,35 @@ def test_gateway_lists_the_head_alone(gateway_of: Any) -> None:
     assert "door: gateway_upstreams: has two, which only computes for one; list one" in found
 
 
+@pytest.mark.parametrize(
+    ("services", "right"),
+    [
+        (["vllm"], True),
+        (["vllm", "docling"], True),
+        (["docling", "vllm"], False),  # the first one answers at /
+        (["docling"], False),
+    ],
+)
+def test_servers_of_a_gateway_have_its_services(
+    services: list[str], right: bool, gateway_of: Any
+) -> None:
+    server = {**site_data(), "services": services}
+    engine = () if "vllm" in services else ("models", "vllm_")
+    for option in [name for name in server if name.startswith(("engine_group", *engine))]:
+        del server[option]
+    found = [
+        each for each in mistakes(("one", server), ("door", gateway_of("one"))) if "door" in each
+    ]
+    what = f"door: gateway_upstream_services: are vllm, and one has {', '.join(services)}"
+    assert any(what in each for each in found) is not right and len(found) == (not right), found
+
+
+def test_worker_that_answers_with_another_service_is_no_server_of_its_head(gateway_of: Any) -> None:
+    hosts = [(name, site_data(services=["vllm", "docling"])) for name in ("one", "two")]
+    (found,) = mistakes(*hosts, ("door", gateway_of("two")))
+    assert "door: gateway_upstream_services: are vllm, and two has docling" in found
+
+
 @pytest.mark.parametrize("address", ["192.0.2.2", "10.9.0.2"])
 def test_gateway_that_names_a_worker_otherwise_is_told(gateway_of: Any, address: str) -> None:
     """It would send every second request to a host that answers none."""

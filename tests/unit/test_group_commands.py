@@ -381,9 +381,10 @@ def test_drain_of_any_member_is_that_of_the_head(
 def test_drain_includes_a_worker_that_answers_with_another_service(
     name: str, declared: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    servers = [*GATEWAY["gateway_upstreams"], {"name": "two", "address": "10.0.0.2"}]
+    servers = [{"name": name, "address": declared[name]["ssh_hostname"]} for name in ("one", "two")]
     declared["gate"] |= {"gateway_upstreams": servers, "gateway_upstream_services": ["docling"]}
-    declared["two"]["services"] = declared["one"]["services"] = ["vllm", "docling"]
+    for name in ("one", "two"):
+        declared[name] |= {"services": ["docling", "vllm"]}
     found = Drain()
     result = found.run(monkeypatch, name, "site.py", "--undo")
     assert result.exit_code == 0 and found.servers == [("one", "two")], result.output
