@@ -153,9 +153,13 @@ def ssh_config_path(
     server_name: str, site_host: SiteHost, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """An ssh_config for the server, with one connection for all commands."""
-    directory = tmp_path_factory.mktemp("ssh")
+    return written_ssh_config(site_host, tmp_path_factory.mktemp("ssh"))
+
+
+def written_ssh_config(site_host: SiteHost, directory: Path) -> Path:
+    """An ssh_config for a host of the inventory, in this directory."""
     config = directory / "config"
-    config.write_text(ssh_config(server_name, site_host.data, directory))
+    config.write_text(ssh_config(site_host.name, site_host.data, directory))
     return config
 
 
@@ -220,9 +224,14 @@ def stopped(host: Host, settings: Settings) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def address(server_name: str, ssh_config_path: Path) -> str:
     """The server's address as clients use it."""
-    if server_name == "@local":
+    return address_of(server_name, ssh_config_path)
+
+
+def address_of(name: str, ssh_config_path: Path) -> str:
+    """The address behind a host's name in the inventory, which may be one of an ssh_config."""
+    if name == "@local":
         return "127.0.0.1"
-    asked = ["ssh", "-G", "-F", str(ssh_config_path), server_name]
+    asked = ["ssh", "-G", "-F", str(ssh_config_path), name]
     found = subprocess.run(asked, capture_output=True, text=True, check=True)
     return dict(line.split(" ", 1) for line in found.stdout.splitlines() if " " in line)["hostname"]
 

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from llmhost.checks.conftest import Containers, door_of, site_of
+from llmhost.checks.conftest import (
+    Containers,
+    address_of,
+    door_of,
+    site_of,
+    written_ssh_config,
+)
 from llmhost.checks.gateway_client import Door, operators_key
 from llmhost.checks.gpu_proof import keep
 from llmhost.checks.nvidia import Nvidia, look, note, require_gpu
@@ -41,7 +47,9 @@ def running(host: Any, settings: Settings) -> Containers:
 
 
 @pytest.fixture
-def entrance(settings: Settings, door: Door, pytestconfig: pytest.Config) -> tuple[Settings, Door]:
+def entrance(
+    settings: Settings, door: Door, pytestconfig: pytest.Config, tmp_path: Path
+) -> tuple[Settings, Door]:
     """The host that answers for this one's GPUs: of an engine group, the head."""
     if not settings.serves_a_head:
         return settings, door
@@ -49,7 +57,8 @@ def entrance(settings: Settings, door: Door, pytestconfig: pytest.Config) -> tup
     head = site_of(pytestconfig).get(name)
     if head is None:
         pytest.skip(f"not checked: {name} answers for this host's GPUs; verify both together")
-    return head.settings, door_of(name, head.contact, head.settings)
+    address = address_of(name, written_ssh_config(head, tmp_path))
+    return head.settings, door_of(name, address, head.settings)
 
 
 @pytest.fixture
