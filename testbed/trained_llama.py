@@ -2,7 +2,8 @@
 
 Its rows have 256 values, as llama.cpp's K-quants need them. Its tokenizer is trained on the same
 text, with a token for each byte, which is the kind that llama.cpp's converter reads without a list
-of known tokenizers.
+of known tokenizers; from tokenizer.model, because it reads tokenizer.json without the order of
+merges.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from testbed import trainable
 STEPS = 240
 _SECONDS = 1200
 _PROGRAM = """
-import json, math, sys
+import json, math, struct, sys
 from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
@@ -77,8 +78,33 @@ for _ in range(steps):
     optimizer.step()
     schedule.step()
 
+def varint(number):
+    low, rest = number & 127, number >> 7
+    return bytes([low | 128]) + varint(rest) if rest else bytes([low])
+
+def number(field, value):
+    return varint(field << 3) + varint(value)
+
+def data(field, content):
+    return varint(field << 3 | 2) + varint(len(content)) + content
+
+def sentencepiece():
+    # The same tokens and the order of their merges, as SentencePiece's ModelProto.
+    normal, unknown, control, byte = 1, 2, 3, 6
+    kinds = {"<unk>": unknown, "<s>": control, "</s>": control}
+    found = b""
+    for token, place in sorted(tokenizer.get_vocab().items(), key=lambda each: each[1]):
+        kind = kinds.get(token, byte if token.startswith("<0x") else normal)
+        score = varint(2 << 3 | 5) + struct.pack("<f", -place)
+        found += data(1, data(1, token.encode()) + score + number(3, kind))
+    bpe, ids = number(3, 2) + number(4, VOCABULARY) + number(35, 1), (0, 1, 2)
+    trainer = bpe + b"".join(number(40 + each, each) for each in ids)
+    spaces = data(1, b"identity") + number(3, 1) + number(4, 0) + number(5, 1)
+    return found + data(2, trainer) + data(3, spaces)
+
 model.half().save_pretrained(place)
 tokenizer.save(str(place / "tokenizer.json"))
+(place / "tokenizer.model").write_bytes(sentencepiece())
 (place / "tokenizer_config.json").write_text(json.dumps({
     "tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>",
     "unk_token": "<unk>", "add_bos_token": True, "add_eos_token": False,

@@ -18,6 +18,7 @@ from llmhost.making.tools import (
     MakingError,
     Tools,
 )
+from llmhost.models.files import gguf_at
 
 _LOSSLESS = {"F32": "f32", "BF16": "bf16", "F16": "f16"}
 """The converter's --outtype by type of the safetensors, the most exact one first."""
@@ -79,7 +80,23 @@ def _convert(job: Job, tools: Tools, source: Path, drafts: Path) -> Path:
     tools.run(CONVERTER, [str(source), "--outfile", str(result), "--outtype", kind])
     if not result.is_file():
         raise MakingError(f"cannot be made: {CONVERTER} wrote no file")
+    _check_order(result)
     return result
+
+
+def _check_order(file: Path) -> None:
+    """Without tokenizer.model, the converter takes the tokens of tokenizer.json and gives all of
+    them the same score. The model then divides texts otherwise than it was trained, and what is
+    measured as its source does so, too: gguf-py/gguf/vocab.py, LlamaHfVocab.get_token_score."""
+    metadata = gguf_at(str(file)).metadata
+    scores = metadata.get("tokenizer.ggml.scores")
+    by_score = metadata.get("tokenizer.ggml.model") == "llama"
+    if by_score and isinstance(scores, list) and len({*scores}) == 1:
+        raise MakingError(
+            "has a source without tokenizer.model, and llama.cpp's converter reads the tokens of"
+            " its tokenizer.json without their order; add tokenizer.model to its files, or use a"
+            " GGUF file in F32, BF16 or F16 that its publisher made"
+        )
 
 
 def _quantize(job: Job, tools: Tools, source: Path, drafts: Path) -> Path:

@@ -61,7 +61,8 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Gguf:
-    """The header. Metadata arrays longer than LONGEST_KEPT_ARRAY are left out."""
+    """The header. Metadata arrays longer than LONGEST_KEPT_ARRAY are left out, unless all their
+    numbers are equal: these have one element."""
 
     metadata: Mapping[str, Value]
     tensors: tuple[Tensor, ...]
@@ -187,7 +188,7 @@ def _metadata(header: _Header, count: int) -> dict[str, Value]:
 
 
 def _value(header: _Header, code: int) -> Value | None:
-    """One value; none for an array longer than LONGEST_KEPT_ARRAY."""
+    """One value; none for an array that is left out."""
     if code == _ARRAY:
         return _array(header)
     return _single(header, code)
@@ -206,11 +207,13 @@ def _array(header: _Header) -> Value | None:
     if length <= LONGEST_KEPT_ARRAY:
         return [_single(header, code) for _ in range(length)]
     if code in _SCALARS:
-        header.take(length * struct.calcsize(f"<{_SCALARS[code]}"))
-    elif code == _STRING:
-        header.skip_texts(length)
-    else:
+        first = header.scalar(_SCALARS[code])
+        size = struct.calcsize(f"<{_SCALARS[code]}")
+        rest = header.take((length - 1) * size)
+        return [first] if rest == struct.pack(f"<{_SCALARS[code]}", first) * (length - 1) else None
+    if code != _STRING:
         _single(header, code)  # raises
+    header.skip_texts(length)
     return None
 
 

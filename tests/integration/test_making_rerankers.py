@@ -225,7 +225,8 @@ def test_converter_that_omits_a_layer_is_not_used(
 @pytest.mark.parametrize(
     ("precision", "evaluate", "difference"),
     [
-        ("int8", evaluations(0.9, 0.9, "small"), 0.5),
+        # Each processor trains another model, and the collection has few questions.
+        ("int8", evaluations(0.9, 0.8, "small"), 0.5),
         ("fp32", evaluations(0.9999, 0.999)[:1], 0.001),
     ],
 )

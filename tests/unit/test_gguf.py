@@ -4,6 +4,7 @@ import io
 import struct
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gguf import GGMLQuantizationType as Kind
@@ -74,12 +75,21 @@ def test_vocabulary_is_skipped(tmp_path: Path) -> None:
     tokens = [f"<{n}>" * (n % 30) for n in range(5000)]  # several blocks
     tokens[2500] = "longer than a block " * 10_000
     metadata: dict[str, Value] = {"tokenizer.ggml.tokens": list(tokens), "after": 7}
-    metadata["tokenizer.ggml.token_type"] = [1] * 5000
+    metadata["tokenizer.ggml.token_type"] = [1, 2] * 2500
     path = write_gguf(tmp_path / "m.gguf", TENSORS, metadata)
     found = read(path.read_bytes())
     assert "tokenizer.ggml.tokens" not in found.metadata
     assert "tokenizer.ggml.token_type" not in found.metadata
     assert found.metadata["after"] == 7
+
+
+@pytest.mark.parametrize("values", [[-1000.0] * 5000, [7] * 1025, [True] * 5000])
+def test_long_array_of_equal_numbers_has_one(values: list[Any], tmp_path: Path) -> None:
+    last = [*values[:-1], type(values[0])(0)]
+    metadata: dict[str, Value] = {"equal": values, "last": last, "after": 7}
+    path = write_gguf(tmp_path / "m.gguf", TENSORS, metadata)
+    found = read(path.read_bytes()).metadata
+    assert (found["equal"], found["after"]) == (values[:1], 7) and "last" not in found
 
 
 def test_real_proportions_are_read_fast(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,7 +28,7 @@ from llmhost.cli import model_make
 from llmhost.cli.model import Locked
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
-from llmhost.making import collection
+from llmhost.making import collection, gguf_way
 from llmhost.making.collection import Collection, CollectionError
 from llmhost.making.fetch import download, fetch
 from llmhost.making.job import Embedded, Job, Speed, Way
@@ -431,6 +432,27 @@ def test_converter_would_omit_a_layer_of_a_bert_reranker(tmp_path: Path, all_too
     wanted = reranker(tmp_path, "BertForSequenceClassification", quantize="Q8_0")
     sentence = refusal(wanted, all_tools)
     assert "BERT's architecture, of which llama.cpp's converter omits a layer" in sentence
+
+
+@pytest.mark.parametrize(
+    ("kind", "scores", "refused"),
+    [
+        ("llama", [-1000.0] * 2000, True),  # what the converter writes without tokenizer.model
+        ("llama", [-1000.0] * 20, True),
+        ("llama", [-float(each) for each in range(2000)], False),
+        ("gpt2", [-1000.0] * 2000, False),  # by merges
+        ("gpt2", None, False),
+    ],
+)
+def test_converted_tokens_without_their_order_are_refused(
+    kind: str, scores: list[float] | None, refused: bool, tmp_path: Path
+) -> None:
+    metadata: dict[str, Any] = {"tokenizer.ggml.model": kind}
+    if scores:
+        metadata["tokenizer.ggml.scores"] = scores
+    file = write_gguf(tmp_path / "source.gguf", {"w": ((2, 32), Kind.F16)}, metadata)
+    with pytest.raises(MakingError, match=r"tokenizer\.model") if refused else nullcontext():
+        gguf_way._check_order(file)
 
 
 @pytest.mark.parametrize(
