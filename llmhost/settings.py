@@ -154,6 +154,16 @@ class Settings(Section):
         """The models that a service runs."""
         return tuple(model for model in self.models if model.service == service)
 
+    def baked(self, model: Model) -> Mapping[str, str]:
+        """SHA-256 of each file of a model's weights, by its path in the image of its service."""
+        held = {
+            each.digest: each.baked
+            for service in self.catalogue
+            if service.name == model.service
+            for each in service.holders(self.models_of(service.name))
+        }
+        return held.get(model.digest, model.baked)
+
     @property
     def gpu_requests(self) -> dict[str, GpuRequest]:
         """GPU request of each service that runs on GPUs."""

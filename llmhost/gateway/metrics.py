@@ -35,11 +35,13 @@ _QUERIES = (
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Metrics of one program on 127.0.0.1 of a host; `job` is its label in Prometheus."""
+    """Metrics of one program on 127.0.0.1 of a host; `job` is its label in Prometheus. Each of
+    `models` has metrics of its own, at `?model=NAME`."""
 
     job: str
     port: int
     path: str = "/metrics"
+    models: tuple[str, ...] = ()
 
     @property
     def gateway_path(self) -> str:
@@ -64,7 +66,8 @@ def _endpoints(settings: Settings) -> Iterator[Endpoint]:
     for service in settings.catalogue:
         port = settings.options(service.name).port
         if service.metrics_path and port and settings.answers(service):
-            yield Endpoint(service.name, port, service.metrics_path)
+            models = tuple(service.metric_models(settings.models_of(service.name)))
+            yield Endpoint(service.name, port, service.metrics_path, models)
     for target in settings.monitoring.targets:
         yield Endpoint(target.name, target.port, target.path)
 

@@ -172,7 +172,9 @@ def _misplaced_models(settings: Settings) -> Iterator[Problem]:
         if model.kind == "file":
             yield from _missing_files(model)
     for service in settings.catalogue:
-        for sentence in service.problems(settings.models_of(service.name)):
+        models = settings.models_of(service.name)
+        unfit = service.check_options(settings.options(service.name), models)
+        for sentence in (*service.problems(models), *unfit):
             yield Problem("models", f"service '{service.name}' {sentence}")
 
 

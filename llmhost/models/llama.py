@@ -19,11 +19,13 @@ LLAMA_FLAGS = {
 """Options of llama-server, without their dashes, by model parameter."""
 
 
-def llama_options(model: Model) -> dict[str, str]:
-    """Options of llama-server for one model; the value `true` means an option without a value."""
+def llama_options(model: Model, holder: Model | None = None) -> dict[str, str]:
+    """Options of llama-server for one model; the value `true` means an option without a value.
+    `holder` is the model at whose path the weights are, if it is another one."""
     # Slots share the context. Unless it is set, llama.cpp shrinks it silently to fit in memory.
     context = model.context_tokens * model.parallel
-    options = {"model": model.weights, "ctx-size": str(context), "parallel": str(model.parallel)}
+    weights = (holder or model).weights
+    options = {"model": weights, "ctx-size": str(context), "parallel": str(model.parallel)}
     if model.cache_type != "f16":
         options |= {"cache-type-k": model.cache_type, "cache-type-v": model.cache_type}
     if model.adapter:

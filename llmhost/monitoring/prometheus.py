@@ -4,7 +4,7 @@ It is written as JSON, which is YAML too.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from llmhost.gateway.metrics import Endpoint, endpoints
@@ -77,7 +77,9 @@ def _own(host: SiteHost) -> dict[str, Any]:
     return {
         "job_name": host.name,
         "static_configs": [
-            _target(host, each, f"127.0.0.1:{each.port}", each.path) for each in found
+            target
+            for each in found
+            for target in _targets(host, each, f"127.0.0.1:{each.port}", each.path)
         ],
     }
 
@@ -97,7 +99,9 @@ def _other(host: SiteHost) -> dict[str, Any]:
         **security,
         "authorization": {"credentials_file": KEY},
         "static_configs": [
-            _target(host, each, address, each.gateway_path) for each in endpoints(host.settings)
+            target
+            for each in endpoints(host.settings)
+            for target in _targets(host, each, address, each.gateway_path)
         ],
     }
 
@@ -108,7 +112,14 @@ def address_of(host: SiteHost) -> str:
     return str(named or host.contact or host.name)
 
 
-def _target(host: SiteHost, endpoint: Endpoint, address: str, path: str) -> dict[str, Any]:
-    """A target's own `job` and `instance` replace those that Prometheus would set."""
+def _targets(
+    host: SiteHost, endpoint: Endpoint, address: str, path: str
+) -> Iterator[dict[str, Any]]:
+    """A target's own `job` and `instance` replace those that Prometheus would set. A parameter of
+    its requests is a label, too."""
     labels = {"job": endpoint.job, "instance": host.name, "__metrics_path__": path}
-    return {"targets": [address], "labels": labels}
+    for model in endpoint.models:
+        of_model = {"model": model, "__param_model": model}
+        yield {"targets": [address], "labels": labels | of_model}
+    if not endpoint.models:
+        yield {"targets": [address], "labels": labels}

@@ -1,7 +1,7 @@
 """`models`: the models to bake into images."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -320,3 +320,9 @@ class Model(Section):
                 return library.url(path, self.baked.get(f"{self.path}/{path}", ""))
             case str() as source:
                 return f"{source.rstrip('/')}/{path}" if path else source
+
+
+def holders(models: Iterable[Model]) -> dict[str, Model]:
+    """The first model with the same weights, by the name of each."""
+    first: dict[str, Model] = {}
+    return {model.name: first.setdefault(model.digest, model) for model in models}

@@ -24,6 +24,6 @@ def host_document(host: SiteHost, found: Mapping[str, Any]) -> str:
     containers = [
         {**each, "engine": settings.options(each["service"]).image} for each in found["containers"]
     ]
-    models = [about(model) for model in settings.models]
+    models = [about(model, settings.baked(model)) for model in settings.models]
     version = str(toolkit()["version"])
     return document(host.name, {**found, "containers": containers}, models, version)

@@ -32,7 +32,7 @@ class ModelAbout:
     task: str
 
 
-def about(model: Model) -> ModelAbout:
+def about(model: Model, files: Mapping[str, str]) -> ModelAbout:
     """From the inventory, the lock file, and the file on the controller."""
     gguf = None
     with suppress(GgufError):
@@ -50,7 +50,7 @@ def about(model: Model) -> ModelAbout:
         service=model.service,
         source=model.source,
         version=(model.revision if hub else None) or model.digest[:12],
-        files=model.baked,
+        files=files,
         licences=tuple(dict.fromkeys(lineage.licences)),
         ancestors=tuple(dict.fromkeys(filter(None, names))),
         quantization=model.quantization

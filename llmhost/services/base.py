@@ -268,8 +268,21 @@ class Service(Generic[OptionsT]):
         """Further mistakes in its models, beyond options that it would ignore."""
         return ()
 
+    def check_options(self, _options: OptionsT, _models: Sequence[Model], /) -> Iterable[str]:
+        """Options that do not fit its models."""
+        return ()
+
     def check_file(self, _options: OptionsT, _model: Model, _gguf: Gguf, /) -> Iterable[str]:
         """Why it cannot run a model's file; each text continues "its file"."""
+        return ()
+
+    def holders(self, models: Sequence[Model], /) -> Sequence[Model]:
+        """Models whose weights its image has, at their paths; others have the same weights."""
+        return models
+
+    def metric_models(self, _models: Sequence[Model], /) -> Sequence[str]:
+        """Names of models, each of which has metrics of its own at `metrics_path?model=NAME`;
+        none: the path has all metrics."""
         return ()
 
     def loaded(self, models: Sequence[Model], /) -> Sequence[Model]:
@@ -287,7 +300,8 @@ class Service(Generic[OptionsT]):
     def renamed(
         self, _context: Sequence[File], _names: Mapping[str, Sequence[str]], /
     ) -> Iterable[File]:
-        """Further files of the context for models that answer under other names, too."""
+        """Files of the context for models that answer under other names, too: further ones, or
+        others at the same paths."""
         return ()
 
     def request(self, _models: Sequence[Model], /) -> Request | None:

@@ -4,14 +4,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from llmhost.models.gguf import Gguf
-from llmhost.models.llama import llama_options
 from llmhost.models.llama_memory import llama_memory
 from llmhost.models.memory import Estimate
 from llmhost.options.model import Model
 from llmhost.options.types import Image, LoadSeconds, LocalPort
 from llmhost.services.abilities import Abilities
 from llmhost.services.base import Request, Route, Service, ServiceOptions
-from llmhost.services.llama_server import server_variables, unpooled
+from llmhost.services.llama_server import preset, server_variables, stored_once, unpooled
 from llmhost.services.requests import task_request
 from llmhost.system.files import File
 
@@ -47,12 +46,12 @@ class Embeddings(Service[EmbeddingsOptions]):
         yield from unpooled(model, gguf, options.environment)
 
     def context(self, _options: EmbeddingsOptions, models: Sequence[Model]) -> Iterator[File]:
-        """The router's list of models (llama.cpp, tools/server/README.md, model presets)."""
-        lines = ["version = 1"]
-        for model in models:
-            options = {**llama_options(model), "load-on-startup": "true"}
-            lines += ["", f"[{model.name}]", *(f"{key} = {options[key]}" for key in options)]
-        yield File("models.ini", "\n".join([*lines, ""]))
+        """The router's list of models."""
+        yield preset(models)
+
+    def holders(self, models: Sequence[Model]) -> Sequence[Model]:
+        """The same weights are in the image once."""
+        return stored_once(models)
 
     def variables(self, options: EmbeddingsOptions, models: Sequence[Model]) -> dict[str, str]:
         """Variables for its memory and load."""

@@ -19,6 +19,8 @@ _COLUMNS, _HEIGHT = 24, 8
 _AT = 'instance=~"$instance"'
 _DISK = 'fstype!~"tmpfs|ramfs|overlay|squashfs|iso9660|fuse.*|9p"'
 _NIC = 'device!~"lo|veth.*|br-.*|docker.*|virbr.*"'
+_LLAMA = "{{instance}} llama.cpp {{model}}"
+"""Several models of a host have the label `model`; a single one has none."""
 _IDLE = ',mode="idle"'
 _RATE = "$__rate_interval"
 
@@ -252,14 +254,14 @@ MODELS = Dashboard(
             "Requests at work",
             (
                 (f"vllm:num_requests_running{{{_AT}}}", _MODEL),
-                (f"llamacpp:requests_processing{{{_AT}}}", f"{_HOST} llama.cpp"),
+                (f"llamacpp:requests_processing{{{_AT}}}", _LLAMA),
             ),
         ),
         Panel(
             "Queue",
             (
                 (f"vllm:num_requests_waiting{{{_AT}}}", _MODEL),
-                (f"llamacpp:requests_deferred{{{_AT}}}", f"{_HOST} llama.cpp"),
+                (f"llamacpp:requests_deferred{{{_AT}}}", _LLAMA),
             ),
         ),
         Panel(
@@ -274,8 +276,8 @@ MODELS = Dashboard(
             (
                 (_rate("vllm:generation_tokens_total", "instance, model_name"), _MODEL),
                 (
-                    _rate("llamacpp:tokens_predicted_total", "instance"),
-                    f"{_HOST} llama.cpp",
+                    _rate("llamacpp:tokens_predicted_total", "instance, model"),
+                    _LLAMA,
                 ),
             ),
         ),
@@ -283,7 +285,7 @@ MODELS = Dashboard(
             "Tokens read per second",
             (
                 (_rate("vllm:prompt_tokens_total", "instance, model_name"), _MODEL),
-                (_rate("llamacpp:prompt_tokens_total", "instance"), f"{_HOST} llama.cpp"),
+                (_rate("llamacpp:prompt_tokens_total", "instance, model"), _LLAMA),
             ),
         ),
         Panel(
@@ -327,7 +329,7 @@ MODELS = Dashboard(
                 (
                     f"{_rate('llamacpp:tokens_predicted_seconds_total')}"
                     f" / {_rate('llamacpp:tokens_predicted_total')}",
-                    f"{_HOST} llama.cpp, mean",
+                    f"{_LLAMA} mean",
                 ),
             ),
             "s",

@@ -1,9 +1,12 @@
 """What services that run llama.cpp's server share; Ollama starts it, too. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from llmhost.models.gguf import Gguf
-from llmhost.options.model import Model
+from llmhost.models.llama import llama_options
+from llmhost.options.model import Model, holders
+from llmhost.system.files import File
 from llmhost.units import MIB, bytes_of
 
 SPARE_THREADS = 4
@@ -19,6 +22,32 @@ def server_variables(memory_limit: str | None, processes: int, requests: int) ->
         "LLAMA_ARG_CACHE_RAM": str(prompt_cache_mib(memory_limit, processes)),
         "LLAMA_ARG_THREADS_HTTP": str(requests + SPARE_THREADS),
     }
+
+
+def stored_once(models: Iterable[Model]) -> tuple[Model, ...]:
+    """The first of the models with the same weights: processes that map one file share memory."""
+    return tuple({each.name: each for each in holders(models).values()}.values())
+
+
+def preset(models: Sequence[Model]) -> File:
+    """The list of models of a router, which starts a process for each (llama.cpp,
+    tools/server/README.md, model presets)."""
+    lines, at = ["version = 1"], holders(models)
+    for model in models:
+        options = {**llama_options(model, at[model.name]), "load-on-startup": "true"}
+        lines += ["", f"[{model.name}]", *(f"{key} = {options[key]}" for key in options)]
+    return File("models.ini", "\n".join([*lines, ""]))
+
+
+def with_aliases(context: Iterable[File], names: Mapping[str, Sequence[str]]) -> Iterator[File]:
+    """The same list, in which models have further names: a router refuses those that it does not
+    know, unlike a server with one model."""
+    for file in context:
+        if file.path == "models.ini":
+            text = file.data.decode()
+            for model, others in names.items():
+                text = text.replace(f"[{model}]\n", f"[{model}]\nalias = {','.join(others)}\n")
+            yield replace(file, content=text)
 
 
 def unpooled(

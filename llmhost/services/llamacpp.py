@@ -1,6 +1,6 @@
-"""llama.cpp's server: one GGUF model with an OpenAI-compatible API, on CPU or GPU."""
+"""llama.cpp's server: GGUF models with an OpenAI-compatible API, on CPU or GPU."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from pydantic import model_validator
@@ -11,16 +11,25 @@ from llmhost.models.llama_memory import llama_memory
 from llmhost.models.memory import Estimate
 from llmhost.options.model import Model
 from llmhost.options.types import AnyItems, FreeText, Image, LoadSeconds, LocalPort, Threads
+from llmhost.resources import FILES
 from llmhost.services.abilities import Abilities
 from llmhost.services.base import (
     Request,
     Route,
     Service,
     ServiceOptions,
+    flag_of,
     refuse_own_arguments,
 )
-from llmhost.services.llama_server import server_variables, unpooled
+from llmhost.services.llama_server import (
+    preset,
+    server_variables,
+    stored_once,
+    unpooled,
+    with_aliases,
+)
 from llmhost.services.requests import task_request
+from llmhost.system.files import File
 
 _OWN_ARGUMENTS = {
     **dict.fromkeys(("--ctx-size", "-c"), "write the model's context_tokens"),
@@ -42,6 +51,16 @@ _OWN_ARGUMENTS = {
 """Arguments that the GPU memory plan, the gateway or the checks must know; what to do instead
 (llama-server --help, build 11669)."""
 
+_LIST = "declare the models"
+_OF_ONE_MODEL = {
+    **dict.fromkeys(("--lora", "--lora-scaled"), "write the adapter of each model"),
+    **dict.fromkeys(("--mmproj", "-mm", "--mmproj-url", "-mmu"), "write each model's projector"),
+    **dict.fromkeys(("--model-draft", "-md", "--spec-draft-model"), "write each model's draft"),
+    **dict.fromkeys(("--models-preset", "--models-dir", "--models-max"), _LIST),
+    **dict.fromkeys(("--models-autoload", "--no-models-autoload"), _LIST),
+}
+"""Arguments that a router would ignore or pass on to all of its models."""
+
 
 class LlamacppOptions(ServiceOptions):
     """`llamacpp_*`."""
@@ -51,19 +70,20 @@ class LlamacppOptions(ServiceOptions):
         "@sha256:6257697a7f5d034b8fb499ddb07af3e250506352f94102054252a23f3b85e0af"
     )
     """Image of the engine, pinned by digest. It must contain `curl`, and `llama-server` in /app or
-    on the PATH. The default is the CPU build."""
+    on the PATH, for several models of build 7400 or newer. The default is the CPU build."""
 
     port: LocalPort = 8081
     """Port on 127.0.0.1 of the host."""
 
     threads: Threads | None = None
-    """CPU threads for generation; none: llama.cpp's default."""
+    """CPU threads of each model for generation; none: llama.cpp's default."""
 
     load_timeout_seconds: LoadSeconds = 600
-    """Maximum time to load the model; after that the container is unhealthy."""
+    """Maximum time to load all models; after that the container is unhealthy."""
 
     extra_arguments: AnyItems[FreeText] = ()
-    """Additional arguments of `llama-server`, such as `--threads-batch`, `8`."""
+    """Additional arguments of `llama-server`, such as `--threads-batch`, `8`; they hold for all of
+    its models."""
 
     @model_validator(mode="after")
     def _own_arguments(self) -> "LlamacppOptions":
@@ -72,20 +92,55 @@ class LlamacppOptions(ServiceOptions):
 
 
 class Llamacpp(Service[LlamacppOptions]):
-    """One process of llama-server with one model."""
+    """One process of llama-server with one model; with several, a router and a process for each.
+
+    One process with several adapters would answer wrongly: docs/decisions/0169.
+    """
 
     def check_models(self, models: Sequence[Model]) -> Iterator[str]:
-        """Exactly one model."""
-        if len(models) != 1:
-            yield f"needs exactly one model with service 'llamacpp', and {len(models)} are declared"
+        """At least one model."""
+        if not models:
+            yield "needs at least one model"
+
+    def check_options(self, options: LlamacppOptions, models: Sequence[Model]) -> Iterator[str]:
+        """With several models, no arguments for a single one."""
+        for argument in options.extra_arguments if len(models) > 1 else ():
+            if instead := _OF_ONE_MODEL.get(flag_of(argument)):
+                yield (
+                    f"has {argument} in llamacpp_extra_arguments, which hold for all of its models;"
+                    f" remove it and {instead}"
+                )
 
     def check_file(self, options: LlamacppOptions, model: Model, gguf: Gguf) -> Iterator[str]:
         """A file for embeddings says how the vectors of its tokens become one."""
         yield from unpooled(model, gguf, options.environment, *options.extra_arguments)
 
     def arguments(self, _options: LlamacppOptions, models: Sequence[Model]) -> list[str]:
-        """Arguments for the model."""
-        return [argument for model in models for argument in llama_arguments(model)]
+        """Arguments for the only model, or for the router."""
+        if len(models) == 1:
+            return llama_arguments(models[0])
+        return ["--models-preset", "/etc/llmhost/models.ini", "--models-max", str(len(models))]
+
+    def context(self, _options: LlamacppOptions, models: Sequence[Model]) -> Iterator[File]:
+        """A router's image is built like that of embeddings. With one model, its options are not
+        in the image."""
+        if len(models) > 1:
+            yield File("Dockerfile", (FILES / "images/embeddings/Dockerfile").read_text())
+            yield preset(models)
+
+    def renamed(
+        self, context: Sequence[File], names: Mapping[str, Sequence[str]]
+    ) -> Iterator[File]:
+        """The same list with further names."""
+        return with_aliases(context, names)
+
+    def holders(self, models: Sequence[Model]) -> Sequence[Model]:
+        """The same weights are in the image once."""
+        return stored_once(models)
+
+    def metric_models(self, models: Sequence[Model]) -> Sequence[str]:
+        """A router has no metrics of its own (tools/server/server.cpp)."""
+        return [model.name for model in models] if len(models) > 1 else ()
 
     def variables(self, options: LlamacppOptions, models: Sequence[Model]) -> dict[str, str]:
         """Variables for its memory and load."""
@@ -97,12 +152,12 @@ class Llamacpp(Service[LlamacppOptions]):
         return partial(llama_memory, whole_texts=True)
 
     def request(self, models: Sequence[Model]) -> Request:
-        """A request for the model's task."""
+        """A request for the first model."""
         return task_request(models[0])
 
 
-# The server has more routes (slots, properties, metrics), which are not passed on. Several public
-# projects pin the digest of the default image for its tag.
+# The server has more routes (slots, properties, metrics, a router's loading of models), which are
+# not passed on. Several public projects pin the digest of the default image for its tag.
 SERVICE = Llamacpp(
     name="llamacpp",
     options=LlamacppOptions,

@@ -39,7 +39,7 @@ def service_images(settings: Settings) -> tuple[ServiceImage, ...]:
         ServiceImage(
             service=service.name,
             engine=settings.options(service.name).image,
-            models=weights_images(settings.models_of(service.name), settings),
+            models=_weights_of(settings, service),
             context=tuple(_context(settings, service)),
             **_app_build(settings, service),
         )
@@ -197,11 +197,19 @@ def _quoted(text: str) -> str:
     return json.dumps(text.replace("$", "$$"))
 
 
-def weights_images(models: Sequence[Model], settings: Settings) -> tuple[ModelImage, ...]:
-    """Images of the weights of models, and of what is loaded beside them; hubs and the model store
-    are those of the host."""
+def _weights_of(settings: Settings, service: AnyService) -> tuple[ModelImage, ...]:
+    models = settings.models_of(service.name)
+    return weights_images(models, settings, service.holders(models))
+
+
+def weights_images(
+    models: Sequence[Model], settings: Settings, holders: Sequence[Model] | None = None
+) -> tuple[ModelImage, ...]:
+    """Images of the weights of models, or of those that hold the weights of all, and of what is
+    loaded beside them; hubs and the model store are those of the host."""
     store = settings.model_store if settings.model_store.location else None
-    found = (*(_weights(model, settings.stack.hubs) for model in models), *_adapters(models))
+    held = models if holders is None else holders
+    found = (*(_weights(model, settings.stack.hubs) for model in held), *_adapters(models))
     return tuple(
         replace(image, files=tuple(replace(file, store=store) for file in image.files))
         for image in found
@@ -248,7 +256,8 @@ def _context(settings: Settings, service: AnyService) -> Sequence[File]:
         if service.name in settings.group_services:
             files = with_ray(files, settings.engine_group.package_index)
     own = tuple(service.context(options, models))
-    return (*files, *own, *service.renamed(own, other_names(settings, service.name)))
+    renamed = service.renamed(own, other_names(settings, service.name))
+    return tuple({file.path: file for file in (*files, *own, *renamed)}.values())
 
 
 def _with_models(file: File, settings: Settings, models: Sequence[Model]) -> File:

@@ -126,7 +126,8 @@ def changes(weights: Mapping[str, np.ndarray], tmp_path: Path) -> bool:
 def said(url: str) -> list[float]:
     """Probabilities of an answer to a client."""
     body = {**ASKED, "prompt": adapters.PROMPTS[0], "logprobs": 1, "id_slot": 0}
-    answer = httpx.post(f"{url}/v1/completions", json=body, headers={"Connection": "close"})
+    one = {"Connection": "close"}
+    answer = httpx.post(f"{url}/v1/completions", json=body, headers=one, timeout=60)
     found = answer.json()["choices"][0]["logprobs"]["content"]
     return [round(each["logprob"], 4) for each in found]
 

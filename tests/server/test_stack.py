@@ -156,7 +156,7 @@ def test_declared_weights_are_in_the_running_container(
     for model in settings.models:
         if not (container := containers.get(model.service)):
             continue  # stopped, or reported by another check
-        for path, sha256 in model.baked.items():
+        for path, sha256 in settings.baked(model).items():
             file = f"/proc/{container['State']['Pid']}/root{path}"
             assert host.check_output(f"sha256sum {file}").split()[0] == sha256, model.name
 

@@ -112,6 +112,29 @@ def test_own_host_is_read_on_the_loopback_and_others_through_their_gateways() ->
     assert targets[-1]["__metrics_path__"] == "/metrics/backend"
 
 
+def test_each_of_several_models_of_llamacpp_is_a_target(tmp_path: Path) -> None:
+    """Its router refuses a request for metrics that names no model."""
+    two = [data()["models"][0] | {"name": name} for name in ("base", "legal")]
+    hosts = (site()[0], host("two", "192.0.2.2", models=two), host("one", "192.0.2.3"))
+    text = prometheus.configuration("watch", hosts)
+    checked("promtool", "check", "config", text=text, place=tmp_path)
+    found = {
+        each["job_name"]: each["static_configs"] for each in yaml.safe_load(text)["scrape_configs"]
+    }
+    labels = {
+        name: [each["labels"] for each in targets if each["labels"]["job"] == "llamacpp"]
+        for name, targets in found.items()
+    }
+    assert [each["__param_model"] for each in labels["two"]] == ["base", "legal"]
+    assert [each["model"] for each in labels["two"]] == ["base", "legal"]
+    assert {each["__metrics_path__"] for each in labels["two"]} == {"/metrics/llamacpp"}
+    for name in ("watch", "one"):
+        (only,) = labels[name]
+        assert not {"model", "__param_model"} & only.keys()
+    paths = [each.path for each in exposed_routes(hosts[1].settings) if each.scope == "metrics"]
+    assert paths.count("/metrics/llamacpp") == 1
+
+
 def test_no_metrics_without_monitoring() -> None:
     off = {key: value for key, value in data().items() if not key.startswith("monitoring_")}
     for more in ({}, {"monitoring_enabled": False}):

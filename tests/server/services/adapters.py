@@ -111,20 +111,22 @@ def vllm(api: Api, task: str, name: str, likeliest: int) -> Ask:
     return {"generate": generate, "embed": embed, "rerank": rerank}[task]
 
 
-def llama(api: Api, *, adapted: bool) -> Ask:
+def llama(api: Api, name: str = "", *, adapted: bool) -> Ask:
     """llama.cpp's server, whose requests may set the scale of each adapter (tools/server/README.md,
     `lora`); one that is not listed gets 0.
 
     It may reuse what it has computed for the beginning of another prompt, even if that had other
     adapters (ggml-org/llama.cpp issues 26207, 30129). These prompts are therefore not cached, and
-    lack the token with which those of clients begin.
+    lack the token with which those of clients begin. A router needs the name of the model.
     """
+    of_model = {"model": name} if name else {}
     given: dict[str, Any] = {} if adapted else {"lora": [{"id": 0, "scale": 0}]}
-    given |= {"n_predict": _TOKENS, "temperature": 0, "seed": 1, "n_probs": _LIKELIEST}
+    given |= of_model | {"n_predict": _TOKENS, "temperature": 0, "seed": 1, "n_probs": _LIKELIEST}
     given |= {"cache_prompt": False, "id_slot": 0}
 
     def ask(prompt: str) -> Answer:
-        tokens = api.ask("/tokenize", {"content": prompt, "add_special": False})["tokens"]
+        text = {"content": prompt, "add_special": False}
+        tokens = api.ask("/tokenize", {**of_model, **text})["tokens"]
         found = api.ask("/completion", {**given, "prompt": tokens})["completion_probabilities"]
         likeliest = ((top["logprob"] for top in each["top_logprobs"]) for each in found)
         return Answer(tuple(each["token"] for each in found), _in_order(likeliest))
