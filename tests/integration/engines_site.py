@@ -18,7 +18,7 @@ def engines(site: DockerSite, directory: Path, key: str) -> Data:
     data: Data = {
         "services": ["ollama", "llamacpp", "embeddings", "vllm"],
         "llamacpp_image": site.engine,
-        "models": [_llamacpp(directory)],
+        "models": [*_llamacpp(directory)],
         "api_clients": [{"name": "test", "sha256": digest(key)}],
         "gateway_tls": "off",
     }
@@ -29,14 +29,10 @@ def engines(site: DockerSite, directory: Path, key: str) -> Data:
     return data
 
 
-def _llamacpp(directory: Path) -> Data:
-    """The real model with a real adapter."""
-    return {
-        **tiny(directory),
-        "name": "tiny",
-        "adapter": _lora(directory),
-        "parameters": PARAMETERS,
-    }
+def _llamacpp(directory: Path) -> list[Data]:
+    """The real model, with a real adapter and without."""
+    base = {**tiny(directory), "parameters": PARAMETERS}
+    return [{**base, "name": "tiny", "adapter": _lora(directory)}, {**base, "name": "tiny-base"}]
 
 
 def _adapted(model: Data, directory: Path) -> Data:
