@@ -16,6 +16,7 @@ from llmhost.making.tools import BENCH, PERPLEXITY, SERVER, MakingError, Measure
 
 _ESTIMATE = re.compile(r"Final estimate: PPL = ([\d.]+)")
 _TOO_SHORT = re.compile(r"you need at least (\d+) tokens")
+_TRIES = 4
 _WINDOW = "512"
 """Tokens of each stretch of text, as in all tables of llama.cpp's own measurements."""
 _START_SECONDS = 600
@@ -25,18 +26,24 @@ _SEPARATORS = 4
 
 
 def perplexity(tools: Tools, file: Path, text: str) -> float:
-    """Perplexity of a model on a text file. Raises MakingError."""
+    """Perplexity of a model on a text file. Raises MakingError.
+
+    llama.cpp writes its log in a thread, and llama-perplexity does not wait for it at its end: of
+    small models, one run in six lacked the last lines (build 11669). It is then run again.
+    """
     arguments = ["-m", str(file), "-f", text, "-c", _WINDOW, "-b", _WINDOW]
     arguments += tools.thread_options
-    output = tools.run(PERPLEXITY, arguments).output
-    if short := _TOO_SHORT.search(output):
-        raise too_short(text, int(short[1]))
-    if not (found := _ESTIMATE.search(output)):
-        (*_, last) = ["nothing", *filter(None, map(str.strip, output.splitlines()))]
-        raise MakingError(
-            f"cannot be evaluated: {PERPLEXITY} printed no estimate for {text}, and last: {last}"
-        )
-    return float(found[1])
+    output = ""
+    for _ in range(_TRIES):
+        output = tools.run(PERPLEXITY, arguments).output
+        if short := _TOO_SHORT.search(output):
+            raise too_short(text, int(short[1]))
+        if found := _ESTIMATE.search(output):
+            return float(found[1])
+    (*_, last) = ["nothing", *filter(None, map(str.strip, output.splitlines()))]
+    raise MakingError(
+        f"cannot be evaluated: {PERPLEXITY} printed no estimate for {text}, and last: {last}"
+    )
 
 
 def too_short(text: str, tokens: int) -> MakingError:

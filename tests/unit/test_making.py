@@ -32,7 +32,7 @@ from llmhost.making import collection, gguf_way
 from llmhost.making.collection import Collection, CollectionError
 from llmhost.making.fetch import download, fetch
 from llmhost.making.job import Embedded, Job, Speed, Way
-from llmhost.making.llama import Reranker
+from llmhost.making.llama import Reranker, perplexity
 from llmhost.making.make import _drafts, check
 from llmhost.making.measure import Measurements, changed_text
 from llmhost.making.tools import ONNX_PROGRAM, MakingError, Measured, Tools
@@ -432,6 +432,25 @@ def test_converter_would_omit_a_layer_of_a_bert_reranker(tmp_path: Path, all_too
     wanted = reranker(tmp_path, "BertForSequenceClassification", quantize="Q8_0")
     sentence = refusal(wanted, all_tools)
     assert "BERT's architecture, of which llama.cpp's converter omits a layer" in sentence
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3, 4])
+def test_perplexity_whose_last_lines_were_lost_is_measured_again(
+    lost: int, tmp_path: Path, tools: Path
+) -> None:
+    """llama-perplexity ends with status 0 then; its output as build 11669 prints it."""
+    program = tools / "llama-perplexity"
+    program.write_text(
+        f"""#!/bin/sh
+        echo run >>{tmp_path}/runs
+        printf '[1]207.42,[2]206.11,'
+        [ "$(wc -l <{tmp_path}/runs)" -le {lost} ] && exit 0
+        printf '[3]213.86,\\n0.07.131.338 I Final estimate: PPL = 213.8614 +/- 5.27192\\n'
+        """
+    )
+    with pytest.raises(MakingError, match="no estimate") if lost == 4 else nullcontext():
+        assert perplexity(Tools(tools), tmp_path / "m.gguf", "text.txt") == 213.8614
+    assert len((tmp_path / "runs").read_text().split()) == min(lost + 1, 4)
 
 
 @pytest.mark.parametrize(
