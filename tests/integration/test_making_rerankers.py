@@ -226,7 +226,7 @@ def test_converter_that_omits_a_layer_is_not_used(
     ("precision", "evaluate", "difference"),
     [
         # Each processor trains another model, and the collection has few questions.
-        ("int8", evaluations(0.9, 0.8, "small"), 0.5),
+        ("int8", evaluations(0.9, 0.8, "small"), 1),
         ("fp32", evaluations(0.9999, 0.999)[:1], 0.001),
     ],
 )
