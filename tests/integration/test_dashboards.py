@@ -31,6 +31,7 @@ from llmhost.services.grafana_dashboards import DASHBOARDS
 from testbed.local_engine import local_engine
 from tests.integration.local_gateway import free_ports, local_gateway
 from tests.monitoring.metrics import recorded
+from tests.programs import running
 
 pytestmark = pytest.mark.machines
 KEY = new_key()
@@ -92,13 +93,9 @@ def serving(port: int, text: str) -> Iterator[None]:
 
 
 @contextmanager
-def running(log: Path, *command: str) -> Iterator[None]:
-    with (
-        log.open("w") as output,
-        subprocess.Popen(command, stdout=output, stderr=output) as process,
-    ):
+def logged(log: Path, *command: str) -> Iterator[None]:
+    with log.open("w") as output, running(command, stdout=output, stderr=output):
         yield
-        process.terminate()
 
 
 def search_api_metrics() -> str:
@@ -217,7 +214,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         door = stack.enter_context(local_gateway(gateway, place / "nginx"))
         send_requests(door.url)
         for program, words in _programs(place, node, mtail, port).items():
-            stack.enter_context(running(place / f"{program}.log", program, *words))
+            stack.enter_context(logged(place / f"{program}.log", program, *words))
         found = Server(port)
         wait_until_read(found, settings)
         # mtail counts what is written while it runs.
@@ -262,7 +259,7 @@ def wait_until_read(server: Server, settings: Any) -> None:
     while True:
         try:
             found = {each["metric"]["job"] for each in server.answer("up == 1")}
-        except httpx.TransportError:
+        except (httpx.TransportError, ValueError):  # it starts, and answers 503 with a text
             found = set()
         if found >= wanted:
             return
