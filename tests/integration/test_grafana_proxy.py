@@ -14,7 +14,7 @@ from llmhost.gateway.keys import digest, new_key
 from llmhost.resources import FILES
 from tests.integration.local_gateway import free_ports, local_gateway
 from tests.integration.test_alertmanager import wait_for
-from tests.integration.test_dashboards import running
+from tests.integration.test_dashboards import logged
 
 pytestmark = pytest.mark.machines
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def grafana(tmp_path_factory: pytest.TempPathFactory, ports: list[int], key: str
     words.append(f"--web.listen-address=127.0.0.1:{prometheus}")
     url = f"http://127.0.0.1:{port}"
     with (
-        running(place / "prometheus.log", "prometheus", *words),
+        logged(place / "prometheus.log", "prometheus", *words),
         local_gateway(data, place / "nginx"),
         double(place, port, f"https://localhost:{gateway}/prometheus", key),
     ):
