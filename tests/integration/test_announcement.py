@@ -1,5 +1,6 @@
 """The end of a run of pyinfra itself is announced, on this machine and without a server."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -127,11 +128,13 @@ def test_interrupted_run_is_announced_as_such(site: Site) -> None:
     (site.place / "slow").touch()
     site.declare(site.local)  # pyinfra's pool has room for as many commands as there are hosts
     command = [*APART, str(PYINFRA), "site.py", "deploy.py", "-y"]
-    with running(command, cwd=site.directory, stderr=subprocess.PIPE) as process:
+    with running(
+        command, cwd=site.directory, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
         deadline = time.monotonic() + 60
         while not (site.place / "first").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         process.wait(60)
     [body] = site.announced()
     [host] = body["hosts"]
