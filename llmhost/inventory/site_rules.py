@@ -38,14 +38,14 @@ _CONNECTION = {"ssh_port": 22, "ssh_config_file": "", "ssh_paramiko_connect_kwar
 def _same_machine(host: SiteHost, site: Site) -> Iterator[Problem]:
     """Each run would apply both declarations to a machine that two names lead to."""
     for other in site.values():
-        if other.name != host.name and host.contact and _connection(other) == _connection(host):
+        same = other.contact == host.contact != "" and other.name != host.name
+        if same and _connection(other) == _connection(host):
             what = f"leads to {host.contact}, as that of {other.name} does"
             yield Problem("ssh_hostname", what, "correct the address, or remove one of the hosts")
 
 
 def _connection(host: SiteHost) -> list[str]:
-    given = (str(host.data.get(key) or usual) for key, usual in _CONNECTION.items())
-    return [host.contact, *given]
+    return [str(host.data.get(key) or usual) for key, usual in _CONNECTION.items()]
 
 
 def _taken_addresses(host: SiteHost, site: Site) -> Iterator[Problem]:

@@ -156,7 +156,8 @@ def test_request_for_no_declared_model_is_refused(engine: Engine, named: Json) -
     assert said.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_what_verify_checks_holds(server: Container, models: tuple[Model, ...]) -> None:
+def verified(server: Container, models: tuple[Model, ...]) -> None:
+    """Run the checks of `llmhost verify`."""
     api = Api(testinfra.get_host("local://"), server.url)
     checks.test_model_is_offered_under_its_declared_name(api, models)
     checks.test_every_request_has_the_declared_context(api, models)
@@ -165,15 +166,15 @@ def test_what_verify_checks_holds(server: Container, models: tuple[Model, ...]) 
     checks.test_slots_and_web_interface_are_closed(api, models)
 
 
+def test_what_verify_checks_holds(server: Container, models: tuple[Model, ...]) -> None:
+    verified(server, models)
+
+
 def test_what_verify_checks_holds_for_one_model(home: Path, settings: Settings) -> None:
     _, legal, _ = records(home)
     alone = site(legal)
     with started(alone, home / "checked") as server:
-        api, models = Api(testinfra.get_host("local://"), server.url), alone.models_of("llamacpp")
-        checks.test_model_is_offered_under_its_declared_name(api, models)
-        checks.test_every_request_has_the_declared_context(api, models)
-        checks.test_adapter_changes_the_answers(api, models)
-        checks.test_slots_and_web_interface_are_closed(api, models)
+        verified(server, alone.models_of("llamacpp"))
 
 
 def test_adapter_of_one_of_several_that_is_ignored_is_noticed(home: Path, tmp_path: Path) -> None:
