@@ -60,7 +60,9 @@ def usage(gateway: LocalGateway) -> dict[str, UsageRow]:
 
 
 def test_every_request_is_counted_once_across_rotation_and_reload(tmp_path: Path) -> None:
-    with Engine(free_ports(1)[0]) as engine, httpx.Client(timeout=30) as client:
+    # nginx closes idle connections when it reloads, perhaps while a request is on its way.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    with Engine(free_ports(1)[0]) as engine, httpx.Client(timeout=30, limits=limits) as client:
         data = inventory(engine)
         with local_gateway(data, tmp_path / "nginx") as gateway:
             log = gateway.directory / "logs/gateway.json"
