@@ -16,6 +16,7 @@ from llmhost.gateway.keys import digest, new_key
 from testbed import Lan, Machine
 
 ROOT = Path(__file__).parents[1]
+_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class Fleet:
 @contextmanager
 def fleet(place: Path, lan: Lan, hosts: int) -> Iterator[Fleet]:
     """This number of machines on the LAN, created if missing, and the server behind them."""
-    machines = [_machine(lan, f"gate-{number:02}") for number in range(1, hosts + 1)]
-    with _server(lan.gateway) as port:
+    with _watches_for(hosts), _server(lan.gateway) as port:
+        machines = [_machine(lan, f"gate-{number:02}") for number in range(1, hosts + 1)]
         data = {
             "gateway_upstreams": [{"name": "llm", "address": lan.gateway, "port": port}],
             "gateway_upstream_services": ["llamacpp"],
@@ -84,6 +85,17 @@ def fleet(place: Path, lan: Lan, hosts: int) -> Iterator[Fleet]:
         inventory = place / "fleet.py"
         inventory.write_text(f"gateways = ({declared!r}, {data!r})\n")
         yield Fleet(lan, inventory)
+
+
+@contextmanager
+def _watches_for(hosts: int) -> Iterator[None]:
+    """Inotify instances for the systemd of all machines: they share the limit of this root."""
+    before = _INOTIFY.read_text()
+    _INOTIFY.write_text(str(max(int(before), 16 * hosts)))
+    try:
+        yield
+    finally:
+        _INOTIFY.write_text(before)
 
 
 def _machine(lan: Lan, name: str) -> Machine:
