@@ -167,7 +167,7 @@ def script(commands: Sequence[str], mark: str) -> str:
     with `mark`, its number and its exit status."""
     lines = ["d=$(mktemp -d) || exit 1", "trap 'rm -rf \"$d\"' EXIT"]
     for number, command in enumerate(commands):
-        run = f"sh -c {shlex.quote(command)}"
+        run = f"(eval {shlex.quote(command)})"  # not `sh -c`, which costs 1 ms more for each
         lines.append(f'{run} >"$d/{number}" 2>/dev/null </dev/null & p{number}=$!')
     for number in range(len(commands)):
         # The empty line ends an output whose last line has no newline.
