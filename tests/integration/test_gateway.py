@@ -362,9 +362,10 @@ def test_log_names_client_route_and_figures(gateway: LocalGateway) -> None:
 
 
 def test_log_names_the_client_that_was_refused(gateway: LocalGateway) -> None:
-    answer = httpx.get(f"{gateway.url}/slots", headers=bearer(ALICE))
+    answer = httpx.post(f"{gateway.url}/slots", headers=bearer(ALICE))
     line = gateway.logged(answer.headers["x-request-id"])
     assert (line["client"], line["route"], line["refusal"]) == ("alice", "", "route_unknown")
+    assert line["method"] == "POST"
 
 
 def test_no_log_holds_a_key_or_a_prompt(gateway: LocalGateway) -> None:
