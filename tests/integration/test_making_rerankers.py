@@ -225,8 +225,9 @@ def test_converter_that_omits_a_layer_is_not_used(
 @pytest.mark.parametrize(
     ("precision", "evaluate", "difference"),
     [
-        # 0.86 on a processor with AVX2 alone, and 0.9 or more on others; the reason is not known.
-        ("int8", evaluations(0.9, 0.8, "small"), 1),
+        # Activations are rounded to 8 bits, too, so that the smallest differences between ONNX
+        # Runtimes or processors grow: one and the same file has scores that differ by 0.4.
+        ("int8", evaluations(0.95, 0.9, "small"), 0.7),
         ("fp32", evaluations(0.9999, 0.999)[:1], 0.001),
     ],
 )
