@@ -263,7 +263,16 @@ def check(question: Question) -> dict[str, Any]:
             f" {gib(free)} are free; free space there, or set training_directory"
         )
     note(question, memory_bytes=found["memory_bytes"])
-    return {**found, "stops": running(question)}
+    return {**found, "stops": running(question), "replaces": replaced(question)}
+
+
+def replaced(question: Question) -> str:
+    """What a start would remove of this job as it was declared before; empty if nothing."""
+    if state_of(question).get("digest") in ("", question.digest):
+        return ""
+    if (question.work / "result.json").exists():
+        return "its finished adapter"
+    return "its checkpoints" if any(question.work.glob("checkpoints/*/complete")) else ""
 
 
 def check_alone() -> None:

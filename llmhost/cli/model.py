@@ -76,17 +76,20 @@ def lock(
     """
     for file, locked in by_lock_file(inventory).items():
         _warn_of_variables(locked)
-        written = read_entries(file)
-        known = {} if update else written
+        check_revisions(locked)
+        known = {} if update else read_entries(file)
         entries: Entries = {}
         for record in locked.records:
-            derive = derive_of(record)
-            if derive and (key := made_key(record, derive)) in written:
-                entries[key] = written[key]
             if is_pinned(record):
                 continue
             key, pinned = lock_key(record), is_pinned(with_pins(record, known))
             entries |= {key: known[key]} if pinned else resolve(record, locked.addresses)
+        # Looking up takes minutes: what was made meanwhile stays.
+        written = read_entries(file)
+        for record in locked.records:
+            derive = derive_of(record)
+            if derive and (key := made_key(record, derive)) in written:
+                entries[key] = written[key]
         write_entries(file, entries)
         sources = sum("input" not in entry for entry in entries.values())
         typer.echo(f"{file}: {counted(sources, 'source')} locked")
@@ -158,6 +161,23 @@ def _bases(jobs: Any, models: Records) -> Records:
     listed = jobs if isinstance(jobs, list | tuple) else ()
     found = [base_record(job, models) for job in listed if isinstance(job, Mapping)]
     return [each for each in found if each and lock_key(each) not in known]
+
+
+def check_revisions(locked: Locked) -> None:
+    """Stop if records need different pins of one source: the lock file has one for each source, and
+    a further record would change the weights of another."""
+    first: dict[str, tuple[object, str]] = {}
+    for record in locked.records:
+        if not is_pinned(record):
+            ours = record.get("revision"), str(record.get("name"))
+            other = first.setdefault(lock_key(record), ours)
+            if other[0] != ours[0]:
+                stop(
+                    f"{other[1]} and {ours[1]} have the source {record.get('source')} at different"
+                    " revisions, and the lock file pins each source once: write the revision and"
+                    " sha256 (or files) of one of them in the inventory, or another"
+                    " stack_models_lock"
+                )
 
 
 def _warn_of_variables(locked: Locked) -> None:

@@ -22,6 +22,7 @@ from llmhost.cli.model import (
     Locked,
     app,
     by_lock_file,
+    check_revisions,
     read_entries,
     resolve,
     write_entries,
@@ -29,19 +30,21 @@ from llmhost.cli.model import (
 from llmhost.inventory.mistakes import details, problem
 from llmhost.making.job import Job
 from llmhost.making.make import make, result_pins
-from llmhost.making.measure import changed_text
+from llmhost.making.measure import changed_ingredient, changed_text
 from llmhost.making.report import Figures, MadeReport, made_report
 from llmhost.making.tools import MakingError, Tools, end_with_programs
 from llmhost.models.lock import is_pinned, with_pins
 from llmhost.models.made import (
     derive_of,
     file_name,
+    input_digest,
     made_directory,
     made_key,
     outdated,
     result_digest,
     with_known_evaluations,
 )
+from llmhost.options.derive import Derive
 from llmhost.options.model import Model
 from llmhost.options.model_source import HUB, OLLAMA_LIBRARY
 from llmhost.options.policy import ModelPolicy
@@ -84,8 +87,10 @@ def make_models(
     end_with_programs()
     found: Entries = {}
     wanted, programs = 0, Tools(tools and tools.absolute(), threads)
-    for file, locked in (files := by_lock_file(inventory)).items():
-        _check_names(locked)
+    files = by_lock_file(inventory)
+    _check_names(files)
+    for file, locked in files.items():
+        check_revisions(locked)
         for record in locked.records:
             if record.get("derive") and model in (None, record.get("name")):
                 wanted += 1
@@ -106,20 +111,24 @@ def _fix(files: Mapping[Path, Locked]) -> str:
     return f"write {', '.join(names)}" if names else "add derive to a model (llmhost docs making)"
 
 
-def _check_names(locked: Locked) -> None:
-    """Stop if two results that differ would get one name, and the later one replace the other."""
-    names: dict[str, tuple[str, str]] = {}
-    for record in locked.records:
-        if derive := derive_of(record):
-            result = file_name(str(record.get("source")), derive.recipe)
-            ours = made_key(record, derive), str(record.get("name"))
-            first = names.setdefault(result, ours)
-            if first[0] != ours[0]:
-                stop(
-                    f"{first[1]} and {ours[1]} would both be made as {result}, and are not the"
-                    " same: write another quantization, or another stack_models_lock for one of"
-                    " them"
-                )
+def _check_names(files: Mapping[Path, Locked]) -> None:
+    """Stop if two results that differ would get one name, and the later one replace the other. Lock
+    files in one directory share that of the results."""
+    names: dict[tuple[Path, str], tuple[object, str]] = {}
+    for file, locked in files.items():
+        known, home = read_entries(file), made_directory(file).absolute()
+        for record in locked.records:
+            if derive := derive_of(record):
+                result = file_name(str(record.get("source")), derive.recipe)
+                # One key may have sources of several revisions.
+                what = made_key(record, derive), input_digest(with_pins(record, known))
+                first = names.setdefault((home, result), (what, str(record.get("name"))))
+                if first[0] != what:
+                    stop(
+                        f"{first[1]} and {record.get('name')} would both be made as {result}, and"
+                        " are not the same: write another quantization, or for one of them a"
+                        " stack_models_lock in another directory"
+                    )
 
 
 def _made(file: Path, locked: Locked, record: Record, tools: Tools, update: bool) -> Entries:
@@ -148,12 +157,18 @@ def _made(file: Path, locked: Locked, record: Record, tools: Tools, update: bool
         stop(f"{name} {error}")
     except OSError as error:
         stop(f"{name} cannot be made: {error.filename or job.directory}: {error.strerror}")
-    if current and old and not update and result_digest(entry) != result_digest(old):
+    if old and not update and _is_replaced(old, entry, derive):
         _stop_at_another(name, job.file, old, entry)
     entry = with_known_evaluations(entry, old)
     # Making takes hours: what others have written meanwhile stays.
     write_entries(file, read_entries(file) | added | {key: entry})
     return {name: entry}
+
+
+def _is_replaced(old: Record, new: Record, derive: Derive) -> bool:
+    """Whether the same source and recipe have given another result."""
+    same = old.get("input") == new["input"] and not changed_ingredient(derive, old)
+    return same and result_digest(new) != result_digest(old)
 
 
 def _is_whole(file: Path, entry: Record) -> bool:

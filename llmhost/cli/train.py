@@ -156,6 +156,12 @@ class _Training:
                 f"{counted(left_out, 'question')} left out: longer than context_tokens,"
                 f" {self.host.job.context_tokens}, with the answer"
             )
+        if (removed := checked.get("replaces")) and not again:
+            stop(
+                f"{self.host.job.name}: its data, options or image have changed since it began,"
+                f" and a new start would remove {removed} on {self.machine.name}: declare it as it"
+                " was, or train from the beginning with --again"
+            )
         # What an operator has stopped stays so: no gateway waits until it runs.
         if stopped := checked["stops"]:
             _say(f"stopped meanwhile: {', '.join(stopped)}")

@@ -41,6 +41,17 @@ def fields_of(record: cst.BaseExpression) -> dict[str, Field]:
     return {}
 
 
+def taken_over(record: cst.BaseExpression) -> list[str]:
+    """Variables whose fields a record has: of `{"name": …, **base}` or `dict(base, name=…)`."""
+    if isinstance(record, cst.Call):
+        found = [arg.value for arg in record.args if not arg.keyword]
+    elif isinstance(record, cst.Dict):
+        found = [each.value for each in record.elements if isinstance(each, cst.StarredDictElement)]
+    else:
+        found = []
+    return [each.value for each in found if isinstance(each, cst.Name)]
+
+
 def literal(node: cst.BaseExpression) -> Value | None:
     """The value of a text or a flag; None for anything else."""
     if isinstance(node, cst.SimpleString | cst.ConcatenatedString):

@@ -21,7 +21,8 @@ def generating_roles(gateway: SiteHost, site: Site) -> dict[str, str]:
     for settings in _servers(gateway, site):
         for model in settings.models:
             if model.task == "generate" and model.service in paths:
-                roles.setdefault(model.name, paths[model.service])
+                for name in (model.name, *(each.name for each in model.adapters)):
+                    roles.setdefault(name, paths[model.service])
     return roles
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import libcst as cst
 
-from llmhost.gateway.python_source import EditError, fields_of, literal, parsed
+from llmhost.gateway.python_source import EditError, fields_of, literal, parsed, taken_over
 from llmhost.units import counted
 
 _TRAINING = {"model", "data", "evaluate"}
@@ -21,13 +21,21 @@ class _Names(cst.CSTVisitor):
         self.found: list[tuple[str, cst.BaseExpression]] = []
         self.behind: list[tuple[str, cst.BaseExpression]] = []
         self.trained: list[tuple[str, cst.BaseExpression]] = []
+        self._assigned: dict[str, set[str]] = {}
+
+    def visit_Assign(self, node: cst.Assign) -> None:
+        """Fields that records can take over, as in `{"name": "brain", **base}`."""
+        for each in node.targets:
+            if isinstance(each.target, cst.Name):
+                self._assigned[each.target.value] = {*fields_of(node.value)}
 
     def _take(self, record: cst.BaseExpression) -> None:
         fields = fields_of(record)
-        if "source" in fields and "name" in fields:
+        more = {name for base in taken_over(record) for name in self._assigned.get(base, ())}
+        if "source" in fields.keys() | more and "name" in fields:
             value = fields["name"].value
             self.found.append((str(literal(value)), value))
-        elif "service" in fields and "name" in fields:
+        elif "service" in fields.keys() | more and "name" in fields:
             value = fields["name"].value
             self.behind.append((str(literal(value)), value))
         elif fields.keys() >= _TRAINING:

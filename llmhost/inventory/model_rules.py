@@ -11,7 +11,7 @@ from llmhost.models.gguf import Gguf, GgufError
 from llmhost.models.lora import unfit
 from llmhost.models.policy import violations
 from llmhost.models.quantization import FILE_TYPES
-from llmhost.models.trained import CARD, read_card
+from llmhost.models.trained import CARD, is_repository, read_card
 from llmhost.options.adapter import ADAPTER_FILES
 from llmhost.options.model import Model
 from llmhost.settings import Settings
@@ -155,13 +155,21 @@ def _adapter_problems(model: Model, gguf: Gguf | None) -> Iterator[Problem]:
         yield _problem(model, f"its adapter {sentence}", fix)
 
 
+def _repository_digest(model: Model) -> str | None:
+    """Digest of the repository that the model is, or was made of, as a training job has it; none
+    for a GGUF file, whose repository is unknown."""
+    if model.derive:
+        return model.made_from_sha256 if is_repository(model.made_from or "") else None
+    return model.digest if model.files else None
+
+
 def _strange(model: Model, place: Path, file: Path, pin: str | None) -> Iterator[str]:
     """Why an adapter is not the pinned one, or not for this model; `place` may have its card."""
     found = sha256_of(file) if file.is_file() else ""
     if pin and found and found != pin:
         yield f"has the SHA-256 {found} instead of {pin}"
     card = read_card(place)
-    base = model.made_from_sha256 if model.derive else model.digest if model.files else None
+    base = _repository_digest(model)
     if card and card.files.get(file.name, found) != found:
         yield f"is not the one that {place / CARD} describes"
     if card and base and card.base_digest != base:

@@ -8,14 +8,12 @@ from pathlib import Path
 
 from llmhost.making.fetch import Say
 from llmhost.making.job import Embedded, Job, Scored, Speed
-from llmhost.making.llama import too_short
+from llmhost.making.llama import LEAST_TOKENS, too_short
 from llmhost.making.reranking import Asked
 from llmhost.making.tools import COMPRESS_PROGRAM, COMPRESSOR, MakingError, Ran, Tools
 
 _LEFT_OUT = (".safetensors", ".safetensors.index.json", ".bin", ".pt", ".pth", ".gguf", ".onnx")
 """Weights of the source in any form."""
-_LEAST_TOKENS = 1024
-"""Of a text for perplexity: two windows."""
 
 
 @dataclass
@@ -53,7 +51,7 @@ class CompressorWay:
         """In Transformers."""
         found = self._measured(job, tools, file, str(Path(text).absolute()))
         if not found["perplexity"]:
-            raise too_short(text, _LEAST_TOKENS)
+            raise too_short(text, LEAST_TOKENS)
         return found["perplexity"]
 
     def generation(self, job: Job, tools: Tools, file: Path) -> Speed:

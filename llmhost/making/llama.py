@@ -19,6 +19,8 @@ _TOO_SHORT = re.compile(r"you need at least (\d+) tokens")
 _TRIES = 4
 _WINDOW = "512"
 """Tokens of each stretch of text, as in all tables of llama.cpp's own measurements."""
+LEAST_TOKENS = 2 * int(_WINDOW)
+"""Of a text for perplexity (tools/perplexity/perplexity.cpp)."""
 _START_SECONDS = 600
 _BATCH = 16
 _SEPARATORS = 4

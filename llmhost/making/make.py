@@ -12,6 +12,7 @@ from llmhost.making.compressor_way import CompressorWay
 from llmhost.making.fetch import Say, fetch, place_of
 from llmhost.making.gguf_way import GgufWay
 from llmhost.making.job import Job, Way
+from llmhost.making.llama import LEAST_TOKENS, too_short
 from llmhost.making.measure import Measurements, check_limits, digest_of, files_in, size_of
 from llmhost.making.onnx_way import OnnxWay
 from llmhost.making.reranking import pairs_of
@@ -91,6 +92,8 @@ def _check_references(job: Job) -> None:
                 pairs_of(Path(each.reference))
             else:
                 lines_of(Path(each.reference))
+            if each.measure == "perplexity" and _is_too_short(Path(each.reference)):
+                raise too_short(each.reference, LEAST_TOKENS)
         for text in job.derive.texts.values():
             lines_of(Path(text))
     except CollectionError as error:
@@ -101,6 +104,11 @@ def _check_references(job: Job) -> None:
             f"cannot be calibrated on {calibration}, which has {size:,} bytes: write a text of at"
             f" least {_LEAST_CALIBRATION // 1024} KiB, better of 1 MiB"
         )
+
+
+def _is_too_short(text: Path) -> bool:
+    """Whether a text cannot have the tokens for perplexity: each has a byte, most have four."""
+    return text.stat().st_size < LEAST_TOKENS
 
 
 def _local(job: Job) -> Path | None:

@@ -1,6 +1,7 @@
 """What the source and the result are and do, side by side."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -117,6 +118,13 @@ class Measurements:
             for file in self._files
         ]
         self._speeds = [each.speed for each in found]
+        if not all(
+            math.isfinite(score) for each in found for scores in each.scores for score in scores
+        ):
+            raise MakingError(
+                "cannot be evaluated: its scores are no numbers; use another quantization, or"
+                " another source"
+            )
         return [each.scores for each in found]
 
 
@@ -152,11 +160,19 @@ def changed_text(derive: Derive, entry: Mapping[str, Any]) -> str:
     """A text or collection that is not what an entry was measured on; empty if none. What is not on
     this controller is not compared."""
     known = {each["reference"]: each.get("sha256") for each in entry.get("evaluations", ())}
-    known |= {text: entry.get(key) for key, text in derive.texts.items()}
-    for reference in [*(each.reference for each in derive.evaluate), *derive.texts.values()]:
-        if Path(reference).exists() and digest_of(Path(reference)) != known.get(reference):
-            return reference
-    return ""
+    for wanted in derive.evaluate:
+        if _is_another(wanted.reference, known.get(wanted.reference)):
+            return wanted.reference
+    return changed_ingredient(derive, entry)
+
+
+def changed_ingredient(derive: Derive, entry: Mapping[str, Any]) -> str:
+    """A text that determines the result, and is not what an entry was made with; empty if none."""
+    return next((t for key, t in derive.texts.items() if _is_another(t, entry.get(key))), "")
+
+
+def _is_another(reference: str, digest: str | None) -> bool:
+    return Path(reference).exists() and digest_of(Path(reference)) != digest
 
 
 def files_in(place: Path) -> list[Path]:

@@ -74,7 +74,8 @@ def file_name(source: str, recipe: str) -> str:
     path = PurePosixPath(source.removeprefix("hf:"))
     if recipe.startswith("onnx"):
         # An app finds it under the last two parts, its name at the hub.
-        return "/".join([recipe, *path.parts[-2:]])
+        names = [part for part in path.parts if part not in ("/", "..")]
+        return "/".join([recipe, *names[-2:]]) if names else f"{recipe}/model"
     name = path.stem if path.suffix == ".gguf" else path.name
     name = _TYPE_AT_END.sub("", re.sub(r"[^A-Za-z0-9_.-]", "-", name))
     quantization = recipe.split()[0]

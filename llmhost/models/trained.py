@@ -42,8 +42,9 @@ def base_record(job: Record, models: Iterable[Record]) -> dict[str, Any]:
         given = {key: job[key] for key in _BASE if key in job}
         return {"name": job.get("model"), "service": "vllm", "source": job["base"], **given}
     for model in models:
-        if model.get("name") == job.get("model") and _is_repository(str(model.get("source"))):
-            given = {key: model[key] for key in _BASE if key in model}
+        if model.get("name") == job.get("model") and is_repository(str(model.get("source"))):
+            # The same files as the model's: an adapter is refused for others.
+            given = {key: model[key] for key in (*_BASE, "include") if key in model}
             return {"name": model["name"], "service": "vllm", "source": model["source"], **given}
     return {}
 
@@ -63,7 +64,7 @@ def read_card(directory: Path) -> Card | None:
         return None
 
 
-def _is_repository(source: str) -> bool:
+def is_repository(source: str) -> bool:
     """Whether a source has several files, judged by its name."""
     if source.startswith("ollama:") or source.endswith(".gguf"):
         return False

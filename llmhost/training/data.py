@@ -13,6 +13,8 @@ TEXTS = (".md", ".markdown", ".rst", ".txt", ".py", ".js", ".mjs", ".jsx", ".ts"
 QUESTIONS = ".jsonl"
 _SKIPPED = {"node_modules", "__pycache__", "venv"}
 _PAIRS = (("question", "answer"), ("prompt", "completion"), ("instruction", "output"))
+_UNREAD = ("context", "system")
+"""Fields of public data sets on which the answer depends."""
 _CHARACTERS_PER_TOKEN = 3
 """Few, so that pieces of a text are rather too short: English prose has four, code three."""
 
@@ -165,7 +167,7 @@ def _of_line(line: str, place: str) -> Example:
         for question, answer in _PAIRS:
             pair = record.get(question), record.get(answer)
             if all(isinstance(each, str) and each.strip() for each in pair):
-                return Example(str(pair[1]), str(pair[0]))
+                return Example(str(pair[1]), _asked(record, question, place))
         text = record.get("text")
         if isinstance(text, str) and text.strip():
             return Example(text)
@@ -173,6 +175,18 @@ def _of_line(line: str, place: str) -> Example:
         f'has data without a question and an answer: {place}; write {{"question": …, "answer": …}}'
         ' or {"text": …}'
     )
+
+
+def _asked(record: dict[str, object], question: str, place: str) -> str:
+    """The question, with the input of Alpaca's form below its instruction. What else an answer
+    depends on is refused: without it, the model would learn to guess."""
+    if unread := next((key for key in _UNREAD if record.get(key)), ""):
+        raise DataError(
+            f"has data with {unread}, which is not read: {place}; write it in {question}"
+        )
+    more = record.get("input") if question == "instruction" else None
+    parts = [str(record[question]), *([more] if isinstance(more, str) and more.strip() else [])]
+    return "\n\n".join(parts)
 
 
 def _pieces(text: str, characters: int) -> Iterator[str]:

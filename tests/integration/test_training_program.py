@@ -432,7 +432,7 @@ def test_killed_and_stopped_training_goes_on_and_makes_the_same_adapter(
 
 
 GOOD = [{"prompt": "Who?", "completion": "Me."}] * 2
-TOO_LONG = [{"text": "word " * 300}] * 2
+TOO_LONG = [{"prompt": "word " * 300, "completion": "Me."}] * 2
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,21 @@ def test_gateway_finds_each_model_on_the_servers_that_run_it(both: bool) -> None
     assert exchanged(text, "new", "brain") == source
 
 
+@pytest.mark.parametrize("record", ['{"name": "new", **base}', 'dict(base, name="new")'])
+def test_promote_finds_models_that_share_fields(record: str) -> None:
+    source = (
+        'base = {"service": "llamacpp", "source": "hf:a/b"}\n'
+        'limits = {"sha256": "…"}\n'
+        f'models = [{record}, {{"name": "brain", **base, "adapter": "a.gguf"}}]\n'
+        'clients = [{"name": "brain", **limits}]\n'
+    )
+    text = exchanged(source, "new", "brain")
+    swapped = source.replace("new", "?").replace(
+        '{"name": "brain", **base', '{"name": "new", **base'
+    )
+    assert text == swapped.replace("?", "brain")
+
+
 def test_promote_names_what_is_there() -> None:
     with pytest.raises(EditError, match="has no model 'x'; it has: brain-new, brain"):
         exchanged(SOURCE, "x", "brain")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import typer
 from gguf import GGMLQuantizationType as Kind
 
 from benchmarks.search.cranfield import judge
@@ -31,7 +32,7 @@ from llmhost.inventory.reader import read_settings
 from llmhost.making import collection, gguf_way
 from llmhost.making.collection import Collection, CollectionError
 from llmhost.making.fetch import download, fetch
-from llmhost.making.job import Embedded, Job, Speed, Way
+from llmhost.making.job import Embedded, Job, Scored, Speed, Way
 from llmhost.making.llama import Reranker, perplexity
 from llmhost.making.make import _drafts, check
 from llmhost.making.measure import Measurements, changed_text
@@ -278,7 +279,7 @@ def test_made_from_belongs_to_derive(tmp_path: Path) -> None:
 def job(home: Path, **changes: Any) -> Job:
     """A job that only lacks its tools."""
     sha256 = weights(home / "small-f16.gguf")
-    (home / "evaluation.txt").write_text("Once upon a time.\n")
+    (home / "evaluation.txt").write_text("Once upon a time.\n" * 60)
     source = {"name": "coder", "source": str(home / "small-f16.gguf"), "sha256": sha256}
     evaluate = [{"perplexity": str(home / "evaluation.txt"), "at_most": 1.05}]
     derive = Derive.model_validate({"quantize": "Q4_K_M", "evaluate": evaluate})
@@ -325,7 +326,12 @@ def test_tool_that_fails_is_named_with_its_last_lines(tmp_path: Path, tools: Pat
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(None, "does not exist; write a path"), ("\n \n", "is empty"), (b"\xff\xfe\xff", "as text")],
+    [
+        (None, "does not exist; write a path"),
+        ("\n \n", "is empty"),
+        (b"\xff\xfe\xff", "as text"),
+        ("Once upon a time.\n" * 50, "which is too short: it needs at least 1024 tokens"),
+    ],
 )
 def test_evaluation_that_cannot_be_read_is_refused(
     content: str | bytes | None, sentence: str, tmp_path: Path, tools: Path
@@ -887,6 +893,35 @@ def test_lock_keeps_what_others_wrote_meanwhile(
     assert found[f"{CODER['source']} > Q4_K_M"]["sha256"] == "cd" * 32
 
 
+@pytest.mark.parametrize("update", [False, True])
+def test_other_text_of_the_evaluation_does_not_change_the_result_unasked(
+    update: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is measured again; the hosts' weights stay unless another result is accepted."""
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path, CODER, tools={"llama-quantize": "1"})
+    (tmp_path / "evaluation.txt").write_text("Not what it was measured on.\n" * 60)
+    lock_file = tmp_path / "models.lock.json"
+    result = tmp_path / "models.made" / "small-Q4_K_M.gguf"
+
+    def make(*_: object) -> Json:
+        result.write_bytes(b"by another version")
+        found = {"sha256": "cd" * 32, "input": CODER["sha256"], "tools": {"llama-quantize": "2"}}
+        return found | {"evaluations": []}
+
+    monkeypatch.setattr(model_make, "make", make)
+    ending = nullcontext() if update else pytest.raises(typer.Exit)
+    with ending:
+        model_make._made(lock_file, Locked([CODER]), CODER, Tools(), update=update)
+    assert ("accept this one with --update" in capsys.readouterr().err) is not update
+    assert result.exists() is update
+    sha256 = read_lock(lock_file.read_text())[f"{CODER['source']} > Q4_K_M"]["sha256"]
+    assert (sha256 == "cd" * 32) is update
+
+
 def test_second_run_does_not_remove_the_drafts_of_the_first(tmp_path: Path) -> None:
     wanted = job(tmp_path)
     wanted.directory.mkdir()
@@ -1040,6 +1075,56 @@ def test_compressed_repository_has_the_name_of_its_scheme() -> None:
     assert file_name("hf:maker/Small-bf16", recipe) == "Small-W4A16"
 
 
+@pytest.mark.parametrize("source", ["../../small", "..", "/", "../..", "/small"])
+def test_result_stays_in_its_directory(source: str) -> None:
+    parts = Path(file_name(source, "onnx-int8")).parts
+    assert parts[0] == "onnx-int8" and len(parts) > 1 and not {"..", "/"} & {*parts}
+
+
 @pytest.mark.parametrize("source", ["hf:maker/Small", "/srv/models/maker/Small"])
 def test_repository_keeps_the_name_under_which_apps_find_it(source: str) -> None:
     assert file_name(source, "onnx-int8") == "onnx-int8/maker/Small"
+
+
+def test_second_revision_of_a_source_does_not_move_the_first(tmp_path: Path) -> None:
+    """The lock file has one pin for each source: production would get other weights."""
+    made(tmp_path, UNPINNED)
+    before = (tmp_path / "models.lock.json").read_text()
+    plain = {k: v for k, v in UNPINNED.items() if k != "derive"}
+    data = site(tmp_path, plain)
+    data["models"] = [plain, plain | {"name": "coder-new", "revision": "cd" * 20}]
+    (tmp_path / "site.py").write_text(f"llm_servers = [('llm', {data!r})]\n")
+    for command in ("lock", "make"):
+        status, output = run(tmp_path, command, "site.py")
+        assert status == 1 and "coder and coder-new have the source" in output
+    assert (tmp_path / "models.lock.json").read_text() == before
+
+
+@pytest.mark.parametrize("lock", ["models.lock.json", "other.lock.json"])
+def test_results_of_one_directory_have_different_names(tmp_path: Path, lock: str) -> None:
+    other = CODER | {"name": "other", "revision": "cd" * 20, "sha256": "cd" * 32}
+    first, second = site(tmp_path, CODER), site(tmp_path, other)
+    second["stack_models_lock"] = str(tmp_path / lock)
+    hosts = [("one", first), ("two", second)]
+    (tmp_path / "site.py").write_text(f"llm_servers = {hosts!r}\n")
+    status, output = run(tmp_path, "make", "site.py")
+    assert status == 1 and "coder and other would both be made as small-Q4_K_M.gguf" in output
+
+
+def test_scores_of_onnx_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    """Sorted with them, the texts keep their order: what is relevant first."""
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "1", "text": "a"}\n{"_id": "2", "text": "b"}')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "b"}')
+    (tmp_path / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\nq\t1\t1\n")
+    files = tmp_path / "source", tmp_path / "result"
+
+    class Made:
+        def scored(self, _job: Job, _tools: Tools, file: Path, *_: object) -> Scored:
+            scores = [math.nan, math.nan] if file == files[1] else [0.0, 1.0]
+            return Scored([scores], Speed(1, 1.0, "scores/s"))
+
+    measured = Measurements(job(tmp_path), Tools(), cast(Way, Made()), files, files[0])
+    wanted = Evaluation.model_validate({"rerank": str(tmp_path), "at_least": 0.98})
+    with pytest.raises(MakingError, match="its scores are no numbers"):
+        measured.evaluation(wanted)

@@ -25,6 +25,7 @@ import typer
 from llmhost.cli import train
 from llmhost.cli.remote import RemoteError
 from llmhost.cli.train_drain import Gateways
+from llmhost.inventory.model_rules import _strange
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.models.lock import write_lock
@@ -786,3 +787,65 @@ def test_examples_are_part_of_the_job() -> None:
     empty = Examples((), ())
     assert empty.digest != Examples(tuple(facts(1)), ()).digest
     assert Examples(tuple(facts(1)), ()).digest != Examples((), tuple(facts(1))).digest
+
+
+def test_adapter_for_a_model_made_of_another_gguf_is_served(tmp_path: Path) -> None:
+    """Its repository has another digest than the F16 file that the model was made from."""
+    card = {"base": {"source": "hf:example/brain", "digest": "cd" * 32}, "files": {}}
+    (tmp_path / "training.json").write_text(json.dumps(card))
+    (tmp_path / "adapter.gguf").touch()
+    for source, refused in (("hf:example/brain-GGUF/f16.gguf", 0), ("hf:example/brain", 1)):
+        made: Any = SimpleNamespace(derive=True, made_from=source, made_from_sha256="ab" * 32)
+        found = [*_strange(made, tmp_path, tmp_path / "adapter.gguf", None)]
+        assert len([each for each in found if "was trained on" in each]) == refused
+
+
+def test_base_has_the_files_that_its_model_includes(tmp_path: Path) -> None:
+    lock = tmp_path / "models.lock.json"
+    lock.write_text(write_lock({"hf:example/brain [*.json]": {"revision": COMMIT, "files": FILES}}))
+    data = site(job(), stack_models_lock=str(lock))
+    data["models"] = [data["models"][0] | {"include": ["*.json"]}]
+    for key in ("files", "revision"):
+        del data["models"][0][key]
+    settings = read_settings(data)
+    assert settings.training_jobs[0].base_model.digest == settings.models[0].digest
+
+
+def test_input_of_an_instruction_is_read_and_no_context_is_lost(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"instruction": "Sum up:", "input": "A tale.", "output": "It ends."}')
+    assert [e.question for e in read_examples([str(file)], 64)] == ["Sum up:\n\nA tale."]
+    file.write_text('{"context": "A tale.", "question": "How?", "answer": "Well."}')
+    with pytest.raises(DataError, match=r"has data with context, which is not read: .*line 1"):
+        read_examples([str(file)], 64)
+
+
+@pytest.mark.parametrize("left", ["result.json", "checkpoints/checkpoint-900/complete"])
+def test_changed_job_removes_nothing_unasked(
+    left: str, host: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Data is often a directory that people edit; a night's work must not go for a comma."""
+    place = tmp_path / "work" / left
+    place.parent.mkdir(parents=True)
+    place.touch()
+    (tmp_path / "state.json").write_text('{"digest": "earlier", "state": "paused"}')
+    (tmp_path / "question.json").write_text(json.dumps(host_job().question))
+    replaces = host.replaced(host.Question(tmp_path))
+    assert replaces
+    checked = dict.fromkeys(("trainable", "parameters", "examples", "tokens", "steps"), 1)
+    answer = json.dumps({**checked, "memory_bytes": 1, "stops": [], "replaces": replaces})
+    commands: list[str] = []
+
+    def run(command: str) -> str:
+        commands.append(command)
+        return answer if command.endswith(" check") else "{}"
+
+    machine: Any = SimpleNamespace(name="llm", run=run, feed=lambda *_: None)
+    none: Any = None
+    training = train._Training(machine, host_job())
+    with pytest.raises(typer.Exit):
+        training.begin(none, Gateways("site.py", none), again=False)
+    assert not any(each.endswith(" start") for each in commands)
+    assert "with --again" in capsys.readouterr().err
+    training.begin(none, Gateways("site.py", none), again=True)
+    assert commands[-1].endswith(" start")
