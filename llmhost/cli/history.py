@@ -14,9 +14,8 @@ from rich.table import Table
 from llmhost.cli.arguments import HostName, Inventory
 from llmhost.cli.console import table_console
 from llmhost.cli.errors import complain, stop
-from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.parallel import run_on_each
-from llmhost.cli.session import as_root, connected, hosts_within, one_host, only_one
+from llmhost.cli.session import as_root, connected, group_members, one_host
 from llmhost.history.run_record import (
     SCHEMA,
     HistoryReport,
@@ -27,7 +26,6 @@ from llmhost.history.run_record import (
     parse,
     table_row,
 )
-from llmhost.inventory.site import group_of
 from llmhost.operations.inventory import site_host
 from llmhost.resources import script
 
@@ -47,7 +45,7 @@ def show_history(
     Runs that had nothing to do are not recorded. A run on several members of an engine group is
     shown once, whichever of them is named.
     """
-    name, group = _group(inventory, host)
+    name, group = group_members(inventory, host)
     report = _report(inventory, name, group, last)
     if as_json:
         typer.echo(json.dumps(asdict(report)))
@@ -61,13 +59,6 @@ def show_history(
         of = "this host" if len(group) == 1 else "these hosts"
         typer.echo(f"{', '.join(group)}: no deploy has changed {of} yet")
     _explain(report, inventory)
-
-
-def _group(inventory: str, host: str) -> tuple[str, tuple[str, ...]]:
-    """The name of the host, and the members of its engine group; without one, it alone."""
-    loaded = load_inventory(inventory)
-    name = only_one(hosts_within(loaded, [host]), host).name
-    return name, group_of(name, (each.data.dict() for each in loaded))
 
 
 def _report(inventory: str, name: str, group: Sequence[str], last: int) -> HistoryReport:

@@ -15,9 +15,8 @@ from rich.table import Table
 
 from llmhost.cli.arguments import HostName, Inventory
 from llmhost.cli.errors import stop
-from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.locked_operations import Call, run_locked
-from llmhost.cli.session import connected, only_host
+from llmhost.cli.session import connected, group_members, only_host
 from llmhost.history.prune import Superfluous, superfluous
 from llmhost.history.rollback import (
     DeployPaths,
@@ -28,7 +27,6 @@ from llmhost.history.rollback import (
     places_of,
     steps_to,
 )
-from llmhost.inventory.site import group_of
 from llmhost.operations import rollback
 from llmhost.operations.inventory import site_host
 from llmhost.operations.pyinfra_patches import patch_run
@@ -55,7 +53,7 @@ def return_to(
     and the next deploy applies it again. The other members of an engine group return, too, to
     their newest deploy with the same engine.
     """
-    group = group_of(host, (each.data.dict() for each in load_inventory(inventory)))
+    host, group = group_members(inventory, host)
     others = [name for name in group if name != host and not show]
     with _sessions(inventory, [host, *others]) as (session, *members):
         found = session.kept()

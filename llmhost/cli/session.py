@@ -22,7 +22,7 @@ from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.messages import Messages
 from llmhost.cli.progress import comparing
 from llmhost.inventory.rules import broken_rules
-from llmhost.inventory.site import Site, SiteHost
+from llmhost.inventory.site import Site, SiteHost, group_of
 from llmhost.inventory.site_reader import (
     Rules,
     SiteError,
@@ -120,6 +120,14 @@ def only_one(hosts: Sequence[Host], name: str) -> Host:
         names = ", ".join(sorted(each.name for each in hosts))
         stop(f"{name} matches {len(hosts)} hosts; give one of {names}")
     return hosts[0]
+
+
+def group_members(inventory: str, host: str) -> tuple[str, tuple[str, ...]]:
+    """The name of the one host that matches, and the members of its engine group, the head first;
+    without one, it alone."""
+    loaded = load_inventory(inventory)
+    name = only_one(hosts_within(loaded, [host]), host).name
+    return name, group_of(name, (each.data.dict() for each in loaded))
 
 
 def as_root(host: Host, command: str) -> str:

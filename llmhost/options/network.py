@@ -17,6 +17,7 @@ from llmhost.options.types import (
     HostName,
     InterfaceName,
     Items,
+    NameServer,
     Table,
 )
 
@@ -90,7 +91,7 @@ class HostNetwork(Section):
     gateways: Items[Address] = ()
     """Default routers: at most one for IPv4 and one for IPv6."""
 
-    dns: Items[Address] | None = None
+    dns: Items[NameServer] | None = None
     """Name servers; required with static addresses, because DHCP then provides none. `[]`: no name
     servers."""
 

@@ -107,6 +107,13 @@ def _path(value: str) -> Path:
     return Path(value)
 
 
+def _unscoped(value: str) -> object:
+    """nginx knows no interfaces in addresses."""
+    if "%" in value:
+        raise ValueError
+    return ip_address(value)
+
+
 def _time(value: str) -> datetime:
     time = datetime.fromisoformat(value)
     if time.tzinfo is None:
@@ -177,8 +184,12 @@ Ipv4Network = Annotated[
 ]
 IpAddress = IPv4Address | IPv6Address
 Address = Annotated[
+    IpAddress, parsed((IPv4Address, IPv6Address), _unscoped, "an IP address", "10.0.0.1", ADDRESS)
+]
+NameServer = Annotated[
     IpAddress, parsed((IPv4Address, IPv6Address), ip_address, "an IP address", "10.0.0.1", ADDRESS)
 ]
+"""Also with an interface, such as `fe80::1%eth0`."""
 HostName = Annotated[
     str, parsed((), _host_name, "a host name or an IP address", "llm.example.com", ADDRESS)
 ]

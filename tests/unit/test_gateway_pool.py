@@ -74,6 +74,10 @@ def declared_pool() -> Pool:
             {"gateway_upstreams": [{"name": "a", "address": "llm-1"}]},
             "[0].address: is text of 5 characters; write an IP address",
         ),
+        (
+            {"gateway_upstreams": [{"name": "a", "address": "fe80::1%eth0"}]},
+            "[0].address: is text of 12 characters; write an IP address",
+        ),
         ({"gateway_upstreams": [{"name": "a", "address": "10.0.0.1", "port": 0}]}, ".port: "),
         (
             {"gateway_upstreams": []},

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pyinfra.api import Inventory
 from typer.testing import CliRunner
 
 from llmhost.cli import rollback as cli
+from llmhost.cli import session
 from llmhost.cli.app import app
 from llmhost.facts.kept_deploys import KeptDeploys
 from llmhost.history.prune import prune_script, superfluous
@@ -291,8 +292,9 @@ GROUP: dict[str, Any] = {
 def test_members_of_a_group_return_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """A member with another engine than the others' would wait for them, and they for it."""
     monkeypatch.setenv("LLMHOST_TEST_GROUP", "g" * 32)
-    declared = SimpleNamespace(data=SimpleNamespace(dict=lambda: GROUP))
-    monkeypatch.setattr(cli, "load_inventory", lambda _: [declared])
+    hosts = [(name, {}) for name in GROUP["engine_group_members"]]
+    inventory = Inventory((hosts, GROUP))  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(session, "load_inventory", lambda _: inventory)
     both = tuple(image("vllm", id) for id in "ab")
     old, new = kept(1, vllm="a"), kept(3, vllm="b")
     states = {
@@ -315,7 +317,7 @@ def test_members_of_a_group_return_together(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(cli, "_sessions", sessions)
     monkeypatch.setattr(cli, "run_locked", run_locked)
     monkeypatch.setattr(cli._Session, "kept", lambda self: states[self.host.name])
-    result = CliRunner().invoke(app, ["rollback", "site.py", "one"])
+    result = CliRunner().invoke(app, ["rollback", "site.py", "on?"])
     assert result.exit_code == 0, result.output
     assert calls == {"one": (1,), "two": (1,)}
     assert result.output.count("stack and gateway are back at") == 2
