@@ -27,9 +27,10 @@ class Rate:
 
 @dataclass(frozen=True)
 class ClientPolicy:
-    """Limits that several clients can share; None means no limit."""
+    """Limits that several clients can share; None means no limit. `scope` is a word, or names of
+    services and models, of which one may be called like such a word."""
 
-    scope: str
+    scope: str | tuple[str, ...]
     sources: tuple[IpNetwork, ...] | None
     rate: Rate | None
     streams: int | None
@@ -39,7 +40,7 @@ class ClientPolicy:
     def of(cls, client: ApiClient) -> "ClientPolicy":
         pace = client.requests_per_minute
         return cls(
-            client.scope if isinstance(client.scope, str) else " ".join(client.scope),
+            client.scope,
             client.sources,
             Rate(pace, client.burst) if pace else None,
             client.concurrent_streams,
@@ -55,12 +56,17 @@ class ClientPolicy:
         """Whether a route of that service and scope may be called."""
         if self.controls or self.scope == scope:
             return True
-        return scope == "inference" and service in self.scope.split()
+        return scope == "inference" and service in self.named
 
     def may_use(self, model: str, services: Iterable[str]) -> bool:
         """Whether requests may name a model that these services run."""
-        named = self.scope.split()
+        named = self.named
         return self.may_infer or model in named or {*services} <= {*named}
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Services and models that its clients may use, if it names them."""
+        return () if isinstance(self.scope, str) else self.scope
 
     @property
     def may_infer(self) -> bool:

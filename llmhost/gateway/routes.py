@@ -114,7 +114,8 @@ def _routes_by_model(settings: Settings, declared: Container[str]) -> Iterator[E
     if not found:
         return
     # What a first service without models declares at these paths is its own.
-    is_engine = settings.offered[0].name in {place.service for place in found.places}
+    engines = {place.service for place in found.places}
+    is_engine = any(each.name in engines for each in settings.offered[:1])
     for path in (*found.paths, LIST, CARD):
         if is_engine or path not in declared:
             of_path = [model for model, each in found.steps if each == path]

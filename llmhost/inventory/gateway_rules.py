@@ -73,6 +73,9 @@ def _impossible_clients(settings: Settings) -> Iterator[Problem]:
     offered = {*(service.name for service in settings.offered), *of_head}
     places = model_places(settings) if is_routed(settings) else ()
     models = {place.model for place in places}
+    if settings.serves_a_head:
+        models |= {model.name for model in settings.models}
+        models |= {adapter.name for model in settings.models for adapter in model.adapters}
     elsewhere = {place.model for place in places if place.model != place.service} & offered
     for index, client in enumerate(settings.api_clients):
         for name in () if isinstance(client.scope, str) else client.scope:

@@ -19,8 +19,11 @@ _GROUPS = ("llm_servers", APP_SERVERS, GATEWAYS)
 _NAME = re.compile(r"@\S+|[^\s/@][^\s/]*")
 
 
-def group_mistakes(variables: Mapping[str, object], groups: Mapping[str, object]) -> Iterator[str]:
-    """Mistakes in the variables of an inventory file, of which pyinfra takes some as groups."""
+def group_mistakes(
+    variables: Mapping[str, object], groups: Mapping[str, object], file: str = ""
+) -> Iterator[str]:
+    """Mistakes in the variables of an inventory file, of which pyinfra takes some as groups. `file`
+    is its name without the ending, which pyinfra takes as a group of all hosts."""
     for name in _GROUPS:
         if name in variables and name not in groups:
             yield f"{name}: {_what(variables[name])}; {GROUP}"
@@ -36,6 +39,24 @@ def group_mistakes(variables: Mapping[str, object], groups: Mapping[str, object]
         elif wrong := [key for key in data if not isinstance(key, str)]:
             yield f"{name}: {wrong[0]!r} is not the name of an option, such as ssh_hostname"
     yield from _declared_twice(hosts)
+    yield from _named_as_groups(hosts, file)
+
+
+def _named_as_groups(hosts: list[tuple[str, Any, Mapping[Any, Any]]], file: str) -> Iterator[str]:
+    """Hosts whose name means several hosts in a limit, where groups have priority."""
+    members: dict[str, dict[str, None]] = defaultdict(dict)
+    for group, name, _ in hosts:
+        if isinstance(name, str):
+            members[group][name] = members["all"][name] = None
+    if file:
+        members.setdefault(file, members["all"])
+    for name in members["all"]:
+        if name in members and len(members[name]) > 1:
+            what = "the inventory file" if name == file else "a group"
+            yield (
+                f"{name}: {what} has the same name, so that --limit {name} selects"
+                f" {len(members[name])} hosts; rename {what}, or the host"
+            )
 
 
 def _what(variable: object) -> str:

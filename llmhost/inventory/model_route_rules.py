@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from llmhost.gateway.models import (
+    MODEL_PATHS,
     ModelPlace,
+    ModelRoutes,
     fallbacks_of,
     is_engine,
     is_routed,
@@ -11,9 +13,9 @@ from llmhost.gateway.models import (
     model_routes,
 )
 from llmhost.gateway.policy import ClientPolicy
-from llmhost.gateway.routes import usable_models
+from llmhost.gateway.routes import exposed_routes, usable_models
 from llmhost.inventory.problem import Problem
-from llmhost.inventory.site import Site, SiteHost
+from llmhost.inventory.site import Site, SiteHost, servers_of
 from llmhost.settings import Settings
 
 _FALLBACKS, _SHARES, _MODELS = "gateway_fallbacks", "gateway_shares", "gateway_upstream_models"
@@ -35,7 +37,8 @@ def model_route_problems(settings: Settings) -> Iterator[Problem]:
                 yield _unknown(_FALLBACKS, name, known)
     yield from _cycles(gateway.fallbacks)
     yield from _unfit_fallbacks(settings, places)
-    for model, shares in gateway.shares.items():
+    # A member of a group has the options of its head, which answers.
+    for model, shares in () if settings.only_computes_for else gateway.shares.items():
         found = [place.name for place in places if place.model == model]
         yield from _unfit_shares(model, shares, found, {place.model for place in places})
 
@@ -102,6 +105,23 @@ def _unfit_fallbacks(settings: Settings, places: Sequence[ModelPlace]) -> Iterat
             if own and own == {place.service for place in places if place.model == name}:
                 what = f"'{name}' runs in the same service as '{model}', and is down when that is"
                 yield Problem(_FALLBACKS, what, "write a model of another service")
+    if not settings.gateway.upstreams:
+        yield from _two_in_one_service(settings, places)
+
+
+def _two_in_one_service(settings: Settings, places: Sequence[ModelPlace]) -> Iterator[Problem]:
+    """A service knows the name of a model that it does not run as one of its own models only."""
+    fallbacks = settings.gateway.fallbacks
+    for model in fallbacks:
+        answering: dict[str, str] = {}
+        services = {place.service for place in places if place.model == model}
+        for name in fallbacks_of(fallbacks, model):
+            for service in dict.fromkeys(p.service for p in places if p.model == name):
+                first = answering.setdefault(service, name)
+                if service not in services and first != name:
+                    what = f"'{name}' runs in the same service as '{first}', which already answers"
+                    fix = "write at most one model of each service"
+                    yield Problem(_FALLBACKS, f"{what} there for '{model}'", fix)
 
 
 def _unfit_shares(
@@ -154,9 +174,9 @@ def _unlike_servers(host: SiteHost, site: Site) -> Iterator[Problem]:
     """What the gateway would send to a server that does not answer it."""
     routes = model_routes(host.settings)
     for place in model_places(host.settings) if routes else ():
-        if place.name not in site:
+        if not (found := _server(place.name, host, site)):
             continue
-        server = site[place.name].settings
+        server = found.settings
         same = [
             each
             for each in model_places(server)
@@ -168,24 +188,30 @@ def _unlike_servers(host: SiteHost, site: Site) -> Iterator[Problem]:
         elif (same[0].task, same[0].context_tokens) != (place.task, place.context_tokens):
             what = f"'{place.model}' has another task or context_tokens on {place.name}"
             yield Problem(_MODELS, what, "write what its models declare")
+        elif not is_routed(server) and server.offered[0].name != place.service:
+            what = f"{place.name} answers at /v1 with '{server.offered[0].name}' alone, and"
+            what += f" '{place.model}' runs in '{place.service}'"
+            fix = f"remove gateway_by_model of {place.name}, or this model"
+            yield Problem(_MODELS, what, fix)
     used = {
         (model, place.name)
         for (model, _), steps in (routes.steps if routes else {}).items()
         for step in steps
         for place in (routes.upstreams[step].places if routes else ())
     }
-    yield from _unprepared_servers(sorted(used), site)
+    yield from _unprepared_servers(sorted(used), host, site)
 
 
 def _narrower_scopes(host: SiteHost, site: Site) -> Iterator[Problem]:
     """Clients whose scope has some of the services among which a server chooses by the model of a
     request: it knows the gateway's key only, and would answer for all of them."""
-    if is_routed(host.settings):
+    left = {each.path for each in exposed_routes(host.settings) if not each.models} & MODEL_PATHS
+    if is_routed(host.settings) and not left:
         return
     gateway = host.settings.gateway
     for server in gateway.upstreams:
-        if server.name in site:
-            settings = site[server.name].settings
+        if found := _server(server.name, host, site):
+            settings = found.settings
             places = model_places(settings) if is_routed(settings) else ()
             services = {place.service for place in places}
         else:
@@ -207,38 +233,59 @@ def _wider_fallbacks(host: SiteHost, site: Site) -> Iterator[Problem]:
     for index, client in enumerate(host.settings.api_clients if routes else ()):
         policy = ClientPolicy.of(client)
         usable = {*usable_models(policy, routes)} if routes else set()
-        for place in () if policy.may_infer else model_places(host.settings):
-            lacking = _others_at(place, host, site) - usable
-            if place.model in usable and lacking:
-                what = f"lacks {_among(lacking)}, with which {place.name} answers for"
-                what += f" '{place.model}' if that is down or full"
-                fix = f"add it, or remove these gateway_fallbacks of {place.name}"
+        for model, name in () if policy.may_infer or not routes else _answering(routes, usable):
+            lacking = _others_at(name, model, host, site) - usable
+            if lacking:
+                what = f"lacks {_among(lacking)}, with which {name} answers for"
+                what += f" '{model}' if that is down or full"
+                fix = f"add it, or remove these gateway_fallbacks of {name}"
                 yield Problem(f"api_clients[{index}].scope", what, fix)
 
 
-def _others_at(place: ModelPlace, host: SiteHost, site: Site) -> set[str]:
-    """Models with which a server answers for the one at this place by itself."""
-    if place.name in site:
-        routes = model_routes(site[place.name].settings)
+def _answering(routes: ModelRoutes, usable: set[str]) -> list[tuple[str, str]]:
+    """The models that a client may request, each with the servers that may get the request."""
+    found = (
+        (model, place.name)
+        for model, path in routes.steps
+        if model in usable
+        for step in routes.steps_within(model, path, usable)
+        for place in routes.upstreams[step].places
+    )
+    return [*dict.fromkeys(found)]
+
+
+def _others_at(name: str, model: str, host: SiteHost, site: Site) -> set[str]:
+    """Models with which a server answers for this one by itself."""
+    if server := _server(name, host, site):
+        routes = model_routes(server.settings)
         steps = {
             step
-            for (model, _), found in (routes.steps if routes else {}).items()
+            for (asked, _), found in (routes.steps if routes else {}).items()
             for step in found
-            if model == place.model
+            if asked == model
         }
-        return {routes.upstreams[step].model for step in steps} - {place.model} if routes else set()
-    chain = fallbacks_of(host.settings.gateway.fallbacks, place.model)
-    there = {each.model for each in model_places(host.settings) if each.name == place.name}
+        return {routes.upstreams[step].model for step in steps} - {model} if routes else set()
+    chain = fallbacks_of(host.settings.gateway.fallbacks, model)
+    there = {each.model for each in model_places(host.settings) if each.name == name}
     return there & {*chain}
+
+
+def _server(name: str, host: SiteHost, site: Site) -> SiteHost | None:
+    """The host that is this server of a gateway, if the inventory has it."""
+    servers = (each for each in host.settings.gateway.upstreams if each.name == name)
+    return next((found for each in servers for found in servers_of(each, site)), None)
 
 
 def _among(services: set[str]) -> str:
     return " and ".join(sorted(services))
 
 
-def _unprepared_servers(used: Sequence[tuple[str, str]], site: Site) -> Iterator[Problem]:
+def _unprepared_servers(
+    used: Sequence[tuple[str, str]], host: SiteHost, site: Site
+) -> Iterator[Problem]:
     for model, name in used:
-        server = site[name].settings if name in site else None
+        found = _server(name, host, site)
+        server = found.settings if found else None
         if server is None or any(place.model == model for place in model_places(server)):
             continue
         routes = model_routes(server) if is_routed(server) else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -37,7 +38,7 @@ class SiteHost:
         except ValueError:
             return None
 
-    @property
+    @cached_property
     def addresses(self) -> frozenset[Address]:
         """All its addresses that the inventory has, also that of its engine group."""
         declared = (each.ip for each in self.settings.network.addresses)
@@ -53,6 +54,13 @@ def servers_of(server: UpstreamServer, site: Site) -> list[SiteHost]:
     """The hosts that a gateway's server is: by its name, or else by address and port."""
     if server.name in site:
         return [site[server.name]]
+    # Names of servers have no capitals, unlike those of hosts.
+    named = [each for each in site.values() if each.name.lower() == server.name]
+    return named or hosts_at(server, site)
+
+
+def hosts_at(server: UpstreamServer, site: Site) -> list[SiteHost]:
+    """The hosts whose gateway has the address and port of this server."""
     return [
         each
         for each in site.values()

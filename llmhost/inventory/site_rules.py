@@ -7,7 +7,14 @@ from llmhost.inventory.engine_group_rules import group_problems
 from llmhost.inventory.model_route_rules import site_model_problems
 from llmhost.inventory.problem import Problem
 from llmhost.inventory.role import GATEWAYS, Role
-from llmhost.inventory.site import LlmEndpoint, Site, SiteHost, llm_endpoint, servers_of
+from llmhost.inventory.site import (
+    LlmEndpoint,
+    Site,
+    SiteHost,
+    hosts_at,
+    llm_endpoint,
+    servers_of,
+)
 from llmhost.secret import read_secret
 from llmhost.services import catalogue
 from llmhost.system.environment_file import unfit
@@ -18,6 +25,8 @@ def site_problems(host: SiteHost, site: Site) -> Iterator[Problem]:
     yield from _same_machine(host, site)
     yield from _taken_addresses(host, site)
     yield from _other_services(host, site)
+    yield from _mistaken_servers(host, site)
+    yield from _unknown_gateway(host, site)
     yield from site_model_problems(host, site)
     yield from group_problems(host, site)
     settings = host.settings
@@ -72,6 +81,54 @@ def _other_services(host: SiteHost, site: Site) -> Iterator[Problem]:
                 what = f"are {', '.join(wanted)}, and {behind.name} has {', '.join(found)}"
                 fix = "declare the same services in the same order, or gateway_upstream_models"
                 yield Problem("gateway_upstream_services", what, fix)
+
+
+def _mistaken_servers(host: SiteHost, site: Site) -> Iterator[Problem]:
+    """Servers that requests would reach under the name of another one, which would be drained
+    instead; and the gateway itself, which would ask itself without end."""
+    names: dict[str, str] = {}
+    for server in host.settings.gateway.upstreams:
+        at = [each.name for each in hosts_at(server, site)]
+        for behind in servers_of(server, site):
+            if behind.name == host.name:
+                what = f"has '{server.name}', which is this gateway"
+                yield Problem("gateway_upstreams", what, "list LLM servers only")
+            elif at and behind.name not in at:
+                what = f"has '{server.name}' at {server.endpoint}, which is {at[0]}"
+                yield Problem("gateway_upstreams", what, "correct the name or the address")
+            elif other := names.get(behind.name):
+                what = f"has {behind.name} twice, as '{other}' and as '{server.name}'"
+                yield Problem("gateway_upstreams", what, "keep one")
+            names[behind.name] = server.name
+
+
+def _unknown_gateway(host: SiteHost, site: Site) -> Iterator[Problem]:
+    """Servers that would refuse each request of this gateway, whatever the client's key."""
+    gateway = host.settings.gateway
+    if not gateway.upstream_key or not gateway.upstreams:
+        return
+    try:
+        key = digest(read_secret(gateway.upstream_key))
+    except ValueError:
+        return  # upstream_rules reports it
+    for behind in dict.fromkeys(
+        each.name for s in gateway.upstreams for each in servers_of(s, site)
+    ):
+        if what := _why_refused(key, site[behind]):
+            fix = f"give the gateway a client of its own in the api_clients of {behind}"
+            yield Problem("gateway_upstream_key", what, fix)
+
+
+def _why_refused(key: str, server: SiteHost) -> str:
+    """Why a server refuses all requests with the key of this digest; empty if it does not."""
+    for client in server.settings.api_clients:
+        if key in (client.sha256, client.previous_sha256):
+            if client.revoked:
+                return f"refers to the key of '{client.name}', which {server.name} has revoked"
+            if client.scope == "metrics":
+                return f"refers to the key of '{client.name}', for metrics only on {server.name}"
+            return ""
+    return f"refers to a key that is not in the api_clients of {server.name}"
 
 
 def _app_server_problems(host: SiteHost, site: Site) -> Iterator[Problem]:

@@ -94,7 +94,7 @@ def _checked_groups(path: str) -> dict[str, Any]:
         for name, value in variables.items()
         if inventory._is_inventory_group(name, value)
     }
-    if mistakes := [*group_mistakes(variables, groups)]:
+    if mistakes := [*group_mistakes(variables, groups, Path(path).name.rsplit(".", 1)[0])]:
         raise CliError("\n".join(mistakes))
     return groups
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from llmhost.docker.confinement import Confinement, additions, on_host_network
+from llmhost.gateway.keys import digest
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.site import head_of
@@ -27,6 +28,7 @@ from llmhost.tasks.firewall import gateway_openings, group_openings
 from llmhost.vram.plan import vram_plan
 
 Data = dict[str, Any]
+GATE = "llmhost-" + "5" * 64
 GROUP: Data = {
     "engine_group_members": {"one": "10.9.0.1", "two": "10.9.0.2"},
     "engine_group_head": "one",
@@ -62,7 +64,7 @@ def site_data(**changes: Any) -> Data:
         "services": ["vllm"],
         "models": [model],
         "vllm_gpu": [0, 1],
-        "api_clients": [{"name": "app", "sha256": "ab" * 32}],
+        "api_clients": [{"name": "gate", "sha256": digest(GATE)}],
         **GROUP,
         **changes,
     }
@@ -338,7 +340,7 @@ def test_member_without_the_group_is_told() -> None:
 
 @pytest.fixture
 def gateway_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setenv("LLMHOST_TEST_KEY", "llmhost-" + "5" * 64)
+    monkeypatch.setenv("LLMHOST_TEST_KEY", GATE)
     yield lambda server: {
         "gateway_upstreams": [{"name": server, "address": "192.0.2.10"}],
         "gateway_upstream_services": ["vllm"],

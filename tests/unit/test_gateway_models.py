@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from llmhost.cli import roll
+from llmhost.gateway.keys import digest
 from llmhost.gateway.models import fallbacks_of, is_routed, model_routes, other_names
 from llmhost.gateway.pool import drain_refusal
 from llmhost.gateway.tree import pool
@@ -49,7 +50,7 @@ def inventory(*models: dict[str, Any], **more: object) -> dict[str, Any]:
     return {
         "services": list(dict.fromkeys(each["service"] for each in models)),
         "models": list(models),
-        "api_clients": [{"name": "app", "sha256": "1" * 64}],
+        "api_clients": [{"name": "gate", "sha256": digest(GATE)}],
         **more,
     }
 

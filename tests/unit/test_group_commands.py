@@ -15,7 +15,7 @@ import pytest
 from pyinfra.api import Inventory
 from typer.testing import CliRunner
 
-from llmhost.cli import drain, roll
+from llmhost.cli import drain, roll, session
 from llmhost.cli import history as cli_history
 from llmhost.cli.app import app
 from llmhost.cli.parallel import Answer
@@ -30,6 +30,7 @@ from llmhost.cli.roll_plan import (
     roll_plan,
 )
 from llmhost.docs.schemas import SCHEMAS, schema
+from llmhost.gateway.keys import digest
 from llmhost.history.run_record import Run, run_on
 from llmhost.operations import lock
 from llmhost.operations.run_state import run_of
@@ -255,12 +256,13 @@ MODEL: dict[str, Any] = {
     "files": [{"path": "model.safetensors", "sha256": "1" * 64}],
     "vram_gib": 1,
 }
+KEY = "llmhost-" + "5" * 64
 SERVER: dict[str, Any] = {
     "services": ["vllm"],
     "models": [MODEL],
     "vllm_gpu": [0],
     "gateway_tls": "off",
-    "api_clients": [{"name": "gate", "sha256": "ab" * 32}],
+    "api_clients": [{"name": "gate", "sha256": digest(KEY)}],
 }
 GROUP: dict[str, Any] = {
     "engine_group_members": {"one": "10.9.0.1", "two": "10.9.0.2", "six": "10.9.0.6"},
@@ -286,7 +288,7 @@ def declared(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """A group, another server, and the gateway in front of both: data by host, which a test may
     change. What reads an inventory file is a double: it would patch the threads of this process."""
     monkeypatch.setenv("LLMHOST_TEST_GROUP", "g" * 32)
-    monkeypatch.setenv("LLMHOST_TEST_KEY", "llmhost-" + "5" * 64)
+    monkeypatch.setenv("LLMHOST_TEST_KEY", KEY)
     hosts: dict[str, dict[str, Any]] = {
         name: {**SERVER, **(GROUP if name in MEMBERS else {}), "ssh_hostname": f"10.0.0.{number}"}
         for number, name in enumerate(("one", "two", "six", "alone"), start=1)
@@ -297,7 +299,7 @@ def declared(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
         groups: dict[str, Any] = {"big": (["one", "two", "six"], {}), "gateways": (["gate"], {})}
         return Inventory(([*hosts.items()], {}), **groups)  # type: ignore[no-untyped-call]
 
-    for module in (roll, drain, cli_history):
+    for module in (roll, drain, session):
         monkeypatch.setattr(module, "load_inventory", load)
     return hosts
 
