@@ -337,9 +337,9 @@ def test_end_of_the_hours_pauses_it(site: Site) -> None:
     job = site.declare(hours=f"{begin}-{end}", seed=7)
     site.train("--detach")
     assert wait_until(lambda: site.state().get("state") in ("paused", "done"), 90)
+    assert wait_until(site.is_given_back, 60)
     if int(site.steps()) < 50:
         assert site.state()["why"] == "its time is over" and job["hours"] in site.train()[2]
-    assert wait_until(site.is_given_back, 60)
 
 
 def test_failed_training_says_why_and_gives_back(site: Site) -> None:
