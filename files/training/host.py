@@ -30,6 +30,8 @@ PAUSED = 75
 KILLED = 128 + signal.SIGKILL
 UNITS = Path("/etc/systemd/system")
 PREFIX = "llmhost-training-"
+BROUGHT = "brought"
+"""File beside an adapter that a controller has."""
 STOP_SECONDS = 180
 MOST_STARTS = 3
 LOCK_SECONDS = 600
@@ -267,8 +269,10 @@ def check(question: Question) -> dict[str, Any]:
 
 
 def replaced(question: Question) -> str:
-    """What a start would remove of this job as it was declared before; empty if nothing."""
-    if state_of(question).get("digest") in ("", question.digest):
+    """What a start would remove of this job as it was declared before; empty if nothing, or if the
+    controller has it."""
+    done = (question.work / BROUGHT).exists()
+    if done or state_of(question).get("digest") in ("", question.digest):
         return ""
     if (question.work / "result.json").exists():
         return "its finished adapter"

@@ -209,6 +209,10 @@ class _Training:
             file.seek(0)
             return file.read()
 
+    def was_brought(self) -> None:
+        """Let the host know that the controller has the adapter."""
+        self.machine.run(f"touch {shlex.quote(self.host.directory)}/work/brought")
+
     def _send(self) -> None:
         job = shlex.quote(f"{self.host.directory}/job")
         self.machine.run(f"umask 077; mkdir -p {job}")
@@ -309,7 +313,9 @@ def _bring(training: _Training, target: SiteHost, tools: Tools) -> Adapter:
         result = unpacked(training.result(), draft)
         if _needs_gguf(host):
             convert(host, draft, made_directory(lock_file), tools, _say)
-        return kept(host, draft, home / host.job.name, result, record)
+        found = kept(host, draft, home / host.job.name, result, record)
+        training.was_brought()
+        return found
     except (TrainingError, MakingError) as error:
         stop(f"{host.job.name} {error}")
     except OSError as error:

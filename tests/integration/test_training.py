@@ -203,6 +203,23 @@ def test_adapter_is_trained_and_the_service_runs_again(site: Site) -> None:
     assert status == 0 and '"adapter": "' in output, error
     again = site.machine.ssh(f"docker inspect --format '{{{{.State.StartedAt}}}}' {NAME}").stdout
     assert begun == again
+    # It is here, so that other data may replace it.
+    site.declare(seed=2)
+    assert site.train("--detach")[0] == 2
+    assert wait_until(lambda: site.steps() > 0, 60)
+
+
+def test_changed_job_keeps_its_checkpoints(site: Site) -> None:
+    site.declare(checkpoint_steps=1)
+    site.train("--detach")
+    assert wait_until(lambda: site.steps() > 5, 60)
+    site.train("--stop")
+    site.declare(checkpoint_steps=1, seed=2)
+    status, _, error = site.train()
+    left = site.machine.ssh(f"ls {WORK}/checkpoints").stdout
+    assert status == 1 and "a new start would remove its checkpoints on" in error and left, error
+    assert site.is_given_back()
+    assert site.train("--again", "--detach")[0] == 2
 
 
 def test_data_is_for_root_and_the_container_alone(site: Site) -> None:

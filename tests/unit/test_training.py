@@ -820,6 +820,15 @@ def test_input_of_an_instruction_is_read_and_no_context_is_lost(tmp_path: Path) 
         read_examples([str(file)], 64)
 
 
+def test_changed_job_replaces_an_adapter_that_was_brought(host: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "state.json").write_text('{"digest": "earlier", "state": "done"}')
+    (tmp_path / "question.json").write_text(json.dumps(host_job().question))
+    for name, replaced in (("result.json", "its finished adapter"), ("brought", "")):
+        (tmp_path / "work" / name).touch()
+        assert host.replaced(host.Question(tmp_path)) == replaced
+
+
 @pytest.mark.parametrize("left", ["result.json", "checkpoints/checkpoint-900/complete"])
 def test_changed_job_removes_nothing_unasked(
     left: str, host: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -23,12 +23,14 @@ case $job in *'"seed": 15'*)
 esac
 trap 'exit 75' TERM
 step=0
-[ ! -e "$3/checkpoint" ] || step=$(cat "$3/checkpoint")
+checkpoint=$3/checkpoints/checkpoint-1
+[ ! -e "$checkpoint/complete" ] || step=$(cat "$checkpoint/complete")
+mkdir -p "$checkpoint"
 while [ "$step" -lt 50 ]; do
     step=$((step + 1))
     echo "{\"step\": $step, \"steps\": 50, \"epoch\": 1.0, \"loss\": 0.$((100 - step))," \
         "\"held_back_loss\": null, \"seconds\": $step}" >>"$3/progress.jsonl"
-    echo "$step" >"$3/checkpoint"
+    echo "$step" >"$checkpoint/complete"
     sleep 0.2 &
     wait $!
 done
