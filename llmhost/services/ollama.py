@@ -12,7 +12,7 @@ from llmhost.options.model import Model
 from llmhost.options.types import Image, KeepSeconds, LoadSeconds, LocalPort
 from llmhost.services.abilities import Abilities
 from llmhost.services.base import Fields, Request, Route, Service, ServiceOptions
-from llmhost.services.llama_server import server_variables
+from llmhost.services.llama_server import server_variables, stored_once
 from llmhost.services.ollama_store import PARAMETERS, store_files, weights_of
 from llmhost.services.requests import task_request
 from llmhost.system.files import File
@@ -111,6 +111,10 @@ class Ollama(Service[OllamaOptions]):
             "LLMHOST_GENERATE": _words(residents, "generate"),
             "LLMHOST_EMBED": _words(residents, "embed"),
         }
+
+    def holders(self, models: Sequence[Model]) -> Sequence[Model]:
+        """The same weights are in the image once."""
+        return stored_once(models)
 
     def loaded(self, models: Sequence[Model]) -> Sequence[Model]:
         """One of the roles with the same weights; it stays loaded if one of them does."""

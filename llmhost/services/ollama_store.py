@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llmhost.models.files import sha256_of
 from llmhost.models.quantization import FILE_TYPES
-from llmhost.options.model import Model
+from llmhost.options.model import Model, holders
 from llmhost.options.model_source import MANIFEST, OllamaSource
 from llmhost.system.files import File
 
@@ -35,8 +35,9 @@ def store_files(models: Sequence[Model]) -> Iterator[File]:
     names = "".join(f"{code}\t{name}\n" for code, name in FILE_TYPES.items())
     yield File("quantizations", names)
     blobs: dict[str, File] = {}
+    at = holders(models)
     for model in models:
-        lines = [_base(model)]
+        lines = [_base(at[model.name])]
         if model.adapter:
             sha256 = sha256_of(Path(model.adapter))
             lines.append(f"adapter\t{sha256}\t{model.adapter_path}")

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from llmhost.options.model import Model
+from llmhost.services.llama_server import stored_once
 from llmhost.services.ollama_store import store_files
 from testbed import tiny_embedder, tiny_model
 
@@ -32,11 +33,12 @@ def model(directory: Path, name: str, **more: Any) -> Model:
 def bake(models: Sequence[Model], directory: Path) -> Path:
     """The store of these models. Weights on this machine are put where they are in an image."""
     root, context, store = (directory / name for name in ("root", "context", "store"))
-    for each in models:
+    for each in stored_once(models):
         for place, source in each.places.items():
             target = Path(f"{root}{place}")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(Path(source).read_bytes())
+    for each in models:
         if each.adapter:
             Path(f"{root}{each.adapter_path}").write_bytes(Path(each.adapter).read_bytes())
     for file in store_files(models):

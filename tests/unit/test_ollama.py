@@ -382,6 +382,17 @@ def test_weights_are_counted_and_not_roles(tmp_path: Path) -> None:
     assert [(load.model, load.resident) for load in loads] == [("a", True), ("other", False)]
 
 
+def test_weights_of_several_roles_are_in_the_image_once(tmp_path: Path) -> None:
+    settings = read_settings(site(*(record(tmp_path, name) for name in "abc")))
+    (image,) = service_images(settings)
+    assert [each.model for each in image.models] == ["a"]
+    store = bake(settings.models, tmp_path)
+    (link,) = [path for path in (store / "blobs").iterdir() if path.is_symlink()]
+    assert link.readlink().name == "a.gguf"
+    container: Any = Container(store)
+    checks.test_weights_that_run_are_the_pinned_ones(container, settings)
+
+
 def test_roles_with_the_same_weights_share_one_process(tmp_path: Path) -> None:
     store = bake([model(tmp_path, name) for name in "ab"], tmp_path)
     with served(store, OLLAMA_MAX_LOADED_MODELS="1") as engine:
