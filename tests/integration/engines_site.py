@@ -26,6 +26,8 @@ def engines(site: DockerSite, directory: Path, key: str) -> Data:
         options, models = build(site.registry, directory)
         data |= {f"{service}_{option}": value for option, value in options.items()}
         data["models"] += [_adapted(model, directory) for model in models]
+    (brain,) = [model for model in data["models"] if model["name"] == "brain"]
+    data["models"].append({**brain, "name": "terse", "system_prompt": "One word."})
     return data
 
 

@@ -292,7 +292,9 @@ GROUP: dict[str, Any] = {
 def test_members_of_a_group_return_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """A member with another engine than the others' would wait for them, and they for it."""
     monkeypatch.setenv("LLMHOST_TEST_GROUP", "g" * 32)
-    hosts = [(name, {}) for name in GROUP["engine_group_members"]]
+    hosts: list[tuple[str, dict[str, object]]] = [
+        (name, {}) for name in GROUP["engine_group_members"]
+    ]
     inventory = Inventory((hosts, GROUP))  # type: ignore[no-untyped-call]
     monkeypatch.setattr(session, "load_inventory", lambda _: inventory)
     both = tuple(image("vllm", id) for id in "ab")
