@@ -50,8 +50,9 @@ mount --bind $double/pci /sys/bus/pci/devices
 mount --bind $double/osrelease /proc/sys/kernel/osrelease
 mkdir -p /run/llmhost-double/driver/nvidia
 loaded=/run/llmhost-double/driver/nvidia/version
-# A device that opens, and that no container may open unless it is given to it: autofs. The kernel's
-# log would be another, and test machines may not read it.
+# A device that opens, and that no container may open unless it is given to it: autofs, or FUSE where
+# the kernel has no autofs. The kernel's log would be another, and test machines may not read it.
+minor=$(awk '$2 == "autofs" || $2 == "fuse" { print $1 }' /proc/misc | sort -n | tail -n 1)
 if [ -e $double/wsl ]; then
   for each in $parameters; do
     own=/run/llmhost-double/sys/$each
@@ -60,7 +61,7 @@ if [ -e $double/wsl ]; then
     mount --bind "$own" "/proc/sys/$each"
   done
   /usr/lib/systemd/systemd-sysctl
-  mknod -m 0666 /dev/dxg c 10 235
+  mknod -m 0666 /dev/dxg c 10 "$minor"
   [ -e $double/windows ] || exit 0
   cat $double/windows >$loaded
   mount --bind /run/llmhost-double/driver /proc/driver
@@ -75,8 +76,8 @@ version=$(modinfo -F version "$module")
 open=; modinfo -F license "$module" | grep -q GPL && open='Open Kernel Module for x86_64 '
 echo "NVRM version: NVIDIA UNIX ${open:-x86_64 Kernel Module }$version  Double" >$loaded
 mount --bind /run/llmhost-double/driver /proc/driver
-mknod -m 0666 /dev/nvidiactl c 10 235
-mknod -m 0666 /dev/nvidia-uvm c 10 235
+mknod -m 0666 /dev/nvidiactl c 10 "$minor"
+mknod -m 0666 /dev/nvidia-uvm c 10 "$minor"
 """
 
 
