@@ -5,9 +5,12 @@
 
 from pyinfra import host, state
 
-from llmhost.operations.inventory import site_host
+from llmhost.inventory.site_reader import no_rules, no_site_rules
+from llmhost.operations.inventory import inventory_site
 from llmhost.operations.pyinfra_patches import patch_run
 from llmhost.tasks.stack import bake_images
 
 patch_run(state, host)
-bake_images(site_host(host).settings, once=False)  # the machine and its cache are not llmhost's
+# The inventory is checked by `bundle create`. Here it has one host, with another name.
+site = inventory_site(state.inventory, [host], no_rules, no_site_rules)
+bake_images(site[host.name].settings, once=False)  # the machine and its cache are not llmhost's

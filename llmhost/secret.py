@@ -6,6 +6,7 @@ import secrets
 from pathlib import Path
 
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:\S.*")
+_IN_HEADERS = re.compile(r"[!-~]+")
 
 
 def is_reference(text: str) -> bool:
@@ -15,13 +16,13 @@ def is_reference(text: str) -> bool:
 
 
 def read_secret(reference: str) -> str:
-    """The secret, without the newline of its file.
+    """The secret, without the newline at its end.
 
     Raises ValueError, whose text continues the option's name. It never contains the secret.
     """
     kind, _, place = reference.partition(":")
     if kind == "env":
-        secret = os.environ.get(place, "")
+        secret = os.environ.get(place, "").rstrip("\r\n")
         if not secret:
             raise ValueError(f"refers to the environment variable {place}, which is not set")
         return secret
@@ -33,6 +34,34 @@ def read_secret(reference: str) -> str:
     if not secret:
         raise ValueError(f"refers to the file {place}, which is empty")
     return secret
+
+
+def read_token(reference: str) -> str:
+    """A secret for an HTTP header. Raises ValueError as `read_secret` does, also for one that a
+    header cannot have: the errors of clients, and curl's warnings, would print it."""
+    token = read_secret(reference)
+    if not _IN_HEADERS.fullmatch(token):
+        raise ValueError(
+            f"refers to {_place(reference)}, whose value has spaces, line breaks or characters"
+            " beyond ASCII"
+        )
+    return token
+
+
+def read_password(reference: str) -> str:
+    """A secret for a line of a configuration. Raises ValueError as `read_secret` does, also for one
+    that is no line."""
+    password = read_secret(reference)
+    if not password.isprintable():
+        raise ValueError(
+            f"refers to {_place(reference)}, whose value has line breaks or control characters"
+        )
+    return password
+
+
+def _place(reference: str) -> str:
+    kind, _, place = reference.partition(":")
+    return f"the environment variable {place}" if kind == "env" else f"the file {place}"
 
 
 def create_secret(reference: str) -> bool:

@@ -55,9 +55,10 @@ case $address in
     # A part is left from an interrupted run. It may be complete, or of a file that was replaced, and
     # some servers do not support ranges.
     right || { [ -e "$part" ] && fetch --continue-at - && right; } || { rm -f "$part"; fetch; } ||
-      case $status in
-        404) without "the model store has no $address" ;;
-        401 | 403) without "the model store answered $status for $address: check model_store_key_id \
+      case $code/$status in
+        23/*) without "the host cannot write $part: its disk may be full" ;;
+        */404) without "the model store has no $address" ;;
+        */401 | */403) without "the model store answered $status for $address: check model_store_key_id \
 and model_store_key, and that they may read and list it" ;;
         *) without_answer ": $errors" ;;
       esac

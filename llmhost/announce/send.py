@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from llmhost.options.announce import Announce
-from llmhost.secret import is_reference, read_secret
+from llmhost.secret import is_reference, read_secret, read_token
 from llmhost.units import reason
 
 SECONDS = 15
@@ -35,7 +35,7 @@ def _post(options: Announce, body: Mapping[str, Any]) -> str:
     try:
         secret = is_reference(options.webhook)
         url = read_secret(options.webhook) if secret else options.webhook
-        token = read_secret(options.webhook_token) if options.webhook_token else ""
+        token = read_token(options.webhook_token) if options.webhook_token else ""
     except ValueError as error:
         return f"announce_webhook {error}"
     headers = {"Authorization": f"Bearer {token}"} if token else {}

@@ -34,9 +34,11 @@ def parse_look(output: str) -> HostState:
     )
 
 
-CHECK_SCRIPT = f"cd {DIRECTORY} && {{ sha256sum --check --quiet 2>/dev/null || [ $? = 1 ]; }}"
-"""Checks the parts listed on stdin with sha256sum(1); prints those that do not match. It fails if
-they could not be checked."""
+CHECK_SCRIPT = (
+    f"cd {DIRECTORY} && {{ LC_ALL=C sha256sum --check --quiet 2>/dev/null || [ $? = 1 ]; }}"
+)
+"""Checks the parts listed on stdin with sha256sum(1); prints those that do not match, in English
+whatever the host's language. It fails if they could not be checked."""
 
 
 def checksums(parts: Iterable[Part]) -> bytes:

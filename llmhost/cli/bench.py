@@ -36,7 +36,7 @@ from llmhost.inventory.generating_roles import generating_roles
 from llmhost.inventory.role import Role
 from llmhost.inventory.site import SiteHost
 from llmhost.inventory.site_reader import no_rules
-from llmhost.secret import read_secret
+from llmhost.secret import read_token
 from llmhost.version import toolkit
 
 _COLUMNS = {
@@ -161,7 +161,7 @@ def gateway_client(host: SiteHost, url: str, key: str, timeout: float) -> httpx.
     """A client of a host's gateway; stops if the key or the authority is missing."""
     gateway = host.settings.gateway
     try:
-        secret = read_secret(key)
+        secret = read_token(key)
         authority = gateway.ca_certificate
         context = ssl.create_default_context(cafile=str(authority) if authority else None)
     except ValueError as error:

@@ -162,11 +162,14 @@ def _bake(target: SiteHost, builder: Builder) -> None:
 
 
 def _pins(targets: Sequence[SiteHost], parts: Parts) -> Iterator[Part]:
-    """The models' lock files, as evidence of what the bundle contains."""
+    """The models' lock files, as evidence of what the bundle contains. Those of several directories
+    may have the same name."""
     locks = {Path(target.settings.stack.models_lock).expanduser() for target in targets}
-    for lock in sorted(locks):
-        if lock.is_file():
-            yield parts.keep(f"{PINS}/{lock.name}", lock.read_bytes())
+    names: set[str] = set()
+    for number, lock in enumerate(sorted(each for each in locks if each.is_file()), 1):
+        name = f"{number}-{lock.name}" if lock.name in names else lock.name
+        names.add(name)
+        yield parts.keep(f"{PINS}/{name}", lock.read_bytes())
 
 
 def _toolkit(parts: Parts) -> Iterator[Part]:

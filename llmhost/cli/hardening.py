@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from llmhost.cli.errors import stop
+from llmhost.cli.errors import complain
 from llmhost.cli.remote import RemoteError, remote
 from llmhost.inventory.site import SiteHost
 from llmhost.verify.hardening import (
@@ -27,8 +27,10 @@ _console = Console(soft_wrap=True, highlight=False)
 
 
 def verify_hardening(hosts: Sequence[SiteHost], *, as_json: bool) -> bool:
-    """Print whether each item passes on each host, is accepted or fails. True if none fails."""
-    found = {host.name: _verdicts(host) for host in hosts}
+    """Print whether each item passes on each host, is accepted or fails. True if none fails, and
+    each host could be read."""
+    asked = {host.name: _verdicts(host) for host in hosts}
+    found = {name: each for name, each in asked.items() if each is not None}
     if as_json:
         levels = {host.name: host.settings.system.hardening for host in hosts}
         each_host = (host_hardening(name, levels[name], of) for name, of in found.items())
@@ -36,17 +38,22 @@ def verify_hardening(hosts: Sequence[SiteHost], *, as_json: bool) -> bool:
     else:
         for name, each in found.items():
             _print(name, each)
-    return not any(each.outcome == "failed" for host in found.values() for each in host)
+    failed = any(each.outcome == "failed" for host in found.values() for each in host)
+    return len(found) == len(asked) and not failed
 
 
-def _verdicts(host: SiteHost) -> list[Verdict]:
+def _verdicts(host: SiteHost) -> list[Verdict] | None:
+    """None if the host cannot be read, which is printed."""
     every = items()
     try:
         with remote(host.name, host.data) as reached:
             output = reached.run(script(every))
         return [*verdicts(every, output, host.settings.system.hardening)]
-    except (RemoteError, ValueError) as error:
-        stop(f"{host.name}: {error}")
+    except RemoteError as error:
+        complain(str(error))
+    except ValueError as error:
+        complain(f"{host.name}: {error}")
+    return None
 
 
 def _print(host: str, found: Sequence[Verdict]) -> None:

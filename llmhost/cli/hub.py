@@ -18,6 +18,7 @@ import httpx
 
 from llmhost.options.gguf_parts import all_parts, part_of
 from llmhost.options.model_source import HUB, MANIFEST, OLLAMA_LIBRARY, HubSource, OllamaSource
+from llmhost.secret import read_token
 from llmhost.units import reason
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -51,7 +52,11 @@ class Hubs:
         }
         self._hub = found["stack_huggingface_url"].rstrip("/")
         self._library = found["stack_ollama_library_url"].rstrip("/")
-        token = os.environ.get("HF_TOKEN", "")
+        self._token_mistake = ""
+        try:
+            token = read_token("env:HF_TOKEN") if os.environ.get("HF_TOKEN") else ""
+        except ValueError as error:
+            token, self._token_mistake = "", f"the token {error}"
         self._token = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(timeout=seconds, follow_redirects=True)
 
@@ -73,6 +78,8 @@ class Hubs:
         return self._hub_pins(source, revision or "main", include)
 
     def _hub_pins(self, source: HubSource, revision: str, include: Sequence[str]) -> dict[str, Any]:
+        if self._token_mistake:
+            raise HubError(f"cannot be looked up: {self._token_mistake}")
         # https://huggingface.co/docs/hub/api: blobs=true adds size and LFS hash of each file.
         address = f"{self._hub}/api/models/{source.repository}/revision/{revision}"
         answer = _json(self._get(address, self._token, params={"blobs": "true"}))

@@ -48,7 +48,7 @@ from llmhost.options.derive import Derive
 from llmhost.options.model import Model
 from llmhost.options.model_source import HUB, OLLAMA_LIBRARY
 from llmhost.options.policy import ModelPolicy
-from llmhost.secret import read_secret
+from llmhost.secret import read_token
 from llmhost.units import gib
 
 Record = Mapping[str, Any]
@@ -238,10 +238,10 @@ def _mirrors(locked: Locked) -> dict[str, str]:
 
 
 def _token(source: Model) -> str:
-    if source.token is None:
-        return os.environ.get("HF_TOKEN", "")
+    if source.token is None and not os.environ.get("HF_TOKEN"):
+        return ""
     try:
-        return read_secret(source.token)
+        return read_token(source.token or "env:HF_TOKEN")
     except (OSError, ValueError, LookupError) as error:
         stop(f"{source.name}: its token cannot be read: {error}")
 

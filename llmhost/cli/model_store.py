@@ -4,7 +4,9 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
+import httpx
 import typer
 
 from llmhost.cli.arguments import Limit
@@ -20,7 +22,7 @@ from llmhost.making.fetch import download
 from llmhost.making.tools import MakingError
 from llmhost.models.files import sha256_of
 from llmhost.options.model_store import ModelStore
-from llmhost.secret import read_secret
+from llmhost.secret import read_token
 from llmhost.stack.training import all_images
 from llmhost.units import counted, gib
 
@@ -77,10 +79,11 @@ def _by_store(hosts: Iterable[SiteHost]) -> dict[ModelStore, dict[str, tuple[str
 
 def _fill(store: ModelStore, wanted: Wanted, to: Path | None, *, update: bool) -> None:
     there = 0
+    silent: set[str] = set()
     with client() as http:
         target = opened(store, to, http)
         for sha256, (model, file) in wanted.items():
-            if not update and target.has(sha256, _size(file)):
+            if not update and _has(target, file, silent):
                 there += 1
                 continue
             size = _store(target, model, file)
@@ -89,8 +92,30 @@ def _fill(store: ModelStore, wanted: Wanted, to: Path | None, *, update: bool) -
     typer.echo(f"{to or store.location}: {counted(added, 'file')} stored, {there} there already")
 
 
-def _size(file: WeightsFile) -> int | None:
-    return None if file.remote else Path(file.source).stat().st_size
+def _has(target: DirectoryStore | WebStore, file: WeightsFile, silent: set[str]) -> bool:
+    """Whether the store has the file. One that is shorter is left from an interrupted copy: it
+    has another length than the source, unless that does not say its own."""
+    if not file.remote:
+        return target.has(file.sha256, Path(file.source).stat().st_size)
+    if not target.has(file.sha256, None):
+        return False
+    size = _size_at_source(file, silent)
+    return size is None or target.has(file.sha256, size)
+
+
+def _size_at_source(file: WeightsFile, silent: set[str]) -> int | None:
+    """None if it is unknown. `silent` are the hosts that do not answer, which are asked once."""
+    place = urlsplit(file.source).netloc
+    if place in silent:
+        return None
+    try:
+        headers = {"Accept-Encoding": "identity", **_authorization(file)}
+        answer = httpx.head(file.source, headers=headers, follow_redirects=True, timeout=20)
+    except (httpx.HTTPError, ValueError):
+        silent.add(place)
+        return None
+    length = answer.headers.get("Content-Length", "")
+    return int(length) or None if answer.is_success and length.isdecimal() else None
 
 
 def _store(target: DirectoryStore | WebStore, model: str, file: WeightsFile) -> int:
@@ -102,8 +127,11 @@ def _store(target: DirectoryStore | WebStore, model: str, file: WeightsFile) -> 
     with tempfile.TemporaryDirectory(prefix=".llmhost-", dir=target.near) as directory:
         place = Path(directory, file.sha256)
         try:
-            headers = {"Authorization": f"Bearer {read_secret(file.token)}"} if file.token else {}
+            headers = _authorization(file)
             download(file.source, headers, place, file.sha256, lambda text: _say(model, text))
+        except OSError as error:
+            more = "" if target.near else "; set TMPDIR to a directory with space for it"
+            stop(f"{model}: {directory} cannot be written: {error.strerror}{more}")
         except ValueError as error:
             stop(f"{model}: its token {error}")
         except MakingError as error:
@@ -111,6 +139,11 @@ def _store(target: DirectoryStore | WebStore, model: str, file: WeightsFile) -> 
         size = place.stat().st_size
         target.put(file.sha256, place, move=True)
         return size
+
+
+def _authorization(file: WeightsFile) -> dict[str, str]:
+    """Raises ValueError for a token that cannot be used."""
+    return {"Authorization": f"Bearer {read_token(file.token)}"} if file.token else {}
 
 
 def _check(model: str, file: WeightsFile) -> None:

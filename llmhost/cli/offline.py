@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,14 +21,32 @@ _LISTEN_SECONDS = 10
 _console = Console(soft_wrap=True, highlight=False)
 
 
-def verify_offline(host: SiteHost) -> bool:
-    """Cut a host's network, recreate its containers, send each service a request. True if every
-    service answered and no container tried to connect out. The network is always restored."""
+def verify_offline(hosts: Sequence[SiteHost]) -> bool:
+    """Cut each host's network, recreate its containers, send each service a request. True if every
+    service answered and no container tried to connect out. The network is always restored. Stops
+    before the first cut if a host cannot be verified in this way."""
+    if unfit := [*filter(None, map(_unfit, hosts))]:
+        stop(*unfit)
+    results = [_verified(host) for host in hosts]
+    return all(results)
+
+
+def _unfit(host: SiteHost) -> str:
+    if not host.settings.services:
+        return (
+            f"{host.name}: the inventory declares no service, so there is nothing to verify"
+            " offline; choose other hosts with --limit"
+        )
+    if host.settings.member:
+        return (
+            f"{host.name}: its engine group needs the network between its members; verify other"
+            " hosts"
+        )
+    return ""
+
+
+def _verified(host: SiteHost) -> bool:
     name, settings = host.name, host.settings
-    if not settings.services:
-        stop(f"{name}: the inventory declares no service, so there is nothing to verify offline")
-    if settings.member:
-        stop(f"{name}: its engine group needs the network between its members; verify other hosts")
     with remote(name, host.data) as reached:
         try:
             return _verify(name, settings, reached)
@@ -35,8 +54,14 @@ def verify_offline(host: SiteHost) -> bool:
             _console.print(f"[red]failed[/red]: {escape(str(error))}")
             return False
         finally:
-            reached.attempt(offline.restore_script())
-            _console.print(f"{escape(name)}: the network is restored")
+            if reached.attempt(offline.restore_script()).returncode:
+                seconds = settings.stack.start_timeout_seconds + _GRACE_SECONDS
+                _console.print(
+                    f"[red]failed[/red]: {escape(name)}: the network could not be restored from"
+                    f" here; if it was cut, a timer on the host restores it within {seconds} s"
+                )
+            else:
+                _console.print(f"{escape(name)}: the network is restored")
 
 
 def _verify(name: str, settings: Settings, reached: Remote) -> bool:

@@ -115,5 +115,6 @@ def _checks(inventory: str, limit: Sequence[str]) -> Report:
         records = Path(directory, "records")
         begun = time.monotonic()
         loaded = load_inventory(inventory)
-        run_server_tests(checked_hosts(loaded, limit), {}, [], records, client_keys(loaded))
-        return gathered(run, time.monotonic() - begun, records)
+        hosts = checked_hosts(loaded, limit)
+        status = run_server_tests(hosts, {}, [], records, client_keys(loaded))
+        return gathered(run, time.monotonic() - begun, records, status)

@@ -12,7 +12,7 @@ from typing import Any
 from llmhost.cli.errors import writing
 from llmhost.system.whole_file import write_file
 from llmhost.verify.page import page
-from llmhost.verify.report import Check, Report, Server, parse
+from llmhost.verify.report import Check, Report, Server, parse, unended
 from llmhost.version import toolkit
 
 
@@ -25,17 +25,18 @@ class Run:
     begun: datetime
 
 
-def write_page(place: Path, run: Run, seconds: float, records: Path) -> None:
+def write_page(place: Path, run: Run, seconds: float, records: Path, status: int) -> None:
     """Check the servers for drift with `llmhost plan`, and write the page. `seconds` is the
-    duration of the run."""
-    report = replace(gathered(run, seconds, records), **_plans(run))
+    duration of the run, `status` the exit status of its checks."""
+    report = replace(gathered(run, seconds, records, status), **_plans(run))
     with writing(place):
         write_file(place, page(report))
 
 
-def gathered(run: Run, seconds: float, records: Path) -> Report:
-    """The results that the server tests recorded."""
-    found = [parse(line) for line in records.read_text(encoding="utf-8").splitlines()]
+def gathered(run: Run, seconds: float, records: Path, status: int) -> Report:
+    """The results that the server tests recorded before they ended with this exit status."""
+    whole, _, _ = records.read_text(encoding="utf-8").rpartition("\n")
+    found = [parse(line) for line in whole.splitlines()]
     about = toolkit()
     revision = f" ({str(about['revision'])[:12]})" if about["revision"] else ""
     return Report(
@@ -45,6 +46,8 @@ def gathered(run: Run, seconds: float, records: Path) -> Report:
         toolkit=f"{about['version']}{revision}",
         servers=tuple(each for each in found if isinstance(each, Server)),
         checks=tuple(each for each in found if isinstance(each, Check)),
+        succeeded=status == 0,
+        unended=unended(found),
     )
 
 

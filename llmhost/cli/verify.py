@@ -14,7 +14,7 @@ import typer
 from pyinfra.api import Host
 
 from llmhost.cli.arguments import Inventory, Limit
-from llmhost.cli.errors import check_writable, stop
+from llmhost.cli.errors import check_directory, check_writable, stop
 from llmhost.cli.hardening import verify_hardening
 from llmhost.cli.inventory_file import load_inventory
 from llmhost.cli.offline import verify_offline
@@ -73,17 +73,26 @@ def verify(
     """
     if as_json and not hardening:
         stop("--json works only with --hardening: add --hardening, or use --junit FILE")
+    options = {"--junitxml": junit, "--outside": outside, "--evidence": evidence}
+    if offline and hardening:
+        stop("--offline and --hardening are two runs: give one of them")
+    if offline or hardening:
+        more = {"--html": html, "--junit": junit, "--outside": outside, "--evidence": evidence}
+        unused = [*(name for name, value in more.items() if value), *(pytest_args or [])]
+        if unused:
+            kind = "--offline" if offline else "--hardening"
+            stop(f"{kind} does not use {', '.join(unused)}: remove it, or verify a second time")
     if html:
         check_writable(html)
+    if junit:
+        check_directory(junit.absolute().parent)
     loaded = load_inventory(inventory)
     hosts = checked_hosts(loaded, limit or [])
     if hardening:
         passed = verify_hardening(hosts, as_json=as_json)
     elif offline:
-        results = [verify_offline(host) for host in hosts]
-        passed = all(results)
+        passed = verify_offline(hosts)
     else:
-        options = {"--junitxml": junit, "--outside": outside, "--evidence": evidence}
         run = Run(inventory, limit or [], datetime.now(UTC))
         passed = _verify(hosts, client_keys(loaded), options, pytest_args or [], run, html)
     raise typer.Exit(0 if passed else 1)
@@ -96,10 +105,10 @@ def failing_hosts(inventory: str, names: Sequence[str]) -> list[str]:
         loaded = load_inventory(inventory)
         hosts = checked_hosts(loaded, names)
         status = run_server_tests(hosts, {}, ["-q"], records, client_keys(loaded))
-        lines = records.read_text(encoding="utf-8").splitlines()
+        whole, _, _ = records.read_text(encoding="utf-8").rpartition("\n")
     if status == 0:
         return []
-    failed = unproven([parse(each) for each in lines])
+    failed = unproven([parse(each) for each in whole.splitlines()])
     # Without such a host, pytest itself has failed.
     return [name for name in names if name in failed] or list(names)
 
@@ -118,7 +127,7 @@ def _verify(
         begun = time.monotonic()
         status = run_server_tests(hosts, options, arguments, records, known)
         if html:
-            write_page(html, run, time.monotonic() - begun, records)
+            write_page(html, run, time.monotonic() - begun, records, status)
             typer.echo(f"Report written to {html}")
     return status == 0
 

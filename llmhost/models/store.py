@@ -8,7 +8,7 @@ from datetime import datetime
 
 from llmhost.models.signature import Key, presigned
 from llmhost.options.model_store import ModelStore
-from llmhost.secret import read_secret
+from llmhost.secret import read_password
 
 VALID_SECONDS = 12 * 3600
 """How long the URL of a file in a bucket can be used."""
@@ -29,7 +29,7 @@ def credentials(store: ModelStore) -> Credentials | None:
     for option in ("key_id", "key"):
         if reference := getattr(store, option):
             try:
-                found.append(read_secret(reference))
+                found.append(read_password(reference))
             except ValueError as error:
                 raise ValueError(f"model_store_{option} {error}") from None
     return Credentials(*found) if found else None

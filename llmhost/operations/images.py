@@ -31,7 +31,7 @@ from llmhost.operations.declaration import Commands, declared, get_fact
 from llmhost.operations.fact_prefetch import Question, ask
 from llmhost.operations.progress import reported
 from llmhost.options.model_store import ModelStore
-from llmhost.secret import read_secret
+from llmhost.secret import read_token
 from llmhost.system.files import UNPACK, archive
 
 
@@ -205,7 +205,7 @@ def _obtain(model: str, file: WeightsFile, uploads: str, size: int) -> Commands:
         warn(f"{why}; the weights of {model} come from their source")
     part = core.partial_path(file, uploads)
     if file.remote:
-        secret = core.authorization(read_secret(file.token)) if file.token else ""
+        secret = core.authorization(read_token(file.token)) if file.token else ""
         with reported(f"downloading the weights of {model}", part, size):
             yield StringCommand(core.download_script(model, file, uploads), _stdin=secret)
     else:
@@ -259,7 +259,7 @@ def _mistake(model: str, file: WeightsFile) -> str:
 def _unreadable(model: str, token: str) -> str:
     try:
         if token:
-            read_secret(token)
+            read_token(token)
     except ValueError as error:
         return f"The token of {model} {error}"
     return ""

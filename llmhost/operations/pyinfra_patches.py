@@ -62,7 +62,8 @@ def patch_run(state: State, host: Host) -> None:
     if applicable():
         merge_host_data(host)
         set_no_delay(host)
-        add_callbacks(state, _NoDelay)
+        notice_lost_host(host)
+        add_callbacks(state, _Connections)
 
 
 def check_before_connecting(state: State) -> None:
@@ -265,20 +266,46 @@ def merge_host_data(host: Host) -> None:
 
 def set_no_delay(host: Host) -> None:
     """Disable Nagle's algorithm; paramiko leaves it on, which costs about 40 ms per command."""
-    client = getattr(host.connector, "client", None)
-    transport = client.get_transport() if client else None
-    connection = getattr(transport, "sock", None)
-    if isinstance(connection, socket.socket):
+    if connection := _connection(host):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-class _NoDelay(BaseStateCallback):
-    """Also applies it to later connections."""
+_SILENT_SECONDS = 120
+"""More than a firewall or an address on trial needs until it is undone."""
+_KEEPALIVE = {
+    "TCP_KEEPIDLE": _SILENT_SECONDS // 4,
+    "TCP_KEEPINTVL": _SILENT_SECONDS // 4,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": _SILENT_SECONDS * 1000,
+}
+
+
+def notice_lost_host(host: Host) -> None:
+    """Let the kernel end a connection whose host has been off, or cut off, for two minutes. While a
+    command runs, nothing is sent: pyinfra and all other hosts would wait for it for ever."""
+    if connection := _connection(host):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if (option := getattr(socket, name, None)) is not None:  # not all are on macOS
+                connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _connection(host: Host) -> socket.socket | None:
+    """The socket to a host; none if there is none, or if it is a channel of a jump host."""
+    client = getattr(host.connector, "client", None)
+    transport = client.get_transport() if client else None
+    connection = getattr(transport, "sock", None)
+    return connection if isinstance(connection, socket.socket) else None
+
+
+class _Connections(BaseStateCallback):
+    """Also applies both to later connections."""
 
     @staticmethod
     def host_connect(state: State, host: Host) -> None:
         del state
         set_no_delay(host)
+        notice_lost_host(host)
 
 
 patch_process()

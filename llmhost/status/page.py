@@ -50,9 +50,11 @@ class Overview:
 
     @property
     def failed(self) -> bool:
-        """Whether a host or a part could not be read."""
+        """Whether a host or a part could not be read, or the checks did not end."""
         plans = {"refused", "failed", "unreachable"}
         unread = [each for each in self.hosts if each["status"] == "error"]
+        if self.checks and self.checks.is_broken:
+            return True
         return bool(self.problems or unread or [p for p in self.plans if p["status"] in plans])
 
     @property
@@ -70,6 +72,8 @@ def standing(overview: Overview, host: Mapping[str, Any]) -> Grade:
         return "bad", "cannot be read"
     if checks:
         return "bad", f"{checks} check{'s' if checks > 1 else ''} failed"
+    if overview.checks and host["host"] in overview.checks.unended:
+        return "bad", "its checks did not end"
     plan = overview.plan(host["host"])
     if plan is not None and plan["status"] in _PLANS:
         return _PLANS[plan["status"]]
@@ -94,6 +98,8 @@ def verdict(overview: Overview) -> Grade:
         if number := grades.count(grade):
             verb = "is" if number == 1 else "are"
             return grade, f"{number} of {count} hosts {verb} {words}"
+        if grade == "bad" and overview.checks and overview.checks.is_broken:
+            return "bad", "The checks did not end"
     return "good", "The host is fine" if count == 1 else f"All {count} hosts are fine"
 
 

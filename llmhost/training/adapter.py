@@ -14,7 +14,7 @@ from llmhost.making.tools import LORA_CONVERTER, MakingError, Tools
 from llmhost.models.files import sha256_of
 from llmhost.models.trained import CARD, SCHEMA
 from llmhost.options.adapter import ADAPTER_FILES
-from llmhost.secret import read_secret
+from llmhost.secret import read_token
 from llmhost.training.job import HostJob, base_name, settings_of
 from llmhost.training.report import Adapter
 
@@ -102,7 +102,7 @@ def convert(host: HostJob, place: Path, directory: Path, tools: Tools, say: Say)
     source = host.job.base_model
     small = tuple(each for each in source.files if not each.path.endswith(".safetensors"))
     try:
-        token = read_secret(source.token) if source.token else ""
+        token = read_token(source.token) if source.token else ""
     except ValueError as error:
         raise MakingError(f"cannot be converted: its token {error}") from None
     wanted = source.model_copy(update={"files": small})

@@ -60,6 +60,8 @@ def standing(report: Report, server: Server) -> tuple[str, str]:
         return "bad", "does not answer"
     if failed := outcomes.count("failed"):
         return "bad", f"{failed} failed"
+    if server.host in report.unended:
+        return "bad", "its checks did not end"
     if "passed" not in outcomes:
         return "bad", "nothing was proven"
     plan = report.plan(server.host)
@@ -82,6 +84,8 @@ def verdict(report: Report) -> tuple[str, str]:
         return "bad", f"{_some(bad, servers)} not as the inventory declares"
     if not servers or report.failed:
         return "bad", "Nothing was proven" if not servers else "A check failed"
+    if report.is_broken:
+        return "bad", "The checks did not end"
     if warn := grades.count("warn"):
         states = {standing(report, server)[1] for server in report.servers}
         if states & set(_DRIFTED.values()):

@@ -164,10 +164,19 @@ def parse(text: str) -> Record:
     return _adapter(data.pop("kind")).validate_python(data)
 
 
-def unproven(records: Iterable[Record]) -> frozenset[str]:
-    """The hosts that failed a check or did not answer, and those with a check that did not end
-    because its process did."""
-    found: set[str] = set()
+def unproven(records: Sequence[Record]) -> frozenset[str]:
+    """The hosts that failed a check or did not answer, and those that are `unended`."""
+    found = {
+        record.host
+        for record in records
+        if (isinstance(record, Check) and record.outcome == "failed")
+        or (isinstance(record, Server) and not record.answers)
+    }
+    return unended(records) | found
+
+
+def unended(records: Iterable[Record]) -> frozenset[str]:
+    """The hosts with a check that did not end because its process did."""
     open_checks: Counter[str] = Counter()
     for record in records:
         if isinstance(record, Started):
@@ -175,11 +184,7 @@ def unproven(records: Iterable[Record]) -> frozenset[str]:
         elif isinstance(record, Check | LeftOut):
             # A check that is skipped by a mark ends without having begun.
             open_checks[record.host] = max(0, open_checks[record.host] - 1)
-        if (isinstance(record, Check) and record.outcome == "failed") or (
-            isinstance(record, Server) and not record.answers
-        ):
-            found.add(record.host)
-    return frozenset(found | {host for host, count in open_checks.items() if count > 0})
+    return frozenset(host for host, count in open_checks.items() if count > 0)
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
@@ -202,7 +207,9 @@ class Component:
 
 @dataclass(frozen=True)
 class Report:
-    """A complete run. `plans` are the hosts of `llmhost plan --json`; None: unknown."""
+    """A run. `plans` are the hosts of `llmhost plan --json`; None: unknown. `succeeded`: all checks
+    were made and none failed, by the exit status; `unended` are hosts with a check that did not
+    end."""
 
     inventory: str
     begun: str
@@ -212,6 +219,13 @@ class Report:
     checks: tuple[Check, ...] = ()
     plans: Sequence[dict[str, Any]] | None = None
     plan_problem: str = ""
+    succeeded: bool = True
+    unended: frozenset[str] = frozenset()
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the run has ended too early, so that checks may be missing."""
+        return bool(self.unended) or not (self.succeeded or self.failed)
 
     @property
     def outcomes(self) -> Counter[str]:

@@ -233,6 +233,11 @@ def test_unreachable_webhook_is_a_sentence_without_its_secret(tmp_path: Path) ->
     (tmp_path / "url").write_text("http://127.0.0.1:1/secret-path")
     [why] = announce(Announce(webhook=f"file:{tmp_path}/url"), BODY)
     assert why == "the webhook could not be reached: ConnectError"
+    (tmp_path / "token").write_text("t0ken\nof two lines")
+    [why] = send(
+        Announce(webhook="http://127.0.0.1:1/", webhook_token=f"file:{tmp_path}/token"), BODY
+    )
+    assert "whose value has spaces, line breaks" in why and "t0ken" not in why
     [why] = announce(Announce(webhook="file:/nowhere"), BODY)
     assert why.startswith("announce_webhook refers to the file /nowhere, which cannot be read")
 

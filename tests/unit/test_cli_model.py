@@ -245,6 +245,16 @@ def test_gated_model_needs_a_token(served: Hub, monkeypatch: pytest.MonkeyPatch)
     assert pins(served, GGUF, monkeypatch, token="good")["sha256"] == SHA256
 
 
+def test_token_that_no_header_can_have_is_not_printed(
+    served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.gated = {"maker/small-GGUF"}
+    assert pins(served, GGUF, monkeypatch, token="good\n")["sha256"] == SHA256
+    with pytest.raises(HubError, match="HF_TOKEN, whose value has spaces") as refused:
+        pins(served, GGUF, monkeypatch, token="good\nsecret")
+    assert "secret" not in str(refused.value)
+
+
 def test_hub_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HubError, match="cannot be looked up"):
         pins(Hub(url="http://127.0.0.1:9"), GGUF, monkeypatch)

@@ -1,6 +1,7 @@
 """What `llmhost verify` writes, and what a terminal shows meanwhile. No server is needed: the one
 of the inventory does not answer, which is a result too."""
 
+import hashlib
 import os
 import pty
 import re
@@ -93,3 +94,64 @@ def test_operators_own_pytest_configuration_does_not_count(
     assert result.returncode == 1
     assert "does not answer" in result.stdout, result.stdout + result.stderr
     assert "RuntimeError" not in result.stdout and "test_own" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--offline", "--hardening"], "--offline and --hardening are two runs: give one of them"),
+        (["--offline", "--junit", "a.xml"], "--offline does not use --junit: remove it, or"),
+        (["--hardening", "--html", "a.html", "--", "-x"], "does not use --html, -x: remove it"),
+        (["--junit", f"{__file__}/a.xml"], "test_cli_verify.py cannot be written to"),
+    ],
+)
+def test_what_a_run_would_ignore_is_refused(
+    unreachable: Path, options: list[str], sentence: str
+) -> None:
+    command: list[str | Path] = [LLMHOST, "verify", unreachable, *options]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stdout == ""
+    assert sentence in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_unreachable_host_hides_no_other_in_the_check_of_hardening(tmp_path: Path) -> None:
+    result = of_two(tmp_path, "--hardening")
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == ["a", "b"]
+
+
+def test_network_of_a_host_that_does_not_answer_is_not_called_restored(tmp_path: Path) -> None:
+    result = of_two(tmp_path, "--offline")
+    assert "is restored" not in result.stdout
+    assert result.stdout.count("a timer on the host restores it within 1200 s") == 2
+
+
+def test_host_without_services_is_told_before_the_first_network_is_cut(tmp_path: Path) -> None:
+    result = of_two(tmp_path, "--offline", gateway_upstreams=UPSTREAMS)
+    assert result.stdout == ""
+    assert "b: the inventory declares no service" in result.stderr
+
+
+UPSTREAMS = [{"name": "a", "address": "10.0.0.1"}]
+
+
+def of_two(directory: Path, option: str, **second: object) -> "subprocess.CompletedProcess[str]":
+    """`llmhost verify` of two hosts that do not answer; with options of its own, the second one is
+    the gateway of the first."""
+    key = "llmhost-" + "5" * 64
+    (directory / "key").write_text(key)
+    data: dict[str, object] = {"ssh_hostname": "127.0.0.1", "ssh_port": 1}
+    data["api_clients"] = [{"name": "app", "sha256": hashlib.sha256(key.encode()).hexdigest()}]
+    gate = {
+        **data,
+        "gateway_upstream_services": ["redis"],
+        "gateway_upstream_key": f"file:{directory}/key",
+        "gateway_upstream_name": "a",
+        **second,
+    }
+    one = {**data, "services": ["redis"]}
+    hosts = [("a", one), ("b", gate if second else {**one, "ssh_port": 2})]
+    (directory / "site.py").write_text(f"hosts = {hosts!r}\n")
+    command: list[str | Path] = [LLMHOST, "verify", directory / "site.py", option]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    return result

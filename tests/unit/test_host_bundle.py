@@ -75,6 +75,25 @@ def test_stream_arrives_as_files_and_damage_is_named(tmp_path: Path) -> None:
     assert parse_check(checked) == {"keys/k.gpg", "packages/Packages"}
 
 
+def test_damage_is_found_whatever_the_language_of_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSH passes the controller's on, and Debian's sshd takes it over."""
+    (tmp_path / "bin").mkdir()
+    german = tmp_path / "bin/sha256sum"
+    german.write_text(
+        '#!/bin/sh\n[ "$LC_ALL" = C ] && exec /usr/bin/sha256sum "$@"\n'
+        "/usr/bin/sha256sum \"$@\" | sed 's/: FAILED/: FEHLSCHLAG/'\nexit 1\n"
+    )
+    german.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{german.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    (tmp_path / "a.deb").write_bytes(b"damaged")
+    part = Part("a.deb", 7, hashlib.sha256(b"correct").hexdigest())
+    checked = run(CHECK_SCRIPT, tmp_path, checksums([part])).stdout.decode()
+    assert parse_check(checked) == {"a.deb"}
+
+
 def test_check_that_cannot_run_fails_instead_of_finding_no_damage(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     whole = checksums([PART])

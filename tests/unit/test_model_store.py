@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -287,3 +288,74 @@ def test_interrupted_copy_leaves_nothing_in_a_share(
     with pytest.raises(KeyboardInterrupt):
         store_client.DirectoryStore(tmp_path).put(SHA256, tmp_path / "file")
     assert not [*tmp_path.iterdir()]
+
+
+def fill(
+    directory: Path, source: str, store: str, **more: str
+) -> "subprocess.CompletedProcess[str]":
+    """`llmhost model store`, of one model with more keys."""
+    model = {"name": "tiny", "source": source, "sha256": SHA256, **more}
+    data = {"services": ["llamacpp"], "models": [model], "model_store_location": store}
+    data["api_clients"] = [{"name": "app", "sha256": "cd" * 32}]
+    (directory / "site.py").write_text(f"servers = [('llm', {data!r})]\n")
+    command = [sys.executable, "-m", "llmhost.cli", "model", "store", "site.py"]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True)
+
+
+def test_part_of_a_file_is_not_there_already(tmp_path: Path) -> None:
+    """As of an interrupted copy: only its source knows how long the file is."""
+    share = tmp_path / "share"
+    share.mkdir()
+    (share / SHA256).write_bytes(b"wei")
+    with file_server("127.0.0.1", b"weights") as server:
+        source = f"{server.url}/tiny.gguf"
+        assert "1 file stored, 0 there already" in fill(tmp_path, source, str(share)).stdout
+        assert (share / SHA256).read_bytes() == b"weights"
+        assert "0 files stored, 1 there already" in fill(tmp_path, source, str(share)).stdout
+    assert "1 there already" in fill(tmp_path, "http://127.0.0.1:1/t.gguf", str(share)).stdout
+
+
+@pytest.mark.parametrize("token", ["hf_secret\nof two lines", "\u201chf_secret\u201d"])
+def test_token_that_no_header_can_have_is_refused_and_not_printed(
+    tmp_path: Path, token: str
+) -> None:
+    (tmp_path / "share").mkdir()
+    (tmp_path / "token").write_text(token)
+    with file_server("127.0.0.1", b"weights", token="hf_secret") as server:
+        source = f"{server.url}/tiny.gguf"
+        ran = fill(tmp_path, source, str(tmp_path / "share"), token="file:token")
+    assert ran.returncode == 1
+    assert ran.stderr == (
+        "error: tiny: its token refers to the file token, whose value has spaces, line breaks or"
+        " characters beyond ASCII\n"
+    )
+
+
+def test_newline_after_a_token_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "hf_secret\n")
+    (tmp_path / "share").mkdir()
+    with file_server("127.0.0.1", b"weights", token="hf_secret") as server:
+        source = f"{server.url}/tiny.gguf"
+        ran = fill(tmp_path, source, str(tmp_path / "share"), token="env:TOKEN")
+    assert "1 file stored" in ran.stdout, ran.stderr
+
+
+def test_password_of_two_lines_is_refused_and_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """curl would read the second line as an option, and print it."""
+    monkeypatch.setenv("STORE_KEY", "one\nsecret")
+    with pytest.raises(SettingsError) as refused:
+        settings(model_store_location="https://store.example/w", **KEY)
+    (problem,) = refused.value.problems
+    assert "STORE_KEY, whose value has line breaks" in problem.sentence("llm-1")
+    assert "secret" not in problem.sentence("llm-1")
+
+
+def test_full_disk_of_the_host_is_not_the_fault_of_the_store(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/curl").write_text("#!/bin/sh\nprintf 200\nexit 23\n")
+    (tmp_path / "bin/curl").chmod(0o755)
+    why = stored(tmp_path / "whole", "http://127.0.0.1:1/w", tmp_path / "bin")
+    assert f"the host cannot write {tmp_path}/whole.part: its disk may be full" in why
+    assert not (tmp_path / "store.silent").exists()

@@ -322,3 +322,26 @@ print(time.monotonic() - begun < 10, host.connected, busy.dead)
 
 def test_disconnecting_does_not_wait_for_what_hosts_still_do() -> None:
     assert python(_BUSY).stdout == "True False True\n"
+
+
+def test_kernel_ends_a_connection_whose_host_is_silent() -> None:
+    """Otherwise all hosts of a run wait for ever for one that has lost its power."""
+    program = """
+import socket
+from types import SimpleNamespace as Some
+from llmhost.operations.pyinfra_patches import notice_lost_host
+
+with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_connection(server.getsockname()) as wire:
+        transport = Some(sock=wire)
+        client = Some(get_transport=lambda: transport)
+        notice_lost_host(Some(connector=Some(client=client)))
+        names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+        found = [wire.getsockopt(socket.IPPROTO_TCP, getattr(socket, each)) for each in names]
+        print(wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *found)
+        transport.sock = object()  # a channel of a jump host
+        notice_lost_host(Some(connector=Some(client=client)))
+        notice_lost_host(Some(connector=Some()))  # `@local`
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout == "1 30 30 3 120000\n", ran.stderr

@@ -1,9 +1,15 @@
 """What verify found, and its page: nothing is lost, and nothing that a host says becomes markup."""
 
+from datetime import UTC, datetime
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
+from llmhost.cli import report as cli_report
+from llmhost.cli import verify
+from llmhost.status.page import Overview
+from llmhost.status.page import verdict as overview_verdict
 from llmhost.units import duration, gib
 from llmhost.verify.page import page, verdict
 from llmhost.verify.report import (
@@ -175,6 +181,8 @@ DRIFT = [{"host": "llm", "status": "drift", "steps": [], "errors": []}]
         (report(check(), servers=(Server("llm"), Server("far", answers=False))), "bad"),
         (report(check("not checked")), "bad"),
         (report(check(), plans=None), "warn"),
+        (report(check(), succeeded=False), "bad"),
+        (report(check(), succeeded=False, unended=frozenset({"llm"})), "bad"),
     ],
 )
 def test_verdict_is_no_better_than_its_worst_part(found: Report, grade: str) -> None:
@@ -194,3 +202,35 @@ def test_verdict_is_no_better_than_its_worst_part(found: Report, grade: str) -> 
 )
 def test_durations_are_told_in_fitting_units(seconds: float | None, told: str) -> None:
     assert duration(seconds) == told
+
+
+def test_page_of_checks_that_were_killed_does_not_praise_the_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As by a lack of memory; a line may be written in part."""
+
+    def killed(*arguments: object) -> int:
+        begun = Started("llm", "gateway", "strangers are refused")
+        told: list[Record] = [Server("llm"), Started("llm", "docker", "it runs"), check(), begun]
+        records = next(each for each in arguments if isinstance(each, Path))
+        records.write_text("".join(map(line, told)) + '{"kind": "che')
+        return -9
+
+    monkeypatch.setattr(verify, "run_server_tests", killed)
+    monkeypatch.setattr(cli_report, "_plans", lambda _: {"plans": report().plans})
+    run = cli_report.Run("site.py", [], datetime.now(UTC))
+    assert not verify._verify([], [], {}, [], run, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "The server is as declared" not in text and "its checks did not end" in text
+
+
+def test_overview_of_checks_that_were_killed_is_not_fine() -> None:
+    host = {"host": "llm", "status": "fine"}
+    plan = {"host": "llm", "status": "converged"}
+    for killed in (
+        report(check(), succeeded=False),
+        report(check(), succeeded=False, unended=frozenset({"llm"})),
+    ):
+        found = Overview("site.py", "", "", [host], [plan], checks=killed)
+        assert found.failed and overview_verdict(found)[0] == "bad"
+    assert not Overview("site.py", "", "", [host], [plan], checks=report(check())).failed

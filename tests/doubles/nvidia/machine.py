@@ -50,7 +50,7 @@ mount --bind $double/pci /sys/bus/pci/devices
 mount --bind $double/osrelease /proc/sys/kernel/osrelease
 mkdir -p /run/llmhost-double/driver/nvidia
 loaded=/run/llmhost-double/driver/nvidia/version
-# A device that opens, and that no container may open unless it is given to it: autofs, or FUSE where
+# A device that opens, and that no container may open unless it is given to it: autofs, or FUSE if
 # the kernel has no autofs. The kernel's log would be another, and test machines may not read it.
 minor=$(awk '$2 == "autofs" || $2 == "fuse" { print $1 }' /proc/misc | sort -n | tail -n 1)
 if [ -e $double/wsl ]; then
