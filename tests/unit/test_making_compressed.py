@@ -102,7 +102,7 @@ def record(home: Path, scheme: str = "W4A16", config: Json = CONFIG, **limits: f
     }
     for name, content in files.items():
         (place / name).write_bytes(content)
-    (home / "evaluation.txt").write_text("Once upon a time.\n")
+    (home / "evaluation.txt").write_text("Once upon a time.\n" * 60)
     (home / "texts.txt").write_text("Once upon a time.\n" * 500)
     calibration = {} if scheme == "FP8_DYNAMIC" else {"calibration": str(home / "texts.txt")}
     evaluation = {"perplexity": str(home / "evaluation.txt"), "at_most": 1.25} | limits
