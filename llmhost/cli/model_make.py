@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -44,7 +43,6 @@ from llmhost.models.made import (
     result_digest,
     with_known_evaluations,
 )
-from llmhost.options.derive import Derive
 from llmhost.options.model import Model
 from llmhost.options.model_source import HUB, OLLAMA_LIBRARY
 from llmhost.options.policy import ModelPolicy
@@ -151,38 +149,23 @@ def _made(file: Path, locked: Locked, record: Record, tools: Tools, update: bool
     if current and old and not update and _is_whole(job.file, old):
         typer.echo(f"{name}: was made as declared: {job.file}", err=True)
         return {name: old}
+    # The same source and recipe give the same result, or an operator accepts another one.
+    same = old and old.get("input") == input_digest(pinned) and not changed_ingredient(derive, old)
+    expected = old if same and not update else None
     try:
-        entry = make(job, tools, lambda text: typer.echo(f"{name}: {text}", err=True))
+        entry = make(job, tools, lambda text: typer.echo(f"{name}: {text}", err=True), expected)
     except MakingError as error:
         stop(f"{name} {error}")
     except OSError as error:
         stop(f"{name} cannot be made: {error.filename or job.directory}: {error.strerror}")
-    if old and not update and _is_replaced(old, entry, derive):
-        _stop_at_another(name, job.file, old, entry)
     entry = with_known_evaluations(entry, old)
     # Making takes hours: what others have written meanwhile stays.
     write_entries(file, read_entries(file) | added | {key: entry})
     return {name: entry}
 
 
-def _is_replaced(old: Record, new: Record, derive: Derive) -> bool:
-    """Whether the same source and recipe have given another result."""
-    same = old.get("input") == new["input"] and not changed_ingredient(derive, old)
-    return same and result_digest(new) != result_digest(old)
-
-
 def _is_whole(file: Path, entry: Record) -> bool:
     return file.exists() and result_digest(result_pins(file)) == result_digest(entry)
-
-
-def _stop_at_another(name: str, file: Path, old: Record, new: Record) -> None:
-    shutil.rmtree(file) if file.is_dir() else file.unlink()
-    before, after = (", ".join(sorted(set(e["tools"].values()))) for e in (old, new))
-    stop(
-        f"{name} was made again with another digest than that of the lock file, by {after} instead"
-        f" of {before}: copy {file.name} from the controller that made it to {file.parent}, or"
-        " accept this one with --update"
-    )
 
 
 def _check(record: Record) -> None:

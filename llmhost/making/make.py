@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from llmhost.making.source import check_source, judge
 from llmhost.making.tools import MakingError, Tools, locked
 from llmhost.models.files import sha256_of
 from llmhost.models.lineage import declared
+from llmhost.models.made import result_digest
 from llmhost.units import duration, gib
 
 _LEAST_CALIBRATION = 8 * 1024
@@ -39,8 +40,9 @@ def check(job: Job, tools: Tools) -> dict[str, str]:
     return versions
 
 
-def make(job: Job, tools: Tools, say: Say) -> dict[str, Any]:
-    """Make the model; the entry for the lock file. Raises MakingError."""
+def make(job: Job, tools: Tools, say: Say, old: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Make the model; the entry for the lock file. Raises MakingError, also if the result is not
+    that of the entry `old`, whose file then stays."""
     versions = check(job, tools)
     job.file.parent.mkdir(parents=True, exist_ok=True)
     say("fetching and checking the source")
@@ -54,6 +56,8 @@ def make(job: Job, tools: Tools, say: Say) -> dict[str, Any]:
         evaluations = [measured.evaluation(each) for each in job.derive.evaluate]
         report = measured.report()
         check_limits(job, evaluations)
+        if old and result_digest(result_pins(files[1])) != result_digest(old):
+            raise _another(job, old, versions)
         if job.file.is_dir():
             shutil.rmtree(job.file)
         files[1].replace(job.file)
@@ -67,6 +71,15 @@ def make(job: Job, tools: Tools, say: Say) -> dict[str, Any]:
         "evaluations": evaluations,
         "report": report,
     }
+
+
+def _another(job: Job, old: Mapping[str, Any], versions: Mapping[str, str]) -> MakingError:
+    before, after = (", ".join(sorted({*each.values()})) for each in (old["tools"], versions))
+    return MakingError(
+        f"was made again with another digest than that of the lock file, by {after} instead of"
+        f" {before}: copy {job.file.name} from the controller that made it to {job.file.parent}, or"
+        " accept this one with --update"
+    )
 
 
 def result_pins(result: Path) -> dict[str, Any]:

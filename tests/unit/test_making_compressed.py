@@ -131,6 +131,21 @@ def refusal(wanted: Job, tools: Path) -> str:
     return str(caught.value)
 
 
+def test_other_result_than_that_of_the_lock_file_replaces_nothing(
+    tmp_path: Path, tools: Path
+) -> None:
+    """What hosts have stays on the controller until an operator accepts another result."""
+    wanted = job(tmp_path, record(tmp_path))
+    made = make(wanted, Tools(tools, 1), lambda _text: None)
+    assert make(wanted, Tools(tools, 1), lambda _text: None, made)["files"] == made["files"]
+    (wanted.file / "README.md").write_text("What the hosts have.")
+    other = made | {"files": [{"path": "model.safetensors", "sha256": "ab" * 32}]}
+    with pytest.raises(MakingError, match="or accept this one with --update"):
+        make(wanted, Tools(tools, 1), lambda _text: None, other)
+    assert (wanted.file / "README.md").read_text() == "What the hosts have."
+    assert not [*wanted.directory.glob("*.draft")]
+
+
 def test_result_is_a_repository_with_its_pins(tmp_path: Path, tools: Path) -> None:
     entry = make(job(tmp_path, record(tmp_path)), Tools(tools, 1), lambda _text: None)
     result = tmp_path / "models.made" / "Small-W4A16"

@@ -211,9 +211,9 @@ def test_page_of_checks_that_were_killed_does_not_praise_the_server(
 
     def killed(*arguments: object) -> int:
         begun = Started("llm", "gateway", "strangers are refused")
-        told: list[Record] = [Server("llm"), Started("llm", "docker", "it runs"), check(), begun]
+        written: list[Record] = [Server("llm"), Started("llm", "docker", "it runs"), check(), begun]
         records = next(each for each in arguments if isinstance(each, Path))
-        records.write_text("".join(map(line, told)) + '{"kind": "che')
+        records.write_text("".join(map(line, written)) + '{"kind": "che')
         return -9
 
     monkeypatch.setattr(verify, "run_server_tests", killed)
