@@ -5,6 +5,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -26,13 +27,15 @@ QUESTIONS = (
 
 @dataclass(frozen=True)
 class Answer:
-    """One model's answer, or why there is none; seconds to the first token and to the end."""
+    """One model's answer, or why there is none; seconds to the first token and to the end.
+    `is_cut`: it reached the most tokens that were asked for."""
 
     text: str = ""
     first_seconds: float = 0
     seconds: float = 0
     tokens: int = 0
     error: str = ""
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def ask(client: httpx.Client, path: str, model: str, question: str, max_tokens: 
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    begun, first, parts, reported = time.perf_counter(), 0.0, list[str](), 0
+    begun, first, parts, reported, is_cut = time.perf_counter(), 0.0, list[str](), 0, False
     try:
         # llama.cpp closes a connection after a stream without saying so.
         with client.stream("POST", path, json=body, headers={"Connection": "close"}) as answer:
@@ -88,6 +91,7 @@ def ask(client: httpx.Client, path: str, model: str, question: str, max_tokens: 
                 usage = event.get("usage")
                 if isinstance(usage, dict):
                     reported = int(usage.get("completion_tokens") or 0)
+                is_cut = is_cut or _choice(event).get("finish_reason") == "length"
                 if text := _text(event):
                     first = first or time.perf_counter() - begun
                     parts.append(text)
@@ -96,18 +100,27 @@ def ask(client: httpx.Client, path: str, model: str, question: str, max_tokens: 
     except httpx.TransportError as error:
         return Answer(error=reason(error))
     if not parts:
-        return Answer(error="an answer without text")
+        return Answer(error=_without_text(max_tokens if is_cut else 0))
     seconds = time.perf_counter() - begun
-    return Answer("".join(parts), first, seconds, reported or len(parts))
+    return Answer("".join(parts), first, seconds, reported or len(parts), is_cut=is_cut)
 
 
 def _text(event: dict[str, object]) -> str:
     """The part of the answer in an event; reasoning is not part of it."""
-    choices = event.get("choices")
-    if not isinstance(choices, list) or not choices:
-        return ""
-    content = (choices[0].get("delta") or {}).get("content")
+    content = (_choice(event).get("delta") or {}).get("content")
     return content if isinstance(content, str) else ""
+
+
+def _choice(event: dict[str, object]) -> dict[str, Any]:
+    choices = event.get("choices")
+    return choices[0] if isinstance(choices, list) and choices else {}
+
+
+def _without_text(tokens: int) -> str:
+    """`tokens`: how many the answer had when it was cut; 0 if it was not."""
+    if not tokens:
+        return "an answer without text"
+    return f"no text in {tokens} tokens; raise --tokens for a model that reasons first"
 
 
 def page(report: CompareReport) -> str:

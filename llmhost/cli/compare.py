@@ -27,6 +27,7 @@ from llmhost.inventory.site import SiteHost
 from llmhost.inventory.site_reader import no_rules
 from llmhost.system.whole_file import write_file
 
+_CUT = "cut at --tokens"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Characters that a terminal obeys, but for tabs and ends of lines."""
 
@@ -165,7 +166,8 @@ def _judged(asked: Asked, first: str, second: str) -> Asked:
     pairs = [(first, asked.first), (second, asked.second)]
     random.shuffle(pairs)
     for number, (_, answer) in enumerate(pairs, 1):
-        typer.echo(f"\n--- {number} ---\n{_shown(answer.text.strip())}", err=True)
+        cut = f"\n({_CUT})" if answer.is_cut else ""
+        typer.echo(f"\n--- {number} ---\n{_shown(answer.text.strip())}{cut}", err=True)
     said = ""
     while said not in ("1", "2", "="):
         said = typer.prompt("\nBetter: 1, 2 or =", err=True).strip()
@@ -198,4 +200,5 @@ def _cell(found: Answer) -> str:
     if found.error:
         return f"[red]{escape(_shown(found.error))}[/red]"
     figures = f"{found.seconds:.1f} s, first token after {found.first_seconds:.2f} s"
-    return f"{escape(_shown(found.text.strip()))}\n\n[dim]{figures}, {found.tokens} tokens[/dim]"
+    figures += f", {found.tokens} tokens" + (f", {_CUT}" if found.is_cut else "")
+    return f"{escape(_shown(found.text.strip()))}\n\n[dim]{figures}[/dim]"

@@ -15,7 +15,14 @@ from llmhost.cli.model import InventoryFile
 from llmhost.cli.model import app as app
 from llmhost.cli.model_make import make_models as make_models
 from llmhost.cli.session import site_hosts
-from llmhost.cli.store_client import DirectoryStore, StoreError, WebStore, client, opened
+from llmhost.cli.store_client import (
+    UNKNOWN,
+    DirectoryStore,
+    StoreError,
+    WebStore,
+    client,
+    opened,
+)
 from llmhost.docker.image import WeightsFile
 from llmhost.inventory.site import SiteHost
 from llmhost.making.fetch import download
@@ -95,16 +102,16 @@ def _fill(store: ModelStore, wanted: Wanted, to: Path | None, *, update: bool) -
 def _has(target: DirectoryStore | WebStore, file: WeightsFile, silent: set[str]) -> bool:
     """Whether the store has the file. One that is shorter is left from an interrupted copy: it
     has another length than the source, unless that does not say its own."""
-    if not file.remote:
-        return target.has(file.sha256, Path(file.source).stat().st_size)
-    if not target.has(file.sha256, None):
-        return False
-    size = _size_at_source(file, silent)
-    return size is None or target.has(file.sha256, size)
+    stored = target.size(file.sha256)
+    if stored in (None, UNKNOWN):
+        return stored == UNKNOWN
+    return _size_at_source(file, silent) in (None, stored)
 
 
 def _size_at_source(file: WeightsFile, silent: set[str]) -> int | None:
     """None if it is unknown. `silent` are the hosts that do not answer, which are asked once."""
+    if not file.remote:
+        return Path(file.source).stat().st_size
     place = urlsplit(file.source).netloc
     if place in silent:
         return None

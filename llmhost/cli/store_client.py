@@ -24,6 +24,9 @@ _MOST_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qf
 _SECONDS = 300
 _DENIED = (401, 403)
 
+UNKNOWN = -1
+"""The size of a file whose length a server does not state."""
+
 
 class StoreError(Exception):
     """Why a store cannot be filled; a sentence."""
@@ -45,9 +48,10 @@ class DirectoryStore:
         """A directory with space for what will be stored."""
         return self._directory
 
-    def has(self, sha256: str, size: int | None) -> bool:
+    def size(self, sha256: str) -> int | None:
+        """Bytes of a file; None if it is missing."""
         place = self._directory / sha256
-        return place.is_file() and size in (None, place.stat().st_size)
+        return place.stat().st_size if place.is_file() else None
 
     def put(self, sha256: str, file: Path, *, move: bool = False) -> None:
         """Store a file; with `move`, one that is below `near` and not needed there. Raises
@@ -74,14 +78,14 @@ class WebStore:
         except ValueError as error:
             raise StoreError(str(error)) from None
 
-    def has(self, sha256: str, size: int | None) -> bool:
-        """Whether the store has a file of this size; None: of any. Raises StoreError."""
+    def size(self, sha256: str) -> int | None:
+        """Bytes of a file, or UNKNOWN; None if it is missing. Raises StoreError."""
         answer = self._ask("HEAD", sha256)
         # A bucket answers 403 for a missing file if the key may not list it.
-        if answer.status_code not in (404, *_DENIED):
+        if answer.status_code not in (403, 404):
             self._check(answer)
         length = answer.headers.get("Content-Length", "")
-        return answer.is_success and (size is None or length in ("", str(size)))
+        return int(length or UNKNOWN) if answer.is_success else None
 
     def put(self, sha256: str, file: Path, *, move: bool = False) -> None:
         """Store a file, which is only read. Raises StoreError."""

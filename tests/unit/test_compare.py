@@ -57,6 +57,9 @@ class Engine(BaseHTTPRequestHandler):
         self.end_headers()
         for text in (asked["model"], ": <b>", question):
             self.wfile.write(event(choices=[{"delta": {"content": text}}]).encode())
+        if question == "Long?":
+            end = {"delta": {}, "finish_reason": "length"}
+            self.wfile.write(event(choices=[end]).encode())
         usage = {"completion_tokens": 9 if asked["model"] == "brain" else 7}
         self.wfile.write((event(choices=[], usage=usage) + "data: [DONE]\n\n").encode())
 
@@ -162,6 +165,25 @@ def test_reasoning_is_no_answer() -> None:
     transport = httpx.MockTransport(lambda _request: httpx.Response(200, text=text))
     with httpx.Client(base_url="http://gateway", transport=transport) as client:
         assert ask(client, "/v1/chat/completions", "m", "?", 8).error == "an answer without text"
+
+
+def test_answer_that_reached_the_most_tokens_is_marked(home: Path, url: str) -> None:
+    """`length` is OpenAI's, and that of all engines."""
+    (home / "questions.txt").write_text("Long?\nOne?\n")
+    words = ("compare", "site.py", "brain", "brain-new", "--questions", "questions.txt")
+    report = json.loads(run(home, *words, "--url", url, "--json", "--html", "page.html").stdout)
+    assert [each["first"]["is_cut"] for each in report["questions"]] == [True, False]
+    assert (home / "page.html").read_text().count("9 tokens, cut at --tokens") == 1
+    assert run(home, *words, "--url", url).stdout.count("cut at") == 2
+    assert run(home, *words, "--blind", "--url", url, typed="=\n=\n").stderr.count("(cut at") == 2
+
+
+def test_answer_that_ends_while_the_model_reasons_says_so() -> None:
+    thought = {"delta": {"reasoning_content": "a"}, "finish_reason": "length"}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, text=event(choices=[thought])))
+    with httpx.Client(base_url="http://gateway", transport=transport) as client:
+        found = ask(client, "/v1/chat/completions", "m", "?", 8)
+    assert found.error == "no text in 8 tokens; raise --tokens for a model that reasons first"
 
 
 @pytest.mark.parametrize(
