@@ -329,7 +329,10 @@ def test_verify_runs_the_installed_checks(site: Installation, lan: Lan) -> None:
 @pytest.mark.airgap
 @pytest.mark.machines
 def test_bundle_holds_the_installed_llmhost(site: Installation, lan: Lan, wheel: Path) -> None:
-    lan.machines[SERVER].ssh("apt-get -q -y install --no-install-recommends gnupg")
+    # The lane `airgap` has not deployed this machine.
+    lan.machines[SERVER].ssh(
+        "apt-get -q update && apt-get -q -y install --no-install-recommends gnupg"
+    )
     options = ["--limit", "app", "--output", "app.bundle", "--builder", SERVER]
     made = site.run("llmhost", "bundle", "create", "inventory/site.py", *options)
     assert made.returncode == 0, made.stdout + made.stderr
