@@ -131,6 +131,12 @@ class Settings(Section):
         return tuple(each.name for each in self.catalogue if self.member and each.in_groups)
 
     @property
+    def other_members(self) -> tuple[str, ...]:
+        """The other hosts of its engine group."""
+        names = self.engine_group.names if self.member else ()
+        return tuple(name for name in names if name != self.member)
+
+    @property
     def serves_a_head(self) -> bool:
         """Whether another member of its engine group answers the requests."""
         return bool(self.member) and self.member != self.engine_group.head

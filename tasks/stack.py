@@ -31,6 +31,7 @@ def run_stack(settings: Settings, host_name: str = "") -> None:
             for service in settings.catalogue
             if service.data_volumes(settings.options(service.name))
         ],
+        together=settings.other_members,
         backup=partial(_backup, settings, host_name) if backs_up else None,
         name="Run the declared services",
     )

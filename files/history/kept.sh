@@ -10,6 +10,7 @@ for archive in "$1"/*.tar; do
   echo "deploy|${name%.tar}|$port|$receipt|$(tar -tf "$archive" 2>/dev/null | tr '\n' ' ')"
 done
 echo "present|$(base64 -w0 "$3" 2>/dev/null)"
+echo "runs|$(tail -n 50 "${3%/*}/history.jsonl" 2>/dev/null | base64 -w0)"
 # Images that llmhost built, and engines that it gave a name.
 {
   docker image ls --quiet --no-trunc --filter "label=$5"

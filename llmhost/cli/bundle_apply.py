@@ -1,7 +1,7 @@
 """Deploy from a bundle: compare everything, copy the missing parts to the hosts, deploy."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -107,7 +107,8 @@ def _too_large(each: Delivery) -> Iterator[str]:
 
 def deliver_all(bundle: Bundle, found: Sequence[Delivery]) -> dict[str, str]:
     """Copy the missing parts to several hosts at a time. By name of each host that does not have
-    them all now, a sentence that says why."""
+    them all now, or cannot be deployed without another member of its engine group that does not, a
+    sentence that says why."""
 
     def problem(each: Delivery) -> str:
         try:
@@ -120,7 +121,18 @@ def deliver_all(bundle: Bundle, found: Sequence[Delivery]) -> dict[str, str]:
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         problems = [*pool.map(problem, found)]
-    return {each.target.name: why for each, why in zip(found, problems, strict=True) if why}
+    lacking = {each.target.name: why for each, why in zip(found, problems, strict=True) if why}
+    return {each.target.name: why for each in found if (why := _why_not(each.target, lacking))}
+
+
+def _why_not(target: SiteHost, lacking: Mapping[str, str]) -> str:
+    """Members of an engine group wait for each other."""
+    if target.name in lacking:
+        return lacking[target.name]
+    names = target.settings.engine_group.names if target.settings.member else ()
+    without = [name for name in names if name in lacking]
+    group = " and ".join(without)
+    return f"{target.name}: is in one engine group with {group}" if without else ""
 
 
 def _deliver(bundle: Bundle, each: Delivery) -> None:

@@ -1,7 +1,7 @@
 """`llmhost drain`: take an LLM server out of its gateway's pool, or return it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -18,7 +18,7 @@ from llmhost.facts.connections import Connections
 from llmhost.gateway import tree
 from llmhost.gateway.pool import Drained
 from llmhost.gateway.returner import Returner
-from llmhost.inventory.site import group_of
+from llmhost.inventory.site import Site, group_of, servers_of
 from llmhost.operations import nginx
 from llmhost.options.upstream import UpstreamServer
 from llmhost.settings import Settings
@@ -41,11 +41,9 @@ def drain(
     drains its engine group. Exit status: 0 no request is left, 2 requests are left after the wait,
     1 error.
     """
-    group = group_of(server, (host.data.dict() for host in load_inventory(inventory)))
-    if group[0] != server:
+    group, gateways, servers = _places(server, inventory)
+    if group[0] != server and len(group) > 1:
         _console.print(f"{escape(server)} is in the engine group of {escape(group[0])}")
-    gateways = _gateways_of(group, inventory)
-    servers = {name: _known(settings, group) for name, settings in gateways.items()}
     with connected(inventory, list(gateways)) as (state, messages):
         calls = {
             host: drain_call(gateways[host.name], servers[host.name], undo=undo)
@@ -64,24 +62,36 @@ def drain(
         raise typer.Exit(STILL_BUSY if any(left.values()) else 0)
 
 
-def _gateways_of(group: Sequence[str], inventory: str) -> dict[str, Settings]:
-    """Settings of the gateways in front of a server, or of one of its engine group, by host; stops
-    if there is none."""
+def _places(
+    server: str, inventory: str
+) -> tuple[tuple[str, ...], dict[str, Settings], dict[str, list[str]]]:
+    """A server's engine group, or itself; the settings of the gateways in front of it, by host; and
+    its names at each of them. Stops if there is none."""
     loaded = load_inventory(inventory)
     hosts = [host for host in loaded if "gateway_upstreams" in host.data.dict()]
     site = checked_site(loaded, hosts)
     known = {host.name: site[host.name].settings for host in hosts}
-    found = {name: each for name, each in known.items() if _known(each, group)}
-    if not found:
-        names = sorted({each.name for of in known.values() for each in of.gateway.upstreams})
+    upstreams = [each for settings in known.values() for each in settings.gateway.upstreams]
+    called = (
+        host.name for each in upstreams if each.name == server for host in servers_of(each, site)
+    )
+    group = group_of(next(called, server), (host.data.dict() for host in loaded))
+    servers = {name: _known(settings, {server, *group}, site) for name, settings in known.items()}
+    if not any(servers.values()):
+        names = sorted({each.name for each in upstreams})
         listed = f"known servers: {', '.join(names)}" if names else "no host has gateway_upstreams"
         stop(f"no gateway in {inventory} has the server {group[0]}; {listed}")
-    return found
+    found = {name: names for name, names in servers.items() if names}
+    return group, {name: known[name] for name in found}, found
 
 
-def _known(settings: Settings, servers: Sequence[str]) -> list[str]:
-    """Those of the servers that a gateway has."""
-    return [each for each in servers if _upstream(settings, each)]
+def _known(settings: Settings, servers: Collection[str], site: Site) -> list[str]:
+    """The names at a gateway of those of the servers that it has."""
+    return [
+        each.name
+        for each in settings.gateway.upstreams
+        if each.name in servers or any(host.name in servers for host in servers_of(each, site))
+    ]
 
 
 def _by_server(servers: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:

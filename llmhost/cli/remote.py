@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from llmhost.inventory.ssh import ssh_config
+from llmhost.inventory.ssh import ssh_config, ssh_target
 
 LOCAL = "@local"
 
@@ -105,7 +105,7 @@ def ssh_address(name: str, data: Mapping[str, Any]) -> str:
     with TemporaryDirectory(prefix="llmhost-") as directory:
         config = Path(directory, "config")
         config.write_text(ssh_config(name, data, Path(directory)))
-        asked = ["ssh", "-G", "-F", str(config), name]
+        asked = ["ssh", "-G", "-F", str(config), ssh_target(name, data)]
         lines = subprocess.run(asked, capture_output=True, text=True).stdout.splitlines()
     known = dict(line.split(maxsplit=1) for line in lines if " " in line)
     return known.get("hostname", name)
@@ -120,4 +120,4 @@ def remote(name: str, data: Mapping[str, Any]) -> Iterator[Remote]:
     with TemporaryDirectory(prefix="llmhost-") as directory:
         config = Path(directory, "config")
         config.write_text(ssh_config(name, data, Path(directory)))
-        yield Remote(name, ("ssh", "-F", str(config), name))
+        yield Remote(name, ("ssh", "-F", str(config), ssh_target(name, data)))

@@ -246,7 +246,8 @@ class _Roll:
             for name, upstream in self.pools.items()
             if gateways.keys() & upstream.keys() and name not in members
         }
-        with connected(self.inventory, [*gateways, *others]) as (state, _):
+        # The roll has checked its own hosts: mistakes of others do not matter.
+        with connected(self.inventory, [*gateways, *others], strict=False) as (state, _):
             if missing := _missing(state, gateways):
                 return dict.fromkeys(hosts, missing)
             ours = {host: gateways[host.name] for host in state.active_hosts & _of(state, gateways)}
@@ -300,9 +301,13 @@ class _Roll:
         failed = run_locked(state, calls)
         for host, names in servers.items():
             if host.name not in failed:
+                # About servers that an operator has drained meanwhile.
+                notes = [each for op in host.op_hash_order for each in reasons(host, op).notes]
                 verb = "sends requests to" if undo else "sends no new requests to"
-                _console.print(f"{escape(host.name)} {verb} {escape(', '.join(names))}")
-                for sentence in [n for op in host.op_hash_order for n in reasons(host, op).notes]:
+                done = [name for name in names if not any(n.startswith(f"{name} ") for n in notes)]
+                if done:
+                    _console.print(f"{escape(host.name)} {verb} {escape(', '.join(done))}")
+                for sentence in notes:
                     _console.print(f"[yellow]{escape(sentence)}[/yellow]")
         return failed
 

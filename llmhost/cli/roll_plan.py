@@ -5,7 +5,7 @@ an earlier run left drained come first.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -228,16 +228,19 @@ def _balanced(
     hosts: Iterable[RollHost], pools: Mapping[str, PoolState], size: int, failed: dict[str, str]
 ) -> Iterator[Batch]:
     """Batches that leave at least one server in each pool; hosts for which there is no other one
-    are added to `failed`."""
+    are added to `failed`. A gateway that another one balances comes before its own servers: a
+    gateway drains nothing as long as it differs from the inventory."""
     drained = {name: set(pool.drained) for name, pool in pools.items()}
     waiting = sorted(hosts, key=lambda host: not host.rolled)
     while waiting:
         batch: list[RollHost] = []
+        later = {host.name for host in waiting}
         for host in waiting:
-            if len(batch) < size and _leaves_one([*batch, host], pools, drained):
+            is_next = len(batch) < size and not later & host.upstream.keys()
+            if is_next and _leaves_one([*batch, host], pools, drained):
                 batch.append(host)
         if not batch:
-            failed.update({host.name: _alone(host, pools, drained) for host in waiting})
+            failed.update({host.name: _why_not(host, later, pools, drained) for host in waiting})
             return
         yield Batch(Kind.BALANCED, tuple(batch))
         waiting = [host for host in waiting if host not in batch]
@@ -266,6 +269,17 @@ def _last_at(
         (group & ours) - drained[gateway] and not group - drained[gateway] - ours
         for group in groups
     )
+
+
+def _why_not(
+    host: RollHost,
+    waiting: Collection[str],
+    pools: Mapping[str, PoolState],
+    drained: Mapping[str, set[str]],
+) -> str:
+    if first := sorted({*waiting} & host.upstream.keys()):
+        return f"{host.shown} is behind {' and '.join(first)}, which cannot be changed first"
+    return _alone(host, pools, drained)
 
 
 def _alone(host: RollHost, pools: Mapping[str, PoolState], drained: Mapping[str, set[str]]) -> str:

@@ -19,6 +19,7 @@ from llmhost.cli.locked_operations import Call, run_locked
 from llmhost.cli.session import connected, group_members, only_host
 from llmhost.history.prune import Superfluous, superfluous
 from llmhost.history.rollback import (
+    GROUP,
     DeployPaths,
     Kept,
     KeptState,
@@ -26,6 +27,7 @@ from llmhost.history.rollback import (
     missing_images,
     places_of,
     steps_to,
+    title_of,
 )
 from llmhost.operations import rollback
 from llmhost.operations.inventory import site_host
@@ -48,10 +50,11 @@ def return_to(
 ) -> None:
     """Roll back the stack and the gateway to one of the last three deploys.
 
+    After a deploy that failed while it changed them, the first of these is the last complete one.
     Needs the images of that deploy, which must still be on the host. Packages, firewall and
     everything else stay as they are. So does the inventory: `llmhost plan` shows how it differs,
     and the next deploy applies it again. The other members of an engine group return, too, to
-    their newest deploy with the same engine.
+    their newest deploy with the same engine and options of the group.
     """
     host, group = group_members(inventory, host)
     others = [name for name in group if name != host and not show]
@@ -63,9 +66,10 @@ def return_to(
         kept = chosen(found, steps)
         if isinstance(kept, str):
             stop(f"{host}: {kept}")
-        todo = [(session, steps, kept), *_with_engine(session.engine_of(kept), members)]
-        title = f"Roll back to the deploy of {kept.time}"
-        _run([each for each, _, _ in todo], rollback.returned, [n for _, n, _ in todo], title)
+        shared = kept.record.get(GROUP)
+        todo = [(session, steps, kept), *_with_engine(session.engine_of(kept), shared, members)]
+        sessions, numbers = [each for each, _, _ in todo], [number for _, number, _ in todo]
+        _run(sessions, rollback.returned, numbers, title_of(kept))
     for each, _, deploy in todo:
         _console.print(
             f"{escape(each.host.name)}: stack and gateway are back at {deploy.time} (revision"
@@ -138,13 +142,13 @@ class _Session:
 
 
 def _with_engine(
-    engine: Collection[str], members: Sequence[_Session]
+    engine: Collection[str], group: object, members: Sequence[_Session]
 ) -> Iterator[tuple[_Session, int, Kept]]:
-    """The members that must return to another deploy, because they wait for one engine; stops if
-    one cannot."""
+    """The members that must return to another deploy, because they wait for one engine with the
+    same digest of the group; stops if one cannot."""
     for member in members:
         found = member.kept()
-        steps = steps_to(engine, found)
+        steps = steps_to(engine, found, group)
         if isinstance(steps, str):
             stop(
                 f"{member.host.name}: {steps}, and members of an engine group need the same engine;"

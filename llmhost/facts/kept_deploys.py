@@ -7,7 +7,14 @@ from pyinfra.api import FactBase
 
 from llmhost.docker.stages import INPUTS_LABEL
 from llmhost.history.prune import REPOSITORIES
-from llmhost.history.rollback import Image, Kept, KeptState, kept_directory, valid_name
+from llmhost.history.rollback import (
+    Image,
+    Kept,
+    KeptState,
+    is_unfinished,
+    kept_directory,
+    valid_name,
+)
 from llmhost.resources import script
 
 _IMAGE = (
@@ -17,7 +24,8 @@ _IMAGE = (
 
 
 class KeptDeploys(FactBase[KeptState]):
-    """Kept deploys with their receipts, the current receipt, images, and uploaded files."""
+    """Kept deploys with their receipts, the current receipt, the result of the last run, images,
+    and uploaded files."""
 
     @staticmethod
     def default() -> KeptState:
@@ -36,6 +44,9 @@ class KeptDeploys(FactBase[KeptState]):
             present=next((_decoded(row[1]) for row in rows if row[0] == "present"), ""),
             images=tuple(_image(*row[1:6], used=used) for row in rows if row[0] == "image"),
             uploads=tuple(row[1] for row in rows if row[0] == "upload"),
+            unfinished=is_unfinished(
+                line for row in rows if row[0] == "runs" for line in _decoded(row[1]).splitlines()
+            ),
         )
 
 

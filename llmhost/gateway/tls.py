@@ -39,7 +39,12 @@ def served_names(tls: Tls, host: str, state: NginxState) -> tuple[str, ...]:
     addresses."""
     names = tls.names or (host, *state.names)
     found = {name.lower() for name in (*names, *tls.inner)}
-    return tuple(sorted(filter(_SERVED.fullmatch, found)))
+    return tuple(sorted(filter(can_be_served, found)))
+
+
+def can_be_served(name: str) -> bool:
+    """Whether certificates can have this name; those of hosts in an inventory may contain `_`."""
+    return bool(_SERVED.fullmatch(name.lower()))
 
 
 def name_files(tree: Tree, tls: Tls, names: Iterable[str], version: str) -> tuple[File, ...]:

@@ -8,7 +8,7 @@ operations/rollback.py runs the commands.
 import hashlib
 import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,12 +17,19 @@ from llmhost.docker.compose import start_script
 from llmhost.gateway.nginx import CANDIDATE, activate_script
 from llmhost.gateway.tls import CERTIFICATE
 from llmhost.gateway.tree import NginxPaths
-from llmhost.history import receipt
+from llmhost.history import receipt, run_record
 from llmhost.settings import Settings
 from llmhost.template import render
 
 EARLIER = 3
 """How many deploys before the current one a host keeps."""
+
+GROUP = "engine_group"
+"""Key of a receipt: a digest of what members of an engine group must have in common."""
+
+_TITLE = "Roll back to the deploy of"
+_CHANGING = ("Gateway | ", "Stack | ", _TITLE)
+"""Beginnings of the names of operations that change what a rollback returns."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +79,14 @@ class Image:
 @dataclass(frozen=True)
 class KeptState:
     """State of a host: kept deploys, the text of the current receipt, llmhost's images, and the
-    names of files in the upload directory."""
+    names of files in the upload directory. `unfinished`: a later run has changed stack or gateway,
+    and has failed or was cut off, so that they are no longer those of the current receipt."""
 
     deploys: tuple[Kept, ...] = ()
     present: str = ""
     images: tuple[Image, ...] = ()
     uploads: tuple[str, ...] = ()
+    unfinished: bool = False
 
     @property
     def images_of_deploys(self) -> frozenset[str]:
@@ -87,10 +96,12 @@ class KeptState:
 
     @property
     def earlier(self) -> tuple[Kept, ...]:
-        """Deploys before the current one, newest first."""
+        """Deploys before the current one, newest first. After an unfinished run, the current one is
+        the last complete deploy, and one of them."""
         now = name_of(self.present)
         found = sorted(self.deploys, key=lambda each: each.name, reverse=True)
-        return tuple(each for each in found if each.name < now)
+        first = {now} if self.unfinished else set()
+        return tuple(each for each in found if each.name < now or each.name in first)
 
 
 @dataclass(frozen=True)
@@ -183,15 +194,36 @@ def chosen(found: KeptState, steps: int) -> Kept | str:
     return kept
 
 
-def steps_to(images: Collection[str], found: KeptState) -> int | str:
-    """How many deploys to go back to the newest one that uses these images, 0 for the current one;
-    or the reason why there is none."""
-    receipts = (found.present, *(each.receipt for each in found.earlier))
-    for steps, text in enumerate(receipts):
+def steps_to(images: Collection[str], found: KeptState, group: object = None) -> int | str:
+    """How many deploys to go back to the newest one that uses these images, and had this digest of
+    an engine group, if there is one; 0 for the current one; or the reason why there is none."""
+    present = () if found.unfinished else (found.present,)
+    receipts = (*present, *(each.receipt for each in found.earlier))
+    using = 0
+    for steps, text in enumerate(receipts, start=int(found.unfinished)):
         if {*images} <= {*_images_of(text)}:
-            kept = chosen(found, steps) if steps else ""
-            return kept if kept and isinstance(kept, str) else steps
-    return f"no kept deploy uses {', '.join(sorted(images))}"
+            using += 1
+            if not group or (receipt.parse(text) or {}).get(GROUP) == group:
+                kept = chosen(found, steps) if steps else ""
+                return kept if kept and isinstance(kept, str) else steps
+    more = " with the same options of the group" if using else ""
+    return f"no kept deploy uses {', '.join(sorted(images))}{more}"
+
+
+def title_of(kept: Kept) -> str:
+    """What the history calls a return to this deploy."""
+    return f"{_TITLE} {kept.time}"
+
+
+def is_unfinished(lines: Iterable[str]) -> bool:
+    """Whether the last run that changed stack or gateway has failed or was cut off, by the lines of
+    a host's history."""
+    results = [
+        run.result
+        for run in run_record.history(lines)
+        if any(each.startswith(_CHANGING) for each in run.changed)
+    ]
+    return bool(results) and results[-1] != "done"
 
 
 def missing_images(kept: Kept, images: Sequence[Image]) -> list[str]:

@@ -8,7 +8,7 @@ from llmhost.inventory.site import Site, SiteHost, servers_of
 from llmhost.options.engine_group import EngineGroup
 from llmhost.secret import read_secret
 from llmhost.services.base import flag_of, is_short_for
-from llmhost.services.vllm import VllmOptions, parallel_over
+from llmhost.services.vllm import OF_A_HOST, VllmOptions, parallel_over
 from llmhost.settings import Settings
 from llmhost.units import counted
 
@@ -209,12 +209,9 @@ def _unequal(settings: Settings, other: SiteHost) -> Iterator[Problem]:
         yield Problem("models", what, "declare the same model, with the same pins")
 
 
-_OF_A_HOST = {"gpu", "gpu_count", "gpu_shared", "memory_limit", "timezone", "shared_memory"}
-
-
 def _different(one: VllmOptions, other: VllmOptions) -> Iterator[str]:
     for option in VllmOptions.model_fields:
-        if option not in _OF_A_HOST and getattr(one, option) != getattr(other, option):
+        if option not in OF_A_HOST and getattr(one, option) != getattr(other, option):
             yield option
 
 

@@ -16,7 +16,8 @@ GROUP = (
     'a group is a list of hosts, each a name or ("llm-server", {"ssh_hostname": "192.168.0.10"})'
 )
 _GROUPS = ("llm_servers", APP_SERVERS, GATEWAYS)
-_NAME = re.compile(r"@\S+|[^\s/@][^\s/]*")
+_NAME = re.compile(r"@\S+|[^\s/@*?\[][^\s/*?\[]*")
+"""Without wildcards: a limit to the host would select others, or not even itself."""
 
 
 def group_mistakes(
@@ -31,7 +32,7 @@ def group_mistakes(
     for group, name, data in hosts:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             fix = (
-                "write it without spaces and slashes, such as 'llm-server'"
+                "write it without spaces, slashes, *, ? and [, such as 'llm-server'"
                 if group in _GROUPS
                 else f"if {group} is not a group, rename it to _{group}"
             )

@@ -89,7 +89,13 @@ def _mistaken_servers(host: SiteHost, site: Site) -> Iterator[Problem]:
     names: dict[str, str] = {}
     for server in host.settings.gateway.upstreams:
         at = [each.name for each in hosts_at(server, site)]
-        for behind in servers_of(server, site):
+        found = servers_of(server, site)
+        if len(found) > 1:
+            which = " and ".join(each.name for each in found)
+            what = f"has '{server.name}' at {server.endpoint}, which may be {which}"
+            yield Problem("gateway_upstreams", what, "call it as the host in the inventory")
+            continue
+        for behind in found:
             if behind.name == host.name:
                 what = f"has '{server.name}', which is this gateway"
                 yield Problem("gateway_upstreams", what, "list LLM servers only")

@@ -65,6 +65,7 @@ def project(
     gpus: Mapping[str, GpuRequest] | None = None,
     on_host: OnHost | None = None,
     keeping: Sequence[str] = (),
+    together: Sequence[str] = (),
     backup: Callable[[], Backup] | None = None,
 ) -> Commands:
     """Run exactly these services, healthy, from these files; remove other services of the project.
@@ -76,7 +77,8 @@ def project(
     all other changes, if the settings of a running service cannot be read. `gpus` are the requests
     of services; `on_host` returns the project for the devices that they get, with limits in
     proportion to the host. Before the image of a service in `keeping` changes, which may migrate
-    its data, `backup` is made; without one, a note says so.
+    its data, `backup` is made; without one, a note says so. `together` are hosts without which the
+    services cannot start: if one of them has failed in this run, nothing is changed.
     """
     found = get_fact(ComposeProject, **project_question(project).arguments)
     notes: list[str] = []
@@ -97,6 +99,9 @@ def project(
     if stopped := found.notes(project.services):
         note(stopped)
     todo = compose.plan(project, found)
+    if todo.reasons and (lost := _lost(together)):
+        yield refuse([_without(lost)])
+        return
     refusal = refuse(todo.unknown) if todo.unknown else None
     if todo.reasons:
         explain([*todo.reasons, *compose.interruptions(project, found, todo), *notes])
@@ -111,6 +116,20 @@ def project(
         yield StringCommand(compose.apply_script(project, todo), _stdin=archive(waiting))
     if refusal:
         yield refusal
+
+
+def _lost(names: Sequence[str]) -> list[str]:
+    """Those of the hosts that have failed in this run."""
+    failed = host.state.failed_hosts if names else ()
+    return sorted(each.name for each in failed if each.name in names)
+
+
+def _without(lost: Sequence[str]) -> str:
+    names = " and ".join(lost)
+    return (
+        f"the services stay as they are: {names} failed before, and the engine group needs all"
+        " members; correct that, and deploy them together"
+    )
 
 
 def _backup(

@@ -75,6 +75,10 @@ _OWN_ARGUMENTS = {
 """Arguments that the GPU memory plan, the gateway or the checks must know; what to do instead."""
 
 
+OF_A_HOST = {"gpu", "gpu_count", "gpu_shared", "memory_limit", "timezone", "shared_memory"}
+"""Options in which members of an engine group may differ."""
+
+
 class VllmOptions(ServiceOptions):
     """`vllm_*`."""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -11,6 +12,7 @@ from llmhost.options.engine_group import EngineGroup
 from llmhost.resources import FILES
 from llmhost.secret import read_secret
 from llmhost.services.base import AnyService
+from llmhost.services.vllm import OF_A_HOST
 from llmhost.settings import Settings
 from llmhost.system.files import File
 from llmhost.system.pip import pip_configuration
@@ -89,6 +91,25 @@ def token_for(secret: str, image: str) -> str:
     """The token by which members recognize each other. It depends on the image, which names the
     weights: a member that still has others cannot compute a part of the model."""
     return hmac.new(secret.encode(), image.encode(), hashlib.sha256).hexdigest()
+
+
+def shared_digest(settings: Settings, images: Mapping[str, str]) -> str:
+    """SHA-256 of what the members of a group must have in common, by which a rollback finds the
+    deploys of other members that fit; `images` are references by service. It does not tell the
+    secret, which is too long to be guessed."""
+    group = settings.engine_group
+    secret = read_secret(group.token) if group.token else ""
+    shared = {
+        name: [
+            token_for(secret, images[name]),
+            settings.options(name).model_dump(mode="json", exclude=OF_A_HOST),
+            [model.model_dump(mode="json") for model in settings.models_of(name)],
+        ]
+        for name in settings.group_services
+    }
+    own = group.model_dump(mode="json", exclude={"interface", "package_index", "token"})
+    text = json.dumps([own, shared], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def with_ray(context: tuple[File, ...], package_index: str | None) -> tuple[File, ...]:

@@ -34,10 +34,14 @@ class Site:
 
     def deploy(self, **data: Any) -> None:
         """Deploy with these options besides the demo's own."""
+        done = self.attempt(**data)
+        assert done.returncode == 0, done.stderr
+
+    def attempt(self, **data: Any) -> "subprocess.CompletedProcess[str]":
+        """The same for a deploy that may fail."""
         path = self.home / "site.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"data": data}))
-        done = self.run("pyinfra", INVENTORY, "deploy.py", "-y")
-        assert done.returncode == 0, done.stderr
+        return self.run("pyinfra", INVENTORY, "deploy.py", "-y")
 
     def rollback(self, *options: str) -> "subprocess.CompletedProcess[str]":
         return self.run("llmhost", "rollback", INVENTORY, "llm-demo", *options)
@@ -113,6 +117,22 @@ def test_next_deploy_goes_by_the_inventory_again(site: Site) -> None:
     data = json.loads((site.home / "site.json").read_text())["data"]
     site.deploy(**data)
     assert site.run("llmhost", "plan", INVENTORY).returncode == 0
+
+
+def test_failed_deploy_leads_back_to_the_last_complete_one(site: Site) -> None:
+    data = json.loads((site.home / "site.json").read_text())["data"]
+    before, image = site.files(), site.image()
+    wrong = {"llamacpp_extra_arguments": ["--no-such-option"], "stack_updates_beside": False}
+    failed = site.attempt(**data, **wrong)
+    assert failed.returncode == 1 and site.files() != before, failed.stderr
+    time = json.loads(site.server.ssh("cat /var/lib/llmhost/receipt.json").stdout)["time"]
+    assert time in site.rollback("--list").stdout
+    returned = site.rollback()
+    assert returned.returncode == 0, returned.stdout + returned.stderr
+    assert f"stack and gateway are back at {time}" in returned.stdout
+    assert site.files() == before and site.image() == image
+    assert time not in site.rollback("--list").stdout
+    site.deploy(**data)
 
 
 def test_key_that_was_taken_away_since_stays_so(site: Site) -> None:

@@ -1,21 +1,22 @@
 """Fixtures of the server tests: a connection, the declared settings, and a view from outside."""
 
 import json
-import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import testinfra
 from testinfra.host import Host
 
 from llmhost.checks.command_log import watch
-from llmhost.checks.gateway_client import Door
+from llmhost.checks.gateway_client import Door, door_of
 from llmhost.checks.nvidia import Nvidia, look
 from llmhost.checks.outside import Outside
 from llmhost.checks.recorder import Recorder
@@ -25,7 +26,7 @@ from llmhost.checks.starting import wait_for_boot, wait_for_services
 from llmhost.inventory.role import Role
 from llmhost.inventory.site import Site, SiteHost
 from llmhost.inventory.site_reader import HostData, SiteError, no_site_rules, read_site
-from llmhost.inventory.ssh import ssh_config
+from llmhost.inventory.ssh import ssh_config, ssh_target
 from llmhost.settings import Settings
 
 Containers = Mapping[str, dict[str, Any]]
@@ -149,11 +150,17 @@ def client_keys(site_host: SiteHost) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def ssh_config_path(
-    server_name: str, site_host: SiteHost, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def ssh_config_path(site_host: SiteHost) -> Iterator[Path]:
     """An ssh_config for the server, with one connection for all commands."""
-    return written_ssh_config(site_host, tmp_path_factory.mktemp("ssh"))
+    # pytest's own directory contains the operator's name: too long for a path of a socket.
+    with TemporaryDirectory(prefix="llmhost-") as directory:
+        yield written_ssh_config(site_host, Path(directory))
+
+
+@pytest.fixture(scope="session")
+def ssh_name(site_host: SiteHost) -> str:
+    """What OpenSSH is asked for, with this ssh_config, to reach the server."""
+    return ssh_target(site_host.name, site_host.data)
 
 
 def written_ssh_config(site_host: SiteHost, directory: Path) -> Path:
@@ -172,18 +179,23 @@ def tell(server_name: str, pytestconfig: pytest.Config) -> Callable[[str], None]
 
 @pytest.fixture(scope="session")
 def host(
-    server_name: str, site_host: SiteHost, ssh_config_path: Path, tell: Callable[[str], None]
+    server_name: str,
+    ssh_name: str,
+    site_host: SiteHost,
+    ssh_config_path: Path,
+    tell: Callable[[str], None],
 ) -> Iterator[Host]:
     """The server, through testinfra, once it has booted."""
     sudo = bool(site_host.data.get("_sudo"))
     local = server_name == "@local"
-    place = "local://" if local else f"ssh://{server_name}?ssh_config={ssh_config_path}"
+    query = f"ssh_config={quote(str(ssh_config_path))}"
+    place = "local://" if local else f"ssh://{quote(ssh_name)}?{query}"
     found = testinfra.get_host(place, sudo=sudo)
     if problem := _no_answer(found):
         pytest.fail(f"{server_name} does not answer: {problem}", pytrace=False)
     with ExitStack() as stack:
         if not local:
-            shell = stack.enter_context(closing(RemoteShell(ssh_config_path, server_name)))
+            shell = stack.enter_context(closing(RemoteShell(ssh_config_path, ssh_name)))
             backend: Any = found.backend
             backend.run_ssh = lambda command: _result(backend, command, shell)
         wait_for_boot(found, tell)
@@ -222,16 +234,17 @@ def stopped(host: Host, settings: Settings) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def address(server_name: str, ssh_config_path: Path) -> str:
+def address(site_host: SiteHost, ssh_config_path: Path) -> str:
     """The server's address as clients use it."""
-    return address_of(server_name, ssh_config_path)
+    return address_of(site_host, ssh_config_path)
 
 
-def address_of(name: str, ssh_config_path: Path) -> str:
+def address_of(site_host: SiteHost, ssh_config_path: Path) -> str:
     """The address behind a host's name in the inventory, which may be one of an ssh_config."""
-    if name == "@local":
+    if site_host.name == "@local":
         return "127.0.0.1"
-    asked = ["ssh", "-G", "-F", str(ssh_config_path), name]
+    target = ssh_target(site_host.name, site_host.data)
+    asked = ["ssh", "-G", "-F", str(ssh_config_path), target]
     found = subprocess.run(asked, capture_output=True, text=True, check=True)
     return dict(line.split(" ", 1) for line in found.stdout.splitlines() if " " in line)["hostname"]
 
@@ -240,20 +253,6 @@ def address_of(name: str, ssh_config_path: Path) -> str:
 def door(server_name: str, address: str, settings: Settings) -> Door:
     """The gateway, as seen from another machine."""
     return door_of(server_name, address, settings)
-
-
-def door_of(server_name: str, address: str, settings: Settings) -> Door:
-    """The gateway of a server at this address, as seen from another machine."""
-    gateway = settings.gateway
-    if gateway.tls == "off":
-        return Door(gateway.url(address), ())
-    # By name, because certificates are for names.
-    name = next(iter(gateway.names), server_name)
-    trust = ["--connect-to", f"{name}:{gateway.port}:{address}:{gateway.port}"]
-    # With --outside, the file may have another path on that machine.
-    authority = os.environ.get("LLMHOST_CA") or gateway.ca_certificate
-    trust += ["--cacert", str(authority)] if authority else []
-    return Door(gateway.url(name), tuple(trust))
 
 
 @pytest.fixture(scope="session")

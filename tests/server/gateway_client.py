@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from llmhost.gateway.tls import can_be_served
 from llmhost.settings import Settings
 
 
@@ -16,6 +17,26 @@ class Door:
 
     url: str
     curl: tuple[str, ...]
+
+
+def door_of(server_name: str, address: str, settings: Settings) -> Door:
+    """The gateway of a server at this address, as seen from another machine."""
+    gateway = settings.gateway
+    if gateway.tls == "off":
+        return Door(gateway.url(address), ())
+    # By name, because certificates are for names.
+    name = next(iter(gateway.names), server_name if can_be_served(server_name) else address)
+    trust = connecting_to(name, address, gateway.port)
+    # With --outside, the file may have another path on that machine.
+    authority = os.environ.get("LLMHOST_CA") or gateway.ca_certificate
+    trust += ["--cacert", str(authority)] if authority else []
+    return Door(gateway.url(name), tuple(trust))
+
+
+def connecting_to(name: str, address: str, port: int) -> list[str]:
+    """curl's arguments that lead this name to an address."""
+    places = (f"[{each}]" if ":" in each else each for each in (name, address))
+    return ["--connect-to", ":".join(f"{place}:{port}" for place in places)]
 
 
 def operators_key(settings: Settings, known: Collection[str]) -> str:

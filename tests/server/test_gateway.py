@@ -11,7 +11,7 @@ import pytest
 
 from llmhost.checks.applies import does_not_apply
 from llmhost.checks.command_log import guard, unit
-from llmhost.checks.gateway_client import Door, operators_key
+from llmhost.checks.gateway_client import Door, connecting_to, operators_key
 from llmhost.checks.outside import Done, Outside
 from llmhost.gateway.models import ModelPlace, ModelRoutes, model_routes
 from llmhost.services.requests import REQUESTS
@@ -128,9 +128,9 @@ def test_unknown_names_get_no_certificate(
     gateway = settings.gateway
     if gateway.tls == "off":
         does_not_apply('gateway_tls = "off"')
-    other = f"other.example:{gateway.port}"
-    command = ["curl", "-sSk", "-m", "10", "--connect-to", f"{other}:{address}:{gateway.port}"]
-    said = outside(*command, f"https://{other}/")
+    other = "other.example"
+    command = ["curl", "-sSk", "-m", "10", *connecting_to(other, address, gateway.port)]
+    said = outside(*command, gateway.url(other) + "/")
     assert said.returncode == 35, said.stderr  # CURLE_SSL_CONNECT_ERROR
 
 

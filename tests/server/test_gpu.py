@@ -12,11 +12,10 @@ import pytest
 from llmhost.checks.conftest import (
     Containers,
     address_of,
-    door_of,
     site_of,
     written_ssh_config,
 )
-from llmhost.checks.gateway_client import Door, operators_key
+from llmhost.checks.gateway_client import Door, door_of, operators_key
 from llmhost.checks.gpu_proof import keep
 from llmhost.checks.nvidia import Nvidia, look, note, require_gpu
 from llmhost.checks.outside import Outside
@@ -57,7 +56,7 @@ def entrance(
     head = site_of(pytestconfig).get(name)
     if head is None:
         pytest.skip(f"not checked: {name} answers for this host's GPUs; verify both together")
-    address = address_of(name, written_ssh_config(head, tmp_path))
+    address = address_of(head, written_ssh_config(head, tmp_path))
     return head.settings, door_of(name, address, head.settings)
 
 

@@ -118,7 +118,7 @@ def test_sshd_has_the_settings_of_its_hardening(
 
 
 def test_sshd_offers_no_password_log_in(
-    site_host: SiteHost, settings: Settings, over_ssh: bool, server_name: str, ssh_config_path: Path
+    site_host: SiteHost, settings: Settings, over_ssh: bool, ssh_name: str, ssh_config_path: Path
 ) -> None:
     system = settings.system
     if system.hardening == "off" or system.ssh_password_login or not over_ssh:
@@ -127,7 +127,7 @@ def test_sshd_offers_no_password_log_in(
         does_not_apply("deploys log in with a password, which they never end")
     options = ["ControlPath=none", "BatchMode=yes", "PreferredAuthentications=none"]
     words = [word for option in options for word in ("-o", option)]
-    command = ["ssh", "-F", str(ssh_config_path), *words, server_name, "true"]
+    command = ["ssh", "-F", str(ssh_config_path), *words, ssh_name, "true"]
     refusal = subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
     offered = refusal.rpartition("Permission denied (")[2].partition(")")[0].split(",")
     assert "publickey" in offered, refusal

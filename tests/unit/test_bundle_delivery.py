@@ -13,6 +13,7 @@ from llmhost.cli.bundle_apply import Delivery, deliver_all
 from llmhost.cli.remote import Remote
 from llmhost.inventory.reader import read_settings
 from llmhost.inventory.site import SiteHost
+from llmhost.inventory.site_reader import no_rules
 
 RELEASE = Release("debian", "13", "amd64")
 # Larger than what is read at once, so that the hosts' copies take turns.
@@ -30,10 +31,10 @@ def bundle_file(tmp_path: Path) -> Path:
     return tmp_path / "site.bundle"
 
 
-def delivery(bundle: Bundle, name: str, script: str) -> Delivery:
+def delivery(bundle: Bundle, name: str, script: str, **data: object) -> Delivery:
     """To a host that runs this script instead of each one that it gets."""
     host = Remote(name, ("sh", "-c", script))
-    target = SiteHost(name, read_settings({}))
+    target = SiteHost(name, read_settings(data, no_rules, name))
     return Delivery(target, host, HostState(RELEASE, 1 << 40, {}), bundle.manifest.parts)
 
 
@@ -48,3 +49,14 @@ def test_host_that_fails_stops_no_other(tmp_path: Path, bundle_file: Path) -> No
         problems = deliver_all(bundle, [good[0], delivery(bundle, "b", full), good[1]])
     assert problems == {"b": "b: No space left on device"}
     assert (tmp_path / "a").read_bytes() == (tmp_path / "c").read_bytes() == IMAGE
+
+
+def test_group_is_not_deployed_without_a_member(tmp_path: Path, bundle_file: Path) -> None:
+    """The others would wait for it, after the engine that they have was stopped."""
+    group = {"engine_group_members": {"a": "10.9.0.1", "b": "10.9.0.2"}, "engine_group_head": "a"}
+    key = signing_key(tmp_path / "keys").public_key()
+    with verified_bundle(bundle_file, key) as bundle:
+        takes, full = "cat >/dev/null", "head -c 1 >/dev/null; echo No space left >&2; exit 1"
+        members = [delivery(bundle, "a", takes, **group), delivery(bundle, "b", full, **group)]
+        problems = deliver_all(bundle, [*members, delivery(bundle, "c", takes)])
+    assert problems == {"a": "a: is in one engine group with b", "b": "b: No space left"}

@@ -4,6 +4,7 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -214,6 +215,25 @@ def test_operation_fails_after_its_other_changes(monkeypatch: pytest.MonkeyPatch
     applied, end = operation.project._inner(PROJECT)  # type: ignore[attr-defined]
     assert "docker rm --force x" in str(applied)
     assert end == f"refused: {plan(PROJECT, UNREAD).unknown[0]}"
+
+
+@pytest.mark.parametrize(("failed", "changes"), [(["one"], True), (["six"], False), ([], True)])
+def test_engine_group_is_not_changed_without_a_member(
+    failed: list[str], changes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine that runs would be replaced by one that waits for the member."""
+    state = SimpleNamespace(failed_hosts=[SimpleNamespace(name=name) for name in failed])
+    monkeypatch.setattr(operation, "host", SimpleNamespace(state=state))
+    monkeypatch.setattr(operation, "get_fact", lambda *_, **__: _with())
+    monkeypatch.setattr(operation, "explain", lambda _: None)
+    monkeypatch.setattr(operation, "refuse", lambda sentences: f"refused: {sentences[0]}")
+    [command] = operation.project._inner(PROJECT, together=["two", "six"])  # type: ignore[attr-defined]
+    if changes:
+        assert "docker compose" in str(command)
+    else:
+        assert command.startswith("refused: the services stay as they are: six failed before")
+    monkeypatch.setattr(operation, "get_fact", lambda *_, **__: CONVERGED)
+    assert not [*operation.project._inner(PROJECT, together=["two", "six"])]  # type: ignore[attr-defined]
 
 
 DOCKER = """#!/bin/sh

@@ -19,7 +19,7 @@ from llmhost.inventory.site_reader import HostData, SiteError, read_site
 from llmhost.preflight import not_in_group
 from llmhost.settings import Settings
 from llmhost.stack.egress import RULES, egress_files
-from llmhost.stack.engine_group import PROGRAM, token_for
+from llmhost.stack.engine_group import PROGRAM, shared_digest, token_for
 from llmhost.stack.project import compose_project, service_images
 from llmhost.system.addresses import LiveAddress, NetworkState
 from llmhost.system.files import File
@@ -108,6 +108,34 @@ def test_token_depends_on_the_weights() -> None:
     other["models"][0]["files"] = [{"path": "model.safetensors", "sha256": "cd" * 32}]
     found = service(read_settings(other, name="two"))["environment"]["RAY_AUTH_TOKEN"]
     assert found != service(member("one"))["environment"]["RAY_AUTH_TOKEN"]
+
+
+def test_receipts_of_members_show_whether_they_fit() -> None:
+    def digest_of(name: str, **changes: Any) -> str:
+        settings = member(name, **changes)
+        images = {image.service: image.reference for image in service_images(settings)}
+        return shared_digest(settings, images)
+
+    same = digest_of("one")
+    assert digest_of("two") == digest_of("two", engine_group_interface="eth9") == same
+    assert digest_of("two", vllm_timezone="Asia/Seoul") == same
+    others: list[Data] = [
+        {"engine_group_members": GROUP["engine_group_members"] | {"three": "10.9.0.3"}},
+        {"engine_group_head": "two"},
+        {"engine_group_port": 6380},
+        {"engine_group_tensor_parallel": 4},
+        {"vllm_extra_arguments": ["--enforce-eager"]},
+        {"vllm_image": "vllm/vllm-openai@sha256:" + "e" * 64},
+    ]
+    assert len({same, *(digest_of("one", **each) for each in others)}) == len(others) + 1
+
+
+def test_receipt_shows_another_secret_of_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = member("one")
+    images = {image.service: image.reference for image in service_images(settings)}
+    before = shared_digest(settings, images)
+    monkeypatch.setenv("LLMHOST_TEST_GROUP", "h" * 32)
+    assert shared_digest(settings, images) != before
 
 
 def test_all_gpus_of_all_members_compute() -> None:

@@ -328,7 +328,8 @@ def test_drain_waits_for_the_head_and_asks_no_member_for_its_health(
     asked: list[object] = []
 
     @contextmanager
-    def connected(_: str, names: Iterable[str]) -> Iterator[tuple[Any, None]]:
+    def connected(_: str, names: Iterable[str], *, strict: bool) -> Iterator[tuple[Any, None]]:
+        assert not strict  # mistakes of the others do not matter
         asked.append(sorted(names))
         gate = HostOf("gate")
         yield SimpleNamespace(active_hosts={gate}, inventory=[gate]), None
@@ -390,6 +391,29 @@ def test_drain_includes_a_worker_that_answers_with_another_service(
     found = Drain()
     result = found.run(monkeypatch, name, "site.py", "--undo")
     assert result.exit_code == 0 and found.servers == [("one", "two")], result.output
+
+
+@pytest.mark.parametrize("asked", ["front", "One", "two"])
+def test_drain_knows_members_by_other_names(
+    asked: str, declared: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the gateway, which has no capitals, or calls a server as it likes."""
+    members = {"One": "10.9.0.1", "two": "10.9.0.2", "six": "10.9.0.6"}
+    declared["One"] = declared.pop("one")
+    for name in members:
+        declared[name] |= {"engine_group_members": members, "engine_group_head": "One"}
+        declared[name] |= {"services": ["docling", "vllm"]}
+    declared["gate"] |= {
+        "gateway_upstreams": [
+            {"name": "one", "address": "10.0.0.1"},
+            {"name": "front", "address": "10.0.0.2", "port": 8080},
+        ],
+        "gateway_upstream_services": ["docling"],
+    }
+    found = Drain()
+    result = found.run(monkeypatch, asked, "site.py")
+    assert result.exit_code == 0 and found.servers == [("one", "front")], result.output
+    assert ("is in the engine group of One" in result.output) == (asked != "One")
 
 
 def run(number: int, host: str = "", *changed: str, **more: Any) -> Run:

@@ -26,6 +26,11 @@ FILES = {
     "nothing": (b"llm_servers = ()\n", "cannot be read: a group is a list of hosts"),
     "mapping": (b"llm_servers = {'a': {}}\n", "llm_servers: is a mapping; a group is a list of"),
     "lists": (b"llm_servers = [['a', {}]]\n", "llm_servers: has something that is not a host; a"),
+    "wildcard": (
+        b"llm_servers = ['llm-*', 'llm-1']\n",
+        "'llm-*' is not the name of a host; write it",
+    ),
+    "brackets": (b"llm_servers = ['[fd00::5]']\n", "'[fd00::5]' is not the name of a host; write"),
     "nameless": (b"llm_servers = ['']\n", "llm_servers: '' is not the name of a host; write it"),
     "networks": (b"NETS = ['10.0.0.0/8']\n", "if NETS is not a group, rename it to _NETS"),
     "number": (b"llm_servers = [('a', {1: 2})]\n", "a: 1 is not the name of an option"),

@@ -148,6 +148,26 @@ def test_server_is_where_its_name_says(servers: dict[str, str], sentence: str) -
     assert sentence in found
 
 
+def test_two_hosts_behind_one_address_are_called_by_their_names() -> None:
+    """A router forwards a port to each; by its address alone, either may be meant."""
+    hosts = {
+        f"llm_{number}": server(
+            model("m", "ollama"), ssh_hostname="203.0.113.5", ssh_port=2200 + number
+        )
+        for number in (1, 2)
+    }
+    ports = {"one": 8080, "two": 8081}
+    gateway = gate({}, ["ollama"])
+    gateway["gateway_upstreams"] = [
+        {"name": name, "address": "203.0.113.5", "port": port} for name, port in ports.items()
+    ]
+    found = mistakes(**hosts, gate=gateway)
+    assert "has 'one' at 203.0.113.5:8080, which may be llm-1 and llm-2" in found
+    for each, name in zip(gateway["gateway_upstreams"], ("llm-1", "llm-2"), strict=True):
+        each["name"] = name
+    assert mistakes(**hosts, gate=gateway) == ""
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

@@ -38,8 +38,8 @@ def test_script_that_ends_before_its_input_does_is_told() -> None:
 def test_ssh_is_given_the_hosts_own_settings() -> None:
     with remote("llm-server", {"ssh_hostname": "192.0.2.7", "ssh_user": "operator"}) as reached:
         text = Path(reached.reach[2]).read_text()
-        assert (reached.reach[0], reached.reach[3]) == ("ssh", "llm-server")
-    assert "HostName 192.0.2.7" in text and "User operator" in text
+        assert (reached.reach[0], reached.reach[3]) == ("ssh", "192.0.2.7")
+    assert "Host 192.0.2.7\n" in text and "User operator" in text
     with remote(LOCAL, {}) as here:
         assert (here.name, here.reach) == ("this machine", ("sh", "-c"))
 

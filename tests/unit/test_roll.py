@@ -163,6 +163,24 @@ def test_server_of_two_gateways_counts_at_both() -> None:
     assert "llm-1 is the last server of other" in plan.failed["llm-1"]
 
 
+def test_gateway_behind_another_one_comes_before_its_servers() -> None:
+    """It drains nothing as long as it differs from the inventory."""
+    inner = {
+        name: replace(server(0, name=name), upstream={"outer": (name,)}) for name in ("a", "b")
+    }
+    behind = [replace(server(number), upstream={"a": (f"llm-{number}",)}) for number in (1, 2)]
+    pools = {
+        "outer": PoolState(frozenset("ab"), frozenset()),
+        "a": PoolState(frozenset({"llm-1", "llm-2"}), frozenset()),
+    }
+    hosts = [*behind, *inner.values()]
+    assert batches(roll_plan(hosts, pools, BatchSize(4))) == [["a"], ["llm-1", "b"], ["llm-2"]]
+    pools["outer"] = PoolState(frozenset("ab"), frozenset("b"))
+    plan = roll_plan([*behind, inner["a"]], pools, ONE)
+    assert not plan.batches and "a is the last server of outer" in plan.failed["a"]
+    assert plan.failed["llm-1"] == "llm-1 is behind a, which cannot be changed first"
+
+
 def test_gateways_come_first_and_alone_then_what_no_gateway_balances() -> None:
     hosts = [
         RollHost("app", Kind.APP_SERVER, "drift"),

@@ -1,6 +1,7 @@
 """Which deploy is returned to, what is kept of one, and which images nothing needs any more."""
 
 import json
+import os
 import subprocess
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ from llmhost.history.rollback import (
     steps_to,
     valid_name,
 )
+from llmhost.history.run_record import Run
 from llmhost.inventory.reader import read_settings
 
 PLACES = DeployPaths(
@@ -147,6 +149,78 @@ def test_scripts_are_what_a_shell_takes() -> None:
         assert ("config --quiet" in script) == ("opt/llmhost/compose.yaml" in paths)
 
 
+LINE = "    server 10.0.0.{0}:8443 max_fails=2 fail_timeout=10s{1};  # llm-{0}.example"
+
+
+def pool_files(directory: Path, servers: str, drained: str) -> None:
+    """What a gateway has on disk with these servers, each a number, of which some are drained."""
+    lines = [LINE.format(each, " down" if each in drained else "") for each in servers]
+    alone = ["upstream brain {", "    server 127.0.0.1:1 down;", lines[0], "}"]
+    text = "\n".join(["upstream llmhost_servers {", *lines, "}", *alone, ""])
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in directory.iterdir():
+        path.unlink()
+    for each in drained:
+        (directory / f"llm-{each}.example.drained").write_text(f"drained {each}")
+    (directory / "upstreams.conf").write_text(text)
+    (directory / "status.conf").write_text(f'return 200 "{"0" * 64}";\n')
+    (directory / "keys.map").write_text("")
+    (directory.parent / "nginx.conf").write_text("")
+
+
+def returned_pool(tmp_path: Path, kept_pool: tuple[str, str], now: tuple[str, str]) -> str:
+    """Keep a gateway with this pool, change it to another one, and return it; what it says."""
+    places = replace(
+        PLACES,
+        receipt=str(tmp_path / "lib/receipt.json"),
+        stack=str(tmp_path / "opt"),
+        gateway=str(tmp_path / "nginx/llmhost"),
+    )
+    directory = Path(places.gateway)
+    pool_files(directory, *kept_pool)
+    shell = {"input": receipt(1), "text": True, "capture_output": True}
+    subprocess.run(["sh", "-c", keep_script(receipt(1), places)], check=True, **shell)  # type: ignore[call-overload]
+    pool_files(directory, *now)
+    # Nothing of nginx runs here: the script fails when all files are in their places.
+    for name in ("nginx", "systemctl", "curl", "sleep"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    script = return_script(replace(kept(1), paths=frozenset({"x"})), FOUND, places, "marker")
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    ran = subprocess.run(["sh", "-c", script], env=environment, text=True, capture_output=True)
+    return ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "after"),
+    [
+        (("12", ""), ("12", "1"), "1"),  # drained since then, as one that a roll left
+        (("12", "1"), ("12", ""), ""),  # drained then, and not now
+        (("12", "1"), ("12", "2"), "2"),
+        (("12", ""), ("123", "3"), ""),  # a server that the earlier deploy did not have
+    ],
+)
+def test_drained_servers_of_a_gateway_stay_drained_and_no_others(
+    before: tuple[str, str], now: tuple[str, str], after: str, tmp_path: Path
+) -> None:
+    said = returned_pool(tmp_path, before, now)
+    assert "nginx did not load" in said
+    directory = tmp_path / "nginx/llmhost"
+    marks = {path.name: path.read_text() for path in directory.glob("*.drained")}
+    assert marks == {f"llm-{each}.example.drained": f"drained {each}" for each in after}
+    lines = (directory / "upstreams.conf").read_text().splitlines()
+    servers = [LINE.format(each, " down" if each in after else "") for each in before[0]]
+    assert lines[1:3] == servers and lines[5:7] == ["    server 127.0.0.1:1 down;", servers[0]]
+
+
+def test_gateway_is_not_returned_to_a_pool_without_a_server(tmp_path: Path) -> None:
+    said = returned_pool(tmp_path, ("12", ""), ("123", "12"))
+    assert "all servers of that deploy are drained" in said
+    assert "llm-3" in (tmp_path / "nginx/llmhost/upstreams.conf").read_text()
+
+
 def test_each_return_has_a_digest_of_its_own() -> None:
     scripts = {return_script(kept(1), FOUND, PLACES, marker) for marker in ("one", "other")}
     assert len(scripts) == 2
@@ -259,6 +333,60 @@ def test_way_to_an_engine_is_the_newest_deploy_that_ran_it() -> None:
     assert steps_to([], found) == 0
     assert "were removed or replaced: llmhost/vllm:a" in str(steps_to(["llmhost/vllm:a"], found))
     assert steps_to(["llmhost/vllm:x"], found) == "no kept deploy uses llmhost/vllm:x"
+
+
+def test_unfinished_deploy_leads_back_to_the_last_complete_one() -> None:
+    """A deploy that failed has no receipt: the one before it is the current one."""
+    found = replace(FOUND, unfinished=True)
+    assert [each.time[:10] for each in found.earlier][:2] == ["2026-01-04", "2026-01-03"]
+    assert chosen(found, 1) == FOUND.deploys[-1] and chosen(FOUND, 1) == FOUND.deploys[-2]
+    assert steps_to(["llmhost/ollama:4"], found) == 1
+    assert steps_to(["llmhost/ollama:4"], FOUND) == 0
+    assert steps_to(["llmhost/ollama:3"], found) == 2
+
+
+def history_line(number: int, result: str, *changed: str) -> str:
+    return Run(f"{number}", "ann", "now", "0.2", None, False, 1, result, changed).line  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("runs", "unfinished"),
+    [
+        ([], False),
+        ([("done", "Stack | Run the declared services")], False),
+        ([("failed", "Stack | Run the declared services")], True),
+        ([("cut off", "Gateway | Configure nginx")], True),
+        ([("failed", "Docker | Install Docker")], False),
+        ([("failed", "Stack | Run"), ("done", "Stack | Run")], False),
+        ([("failed", "Stack | Run"), ("done", "Drain llm-1"), ("done", "System | Set")], True),
+        ([("failed", "Stack | Run"), ("done", "Roll back to the deploy of 2026")], False),
+        ([("done", "Stack | Run"), ("cut off", "Roll back to the deploy of 2026")], True),
+    ],
+)
+def test_last_run_that_changed_the_stack_decides(
+    runs: list[tuple[str, str]], unfinished: bool, tmp_path: Path
+) -> None:
+    lines = [history_line(number, *run) for number, run in enumerate(runs)]
+    (tmp_path / "history.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    command = KeptDeploys().command(f"{tmp_path}/receipt.json", "/status.conf", f"{tmp_path}/up")
+    read = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert KeptDeploys().process(read.stdout.splitlines()).unfinished is unfinished
+
+
+def test_way_back_leads_to_the_same_group() -> None:
+    """One image, and another secret, port or list of members: it would wait for the others."""
+
+    def of_group(day: int, group: str) -> Kept:
+        found = kept(day, vllm="a")
+        return replace(found, receipt=json.dumps(found.record | {"engine_group": group}))
+
+    deploys = tuple(of_group(day, group) for day, group in ((1, "old"), (2, "old"), (3, "new")))
+    found = KeptState(deploys, deploys[-1].receipt, (image("vllm", "a"),))
+    engine = ["llmhost/vllm:a"]
+    assert [steps_to(engine, found, group) for group in ("new", "old", None)] == [0, 1, 0]
+    assert steps_to(engine, found, "other") == (
+        "no kept deploy uses llmhost/vllm:a with the same options of the group"
+    )
 
 
 @dataclass(frozen=True)

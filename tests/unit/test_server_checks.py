@@ -260,6 +260,50 @@ def test_server_that_is_silent_is_told_once(site: Path) -> None:
     assert "the server does not answer" in reasons
 
 
+SSH = """\
+#!/bin/sh
+while [ "${1#-}" != "$1" ]; do
+    [ "$1" != -F ] || grep ControlPath "$2" >>"$SSH_LOG"
+    shift 2
+done
+echo "asked for $1" >>"$SSH_LOG"
+shift
+exec sh -c "$*"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "asked"),
+    [
+        ("fd00::5", {}, "fd00::5"),
+        ("llm@lab", {"ssh_hostname": "gpu"}, "gpu"),
+        ("Llm_1", {}, "Llm_1"),
+    ],
+)
+def test_server_is_reached_as_by_pyinfra(
+    name: str,
+    data: dict[str, str],
+    asked: str,
+    site: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever its name contains, and however long that of the operator is."""
+    program, log = tmp_path / "bin/ssh", tmp_path / "log"
+    program.parent.mkdir()
+    program.write_text(SSH)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.setenv("SSH_LOG", str(log))
+    monkeypatch.setenv("LOGNAME", "firstname.lastname@department.example.com")
+    _, records = run(site, {name: data})
+    outcomes = {each.sentence: each.outcome for each in records if isinstance(each, Check)}
+    assert outcomes["kernel is the right one"] == "passed"
+    lines = log.read_text().splitlines()
+    assert {line for line in lines if line.startswith("asked")} == {f"asked for {asked}"}
+    assert all(len(line.split('"')[1]) + 17 < 104 for line in lines if "ControlPath" in line)
+
+
 def test_ids_are_unique() -> None:
     ids = [each.id for each in catalogue.entries()]
     assert len(ids) > 70 and len(ids) == len(set(ids))

@@ -7,11 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from llmhost.checks.gateway_client import operators_key
+from llmhost.checks.gateway_client import Door, door_of, operators_key
 from llmhost.checks.nvidia import Nvidia
 from llmhost.checks.report import summary
 from llmhost.cli import verify
 from llmhost.inventory.reader import read_settings
+from llmhost.inventory.site_reader import no_rules
 from llmhost.verify.report import WAITING, Check, LeftOut, Record, Server, Started, unproven
 from tests.doubles.nvidia.hardware import PROFILES
 
@@ -22,6 +23,29 @@ class Report:
 
     user_properties: list[tuple[str, str]] = field(default_factory=list)
     longrepr: object = None
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "declared", "url", "to"),
+    [
+        ("llm-1", "10.0.0.1", {}, "https://llm-1:8443", "llm-1:8443:10.0.0.1:8443"),
+        # No certificate has such a name; the host's own has its addresses.
+        ("llm_1", "10.0.0.1", {}, "https://10.0.0.1:8443", "10.0.0.1:8443:10.0.0.1:8443"),
+        ("llm-1", "fd00::5", {}, "https://llm-1:8443", "llm-1:8443:[fd00::5]:8443"),
+        ("fd00::5", "fd00::5", {}, "https://[fd00::5]:8443", "[fd00::5]:8443:[fd00::5]:8443"),
+        (
+            *("llm_1", "10.0.0.1", {"gateway_names": ["llm.example"]}),
+            *("https://llm.example:8443", "llm.example:8443:10.0.0.1:8443"),
+        ),
+    ],
+)
+def test_gateway_is_called_by_a_name_of_its_certificate(
+    name: str, address: str, declared: dict[str, object], url: str, to: str
+) -> None:
+    settings = read_settings({"gateway_port": 8443, **declared}, no_rules, name)
+    door = door_of(name, address, settings)
+    assert isinstance(door, Door) and door.url == url
+    assert door.curl[:2] == ("--connect-to", to)
 
 
 def passed(proof: str | None = None) -> Report:
