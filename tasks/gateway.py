@@ -9,6 +9,7 @@ from llmhost.system.files import Absent, Directory, Entry, File
 from llmhost.template import render
 
 LOGROTATE = "/etc/logrotate.d/llmhost-gateway"
+BODIES = "/etc/tmpfiles.d/llmhost-gateway.conf"
 MTAIL_OPTIONS = "/etc/default/mtail"
 MTAIL_PROGRAM = "/etc/mtail/llmhost.mtail"
 
@@ -31,7 +32,8 @@ def configure_gateway(settings: Settings) -> None:
     files.present(
         *_log_readers(settings, places),
         *_counters(settings, places),
-        name="Configure what reads the access log",
+        File(BODIES, (tree.STATIC / "bodies.tmpfiles").read_text()),
+        name="Configure what reads the access log and what removes bodies of requests",
     )
     systemd.without_overrides(
         *("nginx.service", "mtail.service", "logrotate.timer", "logrotate.service"),

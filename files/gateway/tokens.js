@@ -9,6 +9,8 @@ const FIELDS = /"(usage|timings)"\s*:\s*\{|"(?:prompt_)?eval_count"\s*:/;
 const USAGE = /"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})/g;
 const TIMINGS = /"timings"\s*:\s*(\{[^{}]*\})/g;
 const MODEL = /"model"\s*:\s*"([A-Za-z0-9._:\/@+-]{1,128})"/;
+// What a client said, which vLLM repeats before its model.
+const METADATA = /"metadata"\s*:\s*\{[^{}]*\}/g;
 // What OpenAI's format `responses` repeats of the request before these events could look like figures.
 const AT_END = /^response\.(completed|incomplete|failed)$/;
 const SPARE = 30; // events: no answer begins and ends with more that are not tokens
@@ -97,7 +99,7 @@ function estimate(r, data, chunk) {
 // What counts for the quota, if the answer ends here.
 function charge(r, last) {
     // A picture is not a long text.
-    const asked = Math.min(Math.floor(Number(r.variables.request_length) / 4), 32768);
+    const asked = Math.min(Math.floor(Number(r.variables.gateway_length) / 4), 32768);
     const input = Math.max(0, tokens[0]);
     const output = Math.max(0, tokens[1]);
     // Of several choices, or of several prompts, llama.cpp reports the tokens of one.
@@ -125,7 +127,7 @@ function pass(r, data) {
         estimate(r, data, chunk);
     }
     if (!model) {
-        const named = MODEL.exec(text);
+        const named = MODEL.exec(text.replace(METADATA, ""));
         if (named) {
             model = named[1];
             r.variables.gateway_model = model;

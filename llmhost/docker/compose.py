@@ -412,7 +412,7 @@ def apply_script(project: Project, todo: ComposePlan) -> str:
     healthy, the script shows the end of its log and fails.
     """
     absent = [entry.path for entry in todo.entries if isinstance(entry, Absent)]
-    lines = ["set -e", *_LOCK]
+    lines = ["set -e", *LOCK]
     if not project.services:
         lines += [f"docker compose --project-name {project.name} down --remove-orphans"]
         return "\n".join([*lines, _remove([*absent, project.candidate])])
@@ -435,13 +435,14 @@ def apply_script(project: Project, todo: ComposePlan) -> str:
     return "\n".join([*lines, 'cat "$words" >&2; rm -f "$words"', '[ -z "$failed" ]'])
 
 
-_LOCK = (
+LOCK = (
     "mkdir -p /run/llmhost",
     "exec 8>>/run/llmhost/stack.lock",
     # The script of a deploy that was interrupted ends a little later.
     "flock -w 900 8 || { echo 'an earlier deploy still changes the containers of this host:"
-    " wait until it has ended, then deploy again' >&2; exit 1; }",
+    " wait until it has ended, then run the command again' >&2; exit 1; }",
 )
+"""Shell commands that wait until no other script changes containers."""
 
 
 def _keep_files(project: Project, services: Iterable[str]) -> Iterator[str]:

@@ -23,6 +23,12 @@ from llmhost.services import catalogue
 from llmhost.services.base import AnyService, Fields, Method, Route
 from llmhost.settings import Settings
 
+PARAMETER = 3000
+"""Bytes for what varies in a parameter of nginx's configuration, which has 4,096 at most."""
+
+_AROUND_A_PATTERN = 40
+"""Bytes of its line in nginx.conf, without the pattern itself."""
+
 
 @dataclass(frozen=True)
 class ExposedRoute:
@@ -170,6 +176,23 @@ def pattern_places(routes: Iterable[ExposedRoute]) -> tuple[Location, ...]:
     )
 
 
+def pattern_groups(places: Iterable[Location]) -> Iterator[list[tuple[str, ExposedRoute]]]:
+    """Each pattern after its prefix, in the order of the places, in groups of which each fits into
+    a parameter of nginx."""
+    group: list[tuple[str, ExposedRoute]] = []
+    size = 0
+    for place in places:
+        for route in {route.path: route for route in place.routes}.values():
+            length = len(f"{place.prefix}{route.path}{route.expression}") + _AROUND_A_PATTERN
+            if group and size + length > PARAMETER:
+                yield group
+                group, size = [], 0
+            group.append((place.prefix, route))
+            size += length
+    if group:
+        yield group
+
+
 def methods_by_path(routes: Iterable[ExposedRoute]) -> dict[str, tuple[Method, ...]]:
     """Each path with all its methods; a service may declare a path in several scopes."""
     methods: dict[str, tuple[Method, ...]] = {}
@@ -193,6 +216,15 @@ def _counted(route: ExposedRoute) -> str:
         return "prompt"
     is_app = bool(route.service) and route.service not in catalogue()
     return "named" if is_app else ""
+
+
+def engine_paths(routes: Iterable[ExposedRoute]) -> tuple[str, ...]:
+    """Paths at which an engine answers with one of the declared models; an app has its own."""
+    return tuple(
+        route.path
+        for route in routes
+        if _counted(route) and (route.models or route.service in catalogue())
+    )
 
 
 def clashes(routes: Sequence[ExposedRoute]) -> Iterator[tuple[str, list[str]]]:

@@ -7,15 +7,18 @@ same files until the inventory changes.
 from dataclasses import dataclass
 
 from llmhost.gateway.metrics import MetricsRoute, gateway_clients, metrics_routes
-from llmhost.gateway.models import CARD, ModelRoutes, model_routes
+from llmhost.gateway.models import CARD, ModelRoutes, model_places, model_routes
 from llmhost.gateway.policy import Rate, key_maps, policies_of
 from llmhost.gateway.pool import AUTHORITY, Pool
 from llmhost.gateway.routes import (
+    PARAMETER,
     counted_paths,
+    engine_paths,
     exposed_pages,
     exposed_routes,
     grants,
     methods_by_path,
+    pattern_groups,
     pattern_places,
     usable_models,
 )
@@ -76,26 +79,31 @@ def configuration(settings: Settings, places: NginxPaths) -> tuple[File, ...]:
     }
     if settings.gateway.count_tokens:
         public[TOKENS] = (STATIC / TOKENS).read_text()
+    entries = maps["keys.map"].count("\n")
     if models := model_routes(settings):
-        public |= _by_model(settings, models)
+        by_model = _by_model(settings, models)
+        entries = max(entries, by_model["model-routes.conf"].count("\n"))
+        public |= by_model
     if settings.gateway.upstream_tls == "files" and settings.gateway.upstream_authority:
         public[AUTHORITY] = settings.gateway.upstream_authority.expanduser().read_bytes()
     return (
         File(
             f"{places.configuration}/nginx.conf",
-            _main(settings, places, maps["keys.map"].count("\n")),
+            _main(settings, places, entries),
         ),
         *(File(f"{places.own}/{path}", content) for path, content in public.items()),
         *(File(f"{places.own}/{path}", content, mode="0600") for path, content in private.items()),
     )
 
 
-def _by_model(settings: Settings, models: ModelRoutes) -> dict[str, str | bytes]:
+def _by_model(settings: Settings, models: ModelRoutes) -> dict[str, str]:
     """What routes requests by their model."""
     gateway = settings.gateway
     numbered = [*enumerate(policies_of(gateway_clients(settings)), start=1)]
     usable = {number: usable_models(policy, models) for number, policy in numbered}
     static = {path.name: path.read_text() for path in sorted((STATIC / "models").glob("*.conf"))}
+    lists = {number: _parts(models.listed(names)) for number, names in usable.items()}
+    most_parts = max(map(len, lists.values()), default=0)
     return {
         **static,
         "model-routes.conf": render(
@@ -108,7 +116,8 @@ def _by_model(settings: Settings, models: ModelRoutes) -> dict[str, str | bytes]
             behind=bool(gateway.upstreams),
             stopped=settings.stack.stopped,
             only={n: usable[n] for n, policy in numbered if not policy.may_infer},
-            lists={number: models.listed(names) for number, names in usable.items()},
+            lists=lists,
+            most_parts=most_parts,
             cards={
                 number: {name: models.cards[name] for name in names if name in models.cards}
                 for number, names in usable.items()
@@ -121,28 +130,39 @@ def _by_model(settings: Settings, models: ModelRoutes) -> dict[str, str | bytes]
             exposed={route.path for route in exposed_routes(settings) if route.models},
             behind=bool(gateway.upstreams),
             counts_tokens=gateway.count_tokens,
+            most_parts=most_parts,
             scheme="https" if gateway.upstreams and gateway.upstream_tls != "off" else "http",
         ),
     }
 
 
+def _parts(text: str) -> list[str]:
+    """A text in parts of which each fits into a parameter of nginx."""
+    return [text[start : start + PARAMETER] for start in range(0, len(text), PARAMETER)]
+
+
 def _main(settings: Settings, places: NginxPaths, entries: int) -> str:
     policies, routes = policies_of(gateway_clients(settings)), exposed_routes(settings)
-    models = model_routes(settings)
+    models, patterns = model_routes(settings), pattern_places(routes)
+    granted = grants(policies, routes, models)
+    names = {place.model: "" for place in model_places(settings)} | settings.gateway.fallbacks
     return render(
         "gateway/nginx.conf.j2",
         by_model=models is not None,
         counted=counted_paths(routes),
+        engine_paths=engine_paths(routes),
         fields={route.path: route.fields for route in routes if route.fields},
         gateway=settings.gateway,
-        grants=grants(policies, routes, models),
+        grants=granted,
         group_wait_seconds=GROUP_WAIT_SECONDS,
         leads_group=settings.leads_group,
         listen=listen_addresses(settings, settings.gateway.port),
-        map_size=_map_size(entries),
+        map_size=_map_size(max(entries, len(granted))),
         methods=methods_by_path(routes),
+        model_names=names,
         pages=exposed_pages(settings),
-        pattern_places=pattern_places(routes),
+        pattern_groups=[*pattern_groups(patterns)],
+        pattern_places=patterns,
         places=places,
         policies=policies,
         quotas=any(policy.tokens for policy in policies),

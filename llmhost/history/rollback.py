@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from llmhost.docker.compose import start_script
+from llmhost.docker.compose import LOCK, start_script
 from llmhost.gateway.nginx import CANDIDATE, activate_script
 from llmhost.gateway.tls import CERTIFICATE
 from llmhost.gateway.tree import NginxPaths
@@ -255,6 +255,7 @@ def return_script(kept: Kept, found: KeptState, places: DeployPaths, marker: str
         digest=digest,
         gateway=port is not None,
         kept=shlex.quote(places.kept),
+        lock="\n".join(LOCK),
         deploy=kept.name,
         own=shlex.quote(places.gateway),
         present=shlex.quote(f"{name_of(found.present)}.json"),

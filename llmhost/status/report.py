@@ -60,7 +60,7 @@ class GpuStatus:
 class RequestsStatus:
     """Requests to the gateway in the last `seconds`. `errors`: the gateway or an engine failed, or
     the engine refused the request. `refused`: the gateway refused it. `aborted`: the client closed
-    the connection, or an engine ended a stream early. First byte: of successful POST requests."""
+    the connection early. First byte: of successful POST requests."""
 
     seconds: int
     answered: int

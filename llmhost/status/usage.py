@@ -39,8 +39,9 @@ class UsageRow:
     places, `brain/vllm`, where the gateway chooses the place by the model.
 
     `errors`: the gateway or an engine failed, or the engine refused the request; `refused`: the
-    gateway refused it; `aborted`: the client closed the connection, or an engine ended a stream
-    early. Each request is in at most one of them. `seconds` is the time of all requests.
+    gateway refused it; `aborted`: the client closed the connection early. Each
+    request is in at most one of them; a stream that an engine ended early is in none. `seconds` is
+    the time of all requests.
     `tokens_in` and `tokens_out` are those of the `counted` requests, whose tokens the engine
     reported (`gateway_count_tokens`).
     """

@@ -177,6 +177,20 @@ def test_body_that_is_no_object_is_the_engine_s_error_or_the_gateway_s(
     assert post(gateway, "/api/chat", body).status_code == 400
 
 
+def test_field_is_found_behind_what_takes_long_to_read(gateway: LocalGateway) -> None:
+    """Of 7 MiB: blanks, numbers, escapes, and names of which none is that of a field."""
+    fillers = {
+        b" " * 7_000_000: 403,
+        b'"context":[' + b"1," * 3_500_000 + b"1],": 403,
+        rb'"system":"' + rb"\n" * 3_500_000 + b'",': 403,
+        b'"' + rb"\u0041" * 1_100_000 + b'":1,': 403,
+        rb'"system":"' + rb"a\n" * 1_200_000 + b'",': 400,
+    }
+    for filler, status in fillers.items():
+        body = b'{"model":"brain",' + filler + b'"keep_alive":0}'
+        assert post(gateway, "/api/generate", body).status_code == status
+
+
 def test_chunked_body_is_read_too(gateway: LocalGateway, loaded: httpx.Client) -> None:
     headers = {"Authorization": f"Bearer {APP}"}
     for part, status in ((b'"keep_alive":0}', 403), (b'"prompt":"Hi","stream":false}', 200)):

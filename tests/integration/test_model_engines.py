@@ -121,3 +121,37 @@ def test_unknown_model_raises_what_openai_s_client_raises(served: Served) -> Non
         ask(served.client, "gpt-4o")
     assert caught.value.code == "model_not_found"
     assert caught.value.type == "invalid_request_error"
+
+
+def form(**parts: str) -> bytes:
+    """A body whose parts llama.cpp makes one object of, if the header says that it is a form."""
+    lines = [
+        f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in parts.items()
+    ]
+    return ("".join(lines) + "--x--\r\n").encode()
+
+
+def test_engine_reads_no_form(served: Served) -> None:
+    """The gateway finds the model of the last part, and llama.cpp the first part."""
+    body = form(model="search", prompt="One", hidden='{"model":"brain"}')
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    url = served.engines["brain"]
+    assert "choices" in httpx.post(f"{url}/v1/completions", content=body, headers=headers).json()
+    headers["Authorization"] = f"Bearer {KEY}"
+    answer = httpx.post(f"{served.gateway.url}/v1/completions", content=body, headers=headers)
+    assert (answer.status_code, "parse error" in answer.text) == (400, True)
+
+
+def test_client_does_not_end_the_stream_of_another(served: Served) -> None:
+    """llama.cpp keeps one stream for each of these names."""
+    more: dict[str, Any] = {"extra_headers": {"X-Conversation-Id": "same"}, "temperature": 0}
+    more["extra_body"] = {"ignore_eos": True}
+    words: list[str] = []
+    for chunk in served.client.completions.create(
+        model="search", prompt="One", max_tokens=200, stream=True, **more
+    ):
+        words += [choice.text for choice in chunk.choices if not choice.finish_reason]
+        if len(words) == 3:
+            served.client.completions.create(model="search", prompt="Two", max_tokens=1, **more)
+    assert len(words) >= 190

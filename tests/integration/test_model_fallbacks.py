@@ -254,6 +254,29 @@ def test_requests_are_shared_by_weight_and_told_apart(
         assert [each["id"] for each in listed] == ["brain"]
 
 
+def test_place_that_is_down_is_replaced_by_another(engines: list[Engine], tmp_path: Path) -> None:
+    """Nothing has been sent to it."""
+    models = [model("brain", "llamacpp"), model("brain", "ollama")]
+    shares = {"brain": {"llamacpp": 1, "ollama": 1}}
+    data = inventory([gone(), engines[1].port], models, gateway_shares=shares)
+    with local_gateway(data, tmp_path / "nginx") as gateway:
+        before = counts(engines)
+        for number in range(10):
+            assert ask(gateway, trace=f"d{number}").status_code == 200
+        assert counts(engines) == [before[0], before[1] + 10]
+        assert {gateway.logged(f"d{number}")["variant"] for number in range(10)} == {"brain/ollama"}
+
+
+def test_generation_is_not_repeated_at_another_place(engines: list[Engine], tmp_path: Path) -> None:
+    models = [model("brain", "llamacpp"), model("brain", "ollama")]
+    shares = {"brain": {"llamacpp": 1, "ollama": 1}}
+    data = inventory([each.port for each in engines], models, gateway_shares=shares)
+    with local_gateway(data, tmp_path / "nginx") as gateway:
+        before = sum(counts(engines))
+        assert ask(gateway, hang_up=True).status_code == 502
+        assert sum(counts(engines)) == before + 1
+
+
 def test_share_of_nothing_gets_nothing(engines: list[Engine], tmp_path: Path) -> None:
     models = [model("brain", "llamacpp"), model("brain", "ollama")]
     shares = {"brain": {"llamacpp": 1, "ollama": 0}}

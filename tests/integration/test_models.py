@@ -148,6 +148,27 @@ def test_model_of_another_spelling_does_not_exist(gateway: LocalGateway, name: s
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 
+def test_card_has_the_name_as_it_is_declared(gateway: LocalGateway) -> None:
+    with pytest.raises(openai.NotFoundError):
+        client(gateway).models.retrieve("BRAIN")
+
+
+def test_list_is_longer_than_a_parameter_of_nginx(
+    brain: Engine, vector: Engine, tmp_path: Path
+) -> None:
+    names = [f"a-model-with-a-long-name-{number}" for number in range(100)]
+    models = [model("brain", "llamacpp")]
+    models += [model(name, "embeddings", task="embed") for name in names]
+    clients = [
+        {"name": "app", "sha256": digest(APP)},
+        {"name": "only", "sha256": digest(ONLY_VECTOR), "scope": names[:60]},
+    ]
+    data = inventory(brain.port, vector.port, models=models, api_clients=clients)
+    with local_gateway(data, tmp_path / "nginx") as gateway:
+        for key, expected in ((APP, ["brain", *names]), (ONLY_VECTOR, names[:60])):
+            assert [each.id for each in client(gateway, key).models.list().data] == expected
+
+
 def test_model_is_not_offered_where_its_engine_does_not_answer(gateway: LocalGateway) -> None:
     answer = post(gateway, CHAT, {"model": "vector"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_lacks_route")
@@ -167,6 +188,7 @@ UNCLEAR = {
     "UTF-16": '{"model":"vector"}'.encode("utf-16-le"),
     "two bodies": b'{"model":"vector"}{"model":"brain"}',
     "a second value": b'{"x":{},"model":"brain"}["vector"]',
+    "very many escapes": b'{"model":"vector","x":"' + rb"a\"" * 1_100_000 + b'"}',
     "very many names": b'{"model":"vector","a":[' + b'"",' * 300_000 + b'""]}',
 }
 
@@ -217,12 +239,46 @@ def test_second_header_does_not_make_a_body_compressed(
     assert vector.requests[-1].headers["content-encoding"] == "zstd"
 
 
+def test_body_that_is_said_not_to_be_compressed_is_read(gateway: LocalGateway) -> None:
+    answer = post(gateway, CHAT, {"model": "brain"}, **{"Content-Encoding": "identity"})
+    assert answer.status_code == 200
+
+
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nbrain\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="y"\r\n\r\n{"model":"vector"}\r\n--x--\r\n'
+)
+
+
+@pytest.mark.parametrize(
+    "kinds", [["multipart/form-data; boundary=x"], ["application/json", "multipart/form-data"], []]
+)
+def test_engine_gets_what_was_read_as_json(
+    gateway: LocalGateway, vector: Engine, kinds: list[str]
+) -> None:
+    """llama.cpp would make an object of the parts of a form, and take the model of that."""
+    headers = [("Authorization", f"Bearer {APP}"), *(("Content-Type", kind) for kind in kinds)]
+    url = f"{gateway.url}/v1/embeddings"
+    httpx.post(url, content=FORM, headers=headers).raise_for_status()
+    assert vector.requests[-1].headers["content-type"] == "application/json"
+    # Elsewhere, it is the engine's to read.
+    url = f"{gateway.url}/embeddings/v1/embeddings"
+    httpx.post(url, content=FORM, headers=headers[:2]).raise_for_status()
+    assert vector.requests[-1].headers.get("content-type", "") == (kinds[0] if kinds else "")
+
+
+def test_engine_keeps_no_stream_by_a_name_of_the_client(
+    gateway: LocalGateway, brain: Engine
+) -> None:
+    for path in (CHAT, "/tokenize"):
+        post(gateway, path, {"model": "brain"}, **{"X-Conversation-Id": "a"}).raise_for_status()
+        assert "x-conversation-id" not in brain.requests[-1].headers
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'"model"', b'{"model":null}', b"{bad"])
 def test_body_without_a_model_is_refused(gateway: LocalGateway, body: bytes) -> None:
     answer = post(gateway, CHAT, body)
-    assert answer.status_code == 400
-    if body:
-        assert answer.json()["error"]["code"] == "model_missing"
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "model_missing")
 
 
 def picture(mib: int) -> bytes:

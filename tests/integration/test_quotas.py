@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -203,6 +203,7 @@ class Engine(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     asked = 0
+    encodings: ClassVar[list[str]] = []
     compresses = False
 
     def do_GET(self) -> None:
@@ -211,6 +212,7 @@ class Engine(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         Engine.asked += 1
+        Engine.encodings = [each for each in self.headers.get_all("Content-Encoding", []) if each]
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.compresses = body.get("compresses", False)
         time.sleep(body.get("wait", 0))
@@ -485,6 +487,41 @@ def test_route_that_asks_no_model_costs_nothing(sites: Callable[[str], Site], na
     assert site.send("capped", path, answer=answer).status_code == 200
     site.settle()
     assert site.used() == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+def test_compressed_request_counts_as_the_largest(sites: Callable[[str], Site], path: str) -> None:
+    """Ollama decompresses those to /v1; a long text may be short when it is compressed."""
+    site = sites("ollama")
+    body = compact({"answer": {}, "padding": "x"})
+    headers = [("Authorization", f"Bearer {KEYS['capped']}"), ("Content-Encoding", "zstd")]
+    site.client.post(path, content=body, headers=headers).raise_for_status()
+    site.settle()
+    assert 32_768 <= site.used() < 32_800
+    site.begin_day()
+    # nginx before 1.23 sees the first header of a name: so does the engine.
+    headers[1:1] = [("Content-Encoding", "")]
+    site.client.post(path, content=body, headers=headers).raise_for_status()
+    site.settle()
+    assert Engine.encodings == [] or site.used() >= 32_768
+
+
+def test_model_of_a_log_is_declared(site: Site) -> None:
+    """Some engines repeat what a client said: vLLM its `metadata` and llama.cpp, with vectors, the
+    model; Ollama takes names in other spellings."""
+    answers: dict[str, dict[str, Any]] = {
+        "/v1/responses": {"metadata": {"model": "made-up"}, "model": "m"},
+        "/v1/embeddings": {"model": "made-up"},
+        "/v1/completions": {"model": "M:latest"},
+    }
+    found = {}
+    for path, answer in answers.items():
+        answer["usage"] = {"input_tokens": 5, "output_tokens": 4}
+        trace = site.send("free", path, answer=answer).headers["X-Request-ID"]
+        line = site.gateway.logged(trace)
+        assert line["tokens_in"] == "5"
+        found[path] = line["model"]
+    assert found == {"/v1/responses": "m", "/v1/embeddings": "", "/v1/completions": "m"}
 
 
 def test_refusal_of_an_engine_costs_nothing(site: Site) -> None:

@@ -1,10 +1,18 @@
 """Routes as services declare them and as clients see them, and browser UIs."""
 
+import re
 from typing import Any
 
 import pytest
 
-from llmhost.gateway.routes import ExposedRoute, clashes, methods_by_path, pattern_places
+from llmhost.gateway.routes import (
+    ExposedRoute,
+    clashes,
+    methods_by_path,
+    pattern_groups,
+    pattern_places,
+)
+from llmhost.gateway.tree import NginxPaths, configuration
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.services import catalogue
@@ -85,6 +93,33 @@ def test_longest_beginning_comes_first() -> None:
     places = pattern_places([*routes, exposed("/a/plain")])
     assert [place.prefix for place in places] == ["/a/b/", "/a/", "/"]
     assert [route.path for route in places[1].routes] == ["/a/{x}", "/a/{x}/c"]
+
+
+def test_patterns_are_in_groups_that_fit_into_a_parameter_of_nginx() -> None:
+    """ngx_conf_read_token: NGX_CONF_BUFFER. Their order is that in which they are tried."""
+    paths = [f"/a/{'x' * 60}-{number}/{{name}}" for number in range(60)]
+    routes = [exposed(path) for path in [*paths, "/a/{name}", "/b/{file...}", "/a/{name}"]]
+    places = pattern_places(routes)
+    groups = [*pattern_groups(places)]
+    assert len(groups) > 1
+    tried = [(prefix, route.path) for group in groups for prefix, route in group]
+    assert tried == [
+        (place.prefix, path)
+        for place in places
+        for path in dict.fromkeys(route.path for route in place.routes)
+    ]
+    app = {
+        "name": "app",
+        "image": "registry.example/app:1@sha256:" + "1" * 64,
+        "port": 8100,
+        "container_port": 8000,
+        "health": ["true"],
+        "routes": [{"path": path, "methods": ["GET"]} for path in paths],
+    }
+    files = configuration(settings(services=["llamacpp"], apps=[app]), NginxPaths())
+    [text] = [file.data.decode() for file in files if file.path == "/etc/nginx/nginx.conf"]
+    handlers = re.findall(r"perl(?:_set \$\w+)? '(.*?)';", text, re.DOTALL)
+    assert len(handlers) > len(groups) and max(map(len, handlers)) < 4096
 
 
 def test_expression_has_nothing_that_nginx_would_read() -> None:

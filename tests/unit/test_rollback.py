@@ -147,6 +147,9 @@ def test_scripts_are_what_a_shell_takes() -> None:
         script = return_script(replace(kept(1), paths=paths), FOUND, PLACES, "marker")
         subprocess.run(["sh", "-n"], input=script, text=True, check=True)
         assert ("config --quiet" in script) == ("opt/llmhost/compose.yaml" in paths)
+        # The script of a deploy whose connection was lost may still change containers.
+        changes = "mv -fT" if "opt/llmhost/compose.yaml" in paths else "docker compose"
+        assert script.index("flock -w") < script.index(changes)
 
 
 LINE = "    server 10.0.0.{0}:8443 max_fails=2 fail_timeout=10s{1};  # llm-{0}.example"
