@@ -92,6 +92,12 @@ class ModelUpstream:
         return any(place.share is not None for place in self.places)
 
     @property
+    def only_name(self) -> str:
+        """The name of its places if they have the same one, otherwise empty."""
+        names = {place.name for place in self.places}
+        return names.pop() if len(names) == 1 else ""
+
+    @property
     def answering(self) -> frozenset[str]:
         """Names of the places that get requests: all but those with a share of 0."""
         return frozenset(place.name for place in self.places if place.share != 0)

@@ -131,6 +131,7 @@ def _by_model(settings: Settings, models: ModelRoutes) -> dict[str, str]:
             behind=bool(gateway.upstreams),
             counts_tokens=gateway.count_tokens,
             most_parts=most_parts,
+            stopped=settings.stack.stopped,
             scheme="https" if gateway.upstreams and gateway.upstream_tls != "off" else "http",
         ),
     }

@@ -335,6 +335,59 @@ def test_aborted_request_leaves_no_body(gateway: LocalGateway) -> None:
     assert not any(Path(name).exists() for name in names)
 
 
+def test_what_a_worker_remembers_ends_with_its_configuration(
+    brain: Engine, vector: Engine, tmp_path: Path
+) -> None:
+    data = inventory(brain.port, vector.port)
+    with local_gateway(data, tmp_path / "nginx") as gateway:
+        for _ in range(8):  # both workers
+            assert post(gateway, CHAT, {"model": "brain"}).status_code == 200
+            assert post(gateway, CHAT, {"model": "brain"}, ONLY_VECTOR).status_code == 403
+        data["models"][0]["name"] = "mind"
+        gateway.reload(data)
+        statuses = {"mind": 200, "brain": 404}
+
+        def is_changed() -> bool:
+            found = [post(gateway, CHAT, {"model": name}).status_code for name in statuses]
+            return found == [*statuses.values()]
+
+        # The old workers may still take a request.
+        assert wait_until(lambda: all(is_changed() for _ in range(8)), 20)
+
+
+@pytest.mark.parametrize("pieces", [1, 2], ids=["in one piece", "after its head"])
+@pytest.mark.parametrize("path", [CHAT, "/api/chat"])
+def test_client_that_leaves_before_its_answer_frees_the_engine(
+    tmp_path: Path, path: str, pieces: int
+) -> None:
+    """Whether its body was there with its head or not: nginx's Perl module differs in that."""
+    with socket.create_server(("127.0.0.1", 0)) as engine:
+        engine.settimeout(20)
+        data = inventory(1025, free_ports(9)[-1], services=["ollama", "embeddings"])
+        data["models"][0] |= {"service": "ollama"}
+        data |= {"ollama_port": engine.getsockname()[1], "api_clients": data["api_clients"][:1]}
+        del data["llamacpp_port"]
+        body = json.dumps({"model": "brain", "messages": []})
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {APP}\r\n"
+        head += f"X-Request-ID: left\r\nContent-Length: {len(body)}\r\n\r\n"
+        with local_gateway(data, tmp_path / "nginx") as gateway:
+            port = gateway.settings.gateway.port
+            with socket.create_connection(("127.0.0.1", port), 20) as leaving:
+                sent = [head + body] if pieces == 1 else [head, body]
+                for piece in sent:
+                    leaving.sendall(piece.encode())
+                    time.sleep(0.2)
+                asked, _ = engine.accept()
+                asked.settimeout(20)
+                received = b""
+                while not received.endswith(body.encode()):
+                    received += asked.recv(65_536)
+            with asked:
+                assert asked.recv(1) == b""
+            line = gateway.logged("left")
+            assert (line["status"], line["complete"]) == (499, "")
+
+
 def test_chunked_body_is_read_too(gateway: LocalGateway) -> None:
     headers = {"Authorization": f"Bearer {APP}"}
     for part, status in ((b'"model":"brain"}', 200), (b'"model":"other"}', 404)):
@@ -353,7 +406,8 @@ def test_stranger_is_refused_before_a_body_is_read(gateway: LocalGateway) -> Non
 
 
 def test_inner_locations_are_not_reached_from_outside(gateway: LocalGateway) -> None:
-    for path in ("/@model_step_1", "/_llmhost/401", "/v1/models/brain/x", "/v1/models/"):
+    inner = ("/@model_1", "/@model_step_1", "/_llmhost/401")
+    for path in (*inner, "/v1/models/brain/x", "/v1/models/"):
         assert post(gateway, path, {"model": "brain"}).status_code in (403, 404)
         headers = {"Authorization": f"Bearer {APP}"}
         assert httpx.get(f"{gateway.url}{path}", headers=headers).status_code == 404

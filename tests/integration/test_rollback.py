@@ -190,7 +190,7 @@ def test_prune_shows_first_and_frees_only_what_is_ours(site: Site) -> None:
     before = set(site.server.ssh(listed).stdout.split())
     shown = site.prune()
     assert shown.returncode == 0 and "llmhost/old:0" in shown.stdout
-    assert "about 3.0 MB can be freed" in shown.stdout and "add --yes" in shown.stdout
+    assert "about 3 MiB can be freed" in shown.stdout and "add --yes" in shown.stdout
     assert set(site.server.ssh(listed).stdout.split()) == before
     freed = site.prune("--yes")
     assert freed.returncode == 0, freed.stdout + freed.stderr

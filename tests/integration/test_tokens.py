@@ -111,7 +111,9 @@ def bodies() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_sums_of_mixed_requests_equal_the_engine_s_own(engine: str, tmp_path: Path) -> None:
-    with local_gateway(inventory(int(engine.rpartition(":")[2])), tmp_path / "nginx") as gateway:
+    models = [{"name": "tiny", "source": "https://x/m.gguf", "sha256": "1" * 64}]  # as the engine's
+    data = inventory(int(engine.rpartition(":")[2]), models=models)
+    with local_gateway(data, tmp_path / "nginx") as gateway:
         sent: list[int] = []
         with httpx.Client(timeout=120) as client:
 

@@ -4,6 +4,7 @@ import json
 import random
 import re
 import subprocess
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -384,12 +385,17 @@ while (read STDIN, my $head, 8) {
 """
 
 
-def read_models(bodies: list[bytes], size: int, tmp_path: Path) -> list[str | None]:
-    """The model of each body, read in pieces of a size, or 0: as one; None: refused."""
+def read_models(
+    bodies: list[bytes], size: int, tmp_path: Path, expected: Sequence[str] = ()
+) -> list[str | None]:
+    """The model of each body, read in pieces of a size, or 0: as one; None: refused.
+
+    `expected` are models that other requests have named before."""
     handlers = re.findall(r"perl_set \$\w+ '(.*?)';", HANDLERS.read_text(), re.DOTALL)
     subs = [f"my $unused_{i} = do {{ {text} }};" for i, text in enumerate(handlers[:3])]
     program = tmp_path / "read.pl"
-    program.write_text("\n".join([*subs, DRIVER]))
+    known = [f'LLMHost::expect_model("{name}");' for name in expected]
+    program.write_text("\n".join([*subs, *known, DRIVER]))
     sent = b"".join(len(b).to_bytes(4, "big") + size.to_bytes(4, "big") + b for b in bodies)
     run = subprocess.run(["perl", program], input=sent, capture_output=True, check=True)
     lines = run.stdout.decode().splitlines()
@@ -460,6 +466,47 @@ def test_second_model_is_refused_wherever_it_is(tmp_path: Path, size: int) -> No
             ).encode()
         )
     assert set(read_models(bodies, size, tmp_path)) == {None}
+
+
+MODELS = ("brain", "search", "a/b")
+
+
+def test_expected_model_is_found_as_the_others_are(tmp_path: Path) -> None:
+    """A worker knows the beginnings of bodies that name a model which there is."""
+    chance = random.Random(0)
+    bodies = []
+    for _ in range(400):
+        fields = {"model": chance.choice([*MODELS, "other"])}
+        fields |= {f"f{number}": random_value(chance) for number in range(chance.randrange(3))}
+        separators = chance.choice([(",", ":"), (", ", ": ")])
+        bodies.append(json.dumps(fields, separators=separators).encode())
+    found = read_models(bodies, 0, tmp_path, MODELS)
+    assert found == [json.loads(body)["model"] for body in bodies]
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        ',"model":"search"}',
+        ',"Model":"search"}',
+        ',"x":"tool","MODEL" : "search"}',
+        r',"\u006dodel":"search"}',
+        r',"mode\u004C":"search"}',
+        r',"x":"\\","model":"search"}',
+        '} {"model":"search"}',
+        ',"x":1}\0',
+        ',"x":1,"model":{}}',
+    ],
+)
+def test_expected_model_does_not_hide_another(tmp_path: Path, rest: str) -> None:
+    bodies = [(start + rest).encode() for start in ('{"model":"brain"', '{"model": "brain"')]
+    assert read_models(bodies, 0, tmp_path, MODELS) == [None, None]
+    # Nested, or within a text, it is another thing.
+    bodies = [
+        b'{"model": "brain", "x": {"model": "search"}}',
+        rb'{"model":"brain","x":"\"model\":"}',
+    ]
+    assert read_models(bodies, 0, tmp_path, MODELS) == ["brain", "brain"]
 
 
 def first_value(body: bytes) -> Any:
