@@ -45,21 +45,57 @@ def compress(repository: Path, result: Path, scheme: str, calibration: Path | No
     """Write config and weights; the tokenizer's files stay those of the source."""
     import torch
     from llmcompressor import oneshot
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     torch.manual_seed(SEED)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # vLLM calculates with 16 bits: a source with 32 would only make a larger result.
     half = AutoConfig.from_pretrained(repository).dtype == torch.float16
     dtype = torch.float16 if half else torch.bfloat16
-    model = AutoModelForCausalLM.from_pretrained(repository, dtype=dtype)
+    model = loaded(repository, dtype=dtype)
     data: dict[str, Any] = {}
     if calibration:
         samples = stretches(repository, calibration.read_text(encoding="utf-8"))
         data = {"dataset": samples, "num_calibration_samples": len(samples)}
         data |= {"max_seq_length": STRETCH_TOKENS, "shuffle_calibration_samples": False}
     oneshot(model=model, recipe=steps(scheme, model), **data)
+    check_share(model)
     model.save_pretrained(result, save_compressed=True)
+
+
+def loaded(repository: Path, **options: Any) -> Any:
+    """The whole model. What its safetensors lack would be random, and what its class for texts
+    leaves out would be missing in the result."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model, found = AutoModelForCausalLM.from_pretrained(
+        repository, output_loading_info=True, **options
+    )
+    kind = AutoConfig.from_pretrained(repository).model_type
+    if found["missing_keys"]:
+        lacks = min(map(str, found["missing_keys"]))
+        raise SystemExit(f"Transformers reads no {lacks} from {repository.name}, a model of {kind}")
+    if model.config.model_type != kind:
+        raise SystemExit(f"{kind} does not only read texts, and the result would lack the rest")
+    return model
+
+
+def check_share(model: Any) -> None:
+    """llm-compressor leaves layers that it does not know as they are: the result would be neither
+    smaller nor less accurate."""
+    from compressed_tensors.utils import match_name
+
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    done, left = 0, {}
+    for name, module in model.named_modules():
+        matrices = {n: p.numel() for n, p in module.named_parameters(recurse=False) if p.ndim > 1}
+        if getattr(module, "quantization_scheme", None):
+            done += sum(matrices.values())
+        elif module not in ends and not any(match_name(name, each) for each in IGNORED):
+            left |= {f"{name}.{each}": size for each, size in matrices.items()}
+    if sum(left.values()) > done:
+        largest = max(left, key=left.__getitem__)
+        raise SystemExit(f"llm-compressor leaves most weights as they are, such as {largest}")
 
 
 def steps(scheme: str, model: Any) -> list[Any]:
@@ -136,11 +172,10 @@ def measure(repository: Path, answer: Path, text: Path | None = None) -> None:
     """Tokens per second for one request, and the perplexity of a text: 0 if it is too short. With a
     GPU also its memory; without, that of the process is the model's."""
     import torch
-    from transformers import AutoModelForCausalLM
 
     gpu = torch.cuda.is_available()
     options = {"dtype": torch.bfloat16, "device_map": "auto"} if gpu else {"dtype": torch.float32}
-    model = AutoModelForCausalLM.from_pretrained(repository, **options).eval()
+    model = loaded(repository, **options).eval()
     found: dict[str, Any] = {}
     with torch.no_grad():
         if text:

@@ -62,9 +62,7 @@ def sample(client: httpx.Client, load: Load, number: int) -> Sample:
             for event in stream_events(answer):
                 if why := failure(event):
                     return Sample(error=why)
-                usage = event.get("usage")
-                if isinstance(usage, dict):
-                    reported = int(usage.get("completion_tokens") or 0)
+                reported = tokens_in(event) or reported
                 if _has_text(event):
                     last = time.perf_counter() - started
                     first = first or last
@@ -84,7 +82,7 @@ def stream_events(answer: httpx.Response) -> Iterator[dict[str, object]]:
         if line.startswith("data:") and line[5:].strip() != "[DONE]":
             try:
                 event = json.loads(line[5:])
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(event, dict):
                 yield event
@@ -100,17 +98,34 @@ def failure(event: dict[str, object]) -> str:
 
 def _has_text(event: dict[str, object]) -> bool:
     """Whether an event has a token, of the answer or of its reasoning."""
-    choices = event.get("choices")
-    if not isinstance(choices, list) or not choices:
-        return False
-    delta = choices[0].get("delta") or {}
+    delta = delta_in(event)
     return any(delta.get(key) for key in ("content", "reasoning_content", "reasoning"))
+
+
+def delta_in(event: dict[str, object]) -> dict[str, object]:
+    """What an event adds to the answer."""
+    delta = choice_in(event).get("delta")
+    return delta if isinstance(delta, dict) else {}
+
+
+def choice_in(event: dict[str, object]) -> dict[str, object]:
+    """The first choice of an event, with its `delta` and `finish_reason`; empty if it has none."""
+    choices = event.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else {}
+
+
+def tokens_in(event: dict[str, object]) -> int:
+    """Tokens of the whole answer, if the event says so; else 0."""
+    usage = event.get("usage")
+    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) else 0
 
 
 def refusal(answer: httpx.Response) -> str:
     """The status, with the gateway's code if there is one."""
     try:
         code = json.loads(answer.read())["error"]["code"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         code = None
     return f"{answer.status_code} {code}" if code else str(answer.status_code)

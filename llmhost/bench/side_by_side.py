@@ -5,11 +5,10 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 
-from llmhost.bench.client import failure, refusal, stream_events
+from llmhost.bench.client import choice_in, delta_in, failure, refusal, stream_events, tokens_in
 from llmhost.template import render
 from llmhost.units import reason
 
@@ -88,10 +87,8 @@ def ask(client: httpx.Client, path: str, model: str, question: str, max_tokens: 
             for event in stream_events(answer):
                 if why := failure(event):
                     return Answer(error=why)
-                usage = event.get("usage")
-                if isinstance(usage, dict):
-                    reported = int(usage.get("completion_tokens") or 0)
-                is_cut = is_cut or _choice(event).get("finish_reason") == "length"
+                reported = tokens_in(event) or reported
+                is_cut = is_cut or choice_in(event).get("finish_reason") == "length"
                 if text := _text(event):
                     first = first or time.perf_counter() - begun
                     parts.append(text)
@@ -107,13 +104,8 @@ def ask(client: httpx.Client, path: str, model: str, question: str, max_tokens: 
 
 def _text(event: dict[str, object]) -> str:
     """The part of the answer in an event; reasoning is not part of it."""
-    content = (_choice(event).get("delta") or {}).get("content")
+    content = delta_in(event).get("content")
     return content if isinstance(content, str) else ""
-
-
-def _choice(event: dict[str, object]) -> dict[str, Any]:
-    choices = event.get("choices")
-    return choices[0] if isinstance(choices, list) and choices else {}
 
 
 def _without_text(tokens: int) -> str:

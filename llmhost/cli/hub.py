@@ -9,19 +9,25 @@ sent to Hugging Face or its mirror only.
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
+from llmhost.models.lineage import LICENCES, bases_in, licences_in
 from llmhost.options.gguf_parts import all_parts, part_of
+from llmhost.options.model import can_be_a_file
 from llmhost.options.model_source import HUB, MANIFEST, OLLAMA_LIBRARY, HubSource, OllamaSource
 from llmhost.secret import read_token
 from llmhost.units import reason
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+
+_STRANGE = (
+    "cannot be looked up: the answer is not that of a model hub; check the address of the mirror"
+)
 
 # What vLLM and Transformers read from a repository with several formats: safetensors and text.
 _READ = re.compile(r"(\.safetensors|\.json|\.txt|\.model|\.jinja)$")
@@ -86,7 +92,8 @@ class Hubs:
         commit = str(answer.get("sha", ""))
         if not re.fullmatch(r"[0-9a-f]{40}", commit):
             raise HubError("has no commit in the hub's answer")
-        siblings = {str(each["rfilename"]): each for each in answer.get("siblings", ())}
+        named = (each for each in _records(answer, "siblings") if "rfilename" in each)
+        siblings = {str(each["rfilename"]): each for each in named}
         pins: dict[str, Any] = {"revision": commit, **_card(answer)}
         if source.file:
             for name in all_parts(source.file):
@@ -96,7 +103,7 @@ class Hubs:
             if part_of(source.file):
                 return {**pins, **self._file_pins(source, commit, siblings, all_parts(source.file))}
             sha256 = self._sha256(source, commit, siblings[source.file])
-            return {**pins, "sha256": sha256, "bytes": siblings[source.file].get("size")}
+            return {**pins, "sha256": sha256, "bytes": _size(siblings[source.file])}
         names = _selected(siblings, include) if include else _readable(siblings)
         return {**pins, **self._file_pins(source, commit, siblings, sorted(names))}
 
@@ -110,12 +117,14 @@ class Hubs:
         files = [
             {"path": name, "sha256": self._sha256(source, commit, siblings[name])} for name in names
         ]
-        return {"files": files, "bytes": sum(siblings[n].get("size") or 0 for n in names)}
+        return {"files": files, "bytes": sum(_size(siblings[name]) for name in names)}
 
     def _sha256(self, source: HubSource, commit: str, sibling: Mapping[str, Any]) -> str:
-        if lfs := sibling.get("lfs"):
-            return str(lfs["sha256"])
-        if (sibling.get("size") or 0) > _LARGEST_TEXT:
+        lfs = sibling.get("lfs")
+        sha256 = str(lfs.get("sha256")) if isinstance(lfs, dict) else ""
+        if re.fullmatch(r"[0-9a-f]{64}", sha256):
+            return sha256
+        if lfs or _size(sibling) > _LARGEST_TEXT:
             raise HubError(f"has no hash for {sibling['rfilename']} in the hub's answer")
         path = source.url(commit, sibling["rfilename"]).removeprefix(HUB)
         return hashlib.sha256(self._get(self._hub + path, self._token).content).hexdigest()
@@ -124,8 +133,9 @@ class Hubs:
         address = source.url(MANIFEST).replace(OLLAMA_LIBRARY, self._library, 1)
         answer = self._get(address, {"Accept": MANIFEST_TYPE})
         manifest = _json(answer)
-        blobs = [manifest.get("config", {}), *manifest.get("layers", ())]
-        digests = list(dict.fromkeys(str(blob.get("digest", "")) for blob in blobs))
+        config = manifest.get("config")
+        blobs = [config if isinstance(config, dict) else {}, *_records(manifest, "layers")]
+        digests = [*dict.fromkeys(str(blob.get("digest", "")) for blob in blobs)]
         if not all(re.fullmatch(r"sha256:[0-9a-f]{64}", digest) for digest in digests):
             raise HubError("has a manifest without digests")
         files = [{"path": MANIFEST, "sha256": hashlib.sha256(answer.content).hexdigest()}]
@@ -133,7 +143,7 @@ class Hubs:
             {"path": digest.replace(":", "-"), "sha256": digest.removeprefix("sha256:")}
             for digest in digests
         ]
-        return {"files": files, "bytes": sum(int(blob.get("size", 0)) for blob in blobs)}
+        return {"files": files, "bytes": sum(map(_size, blobs))}
 
     def _get(
         self, address: str, headers: Mapping[str, str], params: Mapping[str, str] | None = None
@@ -156,10 +166,13 @@ class Hubs:
 
 
 def _readable(siblings: Mapping[str, Any]) -> list[str]:
-    """Files that vLLM and Transformers read. Raises HubError."""
+    """Files that vLLM and Transformers read. They look for no texts with spaces or brackets in
+    their names, such as licenses, and a model can have none. Raises HubError."""
     names = [name for name in siblings if _READ.search(name) and not _LEFT_OUT.search(name)]
-    if any(name.endswith(".safetensors") for name in names):
-        return names
+    weights = [name for name in names if name.endswith(".safetensors")]
+    if weights:
+        _check_paths(weights)
+        return [*filter(can_be_a_file, names)]
     onnx = [name for name in siblings if name.endswith(".onnx")]
     if onnx:
         raise HubError(
@@ -177,6 +190,7 @@ def _selected(siblings: Mapping[str, Any], include: Sequence[str]) -> list[str]:
         if not names:
             raise HubError(f"contains no file {pattern}; it contains {_some(siblings)}")
     chosen = sorted({name for names in found.values() for name in names})
+    _check_paths(chosen)
     for name in siblings:
         # onnx/model.onnx_data, and with several files onnx/model.onnx_data_1
         of = name.partition(".onnx_data")[0] + ".onnx"
@@ -185,26 +199,45 @@ def _selected(siblings: Mapping[str, Any], include: Sequence[str]) -> list[str]:
     return chosen
 
 
+def _check_paths(names: Iterable[str]) -> None:
+    for name in names:
+        if not can_be_a_file(name):
+            raise HubError(
+                f"has a file {name!r}, and names of a model's files have letters, digits and ._-"
+                " only; select files with include"
+            )
+
+
 def _json(answer: httpx.Response) -> dict[str, Any]:
     try:
         data = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
-        raise HubError(
-            "cannot be looked up: the answer is not that of a model hub; check the address of"
-            " the mirror"
-        )
+        raise HubError(_STRANGE)
     return data
+
+
+def _records(answer: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """A list of records in an answer. Raises HubError."""
+    found = answer.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise HubError(_STRANGE)
+    return found
+
+
+def _size(record: Mapping[str, Any]) -> int:
+    """Bytes of a file; 0 if the hub does not know."""
+    size = record.get("size")
+    return size if isinstance(size, int) else 0
 
 
 def _card(answer: Mapping[str, Any]) -> dict[str, Any]:
     """License and base models, from the model card's front matter."""
-    card = answer.get("cardData") or {}
-    bases = card.get("base_model") or []
-    bases = [bases] if isinstance(bases, str) else list(bases)
-    licence = card.get("license")
-    found = {"licence": licence} if isinstance(licence, str) else {}
+    card = answer.get("cardData")
+    stated = card if isinstance(card, dict) else {}
+    licences, bases = licences_in(stated), bases_in(stated)
+    found = {"licence": LICENCES.join(licences)} if licences else {}
     return {**found, **({"base_models": bases} if bases else {})}
 
 

@@ -170,6 +170,8 @@ def _vulnerabilities(image: Reference, uses: Uses, database: str | None, results
         results.unreachable[str(database)] = f"answered {error.response.status_code}"
     except (httpx.HTTPError, ValueError) as error:
         results.unreachable[str(database)] = f"has no answer: {reason(error)}"
+    except (AttributeError, KeyError, RecursionError, TypeError):
+        results.unreachable[str(database)] = "does not answer as OSV does"
     return ""
 
 

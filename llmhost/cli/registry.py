@@ -7,7 +7,7 @@ https://distribution.github.io/distribution/spec/auth/token/. Credentials are th
 
 import json
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urljoin
@@ -27,6 +27,7 @@ _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 _MOST_PAGES = 200
+_STRANGE = "could not be read: the answer is not that of a registry"
 _Found = TypeVar("_Found")
 
 
@@ -75,7 +76,7 @@ class Registries:
         tags: list[str] = []
         for _ in range(_MOST_PAGES):
             answer = self._get(url, image)
-            tags += map(str, _json(answer).get("tags") or [])
+            tags += map(str, _list(_json(answer), "tags"))
             following = answer.links.get("next", {}).get("url")
             if not following:
                 return tags
@@ -87,8 +88,8 @@ class Registries:
         answer = self._get(url, image, ", ".join(_MANIFESTS))
         if answer.headers.get("Docker-Content-Digest") == image.digest:
             return True
-        listed = _json(answer).get("manifests") or []
-        return image.digest in {each.get("digest") for each in listed}
+        listed = _list(_json(answer), "manifests")
+        return image.digest in [each.get("digest") for each in listed if isinstance(each, dict)]
 
     def _get(self, url: str, image: Reference, accept: str = "application/json") -> httpx.Response:
         known = self._authorizations.get(image.name)
@@ -134,10 +135,18 @@ class Registries:
 def _json(answer: httpx.Response) -> dict[str, Any]:
     try:
         found = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise RegistryError("could not be read: the answer is not that of a registry")
+        raise RegistryError(_STRANGE)
+    return found
+
+
+def _list(answer: Mapping[str, Any], key: str) -> list[Any]:
+    """A list in an answer, which may be missing or null. Raises RegistryError."""
+    found = answer.get(key) or []
+    if not isinstance(found, list):
+        raise RegistryError(_STRANGE)
     return found
 
 

@@ -5,7 +5,7 @@ route is the one that nginx uses.
 """
 
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -96,7 +96,7 @@ def exposed_routes(settings: Settings) -> tuple[ExposedRoute, ...]:
     """All routes: at `/` for the first service with routes, below `/NAME` for the others, at `/v1`
     for the models of all services, and below `/metrics` those to metrics."""
     routes = tuple(_routes_of_services(settings))
-    by_model = tuple(_routes_by_model(settings, {route.path for route in routes}))
+    by_model = tuple(_routes_by_model(settings, routes))
     taken = {route.path for route in by_model}
     own = (route for route in routes if route.path not in taken)
     return (*own, *by_model, *_routes_of_metrics(settings))
@@ -111,14 +111,20 @@ def _routes_of_metrics(settings: Settings) -> Iterator[ExposedRoute]:
 
 def _routes_of_services(settings: Settings) -> Iterator[ExposedRoute]:
     for prefix, service in _prefixes(settings):
+        fields = service.fields(settings.models_of(service.name))
         for route in service.routes:
-            yield _exposed(prefix, service, route)
+            yield _exposed(prefix, service, route, fields.get(route.path))
 
 
-def _routes_by_model(settings: Settings, declared: Container[str]) -> Iterator[ExposedRoute]:
+def _routes_by_model(
+    settings: Settings, of_services: Sequence[ExposedRoute]
+) -> Iterator[ExposedRoute]:
     found = model_routes(settings)
     if not found:
         return
+    declared = {route.path for route in of_services}
+    # Whichever model a request names: the engine that reads a field is not known before.
+    fields = {route.upstream_path: route.fields for route in of_services if route.fields}
     # What a first service without models declares at these paths is its own.
     engines = {place.service for place in found.places}
     is_engine = any(each.name in engines for each in settings.offered[:1])
@@ -127,7 +133,9 @@ def _routes_by_model(settings: Settings, declared: Container[str]) -> Iterator[E
             of_path = [model for model, each in found.steps if each == path]
             models = tuple(dict.fromkeys(of_path)) or found.models
             method: Method = "GET" if path in (LIST, CARD) else "POST"
-            yield ExposedRoute(path, "", path, (method,), "inference", models=models)
+            yield ExposedRoute(
+                path, "", path, (method,), "inference", fields.get(path), models=models
+            )
 
 
 def exposed_pages(settings: Settings) -> dict[str, ExposedPage | None]:
@@ -150,14 +158,16 @@ def _prefixes(settings: Settings) -> Iterator[tuple[str, AnyService]]:
         yield "" if position == 0 else f"/{service.name}", service
 
 
-def _exposed(prefix: str, service: AnyService, route: Route) -> ExposedRoute:
+def _exposed(
+    prefix: str, service: AnyService, route: Route, fields: Fields | None = None
+) -> ExposedRoute:
     return ExposedRoute(
         f"{prefix}{route.path}",
         service.name,
         route.path,
         route.methods,
         route.scope,
-        route.fields,
+        route.fields or fields,
     )
 
 

@@ -98,7 +98,7 @@ def configuration(settings: Settings, places: NginxPaths) -> tuple[File, ...]:
 
 def _by_model(settings: Settings, models: ModelRoutes) -> dict[str, str]:
     """What routes requests by their model."""
-    gateway = settings.gateway
+    gateway, exposed = settings.gateway, exposed_routes(settings)
     numbered = [*enumerate(policies_of(gateway_clients(settings)), start=1)]
     usable = {number: usable_models(policy, models) for number, policy in numbered}
     static = {path.name: path.read_text() for path in sorted((STATIC / "models").glob("*.conf"))}
@@ -127,7 +127,8 @@ def _by_model(settings: Settings, models: ModelRoutes) -> dict[str, str]:
         "model-steps.conf": render(
             "gateway/model-steps.conf.j2",
             routes=models,
-            exposed={route.path for route in exposed_routes(settings) if route.models},
+            exposed={route.path for route in exposed if route.models},
+            checked={route.path for route in exposed if route.models and route.fields},
             behind=bool(gateway.upstreams),
             counts_tokens=gateway.count_tokens,
             most_parts=most_parts,

@@ -6,7 +6,14 @@ from pathlib import Path
 from llmhost.inventory.problem import Problem
 from llmhost.models.adapter import mismatches
 from llmhost.models.architecture import check_known, check_whole
-from llmhost.models.files import gguf_at, holds_gguf, lineage_of, sha256_of, shape_of
+from llmhost.models.files import (
+    gguf_at,
+    holds_gguf,
+    lineage_beside,
+    lineage_of,
+    sha256_of,
+    shape_of,
+)
 from llmhost.models.gguf import Gguf, GgufError
 from llmhost.models.lora import unfit
 from llmhost.models.policy import violations
@@ -54,7 +61,7 @@ def _problems_of(settings: Settings, model: Model) -> Iterator[Problem]:
     yield from _adapter_problems(model, gguf)
     yield from _lora_problems(model)
     yield from _beside_problems(model, gguf)
-    for sentence in violations(settings.policy, lineage_of(model)):
+    for sentence in violations(settings.policy, lineage_of(model) + lineage_beside(model)):
         yield _problem(model, sentence, "use another model, or change the policy")
 
 

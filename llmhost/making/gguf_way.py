@@ -7,7 +7,7 @@ from llmhost.making.fetch import Say
 from llmhost.making.job import Embedded, Job, Scored, Speed
 from llmhost.making.llama import Embedder, Reranker, generation, perplexity
 from llmhost.making.reranking import Asked
-from llmhost.making.source import types_in
+from llmhost.making.source import matrix_types_in
 from llmhost.making.tools import (
     BENCH,
     CONVERTER,
@@ -74,7 +74,7 @@ class GgufWay:
 
 def _convert(job: Job, tools: Tools, source: Path, drafts: Path) -> Path:
     """As GGUF in the type of the safetensors, so that nothing is lost before the evaluation."""
-    types = types_in(job, source)
+    types = matrix_types_in(job, source)
     kind = next((_LOSSLESS[each] for each in _LOSSLESS if each in types), "f32")
     result = drafts / f"source-{kind}.gguf"
     tools.run(CONVERTER, [str(source), "--outfile", str(result), "--outtype", kind])

@@ -1,8 +1,9 @@
 """Whether a source can be used: its types, its license, the policies."""
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 from llmhost.making.job import Job
 from llmhost.making.tools import MakingError
@@ -10,10 +11,19 @@ from llmhost.models.files import gguf_at
 from llmhost.models.gguf import GgufError
 from llmhost.models.lineage import Lineage, of_card, of_metadata
 from llmhost.models.policy import underivable, violations
-from llmhost.models.safetensors import SafetensorsError, types_of
+from llmhost.models.safetensors import (
+    SafetensorsError,
+    read_safetensors,
+    types_of,
+    types_of_matrices,
+)
+from llmhost.units import gib
 
 _WEIGHTS = {"F32", "F16", "BF16"}
 _NUMBERS = {"F64", "I8", "I16", "I32", "I64"}
+
+_LARGEST_GRAPH = 2**31
+_Found = TypeVar("_Found")
 
 _MODULES = {"Transformer", "Pooling", "Normalize", "Dropout"}
 """Steps of sentence-transformers that results have, or that change no direction."""
@@ -51,6 +61,8 @@ def check_source(job: Job, place: Path) -> None:
             f"has a source that is quantized already ({', '.join(quantized)}), and would lose"
             " accuracy twice; use the F16 or BF16 file, or set 'from_quantized': True in derive"
         )
+    if job.derive.onnx:
+        _check_graph(job, place)
     if job.converts and job.source.task == "rerank" and job.derive.quantize:
         _check_reranker(place)
     if job.converts and job.source.task == "embed":
@@ -67,7 +79,7 @@ def _is_compressed(config: Path) -> bool:
     """Packed weights have a type of numbers, so only the config shows them."""
     try:
         return bool(json.loads(config.read_text()).get("quantization_config"))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         raise MakingError("has a source whose config.json cannot be read as JSON") from None
 
 
@@ -128,9 +140,34 @@ def _read_json(file: Path, default: Any) -> Any:
             return found
     except FileNotFoundError:
         return default
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         pass
     raise MakingError(f"has a source whose {file.name} cannot be read as JSON")
+
+
+def _check_graph(job: Job, place: Path) -> None:
+    """torch.onnx.export writes what is larger beside the graph, and ONNX Runtime's quantization
+    cannot read it."""
+    size = 4 * sum(totals.values for totals in _of_each(job, place, read_safetensors))
+    if size >= _LARGEST_GRAPH:
+        raise MakingError(
+            f"has a source of {gib(size)} in F32, and an ONNX file has less than 2 GiB; use a"
+            " repository that has ONNX files, or quantize"
+        )
+
+
+def _of_each(job: Job, place: Path, read: Callable[[BinaryIO, int], _Found]) -> Iterator[_Found]:
+    """What is read from each file of safetensors. Raises SafetensorsError or OSError."""
+    for file in (place / each.path for each in job.source.files):
+        if file.suffix == ".safetensors":
+            with file.open("rb") as stream:
+                yield read(stream, file.stat().st_size)
+
+
+def matrix_types_in(job: Job, place: Path) -> set[str]:
+    """Types of the matrices of a repository, which decide that of its GGUF file; `check_source` has
+    found that they can be read."""
+    return {kind for kinds in _of_each(job, place, types_of_matrices) for kind in kinds}
 
 
 def types_in(job: Job, place: Path) -> set[str]:
@@ -138,12 +175,7 @@ def types_in(job: Job, place: Path) -> set[str]:
     try:
         if not job.converts:
             return {tensor.kind for tensor in gguf_at(str(place)).tensors}
-        files = [place / file.path for file in job.source.files]
-        found: set[str] = set()
-        for file in files:
-            if file.suffix == ".safetensors":
-                with file.open("rb") as stream:
-                    found |= types_of(stream, file.stat().st_size)
+        found = {kind for kinds in _of_each(job, place, types_of) for kind in kinds}
     except (GgufError, SafetensorsError, OSError) as error:
         raise MakingError(f"has a source that cannot be used: the file {error}") from None
     if not found:

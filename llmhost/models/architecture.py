@@ -7,6 +7,7 @@ layers, a smaller head in sliding layers), these sizes are an upper bound.
 from collections.abc import Mapping
 from typing import Any
 
+from llmhost.models.blocks import blocks_in
 from llmhost.models.gguf import Gguf, GgufError
 from llmhost.models.lora_values import values_in
 from llmhost.models.safetensors import TensorTotals
@@ -53,6 +54,12 @@ _OUTPUT = "output.weight"
 _LAYER_TABLE = "per_layer_token_embd.weight"
 
 _MOST_LAYERS = 1024
+
+# Latent attention of which vLLM caches keys and values for each head
+# (vllm/model_executor/models/minicpm3.py).
+_UNCOMPRESSED = ("minicpm3",)
+
+_KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "num_attention_groups")
 
 # Suffixes of encoders' `model_type` in Hugging Face's transformers.
 _ENCODER_TYPES = ("bert", "roberta", "mpnet")
@@ -184,7 +191,8 @@ def shape_of_config(config: Mapping[str, Any], weights: TensorTotals) -> Shape:
             parameters=None if packed else weights.values or None,
             layers=text.get("num_hidden_layers"),
             attention_heads=text.get("num_attention_heads"),
-            kv_heads=1 if text.get("kv_lora_rank") else text.get("num_key_value_heads") or None,
+            kv_heads=1 if _is_compressed(text) else _kv_heads(text) or None,
+            blocks=blocks_in(config, weights.divided, text["hidden_size"]),
             adapter_values=values_in(
                 weights.matrices, text["hidden_size"], text.get("vocab_size") or 0
             ),
@@ -201,11 +209,26 @@ def _encodes(config: Mapping[str, Any]) -> bool:
 def _cached_by_config(config: Mapping[str, Any]) -> int:
     """Values for a token. DeepSeek's latent attention has one compressed vector for each layer."""
     layers = int(config["num_hidden_layers"])
-    if config.get("kv_lora_rank"):
+    if _is_compressed(config):
         return layers * (int(config["kv_lora_rank"]) + int(config["qk_rope_head_dim"]))
     heads = int(config["num_attention_heads"])
-    kv_heads = int(config.get("num_key_value_heads") or heads)
+    kv_heads = int(_kv_heads(config) or heads)
     head = int(config.get("head_dim") or 0) or int(config["hidden_size"]) // heads
+    if config.get("kv_lora_rank"):
+        kv_heads, head = heads, int(config["qk_nope_head_dim"]) + int(config["qk_rope_head_dim"])
     if not layers * kv_heads * head:
         raise ValueError("a size is zero")
     return 2 * layers * kv_heads * head
+
+
+def _is_compressed(config: Mapping[str, Any]) -> bool:
+    """Whether the cache has one vector for all heads."""
+    return bool(config.get("kv_lora_rank")) and config.get("model_type") not in _UNCOMPRESSED
+
+
+def _kv_heads(config: Mapping[str, Any]) -> Any:
+    """Heads of keys and values, by the names that architectures have for them
+    (vllm/transformers_utils/model_arch_config_convertor.py); None if it has none of them."""
+    if config.get("multi_query") and not config.get("new_decoder_architecture"):
+        return 1  # Falcon's
+    return next((config[name] for name in _KV_HEADS if config.get(name)), None)

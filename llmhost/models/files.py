@@ -3,8 +3,11 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from llmhost.models.architecture import shape_of_config, shape_of_gguf
 from llmhost.models.gguf import Gguf, GgufError, read_gguf
@@ -14,6 +17,10 @@ from llmhost.options.model import Model
 from llmhost.options.shape import Shape
 
 _INDEX = ".safetensors.index.json"
+
+# Files `sentence_NAME_config.json`, in the order of vLLM (vllm/transformers_utils/config.py,
+# get_sentence_transformer_tokenizer_config).
+_SENTENCES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 
 # Files of these kinds are not for llama.cpp and Ollama; all others must be GGUF.
 _OTHER_KINDS = (".safetensors", _INDEX, ".onnx", ".bin", ".pt", ".pth")
@@ -61,8 +68,37 @@ def lineage_of(model: Model) -> Lineage:
         return lineage
     if holds_gguf(model):
         lineage += of_metadata(gguf_at(model.source).metadata)
-    card = path.with_name("README.md")
-    return lineage + of_card(_text(card)) if card.is_file() else lineage
+    return lineage + _of_card_in(path.parent)
+
+
+def lineage_beside(model: Model) -> Lineage:
+    """The same of the files that are loaded with the model: adapters, projector and draft. Nothing
+    of what cannot be read, for which the rules have a sentence."""
+    found = Lineage()
+    for option, place in model.beside.items():
+        with suppress(GgufError):
+            own = of_metadata(gguf_at(place).metadata) + _of_card_in(Path(place).parent)
+            found += own.found_in(f"its {option}")
+    for adapter in model.adapters:
+        found += _of_card_in(Path(adapter.source)).found_in(f"its adapter '{adapter.name}'")
+    return found
+
+
+def _of_card_in(directory: Path) -> Lineage:
+    card = directory / "README.md"
+    return of_card(_text(card)) if card.is_file() else Lineage()
+
+
+def longest_text(model: Model) -> int | None:
+    """The tokens of a text that its files for sentence-transformers allow; None if they say
+    nothing, or are not on the controller."""
+    for kind in _SENTENCES if model.kind == "file" else ():
+        with suppress(OSError, ValueError, RecursionError, AttributeError):
+            found = json.loads(_text(Path(model.source, f"sentence_{kind}_config.json")))
+            if found:
+                longest = found.get("max_seq_length")
+                return longest if type(longest) is int else None
+    return None
 
 
 def _is_here(model: Model) -> bool:
@@ -75,10 +111,19 @@ def _shape_in_file(model: Model) -> Shape | None:
     path = _weights_file(model)
     if path is None or not path.name.endswith((".safetensors", _INDEX)):
         return None
-    config = path.with_name("config.json")
-    if not config.is_file():
+    return shape_of_config(_config(path.with_name("config.json")), _weights(path))
+
+
+def _config(file: Path) -> Mapping[str, Any]:
+    if not file.is_file():
         raise ValueError("has no config.json in its directory")
-    return shape_of_config(json.loads(_text(config)), _weights(path))
+    try:
+        found = json.loads(_text(file))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("has a config.json that is not a JSON object")
+    return found
 
 
 def _weights_file(model: Model) -> Path | None:
@@ -102,6 +147,7 @@ def _weights(path: Path) -> TensorTotals:
         values=sum(each.values for each in weights),
         size=sum(each.size for each in weights),
         matrices=sum((Counter(each.matrices) for each in weights), Counter()),
+        divided=frozenset().union(*(each.divided for each in weights)),
     )
 
 

@@ -6,7 +6,7 @@ card keep the names of its authors and of the models that it was derived from.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import yaml
 
@@ -21,8 +21,14 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 OWN = "the file"
 """Value of `Ancestor.found_in` for the names of the model itself."""
 
-# Front matter of a model card is a few KiB; the rest is not read.
+# Front matter of a model card is a few KiB, but with the results of a benchmark more than a
+# hundred: then only what these keys have is read.
 _LONGEST_CARD = 64 * 1024
+_STATED = ("license", "license_name", "base_model", "base_models")
+_BEGIN = re.compile(r"\ufeff?\s*---[ \t]*\n")  # as huggingface_hub's REGEX_YAML_BLOCK
+
+LICENCES = ", "
+"""Between the licenses of a model that has several."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,15 @@ class Lineage:
     def __add__(self, other: "Lineage") -> "Lineage":
         return Lineage(self.ancestors + other.ancestors, self.licences + other.licences)
 
+    def found_in(self, place: str) -> "Lineage":
+        """The same, as found in this file, or in the model card beside it."""
+        moved = (replace(a, found_in=_moved(a.found_in, place)) for a in self.ancestors)
+        return Lineage(tuple(moved), self.licences)
+
+
+def _moved(found_in: str, place: str) -> str:
+    return found_in.replace(OWN, place) if OWN in found_in else f"{found_in} of {place}"
+
 
 def words_of(name: str) -> list[str]:
     """The words of a name in lower case: `DeepSeek-R1` has `deep`, `seek`, `r`, `1`."""
@@ -63,7 +78,7 @@ def declared(
     origins = [_origin(source, "its source")]
     origins += [_origin(made_from, "the source that it is made from")] if made_from else []
     bases = [_reference(base, "base_models of the inventory") for base in base_models]
-    return Lineage((*origins, *bases), (licence,) if licence else ())
+    return Lineage((*origins, *bases), tuple(licence.split(LICENCES)) if licence else ())
 
 
 def _origin(source: str, found_in: str) -> Ancestor:
@@ -83,17 +98,37 @@ def of_metadata(metadata: Mapping[str, object]) -> Lineage:
 
 def of_card(text: str) -> Lineage:
     """From a model card: YAML front matter; empty if there is none."""
-    if not text.startswith("---\n"):
-        return Lineage()
+    begin = _BEGIN.match(text)
+    front = text[begin.end() :].partition("\n---")[0] if begin else ""
     try:
-        card = yaml.safe_load(text[4:_LONGEST_CARD].partition("\n---")[0])
+        card = yaml.safe_load(front if len(front) <= _LONGEST_CARD else _stated(front))
     except (yaml.YAMLError, ValueError, RecursionError):
         return Lineage()
     if not isinstance(card, dict):
         return Lineage()
-    bases = [*_texts(card.get("base_model")), *_texts(card.get("base_models"))]
-    licences = _licences(card.get("license"), card.get("license_name"))
-    return Lineage(tuple(_reference(base, "the model card") for base in bases), licences)
+    bases = tuple(_reference(base, "the model card") for base in bases_in(card))
+    return Lineage(bases, licences_in(card))
+
+
+def bases_in(card: Mapping[str, object]) -> list[str]:
+    """Names of the models that it was derived from, in the front matter of a model card."""
+    return [*_texts(card.get("base_model")), *_texts(card.get("base_models"))]
+
+
+def licences_in(card: Mapping[str, object]) -> tuple[str, ...]:
+    """Licenses in the front matter of a model card."""
+    return _licences(card.get("license"), card.get("license_name"))
+
+
+def _stated(front: str) -> str:
+    """The lines of the keys that are read."""
+    kept, keeps = [], False
+    for line in front.split("\n"):
+        if line[:1].isalpha():
+            keeps = line.partition(":")[0] in _STATED
+        if keeps:
+            kept.append(line)
+    return "\n".join(kept)[:_LONGEST_CARD]
 
 
 def _entry(texts: Mapping[str, str], prefix: str) -> Iterator[Ancestor]:

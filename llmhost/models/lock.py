@@ -21,7 +21,7 @@ def read_lock(text: str) -> dict[str, dict[str, Any]]:
     """Entries by `lock_key`. Raises LockError."""
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise LockError("is not JSON") from None
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise LockError(f"has no schema {SCHEMA}")

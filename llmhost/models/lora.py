@@ -96,7 +96,7 @@ def unfit(
 def _config(adapter: LoraAdapter) -> dict[str, object]:
     try:
         config = json.loads(Path(adapter.source, ADAPTER_FILES[0]).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise ValueError("has an adapter_config.json that cannot be read")

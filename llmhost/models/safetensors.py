@@ -19,8 +19,18 @@ _LENGTH_BYTES = 8
 # Names of tensors that only describe other ones.
 _NO_WEIGHTS = re.compile(r"scale|zero|bias")
 
+_ROUTER = re.compile(r"\.(?:gate|router)\.weight$")
+
+# Matrices whose inputs GPUs divide, by their names in most architectures, and their scales; not
+# those of parts for images and sounds.
+_DIVIDED = re.compile(r"\.(?:down_proj|o_proj|w2)\.(?:weight|weight_scale|scales)$")
+_TOWER = re.compile(r"vis|image|audio|encoder")
+
 Matrices = Mapping[tuple[str, tuple[int, ...]], int]
 """How many tensors have this type, such as `BF16`, and these sizes, two or more."""
+
+Divided = frozenset[tuple[str, str, tuple[int, ...]]]
+"""Matrices whose inputs GPUs divide, and their scales: name without numbers, type, sizes."""
 
 
 class SafetensorsError(ValueError):
@@ -29,12 +39,13 @@ class SafetensorsError(ValueError):
 
 @dataclass(frozen=True)
 class TensorTotals:
-    """Number of values and bytes of all tensors, and those that are weights with two or more
-    sizes."""
+    """Number of values and bytes of all tensors, those that are weights with two or more sizes, and
+    those that GPUs divide by their inputs."""
 
     values: int
     size: int
     matrices: Matrices = field(default_factory=Counter)
+    divided: Divided = frozenset()
 
 
 def read_safetensors(stream: BinaryIO, size: int) -> TensorTotals:
@@ -48,7 +59,13 @@ def read_safetensors(stream: BinaryIO, size: int) -> TensorTotals:
         for name, tensor in tensors.items()
         if len(tensor["shape"]) > 1 and not _NO_WEIGHTS.search(name)
     )
-    return TensorTotals(sum(prod(tensor["shape"]) for tensor in tensors.values()), end, matrices)
+    divided = frozenset(
+        (re.sub(r"\.\d+(?=\.)", "", name), str(tensor.get("dtype")), tuple(tensor["shape"]))
+        for name, tensor in tensors.items()
+        if len(tensor["shape"]) == 2 and _DIVIDED.search(name) and not _TOWER.search(name)
+    )
+    values = sum(prod(tensor["shape"]) for tensor in tensors.values())
+    return TensorTotals(values, end, matrices, divided)
 
 
 def shapes_of(stream: BinaryIO, size: int) -> dict[str, tuple[int, ...]]:
@@ -60,6 +77,15 @@ def types_of(stream: BinaryIO, size: int) -> set[str]:
     """Types of the tensors, such as `BF16`; raises SafetensorsError as `read_safetensors` does."""
     tensors = _tensors(_header(stream, size)[1])
     return {str(tensor.get("dtype")) for tensor in tensors.values()}
+
+
+def types_of_matrices(stream: BinaryIO, size: int) -> set[str]:
+    """Types of the tensors with several sizes, except those that choose experts, which llama.cpp's
+    converter keeps in 32 bits as it does all others; raises SafetensorsError as `read_safetensors`
+    does."""
+    tensors = _tensors(_header(stream, size)[1]).items()
+    kept = (each for name, each in tensors if len(each["shape"]) > 1 and not _ROUTER.search(name))
+    return {str(tensor.get("dtype")) for tensor in kept}
 
 
 def _whole(stream: BinaryIO, size: int) -> tuple[Mapping[str, Mapping[str, Any]], int]:

@@ -59,8 +59,9 @@ def read_card(directory: Path) -> Card | None:
     """The card of an adapter in this directory; none if it was not trained by llmhost."""
     try:
         found = json.loads((directory / CARD).read_text(encoding="utf-8"))
-        return Card(found["base"]["source"], found["base"]["digest"], dict(found["files"]))
-    except (OSError, ValueError, TypeError, KeyError):
+        base = found["base"]
+        return Card(str(base["source"]), str(base["digest"]), dict(found["files"]))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

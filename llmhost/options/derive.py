@@ -41,8 +41,9 @@ Quantization = Literal[
     "IQ2_XXS",
 ]
 
-_NEED_IMPORTANCE = ("Q2_K_S", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ3_XXS")
-"""llama-quantize refuses these without an importance matrix, or warns that they are useless."""
+_NEED_IMPORTANCE = ("Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ3_XS", "IQ3_XXS")
+"""llama-quantize refuses these without an importance matrix: `tensor_requires_imatrix`, for the
+types that `llama_tensor_get_type_impl` mixes (src/llama-quant.cpp)."""
 
 MEASURES = ("perplexity", "agreement", "ndcg", "rerank")
 """Names of options in Evaluation; each is a way to measure a result."""

@@ -1,6 +1,7 @@
 """`models`: the models to bake into images."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
@@ -63,13 +64,18 @@ _PIN = "run: llmhost model lock INVENTORY"
 _HASH = "add sha256, as sha256sum prints it for the file"
 
 
+_FILE_PATH = r"\w[\w.-]*(/\w[\w.-]*)*"
+
+
+def can_be_a_file(path: str) -> bool:
+    """Whether a file with this path can be one of a model's."""
+    return re.fullmatch(_FILE_PATH, path, re.ASCII) is not None
+
+
 class ModelFile(Section):
     """One file of a model that has several, pinned by its digest."""
 
-    path: Annotated[
-        str,
-        text(r"\w[\w.-]*(/\w[\w.-]*)*", "a relative path", "model-00001-of-00005.safetensors"),
-    ]
+    path: Annotated[str, text(_FILE_PATH, "a relative path", "model-00001-of-00005.safetensors")]
     """Path in the repository or directory, such as `model-00001-of-00005.safetensors`."""
 
     sha256: Sha256

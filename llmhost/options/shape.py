@@ -51,6 +51,11 @@ class Shape(Section):
     """`num_key_value_heads`; 1 for latent attention (`kv_lora_rank`). If more GPUs than
     that compute a layer together, each has the cache of one head."""
 
+    blocks: Annotated[int, whole(1, 2**24, "blocks", 76)] | None = None
+    """`intermediate_size` divided by the length of a block of quantized weights (`group_size`, or
+    the second number of `weight_block_size`); the GPUs that compute a layer together must divide
+    it."""
+
     adapter_values: Annotated[int, whole(1, 2**50, example=3_040_000)] | None = None
     """Values that vLLM reserves for an adapter of rank 1, whatever it changes: inputs and outputs
     of all matrices. For a dense model: `num_hidden_layers * (7 * hidden_size + 2 * head_dim *

@@ -77,10 +77,13 @@ def refuse_own_arguments(
 class Fields:
     """Fields of a JSON body that only an administrator may send: they change the engine for all.
 
-    `refused` are fields of the body; in its object `options`, all but `options` are refused."""
+    `refused` are fields of the body; in its object `options`, all but `options` are refused, or
+    none without it. `of_models` are those that a gateway in front does not refuse, because only
+    the server knows what its models have."""
 
     refused: tuple[str, ...]
-    options: tuple[str, ...]
+    options: tuple[str, ...] | None = None
+    of_models: bool = False
 
 
 @dataclass(frozen=True)
@@ -279,6 +282,10 @@ class Service(Generic[OptionsT]):
     def holders(self, models: Sequence[Model], /) -> Sequence[Model]:
         """Models whose weights its image has, at their paths; others have the same weights."""
         return models
+
+    def fields(self, _models: Sequence[Model], /) -> Mapping[str, Fields]:
+        """Fields that only an administrator may send with these models, by the path of a route."""
+        return {}
 
     def metric_models(self, _models: Sequence[Model], /) -> Sequence[str]:
         """Names of models, each of which has metrics of its own at `metrics_path?model=NAME`;

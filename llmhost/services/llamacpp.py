@@ -14,6 +14,7 @@ from llmhost.options.types import AnyItems, FreeText, Image, LoadSeconds, LocalP
 from llmhost.resources import FILES
 from llmhost.services.abilities import Abilities
 from llmhost.services.base import (
+    Fields,
     Request,
     Route,
     Service,
@@ -60,6 +61,14 @@ _OF_ONE_MODEL = {
     **dict.fromkeys(("--models-autoload", "--no-models-autoload"), _LIST),
 }
 """Arguments that a router would ignore or pass on to all of its models."""
+
+
+_LORA = dict.fromkeys(
+    ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"),
+    Fields(refused=("lora",), of_models=True),
+)
+"""With it, a request changes the scale of an adapter, and leaves what it has computed so for those
+of other clients: https://github.com/ggml-org/llama.cpp/issues/26207."""
 
 
 class LlamacppOptions(ServiceOptions):
@@ -137,6 +146,10 @@ class Llamacpp(Service[LlamacppOptions]):
     def holders(self, models: Sequence[Model]) -> Sequence[Model]:
         """The same weights are in the image once."""
         return stored_once(models)
+
+    def fields(self, models: Sequence[Model]) -> Mapping[str, Fields]:
+        """With an adapter, the scales of adapters."""
+        return _LORA if any(model.adapter for model in models) else {}
 
     def metric_models(self, models: Sequence[Model]) -> Sequence[str]:
         """A router has no metrics of its own (tools/server/server.cpp)."""

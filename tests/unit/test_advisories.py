@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import httpx
 import pytest
 
 from llmhost.cli.outdated import _Results, _vulnerabilities
@@ -84,3 +85,18 @@ def test_database_that_fails_is_named() -> None:
         assert results.unreachable == {served.url: "answered 503"}
     assert _vulnerabilities(IMAGE, USES, served.url, results) == ""
     assert results.unreachable[served.url].startswith("has no answer: ")
+
+
+@pytest.mark.parametrize(
+    "body", ["[]", '{"vulns": null}', '{"vulns": ["GHSA-a"]}', '{"vulns": [{}]}', "[" * 100_000]
+)
+def test_database_that_answers_otherwise_is_named(
+    body: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def post(url: str, **_: Any) -> httpx.Response:
+        return httpx.Response(200, text=body, request=httpx.Request("POST", url))
+
+    monkeypatch.setattr(httpx, "post", post)
+    results = _Results()
+    assert _vulnerabilities(IMAGE, USES, "https://osv.example", results) == ""
+    assert results.unreachable == {"https://osv.example": "does not answer as OSV does"}

@@ -1,5 +1,8 @@
 """From metadata to sizes: figures of public models, and what can not be told."""
 
+import json
+from io import BytesIO
+from math import prod
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmhost.models.architecture import CACHED, ENCODERS, UNSIZED, shape_of_config, shape_of_gguf
 from llmhost.models.gguf import Gguf, GgufError, Tensor
-from llmhost.models.safetensors import TensorTotals
+from llmhost.models.safetensors import TensorTotals, read_safetensors
 from tests.unit.model_files import sizes
 
 # Architectures that are no language models: parts of pictures and sounds.
@@ -199,6 +202,95 @@ def test_config_without_grouped_heads_has_as_many_as_it_attends_with() -> None:
 def test_config_of_latent_attention() -> None:
     config = QWEN3_8B | {"kv_lora_rank": 512, "qk_rope_head_dim": 64}
     assert shape_of_config(config, TensorTotals(1, 2)).cache_values == 36 * 576
+
+
+def test_latent_attention_of_minicpm3_is_cached_for_each_head() -> None:
+    """vllm/model_executor/models/minicpm3.py, MiniCPM3Attention: keys, and values filled up to
+    their size. Its numbers are those of openbmb/MiniCPM3-4B."""
+    config = QWEN3_8B | {"model_type": "minicpm3", "num_hidden_layers": 62, "kv_lora_rank": 256}
+    config |= {"num_attention_heads": 40, "num_key_value_heads": 40, "qk_rope_head_dim": 32}
+    shape = shape_of_config(config | {"qk_nope_head_dim": 64}, TensorTotals(1, 2))
+    assert shape.cache_values == 2 * 62 * 40 * 96 and shape.kv_heads == 40
+
+
+@pytest.mark.parametrize(
+    ("names", "heads"),
+    [
+        ({"num_kv_heads": 8, "new_decoder_architecture": True, "multi_query": True}, 8),
+        ({"multi_query": True, "new_decoder_architecture": False}, 1),
+        ({"n_head_kv": 4}, 4),
+        ({"num_attention_groups": 2}, 2),
+    ],
+)
+def test_config_has_other_names_for_grouped_heads(names: dict[str, Any], heads: int) -> None:
+    """vllm/transformers_utils/model_arch_config_convertor.py: Falcon 40B and 7B, Step."""
+    config = {key: QWEN3_8B[key] for key in QWEN3_8B if key != "num_key_value_heads"}
+    shape = shape_of_config(config | names, TensorTotals(1, 2))
+    assert shape.kv_heads == heads and shape.cache_values == 2 * 36 * heads * 128
+
+
+FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+OF_GROUPS = {"config_groups": {"group_0": {"weights": {"strategy": "group", "group_size": 128}}}}
+OF_BLOCKS = {
+    "config_groups": {"g": {"weights": {"strategy": "block", "block_structure": [128, 128]}}}
+}
+
+
+@pytest.mark.parametrize(
+    ("quantization", "tensors", "blocks"),
+    [
+        # Qwen3-4B-FP8
+        (FP8, {"mlp.down_proj.weight": ("F8_E4M3", (2560, 9728))}, 76),
+        (FP8, {"mlp.down_proj.weight": ("F8_E4M3", (2560, 9700))}, 1),
+        (FP8, {"mlp.down_proj.weight": ("BF16", (2560, 9728))}, 9728),
+        # Blocks of experts are cut down to 32: Qwen3-30B-A3B-FP8
+        (FP8, {"mlp.experts.7.down_proj.weight": ("F8_E4M3", (2048, 768))}, 24),
+        (OF_BLOCKS, {"mlp.experts.7.down_proj.weight": ("F8_E4M3", (2048, 768))}, 6),
+        # DeepSeek-V3: dense layers, experts, shared experts
+        (
+            FP8,
+            {
+                "mlp.down_proj.weight": ("F8_E4M3", (4096, 18432)),
+                "mlp.experts.0.down_proj.weight": ("F8_E4M3", (4096, 2048)),
+                "mlp.shared_experts.down_proj.weight": ("F8_E4M3", (4096, 2048)),
+                "self_attn.o_proj.weight": ("F8_E4M3", (4096, 16384)),
+            },
+            16,
+        ),
+        # Qwen2.5-14B as W4A16 and as AWQ
+        (
+            OF_GROUPS,
+            {
+                "mlp.down_proj.weight_packed": ("I32", (5120, 1728)),
+                "mlp.down_proj.weight_scale": ("BF16", (5120, 108)),
+            },
+            108,
+        ),
+        ({"quant_method": "awq"}, {"mlp.down_proj.scales": ("F16", (108, 5120))}, 108),
+        # A scale for each row, or for all
+        ({}, {"mlp.down_proj.weight_scale": ("BF16", (5120, 1))}, None),
+        (FP8, {"visual.blocks.0.mlp.down_proj.weight": ("BF16", (1280, 3420))}, None),
+        ([], {"mlp.up_proj.weight": ("BF16", (64, 64))}, None),
+        ({"weight_block_size": "128"}, {"mlp.down_proj.weight": ("F8_E4M3", (8, 256))}, 256),
+        ({"config_groups": [1]}, {"mlp.down_proj.weight": ("F8_E4M3", (8, 256))}, 256),
+    ],
+)
+def test_gpus_divide_whole_blocks_of_weights(
+    quantization: object, tensors: dict[str, tuple[str, tuple[int, ...]]], blocks: int | None
+) -> None:
+    """For each of them, `validate_fp8_block_shape`, `refine_fp8_moe_block_shape` or
+    `verify_group_size_divides_partition` of vLLM 0.32 accepts the divisors of this number."""
+    header, end = {}, 0
+    for name, (kind, sizes_of) in tensors.items():
+        size = prod(sizes_of)  # as if all types had a byte
+        described = {"dtype": kind, "shape": sizes_of, "data_offsets": [end, end + size]}
+        header[f"model.layers.3.{name}"] = described
+        end += size
+    text = json.dumps(header).encode()
+    stream = BytesIO(len(text).to_bytes(8, "little") + text)
+    weights = read_safetensors(stream, 8 + len(text) + end)
+    config = QWEN3_8B | {"quantization_config": quantization}
+    assert shape_of_config(config, weights).blocks == blocks
 
 
 def test_config_of_encoders_keeps_nothing() -> None:

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from llmhost.cli.hub import HubError, Hubs
 from llmhost.docker.image_scripts import download_script, upload_path, verify_script
 from llmhost.inventory.reader import read_settings
-from llmhost.options.model_source import parse_source
+from llmhost.options.model_source import HubSource, OllamaSource, parse_source
 from llmhost.stack.project import service_images
 from tests.doubles.hub import COMMIT, Hub, hub
 
@@ -183,6 +184,76 @@ def test_source_that_can_not_be_locked_is_told(
 ) -> None:
     with pytest.raises(HubError, match=re.escape(told)):
         pins(served, FAULTS[told], monkeypatch)
+
+
+STRANGE = "the answer is not that of a model hub; check the address of the mirror"
+SHAPES: dict[str, tuple[Any, str]] = {
+    "list": ([], STRANGE),
+    "no files": ({"siblings": None}, STRANGE),
+    "files by name": ({"siblings": {"a.gguf": {}}}, STRANGE),
+    "names only": ({"siblings": ["a.gguf"]}, STRANGE),
+    "no name": ({"siblings": [{}]}, "does not contain this file; it contains no files"),
+    "no hash": ({"siblings": [{"rfilename": "a.gguf", "lfs": True}]}, "has no hash for a.gguf"),
+    "other hash": (
+        {"siblings": [{"rfilename": "a.gguf", "lfs": {"sha256": "short"}}]},
+        "has no hash for a.gguf",
+    ),
+}
+
+
+def strange(body: object) -> Hubs:
+    """Hubs that answer everything with this."""
+    hubs = Hubs()
+    answer = httpx.Response(200, text=body if isinstance(body, str) else json.dumps(body))
+    hubs._http = httpx.Client(transport=httpx.MockTransport(lambda _request: answer))
+    return hubs
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_answer_in_another_shape_is_a_sentence(shape: str) -> None:
+    body, told = SHAPES[shape]
+    body = body | {"sha": COMMIT} if isinstance(body, dict) else body
+    origin = HubSource("maker/small", "a.gguf")
+    with strange(body) as hubs, pytest.raises(HubError, match=told):
+        hubs.pins(origin, None)
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, "<html>", {"layers": None}, {"layers": ["a"]}])
+def test_manifest_in_another_shape_is_a_sentence(body: object) -> None:
+    with strange(body) as hubs, pytest.raises(HubError, match=STRANGE):
+        hubs.pins(OllamaSource("library", "m", "latest"), None)
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ({"license": "other", "license_name": "qwen-research"}, {"licence": "qwen-research"}),
+        ({"license": ["mit", "cc-by-4.0"]}, {"licence": "mit, cc-by-4.0"}),
+        ({"base_model": "a/b", "base_models": ["c/d"]}, {"base_models": ["a/b", "c/d"]}),
+        ({"license": 7, "base_model": {"a": 1}}, {}),
+        (["mit"], {}),
+        (None, {}),
+    ],
+)
+def test_license_and_bases_of_a_card(
+    served: Hub, card: Any, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a card on the controller: tests/unit/test_policy.py."""
+    served.cards["maker/small-GGUF"] = card
+    found = pins(served, GGUF, monkeypatch)
+    assert {key: found[key] for key in ("licence", "base_models") if key in found} == expected
+
+
+def test_texts_whose_names_no_model_can_have_are_left_out(
+    served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be in the lock file, and each command would refuse the inventory."""
+    served.files["maker/whole/Model License (v2).txt"] = b"text"
+    names = [each["path"] for each in pins(served, "hf:maker/whole", monkeypatch)["files"]]
+    assert names == ["config.json", "model.safetensors"]
+    served.files["maker/whole/model (1).safetensors"] = WEIGHTS
+    with pytest.raises(HubError, match=r"has a file 'model \(1\).safetensors', and names of a"):
+        pins(served, "hf:maker/whole", monkeypatch)
 
 
 QUANTIZED = ["*.json", "onnx/model_quantized.onnx"]

@@ -187,6 +187,23 @@ def test_answer_that_ends_while_the_model_reasons_says_so() -> None:
 
 
 @pytest.mark.parametrize(
+    "strange",
+    [
+        'data: {"choices":["a"],"usage":{"completion_tokens":"many"}}\n\n',
+        'data: {"choices":[{"delta":["a"]}],"usage":{"completion_tokens":[1]}}\n\n',
+        f"data: {'[' * 100_000}\n\n",
+    ],
+)
+def test_events_in_another_shape_add_nothing(strange: str) -> None:
+    text = event(choices=[{"delta": {"content": "a"}}]) + strange
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, text=text))
+    with httpx.Client(base_url="http://gateway", transport=transport) as client:
+        found = ask(client, "/v1/chat/completions", "m", "?", 8)
+        assert (found.text, found.tokens, found.error) == ("a", 1, "")
+        assert sample(client, Load("/v1/chat/completions", "m", 5, 8), 1).tokens == 1
+
+
+@pytest.mark.parametrize(
     ("error", "words"),
     [
         ({"message": "KV cache\nis full", "code": 500}, "KV cache is full"),

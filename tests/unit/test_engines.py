@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import shutil
 from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
@@ -449,6 +450,35 @@ def test_vllm_s_weights_are_divided_by_the_gpus_that_it_uses(directory: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "context", "told"),
+    [
+        ("bert", '{"max_seq_length": 256}', 512, "has max_seq_length 256, which vLLM does not"),
+        ("xlnet", '{"max_seq_length": 256}', 257, "has max_seq_length 256, which vLLM does not"),
+        ("bert", '{"max_seq_length": 256}', 256, ""),
+        ("bert", '{"max_seq_length": null}', 512, ""),
+        ("bert", '{"transformer_task": "feature-extraction"}', 512, ""),
+        ("bert", "[256]", 512, ""),
+        ("bert", "[" * 100_000, 512, ""),
+        ("none", '{"max_seq_length": 256}', 512, ""),
+    ],
+)
+def test_context_beyond_sentence_transformers_is_refused(
+    directory: Path, tmp_path: Path, name: str, text: str, context: int, told: str
+) -> None:
+    """all-MiniLM-L6-v2 has 512 positions, and vLLM ends with "User-specified max_model_len (512) is
+    greater than the derived max_model_len"."""
+    shutil.copytree(directory / "hub", tmp_path / "hub")
+    (tmp_path / "hub" / f"sentence_{name}_config.json").write_text(text)
+    data = site("vllm", of_hub(tmp_path, task="embed", context_tokens=context))
+    if told:
+        (problem,) = problems(data)
+        assert f"'brain': context_tokens is {context}, and its file for" in problem
+        assert told in problem
+    else:
+        read_settings(data)
+
+
+@pytest.mark.parametrize(
     ("sizes", "options", "told"),
     [
         (
@@ -461,6 +491,10 @@ def test_vllm_s_weights_are_divided_by_the_gpus_that_it_uses(directory: Path) ->
         ({"attention_heads": 32, "kv_heads": 2}, {"gpu_count": 8}, ""),
         ({"attention_heads": 24, "kv_heads": 6}, {"gpu_count": 4}, "6 heads of keys and values"),
         ({"layers": 2}, {"gpu_count": 4, "tensor_parallel": 1}, "are divided into 4 stages"),
+        ({"blocks": 76}, {"gpu_count": 8}, "has weights in 76 blocks, which 8 GPUs cannot divide"),
+        ({"blocks": 1}, {"gpu_count": 2}, "has weights in 1 block, which 2 GPUs cannot divide"),
+        ({"blocks": 76}, {"gpu_count": 4}, ""),
+        ({"blocks": 6}, {"gpu_count": 4, "extra_arguments": ["--enable-expert-parallel"]}, ""),
     ],
 )
 def test_model_that_its_gpus_cannot_divide_is_refused(

@@ -14,6 +14,7 @@ import yaml
 from testinfra.host import Host
 
 from llmhost.checks.services import test_llamacpp as checks
+from llmhost.gateway.routes import exposed_routes
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.sbom.models import about
@@ -231,3 +232,18 @@ def test_embedding_models_with_the_same_weights_share_them_too() -> None:
     assert [each.model for each in image.models] == ["one"]
     (preset,) = [file.data.decode() for file in image.context if file.path == "models.ini"]
     assert preset.count("model = /models/one.gguf\n") == 2
+
+
+CHATS = ("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses")
+
+
+def test_only_administrators_send_scales_where_there_are_adapters(home: Path) -> None:
+    """Through nginx: tests/integration/test_gateway_lora.py."""
+    for data, expected in (
+        (several(home), CHATS),
+        (site(record(home, "legal")), CHATS),
+        (site(record(home, "base")), ()),
+    ):
+        found = {each.path: each.fields for each in exposed_routes(read_settings(data))}
+        assert tuple(sorted(path for path, fields in found.items() if fields)) == expected
+        assert all(each.refused == ("lora",) for each in found.values() if each)

@@ -155,6 +155,13 @@ DERIVE = {
         "importance: is only for quantize; remove it",
     ),
     "unknown type": ({"quantize": "Q4", "evaluate": [PERPLEXITY]}, "quantize: is 'Q4'; write"),
+    **{
+        f"importance of {kind}": (
+            {"quantize": kind, "evaluate": [PERPLEXITY]},
+            f"is {kind}, which needs an importance matrix; add 'importance'",
+        )
+        for kind in ("IQ2_M", "IQ3_XS")  # both have tensors of IQ2_S or IQ3_XXS
+    },
     "importance is missing": (
         {"quantize": "IQ2_XS", "evaluate": [PERPLEXITY]},
         "is IQ2_XS, which needs an importance matrix; add 'importance'",
@@ -409,6 +416,57 @@ def test_quantized_safetensors_are_refused(tmp_path: Path, tools: Path) -> None:
     assert "whose safetensors are F8_E4M3; use a repository in F32, F16 or BF16" in sentence
 
 
+def with_tensors(wanted: Job, tensors: dict[str, tuple[str, list[int]]]) -> Job:
+    """The same repository, with tensors of these types and sizes, without their values."""
+    place = Path(wanted.source.source)
+    header = {
+        name: {"dtype": kind, "shape": sizes, "data_offsets": [0, 0]}
+        for name, (kind, sizes) in tensors.items()
+    }
+    text = json.dumps(header).encode()
+    (place / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    return wanted
+
+
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [
+        ({}, "bf16"),
+        # GLM-4.5, and routers of Ernie: the converter keeps these in 32 bits anyway.
+        ({"mlp.gate.e_score_correction_bias": ("F32", [128])}, "bf16"),
+        ({"mlp.gate.weight": ("F32", [128, 64])}, "bf16"),
+        ({"mlp.up_proj.weight": ("F32", [128, 64])}, "f32"),
+        ({"mlp.up_proj.weight": ("F16", [128, 64])}, "bf16"),
+    ],
+)
+def test_few_numbers_in_32_bits_do_not_double_what_is_converted(
+    more: dict[str, tuple[str, list[int]]], kind: str, tmp_path: Path, tools: Path
+) -> None:
+    program = tools / "convert_hf_to_gguf.py"
+    program.write_text(f"#!/bin/sh\necho $5 >{tmp_path}/type; exit 1\n")
+    program.chmod(0o755)
+    tensors = {"mlp.down_proj.weight": ("BF16", [64, 128]), "norm.weight": ("BF16", [64])}
+    wanted = with_tensors(repository(tmp_path), {**tensors, **more})
+    with pytest.raises(MakingError, match="failed"):
+        gguf_way._convert(wanted, Tools(tools), tmp_path / "Small", tmp_path)
+    assert (tmp_path / "type").read_text().strip() == kind
+
+
+@pytest.mark.parametrize(("words", "refused"), [(250_002, True), (30_522, False)])
+def test_model_too_large_for_an_onnx_file_is_refused(
+    words: int, refused: bool, tmp_path: Path, all_tools: Path
+) -> None:
+    """BGE-M3 has 568 million weights, bert-large 335."""
+    wanted = embedder(tmp_path, [f"{OLD}Transformer", f"{OLD}Pooling"], MEAN, **ONNX)
+    sizes = {"embeddings.weight": ("F16", [words, 1024]), "all.weight": ("F16", [24, 12_599_296])}
+    wanted = with_tensors(wanted, sizes)
+    if refused:
+        sentence = refusal(wanted, all_tools)
+        assert "has a source of 2.1 GiB in F32, and an ONNX file has less than 2 GiB" in sentence
+    else:
+        assert check(wanted, Tools(all_tools))
+
+
 def test_repository_without_config_is_refused(tmp_path: Path, tools: Path) -> None:
     assert "without config.json" in refusal(repository(tmp_path, config=False), tools)
 
@@ -592,9 +650,10 @@ def test_onnx_files_are_pooled_as_their_source(
     assert program["pooled_by"](tmp_path) == way
 
 
-def test_damaged_list_of_modules_is_refused(tmp_path: Path, all_tools: Path) -> None:
+@pytest.mark.parametrize("text", ['["Dense"]', "{}", "[" * 100_000])
+def test_damaged_list_of_modules_is_refused(text: str, tmp_path: Path, all_tools: Path) -> None:
     wanted = embedder(tmp_path, [], MEAN, **ONNX)
-    (tmp_path / "Small" / "modules.json").write_text('["Dense"]')
+    (tmp_path / "Small" / "modules.json").write_text(text)
     assert "whose modules.json cannot be read as JSON" in refusal(wanted, all_tools)
 
 

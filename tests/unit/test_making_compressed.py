@@ -7,9 +7,12 @@ what it writes.
 import hashlib
 import json
 import struct
+import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -17,7 +20,7 @@ from llmhost.inventory.reader import read_settings
 from llmhost.making.job import Job
 from llmhost.making.make import check, make
 from llmhost.making.measure import changed_text
-from llmhost.making.tools import MakingError, Tools
+from llmhost.making.tools import COMPRESS_PROGRAM, MakingError, Tools
 from llmhost.models.files import shape_of
 from llmhost.models.lock import write_lock
 from llmhost.models.made import made_key
@@ -236,6 +239,85 @@ def test_compressed_source_is_refused(tmp_path: Path, tools: Path) -> None:
     packed = CONFIG | {"quantization_config": PACKED}
     sentence = refusal(job(tmp_path, record(tmp_path, config=packed)), tools)
     assert "is quantized already, as its config.json says" in sentence
+
+
+@pytest.mark.parametrize("text", ["[]", "{", "[" * 100_000])
+def test_config_that_is_no_record_is_refused(text: str, tmp_path: Path, tools: Path) -> None:
+    wanted = job(tmp_path, record(tmp_path))
+    (tmp_path / "maker" / "Small" / "config.json").write_text(text)
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    files = tuple(
+        each.model_copy(update={"sha256": sha256}) if each.path == "config.json" else each
+        for each in wanted.source.files
+    )
+    source = wanted.source.model_copy(update={"files": files})
+    sentence = refusal(replace(wanted, source=source), tools)
+    assert "has a source whose config.json cannot be read as JSON" in sentence
+
+
+class Layer:
+    """What the program asks of a module of PyTorch: how many weights it has, and how it is
+    quantized."""
+
+    def __init__(self, size: int, scheme: object = None) -> None:
+        self.size, self.quantization_scheme = size, scheme
+
+    def named_parameters(self, recurse: bool) -> list[tuple[str, Any]]:
+        assert not recurse
+        numbers = SimpleNamespace(ndim=1, numel=lambda: 10**9)
+        return [("weight", SimpleNamespace(ndim=2, numel=lambda: self.size)), ("bias", numbers)]
+
+
+def compressing(monkeypatch: pytest.MonkeyPatch, kind: str, missing: set[str]) -> Json:
+    """The program with doubles of what it imports."""
+    model = SimpleNamespace(config=SimpleNamespace(model_type=kind))
+    causal = SimpleNamespace(from_pretrained=lambda *_, **__: (model, {"missing_keys": missing}))
+    written = SimpleNamespace(from_pretrained=lambda *_: SimpleNamespace(model_type="qwen3_5"))
+    transformers = SimpleNamespace(AutoModelForCausalLM=causal, AutoConfig=written)
+    matching = SimpleNamespace(
+        match_name=lambda name, pattern: name == "gate" and "gate" in pattern
+    )
+    monkeypatch.setitem(sys.modules, "transformers", cast(Any, transformers))
+    monkeypatch.setitem(sys.modules, "compressed_tensors", cast(Any, SimpleNamespace()))
+    monkeypatch.setitem(sys.modules, "compressed_tensors.utils", cast(Any, matching))
+    program: Json = {}
+    exec(COMPRESS_PROGRAM.read_text().removesuffix("\nmain()\n"), program)
+    return program
+
+
+@pytest.mark.parametrize(
+    ("kind", "missing", "sentence"),
+    [
+        # Transformers 5.17 loads Qwen3_5ForCausalLM, whose config is that of the text part.
+        ("qwen3_5_text", set(), "qwen3_5 does not only read texts, and the result would lack"),
+        ("qwen3_5", {"b.up_proj", "a.experts"}, "Transformers reads no a.experts from Small"),
+        ("qwen3_5", set(), ""),
+    ],
+)
+def test_only_the_whole_model_is_compressed_and_measured(
+    kind: str, missing: set[str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = compressing(monkeypatch, kind, missing)
+    with pytest.raises(SystemExit, match=sentence) if sentence else nullcontext():
+        program["loaded"](Path("maker/Small"), dtype=1)
+
+
+@pytest.mark.parametrize(("left", "refused"), [(101, True), (99, False)])
+def test_result_that_is_hardly_compressed_is_refused(
+    left: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """llm-compressor 0.14 knows no experts of JetMoe: 97 % of the weights stay as they are."""
+    program = compressing(monkeypatch, "qwen3_5", set())
+    table, head = Layer(1000), Layer(1000)
+    layers = {"embed": table, "head": head, "gate": Layer(500), "q": Layer(100, "FP8")}
+    model = SimpleNamespace(
+        named_modules=lambda: (layers | {"experts": Layer(left)}).items(),
+        get_input_embeddings=lambda: table,
+        get_output_embeddings=lambda: head,
+    )
+    sentence = "leaves most weights as they are, such as experts.weight"
+    with pytest.raises(SystemExit, match=sentence) if refused else nullcontext():
+        program["check_share"](model)
 
 
 def test_license_without_derived_works_is_refused(tmp_path: Path, tools: Path) -> None:

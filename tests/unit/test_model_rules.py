@@ -265,3 +265,33 @@ def test_index_of_safetensors_is_followed(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "m-2.safetensors")
     (told,) = problems(index, ON_GPU)
     assert "config.json without layers" in told
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", '"text"', "5", "null", "{", "", "[" * 100_000, '{"a":' * 100_000]
+)
+def test_config_that_is_no_record_is_one_sentence(text: str, tmp_path: Path) -> None:
+    path = write_safetensors(tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(text)
+    (told,) = problems(path, ON_GPU)
+    assert "its file has a config.json that is not a JSON object" in told
+
+
+@pytest.mark.parametrize("option", ["draft", "projector", "adapter"])
+def test_files_beside_a_model_are_judged_too(option: str, good: Path, tmp_path: Path) -> None:
+    """A draft is a model of its own, and an adapter has a license of its own."""
+    (tmp_path / "beside").mkdir()
+    kind = {"draft": "llama", "projector": "clip", "adapter": "llama"}[option]
+    metadata = {"general.organization": "Qwen", "general.license": "cc-by-nc-4.0"}
+    metadata |= LORA if option == "adapter" else SIZES
+    tensors = lora() if option == "adapter" else TENSORS
+    path = write_gguf(tmp_path / "beside" / "b.gguf", tensors, metadata, kind)
+    beside: dict[str, Any] = {option: str(path)}
+    assert problems(good, **beside) == []
+    (told,) = problems(good, {"policy_denied_publishers": ["qwen"]}, **beside)
+    assert f"is refused by policy_denied_publishers 'qwen': 'Qwen', in its {option}" in told
+    (told,) = problems(good, {"policy_denied_licences": ["cc-by-nc-4.0"]}, **beside)
+    assert "its licence is 'cc-by-nc-4.0'" in told
+    path.with_name("README.md").write_text("---\nbase_model: DeepSeek/R1\n---\n")
+    (told,) = problems(good, {"policy_denied_publishers": ["deepseek"]}, **beside)
+    assert f"'DeepSeek/R1', in the model card of its {option}" in told

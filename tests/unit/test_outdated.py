@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from llmhost.cli.registry import Registries, RegistryError
@@ -242,6 +243,24 @@ def token_registry(login: str = "") -> Iterator[str]:
 def test_tokens_and_pages_of_a_registry() -> None:
     with token_registry() as name, Registries({name}) as registries:
         assert registries.tags(parse(f"{name}/a/b:v1.1")) == ["v1.1", "v1.2", "v1.3"]
+
+
+@pytest.mark.parametrize("body", ["[]", '{"tags": 5}', '{"tags": {"v1": 1}}', "[" * 100_000])
+def test_registry_that_answers_otherwise_is_a_sentence(body: str) -> None:
+    registries = Registries()
+    answer = httpx.Response(200, text=body)
+    registries._http = httpx.Client(transport=httpx.MockTransport(lambda _request: answer))
+    with registries, pytest.raises(RegistryError, match="the answer is not that of a registry"):
+        registries.tags(parse("registry.example/a/b:v1"))
+
+
+@pytest.mark.parametrize("body", ['{"manifests": ["a"]}', "{}", '{"manifests": null}'])
+def test_manifests_in_another_shape_are_not_the_pinned_one(body: str) -> None:
+    registries = Registries()
+    answer = httpx.Response(200, text=body)
+    registries._http = httpx.Client(transport=httpx.MockTransport(lambda _request: answer))
+    with registries:
+        assert not registries.is_current(parse(f"registry.example/a/b:v1@sha256:{'1' * 64}"))
 
 
 def test_login_of_docker_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,33 @@ def test_card_that_says_nothing_says_nothing(card: str) -> None:
     assert of_card(card) == Lineage()
 
 
+@pytest.mark.parametrize("begin", ["\n---\n", " \n\n---\n", "\ufeff---\n", "--- \n"])
+def test_card_begins_after_blank_lines(begin: str) -> None:
+    """As the hub reads it (huggingface_hub/repocard.py, REGEX_YAML_BLOCK)."""
+    assert of_card(f"{begin}license: cc-by-nc-4.0\n---\n").licences == ("cc-by-nc-4.0",)
+
+
+def test_card_with_the_results_of_a_benchmark_is_read() -> None:
+    """That of intfloat/multilingual-e5-large has 160 KiB, with the license at its end."""
+    results = "".join(
+        f"  - task:\n      type: STS\n    metrics:\n    - license: none\n      value: {n}\n"
+        for n in range(2000)
+    )
+    front = f"tags:\n- mteb\nmodel-index:\n- name: m\n  results:\n{results}base_model:\n- a/b\n"
+    found = of_card(f"---\n{front}license: cc-by-nc-4.0\n---\nlicense: mit\n")
+    assert found.licences == ("cc-by-nc-4.0",)
+    assert found.ancestors == (Ancestor("b", "a", "the model card"),)
+
+
+def test_each_of_several_licences_is_judged() -> None:
+    lineage = declared("m", [], "mit, cc-by-nc-4.0")
+    (told,) = refusals(lineage, denied_licences=["cc-by-nc-4.0"])
+    assert "its licence is 'cc-by-nc-4.0'" in told
+    (told,) = refusals(lineage, allowed_licences=["mit"])
+    assert "its licence is 'cc-by-nc-4.0'" in told
+    assert refusals(lineage, allowed_licences=["mit", "cc-by-nc-4.0"]) == []
+
+
 def test_card_without_its_end_is_read() -> None:
     assert of_card("---\nbase_model: a/b\n").ancestors == (Ancestor("b", "a", "the model card"),)
 

@@ -29,6 +29,8 @@ from llmhost.inventory.model_rules import _strange
 from llmhost.inventory.problem import SettingsError
 from llmhost.inventory.reader import read_settings
 from llmhost.models.lock import write_lock
+from llmhost.models.lora import unfit
+from llmhost.options.adapter import LoraAdapter
 from llmhost.settings import Settings
 from llmhost.stack.project import compose_project, service_images
 from llmhost.stack.training import all_images, training_images
@@ -798,6 +800,34 @@ def test_adapter_for_a_model_made_of_another_gguf_is_served(tmp_path: Path) -> N
         made: Any = SimpleNamespace(derive=True, made_from=source, made_from_sha256="ab" * 32)
         found = [*_strange(made, tmp_path, tmp_path / "adapter.gguf", None)]
         assert len([each for each in found if "was trained on" in each]) == refused
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "[1]",
+        "[" * 100_000,
+        '{"base": "x", "files": {}}',
+        '{"base": {"source": 1, "digest": 2}, "files": {}}',
+        '{"base": {"source": "a", "digest": null}, "files": [["adapter.gguf", 1]]}',
+    ],
+)
+def test_card_in_another_shape_is_none_or_another(card: str, tmp_path: Path) -> None:
+    (tmp_path / "training.json").write_text(card)
+    (tmp_path / "adapter.gguf").touch()
+    made: Any = SimpleNamespace(derive=None, files=("a",), digest="ab" * 32)
+    found = [*_strange(made, tmp_path, tmp_path / "adapter.gguf", None)]
+    assert all("was trained on" in each or "is not the one" in each for each in found)
+
+
+@pytest.mark.parametrize("text", ["[1]", "5", "{", "[" * 100_000])
+def test_adapter_whose_config_is_no_record_is_one_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(text)
+    (tmp_path / "adapter_model.safetensors").touch()
+    adapter = LoraAdapter.model_validate({"name": "house", "source": str(tmp_path)})
+    assert [*unfit(adapter, ["brain"], None, "generate")] == [
+        "has an adapter_config.json that cannot be read"
+    ]
 
 
 def test_base_has_the_files_that_its_model_includes(tmp_path: Path) -> None:

@@ -156,3 +156,19 @@ def test_lines_are_on_the_disk_before_the_checkpoint_that_needs_them(
     )
     progress.add(json.loads(line(1)))
     assert synced == [line(1)]
+
+
+@pytest.mark.parametrize("text", ["[1]", "5", "{", "[" * 100_000])
+def test_config_that_is_no_record_is_one_sentence(program: Any, tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(program.MistakeError, match=r"has no config.json that can be read"):
+        program.written_config({"base": str(tmp_path), "base_name": "Small"})
+
+
+@pytest.mark.parametrize("quantized", [["fp8"], "fp8", {"quant_method": "fp8"}])
+def test_quantized_base_is_one_sentence(program: Any, tmp_path: Path, quantized: object) -> None:
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": quantized}))
+    job = {"base": str(tmp_path), "base_name": "Small", "method": "lora"}
+    with pytest.raises(program.MistakeError, match=r"is quantized .* and cannot be trained"):
+        program.judge_method(job)

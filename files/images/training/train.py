@@ -143,7 +143,7 @@ def judge_method(job: Json) -> None:
             "that its GGUF file was made from."
         )
     quantized = written_config(job).get("quantization_config") or {}
-    kind = quantized.get("quant_method", "")
+    kind = quantized.get("quant_method", "") if isinstance(quantized, dict) else ""
     if quantized and not (job["method"] == "qlora" and kind == "bitsandbytes"):
         raise MistakeError(
             f"{job['base_name']} is quantized ({kind or 'unknown'}) and cannot be trained: name "
@@ -181,7 +181,7 @@ def matrices(model: Any) -> Iterator[tuple[str, Any]]:
 def written_config(job: Json) -> Json:
     try:
         return dict(json.loads((Path(job["base"]) / "config.json").read_text()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise MistakeError(f"{job['base_name']} has no config.json that can be read.") from error
 
 
@@ -196,7 +196,9 @@ def base_config(job: Json) -> Any:
 
 def unknown_architecture(job: Json) -> MistakeError:
     config = written_config(job)
-    found = ", ".join(config.get("architectures") or [config.get("model_type", "unknown")])
+    known = config.get("architectures")
+    names = known if known and isinstance(known, list) else [config.get("model_type", "unknown")]
+    found = ", ".join(map(str, names))
     version = importlib.metadata.version("transformers")
     return MistakeError(
         f"{job['base_name']} has the architecture {found}, which transformers {version} cannot "
