@@ -201,3 +201,26 @@ def _wait_for_end(pid: int) -> None:
             return
         time.sleep(0.02)
     os.kill(pid, signal.SIGKILL)
+
+
+def leave(
+    gateway: LocalGateway, engine: socket.socket, path: str, body: str, key: str, pieces: int
+) -> None:
+    """Send a request, and close the connection when the engine, a listening socket, has it: its own
+    connection must end, too. `pieces`: 1 sends the body with the head, 2 after it."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+    head += f"X-Request-ID: left\r\nContent-Length: {len(body)}\r\n\r\n"
+    address = ("127.0.0.1", gateway.settings.gateway.port)
+    with socket.create_connection(address, 20) as leaving:
+        for piece in [head + body] if pieces == 1 else [head, body]:
+            leaving.sendall(piece.encode())
+            time.sleep(0.2)
+        asked, _ = engine.accept()
+        asked.settimeout(20)
+        received = b""
+        while not received.endswith(body.encode()):
+            received += asked.recv(65_536)
+    with asked:
+        assert asked.recv(1) == b""
+    line = gateway.logged("left")
+    assert (line["status"], line["complete"]) == (499, "")

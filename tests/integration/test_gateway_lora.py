@@ -3,6 +3,7 @@ they would change answers to other clients, so only an administrator may send th
 
 import gzip
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from llmhost.gateway.keys import digest, new_key
 from tests.doubles.engine import Engine
-from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway
+from tests.integration.local_gateway import LocalGateway, free_ports, leave, local_gateway
 from tests.unit.model_files import lora_pair, write_lora
 
 pytestmark = pytest.mark.machines
@@ -146,3 +147,21 @@ def test_without_an_adapter_no_body_is_read(engine: Engine, tmp_path: Path) -> N
     data = inventory("one service", engine, tmp_path) | {"models": [model("base")]}
     with local_gateway(data, tmp_path / "nginx") as running:
         assert post(running, PATHS[0], {"model": "base", **OFF}).status_code == 200
+
+
+@pytest.mark.parametrize("pieces", [1, 2], ids=["in one piece", "after its head"])
+@pytest.mark.parametrize("way", WAYS)
+def test_client_that_leaves_frees_the_engine(
+    engine: Engine, tmp_path: Path, way: str, pieces: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
+        data = inventory(way, engine, tmp_path) | {"llamacpp_port": listener.getsockname()[1]}
+        with local_gateway(data, tmp_path / "nginx") as running:
+            leave(running, listener, PATHS[0], json.dumps({"model": "legal"}), APP, pieces)
+
+
+def test_request_without_a_body_gets_a_reason(gateway: LocalGateway) -> None:
+    answer = post(gateway, PATHS[0], b"")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] in ("request_malformed", "model_missing")

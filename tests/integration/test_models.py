@@ -20,7 +20,7 @@ import pytest
 from llmhost.gateway.keys import digest, new_key
 from testbed.process import wait_until
 from tests.doubles.engine import Engine
-from tests.integration.local_gateway import LocalGateway, free_ports, local_gateway
+from tests.integration.local_gateway import LocalGateway, free_ports, leave, local_gateway
 
 pytestmark = pytest.mark.machines
 
@@ -367,25 +367,9 @@ def test_client_that_leaves_before_its_answer_frees_the_engine(
         data["models"][0] |= {"service": "ollama"}
         data |= {"ollama_port": engine.getsockname()[1], "api_clients": data["api_clients"][:1]}
         del data["llamacpp_port"]
-        body = json.dumps({"model": "brain", "messages": []})
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {APP}\r\n"
-        head += f"X-Request-ID: left\r\nContent-Length: {len(body)}\r\n\r\n"
         with local_gateway(data, tmp_path / "nginx") as gateway:
-            port = gateway.settings.gateway.port
-            with socket.create_connection(("127.0.0.1", port), 20) as leaving:
-                sent = [head + body] if pieces == 1 else [head, body]
-                for piece in sent:
-                    leaving.sendall(piece.encode())
-                    time.sleep(0.2)
-                asked, _ = engine.accept()
-                asked.settimeout(20)
-                received = b""
-                while not received.endswith(body.encode()):
-                    received += asked.recv(65_536)
-            with asked:
-                assert asked.recv(1) == b""
-            line = gateway.logged("left")
-            assert (line["status"], line["complete"]) == (499, "")
+            body = json.dumps({"model": "brain", "messages": []})
+            leave(gateway, engine, path, body, APP, pieces)
 
 
 def test_chunked_body_is_read_too(gateway: LocalGateway) -> None:
