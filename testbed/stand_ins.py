@@ -122,7 +122,7 @@ def repository(home: Path) -> Data:
     (home / "extra").mkdir(parents=True, exist_ok=True)
     (home / "config.json").write_text(json.dumps({"max_position_embeddings": 2048}))
     (home / "extra/tokenizer.json").write_text("{}")
-    (home / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 256}))
+    (home / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 2048}))
     for name in ("model-00001-of-00002", "model-00002-of-00002"):
         (home / f"{name}.safetensors").write_bytes(b"a double has no weights")
     files = [
